@@ -1,0 +1,208 @@
+//! Starts the daemon when a tool asks and none is running: under a lock, so that many tools at once start one daemon,
+//! and with its own words shown when it cannot start.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use interprocess::local_socket::Stream;
+use rolekeeper::connect;
+use rolekeeper::protocol::{Code, Failure};
+
+/// From starting a daemon to its readiness line, and for another client's start to end.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A log longer than this is begun anew at the next start.
+const LOG_CAP: u64 = 1024 * 1024;
+
+/// A connection to the daemon, which is started first if none is running.
+pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
+    match connect::open(socket)? {
+        Some(stream) => Ok(stream),
+        None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => Err(no_daemon(socket)),
+        None => start(socket),
+    }
+}
+
+pub(crate) fn no_daemon(socket: &Path) -> Failure {
+    Failure::new(Code::NoDaemon, format!("no daemon is running at {}", socket.display()), "start rolekeeperd")
+}
+
+fn start(socket: &Path) -> Result<Stream, Failure> {
+    let _only_one = lock(socket)?;
+    // Another client may have started it while this one waited for the lock.
+    if let Some(stream) = connect::open(socket)? {
+        return Ok(stream);
+    }
+    let log = Log::open()?;
+    let mut daemon = spawn(socket, &log)?;
+    match ready(&mut daemon) {
+        Ready::Yes => connect::open(socket)?.ok_or_else(|| no_daemon(socket)),
+        Ready::Exited => Err(not_started(&mut daemon, &log)),
+        Ready::TooLate => {
+            let _ = daemon.kill();
+            Err(Failure::new(
+                Code::NoDaemon,
+                format!("rolekeeperd was not ready within {} s", START_DEADLINE.as_secs()),
+                format!("see {}, or run rolekeeperd yourself", log.path.display()),
+            ))
+        }
+    }
+}
+
+/// Held until the daemon is ready. The daemon's folder is made here if need be, closed to others from its first moment.
+fn lock(socket: &Path) -> Result<File, Failure> {
+    let folder = connect::folder_of(socket);
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            Code::NoDaemon,
+            format!("no daemon is running, and {} cannot be used to start one: {error}", folder.display()),
+            "start rolekeeperd yourself, or name another path with ROLEKEEPER_SOCKET",
+        )
+    };
+    private_folder(folder).map_err(|error| failed(&error))?;
+    let file = private_file().append(true).open(folder.join("autostart.lock")).map_err(|error| failed(&error))?;
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => return Err(failed(&"another client is still starting it")),
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+    }
+}
+
+fn spawn(socket: &Path, log: &Log) -> Result<Child, Failure> {
+    let program = program();
+    Command::new(&program)
+        .arg("--detach")
+        .arg("--socket")
+        .arg(socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.stderr()?)
+        .spawn()
+        .map_err(|error| {
+            Failure::new(
+                Code::NoDaemon,
+                format!("no daemon is running, and {} cannot be started: {error}", program.display()),
+                "install rolekeeperd beside rolekeeper, or on the PATH",
+            )
+        })
+}
+
+/// `rolekeeperd` beside this program, else on the PATH.
+fn program() -> PathBuf {
+    let name = format!("rolekeeperd{}", std::env::consts::EXE_SUFFIX);
+    std::env::current_exe()
+        .map(|me| me.with_file_name(&name))
+        .ok()
+        .filter(|beside| beside.is_file())
+        .unwrap_or_else(|| name.into())
+}
+
+enum Ready {
+    Yes,
+    Exited,
+    TooLate,
+}
+
+/// The daemon prints one line when it serves; its output ends without one when it could not start.
+fn ready(daemon: &mut Child) -> Ready {
+    let Some(out) = daemon.stdout.take() else { return Ready::Exited };
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(out).read_line(&mut line);
+        let _ = tell.send(read.is_ok_and(|bytes| bytes > 0));
+    });
+    match told.recv_timeout(START_DEADLINE) {
+        Ok(true) => Ready::Yes,
+        Ok(false) => Ready::Exited,
+        Err(_) => Ready::TooLate,
+    }
+}
+
+fn not_started(daemon: &mut Child, log: &Log) -> Failure {
+    let code = match daemon.wait().map(|status| status.code()) {
+        Ok(Some(2)) => Code::Configuration,
+        _ => Code::NoDaemon,
+    };
+    let said = log.news();
+    // The daemon's errors end with a hint of its own, which becomes this one's.
+    let (what, hint) = match said.rsplit_once("\n  try: ") {
+        Some((what, hint)) => (what, hint.trim()),
+        None => (said.as_str(), "rolekeeperd --check"),
+    };
+    let what = what.trim().trim_start_matches("rolekeeperd: ");
+    Failure::new(code, format!("rolekeeperd could not start: {what}"), hint)
+}
+
+/// Where a daemon that a client started writes: `rolekeeperd.log` in the user's state folder.
+struct Log {
+    path: PathBuf,
+    file: File,
+    start: u64,
+}
+
+impl Log {
+    fn open() -> Result<Self, Failure> {
+        let folder = connect::state_folder().unwrap_or_else(std::env::temp_dir);
+        let path = folder.join("rolekeeperd.log");
+        private_folder(&folder)
+            .and_then(|()| private_file().append(true).read(true).open(&path))
+            .and_then(|file| {
+                if file.metadata()?.len() > LOG_CAP {
+                    file.set_len(0)?;
+                }
+                let start = file.metadata()?.len();
+                Ok(Self { path: path.clone(), file, start })
+            })
+            .map_err(|error| {
+                Failure::new(
+                    Code::NoDaemon,
+                    format!("no daemon is running, and its log {} cannot be written: {error}", path.display()),
+                    "start rolekeeperd yourself, or set XDG_STATE_HOME to a folder of your own",
+                )
+            })
+    }
+
+    fn stderr(&self) -> Result<Stdio, Failure> {
+        self.file.try_clone().map(Stdio::from).map_err(|error| {
+            Failure::new(Code::Unexpected, format!("the log cannot be handed to the daemon: {error}"), "try again")
+        })
+    }
+
+    /// What was written since this log was opened.
+    fn news(&self) -> String {
+        let mut text = String::new();
+        let mut file = &self.file;
+        let read = file.seek(SeekFrom::Start(self.start)).and_then(|_| file.read_to_string(&mut text));
+        read.map_or_else(|error| format!("its log cannot be read: {error}"), |_| text)
+    }
+}
+
+#[cfg(unix)]
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}

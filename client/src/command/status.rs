@@ -1,0 +1,150 @@
+//! `rolekeeper status [--json]`: the daemon, its profiles, and the state of their sessions. It asks the daemon that is
+//! running and never starts one.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use rolekeeper::connect;
+use rolekeeper::protocol::{DaemonStatus, Failure, ProfileState, ProfileStatus, Reply, Request, StatusPage};
+use serde::Serialize;
+
+use crate::{autostart, command};
+
+#[derive(Serialize)]
+struct Status {
+    daemon: DaemonStatus,
+    profiles: Vec<ProfileStatus>,
+}
+
+pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let socket = connect::socket_path(socket)?;
+    let mut stream = connect::open(&socket)?.ok_or_else(|| autostart::no_daemon(&socket))?;
+    let mut after = None;
+    let mut profiles = Vec::new();
+    let status = loop {
+        let text = connect::ask(&mut stream, Request::Status { after: after.map(Into::into) })?;
+        let Reply::Status(StatusPage { daemon, profiles: page, next }) = connect::reply(&text)? else {
+            return Err(connect::out_of_place());
+        };
+        profiles.extend(page);
+        match next {
+            Some(name) => after = Some(name),
+            None => break Status { daemon, profiles },
+        }
+    };
+    let text = if json {
+        serde_json::to_string_pretty(&status).map_err(|_| connect::out_of_place())? + "\n"
+    } else {
+        table(&status)
+    };
+    command::print(&text)
+}
+
+fn table(status: &Status) -> String {
+    let DaemonStatus { version, pid, uptime_seconds, connections } = &status.daemon;
+    let mut text = format!(
+        "rolekeeperd {version}, process {pid}, up {}, {connections} connection{}\n",
+        duration(*uptime_seconds),
+        if *connections == 1 { "" } else { "s" }
+    );
+    if status.profiles.is_empty() {
+        text.push_str("no profiles are configured\n");
+        return text;
+    }
+    let wide = status.profiles.iter().map(|profile| profile.profile.len()).max().unwrap_or(0).max(7);
+    let _ = writeln!(
+        text,
+        "\n{:wide$}  {:7}  {:>8}  {:>8}  {:>12}  SESSION",
+        "PROFILE", "STATE", "AGE", "LEFT", "NEXT REFRESH"
+    );
+    for profile in &status.profiles {
+        let _ = writeln!(text, "{}", row(profile, wide).trim_end());
+        if let Some(failing) = &profile.failing {
+            let _ = writeln!(
+                text,
+                "{:wide$}  failing for {} ({} tries, next in {}): {}",
+                "",
+                duration(failing.since_seconds),
+                failing.attempts,
+                duration(failing.next_try_seconds),
+                failing.message
+            );
+        }
+    }
+    text
+}
+
+fn row(profile: &ProfileStatus, wide: usize) -> String {
+    let state = match profile.state {
+        ProfileState::Idle => "idle",
+        ProfileState::Fresh => "fresh",
+        ProfileState::Aging => "aging",
+        ProfileState::Expired => "expired",
+    };
+    let (age, left, next, id) = profile.session.as_ref().map_or_else(Default::default, |session| {
+        (
+            duration(session.age_seconds),
+            duration(session.left_seconds),
+            session.next_refresh_seconds.map_or_else(|| "-".into(), |seconds| format!("in {}", duration(seconds))),
+            session.id.as_str(),
+        )
+    });
+    format!("{:wide$}  {state:7}  {age:>8}  {left:>8}  {next:>12}  {id}", profile.profile)
+}
+
+/// Two units at the most: `47s`, `12m 5s`, `3h 20m`, `2d 4h`.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes, rest) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rolekeeper::protocol::{FailingStatus, SessionStatus};
+
+    #[test]
+    fn the_table_shows_state_times_and_failures() {
+        let profile = |name: &str, state| ProfileStatus {
+            profile: name.into(),
+            upstream: "bycloud".into(),
+            role_id: "r-1".into(),
+            state,
+            session: None,
+            failing: None,
+        };
+        let mut dev = profile("dev", ProfileState::Aging);
+        dev.session = Some(SessionStatus {
+            id: "s-1".into(),
+            age_seconds: 2525,
+            left_seconds: 1075,
+            next_refresh_seconds: Some(4),
+        });
+        dev.failing = Some(FailingStatus {
+            since_seconds: 90,
+            attempts: 3,
+            next_try_seconds: 4,
+            message: "the upstream answered 503".into(),
+        });
+        let status = Status {
+            daemon: DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 90_000, connections: 1 },
+            profiles: vec![profile("ci", ProfileState::Idle), dev],
+        };
+        assert_eq!(
+            table(&status),
+            "\
+rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
+
+PROFILE  STATE         AGE      LEFT  NEXT REFRESH  SESSION
+ci       idle
+dev      aging      42m 5s   17m 55s         in 4s  s-1
+         failing for 1m 30s (3 tries, next in 4s): the upstream answered 503
+"
+        );
+    }
+}

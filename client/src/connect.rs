@@ -1,0 +1,223 @@
+//! Where the socket is, whether its folder can be trusted, and one request over it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, prelude::*};
+
+use crate::frame::{self, FrameError};
+use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
+
+/// The longest path of a socket, in bytes: `sun_path` of `sockaddr_un` less its final NUL.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub const MAX_PATH: usize = 107;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub const MAX_PATH: usize = 103;
+
+/// How long a request may take: the daemon answers within 20 s, whatever its upstream does.
+const REPLY_DEADLINE: Duration = Duration::from_secs(25);
+const SEND_DEADLINE: Duration = Duration::from_secs(5);
+
+/// `--socket`, else `ROLEKEEPER_SOCKET`, else `$XDG_RUNTIME_DIR/rolekeeper/socket`, else a folder in the user's state.
+/// A variable that is set but empty counts as unset.
+pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let path = flag
+        .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
+        .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("rolekeeper/socket")))
+        .or_else(|| state_folder().map(|dir| dir.join("run/socket")))
+        .ok_or_else(|| {
+            Failure::new(
+                Code::Configuration,
+                "there is no place for the socket: XDG_RUNTIME_DIR and HOME are not set",
+                "set ROLEKEEPER_SOCKET to a path in a folder that only you may enter",
+            )
+        })?;
+    let length = path.as_os_str().len();
+    if length > MAX_PATH {
+        return Err(Failure::new(
+            Code::Configuration,
+            format!("the socket path {} has {length} bytes, and the system takes {MAX_PATH}", path.display()),
+            "set ROLEKEEPER_SOCKET, or --socket, to a shorter path",
+        ));
+    }
+    Ok(path)
+}
+
+/// `$XDG_STATE_HOME/rolekeeper`, else `~/.local/state/rolekeeper`.
+pub fn state_folder() -> Option<PathBuf> {
+    variable("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/state")))
+        .map(|dir| dir.join("rolekeeper"))
+}
+
+/// An environment variable that is set and not empty.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The path as the system's kind of local socket.
+pub fn name(path: &Path) -> io::Result<Name<'_>> {
+    path.to_fs_name::<GenericFilePath>()
+}
+
+/// Refuses a folder in which somebody else could have put the socket: it must be a real folder, this user's own, and
+/// closed to everybody else. A folder that is not there passes: nobody can listen in it.
+#[cfg(unix)]
+pub fn check_folder(socket: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt;
+
+    let folder = folder_of(socket);
+    let refuse = |why: String, hint: String| {
+        Err(Failure::new(Code::NotAllowed, format!("the socket's folder {} {why}", folder.display()), hint))
+    };
+    let meta = match std::fs::symlink_metadata(folder) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return refuse(format!("cannot be examined: {error}"), OTHER_PATH.into()),
+    };
+    let me = rustix::process::geteuid().as_raw();
+    if !meta.is_dir() {
+        return refuse("is not a folder".into(), OTHER_PATH.into());
+    }
+    if meta.uid() != me {
+        return refuse(format!("belongs to user {}, not to you (user {me})", meta.uid()), OTHER_PATH.into());
+    }
+    if meta.mode() & 0o077 != 0 {
+        return refuse(
+            format!("is open to others (mode {:04o})", meta.mode() & 0o7777),
+            format!("chmod 700 {}", folder.display()),
+        );
+    }
+    Ok(())
+}
+
+/// Named pipes have no folder; the pipe's own access list guards it.
+#[cfg(not(unix))]
+pub fn check_folder(_socket: &Path) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[cfg(unix)]
+const OTHER_PATH: &str = "name a path in a folder of your own with ROLEKEEPER_SOCKET or --socket";
+
+/// The folder a socket lies in.
+pub fn folder_of(socket: &Path) -> &Path {
+    socket.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A connection to the daemon at `socket`, or `None` when none is running there.
+pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
+    check_folder(socket)?;
+    match connect(socket) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => Err(Failure::new(
+            Code::NoDaemon,
+            format!("the socket {} cannot be used: {error}", socket.display()),
+            "stop rolekeeperd, remove the socket, and start it again",
+        )),
+    }
+}
+
+fn connect(socket: &Path) -> io::Result<Stream> {
+    let stream = ConnectOptions::new().name(name(socket)?).connect_sync()?;
+    stream.set_recv_timeout(Some(REPLY_DEADLINE))?;
+    stream.set_send_timeout(Some(SEND_DEADLINE))?;
+    Ok(stream)
+}
+
+/// Sends one request and returns the text of its reply, for [`reply`] to read.
+pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
+    let frame = frame::encode(&RequestFrame { v: VERSION, request }).map_err(|error| {
+        Failure::new(Code::Usage, format!("the request cannot be sent: {error}"), "use a shorter profile name")
+    })?;
+    // A daemon that refuses the connection answers and hangs up without reading: its words matter more than this error.
+    let sent = stream.write_all(&frame);
+    frame::read(stream).map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
+}
+
+/// What the daemon said; its own refusal comes back as the error.
+pub fn reply(text: &[u8]) -> Result<Reply<'_>, Failure> {
+    match serde_json::from_slice::<ReplyFrame<'_>>(text) {
+        Ok(ReplyFrame { reply: Reply::Error(failure), .. }) => Err(failure),
+        Ok(frame) if frame.v == VERSION => Ok(frame.reply),
+        Ok(frame) => Err(other_version(frame.v)),
+        Err(error) => Err(match serde_json::from_slice::<crate::protocol::Version>(text) {
+            Ok(version) if version.v != VERSION => other_version(version.v),
+            _ => broken(&FrameError::Json(error)),
+        }),
+    }
+}
+
+/// The daemon answered with something else than what was asked for.
+pub fn out_of_place() -> Failure {
+    Failure::new(Code::Unexpected, "the daemon's reply is not an answer to the request", RESTART)
+}
+
+const RESTART: &str = "restart rolekeeperd, and see that rolekeeper and rolekeeperd are of the same version";
+
+fn other_version(theirs: u32) -> Failure {
+    Failure::new(
+        Code::UnsupportedVersion,
+        format!("the daemon speaks version {theirs} of the protocol, this client version {VERSION}"),
+        RESTART,
+    )
+}
+
+fn broken(error: &FrameError) -> Failure {
+    match error {
+        FrameError::Io(cause) if matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Failure::new(
+                Code::NoDaemon,
+                format!("the daemon did not answer within {} s", REPLY_DEADLINE.as_secs()),
+                "see rolekeeperd's log, and restart it if it hangs",
+            )
+        }
+        FrameError::Closed | FrameError::Truncated { .. } | FrameError::Io(_) => {
+            Failure::new(Code::NoDaemon, format!("the daemon went away: {error}"), "run the command again")
+        }
+        FrameError::TooLarge { .. } | FrameError::Json(_) => Failure::new(Code::Unexpected, error.to_string(), RESTART),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_system_cannot_take_is_refused_with_both_lengths() {
+        let failure = socket_path(Some(PathBuf::from("/".repeat(200)))).unwrap_err();
+        assert!(failure.message.contains("200 bytes") && failure.message.contains(&MAX_PATH.to_string()));
+        assert_eq!(failure.code.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_folder_open_to_others_is_refused_and_a_missing_one_is_no_daemon() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        for (mode, refused) in [(0o755, true), (0o710, true), (0o701, true), (0o700, false)] {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(check_folder(&socket).is_err(), refused, "{mode:o}");
+        }
+        assert!(open(&socket).unwrap().is_none());
+        assert!(open(&dir.path().join("missing/socket")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_link_to_a_private_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
+        assert_eq!(check_folder(&dir.path().join("link/socket")).unwrap_err().code, Code::NotAllowed);
+    }
+
+    #[test]
+    fn a_reply_of_another_version_says_so_even_if_its_shape_is_unknown() {
+        let failure = reply(br#"{"v":7,"answer":42}"#).unwrap_err();
+        assert_eq!(failure.code, Code::UnsupportedVersion);
+        assert_eq!(reply(b"{nonsense").unwrap_err().code, Code::Unexpected);
+    }
+}

@@ -1,0 +1,8 @@
+//! What crosses rolekeeper's socket, and how to reach it: the wire protocol, its frames, and the rule that finds the
+//! socket. The daemon builds on this library too, so the protocol is written down once.
+//!
+//! It must never depend on an async runtime or an HTTP stack: every credential request starts a process made of it.
+
+pub mod connect;
+pub mod frame;
+pub mod protocol;

@@ -1,0 +1,28 @@
+//! The command. `credential-process PROFILE` is what tools run, thousands of times a day: it is looked at before
+//! anything else is set up.
+
+mod autostart;
+mod cli;
+mod command;
+
+use std::process::ExitCode;
+
+use rolekeeper::protocol::Failure;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let outcome = match (args.next(), args.next(), args.next()) {
+        (Some(command), Some(profile), None)
+            if command == "credential-process" && !profile.as_encoded_bytes().starts_with(b"-") =>
+        {
+            command::credential_process::run(&profile.to_string_lossy(), None)
+        }
+        _ => cli::run(),
+    };
+    outcome.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("rolekeeper: {failure}");
+    ExitCode::from(failure.code.exit_code())
+}

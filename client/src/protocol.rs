@@ -1,0 +1,256 @@
+//! Requests, replies and error codes: the only definition of what crosses the socket.
+//!
+//! One frame holds one JSON object: `{"v": 1, "request": …}` from the client, `{"v": 1, "reply": …}` from the daemon.
+//! A reply never repeats a request that could not be understood.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this protocol. It is raised when an older peer would misread a newer one; new optional fields and
+/// new error codes do not raise it.
+pub const VERSION: u32 = 1;
+
+/// The most profiles in one [`StatusPage`], so that a page fits a frame however long its messages are.
+pub const STATUS_PAGE: usize = 50;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RequestFrame<'a> {
+    pub v: u32,
+    #[serde(borrow)]
+    pub request: Request<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReplyFrame<'a> {
+    pub v: u32,
+    #[serde(borrow)]
+    pub reply: Reply<'a>,
+}
+
+/// Read before anything else of a frame, so that a peer of another version gets an answer it can act on.
+#[derive(Debug, Deserialize)]
+pub struct Version {
+    pub v: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request<'a> {
+    /// Credentials of one profile.
+    Lease {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+    },
+    /// The daemon and its profiles in order of name, those behind `after`.
+    Status {
+        #[serde(borrow, default)]
+        after: Option<Cow<'a, str>>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply<'a> {
+    #[serde(borrow)]
+    Lease(Lease<'a>),
+    Status(StatusPage),
+    Error(Failure),
+}
+
+/// Credentials with an advertised expiry: RFC 3339 in UTC with a `Z`, whole seconds, never later than the true one.
+#[derive(Serialize, Deserialize)]
+pub struct Lease<'a> {
+    #[serde(borrow)]
+    pub access_key_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub secret_access_key: Cow<'a, str>,
+    #[serde(borrow)]
+    pub session_token: Cow<'a, str>,
+    #[serde(borrow)]
+    pub expires_at: Cow<'a, str>,
+    #[serde(borrow)]
+    pub session_id: Cow<'a, str>,
+}
+
+impl fmt::Debug for Lease<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("session_id", &self.session_id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatusPage {
+    pub daemon: DaemonStatus,
+    pub profiles: Vec<ProfileStatus>,
+    /// Ask again with this as `after`; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub connections: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProfileStatus {
+    pub profile: String,
+    pub upstream: String,
+    pub role_id: String,
+    pub state: ProfileState,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<SessionStatus>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failing: Option<FailingStatus>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProfileState {
+    /// Nobody has asked for it yet.
+    Idle,
+    Fresh,
+    /// Served, and due for a refresh.
+    Aging,
+    Expired,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionStatus {
+    pub id: String,
+    pub age_seconds: u64,
+    /// To the session's true end.
+    pub left_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_refresh_seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailingStatus {
+    pub since_seconds: u64,
+    pub attempts: u32,
+    /// To the next attempt: by itself while there is a session to keep, else when somebody asks.
+    pub next_try_seconds: u64,
+    pub message: String,
+}
+
+/// What went wrong, for whom it concerns: a code for programs, a sentence for people, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub code: Code,
+    pub message: String,
+    pub hint: String,
+}
+
+impl Failure {
+    pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})\n  try: {}", self.message, self.code.as_str(), self.hint)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Every way a request can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    BadRequest,
+    FrameTooLarge,
+    UnsupportedVersion,
+    Busy,
+    ShuttingDown,
+    UnknownProfile,
+    NotAllowed,
+    LoginNeeded,
+    UpstreamUnavailable,
+    UpstreamRefused,
+    /// Arises in the client: the command line.
+    Usage,
+    /// Arises in the client: a daemon that it started refused its configuration.
+    Configuration,
+    /// Arises in the client.
+    NoDaemon,
+    /// Also any code of a newer daemon that this client does not know.
+    #[serde(other)]
+    Unexpected,
+}
+
+impl Code {
+    /// The name on the wire and behind a message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::FrameTooLarge => "frame_too_large",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::Busy => "busy",
+            Self::ShuttingDown => "shutting_down",
+            Self::UnknownProfile => "unknown_profile",
+            Self::NotAllowed => "not_allowed",
+            Self::LoginNeeded => "login_needed",
+            Self::UpstreamUnavailable => "upstream_unavailable",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::Configuration => "configuration",
+            Self::NoDaemon => "no_daemon",
+        }
+    }
+
+    /// The exit code of `rolekeeper`: part of its documented surface.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::BadRequest | Self::FrameTooLarge | Self::UnsupportedVersion | Self::Unexpected => 1,
+            Self::Usage | Self::Configuration | Self::UnknownProfile => 2,
+            Self::NoDaemon | Self::Busy | Self::ShuttingDown => 3,
+            Self::NotAllowed => 4,
+            Self::LoginNeeded => 5,
+            Self::UpstreamUnavailable => 7,
+            Self::UpstreamRefused => 8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_spelled_alike_on_the_wire_and_in_messages() {
+        for code in [Code::BadRequest, Code::LoginNeeded, Code::UpstreamRefused, Code::NoDaemon, Code::Unexpected] {
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_of_a_newer_daemon_is_unexpected_and_keeps_its_message() {
+        let failure: Failure =
+            serde_json::from_str(r#"{"code":"held","message":"revoked","hint":"resume it","who":"x"}"#).unwrap();
+        assert_eq!(failure, Failure::new(Code::Unexpected, "revoked", "resume it"));
+    }
+
+    #[test]
+    fn debugging_a_lease_shows_no_secret() {
+        let lease = Lease {
+            access_key_id: "BYIA1".into(),
+            secret_access_key: "canary-secret".into(),
+            session_token: "canary-token".into(),
+            expires_at: "2026-01-01T00:00:00Z".into(),
+            session_id: "s-1".into(),
+        };
+        assert!(!format!("{lease:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The daemon's life: arguments, configuration, bind early, serve, drain.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Parser;
+use rolekeeper::connect;
+use rolekeeper::protocol::Failure;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+use crate::broker::Broker;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::file::{self, ConfigError};
+use crate::policy::Policy;
+use crate::serve::bind::{BindError, Door, bind};
+use crate::serve::{self, Gauge};
+use crate::upstream::Upstream;
+use crate::upstream::bycloud::{ByCloud, SetupError};
+use crate::{process, refresh};
+
+/// Assumes roles, keeps their sessions fresh, and hands out short-lived credentials over a local socket.
+#[derive(Debug, Parser)]
+#[command(name = "rolekeeperd", version)]
+#[command(
+    after_help = "Exit codes: 0 stopped when told to, 1 unexpected, 2 usage or configuration, 3 the socket cannot be served.\n\n\
+    Prints one line of JSON on standard output when it serves; logs to standard error. SIGTERM and SIGINT end it\n\
+    once the requests under way are answered, within 5 s."
+)]
+pub struct Args {
+    /// The configuration [default: $ROLEKEEPER_CONFIG, else $XDG_CONFIG_HOME/rolekeeper/config.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The socket [default: $ROLEKEEPER_SOCKET, else $XDG_RUNTIME_DIR/rolekeeper/socket]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Validate the configuration and exit
+    #[arg(long)]
+    check: bool,
+    /// What is logged: a level, or target=level, separated by commas
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: Targets,
+    /// Leave the terminal's session, as a daemon that a client starts does
+    #[arg(long)]
+    detach: bool,
+}
+
+#[derive(Debug, Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{}", .0.message)]
+    Socket(Failure),
+    #[error("the socket cannot be served: {0}")]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+}
+
+impl AppError {
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Socket(failure) => failure.hint.clone(),
+            Self::Bind(error) => error.hint(),
+            Self::Upstream(_) => "see that the system has a certificate store (Debian: ca-certificates)".into(),
+            Self::Runtime(_) => "see the limits on processes and descriptors: ulimit -a".into(),
+        }
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Socket(_) => 2,
+            Self::Bind(_) => 3,
+            Self::Upstream(_) | Self::Runtime(_) => 1,
+        }
+    }
+}
+
+pub fn run(args: Args) -> Result<(), AppError> {
+    let path = file::path(args.config)?;
+    let config = file::load(&path)?;
+    if args.check {
+        let profiles: usize = config.upstreams.iter().map(|upstream| upstream.profiles.len()).sum();
+        println!("{}: {} upstream(s), {profiles} profile(s), no errors", path.display(), config.upstreams.len());
+        return Ok(());
+    }
+    let socket = connect::socket_path(args.socket).map_err(AppError::Socket)?;
+    process::prepare(args.detach);
+    log_to_stderr(args.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(AppError::Runtime)?;
+    runtime.block_on(async {
+        let door = bind(&socket)?;
+        let broker = broker(config)?;
+        serve_until_stopped(door, broker, &socket).await.map_err(AppError::Runtime)
+    })
+}
+
+fn broker(config: Config) -> Result<Arc<Broker>, AppError> {
+    let mut profiles = Vec::new();
+    for upstream in config.upstreams {
+        let client: Arc<dyn Upstream> = Arc::new(ByCloud::new(upstream.endpoint, upstream.token)?);
+        profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&client))));
+    }
+    let policy = Policy { owner: process::user() };
+    Ok(Broker::new(policy, Cache::new(profiles), Clock::System))
+}
+
+async fn serve_until_stopped(door: Door, broker: Arc<Broker>, socket: &std::path::Path) -> io::Result<()> {
+    let stop = CancellationToken::new();
+    let mut signals = process::Signals::new()?;
+    let gauge = Gauge::new(process::connection_cap());
+    let refreshing = tokio::spawn(refresh::run(Arc::clone(&broker)));
+    let serving = tokio::spawn(serve::run(door, broker, gauge, stop.clone()));
+    announce(socket);
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    stop.cancel();
+    tokio::select! {
+        _ = serving => tracing::info!("stopped"),
+        signal = signals.next() => tracing::warn!(signal, "stopped at once"),
+    }
+    refreshing.abort();
+    Ok(())
+}
+
+/// The line that says that clients may come. Whoever started the daemon may have stopped reading.
+fn announce(socket: &std::path::Path) {
+    let line = serde_json::json!({ "ready": true, "socket": socket, "pid": std::process::id() });
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+}
+
+fn log_to_stderr(filter: Targets) {
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}

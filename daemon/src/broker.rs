@@ -1,0 +1,158 @@
+//! The request path: authorize, look up, fetch if need be, lease.
+//!
+//! Adapters call [`Broker::lease`] and [`Broker::status`] and nothing else. No lock is held across an await here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::cache::flight::Landing;
+use crate::cache::state::{MARGIN, Session, State};
+use crate::cache::{Cache, Slot};
+use crate::clock::{Boot, Clock, Now};
+use crate::policy::{Denied, Grant, Policy};
+use crate::refresh::{Failing, Health, Timetable, refresh_after};
+use crate::serve::peer::Peer;
+use crate::upstream::{Granted, UpstreamError};
+
+/// How long a consumer waits for the upstream before it is told so. The fetch goes on without it.
+pub const WAIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub struct Broker {
+    pub policy: Policy,
+    pub cache: Cache,
+    pub clock: Clock,
+    pub timetable: Timetable,
+    pub started_at: Boot,
+}
+
+/// What a consumer gets: a session's credentials with an advertised expiry, which is never later than the true one.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub session: Arc<Session>,
+    pub expires_at: Timestamp,
+}
+
+/// Why there is no lease, named for what is to be done about it.
+#[derive(Debug, Clone, Error)]
+pub enum Refusal {
+    #[error("there is no profile `{name}`")]
+    UnknownProfile { name: String, nearest: Option<String> },
+    #[error("this daemon serves another user than user {uid}", uid = .0.uid)]
+    Denied(Denied),
+    #[error("{}", .0.error)]
+    Failing(Failing, Now),
+    #[error("the upstream has not answered within {} s", WAIT.as_secs())]
+    StillWaiting,
+    #[error("the fetch of this profile's session broke off")]
+    BrokeOff,
+}
+
+impl Broker {
+    pub fn new(policy: Policy, cache: Cache, clock: Clock) -> Arc<Self> {
+        let started_at = clock.now().boot;
+        Arc::new(Self { policy, cache, clock, timetable: Timetable::default(), started_at })
+    }
+
+    pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
+        let slot = self.cache.find(want).ok_or_else(|| self.unknown(want))?;
+        let grant = self.policy.authorize(peer, slot).map_err(Refusal::Denied)?;
+        match slot.lookup(self.clock.now().boot) {
+            State::Fresh(session) => Ok(self.lend(&grant, session)),
+            State::Aging(session) => {
+                self.refresh(slot);
+                Ok(self.lend(&grant, session))
+            }
+            State::Expired => Ok(self.lend(&grant, self.await_fetch(slot).await?)),
+        }
+    }
+
+    /// Fetches a new session in the background, unless that is under way or too soon after a failure.
+    pub fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) {
+        if slot.health(|health| health.permit(self.clock.now().boot)).is_ok() {
+            drop(self.fetch(slot));
+        }
+    }
+
+    /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with.
+    fn lend(&self, grant: &Grant, session: Arc<Session>) -> Lease {
+        let now = self.clock.now();
+        let left = session.expires_at.since(now.boot);
+        let span = grant.slot().profile.lease.limit().map_or(left, |limit| limit.min(left));
+        Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session }
+    }
+
+    async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Session>, Refusal> {
+        match tokio::time::timeout(WAIT, self.fetch(slot).result()).await {
+            Ok(Ok(landed)) => landed,
+            Ok(Err(_crashed)) => Err(Refusal::BrokeOff),
+            Err(_elapsed) => Err(Refusal::StillWaiting),
+        }
+    }
+
+    /// Joins or starts the one flight that fetches this profile's session.
+    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Landing<Result<Arc<Session>, Refusal>> {
+        slot.flight.join(|| Arc::clone(self).assume(Arc::clone(slot)))
+    }
+
+    /// Assumes the role and publishes the session: the work of a flight.
+    async fn assume(self: Arc<Self>, slot: Arc<Slot>) -> Result<Arc<Session>, Refusal> {
+        let sent = self.clock.now();
+        // Who saw the cache before another flight landed starts a flight of its own, for which nothing is left to do.
+        if let State::Fresh(session) = slot.lookup(sent.boot) {
+            return Ok(session);
+        }
+        slot.health(|health| health.permit(sent.boot)).map_err(|failing| Refusal::Failing(failing, sent))?;
+        let answer = slot.upstream.assume(&slot.profile.role).await;
+        match answer.and_then(|granted| long_enough(granted, &slot)) {
+            Ok(granted) => Ok(self.publish(&slot, granted, sent.boot)),
+            Err(error) => Err(self.put_off(&slot, error)),
+        }
+    }
+
+    fn publish(&self, slot: &Slot, granted: Granted, sent: Boot) -> Arc<Session> {
+        let refresh_at = sent.plus(refresh_after(granted.life, fastrand::f64()));
+        tracing::info!(profile = %slot.profile.name, session = %granted.session_id, life = ?granted.life, "role assumed");
+        let session = Arc::new(Session { obtained_at: sent, refresh_at, expires_at: sent.plus(granted.life), granted });
+        slot.health(Health::succeeded);
+        slot.publish(Arc::clone(&session));
+        self.timetable.set(&slot.profile.name, refresh_at);
+        session
+    }
+
+    /// Notes a failure. A session that still has time keeps being served, and is tried again by itself; without one,
+    /// the next who asks tries again.
+    fn put_off(&self, slot: &Slot, error: UpstreamError) -> Refusal {
+        let now = self.clock.now();
+        tracing::warn!(profile = %slot.profile.name, %error, "the role could not be assumed");
+        let may_pass = error.may_pass();
+        let failing = slot.health(|health| health.failed(error, now.boot, fastrand::f64()));
+        if may_pass && !matches!(slot.lookup(failing.next_try), State::Expired) {
+            self.timetable.set(&slot.profile.name, failing.next_try);
+        }
+        Refusal::Failing(failing, now)
+    }
+
+    fn unknown(&self, want: &str) -> Refusal {
+        let nearest = crate::config::nearest(want, self.cache.names()).map(Into::into);
+        Refusal::UnknownProfile { name: want.chars().take(64).collect(), nearest }
+    }
+}
+
+/// A session too short to be served for long would be fetched at every request.
+fn long_enough(granted: Granted, slot: &Slot) -> Result<Granted, UpstreamError> {
+    if granted.life >= MARGIN * 2 {
+        return Ok(granted);
+    }
+    Err(UpstreamError::Refused {
+        what: format!(
+            "role {} was granted for {} s only, and nothing is served in its last {} s",
+            slot.profile.role.role_id.as_str(),
+            granted.life.as_secs(),
+            MARGIN.as_secs()
+        ),
+    })
+}

@@ -1,0 +1,119 @@
+//! Single-flight: however many wait for a profile's session, one piece of work fetches it.
+//!
+//! The work is a task of its own, so it outlives whoever asked first, and its result is shared: twenty waiters on a
+//! failing upstream learn of one failure.
+
+use std::future::Future;
+use std::sync::Mutex;
+
+use tokio::sync::watch;
+
+use crate::lock;
+
+/// The place of a flight that may be under way. `None` in the channel means that it has not landed.
+#[derive(Debug)]
+pub struct Flight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
+
+/// A place from which a flight's end can be awaited.
+#[derive(Debug)]
+pub struct Landing<T>(watch::Receiver<Option<T>>);
+
+/// The work ended without a result: it panicked, or the daemon is stopping.
+#[derive(Debug)]
+pub struct Crashed;
+
+impl<T> Default for Flight<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Flight<T> {
+    /// Joins the flight under way, or starts one. Whoever drops the landing leaves; the work goes on.
+    pub fn join<F>(&self, work: impl FnOnce() -> F) -> Landing<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut current = lock(&self.0);
+        if let Some(flying) =
+            current.as_ref().filter(|flight| flight.borrow().is_none() && flight.has_changed().is_ok())
+        {
+            return Landing(flying.clone());
+        }
+        let (tell, landing) = watch::channel(None);
+        let work = work();
+        tokio::spawn(async move {
+            tell.send_replace(Some(work.await));
+        });
+        *current = Some(landing.clone());
+        Landing(landing)
+    }
+}
+
+impl<T: Clone> Landing<T> {
+    /// Waits for the work's result.
+    pub async fn result(mut self) -> Result<T, Crashed> {
+        let result = self.0.wait_for(Option::is_some).await.map_err(|_| Crashed)?;
+        result.clone().ok_or(Crashed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_joiners_share_one_piece_of_work_and_its_failure() {
+        let flight = Flight::<Result<u8, &str>>::default();
+        let starts = AtomicUsize::new(0);
+        let joined: Vec<_> = (0..100)
+            .map(|_| {
+                flight.join(|| {
+                    starts.fetch_add(1, Ordering::Relaxed);
+                    async {
+                        tokio::time::sleep(Duration::from_secs(10)).await;
+                        Err("down")
+                    }
+                })
+            })
+            .collect();
+        for waiter in joined {
+            assert_eq!(waiter.result().await.unwrap(), Err("down"));
+        }
+        assert_eq!(starts.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_work_goes_on_when_the_first_to_ask_leaves() {
+        let flight = Flight::<u8>::default();
+        let slow = || async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            7
+        };
+        let first = tokio::spawn(flight.join(slow).result());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        first.abort();
+        let second = flight.join(|| async { 8 });
+        assert_eq!(second.result().await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_landed_flight_is_not_joined_and_a_crashed_one_is_replaced() {
+        let flight = Flight::<u8>::default();
+        assert_eq!(flight.join(|| async { 1 }).result().await.unwrap(), 1);
+        assert_eq!(flight.join(|| async { 2 }).result().await.unwrap(), 2);
+        assert!(flight.join(|| async { panic!("work that crashes, for this test") }).result().await.is_err());
+        assert_eq!(flight.join(|| async { 3 }).result().await.unwrap(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_nobody_waits_for_lands_all_the_same() {
+        let flight = Arc::new(Flight::<u8>::default());
+        drop(flight.join(|| async { 1 }));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(flight.join(|| async { 2 }).result().await.unwrap(), 2);
+    }
+}

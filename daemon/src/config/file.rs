@@ -1,0 +1,254 @@
+//! From the configuration's file to what is in force: every error at once, each with its line and column.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use thiserror::Error;
+
+use super::raw::{Faults, Table, parse};
+use super::{
+    Config, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest,
+    SHORTEST_SESSION, TokenSource, UpstreamConfig, is_name, nearest,
+};
+use crate::cache::state::MARGIN;
+use crate::private_file::{self, PrivateFileError, Why};
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("there is no place for a configuration: XDG_CONFIG_HOME and HOME are not set")]
+    NoPlace,
+    #[error("the configuration {0}")]
+    File(#[from] PrivateFileError),
+    #[error("the configuration {path} names no upstream", path = .0.display())]
+    Empty(PathBuf),
+    #[error("the configuration has {count}:{list}", count = count(.0.len()), list = .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
+    Faults(Vec<PlacedFault>),
+}
+
+/// An error in the file, with its place for editors and people: lines and columns count from 1, columns in characters.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{path}:{line}:{column}: {what}", path = .path.display())]
+pub struct PlacedFault {
+    pub path: PathBuf,
+    pub line: usize,
+    pub column: usize,
+    pub what: String,
+}
+
+fn count(faults: usize) -> String {
+    if faults == 1 { "an error".into() } else { format!("{faults} errors") }
+}
+
+impl ConfigError {
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoPlace => "set ROLEKEEPER_CONFIG, or --config, to the configuration's path".into(),
+            Self::File(PrivateFileError { path, why: Why::Missing }) | Self::Empty(path) => {
+                format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
+            }
+            Self::File(error) => error.hint(),
+            Self::Faults(_) => "mend the file, and see that rolekeeperd --check finds nothing more".into(),
+        }
+    }
+}
+
+const EXAMPLE: &str = r#"
+    [upstream.bycloud]
+    kind = "bycloud"
+    endpoint = "https://iam.example.test"
+    token = { file = "~/.config/rolekeeper/token" }
+
+    [profile.dev]
+    upstream = "bycloud"
+    role_id = "550e8400-e29b-41d4-a716-446655440000"
+    duration = "1h""#;
+
+/// `--config`, else `ROLEKEEPER_CONFIG`, else `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
+pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    use rolekeeper::connect::variable;
+    flag.or_else(|| variable("ROLEKEEPER_CONFIG").map(PathBuf::from))
+        .or_else(|| {
+            variable("XDG_CONFIG_HOME")
+                .map(PathBuf::from)
+                .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")))
+                .map(|dir| dir.join("rolekeeper/config.toml"))
+        })
+        .ok_or(ConfigError::NoPlace)
+}
+
+/// Reads and validates the configuration.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = private_file::read(path)?;
+    let config = validate(&text, path.parent().unwrap_or(Path::new(""))).map_err(|faults| {
+        ConfigError::Faults(faults.0.into_iter().map(|fault| place(path, &text, fault.at, fault.what)).collect())
+    })?;
+    if config.upstreams.is_empty() { Err(ConfigError::Empty(path.into())) } else { Ok(config) }
+}
+
+fn place(path: &Path, text: &str, at: usize, what: String) -> PlacedFault {
+    let before = text.get(..at).unwrap_or(text);
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    PlacedFault { path: path.into(), line: before.matches('\n').count() + 1, column, what }
+}
+
+fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
+    let mut faults = Faults::default();
+    let mut root = parse(text, &mut faults);
+    if !faults.0.is_empty() {
+        // What stands behind an error of the syntax may not be what was meant; its errors would mislead.
+        return Err(faults);
+    }
+    let mut upstreams = BTreeMap::new();
+    let named = root.named_tables("upstream", &mut faults);
+    let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
+    for (name, table) in named {
+        if let Some(upstream) = upstream(&name, table, folder, &mut faults) {
+            upstreams.insert(name, upstream);
+        }
+    }
+    for (name, table) in root.named_tables("profile", &mut faults) {
+        let profile = profile(&name, table, &names, &mut faults);
+        if let Some((profile, upstream)) = profile.and_then(|it| upstreams.get_mut(&it.upstream).map(|up| (it, up))) {
+            upstream.profiles.push(profile);
+        }
+    }
+    root.finish(&mut faults);
+    faults.0.sort_by_key(|fault| fault.at);
+    if faults.0.is_empty() { Ok(Config { upstreams: upstreams.into_values().collect() }) } else { Err(faults) }
+}
+
+fn upstream(name: &str, mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<UpstreamConfig> {
+    check_name(name, &table, faults);
+    for (key, example) in
+        [("kind", "\"bycloud\""), ("endpoint", "\"https://iam.example.test\""), ("token", "{ file = \"PATH\" }")]
+    {
+        if !table.has(key) {
+            table.missing(key, example, faults);
+        }
+    }
+    let kind = table.text("kind", faults, |text| match text {
+        "bycloud" => Ok(()),
+        _ => Err("is no kind of upstream; this version knows `bycloud`".into()),
+    });
+    let endpoint = table.text("endpoint", faults, Endpoint::parse);
+    let token = table.table("token", faults).and_then(|token| token_source(token, folder, faults));
+    table.finish(faults);
+    kind?;
+    Some(UpstreamConfig { name: name.into(), endpoint: endpoint?, token: token?, profiles: Vec::new() })
+}
+
+fn token_source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
+    let (path, span) = (table.path.clone(), table.span.clone());
+    let before = faults.0.len();
+    let env = table.text("env", faults, |text| match text {
+        "" => Err("is no name of a variable".into()),
+        _ if text.contains(['=', '\0']) => Err("is no name of a variable".into()),
+        _ => Ok(TokenSource::Env(text.into())),
+    });
+    let file = table.text("file", faults, |text| file_path(text, folder).map(TokenSource::File));
+    table.finish(faults);
+    match (env, file) {
+        (Some(source), None) | (None, Some(source)) => Some(source),
+        (Some(_), Some(_)) => {
+            faults.add(&span, format!("`{path}` has more than one source; keep one of `env` and `file`"));
+            None
+        }
+        (None, None) => {
+            if faults.0.len() == before {
+                faults
+                    .add(&span, format!("`{path}` has no source; write {{ file = \"PATH\" }} or {{ env = \"NAME\" }}"));
+            }
+            None
+        }
+    }
+}
+
+/// `~/` is the home folder; what is not absolute lies beside the configuration.
+fn file_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
+    match text.strip_prefix("~/") {
+        _ if text.is_empty() => Err("is no path".into()),
+        None => Ok(folder.join(text)),
+        Some(rest) => rolekeeper::connect::variable("HOME")
+            .map(|home| Path::new(&home).join(rest))
+            .ok_or_else(|| "needs HOME to be set".into()),
+    }
+}
+
+fn profile(name: &str, mut table: Table<'_>, upstreams: &[String], faults: &mut Faults) -> Option<Profile> {
+    check_name(name, &table, faults);
+    for (key, example) in [("upstream", "\"bycloud\""), ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\"")] {
+        if !table.has(key) {
+            table.missing(key, example, faults);
+        }
+    }
+    let upstream = table.text("upstream", faults, |text| {
+        if upstreams.iter().any(|known| known == text) {
+            return Ok(text.to_owned());
+        }
+        Err(match nearest(text, upstreams.iter().map(String::as_str)) {
+            Some(known) => format!("is no [upstream]; did you mean `{known}`?"),
+            None => "is no [upstream] of this file".into(),
+        })
+    });
+    let role_id = table.text("role_id", faults, |text| {
+        RoleId::parse(text).ok_or_else(|| "is no role id: 1 to 64 letters, digits, `-` and `_`".into())
+    });
+    let duration = table.text("duration", faults, session_duration);
+    let lease = table.text("lease", faults, lease_limit);
+    table.finish(faults);
+    Some(Profile {
+        name: ProfileName::parse(name)?,
+        upstream: upstream?,
+        role: RoleRequest { role_id: role_id?, duration: duration.unwrap_or(DEFAULT_SESSION) },
+        lease: lease.unwrap_or_default(),
+    })
+}
+
+fn check_name(name: &str, table: &Table<'_>, faults: &mut Faults) {
+    if !is_name(name) {
+        faults.add(
+            &table.span,
+            format!(
+                "`{}`: a name has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit",
+                table.path
+            ),
+        );
+    }
+}
+
+fn session_duration(text: &str) -> Result<Duration, String> {
+    let duration = time_span(text)?;
+    if (SHORTEST_SESSION..=LONGEST_SESSION).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("is out of range; a session lasts from 15m to 12h".into())
+    }
+}
+
+fn lease_limit(text: &str) -> Result<LeaseLimit, String> {
+    match text {
+        "full" => Ok(LeaseLimit::Full),
+        "balanced" => Ok(LeaseLimit::Balanced),
+        "strict" => Ok(LeaseLimit::Strict),
+        _ => match time_span(text) {
+            Ok(limit) if (MARGIN..=LONGEST_SESSION).contains(&limit) => Ok(LeaseLimit::Limit(limit)),
+            Ok(_) => Err(format!("is out of range; a lease lasts from {}s to 12h", MARGIN.as_secs())),
+            Err(_) => Err("is no lease; write \"full\", \"balanced\", \"strict\" or a time such as \"20m\"".into()),
+        },
+    }
+}
+
+/// A time with units, in whole seconds: `90s`, `15m`, `1h30m`.
+fn time_span(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|span| Duration::try_from(span).ok())
+        .filter(|span| span.subsec_nanos() == 0)
+        .ok_or_else(|| "is no time; write a number and a unit, such as \"15m\" or \"1h30m\"".into())
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+use super::*;
+
+const GOOD: &str = r#"
+[upstream.bycloud]
+kind = "bycloud"
+endpoint = "https://iam.example.test"
+token = { file = "token" }
+
+[upstream.local]
+kind = "bycloud"
+endpoint = "http://127.0.0.1:8080"
+token = { env = "LOCAL_TOKEN" }
+
+[profile.dev]
+upstream = "bycloud"
+role_id = "550e8400-e29b-41d4-a716-446655440000"
+duration = "1h30m"
+lease = "strict"
+
+[profile.ci]
+upstream = "bycloud"
+role_id = "r-1"
+lease = "20m"
+"#;
+
+/// Every error of a text as `line:column: what`.
+fn faults(text: &str) -> Vec<String> {
+    let faults = validate(text, Path::new("/conf")).unwrap_err().0;
+    let place = |fault: crate::config::raw::Fault| {
+        let placed = super::place(Path::new("c"), text, fault.at, fault.what);
+        format!("{}:{}: {}", placed.line, placed.column, placed.what)
+    };
+    faults.into_iter().map(place).collect()
+}
+
+/// The good text with one piece of it replaced.
+fn with(old: &str, new: &str) -> String {
+    assert!(GOOD.contains(old));
+    GOOD.replacen(old, new, 1)
+}
+
+#[test]
+fn a_good_file_becomes_upstreams_with_their_profiles() {
+    let config = validate(GOOD, Path::new("/conf")).unwrap();
+    let [bycloud, local] = config.upstreams.as_slice() else { panic!("{config:?}") };
+    assert_eq!(bycloud.token, TokenSource::File("/conf/token".into()));
+    assert_eq!(local.token, TokenSource::Env("LOCAL_TOKEN".into()));
+    assert!(local.profiles.is_empty());
+    let [ci, dev] = bycloud.profiles.as_slice() else { panic!("{bycloud:?}") };
+    assert_eq!((dev.role.duration, dev.lease), (Duration::from_secs(5400), LeaseLimit::Strict));
+    assert_eq!((ci.role.duration, ci.lease), (DEFAULT_SESSION, LeaseLimit::Limit(Duration::from_secs(1200))));
+}
+
+#[test]
+fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
+    let text = "[upstream.a]\nkind = \"bycloudd\"\nendpoint = \"http://iam.example.test\"\ntoken = {}\nregion = 1\n\n[profile.\"x y\"]\nupstream = \"b\"\nduration = \"13h\"\n";
+    insta::assert_snapshot!(faults(text).join("\n"), @r#"
+    2:8: `upstream.a.kind`: `bycloudd` is no kind of upstream; this version knows `bycloud`
+    3:12: `upstream.a.endpoint`: `http://iam.example.test` would send the token in clear; use https (http is for loopback addresses only)
+    4:9: `upstream.a.token` has no source; write { file = "PATH" } or { env = "NAME" }
+    5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token
+    7:10: `profile.x y`: a name has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit
+    7:10: `profile.x y.role_id` is missing; write, for example, role_id = "550e8400-e29b-41d4-a716-446655440000"
+    8:12: `profile.x y.upstream`: `b` is no [upstream] of this file
+    9:12: `profile.x y.duration`: `13h` is out of range; a session lasts from 15m to 12h
+    "#);
+}
+
+#[test]
+fn each_value_out_of_range_or_kind_has_its_own_message() {
+    let cases = [
+        ("duration = \"1h30m\"", "duration = \"14m\"", "`profile.dev.duration`: `14m` is out of range"),
+        ("duration = \"1h30m\"", "duration = \"12h1s\"", "is out of range; a session lasts from 15m to 12h"),
+        ("duration = \"1h30m\"", "duration = 3600", "`profile.dev.duration` must be a text in quotes, not integer"),
+        ("duration = \"1h30m\"", "duration = \"3600\"", "is no time; write a number and a unit"),
+        ("duration = \"1h30m\"", "duration = \"-1h\"", "is no time"),
+        ("duration = \"1h30m\"", "durration = \"1h\"", "unknown key `profile.dev.durration`; did you mean `duration`?"),
+        ("lease = \"strict\"", "lease = \"lax\"", "`profile.dev.lease`: `lax` is no lease"),
+        ("lease = \"strict\"", "lease = \"5s\"", "is out of range; a lease lasts from 15s to 12h"),
+        ("role_id = \"r-1\"", "role_id = \"a/b\"", "`profile.ci.role_id`: `a/b` is no role id"),
+        ("role_id = \"r-1\"", "", "`profile.ci.role_id` is missing"),
+        ("upstream = \"bycloud\"", "upstream = \"byclod\"", "did you mean `bycloud`?"),
+        ("token = { file = \"token\" }", "token = \"t\"", "`upstream.bycloud.token` must be a table, not string"),
+        ("token = { file = \"token\" }", "token = { file = \"a\", env = \"B\" }", "more than one source"),
+        ("token = { file = \"token\" }", "token = { keyring = \"a\" }", "unknown key `upstream.bycloud.token.keyring`"),
+        ("[profile.ci]", "[profil.ci]", "unknown key `profil`; did you mean `profile`?"),
+        ("[profile.ci]", "[profile.ci", "18:12: unclosed table, expected `]`"),
+    ];
+    for (old, new, want) in cases {
+        let found = faults(&with(old, new));
+        assert!(found.iter().any(|fault| fault.contains(want)), "{new}: {found:?}");
+    }
+}
+
+#[test]
+fn a_column_counts_characters_not_bytes() {
+    let text = "[upstream.bycloud]\nkind = \"ü\" # é\n";
+    assert!(
+        faults(text)
+            .contains(&"2:8: `upstream.bycloud.kind`: `ü` is no kind of upstream; this version knows `bycloud`".into())
+    );
+}
+
+#[test]
+fn a_missing_or_empty_file_is_answered_with_an_example() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("config.toml");
+    assert!(load(&missing).unwrap_err().hint().contains("[profile.dev]"));
+    for text in ["", " \n", "# nothing yet\n", "[upstream]\n"] {
+        std::fs::write(&missing, text).unwrap();
+        std::fs::set_permissions(&missing, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let error = load(&missing).unwrap_err();
+        assert!(matches!(error, ConfigError::Empty(_)) && error.hint().contains("[profile.dev]"), "{text:?}");
+    }
+}

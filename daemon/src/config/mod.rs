@@ -1,0 +1,237 @@
+//! The configuration: what is in force once it has been validated. How the file is read is in [`file`].
+
+pub mod file;
+mod raw;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+
+/// The shortest and the longest session that can be asked for (ByCloud IAM: `duration_seconds`, 900 to 43200).
+pub const SHORTEST_SESSION: Duration = Duration::from_secs(900);
+pub const LONGEST_SESSION: Duration = Duration::from_secs(43_200);
+const DEFAULT_SESSION: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+pub struct Config {
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// A service that issues sessions, and the profiles that use it.
+#[derive(Debug)]
+pub struct UpstreamConfig {
+    pub name: String,
+    pub endpoint: Endpoint,
+    pub token: TokenSource,
+    pub profiles: Vec<Profile>,
+}
+
+/// Where a principal's long-lived token lives. It is read at each use, so a rotated one needs no restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    Env(String),
+    File(PathBuf),
+}
+
+#[derive(Debug)]
+pub struct Profile {
+    pub name: ProfileName,
+    pub upstream: String,
+    pub role: RoleRequest,
+    pub lease: LeaseLimit,
+}
+
+#[derive(Debug)]
+pub struct RoleRequest {
+    pub role_id: RoleId,
+    /// From [`SHORTEST_SESSION`] to [`LONGEST_SESSION`], whole seconds.
+    pub duration: Duration,
+}
+
+/// How long a lease is advertised at the most. SDKs that are already running ask again only near the advertised end
+/// (botocore: 15 minutes before it), so a shorter lease ends the use of a revoked session sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LeaseLimit {
+    /// To the session's true end.
+    Full,
+    /// 16 minutes: botocore asks again after about one.
+    #[default]
+    Balanced,
+    /// 10 minutes: botocore asks again at every signing.
+    Strict,
+    Limit(Duration),
+}
+
+impl LeaseLimit {
+    pub fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Full => None,
+            Self::Balanced => Some(Duration::from_secs(16 * 60)),
+            Self::Strict => Some(Duration::from_secs(10 * 60)),
+            Self::Limit(limit) => Some(limit),
+        }
+    }
+}
+
+/// 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileName(Arc<str>);
+
+impl ProfileName {
+    pub fn parse(text: &str) -> Option<Self> {
+        is_name(text).then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ProfileName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_.".contains(each))
+}
+
+/// A role's id at its upstream: 1 to 64 letters, digits, `-` and `_`, so that it is one segment of a path as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleId(String);
+
+impl RoleId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=64).contains(&text.len());
+        (fits && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_".contains(each)))
+            .then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where tokens may be sent: `https`, or `http` on a loopback address (assumption A1). No credentials, query or
+/// fragment in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+impl Endpoint {
+    /// The reason is a clause that follows the endpoint's text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not contain a user name or password; the token goes into `token`".into());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must not contain `?` or `#`".into());
+        }
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            "http" => Err("would send the token in clear; use https (http is for loopback addresses only)".into()),
+            other => Err(format!("has the scheme `{other}`; use https")),
+        }
+    }
+
+    pub fn is_loopback_http(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
+    /// The URL of a resource below the endpoint.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// An address, not a name: a name could be made to point elsewhere.
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+/// The name among `known` that `word` was probably meant to be.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(word, name), name))
+        .filter(|(distance, name)| *distance <= name.len().div_ceil(3) && *distance < name.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_go_to_https_or_to_loopback_addresses_only() {
+        for good in
+            ["https://iam.example.test", "https://iam.example.test/base/", "http://127.0.0.1:80", "http://[::1]:9"]
+        {
+            assert!(Endpoint::parse(good).is_ok(), "{good}");
+        }
+        let bad = [
+            "http://iam.example.test",
+            "http://localhost:80",
+            "http://127.0.0.1.example.test",
+            "http://0.0.0.0:1",
+            "https://user:pw@iam.example.test",
+            "https://iam.example.test/?a=b",
+            "ftp://127.0.0.1",
+            "iam.example.test",
+            "",
+        ];
+        for bad in bad {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_joined_with_one_slash() {
+        assert_eq!(Endpoint::parse("https://a.test/base/").unwrap().join("/iam"), "https://a.test/base/iam");
+        assert_eq!(Endpoint::parse("https://a.test").unwrap().join("/iam"), "https://a.test/iam");
+    }
+
+    #[test]
+    fn names_and_ids_cannot_reach_into_paths_or_terminals() {
+        for bad in ["", ".", "..", "a/b", "a b", "\u{1b}[31m", "-x", "ä", &"x".repeat(65)] {
+            assert!(ProfileName::parse(bad).is_none(), "{bad:?}");
+        }
+        for bad in ["", "..", "a/b", "a?b", "%2e", &"x".repeat(65)] {
+            assert!(RoleId::parse(bad).is_none(), "{bad:?}");
+        }
+        assert!(ProfileName::parse("dev-1.eu_x").is_some());
+        assert!(RoleId::parse("550e8400-e29b-41d4-a716-446655440000").is_some());
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_far_one_is_not_guessed() {
+        let known = ["duration", "role_id", "lease"];
+        assert_eq!(nearest("durration", known), Some("duration"));
+        assert_eq!(nearest("roleid", known), Some("role_id"));
+        assert_eq!(nearest("xyz", known), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! The file as it stands: tables whose keys are taken out one by one, every error noted with its place, and what is
+//! left over reported as unknown.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::nearest;
+
+/// An error and the byte it is at.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) at: usize,
+    pub(super) what: String,
+}
+
+/// All the errors of a file so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults(pub(super) Vec<Fault>);
+
+impl Faults {
+    pub(super) fn add(&mut self, span: &Range<usize>, what: impl Into<String>) {
+        self.0.push(Fault { at: span.start, what: what.into() });
+    }
+}
+
+/// The file's tables. Errors of the syntax are noted, and what could be understood around them is returned.
+pub(super) fn parse<'i>(text: &'i str, faults: &mut Faults) -> Table<'i> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        faults.add(&error.span().unwrap_or(0..0), error.message().lines().collect::<Vec<_>>().join(", "));
+    }
+    let span = root.span();
+    Table::new("", span, root.into_inner())
+}
+
+/// One table, called `path` in messages.
+pub(super) struct Table<'i> {
+    pub(super) path: String,
+    pub(super) span: Range<usize>,
+    rest: BTreeMap<String, (Range<usize>, Spanned<DeValue<'i>>)>,
+    known: Vec<&'static str>,
+}
+
+impl<'i> Table<'i> {
+    fn new(path: &str, span: Range<usize>, table: DeTable<'i>) -> Self {
+        let rest =
+            table.into_iter().map(|(key, value)| (key.as_ref().clone().into_owned(), (key.span(), value))).collect();
+        Self { path: path.into(), span, rest, known: Vec::new() }
+    }
+
+    /// Takes a value that `accept` understands; `wanted` says what that would be.
+    fn take<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        faults: &mut Faults,
+        accept: impl FnOnce(DeValue<'i>) -> Option<T>,
+    ) -> Option<(T, Range<usize>)> {
+        self.known.push(key);
+        let (_, value) = self.rest.remove(key)?;
+        let (span, value) = (value.span(), value.into_inner());
+        let found = value.type_str();
+        let taken = accept(value);
+        if taken.is_none() {
+            faults.add(&span, format!("`{}` must be {wanted}, not {found}", self.name_of(key)));
+        }
+        taken.map(|value| (value, span))
+    }
+
+    /// A text, parsed; the parser's error is a clause that follows the key and its value.
+    pub(super) fn text<T>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, span) = self.take(key, "a text in quotes", faults, |value| match value {
+            DeValue::String(text) => Some(text),
+            _ => None,
+        })?;
+        parse(&text).map_err(|why| faults.add(&span, format!("`{}`: `{text}` {why}", self.name_of(key)))).ok()
+    }
+
+    /// A table under a key.
+    pub(super) fn table(&mut self, key: &'static str, faults: &mut Faults) -> Option<Table<'i>> {
+        let path = self.name_of(key);
+        let (table, span) = self.take(key, "a table", faults, into_table)?;
+        Some(Table::new(&path, span, table))
+    }
+
+    /// The tables whose names the user chose, such as `[profile.dev]`, in order of name.
+    pub(super) fn named_tables(&mut self, key: &'static str, faults: &mut Faults) -> Vec<(String, Table<'i>)> {
+        let Some(group) = self.table(key, faults) else { return Vec::new() };
+        let mut tables = Vec::new();
+        for (name, (span, value)) in group.rest {
+            let path = format!("{}.{name}", group.path);
+            match into_table(value.into_inner()) {
+                Some(table) => tables.push((name, Table::new(&path, span, table))),
+                None => faults.add(&span, format!("`{path}` must be a table: [{path}]")),
+            }
+        }
+        tables
+    }
+
+    pub(super) fn missing(&self, key: &str, example: &str, faults: &mut Faults) {
+        faults.add(&self.span, format!("`{}` is missing; write, for example, {key} = {example}", self.name_of(key)));
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.rest.contains_key(key)
+    }
+
+    /// Reports what nobody took.
+    pub(super) fn finish(self, faults: &mut Faults) {
+        for (key, (span, _)) in &self.rest {
+            let what = format!("unknown key `{}`", self.name_of(key));
+            faults.add(
+                span,
+                match nearest(key, self.known.iter().copied()) {
+                    Some(known) => format!("{what}; did you mean `{known}`?"),
+                    None => format!("{what}; the keys here are {}", self.known.join(", ")),
+                },
+            );
+        }
+    }
+
+    fn name_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
+    match value {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
+}

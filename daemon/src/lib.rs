@@ -1,0 +1,24 @@
+//! rolekeeperd: assumes roles at an upstream STS, keeps the sessions fresh, and hands out leases on them.
+//!
+//! Start at [`broker`]: it is the request path, and everything else serves it.
+
+pub mod app;
+pub mod broker;
+pub mod cache;
+pub mod clock;
+pub mod config;
+pub mod keys;
+pub mod policy;
+pub mod private_file;
+pub mod process;
+pub mod refresh;
+pub mod serve;
+pub mod status;
+pub mod upstream;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks for a short section that leaves the value whole at every step, so that a panic elsewhere poisons nothing.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,143 @@
+//! Files that only the user may read: the configuration and tokens. What others can read is refused, and so is
+//! whatever is not a file: a pipe would hang whoever reads it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// The most that is read, in bytes.
+const CAP: u64 = 1024 * 1024;
+
+#[derive(Debug, Error)]
+#[error("{path} {why}", path = .path.display())]
+pub struct PrivateFileError {
+    pub path: PathBuf,
+    pub why: Why,
+}
+
+#[derive(Debug, Error)]
+pub enum Why {
+    #[error("does not exist")]
+    Missing,
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is not a file")]
+    NotAFile,
+    #[error("belongs to user {owner}, not to you (user {me})")]
+    NotYours { owner: u32, me: u32 },
+    #[error("can be read or written by others (mode {mode:04o})")]
+    OpenToOthers { mode: u32 },
+    #[error("is longer than {CAP} bytes")]
+    TooLong,
+    #[error("is not UTF-8 text")]
+    NotText,
+}
+
+impl PrivateFileError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let path = self.path.display();
+        match &self.why {
+            Why::OpenToOthers { .. } => format!("chmod 600 {path}"),
+            Why::NotYours { .. } => format!("copy it to a file of your own, or chown it: {path}"),
+            Why::Unreadable(_) => format!("see who owns it and its mode: ls -l {path}"),
+            Why::Missing | Why::NotAFile | Why::TooLong | Why::NotText => {
+                format!("see that the right file is at {path}")
+            }
+        }
+    }
+}
+
+/// The text of a file that belongs to this user or to root, and that nobody else may read or write.
+pub fn read(path: &Path) -> Result<String, PrivateFileError> {
+    let fail = |why| PrivateFileError { path: path.to_owned(), why };
+    let file = open(path).map_err(|error| {
+        fail(if error.kind() == io::ErrorKind::NotFound { Why::Missing } else { Why::Unreadable(error) })
+    })?;
+    let meta = file.metadata().map_err(|error| fail(Why::Unreadable(error)))?;
+    if !meta.is_file() {
+        return Err(fail(Why::NotAFile));
+    }
+    check_owner(&meta).map_err(fail)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(CAP)).unwrap_or_default() + 1);
+    let length = file.take(CAP + 1).read_to_end(&mut bytes).map_err(|error| fail(Why::Unreadable(error)))?;
+    if length as u64 > CAP {
+        return Err(fail(Why::TooLong));
+    }
+    String::from_utf8(bytes).map_err(|_| fail(Why::NotText))
+}
+
+/// Without waiting: opening a pipe for reading would wait for its writer.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+        .map(File::from)
+        .map_err(Into::into)
+}
+
+#[cfg(unix)]
+fn check_owner(meta: &std::fs::Metadata) -> Result<(), Why> {
+    use std::os::unix::fs::MetadataExt;
+    let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner != me && owner != 0 {
+        return Err(Why::NotYours { owner, me });
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 { Err(Why::OpenToOthers { mode }) } else { Ok(()) }
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// A profile folder's access list keeps others out there.
+#[cfg(not(unix))]
+fn check_owner(_meta: &std::fs::Metadata) -> Result<(), Why> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn with_mode(dir: &Path, mode: u32) -> PathBuf {
+        let path = dir.join(format!("{mode:o}"));
+        std::fs::write(&path, "text").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn only_files_closed_to_others_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o400] {
+            assert_eq!(read(&with_mode(dir.path(), mode)).unwrap(), "text");
+        }
+        for mode in [0o604, 0o640, 0o620, 0o602, 0o644, 0o660] {
+            let error = read(&with_mode(dir.path(), mode)).unwrap_err();
+            assert!(matches!(error.why, Why::OpenToOthers { mode: found } if found == mode));
+            assert!(error.hint().starts_with("chmod 600 "));
+        }
+    }
+
+    #[test]
+    fn folders_pipes_binaries_and_missing_files_are_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg("-m").arg("600").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert!(matches!(read(&pipe).unwrap_err().why, Why::NotAFile));
+        assert!(matches!(read(dir.path()).unwrap_err().why, Why::NotAFile));
+        assert!(matches!(read(&dir.path().join("none")).unwrap_err().why, Why::Missing));
+        let binary = with_mode(dir.path(), 0o600);
+        std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+        assert!(matches!(read(&binary).unwrap_err().why, Why::NotText));
+        std::fs::write(&binary, vec![b'x'; CAP as usize + 1]).unwrap();
+        assert!(matches!(read(&binary).unwrap_err().why, Why::TooLong));
+    }
+}

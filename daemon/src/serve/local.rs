@@ -1,0 +1,146 @@
+//! One connection on the local socket: frames in, one broker call each, frames out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::tokio::Stream;
+use rolekeeper::frame::{self, FrameError, HEADER};
+use rolekeeper::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION, Version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::peer::Peer;
+use super::{Gauge, reply};
+use crate::broker::Broker;
+
+/// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
+const FRAME_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a held connection may be silent.
+const IDLE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Tells a peer that there is no place for it.
+pub(super) async fn refuse_busy(stream: Stream) {
+    let failure = Failure::new(
+        Code::Busy,
+        "the daemon has as many connections as it may have",
+        "again in a moment; rolekeeper status shows the number, and a program that holds many must close some",
+    );
+    // A peer that is gone needs no answer.
+    let _ = write(&mut BufReader::with_capacity(1, stream), Reply::Error(failure)).await;
+}
+
+/// Serves a connection until its end, its deadlines, or until the daemon stops.
+pub(super) async fn serve(
+    stream: Stream,
+    peer: Peer,
+    broker: Arc<Broker>,
+    gauge: Gauge,
+    stop: CancellationToken,
+) -> Result<(), FrameError> {
+    let mut stream = BufReader::with_capacity(512, stream);
+    if let Err(denied) = broker.policy.admit(&peer) {
+        tracing::warn!(uid = denied.uid, pid = ?peer.pid, "refused: another user's process");
+        let failure = reply::failure(&crate::broker::Refusal::Denied(denied));
+        return write(&mut stream, Reply::Error(failure)).await;
+    }
+    let mut silence = FRAME_DEADLINE;
+    loop {
+        let text = tokio::select! {
+            text = next(&mut stream, silence) => text,
+            () = stop.cancelled() => return Ok(()),
+        };
+        silence = IDLE_DEADLINE;
+        match text {
+            Ok(text) => answer(&mut stream, &text, &peer, &broker, &gauge).await?,
+            Err(FrameError::Closed) => return Ok(()),
+            Err(error @ FrameError::Io(_)) => return Err(error),
+            Err(error) => {
+                write(&mut stream, Reply::Error(bad_frame(&error))).await?;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Parses one request, calls the broker, prints the reply.
+async fn answer(
+    stream: &mut BufReader<Stream>,
+    text: &[u8],
+    peer: &Peer,
+    broker: &Arc<Broker>,
+    gauge: &Gauge,
+) -> Result<(), FrameError> {
+    let request = match parse(text) {
+        Ok(request) => request,
+        Err(failure) => return write(stream, Reply::Error(failure)).await,
+    };
+    match request {
+        Request::Lease { profile } => match broker.lease(peer, &profile).await {
+            Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
+            Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
+        },
+        Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
+    if let Ok(RequestFrame { v: VERSION, request }) = serde_json::from_slice(text) {
+        return Ok(request);
+    }
+    Err(match serde_json::from_slice::<Version>(text) {
+        Ok(Version { v }) if v != VERSION => Failure::new(
+            Code::UnsupportedVersion,
+            format!("this daemon speaks version {VERSION} of the protocol, the request is of version {v}"),
+            "a rolekeeper and a rolekeeperd of the same version; restart the daemon after an upgrade",
+        ),
+        Ok(_) => bad_request("it has a version, but no request that this daemon knows"),
+        Err(_) => bad_request("it is not a JSON object with a version"),
+    })
+}
+
+fn bad_request(why: &str) -> Failure {
+    Failure::new(
+        Code::BadRequest,
+        format!("the request cannot be understood: {why}"),
+        "rolekeeper, instead of writing to the socket, or a client of this daemon's version",
+    )
+}
+
+fn bad_frame(error: &FrameError) -> Failure {
+    let code = if matches!(error, FrameError::TooLarge { .. }) { Code::FrameTooLarge } else { Code::BadRequest };
+    Failure::new(code, error.to_string(), "a client of this daemon's version")
+}
+
+async fn next(stream: &mut BufReader<Stream>, silence: Duration) -> Result<Vec<u8>, FrameError> {
+    let mut header = [0; HEADER];
+    let first = timeout(silence, stream.read(&mut header)).await.map_err(late)?.map_err(FrameError::Io)?;
+    if first == 0 {
+        return Err(FrameError::Closed);
+    }
+    timeout(FRAME_DEADLINE, rest(stream, header, first)).await.map_err(late)?
+}
+
+async fn rest(stream: &mut BufReader<Stream>, mut header: [u8; HEADER], first: usize) -> Result<Vec<u8>, FrameError> {
+    let mut got = first;
+    while let Some(missing) = header.get_mut(got..).filter(|missing| !missing.is_empty()) {
+        match stream.read(missing).await.map_err(FrameError::Io)? {
+            0 => return Err(FrameError::Truncated { got, want: HEADER }),
+            more => got += more,
+        }
+    }
+    let want = frame::length(header)?;
+    let mut text = Vec::with_capacity(want);
+    let got = stream.take(want as u64).read_to_end(&mut text).await.map_err(FrameError::Io)?;
+    if got < want { Err(FrameError::Truncated { got, want }) } else { Ok(text) }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> FrameError {
+    FrameError::Io(std::io::ErrorKind::TimedOut.into())
+}
+
+async fn write(stream: &mut BufReader<Stream>, reply: Reply<'_>) -> Result<(), FrameError> {
+    let frame = Zeroizing::new(frame::encode(&ReplyFrame { v: VERSION, reply })?);
+    timeout(FRAME_DEADLINE, stream.write_all(&frame)).await.map_err(late)?.map_err(FrameError::Io)
+}

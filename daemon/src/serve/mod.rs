@@ -1,0 +1,87 @@
+//! The doors of the daemon: what is accepted, how many at once, and how they close.
+
+pub mod bind;
+mod local;
+pub mod peer;
+pub mod reply;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::tokio::Stream;
+use interprocess::local_socket::traits::tokio::Listener as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use bind::Door;
+use peer::Peer;
+
+/// How long requests under way may take once the daemon is told to stop.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// How many connections are open, and how many may be.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    places: Arc<Semaphore>,
+    cap: usize,
+}
+
+impl Gauge {
+    pub fn new(cap: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(cap)), cap }
+    }
+
+    pub fn open(&self) -> usize {
+        self.cap.saturating_sub(self.places.available_permits())
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+}
+
+/// Accepts until `stop`, then gives the requests under way [`DRAIN`] to end.
+pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = door.listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok(stream) => welcome(stream, &tasks, &broker, &gauge, &stop),
+            Err(error) => {
+                // Out of descriptors, most likely: waiting lets some connections end.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    // Nobody new may connect from here on.
+    drop(door);
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = gauge.open(), "stopped before every request was answered");
+    }
+}
+
+fn welcome(stream: Stream, tasks: &TaskTracker, broker: &Arc<Broker>, gauge: &Gauge, stop: &CancellationToken) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),
+    };
+    let Some(place) = gauge.take() else {
+        tracing::warn!(pid = ?peer.pid, "refused: too many connections");
+        tasks.spawn(local::refuse_busy(stream));
+        return;
+    };
+    let (broker, gauge, stop) = (Arc::clone(broker), gauge.clone(), stop.clone());
+    tasks.spawn(async move {
+        let _place = place;
+        if let Err(error) = local::serve(stream, peer, broker, gauge, stop).await {
+            tracing::debug!(pid = ?peer.pid, %error, "a connection ended early");
+        }
+    });
+}

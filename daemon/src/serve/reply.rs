@@ -1,0 +1,66 @@
+//! From what the broker says to what a peer reads: the one table of codes and hints.
+
+use jiff::fmt::temporal::DateTimePrinter;
+use rolekeeper::protocol::{self, Code, Failure};
+use secrecy::ExposeSecret;
+
+use crate::broker::{Lease, Refusal};
+use crate::clock::Now;
+use crate::refresh::Failing;
+use crate::upstream::UpstreamError;
+
+/// The lease as it crosses the socket, expiry in whole seconds so that rounding never makes it later.
+pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
+    let granted = &lease.session.granted;
+    protocol::Lease {
+        access_key_id: granted.access_key_id.as_str().into(),
+        secret_access_key: granted.secret_access_key.expose_secret().into(),
+        session_token: granted.session_token.expose_secret().into(),
+        expires_at: DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&lease.expires_at).into(),
+        session_id: granted.session_id.as_str().into(),
+    }
+}
+
+/// The refusal as a failure: code, sentence and what to do next.
+pub fn failure(refusal: &Refusal) -> Failure {
+    let (code, hint) = match refusal {
+        Refusal::UnknownProfile { nearest, .. } => (
+            Code::UnknownProfile,
+            match nearest {
+                Some(name) => format!("`{name}`, if that was meant; rolekeeper status lists the profiles"),
+                None => {
+                    "rolekeeper status, which lists the profiles; one is added in the daemon's configuration".into()
+                }
+            },
+        ),
+        Refusal::Denied(_) => (Code::NotAllowed, "a daemon of your own: ROLEKEEPER_SOCKET names its socket".into()),
+        Refusal::Failing(failing, now) => return failing_upstream(failing, now),
+        Refusal::StillWaiting => (Code::UpstreamUnavailable, "again in a while; the request is still under way".into()),
+        Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
+    };
+    Failure::new(code, refusal.to_string(), hint)
+}
+
+fn failing_upstream(failing: &Failing, now: &Now) -> Failure {
+    let wait = failing.next_try.since(now.boot).as_secs_f64().ceil();
+    let (code, hint) = match &failing.error {
+        UpstreamError::Unavailable { .. } => {
+            let since = failing.since;
+            let down = now.boot.since(since).as_secs();
+            let history = if failing.attempts > 1 {
+                format!(" ({} failed attempts in {down} s)", failing.attempts)
+            } else {
+                String::new()
+            };
+            (Code::UpstreamUnavailable, format!("again in {wait} s, when the upstream is asked again{history}"))
+        }
+        UpstreamError::LoginNeeded { hint, .. } => (Code::LoginNeeded, format!("{hint}; it is used from {wait} s on")),
+        UpstreamError::Refused { .. } => (
+            Code::UpstreamRefused,
+            format!(
+                "the profile's role_id and duration, and the role's trust policy and yours; asked again after {wait} s"
+            ),
+        ),
+    };
+    Failure::new(code, failing.error.to_string(), hint)
+}

@@ -1,0 +1,70 @@
+//! Services that issue sessions. Their errors are named for what the broker does next, not for where they arose.
+
+pub mod bycloud;
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::config::RoleRequest;
+
+/// A service that issues sessions.
+pub trait Upstream: fmt::Debug + Send + Sync {
+    /// Assumes a role once: no retry, no cache.
+    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>>;
+}
+
+/// A session as the upstream granted it.
+#[derive(Debug)]
+pub struct Granted {
+    pub session_id: String,
+    pub access_key_id: String,
+    pub secret_access_key: SecretString,
+    pub session_token: SecretString,
+    /// From the moment it was issued to its end, by the upstream's own clock.
+    pub life: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum UpstreamError {
+    /// Try again later: timeouts, refused connections, 5xx, 429, and every answer that is not the upstream's own.
+    #[error("{what}")]
+    Unavailable { what: String, retry_after: Option<Duration> },
+    /// The long-lived token is missing, expired or revoked: a person has to log in.
+    #[error("{what}")]
+    LoginNeeded { what: String, hint: String },
+    /// The upstream understood and said no.
+    #[error("{what}")]
+    Refused { what: String },
+}
+
+impl UpstreamError {
+    /// What the upstream asked for, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::LoginNeeded { .. } | Self::Refused { .. } => None,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody doing anything.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+#[cfg(test)]
+impl Granted {
+    pub(crate) fn example() -> Self {
+        Self {
+            session_id: "s-1".into(),
+            access_key_id: "BYIAEXAMPLE".into(),
+            secret_access_key: "canary-secret".into(),
+            session_token: "canary-token".into(),
+            life: Duration::from_secs(3600),
+        }
+    }
+}

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 
 /// The most profiles in one [`StatusPage`], so that a page fits a frame however long its messages are.
-pub const STATUS_PAGE: usize = 50;
+pub const STATUS_PAGE: usize = 30;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFrame<'a> {

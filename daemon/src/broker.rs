@@ -156,3 +156,7 @@ fn long_enough(granted: Granted, slot: &Slot) -> Result<Granted, UpstreamError> 
         ),
     })
 }
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;

@@ -1,1 +1,10 @@
-//! placeholder
+//! The real programs against the sandbox: a file a promise. Nothing here needs anything but cargo.
+
+mod autostart;
+mod configuration;
+mod connections;
+mod frames;
+mod main_job;
+mod socket;
+mod upstream_failures;
+mod upstream_refusals;

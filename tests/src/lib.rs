@@ -1,1 +1,4 @@
-//! placeholder
+//! What the tests, the demo and the benchmarks stand on: the sandbox and the harness.
+
+pub mod harness;
+pub mod sandbox;

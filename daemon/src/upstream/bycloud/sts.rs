@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::Method;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::ByCloud;
@@ -49,14 +49,8 @@ impl ByCloud {
         let path = format!("/iam/v1/roles/{role_id}/assume");
         let body = AssumeRole { duration_seconds: role.duration.as_secs() };
         let assumed: Assumed = self.send("assumeRole", Method::POST, &path, Some(&body)).await?;
-        let life = life(&assumed, role.duration).ok_or_else(|| UpstreamError::Unavailable {
-            what: format!(
-                "{} granted role {role_id} from {} to {}, which makes no sense for {} s",
-                self.endpoint,
-                assumed.session.issued_at,
-                assumed.credentials.expires_at,
-                role.duration.as_secs()
-            ),
+        let life = sensible(&assumed, role.duration).map_err(|why| UpstreamError::Unavailable {
+            what: format!("assumeRole at {}: a reply that makes no sense: {why}", self.endpoint),
             retry_after: None,
         })?;
         let Assumed { session, credentials } = assumed;
@@ -71,8 +65,64 @@ impl ByCloud {
 }
 
 /// How long the session lives, by the upstream's own two times: no clock of this machine, and no `Date`, has a say.
-fn life(assumed: &Assumed, asked: Duration) -> Option<Duration> {
-    let end = assumed.session.expires_at.min(assumed.credentials.expires_at);
-    let life = Duration::try_from(end.duration_since(assumed.session.issued_at)).ok()?;
-    (life <= asked + SLACK).then_some(life)
+/// An error if the reply cannot be meant, or could not be handed on in one frame.
+fn sensible(assumed: &Assumed, asked: Duration) -> Result<Duration, String> {
+    let Assumed { session, credentials } = assumed;
+    let fields = [
+        ("session.id", session.id.as_str(), 128),
+        ("credentials.access_key_id", &credentials.access_key_id, 128),
+        ("credentials.secret_access_key", credentials.secret_access_key.expose_secret(), 1024),
+        ("credentials.session_token", credentials.session_token.expose_secret(), 32 * 1024),
+    ];
+    for (field, text, longest) in fields {
+        if text.is_empty() || text.len() > longest || !text.chars().all(|each| each.is_ascii_graphic()) {
+            return Err(format!("{field} is not 1 to {longest} printable characters"));
+        }
+    }
+    let (start, end) = (session.issued_at, session.expires_at.min(credentials.expires_at));
+    Duration::try_from(end.duration_since(start))
+        .ok()
+        .filter(|life| *life <= asked + SLACK)
+        .ok_or_else(|| format!("from {start} to {end}, when {} s were asked for", asked.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assumed(issued: &str, session_end: &str, credentials_end: &str, token: &str) -> Assumed {
+        serde_json::from_value(serde_json::json!({
+            "session": { "id": "s-1", "issued_at": issued, "expires_at": session_end, "status": "active" },
+            "credentials": {
+                "access_key_id": "BYIA1", "secret_access_key": "s", "session_token": token, "expires_at": credentials_end
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_life_is_the_shorter_of_the_two_ends_whatever_this_machines_clock_says() {
+        let hour = Duration::from_secs(3600);
+        let life = |issued, session_end, credentials_end| {
+            sensible(&assumed(issued, session_end, credentials_end, "t"), hour).ok().map(|life| life.as_secs())
+        };
+        let (start, end) = ("1999-01-01T00:00:00Z", "1999-01-01T01:00:00Z");
+        assert_eq!(life(start, end, end), Some(3600));
+        assert_eq!(life(start, end, "1999-01-01T00:59:00Z"), Some(3540));
+        assert_eq!(life(start, "1999-01-01T00:20:00Z", end), Some(1200));
+        assert_eq!(life(end, start, start), None, "it ends before it starts");
+        assert_eq!(life(start, "1999-01-02T00:00:00Z", "1999-01-02T00:00:00Z"), None, "a day was not asked for");
+    }
+
+    #[test]
+    fn a_credential_that_cannot_be_handed_on_is_refused_without_showing_it() {
+        for token in ["", "canary two", "canary\n", &"canary".repeat(10_000)] {
+            let why = sensible(
+                &assumed("1999-01-01T00:00:00Z", "1999-01-01T01:00:00Z", "1999-01-01T01:00:00Z", token),
+                Duration::from_secs(3600),
+            );
+            let why = why.unwrap_err();
+            assert!(why.contains("session_token") && !why.contains("canary"), "{why}");
+        }
+    }
 }

@@ -1,0 +1,123 @@
+//! A role is assumed, cached, refreshed before it expires, and served; then everything stops cleanly.
+
+use rolekeeper_tests::harness::{Home, SandboxProcess, eventually};
+use serde_json::json;
+
+#[test]
+fn a_role_is_assumed_once_and_served_twice() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let _daemon = home.daemon(&[]);
+
+    let first = home.rolekeeper(&["credential-process", "dev"]).json();
+    let second = home.rolekeeper(&["credential-process", "dev"]).json();
+
+    assert_eq!(first["Version"], 1, "a number, as every SDK wants it");
+    for field in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
+        assert!(first[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
+        assert_eq!(first[field], second[field]);
+    }
+    let expiration = first["Expiration"].as_str().unwrap();
+    assert!(expiration.len() == "2026-01-01T00:00:00Z".len() && expiration.ends_with('Z'), "{expiration}");
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+}
+
+#[test]
+fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let _daemon = home.daemon(&[]);
+    let lease = home.rolekeeper(&["credential-process", "dev"]).json();
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    let session = status["profiles"][0]["session"]["id"].as_str().unwrap();
+
+    let path = format!("/sts/sessions/{session}");
+    let (code, body) = sandbox.api(lease["SessionToken"].as_str().unwrap(), "GET", &path, None);
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(
+        (&body["id"], &body["role_name"], &body["status"]),
+        (&json!(session), &json!("S3ReadOnly"), &json!("active"))
+    );
+}
+
+#[test]
+fn a_session_is_refreshed_before_it_expires_without_anybody_asking() {
+    // 31 s of life are 16 s of service; the refresh is due after 9 to 11.
+    let (sandbox, home) = (SandboxProcess::start(&["--max-session", "31"]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let _daemon = home.daemon(&[]);
+    let first = home.rolekeeper(&["credential-process", "dev"]).json();
+
+    eventually("a second assumeRole", || (sandbox.calls("assumeRole") == 2).then_some(()));
+    let second = eventually("a new session", || {
+        let lease = home.rolekeeper(&["credential-process", "dev"]).json();
+        (lease["AccessKeyId"] != first["AccessKeyId"]).then_some(lease)
+    });
+    assert!(second["Expiration"].as_str() > first["Expiration"].as_str());
+    assert_eq!(sandbox.calls("assumeRole"), 2);
+}
+
+#[test]
+fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    let (token, role) = (sandbox.token_file(&home, "dev"), sandbox.role("S3ReadOnly"));
+    let upstream = format!(
+        "[upstream.s]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
+        sandbox.endpoint()
+    );
+    let profile = |name: &str, lease: &str| {
+        format!("[profile.{name}]\nupstream = \"s\"\nrole_id = \"{role}\"\nduration = \"2h\"\nlease = \"{lease}\"\n")
+    };
+    home.configure(&(upstream + &profile("a", "full") + &profile("b", "balanced") + &profile("c", "20m")));
+    let _daemon = home.daemon(&[]);
+
+    let end = |name| {
+        let lease = home.rolekeeper(&["credential-process", name]).json();
+        let end: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
+        end.duration_since(jiff::Timestamp::now()).as_secs_f64()
+    };
+    for (name, want) in [("a", 7200.0), ("b", 960.0), ("c", 1200.0)] {
+        let left = end(name);
+        assert!(left <= want && left > want - 10.0, "{name}: {left}");
+    }
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    assert!(status["profiles"][1]["session"]["left_seconds"].as_u64().unwrap() > 7100);
+}
+
+#[test]
+fn status_shows_each_profile_and_the_daemon() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("idle", "S3BucketAccess")]);
+    let daemon = home.daemon(&[]);
+    home.rolekeeper(&["credential-process", "dev"]).json();
+
+    let json = home.rolekeeper(&["status", "--json"]).json();
+    assert_eq!(json["daemon"]["pid"], daemon.pid());
+    assert_eq!((&json["profiles"][0]["state"], &json["profiles"][1]["state"]), (&json!("fresh"), &json!("idle")));
+    let next = json["profiles"][0]["session"]["next_refresh_seconds"].as_u64().unwrap();
+    assert!((1900..2520).contains(&next), "{next}");
+
+    let table = home.rolekeeper(&["status"]);
+    assert_eq!((table.code, table.stderr.as_str()), (0, ""));
+    assert!(table.stdout.contains("dev      fresh") && table.stdout.contains("idle     idle"), "{}", table.stdout);
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_answers_what_is_under_way_and_leaves_nothing_behind() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+        home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+        let mut daemon = home.daemon(&[]);
+        sandbox.fault(&json!({ "kind": "delay", "ms": 1500 }));
+        let run = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
+            eventually("the request is under way", || (sandbox.calls("assumeRole") == 1).then_some(()));
+            daemon.signal(signal);
+            eventually("nobody new may connect", || (!home.socket().exists()).then_some(()));
+            asking.join().unwrap()
+        });
+        assert!(run.json()["AccessKeyId"].is_string());
+        assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+        assert_eq!(home.rolekeeper(&["status"]).code, 3);
+    }
+}

@@ -1,0 +1,232 @@
+//! A home folder for one test: configuration, socket, state, and nothing of the machine's own. Whatever a program
+//! prints here is searched for secrets when the home is dropped.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{SandboxProcess, programs};
+
+#[derive(Debug)]
+pub struct Home {
+    folder: TempDir,
+    secrets: Mutex<Vec<String>>,
+    /// What programs printed where no secret may be: (which, what).
+    printed: Mutex<Vec<(String, String)>>,
+}
+
+/// How a program ended and what it printed.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The one JSON document on standard output.
+    ///
+    /// # Panics
+    /// When the program failed, or printed something else, or anything on standard error.
+    pub fn json(&self) -> Value {
+        assert!(self.code == 0 && self.stderr.is_empty(), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        let private = fs::Permissions::from_mode(0o700);
+        // Short: a socket's path has about a hundred bytes.
+        let folder = tempfile::Builder::new().prefix("rk").permissions(private).tempdir().expect("a folder");
+        for sub in ["run", "config/rolekeeper", "state"] {
+            fs::create_dir_all(folder.path().join(sub)).expect("a folder");
+        }
+        Self { folder, secrets: Mutex::default(), printed: Mutex::default() }
+    }
+}
+
+impl Home {
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("run/rolekeeper/socket")
+    }
+
+    /// A text that must not be printed by anybody, except in a lease.
+    pub fn secret(&self, text: &str) {
+        self.secrets.lock().expect("unpoisoned").push(text.into());
+    }
+
+    /// A file with mode 600.
+    pub fn private_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).expect("a file");
+        std::io::Write::write_all(&mut file, text.as_bytes()).expect("it is written");
+        path
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.path().join("config/rolekeeper/config.toml")
+    }
+
+    pub fn configure(&self, text: &str) {
+        self.private_file("config/rolekeeper/config.toml", text);
+    }
+
+    /// The sandbox as upstream, a principal's token, and a profile for each of the named roles.
+    pub fn configure_for(&self, sandbox: &SandboxProcess, principal: &str, profiles: &[(&str, &str)]) {
+        let token = sandbox.token_file(self, principal);
+        let mut text = format!(
+            "[upstream.sandbox]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
+            sandbox.endpoint()
+        );
+        for (profile, role) in profiles {
+            text += &format!("[profile.{profile}]\nupstream = \"sandbox\"\nrole_id = \"{}\"\n", sandbox.role(role));
+        }
+        self.configure(&text);
+    }
+
+    /// A program with this home and no other variable of the test's environment, but PATH.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.path());
+        command.env("XDG_RUNTIME_DIR", self.path().join("run"));
+        command.env("XDG_CONFIG_HOME", self.path().join("config"));
+        command.env("XDG_STATE_HOME", self.path().join("state"));
+        command
+    }
+
+    pub fn client(&self) -> Command {
+        self.command(&programs().rolekeeper)
+    }
+
+    /// Runs a command to its end.
+    pub fn finish(&self, mut command: Command) -> Run {
+        let output = command.stdin(Stdio::null()).output().expect("it starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+        let run = Run { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) };
+        self.printed(&format!("{command:?}"), &run.stderr);
+        match serde_json::from_str::<Value>(&run.stdout) {
+            Ok(lease) if lease.get("SecretAccessKey").is_some() => {
+                for field in ["SecretAccessKey", "SessionToken"] {
+                    self.secret(lease[field].as_str().expect("it is text"));
+                }
+            }
+            _ => self.printed(&format!("{command:?}"), &run.stdout),
+        }
+        run
+    }
+
+    /// Runs `rolekeeper` without autostart.
+    pub fn rolekeeper(&self, args: &[&str]) -> Run {
+        let mut command = self.client();
+        command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
+        self.finish(command)
+    }
+
+    /// Runs `rolekeeperd` to its end.
+    pub fn rolekeeperd(&self, args: &[&str]) -> Run {
+        let mut command = self.command(&programs().rolekeeperd);
+        command.args(args);
+        self.finish(command)
+    }
+
+    /// Starts the daemon and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn daemon(&self, args: &[&str]) -> Daemon<'_> {
+        let log = self.path().join("daemon.log");
+        let stderr = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let mut command = self.command(&programs().rolekeeperd);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
+        assert!(line.contains("\"ready\":true"), "{line:?} {:?}", fs::read_to_string(&log));
+        Daemon { child, home: self, log }
+    }
+
+    fn printed(&self, which: &str, what: &str) {
+        self.printed.lock().expect("unpoisoned").push((which.into(), what.into()));
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Ok(log) = fs::read_to_string(self.path().join("state/rolekeeper/rolekeeperd.log")) {
+            self.printed("the log of an autostarted daemon", &log);
+        }
+        let secrets = self.secrets.lock().expect("unpoisoned");
+        for (which, what) in self.printed.lock().expect("unpoisoned").iter() {
+            assert!(!secrets.iter().any(|secret| what.contains(secret)), "{which} printed a secret:\n{what}");
+        }
+    }
+}
+
+/// A daemon that runs until it is dropped.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    child: Child,
+    home: &'a Home,
+    log: PathBuf,
+}
+
+impl Daemon<'_> {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("it is there");
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(mut self) -> i32 {
+        self.signal(rustix::process::Signal::TERM);
+        code(self.child.wait().expect("it ends"))
+    }
+
+    /// Waits for the end of a daemon that was told to stop.
+    pub fn wait(&mut self) -> i32 {
+        code(self.child.wait().expect("it ends"))
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it is there");
+        self.child.wait().expect("it ends");
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("there is a log")
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.home.printed("the daemon", &fs::read_to_string(&self.log).unwrap_or_default());
+    }
+}
+
+/// The exit code, or the negative signal.
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}

@@ -1,0 +1,26 @@
+//! Real programs for tests: built once, run in a home folder of their own, stopped when dropped.
+
+mod home;
+mod programs;
+mod sandbox;
+
+pub use home::{Daemon, Home, Run};
+pub use programs::{Programs, programs};
+pub use sandbox::SandboxProcess;
+
+use std::time::{Duration, Instant};
+
+/// Asks until there is an answer, for 30 s at the most.
+///
+/// # Panics
+/// When there is none by then.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,157 @@
+//! The control interface: what no cloud offers, on a listener of its own. Faults, counted calls, time, limits, and the
+//! users that an invitation would bring.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use rusqlite::params;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::State;
+use super::error::ApiError;
+use super::fault::Order;
+use super::server::{Body, raw};
+use super::store::{TokenKind, forget_token, new_id, put_token, random_text};
+
+/// What the organisation limits.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// Zero for none.
+    max_session: AtomicI64,
+}
+
+impl Limits {
+    pub(super) fn new(max_session: Option<u64>) -> Self {
+        Self { max_session: AtomicI64::new(max_session.and_then(|most| i64::try_from(most).ok()).unwrap_or(0)) }
+    }
+
+    /// The longest session that is granted, in seconds.
+    pub(super) fn max_session(&self) -> Option<i64> {
+        Some(self.max_session.load(Ordering::SeqCst)).filter(|most| *most > 0)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetClock {
+    advance_seconds: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetLimits {
+    max_session_seconds: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    email: String,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    expires_in_seconds: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldToken {
+    token: String,
+}
+
+pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value, ApiError> {
+    let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
+    match (parts.method.as_str(), path.as_slice()) {
+        ("POST", ["faults"]) => {
+            let order: Order = read(body)?;
+            order.check().map_err(ApiError::invalid)?;
+            Ok(json!({ "id": state.faults.add(order) }))
+        }
+        ("GET", ["faults"]) => Ok(state.faults.list()),
+        ("DELETE", ["faults"]) => {
+            state.faults.remove(None);
+            Ok(json!({}))
+        }
+        ("DELETE", ["faults", id]) => {
+            let id = id.parse().map_err(|_| ApiError::not_found("fault", id))?;
+            state.faults.remove(Some(id));
+            Ok(json!({}))
+        }
+        ("GET", ["calls"]) => {
+            let query = parts.uri.query().unwrap_or("");
+            let method = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "method");
+            Ok(state.calls.list(method.as_ref().map(|(_, method)| &**method)))
+        }
+        ("GET", ["calls", "counts"]) => Ok(state.calls.counts()),
+        ("DELETE", ["calls"]) => {
+            state.calls.clear();
+            Ok(json!({}))
+        }
+        ("GET", ["clock"]) => Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() })),
+        ("POST", ["clock"]) => {
+            state.clock.advance(read::<SetClock>(body)?.advance_seconds);
+            Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() }))
+        }
+        ("POST", ["limits"]) => {
+            let most = read::<SetLimits>(body)?.max_session_seconds.unwrap_or(0);
+            state.limits.max_session.store(most.into(), Ordering::SeqCst);
+            Ok(json!({}))
+        }
+        ("POST", ["users"]) => add_user(state, &read(body)?),
+        ("POST", ["users", id, "token"]) => add_token(state, id, &read(body)?),
+        ("DELETE", ["tokens"]) => {
+            let OldToken { token } = read(body)?;
+            state.store.call(|tx| Ok(json!({ "forgotten": forget_token(tx, &token)? })))
+        }
+        (verb, _) => Err(ApiError::new(404, "not_found", format!("no control call {verb} {}", parts.uri.path()))),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+fn add_user(state: &State, user: &NewUser) -> Result<Value, ApiError> {
+    let (id, token, now) = (new_id(), random_text("byu_", 48), state.clock.now());
+    let name = user.name.as_deref().unwrap_or_else(|| user.email.split('@').next().unwrap_or_default());
+    state.store.call(|tx| {
+        tx.execute(
+            "INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)",
+            params![id, name, user.email, now],
+        )?;
+        put_token(tx, &token, TokenKind::User, &id, None)?;
+        let mut shown = super::handlers::users::one(tx, &id)?;
+        shown["token"] = token.as_str().into();
+        Ok(shown)
+    })
+}
+
+fn add_token(state: &State, user: &str, new: &NewToken) -> Result<Value, ApiError> {
+    let token = random_text("byu_", 48);
+    let end = new.expires_in_seconds.map(|seconds| state.clock.now() + i64::from(seconds) * 1000);
+    state.store.call(|tx| {
+        super::handlers::users::one(tx, user)?;
+        put_token(tx, &token, TokenKind::User, user, end)?;
+        Ok(json!({ "token": token }))
+    })
+}
+
+pub(super) fn response(answer: Result<Value, ApiError>) -> Response<Body> {
+    let (status, body) = match answer {
+        Ok(body) => (StatusCode::OK, body),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, json!({ "error": { "code": error.code, "message": error.message } }))
+        }
+    };
+    let mut response = raw("application/json", body.to_string().into());
+    *response.status_mut() = status;
+    response
+}

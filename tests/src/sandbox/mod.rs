@@ -1,0 +1,123 @@
+//! A ByCloud IAM on loopback, for the demo, the tests and people who develop offline: real storage, real policy
+//! evaluation, real expiry, and faults on demand. It shares no types with the daemon: a shared type would hide a bug
+//! that is on both sides.
+//!
+//! Read [`dispatch`] first: it is the path of a request. The assumptions A1 to A15 are those of the contract.
+
+mod auth;
+mod calls;
+mod clock;
+mod control;
+mod crn;
+mod dispatch;
+mod error;
+mod fault;
+mod fixture;
+mod handlers;
+mod methods;
+mod page;
+mod params;
+mod policy;
+mod server;
+mod store;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use calls::Calls;
+use clock::Clock;
+use fault::Faults;
+use store::Store;
+
+pub use error::StartError;
+
+/// How a sandbox is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the API is served; loopback only.
+    pub listen: SocketAddr,
+    /// Where the control interface is served; loopback only.
+    pub control: SocketAddr,
+    /// The database; in memory if absent.
+    pub data: Option<PathBuf>,
+    /// Who and what there is in a new database; a small organisation if absent.
+    pub fixture: Option<PathBuf>,
+    /// The longest session the organisation grants, in seconds: longer ones are cut, not refused.
+    pub max_session: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { listen: any, control: any, data: None, fixture: None, max_session: None }
+    }
+}
+
+/// A running sandbox. It stops when it is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// What a client has to know: `endpoint`, `control`, `admin_token`, `tokens` by principal, `roles` by name.
+    pub ready: Value,
+    servers: [JoinHandle<()>; 2],
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            server.abort();
+        }
+    }
+}
+
+/// What every request sees.
+#[derive(Debug)]
+struct State {
+    store: Store,
+    clock: Clock,
+    faults: Faults,
+    calls: Calls,
+    limits: control::Limits,
+}
+
+/// Starts a sandbox within the running tokio runtime.
+pub async fn start(options: Options) -> Result<Sandbox, StartError> {
+    let clock = Clock::default();
+    let fixture = fixture::load(options.fixture.as_deref())?;
+    let store = Store::open(options.data.as_deref(), &fixture, clock.now())?;
+    let state = Arc::new(State {
+        store,
+        clock,
+        faults: Faults::default(),
+        calls: Calls::default(),
+        limits: control::Limits::new(options.max_session),
+    });
+    let (api, control) = (bind(options.listen).await?, bind(options.control).await?);
+    let mut ready = state.store.ready()?;
+    ready["endpoint"] = json!(url(&api)?);
+    ready["control"] = json!(url(&control)?);
+    let servers =
+        [tokio::spawn(server::serve_api(api, Arc::clone(&state))), tokio::spawn(server::serve_control(control, state))];
+    Ok(Sandbox { ready, servers })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    if !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback(address));
+    }
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
+}
+
+fn url(listener: &TcpListener) -> Result<String, StartError> {
+    listener
+        .local_addr()
+        .map(|address| format!("http://{address}"))
+        .map_err(|error| StartError::Listen { address: SocketAddr::from(([127, 0, 0, 1], 0)), error })
+}
+
+#[cfg(test)]
+mod tests;

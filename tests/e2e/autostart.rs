@@ -1,1 +1,105 @@
+//! No daemon is running: the client starts one, only one, and tells what keeps it from starting.
 
+use std::process::Command;
+
+use rolekeeper_tests::harness::{Home, SandboxProcess};
+use serde_json::Value;
+
+fn credential_process(home: &Home) -> Command {
+    let mut command = home.client();
+    command.args(["credential-process", "dev"]);
+    command
+}
+
+/// Stops the daemon that a client started, and waits until it is gone.
+fn stop(home: &Home) {
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    rolekeeper_tests::harness::eventually("it has stopped", || (!home.socket().exists()).then_some(()));
+}
+
+#[test]
+fn twenty_tools_at_once_start_one_daemon_and_make_one_call() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| home.finish(credential_process(&home)))).collect();
+        asking.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    let keys: std::collections::BTreeSet<_> =
+        runs.iter().map(|run| run.json()["AccessKeyId"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(keys.len(), 1);
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+    let log = std::fs::read_to_string(home.path().join("state/rolekeeper/rolekeeperd.log")).unwrap();
+    assert_eq!(log.matches("serving").count(), 1, "{log}");
+    stop(&home);
+}
+
+#[test]
+fn a_daemon_that_a_client_started_leaves_its_session_and_its_output() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    // `finish` returns at the end of the output: a daemon that kept the pipes open would hold it.
+    assert!(home.finish(credential_process(&home)).json()["AccessKeyId"].is_string());
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
+    let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid)).unwrap();
+    assert_eq!(session.as_raw_nonzero().get(), pid, "it leads a session of its own");
+    stop(&home);
+}
+
+#[test]
+fn it_is_not_started_when_that_is_switched_off_and_never_by_status() {
+    let home = Home::default();
+    home.configure("");
+    let off = home.rolekeeper(&["credential-process", "dev"]);
+    let mut status = home.client();
+    status.arg("status");
+    for run in [off, home.finish(status)] {
+        assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
+        assert!(
+            run.stderr.contains("no daemon is running at ") && run.stderr.contains("(no_daemon)\n  try: "),
+            "{run:?}"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_that_keeps_it_from_starting_is_told_in_the_daemons_own_words() {
+    let home = Home::default();
+    let run = home.finish(credential_process(&home));
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.starts_with("rolekeeper: rolekeeperd could not start: the configuration "), "{run:?}");
+    assert!(run.stderr.contains("does not exist (configuration)\n  try: write "), "{run:?}");
+    home.configure("[upstream.a]\nkind = \"bycloud\"\n");
+    let run = home.finish(credential_process(&home));
+    assert!(run.code == 2 && run.stderr.contains("config.toml:1:11: `upstream.a.endpoint` is missing"), "{run:?}");
+    assert!(!run.stderr.contains("does not exist"), "only this start's words: {run:?}");
+}
+
+#[test]
+fn a_program_that_is_not_installed_is_named() {
+    let home = Home::default();
+    home.configure("");
+    let alone = home.path().join("rolekeeper");
+    std::fs::copy(&rolekeeper_tests::harness::programs().rolekeeper, &alone).unwrap();
+    let mut command = home.command(&alone);
+    command.env("PATH", "/nonexistent").args(["credential-process", "dev"]);
+    let run = home.finish(command);
+    assert!(run.code == 3 && run.stderr.contains("rolekeeperd cannot be started"), "{run:?}");
+    assert!(run.stderr.contains("install rolekeeperd beside rolekeeper"), "{run:?}");
+}
+
+#[test]
+fn a_crash_of_the_daemon_is_mended_by_the_next_tool_that_asks() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let mut daemon = home.daemon(&[]);
+    let first: Value = home.finish(credential_process(&home)).json();
+    daemon.kill();
+    let second = home.finish(credential_process(&home)).json();
+    assert_ne!(first["AccessKeyId"], second["AccessKeyId"]);
+    assert_eq!(sandbox.calls("assumeRole"), 2);
+    stop(&home);
+}

@@ -1,1 +1,159 @@
+//! Bad frames: each gets its own answer, and none disturbs anybody else.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rolekeeper::frame;
+use rolekeeper_tests::harness::{Home, SandboxProcess};
+use serde_json::{Value, json};
+
+fn home() -> (SandboxProcess, Home) {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    (sandbox, home)
+}
+
+fn connect(home: &Home) -> UnixStream {
+    let stream = UnixStream::connect(home.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn framed(text: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend_from_slice(text);
+    bytes
+}
+
+fn reply(stream: &mut UnixStream) -> Value {
+    serde_json::from_slice(&frame::read(stream).unwrap()).unwrap()
+}
+
+fn ask(stream: &mut UnixStream, text: &[u8]) -> Value {
+    stream.write_all(&framed(text)).unwrap();
+    reply(stream)
+}
+
+fn good() -> Vec<u8> {
+    json!({ "v": 1, "request": { "lease": { "profile": "dev" } } }).to_string().into_bytes()
+}
+
+#[test]
+fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
+    let (_sandbox, home) = home();
+    let _daemon = home.daemon(&[]);
+    let mut stream = connect(&home);
+    let cases: [(&[u8], &str); 7] = [
+        (b"not json", "bad_request"),
+        (b"", "bad_request"),
+        (b"\xff\xfe", "bad_request"),
+        (b"{}", "bad_request"),
+        (br#"{"v":1,"request":{"dance":{}}}"#, "bad_request"),
+        (br#"{"v":2,"request":{"lease":{"profile":"dev"}}}"#, "unsupported_version"),
+        (br#"{"v":1,"request":{"lease":{"profile":"canary-echo"}}}"#, "unknown_profile"),
+    ];
+    for (text, code) in cases {
+        let reply = ask(&mut stream, text);
+        assert_eq!(reply["reply"]["error"]["code"], code, "{reply}");
+        assert!(!reply["reply"]["error"]["hint"].as_str().unwrap().is_empty());
+    }
+    assert!(ask(&mut stream, &good())["reply"]["lease"]["session_id"].is_string());
+}
+
+#[test]
+fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
+    let (_sandbox, home) = home();
+    let _daemon = home.daemon(&[]);
+    for text in [&b"canary"[..], br#"{"v":1,"canary":"canary"}"#, br#"{"v":"canary"}"#] {
+        assert!(!ask(&mut connect(&home), text).to_string().contains("canary"));
+    }
+}
+
+#[test]
+fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
+    let (_sandbox, home) = home();
+    let _daemon = home.daemon(&[]);
+    for length in [frame::MAX + 1, u32::MAX as usize] {
+        let mut stream = connect(&home);
+        stream.write_all(&u32::try_from(length).unwrap().to_be_bytes()).unwrap();
+        assert_eq!(reply(&mut stream)["reply"]["error"]["code"], "frame_too_large");
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    let mut largest = good();
+    largest.resize(frame::MAX, b' ');
+    assert!(ask(&mut connect(&home), &largest)["reply"]["lease"].is_object(), "64 KiB are allowed");
+}
+
+#[test]
+fn a_truncated_frame_is_told_how_much_was_missing() {
+    let (_sandbox, home) = home();
+    let _daemon = home.daemon(&[]);
+    for cut in [1, 3, 4, 20] {
+        let mut stream = connect(&home);
+        stream.write_all(&framed(&good())[..cut]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let reply = reply(&mut stream);
+        assert_eq!(reply["reply"]["error"]["code"], "bad_request", "{reply}");
+        assert!(reply["reply"]["error"]["message"].as_str().unwrap().contains(" bytes of a frame"), "{reply}");
+    }
+}
+
+#[test]
+fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody() {
+    let (_sandbox, home) = home();
+    let _daemon = home.daemon(&[]);
+    let mut silent = connect(&home);
+    let mut slow = connect(&home);
+    slow.write_all(&framed(&good())[..10]).unwrap();
+    assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
+    for stream in [&mut slow, &mut silent] {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("the daemon hangs up before this side's 20 s are over");
+    }
+}
+
+#[test]
+fn many_requests_at_once_on_one_connection_are_answered_in_order() {
+    let (_sandbox, home) = home();
+    let _daemon = home.daemon(&[]);
+    let mut stream = connect(&home);
+    let status = br#"{"v":1,"request":{"status":{}}}"#;
+    let (lease, status) = (framed(&good()), framed(status));
+    let batch: Vec<u8> = (0..100).flat_map(|n| if n % 2 == 0 { lease.clone() } else { status.clone() }).collect();
+    stream.write_all(&batch).unwrap();
+    for number in 0..100 {
+        let reply = reply(&mut stream);
+        let kind = if number % 2 == 0 { "lease" } else { "status" };
+        assert!(reply["reply"][kind].is_object(), "{number}: {reply}");
+    }
+}
+
+/// A daemon of another version, or something that is no daemon at all, behind the socket.
+#[test]
+fn the_client_explains_a_daemon_that_it_cannot_understand() {
+    let answers: [(&[u8], i32, &str); 6] = [
+        (&framed(br#"{"v":2,"reply":{"lease":{}}}"#), 1, "the daemon speaks version 2 of the protocol, this client version 1"),
+        (&framed(br#"{"v":1,"reply":{"status":{"daemon":{"version":"1","pid":1,"uptime_seconds":1,"connections":1},"profiles":[]}}}"#), 1, "not an answer to the request"),
+        (&framed(b"nonsense"), 1, "not the JSON that was expected"),
+        (&[0xff; 4], 1, "over the limit"),
+        (&framed(b"{}")[..5], 3, "after 1 of 2 bytes"),
+        (&[], 3, "went away"),
+    ];
+    for (answer, code, words) in answers {
+        let home = Home::default();
+        let folder = home.socket().parent().unwrap().to_owned();
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&folder).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
+        let run = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                frame::read(&mut stream).unwrap();
+                stream.write_all(answer).unwrap();
+            });
+            home.rolekeeper(&["credential-process", "dev"])
+        });
+        assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
+        assert!(run.stderr.contains(words) && run.stderr.contains("\n  try: "), "{words}: {run:?}");
+    }
+}

@@ -5,6 +5,7 @@ mod configuration;
 mod connections;
 mod frames;
 mod main_job;
+mod sandbox_durability;
 mod socket;
 mod upstream_failures;
 mod upstream_refusals;

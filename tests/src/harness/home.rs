@@ -100,11 +100,15 @@ impl Home {
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        self.enter(&mut command);
+        command
+    }
+
+    fn enter(&self, command: &mut Command) {
         command.env("HOME", self.path());
         command.env("XDG_RUNTIME_DIR", self.path().join("run"));
         command.env("XDG_CONFIG_HOME", self.path().join("config"));
         command.env("XDG_STATE_HOME", self.path().join("state"));
-        command
     }
 
     pub fn client(&self) -> Command {
@@ -143,15 +147,21 @@ impl Home {
     }
 
     /// Starts the daemon and waits until it serves.
+    pub fn daemon(&self, args: &[&str]) -> Daemon<'_> {
+        let mut command = self.command(&programs().rolekeeperd);
+        command.args(args);
+        self.daemon_by(command)
+    }
+
+    /// Starts the daemon by a command of the test's own, in this home.
     ///
     /// # Panics
-    /// When it does not.
-    pub fn daemon(&self, args: &[&str]) -> Daemon<'_> {
+    /// When it does not serve.
+    pub fn daemon_by(&self, mut command: Command) -> Daemon<'_> {
         let log = self.path().join("daemon.log");
         let stderr = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
-        let mut command = self.command(&programs().rolekeeperd);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-        let mut child = command.spawn().expect("it starts");
+        self.enter(&mut command);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
         assert!(line.contains("\"ready\":true"), "{line:?} {:?}", fs::read_to_string(&log));

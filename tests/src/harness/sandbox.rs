@@ -68,15 +68,34 @@ impl SandboxProcess {
     }
 
     /// A call on the API itself, as a principal: its status and its body.
-    pub fn api(&self, token: &str, verb: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn api(&self, token: &str, verb: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        self.try_api(token, verb, path, body).expect("the sandbox answers")
+    }
+
+    pub fn try_api(
+        &self,
+        token: &str,
+        verb: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), reqwest::Error> {
         let url = format!("{}/iam/v1{path}", self.endpoint());
         let mut request = self.http.request(verb.parse().expect("a verb"), url).bearer_auth(token);
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
-        let response = request.send().expect("the sandbox answers");
-        let (status, text) = (response.status().as_u16(), response.text().expect("a body"));
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+        let response = request.send()?;
+        let (status, text) = (response.status().as_u16(), response.text()?);
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    /// SIGKILL, from wherever.
+    pub fn kill(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
     }
 
     /// Makes every later `assumeRole` fail in this way.

@@ -64,6 +64,13 @@ impl State {
         reply
     }
 
+    /// Notes an answer that no handler gave.
+    pub(super) fn answered(&self, arrival: &Arrival, status: StatusCode) {
+        if let Some(seq) = arrival.seq {
+            self.calls.answered(seq, status.as_u16(), None);
+        }
+    }
+
     fn authenticate(&self, tx: &Transaction<'_>, parts: &Parts) -> Result<Caller, ApiError> {
         let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         authenticate(tx, &self.store.org, authorization, self.clock.now())

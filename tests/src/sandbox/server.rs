@@ -93,38 +93,48 @@ async fn api(
     if let Some(wait) = fault.as_ref().and_then(Fault::wait) {
         tokio::time::sleep(wait).await;
     }
-    match fault {
+    match instead(fault.as_ref(), &socket, &arrival).await? {
+        Some(response) => {
+            state.answered(&arrival, response.status());
+            Ok(response)
+        }
+        None => Ok(spoil(fault.as_ref(), answer(&state, arrival, parts, body, ip).await)),
+    }
+}
+
+/// Those faults that keep the call from having its effect.
+async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> io::Result<Option<Response<Body>>> {
+    let response = match fault {
         Some(Fault::Reset {}) => {
             socket.set_linger(Some(Duration::ZERO))?;
-            Err(io::ErrorKind::ConnectionReset.into())
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         Some(Fault::HalfClose {}) => {
             socket.shutdown(std::net::Shutdown::Write)?;
             tokio::time::sleep(HALF_CLOSED).await;
-            Err(io::ErrorKind::ConnectionAborted.into())
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Some(Fault::Status { status, code, message, retry_after }) => {
-            let error =
-                ApiError::new(status, code.as_deref().unwrap_or(default_code(status)), message.unwrap_or_default());
+            let code = code.as_deref().unwrap_or(default_code(*status));
+            let error = ApiError::new(*status, code, message.as_deref().unwrap_or("a fault that was asked for"));
             let mut response = whole(Reply::error(&error, &arrival.request_id));
-            if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
-                response.headers_mut().insert(RETRY_AFTER, value);
+            if let Some(text) = retry_after {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_str(text).map_err(io::Error::other)?);
             }
-            Ok(response)
+            response
         }
-        Some(Fault::Garbage {}) => Ok(raw("application/json", b"\x00\xff\xfe{\"session\": nonsense".as_slice().into())),
-        Some(Fault::Html {}) => Ok(raw("text/html; charset=utf-8", PORTAL.into())),
-        Some(Fault::Huge { bytes }) => {
-            Ok(raw("application/json", format!("{{\"x\":\"{}\"}}", "x".repeat(bytes)).into()))
-        }
+        Some(Fault::Garbage {}) => raw("application/json", b"\x00\xff\xfe{\"session\": nonsense".as_slice().into()),
+        Some(Fault::Html {}) => raw("text/html; charset=utf-8", PORTAL.into()),
+        Some(Fault::Huge { bytes }) => raw("application/json", format!("{{\"x\":\"{}\"}}", "x".repeat(*bytes)).into()),
         Some(Fault::Redirect { location }) => {
             let mut response = raw("text/plain", Bytes::new());
             *response.status_mut() = StatusCode::FOUND;
-            response.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).map_err(io::Error::other)?);
-            Ok(response)
+            response.headers_mut().insert(LOCATION, HeaderValue::from_str(location).map_err(io::Error::other)?);
+            response
         }
-        late => Ok(spoil(late.as_ref(), answer(&state, arrival, parts, body, ip).await)),
-    }
+        _ => return Ok(None),
+    };
+    Ok(Some(response))
 }
 
 async fn answer(state: &State, arrival: Arrival, parts: Parts, body: Incoming, ip: IpAddr) -> Reply {
@@ -151,6 +161,8 @@ fn spoil(fault: Option<&Fault>, reply: Reply) -> Response<Body> {
             let half = reply.body.len() / 2;
             fed(reply, move |body, mut sender| async move {
                 let _ = sender.send_data(body.slice(..half)).await;
+                // So that the half is on its way before the connection breaks.
+                tokio::time::sleep(Duration::from_millis(20)).await;
                 sender.abort(io::ErrorKind::UnexpectedEof.into());
             })
         }

@@ -1,0 +1,226 @@
+//! The numbers of the main job, each beside a floor that is measured in the same run. Run it by `tests/bench`.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rolekeeper::frame;
+use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess};
+use serde_json::{Value, json};
+
+const PROFILES: usize = 1000;
+
+fn main() {
+    // cargo passes `--bench`; tests of the workspace pass nothing, and get nothing.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    println!("{:58} {:>12} {:>12}", "", "measured", "bound");
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let names: Vec<_> = (0..PROFILES).map(|number| format!("p{number:04}")).collect();
+    home.configure_for(&sandbox, "dev", &names.iter().map(|name| (name.as_str(), "S3ReadOnly")).collect::<Vec<_>>());
+    let daemon = home.daemon(&[]);
+    row("resident, idle, 1,000 profiles configured", megabytes(&daemon), "12 MiB");
+    let mut stream = connect(&home);
+    for name in &names {
+        assert!(ask(&mut stream, &request(name))["reply"]["lease"].is_object());
+    }
+    row("resident, 1,000 sessions held", megabytes(&daemon), "20 MiB");
+    processes(&home);
+    for (connections, in_flight) in [(1, 1), (1, 4), (2, 1), (4, 1)] {
+        warm(&home, connections, in_flight);
+    }
+    row("resident, after all of this", megabytes(&daemon), "20 MiB");
+    drop(stream);
+    drop(daemon);
+    cold_start(&sandbox);
+    herd(&sandbox);
+}
+
+fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {
+    println!("{what:58} {measured:>12} {bound:>12}");
+}
+
+fn request(profile: &str) -> Vec<u8> {
+    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": profile } } })).expect("a frame")
+}
+
+fn connect(home: &Home) -> UnixStream {
+    UnixStream::connect(home.socket()).expect("the daemon listens")
+}
+
+fn ask(stream: &mut UnixStream, request: &[u8]) -> Value {
+    stream.write_all(request).expect("it is sent");
+    serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON")
+}
+
+fn megabytes(daemon: &Daemon<'_>) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+    let kib: f64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+    format!("{:.1} MiB", kib / 1024.0)
+}
+
+/// `credential-process` against the floor and `/bin/true`, whole processes in turn.
+fn processes(home: &Home) {
+    let program = |variable: &str| PathBuf::from(std::env::var_os(variable).expect("tests/bench sets it"));
+    let (client, floor) = (program("ROLEKEEPER_BENCH_CLIENT"), program("ROLEKEEPER_BENCH_FLOOR"));
+    let time = |program: &PathBuf, args: &[&str]| {
+        let mut command = home.command(program);
+        command.args(args).env("ROLEKEEPER_SOCKET", home.socket()).env("ROLEKEEPER_AUTOSTART", "0");
+        run(command)
+    };
+    let mut times = [const { Vec::new() }; 3];
+    for round in 0..1100 {
+        let turn = [
+            time(&client, &["credential-process", "p0000"]),
+            time(&floor, &[]),
+            time(&PathBuf::from("/bin/true"), &[]),
+        ];
+        // The first hundred warm the caches.
+        if round >= 100 {
+            times.iter_mut().zip(turn).for_each(|(times, time)| times.push(time));
+        }
+    }
+    let [client, floor, none] = times.map(|times| percentile(times, 50));
+    row("credential-process, whole process, median", micros(client), "");
+    row("  bare std program (floor)", micros(floor), "");
+    row("  /bin/true", micros(none), "");
+    row("  ratio to the floor", format!("{:.2}", client.as_secs_f64() / floor.as_secs_f64()), "<= 1.25");
+    row("  ratio to /bin/true", format!("{:.2}", client.as_secs_f64() / none.as_secs_f64()), "< 1");
+}
+
+fn run(mut command: Command) -> Duration {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let started = Instant::now();
+    let mut child = command.spawn().expect("it starts");
+    let mut out = Vec::new();
+    child.stdout.take().expect("it is piped").read_to_end(&mut out).expect("it is read");
+    assert!(child.wait().expect("it ends").success());
+    started.elapsed()
+}
+
+/// Requests on held connections, some in flight on each, against a server that only copies bytes. One in flight on one
+/// connection measures how fast this machine wakes a process, twice a request.
+fn warm(home: &Home, connections: usize, in_flight: usize) {
+    let reply = {
+        let mut stream = connect(home);
+        stream.write_all(&request("p0000")).expect("it is sent");
+        frame::read(&mut stream).expect("a reply").len() + 4
+    };
+    let (rate, p99) = load(connections, in_flight, reply, &home.socket());
+    let echo = home.path().join("echo");
+    let _ = std::fs::remove_file(&echo);
+    let listener = UnixListener::bind(&echo).expect("a socket");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut request = vec![0; request("p0000").len()];
+                let answer = vec![b' '; reply];
+                while stream.read_exact(&mut request).is_ok() && stream.write_all(&answer).is_ok() {}
+            });
+        }
+    });
+    let (floor_rate, floor_p99) = load(connections, in_flight, reply, &echo);
+    let what = format!("warm requests a second, {connections} held connection(s), {in_flight} in flight");
+    row(&what, format!("{rate:.0}"), "30000");
+    row("  p99", micros(p99), "150 us");
+    row("  server that only copies bytes (floor)", format!("{floor_rate:.0}"), "");
+    row("  its p99", micros(floor_p99), "");
+    row("  ratio of rates", format!("{:.2}", rate / floor_rate), "");
+}
+
+/// Every reply of the same request has the same length, so replies can be counted as bytes.
+fn load(connections: usize, in_flight: usize, reply: usize, socket: &std::path::Path) -> (f64, Duration) {
+    const EACH: usize = 100_000;
+    let request = request("p0000");
+    let started = Instant::now();
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..connections)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut stream = UnixStream::connect(socket).expect("it listens");
+                    let mut buffer = vec![0; 64 * 1024];
+                    let (mut times, mut asked, mut bytes) = (Vec::with_capacity(EACH), VecDeque::new(), 0);
+                    while times.len() < EACH {
+                        let more = in_flight - asked.len();
+                        asked.extend(std::iter::repeat_n(Instant::now(), more));
+                        stream.write_all(&request.repeat(more)).expect("it is sent");
+                        bytes += stream.read(&mut buffer).expect("a reply");
+                        for _ in 0..bytes / reply {
+                            times.push(asked.pop_front().expect("it was asked for").elapsed());
+                        }
+                        bytes %= reply;
+                    }
+                    times
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("it ends")).collect()
+    });
+    let rate = f64::from(u32::try_from(times.len()).expect("a number")) / started.elapsed().as_secs_f64();
+    (rate, percentile(times, 99))
+}
+
+/// From the start of the daemon's process to the first lease, less what the upstream alone takes.
+fn cold_start(sandbox: &SandboxProcess) {
+    let mut starts = Vec::new();
+    let mut upstream = Vec::new();
+    for _ in 0..20 {
+        let home = Home::default();
+        home.configure_for(sandbox, "dev", &[("p0000", "S3ReadOnly")]);
+        let started = Instant::now();
+        let _daemon = home.daemon(&[]);
+        assert!(ask(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
+        starts.push(started.elapsed());
+        let path = format!("/roles/{}/assume", sandbox.role("S3ReadOnly"));
+        let started = Instant::now();
+        assert_eq!(sandbox.api(sandbox.token("dev"), "POST", &path, Some(&json!({}))).0, 201);
+        upstream.push(started.elapsed());
+    }
+    let (start, upstream) = (percentile(starts, 50), percentile(upstream, 50));
+    row("start to first lease, less the upstream, median", micros(start.saturating_sub(upstream)), "30 ms");
+}
+
+/// 5,000 cold requests for one role while the upstream takes 2 s.
+fn herd(sandbox: &SandboxProcess) {
+    let home = Home::default();
+    home.configure_for(sandbox, "dev", &[("p0000", "S3ReadOnly")]);
+    let _daemon = home.daemon(&[]);
+    let before = sandbox.calls("assumeRole");
+    sandbox.fault(&json!({ "kind": "delay", "ms": 2000 }));
+    let started = Instant::now();
+    let mut waiting: Vec<_> = (0..5000)
+        .map(|_| {
+            let mut stream = connect(&home);
+            stream.write_all(&request("p0000")).expect("it is sent");
+            stream
+        })
+        .collect();
+    for stream in &mut waiting {
+        let reply: Value = serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON");
+        assert!(reply["reply"]["lease"].is_object());
+    }
+    let took = started.elapsed();
+    sandbox.heal();
+    row("assumeRole calls for 5,000 cold requests", sandbox.calls("assumeRole") - before, "1");
+    row(
+        "  until the last was answered, less the upstream's 2 s",
+        micros(took.saturating_sub(Duration::from_secs(2))),
+        "",
+    );
+}
+
+fn percentile(mut times: Vec<Duration>, percent: usize) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() * percent / 100).copied().unwrap_or_default()
+}
+
+fn micros(time: Duration) -> String {
+    let micros = time.as_secs_f64() * 1e6;
+    if micros >= 1000.0 { format!("{:.2} ms", micros / 1000.0) } else { format!("{micros:.0} us") }
+}

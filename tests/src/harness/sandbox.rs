@@ -20,6 +20,7 @@ impl SandboxProcess {
     /// # Panics
     /// When it does not start.
     pub fn start(args: &[&str]) -> Self {
+        let http = http_client().expect("a client");
         let mut child = Command::new(&programs().sandbox)
             .arg("serve")
             .args(args)
@@ -29,7 +30,6 @@ impl SandboxProcess {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints a line");
         let ready = serde_json::from_str(&line).expect("the line is JSON");
-        let http = reqwest::blocking::Client::builder().no_proxy().build().expect("a client");
         Self { child, ready, http }
     }
 
@@ -117,6 +117,13 @@ impl SandboxProcess {
         home.secret(self.token(principal));
         home.private_file(&format!("{principal}.token"), self.token(principal))
     }
+}
+
+/// A client for loopback, whatever this build made of reqwest.
+fn http_client() -> Result<reqwest::blocking::Client, reqwest::Error> {
+    // Somebody may have installed one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::blocking::Client::builder().no_proxy().tls_certs_only([]).build()
 }
 
 impl Drop for SandboxProcess {

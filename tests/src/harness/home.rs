@@ -1,5 +1,5 @@
 //! A home folder for one test: configuration, socket, state, and nothing of the machine's own. Whatever a program
-//! prints here is searched for secrets when the home is dropped.
+//! prints or leaves here is searched for secrets when the home is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -168,6 +168,17 @@ impl Home {
         Daemon { child, home: self, log }
     }
 
+    /// Whatever a program left on disk counts as printed.
+    fn read_all(&self, folder: &Path) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match fs::read(&path) {
+                Ok(bytes) => self.printed(&path.display().to_string(), &String::from_utf8_lossy(&bytes)),
+                Err(_) => self.read_all(&path),
+            }
+        }
+    }
+
     fn printed(&self, which: &str, what: &str) {
         self.printed.lock().expect("unpoisoned").push((which.into(), what.into()));
     }
@@ -178,8 +189,8 @@ impl Drop for Home {
         if std::thread::panicking() {
             return;
         }
-        if let Ok(log) = fs::read_to_string(self.path().join("state/rolekeeper/rolekeeperd.log")) {
-            self.printed("the log of an autostarted daemon", &log);
+        for folder in ["run", "state"] {
+            self.read_all(&self.path().join(folder));
         }
         let secrets = self.secrets.lock().expect("unpoisoned");
         for (which, what) in self.printed.lock().expect("unpoisoned").iter() {

@@ -49,6 +49,8 @@ pub enum Refusal {
     StillWaiting,
     #[error("the fetch of this profile's session broke off")]
     BrokeOff,
+    #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
+    Stopping,
 }
 
 impl Broker {

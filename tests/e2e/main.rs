@@ -7,5 +7,6 @@ mod frames;
 mod main_job;
 mod sandbox_durability;
 mod socket;
+mod tls;
 mod upstream_failures;
 mod upstream_refusals;

@@ -103,6 +103,22 @@ fn status_shows_each_profile_and_the_daemon() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let mut daemon = home.daemon(&[]);
+    sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
+    let run = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
+        eventually("the request is under way", || (sandbox.calls("assumeRole") == 1).then_some(()));
+        daemon.signal(rustix::process::Signal::TERM);
+        asking.join().unwrap()
+    });
+    assert!(run.code == 3 && run.stderr.contains("(shutting_down)\n  try: again"), "{run:?}");
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
 fn a_daemon_that_is_told_to_stop_answers_what_is_under_way_and_leaves_nothing_behind() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());

@@ -13,10 +13,13 @@ use zeroize::Zeroizing;
 
 use super::peer::Peer;
 use super::{Gauge, reply};
-use crate::broker::Broker;
+use crate::broker::{Broker, Refusal};
 
 /// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
 const FRAME_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a request under way may go on once the daemon is told to stop: a little less than the drain, so that its
+/// answer gets out.
+const LAST_CALL: Duration = Duration::from_secs(4);
 /// How long a held connection may be silent.
 const IDLE_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -42,7 +45,7 @@ pub(super) async fn serve(
     let mut stream = BufReader::with_capacity(512, stream);
     if let Err(denied) = broker.policy.admit(&peer) {
         tracing::warn!(uid = denied.uid, pid = ?peer.pid, "refused: another user's process");
-        let failure = reply::failure(&crate::broker::Refusal::Denied(denied));
+        let failure = reply::failure(&Refusal::Denied(denied));
         return write(&mut stream, Reply::Error(failure)).await;
     }
     let mut silence = FRAME_DEADLINE;
@@ -53,7 +56,7 @@ pub(super) async fn serve(
         };
         silence = IDLE_DEADLINE;
         match text {
-            Ok(text) => answer(&mut stream, &text, &peer, &broker, &gauge).await?,
+            Ok(text) => answer(&mut stream, &text, &peer, &broker, &gauge, &stop).await?,
             Err(FrameError::Closed) => return Ok(()),
             Err(error @ FrameError::Io(_)) => return Err(error),
             Err(error) => {
@@ -71,18 +74,31 @@ async fn answer(
     peer: &Peer,
     broker: &Arc<Broker>,
     gauge: &Gauge,
+    stop: &CancellationToken,
 ) -> Result<(), FrameError> {
     let request = match parse(text) {
         Ok(request) => request,
         Err(failure) => return write(stream, Reply::Error(failure)).await,
     };
     match request {
-        Request::Lease { profile } => match broker.lease(peer, &profile).await {
-            Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
-            Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
-        },
+        Request::Lease { profile } => {
+            let lease = tokio::select! {
+                lease = broker.lease(peer, &profile) => lease,
+                () = last_call(stop) => Err(Refusal::Stopping),
+            };
+            match lease {
+                Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
+                Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
+            }
+        }
         Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
     }
+}
+
+/// The moment from which a request under way can only be told that it will not be answered.
+async fn last_call(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {

@@ -82,8 +82,7 @@ fn a_configuration_that_keeps_it_from_starting_is_told_in_the_daemons_own_words(
 fn a_program_that_is_not_installed_is_named() {
     let home = Home::default();
     home.configure("");
-    let alone = home.path().join("rolekeeper");
-    std::fs::copy(&rolekeeper_tests::harness::programs().rolekeeper, &alone).unwrap();
+    let alone = home.copy_of(&rolekeeper_tests::harness::programs().rolekeeper);
     let mut command = home.command(&alone);
     command.env("PATH", "/nonexistent").args(["credential-process", "dev"]);
     let run = home.finish(command);

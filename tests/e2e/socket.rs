@@ -122,8 +122,7 @@ fn another_users_process_gets_nothing_even_through_an_open_door() {
     let (sandbox, home) = home();
     let daemon = home.daemon(&[]);
     // What a mistake of the administrator's could look like: everything is open, and the socket too.
-    let me = home.path().join("me");
-    fs::copy(std::env::current_exe().unwrap(), &me).unwrap();
+    let me = home.copy_of(&std::env::current_exe().unwrap());
     for path in [home.path(), &home.path().join("run"), home.socket().parent().unwrap(), &home.socket(), &me] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }

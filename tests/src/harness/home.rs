@@ -75,6 +75,18 @@ impl Home {
         path
     }
 
+    /// A copy of a program, made by another process: one that this process had open for writing could not be started
+    /// while a child of another thread still holds it.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn copy_of(&self, program: &Path) -> PathBuf {
+        let copy = self.path().join(program.file_name().expect("a program has a name"));
+        let copied = Command::new("cp").arg(program).arg(&copy).status().expect("cp starts");
+        assert!(copied.success());
+        copy
+    }
+
     pub fn config_path(&self) -> PathBuf {
         self.path().join("config/rolekeeper/config.toml")
     }

@@ -18,11 +18,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::file::{self, ConfigError};
 use crate::policy::Policy;
+use crate::process;
 use crate::serve::bind::{BindError, Door, bind};
 use crate::serve::{self, Gauge};
 use crate::upstream::Upstream;
 use crate::upstream::bycloud::{ByCloud, SetupError};
-use crate::{process, refresh};
 
 /// Assumes roles, keeps their sessions fresh, and hands out short-lived credentials over a local socket.
 #[derive(Debug, Parser)]
@@ -121,7 +121,7 @@ async fn serve_until_stopped(door: Door, broker: Arc<Broker>, socket: &std::path
     let stop = CancellationToken::new();
     let mut signals = process::Signals::new()?;
     let gauge = Gauge::new(process::connection_cap());
-    let refreshing = tokio::spawn(refresh::run(Arc::clone(&broker)));
+    let refreshing = tokio::spawn(Arc::clone(&broker).keep_fresh());
     let serving = tokio::spawn(serve::run(door, broker, gauge, stop.clone()));
     announce(socket);
     let signal = signals.next().await;

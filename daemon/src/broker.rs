@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::cache::flight::Landing;
 use crate::cache::state::{MARGIN, Session, State};
-use crate::cache::{Cache, Slot};
+use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, Health, Timetable, refresh_after};
@@ -89,25 +89,26 @@ impl Broker {
 
     async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Session>, Refusal> {
         match tokio::time::timeout(WAIT, self.fetch(slot).result()).await {
-            Ok(Ok(landed)) => landed,
+            Ok(Ok(Ok(session))) => Ok(session),
+            Ok(Ok(Err(failing))) => Err(Refusal::Failing(failing, self.clock.now())),
             Ok(Err(_crashed)) => Err(Refusal::BrokeOff),
             Err(_elapsed) => Err(Refusal::StillWaiting),
         }
     }
 
     /// Joins or starts the one flight that fetches this profile's session.
-    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Landing<Result<Arc<Session>, Refusal>> {
+    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Landing<Fetched> {
         slot.flight.join(|| Arc::clone(self).assume(Arc::clone(slot)))
     }
 
     /// Assumes the role and publishes the session: the work of a flight.
-    async fn assume(self: Arc<Self>, slot: Arc<Slot>) -> Result<Arc<Session>, Refusal> {
+    async fn assume(self: Arc<Self>, slot: Arc<Slot>) -> Fetched {
         let sent = self.clock.now();
         // Who saw the cache before another flight landed starts a flight of its own, for which nothing is left to do.
         if let State::Fresh(session) = slot.lookup(sent.boot) {
             return Ok(session);
         }
-        slot.health(|health| health.permit(sent.boot)).map_err(|failing| Refusal::Failing(failing, sent))?;
+        slot.health(|health| health.permit(sent.boot))?;
         let answer = slot.upstream.assume(&slot.profile.role).await;
         match answer.and_then(|granted| long_enough(granted, &slot)) {
             Ok(granted) => Ok(self.publish(&slot, granted, sent.boot)),
@@ -127,15 +128,33 @@ impl Broker {
 
     /// Notes a failure. A session that still has time keeps being served, and is tried again by itself; without one,
     /// the next who asks tries again.
-    fn put_off(&self, slot: &Slot, error: UpstreamError) -> Refusal {
-        let now = self.clock.now();
+    fn put_off(&self, slot: &Slot, error: UpstreamError) -> Failing {
+        let now = self.clock.now().boot;
         tracing::warn!(profile = %slot.profile.name, %error, "the role could not be assumed");
         let may_pass = error.may_pass();
-        let failing = slot.health(|health| health.failed(error, now.boot, fastrand::f64()));
+        let failing = slot.health(|health| health.failed(error, now, fastrand::f64()));
         if may_pass && !matches!(slot.lookup(failing.next_try), State::Expired) {
             self.timetable.set(&slot.profile.name, failing.next_try);
         }
-        Refusal::Failing(failing, now)
+        failing
+    }
+
+    /// Refreshes what is due, for as long as the daemon runs: one timer, whatever the number of profiles.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            while let Some(name) = self.timetable.take_due(self.clock.now().boot) {
+                if let Some(slot) = self.cache.find(name.as_str()) {
+                    self.refresh(slot);
+                }
+            }
+            match self.timetable.earliest() {
+                None => self.timetable.changed().await,
+                Some(at) => tokio::select! {
+                    () = self.clock.sleep_until(at) => {}
+                    () = self.timetable.changed() => {}
+                },
+            }
+        }
     }
 
     fn unknown(&self, want: &str) -> Refusal {

@@ -60,7 +60,7 @@ fn broker(lease: LeaseLimit, upstream: Scripted) -> (Arc<Broker>, Arc<Scripted>)
     };
     let cache = Cache::new([(profile, Arc::clone(&upstream) as Arc<dyn Upstream>)]);
     let broker = Broker::new(Policy { owner: ME.uid }, cache, Clock::virtual_from(Timestamp::UNIX_EPOCH));
-    tokio::spawn(crate::refresh::run(Arc::clone(&broker)));
+    tokio::spawn(Arc::clone(&broker).keep_fresh());
     (broker, upstream)
 }
 

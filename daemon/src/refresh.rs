@@ -1,13 +1,12 @@
-//! When to refresh, when to try again, and the one task that does it. The decisions are pure; jitter comes in as a
-//! number from 0 to 1 that is drawn once and never again for the same session or failure.
+//! When to refresh, when to try again, and what is planned. The decisions are pure; jitter comes in as a number from 0
+//! to 1 that is drawn once and never again for the same session or failure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::broker::Broker;
 use crate::cache::state::MARGIN;
 use crate::clock::Boot;
 use crate::config::ProfileName;
@@ -109,12 +108,17 @@ impl Timetable {
         lock(&self.plan).by_name.get(name).copied()
     }
 
-    fn earliest(&self) -> Option<Boot> {
+    /// Waits for the next change of plan; one that came while nobody waited counts.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub fn earliest(&self) -> Option<Boot> {
         lock(&self.plan).by_time.first().map(|(at, _)| *at)
     }
 
     /// Takes out one profile that is due.
-    fn take_due(&self, now: Boot) -> Option<ProfileName> {
+    pub fn take_due(&self, now: Boot) -> Option<ProfileName> {
         let mut plan = lock(&self.plan);
         if plan.by_time.first()?.0 > now {
             return None;
@@ -122,25 +126,6 @@ impl Timetable {
         let (_, name) = plan.by_time.pop_first()?;
         plan.by_name.remove(&name);
         Some(name)
-    }
-}
-
-/// Refreshes what is due, for as long as the daemon runs: one timer, whatever the number of profiles.
-pub async fn run(broker: Arc<Broker>) {
-    let timetable = &broker.timetable;
-    loop {
-        while let Some(name) = timetable.take_due(broker.clock.now().boot) {
-            if let Some(slot) = broker.cache.find(name.as_str()) {
-                broker.refresh(slot);
-            }
-        }
-        match timetable.earliest() {
-            None => timetable.changed.notified().await,
-            Some(at) => tokio::select! {
-                () = broker.clock.sleep_until(at) => {}
-                () = timetable.changed.notified() => {}
-            },
-        }
     }
 }
 

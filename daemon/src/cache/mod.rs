@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 
-use crate::broker::Refusal;
 use crate::clock::Boot;
 use crate::config::{Profile, ProfileName};
 use crate::lock;
-use crate::refresh::Health;
+use crate::refresh::{Failing, Health};
 use crate::upstream::Upstream;
 use flight::Flight;
 use state::{Session, State};
@@ -43,6 +42,9 @@ impl Cache {
     }
 }
 
+/// What a flight brings back.
+pub(crate) type Fetched = Result<Arc<Session>, Failing>;
+
 /// A profile and what the daemon holds for it.
 #[derive(Debug)]
 pub struct Slot {
@@ -50,7 +52,7 @@ pub struct Slot {
     pub upstream: Arc<dyn Upstream>,
     session: ArcSwapOption<Session>,
     /// The fetch under way, if any.
-    pub(crate) flight: Flight<Result<Arc<Session>, Refusal>>,
+    pub(crate) flight: Flight<Fetched>,
     /// How the last fetches went: it decides when the next may be made.
     health: Mutex<Health>,
 }

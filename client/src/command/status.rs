@@ -62,10 +62,11 @@ fn table(status: &Status) -> String {
         if let Some(failing) = &profile.failing {
             let _ = writeln!(
                 text,
-                "{:wide$}  failing for {} ({} tries, next in {}): {}",
+                "{:wide$}  failing for {} ({} {}, next in {}): {}",
                 "",
                 duration(failing.since_seconds),
                 failing.attempts,
+                if failing.attempts == 1 { "try" } else { "tries" },
                 duration(failing.next_try_seconds),
                 failing.message
             );

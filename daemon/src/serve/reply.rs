@@ -55,7 +55,7 @@ fn failing_upstream(failing: &Failing, now: &Now) -> Failure {
             };
             (Code::UpstreamUnavailable, format!("again in {wait} s, when the upstream is asked again{history}"))
         }
-        UpstreamError::LoginNeeded { hint, .. } => (Code::LoginNeeded, format!("{hint}; it is used from {wait} s on")),
+        UpstreamError::LoginNeeded { hint, .. } => (Code::LoginNeeded, format!("{hint}; it is read again in {wait} s")),
         UpstreamError::Refused { .. } => (
             Code::UpstreamRefused,
             format!(

@@ -21,7 +21,7 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(25);
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
 
 /// `--socket`, else `ROLEKEEPER_SOCKET`, else `$XDG_RUNTIME_DIR/rolekeeper/socket`, else a folder in the user's state.
-/// A variable that is set but empty counts as unset.
+/// A variable that is set but empty counts as unset. The result is absolute.
 pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = flag
         .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
@@ -34,6 +34,8 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
                 "set ROLEKEEPER_SOCKET to a path in a folder that only you may enter",
             )
         })?;
+    // A daemon that is started from here works in another folder.
+    let path = std::path::absolute(&path).unwrap_or(path);
     let length = path.as_os_str().len();
     if length > MAX_PATH {
         return Err(Failure::new(

@@ -45,7 +45,7 @@ pub struct Args {
     /// What is logged: a level, or target=level, separated by commas
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: Targets,
-    /// Leave the terminal's session, as a daemon that a client starts does
+    /// Leave the terminal's session and the working folder, as a daemon that a client starts does
     #[arg(long)]
     detach: bool,
 }

@@ -15,12 +15,23 @@ pub fn prepare(detach: bool) {
     {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptor_limit();
-        if detach && let Err(error) = rustix::process::setsid() {
-            eprintln!("rolekeeperd: the terminal's session cannot be left: {error}");
+        if detach {
+            leave_session();
         }
     }
     #[cfg(not(unix))]
     let _ = detach;
+}
+
+/// Neither the terminal's end nor an unmount of the folder it was started in concerns the daemon from here on.
+#[cfg(unix)]
+fn leave_session() {
+    if let Err(error) = rustix::process::setsid() {
+        eprintln!("rolekeeperd: the terminal's session cannot be left: {error}");
+    }
+    if let Err(error) = std::env::set_current_dir("/") {
+        eprintln!("rolekeeperd: the folder cannot be left: {error}");
+    }
 }
 
 #[cfg(unix)]

@@ -46,6 +46,22 @@ fn a_daemon_that_a_client_started_leaves_its_session_and_its_output() {
     let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
     let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid)).unwrap();
     assert_eq!(session.as_raw_nonzero().get(), pid, "it leads a session of its own");
+    #[cfg(target_os = "linux")]
+    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), std::path::Path::new("/"));
+    stop(&home);
+}
+
+#[test]
+fn relative_paths_are_those_of_the_folder_where_the_tool_was_run() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    let token = format!("{:?}", home.path().join("dev.token"));
+    home.private_file("here.toml", &text.replace(&token, "\"dev.token\""));
+    let mut command = home.client();
+    command.args(["--socket", "run/rolekeeper/socket", "credential-process", "dev"]);
+    command.env("ROLEKEEPER_CONFIG", "here.toml").current_dir(home.path());
+    assert!(home.finish(command).json()["AccessKeyId"].is_string());
     stop(&home);
 }
 

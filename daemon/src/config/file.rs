@@ -66,6 +66,7 @@ const EXAMPLE: &str = r#"
     duration = "1h""#;
 
 /// `--config`, else `ROLEKEEPER_CONFIG`, else `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
+/// The result is absolute: a daemon that detaches works in another folder.
 pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     use rolekeeper::connect::variable;
     flag.or_else(|| variable("ROLEKEEPER_CONFIG").map(PathBuf::from))
@@ -75,6 +76,7 @@ pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
                 .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")))
                 .map(|dir| dir.join("rolekeeper/config.toml"))
         })
+        .map(|path| std::path::absolute(&path).unwrap_or(path))
         .ok_or(ConfigError::NoPlace)
 }
 

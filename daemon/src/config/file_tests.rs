@@ -113,3 +113,27 @@ fn a_missing_or_empty_file_is_answered_with_an_example() {
         assert!(matches!(error, ConfigError::Empty(_)) && error.hint().contains("[profile.dev]"), "{text:?}");
     }
 }
+
+#[test]
+fn no_text_however_broken_makes_it_panic() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..5_000 {
+        let mut text: Vec<char> = GOOD.chars().collect();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(0..text.len());
+            match random.u8(0..3) {
+                0 => drop(text.remove(at)),
+                1 => text.insert(
+                    at,
+                    random.choice(['[', ']', '{', '}', '=', '"', '\'', '.', '#', '\n', '\\', 'é', '\0']).unwrap_or('x'),
+                ),
+                _ => text.truncate(at.max(1)),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(faults) = validate(&text, Path::new("/conf")) {
+            let placed = faults.0.into_iter().map(|fault| super::place(Path::new("c"), &text, fault.at, fault.what));
+            assert!(placed.into_iter().all(|fault| fault.line >= 1 && !fault.what.is_empty()), "{text}");
+        }
+    }
+}

@@ -120,9 +120,9 @@ fn no_text_however_broken_makes_it_panic() {
     for _ in 0..5_000 {
         let mut text: Vec<char> = GOOD.chars().collect();
         for _ in 0..random.usize(1..6) {
-            let at = random.usize(0..text.len());
+            let at = random.usize(0..text.len().max(1));
             match random.u8(0..3) {
-                0 => drop(text.remove(at)),
+                0 if at < text.len() => drop(text.remove(at)),
                 1 => text.insert(
                     at,
                     random.choice(['[', ']', '{', '}', '=', '"', '\'', '.', '#', '\n', '\\', 'é', '\0']).unwrap_or('x'),

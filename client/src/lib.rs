@@ -3,6 +3,11 @@
 //!
 //! It must never depend on an async runtime or an HTTP stack: every credential request starts a process made of it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+)]
+
 pub mod connect;
 pub mod frame;
 pub mod protocol;

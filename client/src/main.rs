@@ -1,6 +1,11 @@
 //! The command. `credential-process PROFILE` is what tools run, thousands of times a day: it is looked at before
 //! anything else is set up.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+)]
+
 mod autostart;
 mod cli;
 mod command;

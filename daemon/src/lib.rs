@@ -2,6 +2,11 @@
 //!
 //! Start at [`broker`]: it is the request path, and everything else serves it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+)]
+
 pub mod app;
 pub mod broker;
 pub mod cache;

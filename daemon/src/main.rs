@@ -1,5 +1,10 @@
 //! The daemon's program: arguments in, exit code out.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use rolekeeper_tests::harness::{Home, SandboxProcess};
+use rolekeeper_tests::harness::{Home, world};
 use serde_json::Value;
 
 fn credential_process(home: &Home) -> Command {
@@ -21,8 +21,7 @@ fn stop(home: &Home) {
 
 #[test]
 fn twenty_tools_at_once_start_one_daemon_and_make_one_call() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let runs: Vec<_> = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| home.finish(credential_process(&home)))).collect();
         asking.into_iter().map(|run| run.join().unwrap()).collect()
@@ -38,8 +37,7 @@ fn twenty_tools_at_once_start_one_daemon_and_make_one_call() {
 
 #[test]
 fn a_daemon_that_a_client_started_leaves_its_session_and_its_output() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (_sandbox, home) = world();
     // `finish` returns at the end of the output: a daemon that kept the pipes open would hold it.
     assert!(home.finish(credential_process(&home)).json()["AccessKeyId"].is_string());
     let status = home.rolekeeper(&["status", "--json"]).json();
@@ -53,8 +51,7 @@ fn a_daemon_that_a_client_started_leaves_its_session_and_its_output() {
 
 #[test]
 fn relative_paths_are_those_of_the_folder_where_the_tool_was_run() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (_sandbox, home) = world();
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     let token = format!("{:?}", home.path().join("dev.token"));
     home.private_file("here.toml", &text.replace(&token, "\"dev.token\""));
@@ -108,8 +105,7 @@ fn a_program_that_is_not_installed_is_named() {
 
 #[test]
 fn a_crash_of_the_daemon_is_mended_by_the_next_tool_that_asks() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
     let first: Value = home.finish(credential_process(&home)).json();
     daemon.kill();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Home, SandboxProcess, eventually};
+use rolekeeper_tests::harness::{Home, eventually, world};
 use serde_json::{Value, json};
 
 const REQUEST: &str = r#"{"v":1,"request":{"lease":{"profile":"dev"}}}"#;
@@ -29,8 +29,7 @@ fn raise_descriptor_limit() -> u64 {
 
 #[test]
 fn five_thousand_cold_requests_make_one_call_even_when_the_first_leaves() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let many = usize::try_from(raise_descriptor_limit().saturating_sub(200)).unwrap().min(5000);
     sandbox.fault(&json!({ "kind": "delay", "ms": 2000 }));
@@ -49,8 +48,7 @@ fn five_thousand_cold_requests_make_one_call_even_when_the_first_leaves() {
 
 #[test]
 fn connections_over_the_cap_are_told_so_and_those_before_go_on() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (_sandbox, home) = world();
     // The daemon keeps 64 of its descriptors for itself.
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -n 96 && exec \"$0\""]).arg(&rolekeeper_tests::harness::programs().rolekeeperd);

@@ -5,14 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Home, SandboxProcess};
+use rolekeeper_tests::harness::{Home, world};
 use serde_json::{Value, json};
-
-fn home() -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-    (sandbox, home)
-}
 
 fn connect(home: &Home) -> UnixStream {
     let stream = UnixStream::connect(home.socket()).unwrap();
@@ -41,7 +35,7 @@ fn good() -> Vec<u8> {
 
 #[test]
 fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let mut stream = connect(&home);
     let cases: [(&[u8], &str); 7] = [
@@ -63,7 +57,7 @@ fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
 
 #[test]
 fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     for text in [&b"canary"[..], br#"{"v":1,"canary":"canary"}"#, br#"{"v":"canary"}"#] {
         assert!(!ask(&mut connect(&home), text).to_string().contains("canary"));
@@ -72,7 +66,7 @@ fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
 
 #[test]
 fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     for length in [frame::MAX + 1, u32::MAX as usize] {
         let mut stream = connect(&home);
@@ -87,7 +81,7 @@ fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
 
 #[test]
 fn a_truncated_frame_is_told_how_much_was_missing() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     for cut in [1, 3, 4, 20] {
         let mut stream = connect(&home);
@@ -101,7 +95,7 @@ fn a_truncated_frame_is_told_how_much_was_missing() {
 
 #[test]
 fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let mut silent = connect(&home);
     let mut slow = connect(&home);
@@ -115,7 +109,7 @@ fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody()
 
 #[test]
 fn many_requests_at_once_on_one_connection_are_answered_in_order() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let mut stream = connect(&home);
     let status = br#"{"v":1,"request":{"status":{}}}"#;

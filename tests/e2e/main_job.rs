@@ -1,12 +1,11 @@
 //! A role is assumed, cached, refreshed before it expires, and served; then everything stops cleanly.
 
-use rolekeeper_tests::harness::{Home, SandboxProcess, eventually};
+use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use serde_json::json;
 
 #[test]
 fn a_role_is_assumed_once_and_served_twice() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
     let first = home.rolekeeper(&["credential-process", "dev"]).json();
@@ -24,8 +23,7 @@ fn a_role_is_assumed_once_and_served_twice() {
 
 #[test]
 fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
     let status = home.rolekeeper(&["status", "--json"]).json();
@@ -104,8 +102,7 @@ fn status_shows_each_profile_and_the_daemon() {
 
 #[test]
 fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
     let run = std::thread::scope(|scope| {

@@ -4,17 +4,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 
-use rolekeeper_tests::harness::{Home, SandboxProcess};
-
-fn home() -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-    (sandbox, home)
-}
+use rolekeeper_tests::harness::{Home, world};
 
 #[test]
 fn the_folder_and_the_socket_are_closed_to_others_whatever_the_umask() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let mode = |path: &std::path::Path| fs::symlink_metadata(path).unwrap().mode() & 0o777;
     assert_eq!(mode(&home.socket()), 0o600);
@@ -23,7 +17,7 @@ fn the_folder_and_the_socket_are_closed_to_others_whatever_the_umask() {
 
 #[test]
 fn a_daemon_that_was_killed_is_followed_by_another_that_serves() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let mut first = home.daemon(&[]);
     first.kill();
     assert!(home.socket().exists(), "a kill leaves the socket behind");
@@ -35,7 +29,7 @@ fn a_daemon_that_was_killed_is_followed_by_another_that_serves() {
 
 #[test]
 fn a_second_daemon_is_refused_and_the_first_goes_on() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let run = home.rolekeeperd(&[]);
     assert_eq!(run.code, 3, "{run:?}");
@@ -46,7 +40,7 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
 
 #[test]
 fn another_programs_socket_and_a_file_are_left_alone() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let folder = home.path().join("private");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
@@ -65,7 +59,7 @@ fn another_programs_socket_and_a_file_are_left_alone() {
 
 #[test]
 fn a_path_that_is_too_long_is_refused_by_both_programs() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let long = home.path().join("x".repeat(120)).join("socket");
     let long = long.to_str().unwrap();
     for run in [home.rolekeeper(&["--socket", long, "status"]), home.rolekeeperd(&["--socket", long])] {
@@ -79,7 +73,7 @@ fn a_path_that_is_too_long_is_refused_by_both_programs() {
 
 #[test]
 fn a_folder_that_others_can_enter_is_refused_by_both_programs() {
-    let (_sandbox, home) = home();
+    let (_sandbox, home) = world();
     let folder = home.path().join("open");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
@@ -119,7 +113,7 @@ fn another_users_process_gets_nothing_even_through_an_open_door() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let (sandbox, home) = home();
+    let (sandbox, home) = world();
     let daemon = home.daemon(&[]);
     // What a mistake of the administrator's could look like: everything is open, and the socket too.
     let me = home.copy_of(&std::env::current_exe().unwrap());

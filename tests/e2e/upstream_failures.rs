@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use rolekeeper_tests::harness::{Home, SandboxProcess, eventually};
+use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
 /// Every way of failing that the sandbox knows, and words of the message that it must get.
@@ -59,8 +59,7 @@ fn an_upstream_that_is_not_there_is_told_so_with_its_address() {
 
 #[test]
 fn a_slow_upstream_makes_nobody_wait_longer_than_20_seconds_and_its_answer_is_used() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     sandbox.fault(&json!({ "kind": "delay", "ms": 21_500 }));
     let asked = Instant::now();
@@ -73,8 +72,7 @@ fn a_slow_upstream_makes_nobody_wait_longer_than_20_seconds_and_its_answer_is_us
 
 #[test]
 fn a_slow_drip_within_the_limit_is_read_to_its_end() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     sandbox.fault(&json!({ "kind": "slow_drip", "ms": 1 }));
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
@@ -157,8 +155,7 @@ fn a_session_is_refused_in_its_last_15_seconds_with_the_reason_and_the_next_try(
 #[test]
 fn the_token_goes_to_the_endpoint_only() {
     use std::io::Read;
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = elsewhere.local_addr().unwrap();
     let mut command = home.command(&rolekeeper_tests::harness::programs().rolekeeperd);

@@ -1,6 +1,6 @@
 //! The upstream says no: each no has its code, its words and what to do next, and none is taken for another.
 
-use rolekeeper_tests::harness::{Home, Run, SandboxProcess};
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, world};
 use serde_json::json;
 
 fn failed(run: &Run, code: i32, words: &[&str]) {
@@ -56,8 +56,7 @@ fn an_unknown_profile_names_the_nearest() {
 
 #[test]
 fn an_expired_revoked_or_unknown_token_needs_a_login() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let ask = || {
         let _daemon = home.daemon(&[]);
         home.rolekeeper(&["credential-process", "dev"])
@@ -99,8 +98,7 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
 #[test]
 fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
     use std::os::unix::fs::PermissionsExt;
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let token = home.path().join("dev.token");
     let ask = || {
         let _daemon = home.daemon(&[]);
@@ -123,8 +121,7 @@ fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
 
 #[test]
 fn a_token_from_the_environment_is_used() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let token = home.path().join("dev.token");
     home.configure(
         &std::fs::read_to_string(home.config_path())
@@ -151,8 +148,7 @@ fn a_disabled_account_is_told_apart_from_a_bad_token() {
 
 #[test]
 fn a_rotated_token_is_taken_up_without_a_restart_once_the_pause_is_over() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     home.private_file("dev.token", "byu_wrong");
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 5);

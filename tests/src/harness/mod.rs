@@ -10,6 +10,13 @@ pub use sandbox::SandboxProcess;
 
 use std::time::{Duration, Instant};
 
+/// What most tests start from: a sandbox, and a home whose profile `dev` is a role that the developer may assume.
+pub fn world() -> (SandboxProcess, Home) {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    (sandbox, home)
+}
+
 /// Asks until there is an answer, for 30 s at the most.
 ///
 /// # Panics

@@ -159,7 +159,7 @@ impl Broker {
 
     fn unknown(&self, want: &str) -> Refusal {
         let nearest = crate::config::nearest(want, self.cache.names()).map(Into::into);
-        Refusal::UnknownProfile { name: want.chars().take(64).collect(), nearest }
+        Refusal::UnknownProfile { name: want.chars().take(64).flat_map(char::escape_debug).collect(), nearest }
     }
 }
 

@@ -216,6 +216,8 @@ async fn another_user_gets_nothing_and_an_unknown_profile_names_the_nearest() {
     assert!(matches!(broker.lease(&stranger, "dev").await, Err(Refusal::Denied(_))));
     let refusal = broker.lease(&ME, "dve").await.unwrap_err();
     assert!(matches!(refusal, Refusal::UnknownProfile { nearest: Some(name), .. } if name == "dev"));
+    let hostile = broker.lease(&ME, "\u{1b}[31m\n").await.unwrap_err().to_string();
+    assert!(!hostile.contains(char::is_control), "{hostile:?}");
     assert_eq!(upstream.calls(), 0);
 }
 

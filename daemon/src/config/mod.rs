@@ -1,4 +1,4 @@
-//! The configuration: what is in force once it has been validated. How the file is read is in [`file`].
+//! The configuration: what is in force once it has been validated. How the file is read is in [`mod@file`].
 
 pub mod file;
 mod raw;

@@ -2,7 +2,7 @@
 //! evaluation, real expiry, and faults on demand. It shares no types with the daemon: a shared type would hide a bug
 //! that is on both sides.
 //!
-//! Read [`dispatch`] first: it is the path of a request. The assumptions A1 to A15 are those of the contract.
+//! Read `dispatch` first: it is the path of a request. The assumptions A1 to A15 are those of the contract.
 
 mod auth;
 mod calls;

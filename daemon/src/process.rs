@@ -16,11 +16,29 @@ pub fn prepare(detach: bool) {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptor_limit();
         if detach {
+            close_inherited();
             leave_session();
         }
     }
     #[cfg(not(unix))]
     let _ = detach;
+}
+
+/// Descriptors that the tool's own parents left open, such as the pipe of a build: whoever reads from it would wait for
+/// this daemon to end. To be called before this process opens anything that it keeps.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "closing a descriptor by its number has no safe form")]
+fn close_inherited() {
+    let listed: Vec<i32> = std::fs::read_dir("/dev/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in listed.into_iter().filter(|descriptor| *descriptor > 2) {
+        // SAFETY: this runs in the only thread, and nothing of this process owns a descriptor above standard error yet;
+        // the one that listed the folder is closed, and closing its number again is an error that has no effect.
+        unsafe { rustix::io::close(descriptor) };
+    }
 }
 
 /// Neither the terminal's end nor an unmount of the folder it was started in concerns the daemon from here on.

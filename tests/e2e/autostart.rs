@@ -50,6 +50,27 @@ fn a_daemon_that_a_client_started_leaves_its_session_and_its_output() {
 }
 
 #[test]
+fn whoever_waits_for_a_pipe_that_the_tool_inherited_does_not_wait_for_the_daemon() {
+    let (_sandbox, home) = world();
+    let mut command = home.command(std::path::Path::new("sh"));
+    // A build's pipe, say: descriptor 9 is another name of the output, and survives in children.
+    command
+        .args(["-c", "exec \"$0\" credential-process dev 9>&1"])
+        .arg(&rolekeeper_tests::harness::programs().rolekeeper);
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut out, &mut text).unwrap();
+        tell.send(text).unwrap();
+    });
+    let said = told.recv_timeout(std::time::Duration::from_secs(20)).expect("the output ends when the tool does");
+    assert!(child.wait().unwrap().success() && said.contains("AccessKeyId"));
+    stop(&home);
+}
+
+#[test]
 fn relative_paths_are_those_of_the_folder_where_the_tool_was_run() {
     let (_sandbox, home) = world();
     let text = std::fs::read_to_string(home.config_path()).unwrap();

@@ -180,6 +180,17 @@ impl Home {
         Daemon { child, home: self, log }
     }
 
+    /// Ends a daemon that a client started and that the test did not come round to stopping.
+    fn stop_leftover(&self) {
+        let Ok(status) = self.client().args(["status", "--json"]).stderr(Stdio::null()).output() else { return };
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        let pid =
+            status["daemon"]["pid"].as_u64().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+
     /// Whatever a program left on disk counts as printed.
     fn read_all(&self, folder: &Path) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -198,6 +209,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        self.stop_leftover();
         if std::thread::panicking() {
             return;
         }

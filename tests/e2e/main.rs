@@ -6,6 +6,7 @@ mod connections;
 mod frames;
 mod main_job;
 mod sandbox_durability;
+mod sandbox_program;
 mod socket;
 mod tls;
 mod upstream_failures;

@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
         Ok(sandbox) => sandbox,
         Err(error) => {
             eprintln!("rolekeeper-sandbox: {error}\n  try: {}", error.hint());
-            return ExitCode::from(2);
+            return ExitCode::from(error.exit_code());
         }
     };
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

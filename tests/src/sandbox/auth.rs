@@ -16,6 +16,8 @@ pub(super) struct Caller {
     pub(super) principal_id: String,
     /// `user` or `service_account`.
     pub(super) principal_type: &'static str,
+    /// The session, if that is who calls.
+    pub(super) session_id: Option<String>,
     /// What trust policies call it.
     pub(super) crns: Crns,
     policies: Vec<Policy>,
@@ -58,6 +60,7 @@ fn user(tx: &Transaction<'_>, org: &str, id: &str) -> Result<Caller, ApiError> {
     Ok(Caller {
         principal_id: id.into(),
         principal_type: "user",
+        session_id: None,
         crns: Crns::new("iam", org, "user", [id, &name, &email]),
         policies: policies_of(tx, "user", id)?,
     })
@@ -75,6 +78,7 @@ fn service_account(tx: &Transaction<'_>, org: &str, credential: &str) -> Result<
         return Err(ApiError::new(401, "principal_disabled", "the service account is disabled"));
     }
     Ok(Caller {
+        session_id: None,
         crns: Crns::new("iam", org, "service-account", [id.as_str(), name.as_str()]),
         policies: policies_of(tx, "service_account", &id)?,
         principal_id: id,
@@ -103,6 +107,7 @@ fn session(tx: &Transaction<'_>, org: &str, id: &str, now: Millis) -> Result<Cal
     Ok(Caller {
         principal_id,
         principal_type: if kind == "user" { "user" } else { "service_account" },
+        session_id: Some(id.into()),
         crns: Crns::new("iam", org, "role", [role_id.as_str(), role_name.as_str()]),
         policies: policies_of(tx, "role", &role_id)?,
     })

@@ -43,6 +43,8 @@ struct SetClock {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetLimits {
+    /// `null` for none; it must be said.
+    #[serde(deserialize_with = "Option::deserialize")]
     max_session_seconds: Option<u32>,
 }
 

@@ -62,6 +62,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// 2 for what the caller asked for, 1 for what the machine would not do.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotLoopback(_) | Self::Data { .. } | Self::Fixture { .. } => 2,
+            Self::Listen { .. } | Self::Storage(_) => 1,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {

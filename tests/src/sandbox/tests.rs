@@ -138,6 +138,15 @@ async fn a_session_acts_as_its_role_until_it_expires_or_is_revoked() {
     assert_eq!((&seen["status"], &seen["revoke_reason"]), (&json!("revoked"), &json!("lost laptop")));
     assert_eq!(seen["revoked_by"], world.id("users", "admin").await);
 
+    let (third, third_token) = session(&world.assume("dev", "S3ReadOnly", json!({})).await);
+    let (fourth, _) = session(&world.assume("dev", "S3ReadOnly", json!({})).await);
+    for (verb, id, want) in
+        [("GET", &third, 200), ("GET", &fourth, 403), ("DELETE", &fourth, 403), ("DELETE", &third, 204)]
+    {
+        let said = world.call(&third_token, verb, &format!("/sts/sessions/{id}"), Value::Null).await;
+        assert_eq!(said.status, want, "a session has a say over itself only: {verb}");
+    }
+
     let (second, second_token) = session(&world.assume("dev", "S3ReadOnly", json!({})).await);
     world.advance(3599).await;
     assert_eq!(world.call(&second_token, "GET", "/roles", Value::Null).await.status, 200);
@@ -413,6 +422,11 @@ async fn calls_are_counted_when_they_arrive_and_listed_with_their_outcome() {
     assert_eq!(world.control("GET", "/calls/counts", Value::Null).await.body["counts"], json!({}));
     let wrong = world.control("POST", "/faults", json!({ "method": "getRol", "fault": { "kind": "reset" } })).await;
     assert!(wrong.status == 400 && wrong.body.to_string().contains("serves no getRol"));
+    assert_eq!(
+        world.control("POST", "/limits", json!({})).await.status,
+        400,
+        "a limit is not lifted by saying nothing"
+    );
     let wrong = world.control("POST", "/faults", json!({ "method": "*", "fault": { "kind": "rest" } })).await;
     assert!(wrong.status == 400 && wrong.body.to_string().contains("rest"));
 }

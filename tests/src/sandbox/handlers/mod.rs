@@ -32,20 +32,21 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Whoever holds a session may see and revoke it, whatever their policies say: the reference does not say so, but
-    /// a principal that could not end its own sessions would be at the mercy of an administrator's haste.
+    /// A principal may see, list and revoke its own sessions, and a session itself, whatever the policies say: the
+    /// reference does not say so, but a principal that could not end its own sessions would be at the mercy of an
+    /// administrator's haste.
     pub(super) fn is_own_session(&self, kind: Kind, id: Option<&str>, tx: &Transaction<'_>) -> Result<bool, ApiError> {
         if kind != Kind::Session {
             return Ok(false);
         }
-        let Some(id) = id else {
-            return Ok(self.params.opt_text("principal_id") == Some(&self.caller.principal_id));
-        };
-        let owner: Option<String> = tx
-            .prepare_cached("SELECT principal_id FROM sessions WHERE id = ?")?
-            .query_row([id], |row| row.get(0))
-            .optional()?;
-        Ok(owner.as_deref() == Some(&self.caller.principal_id))
+        let me = &self.caller.principal_id;
+        match (&self.caller.session_id, id) {
+            (Some(session), id) => Ok(id == Some(session)),
+            (None, None) => Ok(self.params.opt_text("principal_id") == Some(me)),
+            (None, Some(id)) => {
+                Ok(tx.prepare_cached("SELECT 1 FROM sessions WHERE id = ? AND principal_id = ?")?.exists([id, me])?)
+            }
+        }
     }
 }
 

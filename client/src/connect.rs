@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_path_that_the_system_cannot_take_is_refused_with_both_lengths() {
-        let failure = socket_path(Some(PathBuf::from("/".repeat(200)))).unwrap_err();
+        let failure = socket_path(Some(PathBuf::from(format!("/{}", "x".repeat(199))))).unwrap_err();
         assert!(failure.message.contains("200 bytes") && failure.message.contains(&MAX_PATH.to_string()));
         assert_eq!(failure.code.exit_code(), 2);
     }

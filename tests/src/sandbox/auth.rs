@@ -1,6 +1,6 @@
 //! Who is calling (A4), and whether they may (A10).
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
 use super::clock::Millis;
@@ -31,7 +31,7 @@ impl Caller {
 
 /// The caller behind a bearer token, refused if the token or its owner no longer counts.
 pub(super) fn authenticate(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     org: &str,
     authorization: Option<&str>,
     now: Millis,
@@ -51,7 +51,7 @@ pub(super) fn authenticate(
     }
 }
 
-fn user(tx: &Transaction<'_>, org: &str, id: &str) -> Result<Caller, ApiError> {
+fn user(tx: &Connection, org: &str, id: &str) -> Result<Caller, ApiError> {
     let (name, email): (String, String) = tx
         .prepare_cached("SELECT name, email FROM users WHERE id = ?")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -66,7 +66,7 @@ fn user(tx: &Transaction<'_>, org: &str, id: &str) -> Result<Caller, ApiError> {
     })
 }
 
-fn service_account(tx: &Transaction<'_>, org: &str, credential: &str) -> Result<Caller, ApiError> {
+fn service_account(tx: &Connection, org: &str, credential: &str) -> Result<Caller, ApiError> {
     let sql = "SELECT a.id, a.name, a.enabled FROM credentials c JOIN service_accounts a ON a.id = c.service_account_id
                WHERE c.id = ?";
     let (id, name, enabled): (String, String, bool) = tx
@@ -86,7 +86,7 @@ fn service_account(tx: &Transaction<'_>, org: &str, credential: &str) -> Result<
     })
 }
 
-fn session(tx: &Transaction<'_>, org: &str, id: &str, now: Millis) -> Result<Caller, ApiError> {
+fn session(tx: &Connection, org: &str, id: &str, now: Millis) -> Result<Caller, ApiError> {
     let sql =
         "SELECT role_id, role_name, principal_id, principal_type, expires_at, revoked_at FROM sessions WHERE id = ?";
     let (role_id, role_name, principal_id, kind, expires_at, revoked_at) = tx
@@ -113,9 +113,13 @@ fn session(tx: &Transaction<'_>, org: &str, id: &str, now: Millis) -> Result<Cal
     })
 }
 
-/// The policies attached to a principal. They were validated when they were written.
-fn policies_of(tx: &Transaction<'_>, kind: &str, id: &str) -> Result<Vec<Policy>, ApiError> {
-    let sql = "SELECT p.document FROM attachments a JOIN policies p ON p.id = a.policy_id WHERE a.kind = ? AND a.target_id = ?";
+/// The policies attached to a principal itself and to its groups. They were validated when they were written.
+fn policies_of(tx: &Connection, kind: &str, id: &str) -> Result<Vec<Policy>, ApiError> {
+    let sql = "SELECT document FROM policies WHERE id IN (
+                   SELECT policy_id FROM attachments WHERE kind = ?1 AND target_id = ?2
+                   UNION SELECT a.policy_id FROM memberships m
+                         JOIN attachments a ON a.kind = 'group' AND a.target_id = m.group_id
+                         WHERE m.kind = ?1 AND m.member_id = ?2)";
     let mut statement = tx.prepare_cached(sql)?;
     let documents = statement.query_map([kind, id], |row| row.get::<_, String>(0))?;
     documents.map(|document| parse(&document?)).collect()

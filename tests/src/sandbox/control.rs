@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use rusqlite::params;
+use rusqlite::Connection;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::State;
+use super::clock::Millis;
 use super::error::ApiError;
 use super::fault::Order;
+use super::handlers::{invitations, users};
 use super::server::{Body, raw};
-use super::store::{TokenKind, forget_token, new_id, put_token, random_text};
+use super::store::{TokenKind, forget_token, put_token, random_text};
 
 /// What the organisation limits.
 #[derive(Debug)]
@@ -52,6 +54,12 @@ struct SetLimits {
 #[serde(deny_unknown_fields)]
 struct NewUser {
     email: String,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accepted {
     name: Option<String>,
 }
 
@@ -105,7 +113,14 @@ pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value,
             state.limits.max_session.store(most.into(), Ordering::SeqCst);
             Ok(json!({}))
         }
-        ("POST", ["users"]) => add_user(state, &read(body)?),
+        ("POST", ["users"]) => {
+            let NewUser { email, name } = read(body)?;
+            new_user(state, |tx, now| users::insert(tx, name.as_deref(), &email, now))
+        }
+        ("POST", ["invitations", id, "accept"]) => {
+            let Accepted { name } = read(body)?;
+            new_user(state, |tx, now| invitations::accept(tx, id, name.as_deref(), now))
+        }
         ("POST", ["users", id, "token"]) => add_token(state, id, &read(body)?),
         ("DELETE", ["tokens"]) => {
             let OldToken { token } = read(body)?;
@@ -120,29 +135,30 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
-fn add_user(state: &State, user: &NewUser) -> Result<Value, ApiError> {
-    let (id, token, now) = (new_id(), random_text("byu_", 48), state.clock.now());
-    let name = user.name.as_deref().unwrap_or_else(|| user.email.split('@').next().unwrap_or_default());
+/// Makes a user and shows it with its first token.
+fn new_user(
+    state: &State,
+    make: impl FnOnce(&Connection, Millis) -> Result<String, ApiError>,
+) -> Result<Value, ApiError> {
     state.store.call(|tx| {
-        tx.execute(
-            "INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)",
-            params![id, name, user.email, now],
-        )?;
-        put_token(tx, &token, TokenKind::User, &id, None)?;
-        let mut shown = super::handlers::users::one(tx, &id)?;
-        shown["token"] = token.as_str().into();
-        Ok(shown)
+        let id = make(tx, state.clock.now())?;
+        Ok(json!({ "id": id, "token": user_token(tx, &id, None)? }))
     })
 }
 
 fn add_token(state: &State, user: &str, new: &NewToken) -> Result<Value, ApiError> {
-    let token = random_text("byu_", 48);
     let end = new.expires_in_seconds.map(|seconds| state.clock.now() + i64::from(seconds) * 1000);
     state.store.call(|tx| {
-        super::handlers::users::one(tx, user)?;
-        put_token(tx, &token, TokenKind::User, user, end)?;
-        Ok(json!({ "token": token }))
+        if !tx.prepare_cached("SELECT 1 FROM users WHERE id = ?")?.exists([user])? {
+            return Err(ApiError::not_found("user", user));
+        }
+        Ok(json!({ "token": user_token(tx, user, end)? }))
     })
+}
+
+fn user_token(tx: &Connection, user: &str, end: Option<Millis>) -> rusqlite::Result<String> {
+    let token = random_text("byu_", 48);
+    put_token(tx, &token, TokenKind::User, user, end).map(|()| token)
 }
 
 pub(super) fn response(answer: Result<Value, ApiError>) -> Response<Body> {

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
-use rusqlite::Transaction;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::State;
+use super::audit::{self, Entry};
 use super::auth::{Caller, authenticate};
+use super::clock::Millis;
 use super::error::ApiError;
 use super::fault::Fault;
 use super::handlers::{Call, resource_of};
@@ -24,6 +26,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
     pub(super) request_id: String,
+    /// The verbs that the path takes, if it does not take this one.
+    pub(super) allow: Option<String>,
 }
 
 /// A request that has arrived and been counted, and the fault that awaits it.
@@ -48,20 +52,46 @@ impl State {
 
     pub(super) fn handle(&self, arrival: Arrival, parts: &Parts, body: &[u8], ip: IpAddr) -> Reply {
         let Arrival { request_id, found, seq, .. } = arrival;
-        let mut actor = None;
-        let answer = found.and_then(|(method, path)| {
-            self.store.call(|tx| {
-                let caller = self.authenticate(tx, parts)?;
-                actor = Some(caller.principal_id.clone());
-                let params = Params::read(&method.documented, &path, parts.uri.query().unwrap_or(""), body)?;
-                self.authorised(method, &path, &caller, &params, ip, tx)
-            })
-        });
+        let (caller, answer) = match found {
+            Err(error) => (None, Err(error)),
+            Ok(found) => self
+                .noted(&found, parts, body, ip, &request_id)
+                .unwrap_or_else(|error| (None, Err(ApiError::from(error)))),
+        };
         let reply = Reply::of(answer, request_id);
         if let Some(seq) = seq {
-            self.calls.answered(seq, reply.status.as_u16(), actor);
+            self.calls.answered(seq, reply.status.as_u16(), caller.map(|caller| caller.principal_id));
         }
         reply
+    }
+
+    /// The call and its entry in the audit log, in one transaction.
+    fn noted(
+        &self,
+        (method, path): &Found,
+        parts: &Parts,
+        body: &[u8],
+        ip: IpAddr,
+        request_id: &str,
+    ) -> rusqlite::Result<(Option<Caller>, Answer)> {
+        let (now, target) = (self.clock.now(), path.first().map(|(_, id)| id.as_str()));
+        self.store.noted(
+            |tx| {
+                let caller = match self.authenticate(tx, parts, now) {
+                    Ok(caller) => caller,
+                    Err(error) => return (None, Err(error)),
+                };
+                let answer =
+                    Params::read(&method.documented, path, parts.uri.query().unwrap_or(""), body).and_then(|params| {
+                        let (org, limits) = (&self.store.org, &self.limits);
+                        authorised(method, target, &Call { caller: &caller, params: &params, org, now, ip, limits }, tx)
+                    });
+                (Some(caller), answer)
+            },
+            |tx, caller, answer| {
+                audit::note(tx, &Entry { method, target, caller: caller.as_ref(), ip, request_id, now }, answer)
+            },
+        )
     }
 
     /// Notes an answer that no handler gave.
@@ -71,48 +101,41 @@ impl State {
         }
     }
 
-    fn authenticate(&self, tx: &Transaction<'_>, parts: &Parts) -> Result<Caller, ApiError> {
+    fn authenticate(&self, tx: &Connection, parts: &Parts, now: Millis) -> Result<Caller, ApiError> {
         let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        authenticate(tx, &self.store.org, authorization, self.clock.now())
+        authenticate(tx, &self.store.org, authorization, now)
     }
+}
 
-    fn authorised(
-        &self,
-        method: &Method,
-        path: &[(String, String)],
-        caller: &Caller,
-        params: &Params,
-        ip: IpAddr,
-        tx: &Transaction<'_>,
-    ) -> Answer {
-        let id = path.first().map(|(_, id)| id.as_str());
-        let call = Call { caller, params, org: &self.store.org, now: self.clock.now(), ip, limits: &self.limits };
-        let (action, resource) = (method.action(), resource_of(&call, method.kind, id, tx)?);
-        if !caller.may(&action, &resource) && !call.is_own_session(method.kind, id, tx)? {
-            let name = resource.0.first().map_or("*", String::as_str);
-            return Err(ApiError::denied(format!(
-                "no policy of the caller allows {action} on {name}, or one denies it"
-            )));
-        }
-        (method.handler)(&call, tx)
+fn authorised(method: &Method, id: Option<&str>, call: &Call<'_>, tx: &Connection) -> Answer {
+    let (action, resource) = (method.action(), resource_of(call, method.kind, id, tx)?);
+    if !call.caller.may(&action, &resource) && !call.is_own_session(method.kind, id, tx)? {
+        let name = resource.0.first().map_or("*", String::as_str);
+        let message = format!("no policy of the caller allows {action} on {name}, or one denies it");
+        return Err(ApiError::denied(message));
     }
+    (method.handler)(call, tx)
 }
 
 impl Reply {
     fn of(answer: Answer, request_id: String) -> Self {
-        let (status, body) = match answer {
-            Ok((status, body)) => (status, body),
-            Err(error) => (error.status, Some(error_body(&error, &request_id))),
-        };
-        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body, request_id }
+        match answer {
+            Err(error) => Self::error(error, &request_id),
+            Ok((status, body)) => {
+                let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+                Self { status: status_code(status), body, request_id, allow: None }
+            }
+        }
     }
 
-    pub(super) fn error(error: &ApiError, request_id: &str) -> Self {
-        let body = error_body(error, request_id).to_string().into_bytes();
-        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, body, request_id: request_id.into() }
+    pub(super) fn error(error: ApiError, request_id: &str) -> Self {
+        let body = error_body(&error, request_id).to_string().into_bytes();
+        Self { status: status_code(error.status), body, request_id: request_id.into(), allow: error.allow }
     }
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A6.

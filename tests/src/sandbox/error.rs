@@ -12,11 +12,13 @@ pub(super) struct ApiError {
     pub(super) status: u16,
     pub(super) code: String,
     pub(super) message: String,
+    /// The verbs that a path takes, with 405 (RFC 9110, 15.5.6).
+    pub(super) allow: Option<String>,
 }
 
 impl ApiError {
     pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into() }
+        Self { status, code: code.into(), message: message.into(), allow: None }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -31,6 +33,10 @@ impl ApiError {
         Self::new(404, "not_found", format!("there is no {what} {id}"))
     }
 
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(409, "conflict", message)
+    }
+
     pub(super) fn in_use(message: impl Into<String>) -> Self {
         Self::new(409, "in_use", message)
     }
@@ -39,9 +45,7 @@ impl ApiError {
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::ConstraintViolation) => {
-                Self::new(409, "conflict", "there is one with this name already")
-            }
+            Some(rusqlite::ErrorCode::ConstraintViolation) => Self::conflict("there is one with this name already"),
             _ => Self::new(500, "internal", format!("storage: {error}")),
         }
     }
@@ -55,6 +59,8 @@ pub enum StartError {
     Listen { address: SocketAddr, error: io::Error },
     #[error("the data file {path}: {why}", path = .path.display())]
     Data { path: PathBuf, why: String },
+    #[error("the data file {path} is of version {other}, which this sandbox does not read", path = .path.display())]
+    Version { path: PathBuf, other: i64 },
     #[error("the fixture {name}: {why}")]
     Fixture { name: String, why: String },
     #[error("storage: {0}")]
@@ -65,7 +71,7 @@ impl StartError {
     /// 2 for what the caller asked for, 1 for what the machine would not do.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotLoopback(_) | Self::Data { .. } | Self::Fixture { .. } => 2,
+            Self::NotLoopback(_) | Self::Data { .. } | Self::Version { .. } | Self::Fixture { .. } => 2,
             Self::Listen { .. } | Self::Storage(_) => 1,
         }
     }
@@ -75,7 +81,9 @@ impl StartError {
         match self {
             Self::NotLoopback(_) => "127.0.0.1:0, which takes a free port",
             Self::Listen { .. } => "another port, or 0 for a free one",
-            Self::Data { .. } => "another --data FILE, or none, which keeps everything in memory",
+            Self::Data { .. } | Self::Version { .. } => {
+                "another --data FILE, or none, which keeps everything in memory"
+            }
             Self::Fixture { .. } => "no --fixture, which takes the one that is built in, and mend the file",
             Self::Storage(_) => "again; if it fails again, another --data FILE",
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub(super) struct Fixture {
     policies: Vec<NamedPolicy>,
     #[serde(default)]
     roles: Vec<Role>,
+    #[serde(default)]
+    groups: Vec<Group>,
     users: Vec<User>,
     #[serde(default)]
     service_accounts: Vec<ServiceAccount>,
@@ -43,6 +45,14 @@ struct Role {
     policies: Vec<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    name: String,
+    #[serde(default)]
+    policies: Vec<String>,
+}
+
 /// The first user is the administrator of the ready line.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +61,8 @@ struct User {
     email: String,
     #[serde(default)]
     policies: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
     token: Option<String>,
 }
 
@@ -61,6 +73,8 @@ struct ServiceAccount {
     description: Option<String>,
     #[serde(default)]
     policies: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
     /// The name of its credential.
     credential: String,
     token: Option<String>,
@@ -92,6 +106,7 @@ impl Fixture {
             trust.transpose().map_err(|why| format!("role {}: trust_policy: {why}", role.name))?;
         }
         let attached = (self.roles.iter().flat_map(|role| &role.policies))
+            .chain(self.groups.iter().flat_map(|group| &group.policies))
             .chain(self.users.iter().flat_map(|user| &user.policies))
             .chain(self.service_accounts.iter().flat_map(|account| &account.policies));
         for name in attached {
@@ -99,12 +114,19 @@ impl Fixture {
                 return Err(format!("policies: there is no policy {name}"));
             }
         }
+        let joined = (self.users.iter().flat_map(|user| &user.groups))
+            .chain(self.service_accounts.iter().flat_map(|account| &account.groups));
+        for name in joined {
+            if self.groups.iter().all(|group| group.name != *name) {
+                return Err(format!("groups: there is no group {name}"));
+            }
+        }
         Ok(())
     }
 }
 
 /// Writes a fixture into a new database.
-pub(super) fn apply(tx: &Transaction<'_>, fixture: &Fixture, now: Millis) -> rusqlite::Result<()> {
+pub(super) fn apply(tx: &Connection, fixture: &Fixture, now: Millis) -> rusqlite::Result<()> {
     tx.execute("INSERT INTO meta (key, value) VALUES ('org', ?)", [&fixture.organization])?;
     for NamedPolicy { name, document } in &fixture.policies {
         tx.execute(
@@ -121,20 +143,29 @@ pub(super) fn apply(tx: &Transaction<'_>, fixture: &Fixture, now: Millis) -> rus
         attach(tx, "role", &id, policies)?;
         remember(tx, "role", name, &id)?;
     }
-    for (number, User { name, email, policies, token }) in fixture.users.iter().enumerate() {
+    for Group { name, policies } in &fixture.groups {
+        let id = new_id();
+        tx.execute(
+            "INSERT INTO groups (id, name, created_at, updated_at) VALUES (?, ?, ?3, ?3)",
+            params![id, name, now],
+        )?;
+        attach(tx, "group", &id, policies)?;
+    }
+    for (number, User { name, email, policies, groups, token }) in fixture.users.iter().enumerate() {
         let (id, token) = (new_id(), token.clone().unwrap_or_else(|| random_text("byu_", 48)));
         tx.execute(
             "INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)",
             params![id, name, email, now],
         )?;
         attach(tx, "user", &id, policies)?;
+        join(tx, "user", &id, groups)?;
         put_token(tx, &token, TokenKind::User, &id, None)?;
         remember(tx, "token", name, &token)?;
         if number == 0 {
             remember(tx, "admin", name, &token)?;
         }
     }
-    for ServiceAccount { name, description, policies, credential, token } in &fixture.service_accounts {
+    for ServiceAccount { name, description, policies, groups, credential, token } in &fixture.service_accounts {
         let (id, credential_id) = (new_id(), new_id());
         let token = token.clone().unwrap_or_else(|| random_text("bys_", 48));
         tx.execute(
@@ -146,13 +177,14 @@ pub(super) fn apply(tx: &Transaction<'_>, fixture: &Fixture, now: Millis) -> rus
             params![credential_id, id, credential, now],
         )?;
         attach(tx, "service_account", &id, policies)?;
+        join(tx, "service_account", &id, groups)?;
         put_token(tx, &token, TokenKind::Credential, &credential_id, None)?;
         remember(tx, "token", name, &token)?;
     }
     Ok(())
 }
 
-fn attach(tx: &Transaction<'_>, kind: &str, target: &str, policies: &[String]) -> rusqlite::Result<()> {
+fn attach(tx: &Connection, kind: &str, target: &str, policies: &[String]) -> rusqlite::Result<()> {
     for name in policies {
         tx.execute(
             "INSERT INTO attachments (kind, target_id, policy_id) SELECT ?, ?, id FROM policies WHERE name = ?",
@@ -162,6 +194,16 @@ fn attach(tx: &Transaction<'_>, kind: &str, target: &str, policies: &[String]) -
     Ok(())
 }
 
-fn remember(tx: &Transaction<'_>, kind: &str, name: &str, value: &str) -> rusqlite::Result<()> {
+fn join(tx: &Connection, kind: &str, member: &str, groups: &[String]) -> rusqlite::Result<()> {
+    for name in groups {
+        tx.execute(
+            "INSERT INTO memberships (kind, member_id, group_id) SELECT ?, ?, id FROM groups WHERE name = ?",
+            params![kind, member, name],
+        )?;
+    }
+    Ok(())
+}
+
+fn remember(tx: &Connection, kind: &str, name: &str, value: &str) -> rusqlite::Result<()> {
     tx.execute("INSERT INTO ready (kind, name, value) VALUES (?, ?, ?)", params![kind, name, value]).map(drop)
 }

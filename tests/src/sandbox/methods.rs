@@ -2,25 +2,69 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::handlers::{Call, policies, roles, service_accounts, sts, users};
+use super::handlers::{Call, audit_logs, groups, invitations, policies, roles, service_accounts, sts, users};
 use super::params::Documented;
 
 /// What a handler returns: a status and a body, which is absent for 204.
 pub(super) type Answer = Result<(u16, Option<Value>), ApiError>;
-type Handler = fn(&Call<'_>, &Transaction<'_>) -> Answer;
+pub(super) type Handler = fn(&Call<'_>, &Connection) -> Answer;
 
 /// What an action acts on: the kind of the thing whose id stands first in the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    AuditLog,
+    Credential,
+    Group,
+    Invitation,
     Policy,
     Role,
     ServiceAccount,
     Session,
     User,
+}
+
+impl Kind {
+    pub(super) fn table(self) -> &'static str {
+        match self {
+            Self::AuditLog => "audit_logs",
+            Self::Credential => "credentials",
+            Self::Group => "groups",
+            Self::Invitation => "invitations",
+            Self::Policy => "policies",
+            Self::Role => "roles",
+            Self::ServiceAccount => "service_accounts",
+            Self::Session => "sessions",
+            Self::User => "users",
+        }
+    }
+
+    /// As the API spells it; a CRN has a hyphen for the underscore.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::AuditLog => "audit_log",
+            Self::Credential => "credential",
+            Self::Group => "group",
+            Self::Invitation => "invitation",
+            Self::Policy => "policy",
+            Self::Role => "role",
+            Self::ServiceAccount => "service_account",
+            Self::Session => "session",
+            Self::User => "user",
+        }
+    }
+
+    /// The column with what people call it, which CRNs may use instead of its id.
+    pub(super) fn name_column(self) -> Option<&'static str> {
+        match self {
+            Self::AuditLog | Self::Session => None,
+            Self::User | Self::Invitation => Some("email"),
+            Self::Credential | Self::Group | Self::Policy | Self::Role | Self::ServiceAccount => Some("name"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,9 +94,10 @@ const ROWS: &[(&str, &str, Kind, Handler)] = &[
     ("getPolicy", "/policies/{policy_id}", Kind::Policy, policies::get),
     ("updatePolicy", "/policies/{policy_id}", Kind::Policy, policies::update),
     ("deletePolicy", "/policies/{policy_id}", Kind::Policy, policies::delete),
-    ("listPolicyRoles", "/policies/{policy_id}/roles", Kind::Policy, roles::of_policy),
-    ("listPolicyServiceAccounts", "/policies/{policy_id}/service-accounts", Kind::Policy, service_accounts::of_policy),
-    ("listPolicyUsers", "/policies/{policy_id}/users", Kind::Policy, users::of_policy),
+    ("listPolicyGroups", "/policies/{policy_id}/groups", Kind::Policy, groups::POLICIES.holders),
+    ("listPolicyRoles", "/policies/{policy_id}/roles", Kind::Policy, roles::POLICIES.holders),
+    ("listPolicyServiceAccounts", "/policies/{policy_id}/service-accounts", Kind::Policy, service_accounts::POLICIES.holders),
+    ("listPolicyUsers", "/policies/{policy_id}/users", Kind::Policy, users::POLICIES.holders),
     ("listServiceAccounts", "/service-accounts", Kind::ServiceAccount, service_accounts::list),
     ("createServiceAccount", "/service-accounts", Kind::ServiceAccount, service_accounts::create),
     ("getServiceAccount", "/service-accounts/{service_account_id}", Kind::ServiceAccount, service_accounts::get),
@@ -61,15 +106,37 @@ const ROWS: &[(&str, &str, Kind, Handler)] = &[
     ("listServiceAccountCredentials", "/service-accounts/{service_account_id}/credentials", Kind::ServiceAccount, service_accounts::list_credentials),
     ("createServiceAccountCredential", "/service-accounts/{service_account_id}/credentials", Kind::ServiceAccount, service_accounts::create_credential),
     ("deleteServiceAccountCredential", "/service-accounts/{service_account_id}/credentials/{credential_id}", Kind::ServiceAccount, service_accounts::delete_credential),
+    ("listServiceAccountGroups", "/service-accounts/{service_account_id}/groups", Kind::ServiceAccount, service_accounts::GROUPS.list),
+    ("addServiceAccountToGroup", "/service-accounts/{service_account_id}/groups", Kind::ServiceAccount, service_accounts::GROUPS.add),
+    ("removeServiceAccountFromGroup", "/service-accounts/{service_account_id}/groups/{group_id}", Kind::ServiceAccount, service_accounts::GROUPS.remove),
     ("listServiceAccountPolicies", "/service-accounts/{service_account_id}/policies", Kind::ServiceAccount, service_accounts::POLICIES.list),
     ("attachServiceAccountPolicy", "/service-accounts/{service_account_id}/policies", Kind::ServiceAccount, service_accounts::POLICIES.attach),
     ("detachServiceAccountPolicy", "/service-accounts/{service_account_id}/policies/{policy_id}", Kind::ServiceAccount, service_accounts::POLICIES.detach),
     ("listUsers", "/users", Kind::User, users::list),
+    ("addUser", "/users", Kind::User, invitations::create),
     ("getUser", "/users/{user_id}", Kind::User, users::get),
     ("removeUser", "/users/{user_id}", Kind::User, users::remove),
+    ("listUserGroups", "/users/{user_id}/groups", Kind::User, users::GROUPS.list),
+    ("addUserToGroup", "/users/{user_id}/groups", Kind::User, users::GROUPS.add),
+    ("removeUserFromGroup", "/users/{user_id}/groups/{group_id}", Kind::User, users::GROUPS.remove),
     ("listUserPolicies", "/users/{user_id}/policies", Kind::User, users::POLICIES.list),
     ("attachUserPolicy", "/users/{user_id}/policies", Kind::User, users::POLICIES.attach),
     ("detachUserPolicy", "/users/{user_id}/policies/{policy_id}", Kind::User, users::POLICIES.detach),
+    ("listGroups", "/groups", Kind::Group, groups::list),
+    ("createGroup", "/groups", Kind::Group, groups::create),
+    ("getGroup", "/groups/{group_id}", Kind::Group, groups::get),
+    ("updateGroup", "/groups/{group_id}", Kind::Group, groups::update),
+    ("deleteGroup", "/groups/{group_id}", Kind::Group, groups::delete),
+    ("listGroupUsers", "/groups/{group_id}/users", Kind::Group, users::GROUPS.members),
+    ("listGroupServiceAccounts", "/groups/{group_id}/service-accounts", Kind::Group, service_accounts::GROUPS.members),
+    ("listGroupPolicies", "/groups/{group_id}/policies", Kind::Group, groups::POLICIES.list),
+    ("attachGroupPolicy", "/groups/{group_id}/policies", Kind::Group, groups::POLICIES.attach),
+    ("detachGroupPolicy", "/groups/{group_id}/policies/{policy_id}", Kind::Group, groups::POLICIES.detach),
+    ("listInvitations", "/invitations", Kind::Invitation, invitations::list),
+    ("getInvitation", "/invitations/{invitation_id}", Kind::Invitation, invitations::get),
+    ("cancelInvitation", "/invitations/{invitation_id}", Kind::Invitation, invitations::cancel),
+    ("listAuditLogs", "/audit-logs", Kind::AuditLog, audit_logs::list),
+    ("getAuditLog", "/audit-logs/{log_id}", Kind::AuditLog, audit_logs::get),
 ];
 
 static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
@@ -88,12 +155,16 @@ impl Method {
         ROWS.iter().find(|row| row.0 == self.documented.name).map_or("unknown", |row| row.0)
     }
 
-    /// `iam:CreateRole`, or `sts:AssumeRole` for the four methods of sessions.
+    /// `sts` for the four methods of sessions.
+    pub(super) fn service(&self) -> &'static str {
+        if self.path.starts_with("/sts/") || self.path.ends_with("/assume") { "sts" } else { "iam" }
+    }
+
+    /// As policies call it: `iam:CreateRole`.
     pub(super) fn action(&self) -> String {
-        let service = if self.path.starts_with("/sts/") || self.path.ends_with("/assume") { "sts" } else { "iam" };
         let name = &self.documented.name;
         let (first, rest) = name.split_at(1.min(name.len()));
-        format!("{service}:{}{rest}", first.to_ascii_uppercase())
+        format!("{}:{}{rest}", self.service(), first.to_ascii_uppercase())
     }
 }
 
@@ -120,7 +191,11 @@ pub(super) fn find(verb: &str, path: &str) -> Result<Found, ApiError> {
     Err(if verbs.is_empty() {
         ApiError::new(404, "not_found", format!("the sandbox has no method at {path}"))
     } else {
-        ApiError::new(405, "invalid_request", format!("{path} takes {}", verbs.join(", ")))
+        let verbs = verbs.join(", ");
+        ApiError {
+            allow: Some(verbs.clone()),
+            ..ApiError::new(405, "invalid_request", format!("{path} takes {verbs}"))
+        }
     })
 }
 
@@ -146,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_row_is_a_documented_method_and_its_path_holds_documented_parameters() {
-        assert_eq!(METHODS.len(), ROWS.len(), "a name that is not documented");
+        assert_eq!((METHODS.len(), ROWS.len()), (60, 60), "every documented name, and no other");
         for method in METHODS.iter() {
             let path = method.path.replace(['{', '}'], "");
             let (found, params) = find(&method.documented.verb, &format!("/iam/v1{path}")).unwrap();

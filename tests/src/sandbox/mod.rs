@@ -4,6 +4,7 @@
 //!
 //! Read `dispatch` first: it is the path of a request. The assumptions A1 to A15 are those of the contract.
 
+mod audit;
 mod auth;
 mod calls;
 mod clock;
@@ -13,6 +14,7 @@ mod dispatch;
 mod error;
 mod fault;
 mod fixture;
+mod form;
 mod handlers;
 mod methods;
 mod page;

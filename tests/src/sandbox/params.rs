@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::form;
 
 /// A method as its reference documents it.
 #[derive(Debug, Deserialize)]
@@ -84,7 +85,6 @@ impl Params {
             }
         }
         check(documented, &given)?;
-        given.retain(|_, value| !value.is_null());
         Ok(Self(given))
     }
 
@@ -113,14 +113,19 @@ impl Params {
 fn check(documented: &Documented, given: &Map<String, Value>) -> Result<(), ApiError> {
     for parameter in &documented.params {
         match given.get(&parameter.name) {
-            None | Some(Value::Null) if parameter.required => {
+            None if parameter.required => {
                 return Err(ApiError::invalid(format!("{}: it is required", parameter.name)));
             }
-            Some(value) if !value.is_null() && !parameter.r#type.fits(value) => {
+            Some(value) if !parameter.r#type.fits(value) => {
                 let wanted = parameter.r#type.name();
                 return Err(ApiError::invalid(format!("{}: it must be {wanted}", parameter.name)));
             }
-            _ => {}
+            Some(value) => {
+                if let Some(why) = form::flaw(&documented.name, &parameter.name, value) {
+                    return Err(ApiError::invalid(format!("{}: {why}", parameter.name)));
+                }
+            }
+            None => {}
         }
     }
     match given.keys().find(|name| documented.params.iter().all(|known| known.name != **name)) {

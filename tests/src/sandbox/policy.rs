@@ -24,8 +24,8 @@ pub(super) struct Policy {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Statement {
-    #[serde(default, rename = "sid")]
-    _sid: Option<String>,
+    #[serde(default)]
+    sid: String,
     effect: Effect,
     actions: Vec<String>,
     #[serde(default = "everything")]
@@ -43,8 +43,8 @@ pub(super) struct TrustPolicy {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrustStatement {
-    #[serde(default, rename = "sid")]
-    _sid: Option<String>,
+    #[serde(default)]
+    sid: String,
     effect: Effect,
     principals: Vec<String>,
     #[serde(default = "everything")]
@@ -57,6 +57,10 @@ fn everything() -> Vec<String> {
 
 pub(super) const ASSUME_ROLE: &str = "sts:AssumeRole";
 const VERSION: &str = "2024-01-01";
+/// The most statements of a document, and entries of a list.
+const MOST: usize = 100;
+/// The longest pattern, in characters.
+const LONGEST: usize = 1000;
 
 impl Policy {
     /// A document, or a clause that says what is wrong with it.
@@ -64,6 +68,7 @@ impl Policy {
         let policy: Self = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
         check_version(&policy.version)?;
         for (number, statement) in policy.statements.iter().enumerate() {
+            check_sid(number, &statement.sid)?;
             check_list(number, "actions", &statement.actions)?;
             check_list(number, "resources", &statement.resources)?;
         }
@@ -76,6 +81,7 @@ impl TrustPolicy {
         let policy: Self = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
         check_version(&policy.version)?;
         for (number, statement) in policy.statements.iter().enumerate() {
+            check_sid(number, &statement.sid)?;
             check_list(number, "principals", &statement.principals)?;
             check_list(number, "actions", &statement.actions)?;
         }
@@ -119,12 +125,27 @@ fn check_version(version: &str) -> Result<(), String> {
 }
 
 fn check_count(statements: usize) -> Result<(), String> {
-    if statements == 0 { Err("there are no statements".into()) } else { Ok(()) }
+    match statements {
+        0 => Err("there are no statements".into()),
+        1..=MOST => Ok(()),
+        _ => Err(format!("there are {statements} statements, and {MOST} are allowed")),
+    }
+}
+
+fn check_sid(number: usize, sid: &str) -> Result<(), String> {
+    if sid.chars().count() > 128 {
+        Err(format!("statements[{number}].sid is longer than 128 characters"))
+    } else {
+        Ok(())
+    }
 }
 
 fn check_list(number: usize, key: &str, list: &[String]) -> Result<(), String> {
     if list.is_empty() || list.iter().any(String::is_empty) {
         return Err(format!("statements[{number}].{key} is empty or has an empty entry"));
+    }
+    if list.len() > MOST || list.iter().any(|entry| entry.chars().count() > LONGEST) {
+        return Err(format!("statements[{number}].{key}: {MOST} entries of {LONGEST} characters are allowed"));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -117,7 +117,7 @@ async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> i
         Some(Fault::Status { status, code, message, retry_after }) => {
             let code = code.as_deref().unwrap_or(default_code(*status));
             let error = ApiError::new(*status, code, message.as_deref().unwrap_or("a fault that was asked for"));
-            let mut response = whole(Reply::error(&error, &arrival.request_id));
+            let mut response = whole(Reply::error(error, &arrival.request_id));
             if let Some(text) = retry_after {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_str(text).map_err(io::Error::other)?);
             }
@@ -140,7 +140,7 @@ async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> i
 async fn answer(state: &State, arrival: Arrival, parts: Parts, body: Incoming, ip: IpAddr) -> Reply {
     match read(body).await {
         Ok(body) => state.handle(arrival, &parts, &body, ip),
-        Err(error) => Reply::error(&error, &arrival.request_id),
+        Err(error) => Reply::error(error, &arrival.request_id),
     }
 }
 
@@ -189,7 +189,7 @@ fn spoil(fault: Option<&Fault>, reply: Reply) -> Response<Body> {
 }
 
 fn whole(reply: Reply) -> Response<Body> {
-    let Reply { status, body, request_id } = reply;
+    let Reply { status, body, request_id, allow } = reply;
     let mut response = raw("application/json", body.into());
     *response.status_mut() = status;
     if status == StatusCode::NO_CONTENT {
@@ -197,6 +197,9 @@ fn whole(reply: Reply) -> Response<Body> {
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert("x-request-id", value);
+    }
+    if let Some(verbs) = allow.and_then(|verbs| HeaderValue::from_str(&verbs).ok()) {
+        response.headers_mut().insert(ALLOW, verbs);
     }
     response
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -23,6 +23,17 @@ const SCHEMA: &str = "
     CREATE TABLE credentials (
         id TEXT PRIMARY KEY, service_account_id TEXT NOT NULL REFERENCES service_accounts ON DELETE CASCADE,
         name TEXT NOT NULL, expires_at INTEGER, created_at INTEGER NOT NULL, UNIQUE (service_account_id, name)) STRICT;
+    CREATE TABLE groups (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, description TEXT, created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL) STRICT;
+    CREATE TABLE memberships (
+        kind TEXT NOT NULL, member_id TEXT NOT NULL, group_id TEXT NOT NULL REFERENCES groups,
+        PRIMARY KEY (kind, member_id, group_id)) STRICT, WITHOUT ROWID;
+    CREATE INDEX memberships_by_group ON memberships (group_id, kind, member_id);
+    CREATE TABLE invitations (
+        id TEXT PRIMARY KEY, email TEXT NOT NULL, status TEXT NOT NULL, group_ids TEXT NOT NULL,
+        created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;
+    CREATE INDEX invitations_by_email ON invitations (email, status);
     CREATE TABLE policies (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, description TEXT, document TEXT NOT NULL,
         created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;
@@ -39,12 +50,20 @@ const SCHEMA: &str = "
         revoked_by TEXT, revoke_reason TEXT, source_ip TEXT NOT NULL) STRICT;
     CREATE INDEX sessions_by_principal ON sessions (principal_id, id);
     CREATE INDEX sessions_by_role ON sessions (role_id, id);
+    CREATE TABLE audit_logs (
+        id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL, actor_id TEXT, actor_type TEXT, action TEXT NOT NULL,
+        resource_type TEXT NOT NULL, resource_id TEXT, status TEXT NOT NULL, ip_address TEXT NOT NULL,
+        request_id TEXT NOT NULL, session_id TEXT, details TEXT NOT NULL) STRICT;
+    CREATE INDEX audit_logs_by_actor ON audit_logs (actor_id, id);
     CREATE TABLE tokens (
         hash BLOB PRIMARY KEY, kind TEXT NOT NULL, subject_id TEXT NOT NULL, expires_at INTEGER) STRICT, WITHOUT ROWID;
     CREATE INDEX tokens_by_subject ON tokens (subject_id);
     CREATE TABLE ready (kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
+
+/// The `user_version` of [`SCHEMA`].
+const VERSION: i64 = 2;
 
 /// Whose token it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,23 +99,46 @@ impl Store {
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(128);
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version == 0 {
-            let tx = connection.transaction()?;
-            tx.execute_batch(SCHEMA)?;
-            fixture::apply(&tx, fixture, now)?;
-            tx.commit()?;
+        match version {
+            0 => {
+                let tx = connection.transaction()?;
+                tx.execute_batch(SCHEMA)?;
+                fixture::apply(&tx, fixture, now)?;
+                tx.commit()?;
+            }
+            VERSION => {}
+            other => return Err(StartError::Version { path: path.unwrap_or(Path::new("")).into(), other }),
         }
         let org = connection.query_row("SELECT value FROM meta WHERE key = 'org'", [], |row| row.get(0))?;
         Ok(Self { connection: Mutex::new(connection), org })
     }
 
     /// Runs one call in a transaction, which is kept only if the call succeeds.
-    pub(super) fn call<T>(&self, act: impl FnOnce(&Transaction<'_>) -> Result<T, ApiError>) -> Result<T, ApiError> {
+    pub(super) fn call<T>(&self, act: impl FnOnce(&Connection) -> Result<T, ApiError>) -> Result<T, ApiError> {
+        let ((), answer) = self.noted(|tx| ((), act(tx)), |_, (), _| Ok(()))?;
+        answer
+    }
+
+    /// Runs one call in a transaction: what it writes is kept only if it succeeds, what is noted of it always. `act`
+    /// returns what the note needs besides the answer.
+    pub(super) fn noted<T, N>(
+        &self,
+        act: impl FnOnce(&Connection) -> (N, Result<T, ApiError>),
+        note: impl FnOnce(&Connection, &N, &Result<T, ApiError>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<(N, Result<T, ApiError>)> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let answer = act(&tx)?;
+        let mut tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let savepoint = tx.savepoint()?;
+        let (noted, answer) = act(&savepoint);
+        // One that is not committed is rolled back.
+        if answer.is_ok() {
+            savepoint.commit()?
+        } else {
+            savepoint.finish()?
+        }
+        note(&tx, &noted, &answer)?;
         tx.commit()?;
-        Ok(answer)
+        Ok((noted, answer))
     }
 
     /// The fixture's tokens and roles, the same at every start.
@@ -150,7 +192,7 @@ pub(super) fn random_text(prefix: &str, length: usize) -> String {
 
 /// Keeps a token's hash only.
 pub(super) fn put_token(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     token: &str,
     kind: TokenKind,
     subject_id: &str,
@@ -161,13 +203,13 @@ pub(super) fn put_token(
         .map(drop)
 }
 
-pub(super) fn forget_token(tx: &Transaction<'_>, token: &str) -> rusqlite::Result<usize> {
+pub(super) fn forget_token(tx: &Connection, token: &str) -> rusqlite::Result<usize> {
     tx.execute("DELETE FROM tokens WHERE hash = ?", params![hash(token)])
 }
 
 /// What is known of a token: whose it is and when it ends.
 pub(super) fn find_token(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     token: &str,
 ) -> rusqlite::Result<Option<(TokenKind, String, Option<Millis>)>> {
     tx.prepare_cached("SELECT kind, subject_id, expires_at FROM tokens WHERE hash = ?")?

@@ -293,7 +293,7 @@ async fn bad_input_is_refused_with_the_parameter_that_is_wrong() {
         ("POST", "/roles", json!({}), "name: it is required"),
         ("POST", "/roles", json!({ "name": 5 }), "name: it must be a string"),
         ("POST", "/roles", json!({ "name": "x", "colour": "red" }), "colour: createRole has no such parameter"),
-        ("POST", "/roles", json!({ "name": "x*" }), "name: 1 to 128 characters"),
+        ("POST", "/roles", json!({ "name": "x*" }), "name: 1 to 128 letters"),
         ("POST", "/roles", json!({ "name": "x", "trust_policy": {} }), "trust_policy: missing field"),
         ("POST", "/roles", json!([1]), "the body is not a JSON object"),
         ("POST", "/roles?name=x", json!({ "name": "x" }), "belong into the body"),
@@ -489,3 +489,5 @@ async fn each_fault_does_to_a_connection_what_it_says() {
     assert!(body(&huge.0).len() > 70_000);
     assert!(redirect.0.starts_with("HTTP/1.1 302") && redirect.0.contains("location: http://127.0.0.1:1/"));
 }
+
+mod organisation;

@@ -1,6 +1,10 @@
 //! What the methods mean, a file a resource. A handler is a function of the call and the transaction it runs in.
 
 mod attachments;
+pub(super) mod audit_logs;
+pub(super) mod groups;
+pub(super) mod invitations;
+mod memberships;
 pub(super) mod policies;
 pub(super) mod roles;
 pub(super) mod service_accounts;
@@ -10,7 +14,7 @@ pub(super) mod users;
 use std::net::IpAddr;
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
 use super::auth::Caller;
@@ -19,6 +23,7 @@ use super::control::Limits;
 use super::crn::Crns;
 use super::error::ApiError;
 use super::methods::{Answer, Kind};
+use super::page::Query;
 use super::params::Params;
 
 /// An authenticated call with checked parameters.
@@ -31,11 +36,21 @@ pub(super) struct Call<'a> {
     pub(super) limits: &'a Limits,
 }
 
+/// A kind of thing that has a table, and how a row of it is shown.
+pub(super) trait Resource {
+    const KIND: Kind;
+    /// The parameter that holds its id.
+    const PARAM: &'static str;
+    const COLUMNS: &'static str;
+
+    fn show(row: &Row<'_>, now: Millis) -> rusqlite::Result<Value>;
+}
+
 impl Call<'_> {
     /// A principal may see, list and revoke its own sessions, and a session itself, whatever the policies say: the
     /// reference does not say so, but a principal that could not end its own sessions would be at the mercy of an
     /// administrator's haste.
-    pub(super) fn is_own_session(&self, kind: Kind, id: Option<&str>, tx: &Transaction<'_>) -> Result<bool, ApiError> {
+    pub(super) fn is_own_session(&self, kind: Kind, id: Option<&str>, tx: &Connection) -> Result<bool, ApiError> {
         if kind != Kind::Session {
             return Ok(false);
         }
@@ -50,49 +65,15 @@ impl Call<'_> {
     }
 }
 
-impl Kind {
-    fn table(self) -> &'static str {
-        match self {
-            Self::Policy => "policies",
-            Self::Role => "roles",
-            Self::ServiceAccount => "service_accounts",
-            Self::Session => "sessions",
-            Self::User => "users",
-        }
-    }
-
-    /// As a CRN spells it.
-    fn spelled(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Role => "role",
-            Self::ServiceAccount => "service-account",
-            Self::Session => "session",
-            Self::User => "user",
-        }
-    }
-
-    fn crns<'a>(self, org: &str, names: impl IntoIterator<Item = &'a str>) -> Crns {
-        Crns::new(if self == Self::Session { "sts" } else { "iam" }, org, self.spelled(), names)
-    }
-}
-
 /// The thing that a call acts on, by every name it has; all of its kind where the call names none.
-pub(super) fn resource_of(
-    call: &Call<'_>,
-    kind: Kind,
-    id: Option<&str>,
-    tx: &Transaction<'_>,
-) -> Result<Crns, ApiError> {
-    let Some(id) = id else { return Ok(kind.crns(call.org, ["*"])) };
-    let column = match kind {
-        Kind::Session => return Ok(kind.crns(call.org, [id])),
-        Kind::User => "email",
-        Kind::Policy | Kind::Role | Kind::ServiceAccount => "name",
-    };
+pub(super) fn resource_of(call: &Call<'_>, kind: Kind, id: Option<&str>, tx: &Connection) -> Result<Crns, ApiError> {
+    let service = if kind == Kind::Session { "sts" } else { "iam" };
+    let crns = |names: &[&str]| Crns::new(service, call.org, &kind.word().replace('_', "-"), names.iter().copied());
+    let Some(id) = id else { return Ok(crns(&["*"])) };
+    let Some(column) = kind.name_column() else { return Ok(crns(&[id])) };
     let sql = format!("SELECT {column} FROM {} WHERE id = ?", kind.table());
     let name: Option<String> = tx.prepare_cached(&sql)?.query_row([id], |row| row.get(0)).optional()?;
-    Ok(kind.crns(call.org, std::iter::once(id).chain(name.as_deref())))
+    Ok(name.map_or_else(|| crns(&[id]), |name| crns(&[id, &name])))
 }
 
 fn ok(body: Value) -> Answer {
@@ -108,34 +89,58 @@ fn gone() -> Answer {
 }
 
 /// Refuses an id that there is nothing behind.
-fn must_exist(tx: &Transaction<'_>, kind: Kind, id: &str) -> Result<(), ApiError> {
+fn must_exist(tx: &Connection, kind: Kind, id: &str) -> Result<(), ApiError> {
     let sql = format!("SELECT 1 FROM {} WHERE id = ?", kind.table());
     match tx.prepare_cached(&sql)?.exists([id])? {
         true => Ok(()),
-        false => Err(ApiError::not_found(kind.spelled(), id)),
+        false => Err(ApiError::not_found(kind.word(), id)),
     }
 }
 
-/// A name as a caller may choose it.
-fn checked_name<'a>(params: &'a Params, key: &str) -> Result<&'a str, ApiError> {
-    let name = params.text(key)?;
-    if (1..=128).contains(&name.chars().count()) && !name.contains('*') && !name.chars().any(char::is_control) {
-        Ok(name)
-    } else {
-        Err(ApiError::invalid(format!("{key}: 1 to 128 characters without `*` and control characters")))
+/// Who removed itself could not be asked why.
+fn not_oneself(call: &Call<'_>, id: &str) -> Result<(), ApiError> {
+    if call.caller.principal_id == id {
+        return Err(ApiError::conflict("a principal cannot remove itself"));
     }
+    Ok(())
 }
 
-/// Sets the given columns of one row, and leaves the others.
-fn update(tx: &Transaction<'_>, kind: Kind, id: &str, columns: Vec<(&str, Sql)>, now: Millis) -> Result<(), ApiError> {
-    must_exist(tx, kind, id)?;
-    let mut sql = format!("UPDATE {} SET updated_at = ?", kind.table());
-    let mut values = vec![Sql::from(now)];
+fn one<R: Resource>(call: &Call<'_>, tx: &Connection, id: &str) -> Result<Value, ApiError> {
+    tx.prepare_cached(&format!("SELECT {} FROM {} WHERE id = ?", R::COLUMNS, R::KIND.table()))?
+        .query_row([id], |row| R::show(row, call.now))
+        .optional()?
+        .ok_or_else(|| ApiError::not_found(R::KIND.word(), id))
+}
+
+/// The handler of every `get` method.
+fn get<R: Resource>(call: &Call<'_>, tx: &Connection) -> Answer {
+    ok(one::<R>(call, tx, call.params.text(R::PARAM)?)?)
+}
+
+/// The handler of every list that filters by name.
+fn list_by_name<R: Resource>(call: &Call<'_>, tx: &Connection) -> Answer {
+    let mut query = Query::new::<R>("TRUE", []);
+    query.prefix_filter("name", call.params.opt_text("name"));
+    ok(query.page(tx, call)?)
+}
+
+/// The columns of what nearly every `update` method can change.
+fn changes(call: &Call<'_>) -> Vec<(&'static str, Sql)> {
+    let given = |key| call.params.opt_text(key).map(|text| (key, text.to_owned().into()));
+    ["name", "description"].into_iter().filter_map(given).collect()
+}
+
+/// Sets the given columns of the row that the call names, leaves the others, and shows the row.
+fn update<R: Resource>(call: &Call<'_>, tx: &Connection, columns: Vec<(&str, Sql)>) -> Result<Value, ApiError> {
+    let id = call.params.text(R::PARAM)?;
+    must_exist(tx, R::KIND, id)?;
+    let mut sql = format!("UPDATE {} SET updated_at = ?", R::KIND.table());
+    let mut values = vec![Sql::from(call.now)];
     for (column, value) in columns {
         sql += &format!(", {column} = ?");
         values.push(value);
     }
     values.push(id.to_owned().into());
     tx.execute(&format!("{sql} WHERE id = ?"), rusqlite::params_from_iter(values))?;
-    Ok(())
+    one::<R>(call, tx, id)
 }

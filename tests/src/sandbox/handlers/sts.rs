@@ -1,12 +1,12 @@
 //! Sessions: a role is assumed (A7, A10), and the session is seen, listed and revoked (A8).
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
-use super::{Call, Kind, created, gone, ok};
+use super::{Call, Resource, created, get as get_one, gone, must_exist, ok, one};
 use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
-use crate::sandbox::methods::Answer;
+use crate::sandbox::methods::{Answer, Kind};
 use crate::sandbox::page::Query;
 use crate::sandbox::policy::TrustPolicy;
 use crate::sandbox::store::{TokenKind, new_id, put_token, random_text};
@@ -15,47 +15,46 @@ const SHORTEST: i64 = 900;
 const LONGEST: i64 = 43_200;
 const DEFAULT: i64 = 3600;
 
-const COLUMNS: &str = "id, role_id, role_name, principal_id, principal_type, issued_at, expires_at, revoked_at, \
-                       revoked_by, revoke_reason, source_ip";
+struct Sessions;
 
-fn show(row: &Row<'_>, now: Millis) -> rusqlite::Result<Value> {
-    let (expires_at, revoked_at): (Millis, Option<Millis>) = (row.get(6)?, row.get(7)?);
-    let status = match revoked_at {
-        Some(_) => "revoked",
-        None if expires_at <= now => "expired",
-        None => "active",
-    };
-    Ok(json!({
-        "id": row.get::<_, String>(0)?,
-        "role_id": row.get::<_, String>(1)?,
-        "role_name": row.get::<_, String>(2)?,
-        "principal_id": row.get::<_, String>(3)?,
-        "principal_type": row.get::<_, String>(4)?,
-        "status": status,
-        "issued_at": text(row.get(5)?),
-        "expires_at": text(expires_at),
-        "revoked_at": revoked_at.map(text),
-        "revoked_by": row.get::<_, Option<String>>(8)?,
-        "revoke_reason": row.get::<_, Option<String>>(9)?,
-        "source_ip": row.get::<_, String>(10)?,
-    }))
-}
+impl Resource for Sessions {
+    const KIND: Kind = Kind::Session;
+    const PARAM: &'static str = "session_id";
+    const COLUMNS: &'static str = "id, role_id, role_name, principal_id, principal_type, issued_at, expires_at, \
+                                   revoked_at, revoked_by, revoke_reason, source_ip";
 
-fn one(call: &Call<'_>, tx: &Transaction<'_>, id: &str) -> Result<Value, ApiError> {
-    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM sessions WHERE id = ?"))?
-        .query_row([id], |row| show(row, call.now))
-        .optional()?
-        .ok_or_else(|| ApiError::not_found(Kind::Session.spelled(), id))
+    fn show(row: &Row<'_>, now: Millis) -> rusqlite::Result<Value> {
+        let (expires_at, revoked_at): (Millis, Option<Millis>) = (row.get(6)?, row.get(7)?);
+        let status = match revoked_at {
+            Some(_) => "revoked",
+            None if expires_at <= now => "expired",
+            None => "active",
+        };
+        Ok(json!({
+            "id": row.get::<_, String>(0)?,
+            "role_id": row.get::<_, String>(1)?,
+            "role_name": row.get::<_, String>(2)?,
+            "principal_id": row.get::<_, String>(3)?,
+            "principal_type": row.get::<_, String>(4)?,
+            "status": status,
+            "issued_at": text(row.get(5)?),
+            "expires_at": text(expires_at),
+            "revoked_at": revoked_at.map(text),
+            "revoked_by": row.get::<_, Option<String>>(8)?,
+            "revoke_reason": row.get::<_, Option<String>>(9)?,
+            "source_ip": row.get::<_, String>(10)?,
+        }))
+    }
 }
 
 /// The caller's policies have allowed it by now; the role's trust policy has the second word.
-pub(in crate::sandbox) fn assume(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
+pub(in crate::sandbox) fn assume(call: &Call<'_>, tx: &Connection) -> Answer {
     let role_id = call.params.text("role_id")?;
     let (role_name, trust): (String, Option<String>) = tx
         .prepare_cached("SELECT name, trust_policy FROM roles WHERE id = ?")?
         .query_row([role_id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?
-        .ok_or_else(|| ApiError::not_found(Kind::Role.spelled(), role_id))?;
+        .ok_or_else(|| ApiError::not_found(Kind::Role.word(), role_id))?;
     let asked = call.params.opt_int("duration_seconds").unwrap_or(DEFAULT);
     if !(SHORTEST..=LONGEST).contains(&asked) {
         let message = format!("duration_seconds: {asked} is not from {SHORTEST} to {LONGEST}");
@@ -77,7 +76,7 @@ fn trusts(trust: Option<&str>, call: &Call<'_>) -> Result<bool, ApiError> {
     Ok(TrustPolicy::parse(&document).map_err(broken)?.trusts(&call.caller.crns))
 }
 
-fn start(call: &Call<'_>, tx: &Transaction<'_>, role_id: &str, role_name: &str, expires_at: Millis) -> Answer {
+fn start(call: &Call<'_>, tx: &Connection, role_id: &str, role_name: &str, expires_at: Millis) -> Answer {
     let (id, token) = (new_id(), random_text("bysess_", 113));
     tx.prepare_cached(
         "INSERT INTO sessions (id, role_id, role_name, principal_id, principal_type, issued_at, expires_at, source_ip)
@@ -95,7 +94,7 @@ fn start(call: &Call<'_>, tx: &Transaction<'_>, role_id: &str, role_name: &str, 
     ])?;
     put_token(tx, &token, TokenKind::Session, &id, Some(expires_at))?;
     created(json!({
-        "session": one(call, tx, &id)?,
+        "session": one::<Sessions>(call, tx, &id)?,
         "credentials": {
             "access_key_id": random_text("BYIA", 16).to_ascii_uppercase(),
             "secret_access_key": random_text("", 40),
@@ -105,8 +104,8 @@ fn start(call: &Call<'_>, tx: &Transaction<'_>, role_id: &str, role_name: &str, 
     }))
 }
 
-pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
-    let mut query = Query::new(&format!("SELECT {COLUMNS} FROM sessions WHERE TRUE"), "id", []);
+pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
+    let mut query = Query::new::<Sessions>("TRUE", []);
     for column in ["role_id", "principal_id", "principal_type"] {
         if let Some(wanted) = call.params.opt_text(column) {
             query.and(&format!("{column} = ?"), wanted.to_owned());
@@ -115,17 +114,17 @@ pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Transaction<'_>) -> Answer 
     if call.params.opt_bool("active_only") == Some(true) {
         query.and("revoked_at IS NULL AND expires_at > ?", call.now);
     }
-    ok(query.page(tx, call.params, |row| show(row, call.now))?)
+    ok(query.page(tx, call)?)
 }
 
-pub(in crate::sandbox) fn get(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
-    ok(one(call, tx, call.params.text("session_id")?)?)
+pub(in crate::sandbox) fn get(call: &Call<'_>, tx: &Connection) -> Answer {
+    get_one::<Sessions>(call, tx)
 }
 
 /// Revoking what has ended already changes nothing, and is no error.
-pub(in crate::sandbox) fn revoke(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
+pub(in crate::sandbox) fn revoke(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text("session_id")?;
-    one(call, tx, id)?;
+    must_exist(tx, Kind::Session, id)?;
     tx.execute(
         "UPDATE sessions SET revoked_at = ?2, revoked_by = ?3, revoke_reason = ?4
          WHERE id = ?1 AND revoked_at IS NULL AND expires_at > ?2",
@@ -135,12 +134,7 @@ pub(in crate::sandbox) fn revoke(call: &Call<'_>, tx: &Transaction<'_>) -> Answe
 }
 
 /// Revokes whatever a principal has active.
-pub(super) fn revoke_all_of(
-    call: &Call<'_>,
-    tx: &Transaction<'_>,
-    principal: &str,
-    reason: &str,
-) -> Result<(), ApiError> {
+pub(super) fn revoke_all_of(call: &Call<'_>, tx: &Connection, principal: &str, reason: &str) -> Result<(), ApiError> {
     tx.execute(
         "UPDATE sessions SET revoked_at = ?2, revoked_by = ?3, revoke_reason = ?4
          WHERE principal_id = ?1 AND revoked_at IS NULL AND expires_at > ?2",

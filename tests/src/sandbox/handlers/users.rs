@@ -1,66 +1,65 @@
-//! Users. They come by invitation, which the sandbox's control interface stands in for.
+//! Users. They come by accepting an invitation, which the control interface does for them.
 
-use rusqlite::{Row, Transaction};
+use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
-use super::attachments::{Attachments, Target, attachments};
-use super::{Call, Kind, gone, must_exist, ok, sts};
-use crate::sandbox::clock::text;
+use super::attachments::{Attachments, attachments, detach_all};
+use super::memberships::{Memberships, leave_all, memberships};
+use super::{Call, Resource, get as get_one, gone, list_by_name, must_exist, not_oneself, sts};
+use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
-use crate::sandbox::methods::Answer;
-use crate::sandbox::page::Query;
+use crate::sandbox::methods::{Answer, Kind};
+use crate::sandbox::store::new_id;
 
-struct User;
+struct Users;
 
-impl Target for User {
+impl Resource for Users {
     const KIND: Kind = Kind::User;
     const PARAM: &'static str = "user_id";
-    const WORD: &'static str = "user";
+    const COLUMNS: &'static str = "id, name, email, created_at";
+
+    fn show(row: &Row<'_>, _: Millis) -> rusqlite::Result<Value> {
+        Ok(json!({
+            "id": row.get::<_, String>(0)?,
+            "name": row.get::<_, String>(1)?,
+            "email": row.get::<_, String>(2)?,
+            "created_at": text(row.get(3)?),
+        }))
+    }
 }
 
-pub(in crate::sandbox) const POLICIES: Attachments = attachments::<User>();
+pub(in crate::sandbox) const POLICIES: Attachments = attachments::<Users>();
+pub(in crate::sandbox) const GROUPS: Memberships = memberships::<Users>();
 
-const COLUMNS: &str = "u.id, u.name, u.email, u.created_at";
-
-fn show(row: &Row<'_>) -> rusqlite::Result<Value> {
-    Ok(json!({
-        "id": row.get::<_, String>(0)?,
-        "name": row.get::<_, String>(1)?,
-        "email": row.get::<_, String>(2)?,
-        "created_at": text(row.get(3)?),
-    }))
+pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
+    list_by_name::<Users>(call, tx)
 }
 
-pub(in crate::sandbox) fn one(tx: &Transaction<'_>, id: &str) -> Result<Value, ApiError> {
-    must_exist(tx, Kind::User, id)?;
-    Ok(tx.query_row(&format!("SELECT {COLUMNS} FROM users u WHERE u.id = ?"), [id], show)?)
+pub(in crate::sandbox) fn get(call: &Call<'_>, tx: &Connection) -> Answer {
+    get_one::<Users>(call, tx)
 }
 
-pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
-    let mut query = Query::new(&format!("SELECT {COLUMNS} FROM users u WHERE TRUE"), "u.id", []);
-    query.name_filter("u.name", call.params);
-    ok(query.page(tx, call.params, show)?)
-}
-
-pub(in crate::sandbox) fn of_policy(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
-    let id = call.params.text("policy_id")?;
-    must_exist(tx, Kind::Policy, id)?;
-    let select = format!(
-        "SELECT {COLUMNS} FROM users u JOIN attachments a ON a.kind = 'user' AND a.target_id = u.id WHERE a.policy_id = ?"
-    );
-    ok(Query::new(&select, "u.id", [id.to_owned().into()]).page(tx, call.params, show)?)
-}
-
-pub(in crate::sandbox) fn get(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
-    ok(one(tx, call.params.text("user_id")?)?)
-}
-
-pub(in crate::sandbox) fn remove(call: &Call<'_>, tx: &Transaction<'_>) -> Answer {
+pub(in crate::sandbox) fn remove(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text("user_id")?;
     must_exist(tx, Kind::User, id)?;
+    not_oneself(call, id)?;
     sts::revoke_all_of(call, tx, id, "the user was removed")?;
-    tx.execute("DELETE FROM attachments WHERE kind = 'user' AND target_id = ?", [id])?;
+    detach_all(tx, Kind::User, id)?;
+    leave_all(tx, Kind::User, id)?;
     tx.execute("DELETE FROM tokens WHERE subject_id = ?", [id])?;
     tx.execute("DELETE FROM users WHERE id = ?", [id])?;
     gone()
+}
+
+/// A new user, called as its address begins if it has no name, and its id.
+pub(in crate::sandbox) fn insert(
+    tx: &Connection,
+    name: Option<&str>,
+    email: &str,
+    now: Millis,
+) -> Result<String, ApiError> {
+    let id = new_id();
+    let name = name.unwrap_or_else(|| email.split('@').next().unwrap_or_default());
+    tx.execute("INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)", params![id, name, email, now])?;
+    Ok(id)
 }

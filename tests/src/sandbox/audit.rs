@@ -1,0 +1,65 @@
+//! The audit log's writer (A15): an entry for every call of a method, refused ones too, in the transaction of the call.
+
+use std::net::IpAddr;
+
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+
+use super::auth::Caller;
+use super::clock::Millis;
+use super::error::ApiError;
+use super::methods::{Answer, Method};
+use super::store::new_id;
+
+/// What is known of a call before it is answered.
+pub(super) struct Entry<'a> {
+    pub(super) method: &'a Method,
+    /// The id that stands first in the path.
+    pub(super) target: Option<&'a str>,
+    /// Absent if nobody could be authenticated.
+    pub(super) caller: Option<&'a Caller>,
+    pub(super) ip: IpAddr,
+    pub(super) request_id: &'a str,
+    pub(super) now: Millis,
+}
+
+pub(super) fn note(tx: &Connection, entry: &Entry<'_>, answer: &Answer) -> rusqlite::Result<()> {
+    let Entry { method, target, caller, ip, request_id, now } = entry;
+    let body = answer.as_ref().ok().and_then(|(_, body)| body.as_ref());
+    let made = body.and_then(|body| body["id"].as_str());
+    let sql = "INSERT INTO audit_logs (id, timestamp, actor_id, actor_type, action, resource_type, resource_id, status,
+                   ip_address, request_id, session_id, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    tx.prepare_cached(sql)?
+        .execute(params![
+            new_id(),
+            now,
+            caller.map(|caller| &caller.principal_id),
+            caller.map(|caller| caller.principal_type),
+            format!("{}.{}", method.service(), method.name()),
+            method.kind.word(),
+            target.or(made),
+            status(answer),
+            ip.to_string(),
+            request_id,
+            caller.and_then(|caller| caller.session_id.as_ref()),
+            details(answer).to_string(),
+        ])
+        .map(drop)
+}
+
+fn status(answer: &Answer) -> &'static str {
+    match answer {
+        Ok(_) => "success",
+        Err(ApiError { status: 401 | 403, .. }) => "denied",
+        Err(_) => "error",
+    }
+}
+
+/// Why it was refused; and which session an `assumeRole` started.
+fn details(answer: &Answer) -> Value {
+    match answer {
+        Err(error) => json!({ "code": error.code, "message": error.message }),
+        Ok((_, Some(body))) if body["session"].is_object() => json!({ "session_id": body["session"]["id"] }),
+        Ok(_) => json!({}),
+    }
+}

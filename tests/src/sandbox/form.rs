@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::clock;
 use super::page::MOST;
+use super::params::integer;
 
 /// The longest description or reason, in characters.
 const TEXT: usize = 1000;
@@ -23,8 +24,8 @@ const DURATION: std::ops::RangeInclusive<i64> = 900..=43_200;
 pub(super) fn flaw(method: &str, parameter: &str, value: &Value) -> Option<String> {
     let wrong = |is_right: bool, what: &str| (!is_right).then(|| what.to_owned());
     match (parameter, value) {
-        ("limit", Value::Number(limit)) => between(limit.as_i64(), &(1..=MOST)),
-        ("duration_seconds", Value::Number(seconds)) => between(seconds.as_i64(), &DURATION),
+        ("limit", Value::Number(_)) => between(value, &(1..=MOST)),
+        ("duration_seconds", Value::Number(_)) => between(value, &DURATION),
         ("group_ids", Value::Array(ids)) => group_ids(ids),
         ("from" | "to" | "expires_at", Value::String(time)) => {
             wrong(clock::parse(time).is_some(), "it must be a time as RFC 3339 writes it")
@@ -52,8 +53,8 @@ pub(super) fn flaw(method: &str, parameter: &str, value: &Value) -> Option<Strin
     }
 }
 
-fn between(number: Option<i64>, range: &std::ops::RangeInclusive<i64>) -> Option<String> {
-    let number = number.unwrap_or_default();
+fn between(number: &Value, range: &std::ops::RangeInclusive<i64>) -> Option<String> {
+    let number = integer(number)?;
     (!range.contains(&number)).then(|| format!("{number} is not from {} to {}", range.start(), range.end()))
 }
 

@@ -35,7 +35,8 @@ impl Type {
     fn fits(self, value: &Value) -> bool {
         match self {
             Self::String => value.is_string(),
-            Self::Integer => value.is_i64(),
+            // JSON Schema: 3040.0 is an integer.
+            Self::Integer => value.as_f64().is_some_and(|number| number.fract() == 0.0),
             Self::Boolean => value.is_boolean(),
             Self::Object => value.is_object(),
             Self::Array => value.as_array().is_some_and(|items| items.iter().all(Value::is_string)),
@@ -98,7 +99,7 @@ impl Params {
     }
 
     pub(super) fn opt_int(&self, name: &str) -> Option<i64> {
-        self.0.get(name)?.as_i64()
+        integer(self.0.get(name)?)
     }
 
     pub(super) fn opt_bool(&self, name: &str) -> Option<bool> {
@@ -108,6 +109,11 @@ impl Params {
     pub(super) fn opt_value(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a number too large saturates, and no limit allows it")]
+pub(super) fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))
 }
 
 fn check(documented: &Documented, given: &Map<String, Value>) -> Result<(), ApiError> {

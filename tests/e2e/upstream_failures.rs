@@ -17,7 +17,7 @@ fn nonsense() -> Vec<(Value, &'static str)> {
         (json!({ "kind": "truncated" }), "body"),
         (json!({ "kind": "garbage" }), "not the documented reply"),
         (json!({ "kind": "html" }), "not the documented reply"),
-        (json!({ "kind": "huge", "bytes": 3_000_000 }), "more than 1048576 bytes"),
+        (json!({ "kind": "huge", "bytes": 9_000_000 }), "more than 8388608 bytes"),
         (json!({ "kind": "redirect", "location": "http://127.0.0.1:1/stolen" }), "302 Found, not as ByCloud IAM does"),
     ]
 }

@@ -15,12 +15,19 @@ use crate::config::RoleRequest;
 pub trait Upstream: fmt::Debug + Send + Sync {
     /// Assumes a role once: no retry, no cache.
     fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>>;
+
+    /// The client of ByCloud IAM, if that is the service: only it has the 60 methods.
+    fn bycloud(&self) -> Option<&bycloud::ByCloud> {
+        None
+    }
 }
 
 /// A session as the upstream granted it.
 #[derive(Debug)]
 pub struct Granted {
     pub session_id: String,
+    /// Who assumed the role, by type and id: `user/019…`, `service_account/019…`.
+    pub principal: String,
     pub access_key_id: String,
     pub secret_access_key: SecretString,
     pub session_token: SecretString,
@@ -61,6 +68,7 @@ impl Granted {
     pub(crate) fn example() -> Self {
         Self {
             session_id: "s-1".into(),
+            principal: "user/u-1".into(),
             access_key_id: "BYIAEXAMPLE".into(),
             secret_access_key: "canary-secret".into(),
             session_token: "canary-token".into(),

@@ -1,29 +1,32 @@
-//! The one way a request leaves for ByCloud IAM: [`ByCloud::send`]. Timeouts, no redirects, TLS unless loopback, a cap
-//! on replies, and one reading of every answer.
+//! The one way a request leaves for ByCloud IAM: [`ByCloud::call`], and [`ByCloud::send`] with types on top. Timeouts, no
+//! redirects, TLS unless loopback, a cap on replies, and one reading of every answer.
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, redirect};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::ByCloud;
+use super::error::{IamError, Said};
+use super::{ByCloud, Method, Route, Verb};
 use crate::clock::Clock;
 use crate::config::Endpoint;
 use crate::keys;
-use crate::upstream::UpstreamError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a whole call, slow bodies included.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections are closed before most servers and middleboxes would.
 const POOL_IDLE: Duration = Duration::from_secs(20);
-/// The longest reply that is read, in bytes.
-const REPLY_CAP: usize = 1024 * 1024;
+/// The longest reply that is read, in bytes: a page of a thousand policies has its place in it.
+const REPLY_CAP: usize = 8 * 1024 * 1024;
+/// What stands in a path segment as it is (RFC 3986, unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// The most that is repeated of an upstream's message, in characters.
 const MESSAGE_CAP: usize = 200;
 
@@ -52,40 +55,116 @@ pub(super) fn client(endpoint: &Endpoint) -> Result<reqwest::Client, SetupError>
     builder.build().map_err(|cause| SetupError { endpoint: endpoint.clone(), cause })
 }
 
+/// What came back with a success.
+pub struct Answer {
+    /// JSON; empty after a 204.
+    pub body: Zeroizing<Vec<u8>>,
+    /// A6: how the audit log names the call.
+    pub request_id: Option<String>,
+}
+
 impl ByCloud {
-    /// Sends one request and reads its answer. `method` is the documented name, for messages.
-    pub(super) async fn send<T: DeserializeOwned>(
+    /// Sends a request of a known type as the principal, and reads its reply.
+    pub async fn send<M: Method>(&self, request: &M) -> Result<M::Reply, IamError> {
+        self.send_noted(request).await.map(|(reply, _)| reply)
+    }
+
+    /// The same, with the request's id.
+    pub async fn send_noted<M: Method>(&self, request: &M) -> Result<(M::Reply, Option<String>), IamError> {
+        let route = M::ROUTE;
+        let invalid = |why: String| IamError::Invalid { method: route.name, why };
+        let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
+            return Err(invalid("the request is not an object".into()));
+        };
+        let Answer { body, request_id } = self.call(&route, parameters, &self.token()?).await?;
+        let text: &[u8] = if body.is_empty() { b"null" } else { &body };
+        let reply = serde_json::from_slice(text).map_err(|_| IamError::NoAnswer {
+            what: format!("{} at {}: a reply that is not the documented one", route.name, self.endpoint),
+            retry_after: None,
+        })?;
+        Ok((reply, request_id))
+    }
+
+    /// The principal's token, as it is now.
+    pub fn token(&self) -> Result<SecretString, IamError> {
+        Ok(keys::token(&self.token)?)
+    }
+
+    /// The one way out: parameters into path, query and body (A2, A3), the answer read whole, an error classified (A6).
+    pub async fn call(
         &self,
-        method: &str,
-        verb: Method,
-        path: &str,
-        body: Option<&(impl Serialize + Sync)>,
-    ) -> Result<T, UpstreamError> {
-        let token = keys::token(&self.token)
-            .map_err(|error| UpstreamError::LoginNeeded { what: error.to_string(), hint: error.hint() })?;
-        let call = Call { method, endpoint: &self.endpoint, token: &token };
-        let mut request = self.http.request(verb, self.endpoint.join(path)).bearer_auth(token.expose_secret());
-        if let Some(body) = body {
-            let json = serde_json::to_vec(body).map_err(|error| call.unavailable(&error, None))?;
-            request = request.header(CONTENT_TYPE, "application/json").body(json);
-        }
+        route: &Route,
+        mut parameters: Map<String, Value>,
+        bearer: &SecretString,
+    ) -> Result<Answer, IamError> {
+        let call = Call { method: route.name, endpoint: &self.endpoint, token: bearer };
+        parameters.retain(|_, value| !value.is_null());
+        let path = path(route, &mut parameters).map_err(|why| IamError::Invalid { method: route.name, why })?;
+        let verb = Verb::as_str(route.verb).parse::<reqwest::Method>().unwrap_or_default();
+        let mut request =
+            self.http.request(verb, self.endpoint.join(&path)).header(AUTHORIZATION, authorization(bearer));
+        request = match route.verb {
+            Verb::Get | Verb::Delete => request.query(&query(parameters)),
+            Verb::Post | Verb::Patch => {
+                request.header(CONTENT_TYPE, "application/json").body(Value::Object(parameters).to_string())
+            }
+        };
         let response = request.send().await.map_err(|error| call.broken(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = read(response, &call).await?;
-        if status.is_success() {
-            return serde_json::from_slice(&text).map_err(|_| {
-                call.unavailable(&format!("a {} that is not the documented reply", status.as_u16()), None)
-            });
+        let body = read(response, &call).await?;
+        let is_json = body.is_empty() || serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+        if status.is_success() && is_json {
+            let request_id = headers.get("x-request-id").and_then(|id| Some(call.clean(id.to_str().ok()?)));
+            return Ok(Answer { body, request_id });
         }
-        Err(call.refused(status, &headers, &text))
+        if status.is_success() {
+            return Err(call.no_answer(&format!("a {} that is not the documented reply", status.as_u16()), None));
+        }
+        Err(call.refused(status, &headers, &body))
     }
 }
 
-async fn read(mut response: Response, call: &Call<'_>) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+/// The path with its parameters taken out of the others. They stay one segment each, whatever they contain.
+fn path(route: &Route, parameters: &mut Map<String, Value>) -> Result<String, String> {
+    let mut path = String::from("/iam/v1");
+    for segment in route.path.split('/').skip(1) {
+        path.push('/');
+        match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            None => path += segment,
+            Some(name) => match parameters.remove(name) {
+                Some(Value::String(text)) if !matches!(text.as_str(), "" | "." | "..") => {
+                    path.extend(utf8_percent_encode(&text, SEGMENT));
+                }
+                Some(_) => return Err(format!("{name} is not an id")),
+                None => return Err(format!("{name} is missing")),
+            },
+        }
+    }
+    Ok(path)
+}
+
+fn query(parameters: Map<String, Value>) -> Vec<(String, String)> {
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    parameters.into_iter().map(|(name, value)| (name, text(value))).collect()
+}
+
+/// Marked, so that nothing on the way prints it.
+fn authorization(bearer: &SecretString) -> HeaderValue {
+    let text = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
+    // A token has been looked through when it was read; a service's is looked through when it is granted.
+    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+    value.set_sensitive(true);
+    value
+}
+
+async fn read(mut response: Response, call: &Call<'_>) -> Result<Zeroizing<Vec<u8>>, IamError> {
     let mut text = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(chunk) = response.chunk().await.map_err(|error| call.broken(error))? {
         if text.len() + chunk.len() > REPLY_CAP {
-            return Err(call.unavailable(&format!("a reply of more than {REPLY_CAP} bytes"), None));
+            return Err(call.no_answer(&format!("a reply of more than {REPLY_CAP} bytes"), None));
         }
         text.extend_from_slice(&chunk);
     }
@@ -100,15 +179,15 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn unavailable(&self, what: &dyn std::fmt::Display, retry_after: Option<Duration>) -> UpstreamError {
-        UpstreamError::Unavailable { what: format!("{} at {}: {what}", self.method, self.endpoint), retry_after }
+    fn no_answer(&self, what: &dyn std::fmt::Display, retry_after: Option<Duration>) -> IamError {
+        IamError::NoAnswer { what: format!("{} at {}: {what}", self.method, self.endpoint), retry_after }
     }
 
     /// No answer, or half of one.
-    fn broken(&self, error: reqwest::Error) -> UpstreamError {
+    fn broken(&self, error: reqwest::Error) -> IamError {
         let error = error.without_url();
         if error.is_timeout() && !error.is_connect() {
-            return self.unavailable(&format!("no answer within {} s", TOTAL_TIMEOUT.as_secs()), None);
+            return self.no_answer(&format!("no answer within {} s", TOTAL_TIMEOUT.as_secs()), None);
         }
         let mut causes = vec![error.to_string()];
         let mut cause = std::error::Error::source(&error);
@@ -117,33 +196,27 @@ impl Call<'_> {
             cause = inner.source();
         }
         causes.dedup();
-        self.unavailable(&causes.join(": "), None)
+        self.no_answer(&causes.join(": "), None)
     }
 
     /// An answer that is not a success. Only the upstream's own error envelope (A6) counts as its word: a proxy's page
     /// or a captive portal's says nothing about a token or a role.
-    fn refused(&self, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> UpstreamError {
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> IamError {
         let Ok(Envelope { error }) = serde_json::from_slice(text) else {
-            return self.unavailable(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
+            return self.no_answer(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
         };
-        let what = format!(
-            "{} at {}: {} ({}, request {})",
-            self.method,
-            self.endpoint,
-            self.clean(&error.message),
-            self.clean(&error.code),
-            self.clean(error.request_id.as_deref().unwrap_or("unknown"))
-        );
-        match (status.as_u16(), error.code.as_str()) {
-            (401, "token_expired" | "session_revoked" | "invalid_token") => {
-                UpstreamError::LoginNeeded { what, hint: "put a new token where the configuration says it is".into() }
-            }
-            (400, "invalid_request")
-            | (401, "principal_disabled")
-            | (403, "access_denied" | "trust_policy_denied")
-            | (404, "not_found")
-            | (409, "conflict" | "in_use") => UpstreamError::Refused { what },
-            _ => UpstreamError::Unavailable { what, retry_after: retry_after(headers) },
+        let request_id = self.clean(error.request_id.as_deref().unwrap_or("unknown"));
+        IamError::Said {
+            what: format!(
+                "{} at {}: {} ({}, request {request_id})",
+                self.method,
+                self.endpoint,
+                self.clean(&error.message),
+                self.clean(&error.code),
+            ),
+            said: Said::new(status.as_u16(), &error.code),
+            request_id,
+            retry_after: retry_after(headers),
         }
     }
 
@@ -181,12 +254,17 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::UpstreamError;
 
-    fn refused(status: u16, body: &str) -> UpstreamError {
+    fn said(status: u16, body: &str) -> IamError {
         let endpoint = Endpoint::parse("https://iam.example.test").unwrap();
         let token = SecretString::from("canary-token");
         let call = Call { method: "assumeRole", endpoint: &endpoint, token: &token };
         call.refused(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+    }
+
+    fn refused(status: u16, body: &str) -> UpstreamError {
+        said(status, body).into()
     }
 
     fn envelope(code: &str) -> String {
@@ -239,6 +317,21 @@ mod tests {
         let error =
             refused(403, r#"{"error":{"code":"access_denied","message":"canary-token \u001b[31m"}}"#).to_string();
         assert!(error.contains("[token]") && !error.contains("canary") && !error.contains('\u{1b}'), "{error}");
+    }
+
+    #[test]
+    fn path_parameters_stay_one_segment_and_leave_the_others() {
+        let route = Route { name: "x", verb: Verb::Get, path: "/roles/{role_id}/policies", parameters: &[] };
+        let given = |id: &str| serde_json::json!({ "role_id": id, "limit": 5 }).as_object().unwrap().clone();
+        for (id, want) in [("r-1", "r-1"), ("a/b", "a%2Fb"), ("../x", "..%2Fx"), ("a b?#%é", "a%20b%3F%23%25%C3%A9")] {
+            let mut parameters = given(id);
+            assert_eq!(path(&route, &mut parameters).unwrap(), format!("/iam/v1/roles/{want}/policies"));
+            assert_eq!(query(parameters), [("limit".to_owned(), "5".to_owned())]);
+        }
+        for id in ["", ".", ".."] {
+            assert!(path(&route, &mut given(id)).unwrap_err().contains("role_id is not an id"), "{id:?}");
+        }
+        assert!(path(&route, &mut Map::new()).unwrap_err().contains("role_id is missing"));
     }
 
     #[test]

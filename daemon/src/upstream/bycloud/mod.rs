@@ -1,7 +1,20 @@
-//! ByCloud IAM. What its reference does not say is assumed as A1 to A15 of the contract, and stands only in here.
+//! ByCloud IAM: a client for its 60 methods, a file a resource. What its reference does not say is assumed as A1 to A15
+//! of the contract, and stands only in here.
 
+mod audit_logs;
+mod error;
+mod groups;
 mod http;
+mod invitations;
+mod pages;
+mod policies;
+mod roles;
+mod service_accounts;
 mod sts;
+mod users;
+mod wire;
+
+use std::fmt;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -9,7 +22,17 @@ use futures_util::future::BoxFuture;
 use super::{Granted, Upstream, UpstreamError};
 use crate::config::{Endpoint, RoleRequest, TokenSource};
 
-pub use http::SetupError;
+pub use audit_logs::*;
+pub use error::{IamError, Said};
+pub use groups::*;
+pub use http::{Answer, SetupError};
+pub use invitations::*;
+pub use policies::*;
+pub use roles::*;
+pub use service_accounts::*;
+pub use sts::*;
+pub use users::*;
+pub use wire::*;
 
 /// A client for one principal at one endpoint.
 #[derive(Debug)]
@@ -27,6 +50,32 @@ impl ByCloud {
 
 impl Upstream for ByCloud {
     fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
-        self.assume_role(role).boxed()
+        self.grant(role).boxed()
+    }
+
+    fn bycloud(&self) -> Option<&ByCloud> {
+        Some(self)
+    }
+}
+
+/// Every method that there is.
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    [
+        sts::ROUTES,
+        roles::ROUTES,
+        policies::ROUTES,
+        service_accounts::ROUTES,
+        users::ROUTES,
+        groups::ROUTES,
+        invitations::ROUTES,
+        audit_logs::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("request_id", &self.request_id).finish_non_exhaustive()
     }
 }

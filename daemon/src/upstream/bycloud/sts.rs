@@ -1,61 +1,92 @@
-//! The STS methods: sessions.
+//! Sessions: a role is assumed (A7), and sessions are seen and revoked (A8).
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::ByCloud;
+use super::wire::{methods, open_enum, paged};
+use super::{ByCloud, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, SessionId};
 use crate::config::RoleRequest;
 use crate::upstream::{Granted, UpstreamError};
 
 /// The most by which a session may be longer than what was asked for before the reply is taken for nonsense.
 const SLACK: Duration = Duration::from_secs(60);
 
-#[derive(Serialize)]
-struct AssumeRole {
-    duration_seconds: u64,
+open_enum! {
+    SessionStatus { Active = "active", Expired = "expired", Revoked = "revoked" }
+}
+
+/// A8.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Session {
+    pub id: SessionId,
+    pub role_id: RoleId,
+    pub role_name: String,
+    pub principal_id: PrincipalId,
+    pub principal_type: PrincipalType,
+    pub status: SessionStatus,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+    pub revoked_by: Option<PrincipalId>,
+    pub revoke_reason: Option<String>,
+    pub source_ip: Option<String>,
 }
 
 /// A7.
-#[derive(Deserialize)]
-struct Assumed {
-    session: Session,
-    credentials: Credentials,
+#[derive(Debug, Clone, Deserialize)]
+pub struct AssumedRole {
+    pub session: Session,
+    pub credentials: Credentials,
 }
 
-/// A8, as far as it is needed here.
-#[derive(Deserialize)]
-struct Session {
-    id: String,
-    issued_at: Timestamp,
-    expires_at: Timestamp,
+#[derive(Debug, Clone, Deserialize)]
+pub struct Credentials {
+    pub access_key_id: String,
+    pub secret_access_key: SecretString,
+    pub session_token: SecretString,
+    pub expires_at: Timestamp,
 }
 
-#[derive(Deserialize)]
-struct Credentials {
-    access_key_id: String,
-    secret_access_key: SecretString,
-    session_token: SecretString,
-    expires_at: Timestamp,
+methods! {
+    Post "/roles/{role_id}/assume" "assumeRole" assume_role(AssumeRole {
+        role_id: RoleId,
+        duration_seconds: Option<u64>,
+    }) -> AssumedRole;
+    #[derive(Default)]
+    Get "/sts/sessions" "listSTSSessions" list_sts_sessions(ListStsSessions {
+        role_id: Option<RoleId>,
+        principal_id: Option<PrincipalId>,
+        principal_type: Option<PrincipalType>,
+        active_only: Option<bool>,
+        limit: Option<u32>,
+        marker: Option<Marker>,
+    }) -> Page<Session>;
+    Get "/sts/sessions/{session_id}" "getSTSSession" get_sts_session(GetStsSession { session_id: SessionId }) -> Session;
+    Delete "/sts/sessions/{session_id}" "revokeSTSSession" revoke_sts_session(RevokeStsSession {
+        session_id: SessionId,
+        reason: Option<String>,
+    }) -> ();
 }
+
+paged! { ListStsSessions => Session }
 
 impl ByCloud {
-    /// `assumeRole`.
-    pub(super) async fn assume_role(&self, role: &RoleRequest) -> Result<Granted, UpstreamError> {
-        let role_id = role.role_id.as_str();
-        let path = format!("/iam/v1/roles/{role_id}/assume");
-        let body = AssumeRole { duration_seconds: role.duration.as_secs() };
-        let assumed: Assumed = self.send("assumeRole", Method::POST, &path, Some(&body)).await?;
-        let life = sensible(&assumed, role.duration).map_err(|why| UpstreamError::Unavailable {
+    /// Assumes a profile's role.
+    pub(super) async fn grant(&self, role: &RoleRequest) -> Result<Granted, UpstreamError> {
+        let request =
+            AssumeRole { role_id: role.role_id.as_str().into(), duration_seconds: Some(role.duration.as_secs()) };
+        let assumed = self.assume_role(&request).await?;
+        let life = sensible(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
             what: format!("assumeRole at {}: a reply that makes no sense: {why}", self.endpoint),
             retry_after: None,
         })?;
-        let Assumed { session, credentials } = assumed;
+        let AssumedRole { session, credentials } = assumed;
         Ok(Granted {
-            session_id: session.id,
+            session_id: session.id.to_string(),
+            principal: format!("{}/{}", session.principal_type.as_str(), session.principal_id),
             access_key_id: credentials.access_key_id,
             secret_access_key: credentials.secret_access_key,
             session_token: credentials.session_token,
@@ -66,8 +97,8 @@ impl ByCloud {
 
 /// How long the session lives, by the upstream's own two times: no clock of this machine, and no `Date`, has a say.
 /// An error if the reply cannot be meant, or could not be handed on in one frame.
-fn sensible(assumed: &Assumed, asked: Duration) -> Result<Duration, String> {
-    let Assumed { session, credentials } = assumed;
+fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Duration, String> {
+    let AssumedRole { session, credentials } = assumed;
     let fields = [
         ("session.id", session.id.as_str(), 128),
         ("credentials.access_key_id", &credentials.access_key_id, 128),
@@ -90,9 +121,12 @@ fn sensible(assumed: &Assumed, asked: Duration) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
-    fn assumed(issued: &str, session_end: &str, credentials_end: &str, token: &str) -> Assumed {
+    fn assumed(issued: &str, session_end: &str, credentials_end: &str, token: &str) -> AssumedRole {
         serde_json::from_value(serde_json::json!({
-            "session": { "id": "s-1", "issued_at": issued, "expires_at": session_end, "status": "active" },
+            "session": {
+                "id": "s-1", "role_id": "r-1", "role_name": "r", "principal_id": "p-1", "principal_type": "user",
+                "status": "active", "issued_at": issued, "expires_at": session_end
+            },
             "credentials": {
                 "access_key_id": "BYIA1", "secret_access_key": "s", "session_token": token, "expires_at": credentials_end
             },

@@ -1,0 +1,106 @@
+//! Why a call of ByCloud IAM has no reply: a kind for every error that the service documents (A6), and those of the way
+//! there.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::keys::KeyError;
+use crate::upstream::UpstreamError;
+
+/// What the service said, by status and code together: a code under another status is not the documented error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    InvalidRequest,
+    InvalidToken,
+    TokenExpired,
+    SessionRevoked,
+    PrincipalDisabled,
+    AccessDenied,
+    TrustPolicyDenied,
+    NotFound,
+    Conflict,
+    InUse,
+    RateLimited,
+    Unavailable,
+    Internal,
+    /// Not documented, or not with this status.
+    Other,
+}
+
+impl Said {
+    pub(super) fn new(status: u16, code: &str) -> Self {
+        match (status, code) {
+            (400, "invalid_request") => Self::InvalidRequest,
+            (401, "invalid_token") => Self::InvalidToken,
+            (401, "token_expired") => Self::TokenExpired,
+            (401, "session_revoked") => Self::SessionRevoked,
+            (401, "principal_disabled") => Self::PrincipalDisabled,
+            (403, "access_denied") => Self::AccessDenied,
+            (403, "trust_policy_denied") => Self::TrustPolicyDenied,
+            (404, "not_found") => Self::NotFound,
+            (409, "conflict") => Self::Conflict,
+            (409, "in_use") => Self::InUse,
+            (429, "rate_limited") => Self::RateLimited,
+            (500, "internal") => Self::Internal,
+            (503, "unavailable") => Self::Unavailable,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum IamError {
+    /// The principal's token could not be read.
+    #[error(transparent)]
+    NoToken(#[from] KeyError),
+    /// Nothing was sent.
+    #[error("{method} cannot be sent: {why}")]
+    Invalid { method: &'static str, why: String },
+    /// No answer, or none of the service's own. What was asked for may have been done.
+    #[error("{what}")]
+    NoAnswer { what: String, retry_after: Option<Duration> },
+    /// The service's own error.
+    #[error("{what}")]
+    Said { what: String, said: Said, request_id: String, retry_after: Option<Duration> },
+    /// A list named a marker twice.
+    #[error("{method} goes round in circles: it named the marker {marker} twice")]
+    Loop { method: &'static str, marker: String },
+}
+
+impl IamError {
+    /// What the service said, if it did.
+    pub fn said(&self) -> Option<&Said> {
+        match self {
+            Self::Said { said, .. } => Some(said),
+            _ => None,
+        }
+    }
+}
+
+impl From<IamError> for UpstreamError {
+    fn from(error: IamError) -> Self {
+        let what = error.to_string();
+        match error {
+            IamError::NoToken(error) => Self::LoginNeeded { what, hint: error.hint() },
+            IamError::Invalid { .. } => Self::Refused { what },
+            IamError::Loop { .. } => Self::Unavailable { what, retry_after: None },
+            IamError::NoAnswer { retry_after, .. } => Self::Unavailable { what, retry_after },
+            IamError::Said { said, retry_after, .. } => match said {
+                Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
+                    Self::LoginNeeded { what, hint: "put a new token where the configuration says it is".into() }
+                }
+                Said::InvalidRequest
+                | Said::PrincipalDisabled
+                | Said::AccessDenied
+                | Said::TrustPolicyDenied
+                | Said::NotFound
+                | Said::Conflict
+                | Said::InUse => Self::Refused { what },
+                Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other => {
+                    Self::Unavailable { what, retry_after }
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What the resources share: routes, ids, pages, open enumerations.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The verbs of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Post,
+    Patch,
+    Delete,
+}
+
+impl Verb {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// Whether asking twice is as good as asking once, so that a call without an answer has changed nothing.
+    pub fn is_read(self) -> bool {
+        self == Self::Get
+    }
+}
+
+/// Where a method is found.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// As documented: `listRoles`.
+    pub name: &'static str,
+    pub verb: Verb,
+    /// A2, with the path parameters in braces.
+    pub path: &'static str,
+    /// The documented names of all parameters.
+    pub parameters: &'static [&'static str],
+}
+
+/// A request that knows its route and its reply. A field that is `None` is not sent.
+pub trait Method: Serialize + Send + Sync {
+    const ROUTE: Route;
+    type Reply: DeserializeOwned + Send;
+}
+
+/// A list that comes in pages (A5).
+pub trait Paged: Method<Reply = Page<Self::Item>> {
+    type Item: DeserializeOwned + Send;
+    fn set_marker(&mut self, marker: Marker);
+}
+
+/// A5. Lists that do not page have everything on the one page.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    #[serde(default = "Option::default")]
+    pub next_marker: Option<Marker>,
+}
+
+/// Methods as the reference documents them: for each a request, a function of [`ByCloud`](super::ByCloud), and a row of
+/// the resource's `ROUTES`.
+macro_rules! methods {
+    ($(
+        $(#[$meta:meta])*
+        $verb:ident $path:literal $name:literal
+        $function:ident($request:ident { $($field:ident: $type:ty),* $(,)? }) -> $reply:ty;
+    )*) => {
+        $(
+            $(#[$meta])*
+            #[derive(Debug, Clone, serde::Serialize)]
+            pub struct $request {
+                $(pub $field: $type,)*
+            }
+
+            impl $crate::upstream::bycloud::Method for $request {
+                const ROUTE: $crate::upstream::bycloud::Route = $crate::upstream::bycloud::Route {
+                    name: $name,
+                    verb: $crate::upstream::bycloud::Verb::$verb,
+                    path: $path,
+                    parameters: &[$(stringify!($field)),*],
+                };
+                type Reply = $reply;
+            }
+        )*
+
+        impl $crate::upstream::bycloud::ByCloud {
+            $(
+                #[doc = concat!("`", $name, "`.")]
+                pub async fn $function(&self, request: &$request) -> Result<$reply, $crate::upstream::bycloud::IamError> {
+                    self.send(request).await
+                }
+            )*
+        }
+
+        pub(super) const ROUTES: &[$crate::upstream::bycloud::Route] =
+            &[$(<$request as $crate::upstream::bycloud::Method>::ROUTE),*];
+    };
+}
+
+/// Which of the lists come in pages, and of what.
+macro_rules! paged {
+    ($($request:ty => $item:ty),* $(,)?) => {
+        $(
+            impl $crate::upstream::bycloud::Paged for $request {
+                type Item = $item;
+                fn set_marker(&mut self, marker: $crate::upstream::bycloud::Marker) {
+                    self.marker = Some(marker);
+                }
+            }
+        )*
+    };
+}
+
+/// A text that only one kind of thing is called by.
+macro_rules! ids {
+    ($($(#[$meta:meta])* $id:ident),* $(,)?) => {
+        $(
+            $(#[$meta])*
+            #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+            #[serde(transparent)]
+            pub struct $id(String);
+
+            impl $id {
+                pub fn as_str(&self) -> &str {
+                    &self.0
+                }
+            }
+
+            impl From<&str> for $id {
+                fn from(text: &str) -> Self {
+                    Self(text.into())
+                }
+            }
+
+            impl fmt::Display for $id {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str(&self.0)
+                }
+            }
+        )*
+    };
+}
+
+ids! {
+    AuditLogId,
+    CredentialId,
+    GroupId,
+    InvitationId,
+    /// Where a page ends: the id of its last item.
+    Marker,
+    PolicyId,
+    /// A user's or a service account's id.
+    PrincipalId,
+    RoleId,
+    ServiceAccountId,
+    SessionId,
+    UserId,
+}
+
+/// An enumeration to which the service may add: a word that is not known here survives as `Other`.
+macro_rules! open_enum {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub enum $name {
+            $($variant,)*
+            Other(String),
+        }
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $word,)*
+                    Self::Other(word) => word,
+                }
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(word: String) -> Self {
+                match word.as_str() {
+                    $($word => Self::$variant,)*
+                    _ => Self::Other(word),
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.as_str().into()
+            }
+        }
+    };
+}
+
+pub(super) use {methods, open_enum, paged};
+
+open_enum! {
+    /// Who can call and assume roles.
+    PrincipalType { User = "user", ServiceAccount = "service_account" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_not_known_survives_the_way_through() {
+        for word in ["user", "service_account", "robot"] {
+            let read: PrincipalType = serde_json::from_value(word.into()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), word);
+        }
+        assert_eq!(PrincipalType::from("robot".to_owned()), PrincipalType::Other("robot".into()));
+    }
+
+    #[test]
+    fn a_page_without_a_next_marker_is_the_last() {
+        for text in [r#"{"items":[]}"#, r#"{"items":[],"next_marker":null,"total":7}"#] {
+            assert!(serde_json::from_str::<Page<String>>(text).unwrap().next_marker.is_none());
+        }
+    }
+}

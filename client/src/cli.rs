@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::ArgValueCandidates;
 use rolekeeper::protocol::{Code, Failure};
 
 use crate::command;
+use crate::command::iam::{self, arguments, suggest};
 
 /// Short-lived credentials for the tools on this machine, from rolekeeperd.
 #[derive(Parser)]
@@ -30,6 +32,7 @@ enum Command {
     /// Print a profile's credentials as AWS SDKs expect them of a `credential_process`
     CredentialProcess {
         /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
     },
     /// Show the daemon, its profiles and their sessions
@@ -38,19 +41,61 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say why a profile's role can or cannot be assumed, as the upstream has it now
+    Explain {
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was done with a profile's sessions, and which programs here had them
+    Audit {
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// How far to look back: a number and s, m, h or d
+        #[arg(long, value_name = "SPAN", default_value = "12h")]
+        since: String,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Everything but the methods of `iam`, which only those pay for who want them.
+fn without_methods() -> clap::Command {
+    Cli::command().subcommand(arguments::command(&[])).subcommand(command::completions::command())
+}
+
+/// Everything.
+pub(crate) fn whole() -> clap::Command {
+    let methods = iam::methods().unwrap_or_default();
+    without_methods().mut_subcommand("iam", |_| arguments::command(&methods))
 }
 
 pub(crate) fn run() -> Result<(), Failure> {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let wants_methods = std::env::args_os().any(|word| word == "iam");
+    let matches = match if wants_methods { whole() } else { without_methods() }.try_get_matches() {
+        Ok(matches) => matches,
         Err(shown) if matches!(shown.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return command::print(&shown.to_string());
         }
         Err(wrong) => return Err(usage(&wrong)),
     };
-    match cli.command {
-        Command::CredentialProcess { profile } => command::credential_process::run(&profile, cli.socket),
-        Command::Status { json } => command::status::run(json, cli.socket),
+    let socket = matches.get_one("socket").cloned();
+    match matches.subcommand() {
+        Some(("iam", given)) => return iam::run(given, given.get_one("socket").cloned().or(socket)),
+        Some(("completions", given)) => {
+            return command::completions::run(given.get_one::<String>("shell").map_or("", String::as_str));
+        }
+        _ => {}
+    }
+    let Cli { socket, command } = Cli::from_arg_matches(&matches).map_err(|wrong| usage(&wrong))?;
+    match command {
+        Command::CredentialProcess { profile } => command::credential_process::run(&profile, socket),
+        Command::Status { json } => command::status::run(json, socket),
+        Command::Explain { profile, json } => command::explain::run(&profile, json, socket),
+        Command::Audit { profile, since, json } => command::audit::run(&profile, &since, json, socket),
     }
 }
 
@@ -61,13 +106,24 @@ fn usage(wrong: &clap::Error) -> Failure {
         .lines()
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .map(|line| line.trim().trim_start_matches("error: "))
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !line.starts_with("tip: "))
         .collect::<Vec<_>>()
         .join("; ");
-    let what = if wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        "a command is missing".into()
-    } else {
-        what
+    let what = match wrong.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".into(),
+        _ => what,
     };
-    Failure::new(Code::Usage, what, "rolekeeper --help")
+    Failure::new(Code::Usage, what, suggestion(wrong).unwrap_or_else(|| "the same with --help".into()))
+}
+
+/// The nearest of what there is to what was written.
+fn suggestion(wrong: &clap::Error) -> Option<String> {
+    let context = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let nearest = context.into_iter().find_map(|kind| match wrong.get(kind)? {
+        ContextValue::String(one) => Some(one.clone()),
+        // The last is the nearest.
+        ContextValue::Strings(several) => several.last().cloned(),
+        _ => None,
+    })?;
+    Some(format!("`{nearest}`, if that was meant"))
 }

@@ -134,11 +134,25 @@ fn connect(socket: &Path) -> io::Result<Stream> {
 /// Sends one request and returns the text of its reply, for [`reply`] to read.
 pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let frame = frame::encode(&RequestFrame { v: VERSION, request }).map_err(|error| {
-        Failure::new(Code::Usage, format!("the request cannot be sent: {error}"), "use a shorter profile name")
+        Failure::new(Code::Usage, format!("the request cannot be sent: {error}"), "use shorter names and documents")
     })?;
     // A daemon that refuses the connection answers and hangs up without reading: its words matter more than this error.
     let sent = stream.write_all(&frame);
     frame::read(stream).map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
+}
+
+/// Sends one request whose answer comes in parts, and returns them as one text.
+pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Failure> {
+    let mut whole = String::new();
+    let mut text = ask(stream, request)?;
+    loop {
+        let Reply::Part(part) = reply(&text)? else { return Err(out_of_place()) };
+        whole += &part.text;
+        if !part.more {
+            return Ok(whole);
+        }
+        text = frame::read(stream).map_err(|error| broken(&error))?;
+    }
 }
 
 /// What the daemon said; its own refusal comes back as the error.

@@ -9,5 +9,6 @@
 )]
 
 pub mod connect;
+pub mod contract;
 pub mod frame;
 pub mod protocol;

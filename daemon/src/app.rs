@@ -1,5 +1,6 @@
 //! The daemon's life: arguments, configuration, bind early, serve, drain.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
+use crate::audit::Journal;
 use crate::broker::Broker;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -108,13 +110,27 @@ pub fn run(args: Args) -> Result<(), AppError> {
 }
 
 fn broker(config: Config) -> Result<Arc<Broker>, AppError> {
-    let mut profiles = Vec::new();
+    let (mut profiles, mut upstreams) = (Vec::new(), BTreeMap::new());
     for upstream in config.upstreams {
         let client: Arc<dyn Upstream> = Arc::new(ByCloud::new(upstream.endpoint, upstream.token)?);
         profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&client))));
+        upstreams.insert(upstream.name, client);
     }
     let policy = Policy { owner: process::user() };
-    Ok(Broker::new(policy, Cache::new(profiles), Clock::System))
+    Ok(Broker::new(policy, Cache::new(profiles), upstreams, journal(), Clock::System))
+}
+
+/// The record of who was given credentials, in the user's state folder if it can be written there.
+fn journal() -> Journal {
+    let Some(folder) = connect::state_folder() else {
+        tracing::warn!("who is given credentials is remembered until this daemon ends: HOME is not set");
+        return Journal::in_memory();
+    };
+    let path = folder.join("leases.jsonl");
+    std::fs::create_dir_all(&folder).and_then(|()| Journal::open(&path)).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "who is given credentials is remembered until this daemon ends");
+        Journal::in_memory()
+    })
 }
 
 async fn serve_until_stopped(door: Door, broker: Arc<Broker>, socket: &std::path::Path) -> io::Result<()> {

@@ -1,21 +1,24 @@
 //! The request path: authorize, look up, fetch if need be, lease.
 //!
-//! Adapters call [`Broker::lease`] and [`Broker::status`] and nothing else. No lock is held across an await here.
+//! Adapters call [`Broker::lease`], and what other modules add to the broker (`status`, `iam`, `explain`, `audit`). No lock is held across an await here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::audit::Journal;
 use crate::cache::flight::Landing;
 use crate::cache::state::{MARGIN, Session, State};
 use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
+use crate::iam::NoCall;
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, Health, Timetable, refresh_after};
 use crate::serve::peer::Peer;
-use crate::upstream::{Granted, UpstreamError};
+use crate::upstream::{Granted, Upstream, UpstreamError};
 
 /// How long a consumer waits for the upstream before it is told so. The fetch goes on without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -26,6 +29,10 @@ pub struct Broker {
     pub cache: Cache,
     pub clock: Clock,
     pub timetable: Timetable,
+    /// By their names in the configuration.
+    pub upstreams: BTreeMap<String, Arc<dyn Upstream>>,
+    /// Who was given what.
+    pub journal: Journal,
     pub started_at: Boot,
 }
 
@@ -51,24 +58,32 @@ pub enum Refusal {
     BrokeOff,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
     Stopping,
+    #[error(transparent)]
+    Iam(#[from] NoCall),
 }
 
 impl Broker {
-    pub fn new(policy: Policy, cache: Cache, clock: Clock) -> Arc<Self> {
+    pub fn new(
+        policy: Policy,
+        cache: Cache,
+        upstreams: BTreeMap<String, Arc<dyn Upstream>>,
+        journal: Journal,
+        clock: Clock,
+    ) -> Arc<Self> {
         let started_at = clock.now().boot;
-        Arc::new(Self { policy, cache, clock, timetable: Timetable::default(), started_at })
+        Arc::new(Self { policy, cache, clock, timetable: Timetable::default(), upstreams, journal, started_at })
     }
 
     pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
         let slot = self.cache.find(want).ok_or_else(|| self.unknown(want))?;
         let grant = self.policy.authorize(peer, slot).map_err(Refusal::Denied)?;
         match slot.lookup(self.clock.now().boot) {
-            State::Fresh(session) => Ok(self.lend(&grant, session)),
+            State::Fresh(session) => Ok(self.lend(peer, &grant, session)),
             State::Aging(session) => {
                 self.refresh(slot);
-                Ok(self.lend(&grant, session))
+                Ok(self.lend(peer, &grant, session))
             }
-            State::Expired => Ok(self.lend(&grant, self.await_fetch(slot).await?)),
+            State::Expired => Ok(self.lend(peer, &grant, self.await_fetch(slot).await?)),
         }
     }
 
@@ -79,9 +94,11 @@ impl Broker {
         }
     }
 
-    /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with.
-    fn lend(&self, grant: &Grant, session: Arc<Session>) -> Lease {
+    /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with. It is
+    /// noted who got it.
+    fn lend(&self, peer: &Peer, grant: &Grant, session: Arc<Session>) -> Lease {
         let now = self.clock.now();
+        self.journal.handed(peer, grant.slot().profile.name.as_str(), &session, now.boot);
         let left = session.expires_at.since(now.boot);
         let span = grant.slot().profile.lease.limit().map_or(left, |limit| limit.min(left));
         Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session }
@@ -119,7 +136,13 @@ impl Broker {
     fn publish(&self, slot: &Slot, granted: Granted, sent: Boot) -> Arc<Session> {
         let refresh_at = sent.plus(refresh_after(granted.life, fastrand::f64()));
         tracing::info!(profile = %slot.profile.name, session = %granted.session_id, life = ?granted.life, "role assumed");
-        let session = Arc::new(Session { obtained_at: sent, refresh_at, expires_at: sent.plus(granted.life), granted });
+        let session = Arc::new(Session {
+            obtained_at: sent,
+            received_at: self.clock.now().boot,
+            refresh_at,
+            expires_at: sent.plus(granted.life),
+            granted,
+        });
         slot.health(Health::succeeded);
         slot.publish(Arc::clone(&session));
         self.timetable.set(&slot.profile.name, refresh_at);
@@ -157,10 +180,15 @@ impl Broker {
         }
     }
 
-    fn unknown(&self, want: &str) -> Refusal {
+    pub(crate) fn unknown(&self, want: &str) -> Refusal {
         let nearest = crate::config::nearest(want, self.cache.names()).map(Into::into);
-        Refusal::UnknownProfile { name: want.chars().take(64).flat_map(char::escape_debug).collect(), nearest }
+        Refusal::UnknownProfile { name: printable(want), nearest }
     }
+}
+
+/// A name that somebody else chose, fit for a message.
+pub(crate) fn printable(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 /// A session too short to be served for long would be fetched at every request.

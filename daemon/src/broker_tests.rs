@@ -12,7 +12,11 @@ use crate::lock;
 use crate::upstream::Upstream;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const ME: Peer = Peer { uid: 1000, pid: None };
+const UID: u32 = 1000;
+
+fn me() -> Peer {
+    Peer::new(UID, None)
+}
 
 /// Answers after `delay`, with the script's next line, or with an hour once the script has ended.
 #[derive(Debug, Default)]
@@ -59,7 +63,13 @@ fn broker(lease: LeaseLimit, upstream: Scripted) -> (Arc<Broker>, Arc<Scripted>)
         lease,
     };
     let cache = Cache::new([(profile, Arc::clone(&upstream) as Arc<dyn Upstream>)]);
-    let broker = Broker::new(Policy { owner: ME.uid }, cache, Clock::virtual_from(Timestamp::UNIX_EPOCH));
+    let broker = Broker::new(
+        Policy { owner: UID },
+        cache,
+        BTreeMap::new(),
+        Journal::in_memory(),
+        Clock::virtual_from(Timestamp::UNIX_EPOCH),
+    );
     tokio::spawn(Arc::clone(&broker).keep_fresh());
     (broker, upstream)
 }
@@ -75,9 +85,9 @@ async fn pass(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_second_request_is_answered_from_the_cache() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
-    let first = broker.lease(&ME, "dev").await.unwrap();
+    let first = broker.lease(&me(), "dev").await.unwrap();
     pass(60).await;
-    let second = broker.lease(&ME, "dev").await.unwrap();
+    let second = broker.lease(&me(), "dev").await.unwrap();
     assert_eq!(first.session.granted.session_id, second.session.granted.session_id);
     assert_eq!(upstream.calls(), 1);
 }
@@ -88,7 +98,7 @@ async fn five_thousand_cold_requests_make_one_call_even_when_the_first_to_ask_le
     let ask = || {
         let broker = Arc::clone(&broker);
         tokio::spawn(
-            async move { broker.lease(&ME, "dev").await.map(|lease| lease.session.granted.session_id.clone()) },
+            async move { broker.lease(&me(), "dev").await.map(|lease| lease.session.granted.session_id.clone()) },
         )
     };
     let first = ask();
@@ -108,25 +118,25 @@ async fn waiters_on_a_failing_upstream_share_one_failure_and_the_next_is_told_wh
     let waiters: Vec<_> = (0..20)
         .map(|_| {
             let broker = Arc::clone(&broker);
-            tokio::spawn(async move { broker.lease(&ME, "dev").await })
+            tokio::spawn(async move { broker.lease(&me(), "dev").await })
         })
         .collect();
     for waiter in waiters {
         assert!(matches!(waiter.await.unwrap(), Err(Refusal::Failing(..))));
     }
-    assert!(matches!(broker.lease(&ME, "dev").await, Err(Refusal::Failing(..))), "asked again too soon");
+    assert!(matches!(broker.lease(&me(), "dev").await, Err(Refusal::Failing(..))), "asked again too soon");
     assert_eq!(upstream.calls(), 1);
     pass(10).await;
-    assert!(broker.lease(&ME, "dev").await.is_ok());
+    assert!(broker.lease(&me(), "dev").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_refreshed_before_its_end_and_no_read_ever_waits() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
-    broker.lease(&ME, "dev").await.unwrap();
+    broker.lease(&me(), "dev").await.unwrap();
     for _ in 0..24 * 60 {
         pass(60).await;
-        let lease = broker.lease(&ME, "dev").now_or_never().expect("a warm read does not wait").unwrap();
+        let lease = broker.lease(&me(), "dev").now_or_never().expect("a warm read does not wait").unwrap();
         let left = lease.expires_at.duration_since(broker.clock.now().wall);
         assert!(left.as_secs() > 15 * 60, "below this botocore asks at every signing: {left}");
     }
@@ -138,11 +148,11 @@ async fn a_session_is_refreshed_before_its_end_and_no_read_ever_waits() {
 async fn an_outage_costs_nothing_until_the_margin_before_the_end_and_then_fails_closed() {
     let script = std::iter::once(Ok(HOUR)).chain(std::iter::repeat_with(down).take(500));
     let (broker, upstream) = broker(LeaseLimit::Full, scripted(script));
-    let end = broker.lease(&ME, "dev").await.unwrap().session.expires_at;
+    let end = broker.lease(&me(), "dev").await.unwrap().session.expires_at;
     loop {
         pass(1).await;
         let now = broker.clock.now().boot;
-        let answer = broker.lease(&ME, "dev").await;
+        let answer = broker.lease(&me(), "dev").await;
         if now.plus(MARGIN) < end {
             assert!(answer.is_ok(), "refused with {:?} left", end.since(now));
         } else {
@@ -161,7 +171,7 @@ async fn an_outage_costs_nothing_until_the_margin_before_the_end_and_then_fails_
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_is_tried_again_by_itself() {
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([Ok(HOUR), down(), down()]));
-    broker.lease(&ME, "dev").await.unwrap();
+    broker.lease(&me(), "dev").await.unwrap();
     pass(50 * 60).await;
     assert_eq!(upstream.calls(), 4, "nobody asked, and the fourth call succeeded");
     assert!(matches!(broker.cache.find("dev").unwrap().lookup(broker.clock.now().boot), State::Fresh(_)));
@@ -171,10 +181,10 @@ async fn a_failed_refresh_is_tried_again_by_itself() {
 async fn a_refusal_is_not_repeated_by_itself_and_drops_no_session() {
     let refused = || Err(UpstreamError::Refused { what: "trust policy".into() });
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([Ok(HOUR), refused(), refused(), refused()]));
-    broker.lease(&ME, "dev").await.unwrap();
+    broker.lease(&me(), "dev").await.unwrap();
     pass(50 * 60).await;
     assert_eq!(upstream.calls(), 2);
-    assert!(broker.lease(&ME, "dev").await.is_ok(), "the session still has its time");
+    assert!(broker.lease(&me(), "dev").await.is_ok(), "the session still has its time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,11 +192,11 @@ async fn a_lease_is_advertised_for_its_limit_and_never_past_the_true_end() {
     let cases = [(LeaseLimit::Full, 3600), (LeaseLimit::Balanced, 960), (LeaseLimit::Strict, 600)];
     for (limit, want) in cases {
         let (broker, _) = broker(limit, Scripted::default());
-        let lease = broker.lease(&ME, "dev").await.unwrap();
+        let lease = broker.lease(&me(), "dev").await.unwrap();
         assert_eq!(lease.expires_at.duration_since(broker.clock.now().wall).as_secs(), want);
     }
     let (broker, _) = broker(LeaseLimit::Balanced, scripted([Ok(Duration::from_secs(100))]));
-    let lease = broker.lease(&ME, "dev").await.unwrap();
+    let lease = broker.lease(&me(), "dev").await.unwrap();
     assert_eq!(lease.expires_at.duration_since(broker.clock.now().wall).as_secs(), 100);
 }
 
@@ -194,7 +204,7 @@ async fn a_lease_is_advertised_for_its_limit_and_never_past_the_true_end() {
 async fn a_session_too_short_to_serve_is_refused_instead_of_fetched_at_every_request() {
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([Ok(Duration::from_secs(29))]));
     for _ in 0..3 {
-        let refusal = broker.lease(&ME, "dev").await.unwrap_err();
+        let refusal = broker.lease(&me(), "dev").await.unwrap_err();
         assert!(refusal.to_string().contains("granted for 29 s only"), "{refusal}");
     }
     assert_eq!(upstream.calls(), 1);
@@ -203,20 +213,20 @@ async fn a_session_too_short_to_serve_is_refused_instead_of_fetched_at_every_req
 #[tokio::test(start_paused = true)]
 async fn a_consumer_is_told_after_20_seconds_and_the_fetch_goes_on() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted { delay: Duration::from_secs(25), ..scripted([]) });
-    assert!(matches!(broker.lease(&ME, "dev").await, Err(Refusal::StillWaiting)));
+    assert!(matches!(broker.lease(&me(), "dev").await, Err(Refusal::StillWaiting)));
     pass(6).await;
-    assert!(broker.lease(&ME, "dev").now_or_never().expect("it has landed").is_ok());
+    assert!(broker.lease(&me(), "dev").now_or_never().expect("it has landed").is_ok());
     assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_user_gets_nothing_and_an_unknown_profile_names_the_nearest() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
-    let stranger = Peer { uid: 1001, pid: None };
+    let stranger = Peer::new(1001, None);
     assert!(matches!(broker.lease(&stranger, "dev").await, Err(Refusal::Denied(_))));
-    let refusal = broker.lease(&ME, "dve").await.unwrap_err();
+    let refusal = broker.lease(&me(), "dve").await.unwrap_err();
     assert!(matches!(refusal, Refusal::UnknownProfile { nearest: Some(name), .. } if name == "dev"));
-    let hostile = broker.lease(&ME, "\u{1b}[31m\n").await.unwrap_err().to_string();
+    let hostile = broker.lease(&me(), "\u{1b}[31m\n").await.unwrap_err().to_string();
     assert!(!hostile.contains(char::is_control), "{hostile:?}");
     assert_eq!(upstream.calls(), 0);
 }
@@ -241,11 +251,16 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
         };
         (profile, Arc::clone(&upstream))
     });
-    let broker =
-        Broker::new(Policy { owner: ME.uid }, Cache::new(profiles), Clock::virtual_from(Timestamp::UNIX_EPOCH));
+    let broker = Broker::new(
+        Policy { owner: UID },
+        Cache::new(profiles),
+        BTreeMap::new(),
+        Journal::in_memory(),
+        Clock::virtual_from(Timestamp::UNIX_EPOCH),
+    );
     let names: Vec<String> = broker.cache.names().map(Into::into).collect();
     for name in &names {
-        assert!(broker.lease(&ME, name).await.is_err());
+        assert!(broker.lease(&me(), name).await.is_err());
     }
     let mut seen = Vec::new();
     let mut after = None;

@@ -8,10 +8,13 @@
 )]
 
 pub mod app;
+pub mod audit;
 pub mod broker;
 pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod explain;
+pub mod iam;
 pub mod keys;
 pub mod policy;
 pub mod private_file;

@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn only_the_owner_is_admitted() {
         let policy = Policy { owner: 1000 };
-        let peer = |uid| Peer { uid, pid: None };
+        let peer = |uid| Peer::new(uid, None);
         assert_eq!(policy.admit(&peer(1000)), Ok(()));
         for uid in [0, 1, 999, 1001, u32::MAX] {
             assert_eq!(policy.admit(&peer(uid)), Err(Denied { uid }));

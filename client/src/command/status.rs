@@ -32,12 +32,7 @@ pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
             None => break Status { daemon, profiles },
         }
     };
-    let text = if json {
-        serde_json::to_string_pretty(&status).map_err(|_| connect::out_of_place())? + "\n"
-    } else {
-        table(&status)
-    };
-    command::print(&text)
+    if json { command::print_json(&status) } else { command::print(&table(&status)) }
 }
 
 fn table(status: &Status) -> String {

@@ -15,6 +15,8 @@ pub struct Session {
     pub granted: Granted,
     /// When the request for it was sent: its life is counted from here, so its end is never taken for later than it is.
     pub obtained_at: Boot,
+    /// When the answer was there: it cannot have been issued later.
+    pub received_at: Boot,
     /// Drawn once, when the session was obtained.
     pub refresh_at: Boot,
     pub expires_at: Boot,
@@ -51,6 +53,7 @@ mod tests {
         let session = Arc::new(Session {
             granted: Granted::example(),
             obtained_at: at(100),
+            received_at: at(101),
             refresh_at: at(2600),
             expires_at: at(3700),
         });

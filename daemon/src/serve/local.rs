@@ -6,6 +6,7 @@ use std::time::Duration;
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::frame::{self, FrameError, HEADER};
 use rolekeeper::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION, Version};
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -80,18 +81,50 @@ async fn answer(
         Ok(request) => request,
         Err(failure) => return write(stream, Reply::Error(failure)).await,
     };
+    let refused = |refusal| Reply::Error(reply::failure(&refusal));
     match request {
-        Request::Lease { profile } => {
-            let lease = tokio::select! {
-                lease = broker.lease(peer, &profile) => lease,
-                () = last_call(stop) => Err(Refusal::Stopping),
-            };
-            match lease {
-                Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
-                Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
-            }
-        }
+        Request::Lease { profile } => match until_last_call(stop, broker.lease(peer, &profile)).await {
+            Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
+            Err(refusal) => write(stream, refused(refusal)).await,
+        },
         Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
+        Request::Iam(call) => send(stream, until_last_call(stop, broker.iam(peer, call)).await).await,
+        Request::Explain { profile } => {
+            send(stream, until_last_call(stop, broker.explain(peer, &profile)).await.map(|report| json(&report))).await
+        }
+        Request::Audit { profile, since_seconds } => {
+            let back = Duration::from_secs(since_seconds);
+            send(stream, until_last_call(stop, broker.audit(peer, &profile, back)).await.map(|report| json(&report)))
+                .await
+        }
+    }
+}
+
+fn json(report: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    serde_json::to_vec(report).unwrap_or_default().into()
+}
+
+/// A document in parts, or why there is none.
+async fn send(stream: &mut BufReader<Stream>, document: Result<Zeroizing<Vec<u8>>, Refusal>) -> Result<(), FrameError> {
+    match document {
+        Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
+        Ok(document) => {
+            for part in reply::parts(&String::from_utf8_lossy(&document)) {
+                write(stream, Reply::Part(part)).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What is asked for, or the word that there is no time left for it.
+async fn until_last_call<T>(
+    stop: &CancellationToken,
+    answer: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    tokio::select! {
+        answer = answer => answer,
+        () = last_call(stop) => Err(Refusal::Stopping),
     }
 }
 

@@ -79,9 +79,9 @@ fn welcome(stream: Stream, tasks: &TaskTracker, broker: &Arc<Broker>, gauge: &Ga
     };
     let (broker, gauge, stop) = (Arc::clone(broker), gauge.clone(), stop.clone());
     tasks.spawn(async move {
-        let _place = place;
+        let (_place, pid) = (place, peer.pid);
         if let Err(error) = local::serve(stream, peer, broker, gauge, stop).await {
-            tracing::debug!(pid = ?peer.pid, %error, "a connection ended early");
+            tracing::debug!(?pid, %error, "a connection ended early");
         }
     });
 }

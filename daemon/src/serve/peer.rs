@@ -1,22 +1,83 @@
 //! Who is calling, as the kernel describes the process at the other end.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::Mutex;
 
 use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::traits::StreamCommon;
+use rolekeeper::protocol::Process;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::lock;
+
+/// How many parents are looked at: a tool, its shell, an editor, a terminal, and what is between them.
+const GENERATIONS: usize = 8;
+
+/// One connection's other end.
+#[derive(Debug)]
 pub struct Peer {
     /// Effective user when the connection was made.
     pub uid: u32,
     pub pid: Option<i32>,
+    /// The sessions that it was given credentials of.
+    given: Mutex<BTreeSet<String>>,
 }
 
 impl Peer {
+    pub fn new(uid: u32, pid: Option<i32>) -> Self {
+        Self { uid, pid, given: Mutex::default() }
+    }
+
     #[cfg(unix)]
     pub fn of(stream: &Stream) -> io::Result<Self> {
         let credentials = stream.peer_creds()?;
         let uid = credentials.euid().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        Ok(Self { uid, pid: credentials.pid() })
+        Ok(Self::new(uid, credentials.pid()))
+    }
+
+    /// Whether it is given this session's credentials for the first time.
+    pub fn is_first_time(&self, session: &str) -> bool {
+        let mut given = lock(&self.given);
+        !given.contains(session) && given.insert(session.into())
+    }
+
+    /// The process, then its parents, as far as they can be seen: by `/proc` on Linux, elsewhere not at all. To be asked
+    /// while the peer waits for an answer, or it may be gone.
+    pub fn lineage(&self) -> Vec<Process> {
+        let parents = std::iter::successors(self.pid, |pid| parent(*pid)).take_while(|pid| *pid > 1);
+        parents.take(GENERATIONS).map(|pid| Process { pid, program: program(pid) }).collect()
+    }
+}
+
+/// Proc(5): the fourth field of `stat`, behind the name in parentheses, which may contain anything.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The path of what it runs, or `?` for a process that may not be looked at.
+fn program(pid: i32) -> String {
+    std::fs::read_link(format!("/proc/{pid}/exe")).map_or_else(|_| "?".into(), |path| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_lineage_begins_with_the_process_itself_and_goes_on_with_its_parents() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let lineage = Peer::new(0, Some(me)).lineage();
+        let program = std::env::current_exe().unwrap().display().to_string();
+        assert_eq!(lineage.first(), Some(&Process { pid: me, program }));
+        assert_eq!(lineage.get(1).map(|parent| parent.pid), parent(me).filter(|parent| *parent > 1));
+        assert!(Peer::new(0, None).lineage().is_empty());
+    }
+
+    #[test]
+    fn a_session_is_new_to_a_connection_once() {
+        let peer = Peer::new(0, None);
+        assert!(peer.is_first_time("s-1") && !peer.is_first_time("s-1") && peer.is_first_time("s-2"));
     }
 }

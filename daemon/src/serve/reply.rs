@@ -21,6 +21,21 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
     }
 }
 
+/// The most text of one part, in bytes: escaped as JSON in JSON it is twice as long at the most.
+const PART: usize = 30 * 1024;
+
+/// A document in parts that fit frames.
+pub fn parts(document: &str) -> impl Iterator<Item = protocol::Part<'_>> {
+    let mut rest = Some(document);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let end = (0..=PART.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        let (part, after) = text.split_at(end);
+        rest = Some(after).filter(|after| !after.is_empty());
+        Some(protocol::Part { text: part.into(), more: rest.is_some() })
+    })
+}
+
 /// The refusal as a failure: code, sentence and what to do next.
 pub fn failure(refusal: &Refusal) -> Failure {
     let (code, hint) = match refusal {
@@ -37,6 +52,7 @@ pub fn failure(refusal: &Refusal) -> Failure {
         Refusal::Failing(failing, now) => return failing_upstream(failing, now),
         Refusal::StillWaiting => (Code::UpstreamUnavailable, "again in a while; the request is still under way".into()),
         Refusal::Stopping => (Code::ShuttingDown, "again, which starts another daemon".into()),
+        Refusal::Iam(no_call) => (no_call.code(), no_call.hint()),
         Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
     };
     Failure::new(code, refusal.to_string(), hint)

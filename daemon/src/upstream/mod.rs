@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use secrecy::SecretString;
 use thiserror::Error;
 
@@ -31,6 +32,8 @@ pub struct Granted {
     pub access_key_id: String,
     pub secret_access_key: SecretString,
     pub session_token: SecretString,
+    /// By the upstream's own clock.
+    pub issued_at: Timestamp,
     /// From the moment it was issued to its end, by the upstream's own clock.
     pub life: Duration,
 }
@@ -72,6 +75,7 @@ impl Granted {
             access_key_id: "BYIAEXAMPLE".into(),
             secret_access_key: "canary-secret".into(),
             session_token: "canary-token".into(),
+            issued_at: Timestamp::UNIX_EPOCH,
             life: Duration::from_secs(3600),
         }
     }

@@ -76,31 +76,37 @@ impl IamError {
             _ => None,
         }
     }
-}
 
-impl From<IamError> for UpstreamError {
-    fn from(error: IamError) -> Self {
-        let what = error.to_string();
-        match error {
-            IamError::NoToken(error) => Self::LoginNeeded { what, hint: error.hint() },
-            IamError::Invalid { .. } => Self::Refused { what },
-            IamError::Loop { .. } => Self::Unavailable { what, retry_after: None },
-            IamError::NoAnswer { retry_after, .. } => Self::Unavailable { what, retry_after },
-            IamError::Said { said, retry_after, .. } => match said {
-                Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
-                    Self::LoginNeeded { what, hint: "put a new token where the configuration says it is".into() }
-                }
+    /// What it means for who wants a session.
+    pub fn consequence(&self) -> UpstreamError {
+        let what = self.to_string();
+        match self {
+            Self::NoToken(error) => UpstreamError::LoginNeeded { what, hint: error.hint() },
+            Self::Invalid { .. } => UpstreamError::Refused { what },
+            Self::Loop { .. } => UpstreamError::Unavailable { what, retry_after: None },
+            Self::NoAnswer { retry_after, .. } => UpstreamError::Unavailable { what, retry_after: *retry_after },
+            Self::Said { said, retry_after, .. } => match said {
+                Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => UpstreamError::LoginNeeded {
+                    what,
+                    hint: "put a new token where the configuration says it is".into(),
+                },
                 Said::InvalidRequest
                 | Said::PrincipalDisabled
                 | Said::AccessDenied
                 | Said::TrustPolicyDenied
                 | Said::NotFound
                 | Said::Conflict
-                | Said::InUse => Self::Refused { what },
+                | Said::InUse => UpstreamError::Refused { what },
                 Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other => {
-                    Self::Unavailable { what, retry_after }
+                    UpstreamError::Unavailable { what, retry_after: *retry_after }
                 }
             },
         }
+    }
+}
+
+impl From<IamError> for UpstreamError {
+    fn from(error: IamError) -> Self {
+        error.consequence()
     }
 }

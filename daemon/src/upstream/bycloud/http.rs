@@ -112,7 +112,8 @@ impl ByCloud {
         let response = request.send().await.map_err(|error| call.broken(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read(response, &call).await?;
-        let is_json = body.is_empty() || serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+        let text = std::str::from_utf8(&body).ok();
+        let is_json = text.is_some_and(|text| text.is_empty() || serde_json::from_str::<IgnoredAny>(text).is_ok());
         if status.is_success() && is_json {
             let request_id = headers.get("x-request-id").and_then(|id| Some(call.clean(id.to_str().ok()?)));
             return Ok(Answer { body, request_id });

@@ -90,6 +90,7 @@ impl ByCloud {
             access_key_id: credentials.access_key_id,
             secret_access_key: credentials.secret_access_key,
             session_token: credentials.session_token,
+            issued_at: session.issued_at,
             life,
         })
     }

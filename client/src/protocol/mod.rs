@@ -3,10 +3,15 @@
 //! One frame holds one JSON object: `{"v": 1, "request": …}` from the client, `{"v": 1, "reply": …}` from the daemon.
 //! A reply never repeats a request that could not be understood.
 
+mod report;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use report::*;
 
 /// The version of this protocol. It is raised when an older peer would misread a newer one; new optional fields and
 /// new error codes do not raise it.
@@ -48,6 +53,34 @@ pub enum Request<'a> {
         #[serde(borrow, default)]
         after: Option<Cow<'a, str>>,
     },
+    /// One call of an upstream's API, answered with its reply in parts.
+    Iam(#[serde(borrow)] IamCall<'a>),
+    /// Why a profile's role can or cannot be assumed: an [`Explanation`] in parts.
+    Explain {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+    },
+    /// What was done with a profile's sessions: an [`Audit`] in parts.
+    Audit {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+        /// How far to look back.
+        since_seconds: u64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IamCall<'a> {
+    /// The upstream whose principal calls; may be left out if there is only one.
+    #[serde(borrow, default)]
+    pub upstream: Option<Cow<'a, str>>,
+    /// Call with this profile's session instead.
+    #[serde(borrow, default)]
+    pub profile: Option<Cow<'a, str>>,
+    /// The documented name: `listRoles`.
+    #[serde(borrow)]
+    pub method: Cow<'a, str>,
+    pub parameters: Map<String, Value>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +89,25 @@ pub enum Reply<'a> {
     #[serde(borrow)]
     Lease(Lease<'a>),
     Status(StatusPage),
+    #[serde(borrow)]
+    Part(Part<'a>),
     Error(Failure),
+}
+
+/// A piece of a JSON document that may be longer than a frame. A document of no length stands for no reply.
+#[derive(Serialize, Deserialize)]
+pub struct Part<'a> {
+    #[serde(borrow)]
+    pub text: Cow<'a, str>,
+    /// Whether another part follows.
+    pub more: bool,
+}
+
+/// It may be part of a secret.
+impl fmt::Debug for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").field("length", &self.text.len()).field("more", &self.more).finish()
+    }
 }
 
 /// Credentials with an advertised expiry: RFC 3339 in UTC with a `Z`, whole seconds, never later than the true one.
@@ -81,65 +132,6 @@ impl fmt::Debug for Lease<'_> {
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct StatusPage {
-    pub daemon: DaemonStatus,
-    pub profiles: Vec<ProfileStatus>,
-    /// Ask again with this as `after`; absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub next: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DaemonStatus {
-    pub version: String,
-    pub pid: u32,
-    pub uptime_seconds: u64,
-    pub connections: usize,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ProfileStatus {
-    pub profile: String,
-    pub upstream: String,
-    pub role_id: String,
-    pub state: ProfileState,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub session: Option<SessionStatus>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub failing: Option<FailingStatus>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProfileState {
-    /// Nobody has asked for it yet.
-    Idle,
-    Fresh,
-    /// Served, and due for a refresh.
-    Aging,
-    Expired,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SessionStatus {
-    pub id: String,
-    pub age_seconds: u64,
-    /// To the session's true end.
-    pub left_seconds: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub next_refresh_seconds: Option<u64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FailingStatus {
-    pub since_seconds: u64,
-    pub attempts: u32,
-    /// To the next attempt: by itself while there is a session to keep, else when somebody asks.
-    pub next_try_seconds: u64,
-    pub message: String,
 }
 
 /// What went wrong, for whom it concerns: a code for programs, a sentence for people, and what to do next.
@@ -174,6 +166,8 @@ pub enum Code {
     Busy,
     ShuttingDown,
     UnknownProfile,
+    UnknownUpstream,
+    UnknownMethod,
     NotAllowed,
     LoginNeeded,
     UpstreamUnavailable,
@@ -199,6 +193,8 @@ impl Code {
             Self::Busy => "busy",
             Self::ShuttingDown => "shutting_down",
             Self::UnknownProfile => "unknown_profile",
+            Self::UnknownUpstream => "unknown_upstream",
+            Self::UnknownMethod => "unknown_method",
             Self::NotAllowed => "not_allowed",
             Self::LoginNeeded => "login_needed",
             Self::UpstreamUnavailable => "upstream_unavailable",
@@ -214,7 +210,7 @@ impl Code {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::BadRequest | Self::FrameTooLarge | Self::UnsupportedVersion | Self::Unexpected => 1,
-            Self::Usage | Self::Configuration | Self::UnknownProfile => 2,
+            Self::Usage | Self::Configuration | Self::UnknownProfile | Self::UnknownUpstream | Self::UnknownMethod => 2,
             Self::NoDaemon | Self::Busy | Self::ShuttingDown => 3,
             Self::NotAllowed => 4,
             Self::LoginNeeded => 5,

@@ -1,0 +1,131 @@
+//! `rolekeeper audit PROFILE`: what was done at the upstream with a profile's sessions, and which programs of this
+//! machine had their credentials then.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use rolekeeper::connect;
+use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, Holder, Request};
+
+use crate::{autostart, command};
+
+pub(crate) fn run(profile: &str, since: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let since_seconds = span(since)?;
+    let mut stream = autostart::open(&connect::socket_path(socket)?)?;
+    let text = connect::document(&mut stream, Request::Audit { profile: profile.into(), since_seconds })?;
+    let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+    if json {
+        return command::print_json(&audit);
+    }
+    command::print(&prose(&audit))
+}
+
+/// `90s`, `30m`, `12h`, `7d`.
+fn span(text: &str) -> Result<u64, Failure> {
+    let unit = |last: char| match last {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3600),
+        'd' => Some(86_400),
+        _ => None,
+    };
+    let seconds = text.char_indices().next_back().and_then(|(at, last)| {
+        let number: u64 = text.get(..at)?.parse().ok()?;
+        number.checked_mul(unit(last)?)
+    });
+    seconds.ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            format!("--since: `{text}` is no span of time"),
+            "a number and s, m, h or d: --since 12h",
+        )
+    })
+}
+
+fn prose(audit: &Audit) -> String {
+    let Audit { profile, since, calls, truncated, holders } = audit;
+    let mut text = format!("profile {profile}: {} since {since}\n", counted(calls.len(), "call"));
+    for AuditedCall { at, action, resource, status, ip_address, session_id, holders: indices, .. } in calls {
+        let _ = writeln!(text, "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}");
+        for holder in indices.iter().filter_map(|index| holders.get(*index)) {
+            let _ = writeln!(text, "  {}", shown(holder));
+        }
+        if indices.is_empty() {
+            text += "  nobody on this machine had these credentials then\n";
+        }
+    }
+    if *truncated {
+        text += "\nThere are more calls: ask for a shorter time with --since\n";
+    }
+    text
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The process that asked, and whose child it was: `/usr/bin/aws (812) < /bin/bash (640)`.
+fn shown(holder: &Holder) -> String {
+    let chain: Vec<_> =
+        holder.processes.iter().map(|process| format!("{} ({})", process.program, process.pid)).collect();
+    let chain = if chain.is_empty() { "a process that could not be seen".into() } else { chain.join(" < ") };
+    format!("{chain}, user {}, since {}", holder.uid, holder.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rolekeeper::protocol::Process;
+
+    #[test]
+    fn spans_have_a_unit() {
+        for (text, want) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)] {
+            assert_eq!(span(text).unwrap(), want);
+        }
+        for wrong in ["", "12", "h", "1.5h", "-1h", "1w", "é", "99999999999999999999d", "9999999999999999999d"] {
+            assert_eq!(span(wrong).unwrap_err().code, Code::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_call_names_the_programs_that_may_have_made_it() {
+        let call = |at: &str, holders| AuditedCall {
+            at: at.into(),
+            action: "iam.listRoles".into(),
+            resource: "role".into(),
+            status: "success".into(),
+            ip_address: "192.0.2.1".into(),
+            session_id: "s-1".into(),
+            request_id: "q-1".into(),
+            holders,
+        };
+        let process = |pid, program: &str| Process { pid, program: program.into() };
+        let holder = Holder {
+            at: "2026-01-01T00:00:00Z".into(),
+            session_id: "s-1".into(),
+            principal: "user/u-1".into(),
+            profile: "dev".into(),
+            uid: 1000,
+            processes: vec![process(812, "/usr/bin/aws"), process(640, "/bin/bash")],
+        };
+        let audit = Audit {
+            profile: "dev".into(),
+            since: "2025-12-31T00:00:00Z".into(),
+            calls: vec![call("2026-01-01T00:00:01Z", vec![0]), call("2026-01-01T00:00:02Z", vec![])],
+            truncated: false,
+            holders: vec![holder],
+        };
+        assert_eq!(
+            prose(&audit),
+            "\
+profile dev: 2 calls since 2025-12-31T00:00:00Z
+
+2026-01-01T00:00:01Z  iam.listRoles role  success  from 192.0.2.1, session s-1
+  /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z
+
+2026-01-01T00:00:02Z  iam.listRoles role  success  from 192.0.2.1, session s-1
+  nobody on this machine had these credentials then
+"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! `rolekeeper completions SHELL`: the lines that make a shell ask this program for completions. The shell then runs it
+//! with a variable set, so that it can offer profiles, methods, options and ids as they are at that moment.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command};
+use clap_complete::env::{CompleteEnv, Shells};
+use rolekeeper::protocol::{Code, Failure};
+
+use crate::{cli, command};
+
+/// The variable by which a shell says that it wants completions, and which shell it is.
+const VARIABLE: &str = "ROLEKEEPER_COMPLETE";
+
+/// Answers a shell that wants completions. Returns whether there was one.
+pub(crate) fn answer() -> bool {
+    if std::env::var_os(VARIABLE).is_none() {
+        return false;
+    }
+    let args: Vec<_> = std::env::args_os().collect();
+    let here = std::env::current_dir().ok();
+    match CompleteEnv::with_factory(cli::whole).var(VARIABLE).try_complete(args, here.as_deref()) {
+        Ok(answered) => answered,
+        // The shell shows it, which is better than nothing happening.
+        Err(error) => {
+            eprintln!("{error}");
+            true
+        }
+    }
+}
+
+pub(crate) fn command() -> Command {
+    let shells = Shells::builtins();
+    Command::new("completions").about("Print what makes a shell complete profiles, methods, options and ids").arg(
+        Arg::new("shell")
+            .value_name("SHELL")
+            .required(true)
+            .value_parser(PossibleValuesParser::new(shells.names().map(str::to_owned).collect::<Vec<_>>()))
+            .help("Which shell; its start-up file is where the lines go"),
+    )
+}
+
+pub(crate) fn run(shell: &str) -> Result<(), Failure> {
+    let shells = Shells::builtins();
+    let completer = shells.completer(shell).ok_or_else(|| unwritable("it is not known"))?;
+    let mut lines = Vec::new();
+    let written = completer.write_registration(VARIABLE, "rolekeeper", "rolekeeper", "rolekeeper", &mut lines);
+    written.map_err(|error| unwritable(&error.to_string()))?;
+    command::print(&String::from_utf8_lossy(&lines))
+}
+
+fn unwritable(why: &str) -> Failure {
+    Failure::new(
+        Code::Unexpected,
+        format!("the lines for this shell cannot be made: {why}"),
+        "rolekeeper completions --help",
+    )
+}

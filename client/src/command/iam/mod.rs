@@ -1,0 +1,131 @@
+//! `rolekeeper iam METHOD`: any method of ByCloud IAM, through the daemon, which holds the token. Methods and options
+//! come from the contract.
+
+pub(crate) mod arguments;
+mod output;
+pub(crate) mod suggest;
+
+use std::collections::HashSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use rolekeeper::connect;
+use rolekeeper::contract::{self, Method};
+use rolekeeper::protocol::{Code, Failure, IamCall, Request};
+use serde_json::{Map, Value};
+
+use crate::{autostart, command};
+
+/// What is asked for, apart from the method's own parameters.
+struct Options<'a> {
+    upstream: Option<&'a str>,
+    profile: Option<&'a str>,
+    json: bool,
+    all: bool,
+}
+
+pub(crate) fn run(matches: &ArgMatches, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let Some((name, given)) = matches.subcommand() else {
+        return Err(Failure::new(Code::Usage, "a method is missing", "rolekeeper iam --help, which lists them"));
+    };
+    let methods = methods()?;
+    let method = methods.iter().find(|method| method.name == name).ok_or_else(connect::out_of_place)?;
+    let parameters = arguments::parameters(method, given)?;
+    confirm(method, &parameters, arguments::flag(given, "yes"))?;
+    let options = Options {
+        upstream: given.get_one("upstream").map(String::as_str),
+        profile: given.get_one("profile").map(String::as_str),
+        json: arguments::flag(given, "json") || !std::io::stdout().is_terminal(),
+        all: arguments::flag(given, "all"),
+    };
+    let reply = ask(&connect::socket_path(socket)?, method, parameters, &options)?;
+    command::print(&output::show(method, &reply, options.json)?)?;
+    warn_of_secrets(method);
+    Ok(())
+}
+
+pub(crate) fn methods() -> Result<Vec<Method>, Failure> {
+    contract::methods().map_err(|why| {
+        Failure::new(Code::Unexpected, format!("the contract cannot be read: {why}"), "install rolekeeper anew")
+    })
+}
+
+/// The reply; with `--all`, that of every page in one.
+fn ask(
+    socket: &Path,
+    method: &Method,
+    mut parameters: Map<String, Value>,
+    options: &Options<'_>,
+) -> Result<Value, Failure> {
+    let (mut items, mut seen) = (Vec::new(), HashSet::new());
+    loop {
+        let mut reply = call(socket, method, parameters.clone(), options)?;
+        if !options.all {
+            return Ok(reply);
+        }
+        items.extend(reply["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+        let Some(marker) = reply["next_marker"].as_str() else {
+            return Ok(serde_json::json!({ "items": items, "next_marker": null }));
+        };
+        if !seen.insert(marker.to_owned()) {
+            return Err(Failure::new(
+                Code::UpstreamUnavailable,
+                format!("{} goes round in circles: it named the marker {marker} twice", method.name),
+                "tell whoever runs the upstream: its list does not end",
+            ));
+        }
+        parameters.insert("marker".into(), marker.into());
+    }
+}
+
+fn call(
+    socket: &Path,
+    method: &Method,
+    parameters: Map<String, Value>,
+    options: &Options<'_>,
+) -> Result<Value, Failure> {
+    let request = Request::Iam(IamCall {
+        upstream: options.upstream.map(Into::into),
+        profile: options.profile.map(Into::into),
+        method: method.name.as_str().into(),
+        parameters,
+    });
+    let text = connect::document(&mut autostart::open(socket)?, request)?;
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+}
+
+/// What takes something away is asked about: on a terminal by a question, elsewhere by `--yes`.
+fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Result<(), Failure> {
+    let by_value = |parameter: &contract::Parameter| {
+        parameter.destructive.is_some() && parameters.get(&parameter.name) == parameter.destructive.as_ref()
+    };
+    if yes || !(method.destructive || method.parameters.iter().any(by_value)) {
+        return Ok(());
+    }
+    let what = parameters.iter().fold(method.name.clone(), |what, (name, value)| format!("{what} {name}={value}"));
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        let message = format!("{} takes something away, and there is no terminal to ask on", method.name);
+        return Err(Failure::new(Code::Usage, message, "the same with --yes, if it is meant"));
+    }
+    eprint!("{what}\nThis takes something away. Go on? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Usage, format!("{} was not called", method.name), "the same again, with y or --yes"))
+}
+
+fn warn_of_secrets(method: &Method) {
+    if !method.secrets.is_empty() {
+        eprintln!(
+            "rolekeeper: {} is secret, and shown this once only: it is kept nowhere, so put it where it belongs now",
+            method.secrets.join(", ")
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! What the daemon reports: its status, why a role can be assumed or not, and what was done with sessions.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatusPage {
+    pub daemon: DaemonStatus,
+    pub profiles: Vec<ProfileStatus>,
+    /// Ask again with this as `after`; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub connections: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProfileStatus {
+    pub profile: String,
+    pub upstream: String,
+    pub role_id: String,
+    pub state: ProfileState,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<SessionStatus>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failing: Option<FailingStatus>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProfileState {
+    /// Nobody has asked for it yet.
+    Idle,
+    Fresh,
+    /// Served, and due for a refresh.
+    Aging,
+    Expired,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionStatus {
+    pub id: String,
+    pub age_seconds: u64,
+    /// To the session's true end.
+    pub left_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_refresh_seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailingStatus {
+    pub since_seconds: u64,
+    pub attempts: u32,
+    /// To the next attempt: by itself while there is a session to keep, else when somebody asks.
+    pub next_try_seconds: u64,
+    pub message: String,
+}
+
+/// Why a profile's role can or cannot be assumed, as the upstream's API shows it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub profile: String,
+    pub upstream: String,
+    pub role_id: String,
+    /// Absent if the role could not be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub role_name: Option<String>,
+    /// `user/dev@example.test`; absent if nothing told who the token belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub principal: Option<String>,
+    pub verdict: Outcome,
+    /// Every condition, in the order in which the upstream looks at them.
+    pub checks: Vec<Check>,
+    /// What the upstream said when the daemon last tried, if that failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_failure: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Yes,
+    No,
+    /// It could not be read.
+    Unknown,
+}
+
+/// One condition for assuming a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// `account`, `own policies`, `trust policy`.
+    pub what: String,
+    pub outcome: Outcome,
+    /// A sentence for people.
+    pub reason: String,
+    /// The statement that decides, if one does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub statement: Option<Decisive>,
+}
+
+/// A statement and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decisive {
+    /// `policy AssumeProjectRoles of group developers`
+    pub of: String,
+    /// Counted from 1.
+    pub number: usize,
+    /// As it is written in the document.
+    pub text: Value,
+}
+
+/// What was done with a profile's sessions, and by which programs it may have been done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Audit {
+    pub profile: String,
+    /// RFC 3339: where it begins.
+    pub since: String,
+    /// Oldest first.
+    pub calls: Vec<AuditedCall>,
+    /// Whether there were more calls than are shown at once.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Every process that was given credentials of these sessions.
+    pub holders: Vec<Holder>,
+}
+
+/// One entry of the upstream's audit log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditedCall {
+    /// RFC 3339.
+    pub at: String,
+    pub action: String,
+    pub resource: String,
+    pub status: String,
+    pub ip_address: String,
+    pub session_id: String,
+    pub request_id: String,
+    /// Indices into [`Audit::holders`]: those who had the session's credentials when the call was made.
+    pub holders: Vec<usize>,
+}
+
+/// A process that was given credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// RFC 3339, by the upstream's clock: when it was given them.
+    pub at: String,
+    pub session_id: String,
+    /// Whose session it is: `user/019…`.
+    pub principal: String,
+    pub profile: String,
+    pub uid: u32,
+    /// The process itself, then its parents, as far as they could be seen.
+    pub processes: Vec<Process>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    /// The path of its program. Arguments are not kept: they may hold secrets.
+    pub program: String,
+}

@@ -1,0 +1,280 @@
+//! Why a profile's role can or cannot be assumed: the conditions of A10, each read live through the upstream's API and
+//! weighed here, with the statement that decides. What cannot be read is said to be unknown, never guessed.
+
+pub mod document;
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use rolekeeper::protocol::{Check, Decisive, Explanation, Outcome};
+
+use crate::broker::{Broker, Refusal, WAIT};
+use crate::cache::Slot;
+use crate::serve::peer::Peer;
+use crate::upstream::bycloud::{
+    ByCloud, GetRole, GetServiceAccount, GetUser, Group, IamError, ListAuditLogs, ListGroupPolicies,
+    ListServiceAccountGroups, ListServiceAccountPolicies, ListUserGroups, ListUserPolicies, Policy, PrincipalType,
+    Role, RoleId, Said,
+};
+use document::{By, Decision, Document, Named, decide};
+
+const ASSUME_ROLE: &str = "sts:AssumeRole";
+
+/// Who calls, as far as it is known.
+struct Principal {
+    kind: PrincipalType,
+    id: String,
+    /// The id, and names where they could be read.
+    names: Vec<String>,
+}
+
+impl Principal {
+    /// From `user/019…`, as a session names it.
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, id) = text.split_once('/')?;
+        Some(Self { kind: kind.to_owned().into(), id: id.into(), names: vec![id.into()] })
+    }
+
+    fn named(&self) -> Named {
+        let kind = if self.kind == PrincipalType::ServiceAccount { "service-account" } else { "user" };
+        Named { kind, names: self.names.clone(), organization: None }
+    }
+
+    /// `user/dev@example.test`
+    fn shown(&self) -> String {
+        format!("{}/{}", self.kind.as_str(), self.names.last().unwrap_or(&self.id))
+    }
+}
+
+impl Broker {
+    pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, Refusal> {
+        let slot = self.cache.find(profile).ok_or_else(|| self.unknown(profile))?;
+        let grant = self.policy.authorize(peer, slot).map_err(Refusal::Denied)?;
+        let client = self.bycloud_of(profile)?;
+        let explaining = self.weigh(grant.slot(), client);
+        tokio::time::timeout(WAIT, explaining).await.map_err(|_| Refusal::StillWaiting)
+    }
+
+    async fn weigh(&self, slot: &Arc<Slot>, client: &ByCloud) -> Explanation {
+        let role_id = RoleId::from(slot.profile.role.role_id.as_str());
+        let (role, request_id) = match client.send_noted(&GetRole { role_id: role_id.clone() }).await {
+            Ok((role, request_id)) => (Ok(role), request_id),
+            Err(error) => {
+                let request_id = match &error {
+                    IamError::Said { request_id, .. } => Some(request_id.clone()),
+                    _ => None,
+                };
+                (Err(error), request_id)
+            }
+        };
+        let mut principal = self.principal(slot, client, &role_id, request_id).await;
+        let mut checks = vec![account(client, principal.as_mut(), role.as_ref().err()).await];
+        if let Err(error) = &role {
+            checks.push(unread_role(error, &role_id));
+        }
+        let named = Named {
+            kind: "role",
+            names: std::iter::once(role_id.to_string())
+                .chain(role.as_ref().ok().map(|role| role.name.clone()))
+                .collect(),
+            organization: None,
+        };
+        checks.push(own_policies(client, principal.as_ref(), &named).await);
+        checks.push(trust(role.as_ref().ok(), principal.as_ref()));
+        let failing = slot.health(|health| health.failing().map(|failing| failing.error.to_string()));
+        Explanation {
+            profile: slot.profile.name.to_string(),
+            upstream: slot.profile.upstream.clone(),
+            role_id: role_id.to_string(),
+            role_name: role.ok().map(|role| role.name),
+            principal: principal.map(|principal| principal.shown()),
+            verdict: verdict(&checks),
+            checks,
+            last_failure: failing,
+        }
+    }
+
+    /// Whose token it is. The API has no method that says so: a session that was assumed with it names the principal,
+    /// and so does the audit entry of the call that was just made.
+    async fn principal(
+        &self,
+        slot: &Slot,
+        client: &ByCloud,
+        role_id: &RoleId,
+        request_id: Option<String>,
+    ) -> Option<Principal> {
+        if let Some(request_id) = request_id {
+            let hour_ago = self.clock.now().wall.checked_sub(jiff::SignedDuration::from_hours(1)).ok();
+            let entries = client.items(ListAuditLogs {
+                action: Some("iam.getRole".into()),
+                resource_id: Some(role_id.to_string()),
+                from: hour_ago,
+                ..ListAuditLogs::default()
+            });
+            let ours = entries.try_filter(|entry| std::future::ready(entry.request_id == request_id));
+            let found = std::pin::pin!(ours).try_next().await.ok().flatten();
+            if let Some((kind, id)) = found.and_then(|entry| entry.actor_type.zip(entry.actor_id)) {
+                return Some(Principal { kind, id: id.to_string(), names: vec![id.to_string()] });
+            }
+        }
+        slot.session().and_then(|session| Principal::parse(&session.granted.principal))
+    }
+}
+
+fn check(what: &str, outcome: Outcome, reason: impl Into<String>) -> Check {
+    Check { what: what.into(), outcome, reason: reason.into(), statement: None }
+}
+
+/// Is the token good, and its owner enabled? The owner's names are read on the way.
+async fn account(client: &ByCloud, principal: Option<&mut Principal>, failed: Option<&IamError>) -> Check {
+    const WHAT: &str = "account";
+    match failed.map(|error| (error, error.said())) {
+        Some((
+            error,
+            Some(Said::PrincipalDisabled | Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked),
+        )) => {
+            return check(WHAT, Outcome::No, error.to_string());
+        }
+        Some((error @ (IamError::NoToken(_) | IamError::NoAnswer { .. }), _)) => {
+            return check(WHAT, Outcome::Unknown, error.to_string());
+        }
+        _ => {}
+    }
+    let Some(principal) = principal else {
+        return check(WHAT, Outcome::Yes, "the token is good; nothing that it may read tells whose it is");
+    };
+    let named = match principal.kind {
+        PrincipalType::ServiceAccount => {
+            let request = GetServiceAccount { service_account_id: principal.id.as_str().into() };
+            client.get_service_account(&request).await.map(|account| vec![account.name])
+        }
+        _ => {
+            let request = GetUser { user_id: principal.id.as_str().into() };
+            client.get_user(&request).await.map(|user| vec![user.name, user.email])
+        }
+    };
+    match named {
+        Ok(names) => {
+            principal.names.extend(names);
+            check(WHAT, Outcome::Yes, format!("the token is good, and {} is not disabled", principal.shown()))
+        }
+        Err(error) => {
+            let kind = principal.kind.as_str();
+            check(WHAT, Outcome::Yes, format!("the token is good; its {kind} cannot be read by name: {error}"))
+        }
+    }
+}
+
+fn unread_role(error: &IamError, role_id: &RoleId) -> Check {
+    match error.said() {
+        Some(Said::NotFound) => check("role", Outcome::No, format!("there is no role {role_id}: {error}")),
+        _ => check("role", Outcome::Unknown, format!("the role cannot be read: {error}")),
+    }
+}
+
+/// Do the caller's own policies, and its groups', allow it?
+async fn own_policies(client: &ByCloud, principal: Option<&Principal>, role: &Named) -> Check {
+    const WHAT: &str = "own policies";
+    let Some(principal) = principal else {
+        return check(WHAT, Outcome::Unknown, "it is not known whose token it is");
+    };
+    let (documents, unread) = match policies_of(client, principal).await {
+        Ok(found) => documents(&found),
+        Err(error) => return check(WHAT, Outcome::Unknown, format!("they cannot be read: {error}")),
+    };
+    let unread = unread.map(|why| check(WHAT, Outcome::Unknown, why));
+    match decide(&documents, ASSUME_ROLE, role) {
+        Decision::Denied(by) => decided(WHAT, Outcome::No, "denies", &by),
+        Decision::Allowed(by) => unread.unwrap_or_else(|| decided(WHAT, Outcome::Yes, "allows", &by)),
+        Decision::NotAllowed => unread.unwrap_or_else(|| {
+            let names = documents.iter().map(|document| document.of.as_str()).collect::<Vec<_>>().join(", ");
+            let among = if names.is_empty() { "there are none".into() } else { format!("there are {names}") };
+            check(WHAT, Outcome::No, format!("none allows {ASSUME_ROLE} on the role; {among}"))
+        }),
+    }
+}
+
+/// The policies of a principal, each with where it comes from.
+async fn policies_of(client: &ByCloud, principal: &Principal) -> Result<Vec<(String, Policy)>, IamError> {
+    let id = principal.id.as_str();
+    let (own, groups) = if principal.kind == PrincipalType::ServiceAccount {
+        let service_account_id = || id.into();
+        (
+            client
+                .list_service_account_policies(&ListServiceAccountPolicies { service_account_id: service_account_id() })
+                .await?,
+            client
+                .list_service_account_groups(&ListServiceAccountGroups { service_account_id: service_account_id() })
+                .await?,
+        )
+    } else {
+        (
+            client.list_user_policies(&ListUserPolicies { user_id: id.into() }).await?,
+            client.list_user_groups(&ListUserGroups { user_id: id.into() }).await?,
+        )
+    };
+    let mut found: Vec<_> = own.items.into_iter().map(|policy| (format!("policy {}", policy.name), policy)).collect();
+    for Group { id: group_id, name: group, .. } in groups.items {
+        let policies = client.list_group_policies(&ListGroupPolicies { group_id }).await?;
+        found.extend(
+            policies.items.into_iter().map(|policy| (format!("policy {} of group {group}", policy.name), policy)),
+        );
+    }
+    Ok(found)
+}
+
+/// Those that are understood, and why the first of the others is not.
+fn documents(policies: &[(String, Policy)]) -> (Vec<Document>, Option<String>) {
+    let (mut documents, mut unread) = (Vec::new(), None);
+    for (of, policy) in &policies {
+        match Document::parse(of, &policy.document, false) {
+            Ok(document) => documents.push(document),
+            Err(why) => unread = unread.or(Some(why)),
+        }
+    }
+    (documents, unread)
+}
+
+/// Does the role trust the caller?
+fn trust(role: Option<&Role>, principal: Option<&Principal>) -> Check {
+    const WHAT: &str = "trust policy";
+    let Some(role) = role else { return check(WHAT, Outcome::Unknown, "the role cannot be read") };
+    let Some(document) = &role.trust_policy else {
+        return check(WHAT, Outcome::No, format!("role {} has none, so it trusts nobody", role.name));
+    };
+    let of = format!("the trust policy of role {}", role.name);
+    let document = match Document::parse(&of, document, true) {
+        Ok(document) => [document],
+        Err(why) => return check(WHAT, Outcome::Unknown, why),
+    };
+    let Some(principal) = principal else {
+        return check(WHAT, Outcome::Unknown, "it is not known whose token it is");
+    };
+    match decide(&document, ASSUME_ROLE, &principal.named()) {
+        Decision::Allowed(by) => decided(WHAT, Outcome::Yes, "allows", &by),
+        Decision::Denied(by) => decided(WHAT, Outcome::No, "denies", &by),
+        Decision::NotAllowed => {
+            check(WHAT, Outcome::No, format!("no statement of {of} is about {}", principal.shown()))
+        }
+    }
+}
+
+fn decided(what: &str, outcome: Outcome, does: &str, by: &By<'_>) -> Check {
+    Check {
+        what: what.into(),
+        outcome,
+        reason: format!("statement {} of {} {does} it", by.number, by.of),
+        statement: Some(Decisive { of: by.of.into(), number: by.number, text: by.text.clone() }),
+    }
+}
+
+fn verdict(checks: &[Check]) -> Outcome {
+    let any = |outcome| checks.iter().any(|check| check.outcome == outcome);
+    if any(Outcome::No) {
+        Outcome::No
+    } else if any(Outcome::Unknown) {
+        Outcome::Unknown
+    } else {
+        Outcome::Yes
+    }
+}

@@ -21,7 +21,7 @@ use crate::command::iam::{self, arguments, suggest};
 )]
 struct Cli {
     /// The daemon's socket [default: $ROLEKEEPER_SOCKET, else $XDG_RUNTIME_DIR/rolekeeper/socket]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", display_order = 1000)]
     socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use jiff::fmt::temporal::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use rolekeeper::protocol::{Audit, AuditedCall, Holder};
 
@@ -72,7 +73,7 @@ impl Journal {
         // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
         let issued_at = session.granted.issued_at;
         let record = Holder {
-            at: issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at).to_string(),
+            at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
             session_id: id.clone(),
             principal: session.granted.principal.clone(),
             profile: profile.into(),
@@ -152,7 +153,7 @@ impl Broker {
             .map_err(|error| NoCall::Failed { error: Arc::new(error), route: ListAuditLogs::ROUTE })?;
         let truncated = entries.len() >= SHOWN;
         let calls = entries.into_iter().map(|entry| audited(entry, &holders)).collect();
-        Ok(Audit { profile: profile.into(), since: since.to_string(), calls, truncated, holders })
+        Ok(Audit { profile: profile.into(), since: shown(since), calls, truncated, holders })
     }
 }
 
@@ -186,6 +187,11 @@ async fn entries(
     Ok(found)
 }
 
+/// To the millisecond, and never rounded up.
+fn shown(at: Timestamp) -> String {
+    DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
+}
+
 fn audited(entry: AuditLog, holders: &[Holder]) -> AuditedCall {
     let session_id = entry.session_id.as_ref().map(SessionId::to_string).unwrap_or_default();
     let had_it = |holder: &Holder| {
@@ -194,7 +200,7 @@ fn audited(entry: AuditLog, holders: &[Holder]) -> AuditedCall {
     };
     AuditedCall {
         holders: holders.iter().enumerate().filter(|(_, holder)| had_it(holder)).map(|(index, _)| index).collect(),
-        at: entry.timestamp.to_string(),
+        at: shown(entry.timestamp),
         resource: entry.resource_id.map_or(entry.resource_type.clone(), |id| format!("{}/{id}", entry.resource_type)),
         action: entry.action,
         status: entry.status.as_str().into(),

@@ -188,8 +188,8 @@ async fn own_policies(client: &ByCloud, principal: Option<&Principal>, role: &Na
         Decision::Allowed(by) => unread.unwrap_or_else(|| decided(WHAT, Outcome::Yes, "allows", &by)),
         Decision::NotAllowed => unread.unwrap_or_else(|| {
             let names = documents.iter().map(|document| document.of.as_str()).collect::<Vec<_>>().join(", ");
-            let among = if names.is_empty() { "there are none".into() } else { format!("there are {names}") };
-            check(WHAT, Outcome::No, format!("none allows {ASSUME_ROLE} on the role; {among}"))
+            let among = if names.is_empty() { "there are none".into() } else { names };
+            check(WHAT, Outcome::No, format!("no policy allows {ASSUME_ROLE} on the role: {among}"))
         }),
     }
 }
@@ -226,7 +226,7 @@ async fn policies_of(client: &ByCloud, principal: &Principal) -> Result<Vec<(Str
 /// Those that are understood, and why the first of the others is not.
 fn documents(policies: &[(String, Policy)]) -> (Vec<Document>, Option<String>) {
     let (mut documents, mut unread) = (Vec::new(), None);
-    for (of, policy) in &policies {
+    for (of, policy) in policies {
         match Document::parse(of, &policy.document, false) {
             Ok(document) => documents.push(document),
             Err(why) => unread = unread.or(Some(why)),

@@ -20,7 +20,8 @@ pub(crate) fn command(methods: &[Method]) -> Command {
         .disable_help_subcommand(true)
         .subcommand_value_name("METHOD")
         .subcommand_help_heading("Methods")
-        .help_template("{about}\n\n{usage-heading} {usage}\n\n{after-help}\n\nOptions:\n{options}\n")
+        .override_usage("rolekeeper iam METHOD [OPTIONS]")
+        .help_template("{about}\n\n{usage-heading} {usage}\n{after-help}\n\nOptions:\n{options}\n")
         .after_help(by_resource(methods))
         .subcommands(methods.iter().map(method_command))
 }
@@ -94,9 +95,12 @@ fn argument(method: &Method, parameter: &Parameter) -> Arg {
             let (least, most) = parameter.range.unwrap_or((i64::MIN, i64::MAX));
             arg.value_name("NUMBER").value_parser(value_parser!(i64).range(least..=most)).allow_negative_numbers(true)
         }
-        Kind::Boolean => {
-            arg.value_name("true|false").value_parser(value_parser!(bool)).num_args(0..=1).default_missing_value("true")
-        }
+        Kind::Boolean => arg
+            .value_name("true|false")
+            .value_parser(value_parser!(bool))
+            .hide_possible_values(true)
+            .num_args(0..=1)
+            .default_missing_value("true"),
         Kind::Object => {
             help += "; JSON, @FILE, or - for standard input";
             arg.value_name("JSON").allow_hyphen_values(true)

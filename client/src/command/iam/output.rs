@@ -1,11 +1,13 @@
 //! Replies for people: a table of a list, a column of a thing. For programs: the JSON as it came.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 use rolekeeper::connect;
 use rolekeeper::contract::Method;
 use rolekeeper::protocol::Failure;
 use serde_json::{Map, Value};
 
+/// Between two columns.
+const GAP: usize = 2;
 /// Where nothing says how wide the terminal is.
 const WIDE: u16 = 120;
 
@@ -24,32 +26,65 @@ pub(super) fn show(method: &Method, reply: &Value, json: bool) -> Result<String,
     })
 }
 
-/// A row an item. What is nested, such as a policy's document, is left to the method that shows one item.
+/// What people look for first, in this order; the other columns follow as they came.
+const FIRST: [&str; 9] =
+    ["id", "name", "email", "timestamp", "action", "status", "role_name", "resource_type", "resource_id"];
+
+const LAST: [&str; 2] = ["created_at", "updated_at"];
+
+/// A row an item, as many columns as fit. What is nested, such as a policy's document, is left to the method that shows
+/// one item.
 fn list(items: &[Value], next: Option<&str>) -> String {
-    let mut columns: Vec<&str> = Vec::new();
-    for item in items {
-        for (key, value) in item.as_object().into_iter().flatten() {
-            if !value.is_null() && !value.is_object() && !columns.contains(&key.as_str()) {
-                columns.push(key);
-            }
-        }
-    }
+    let columns = columns(items);
     if columns.is_empty() {
         return "nothing\n".into();
     }
-    let mut table = table();
-    table.set_header(columns.iter().map(|column| column.replace('_', " ").to_uppercase()));
-    for item in items {
-        table.add_row(columns.iter().map(|column| cell(&item[*column])));
-    }
-    for (index, column) in columns.iter().enumerate() {
-        // Ids are there to be copied.
-        if let Some(column) = table.column_mut(index).filter(|_| *column == "id" || column.ends_with("_id")) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+    let mut left = usize::from(width());
+    let mut shown = Vec::new();
+    for (name, cells) in &columns {
+        let wide = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or_default() + GAP;
+        if shown.is_empty() || wide <= left {
+            left = left.saturating_sub(wide);
+            shown.push((name, cells));
         }
     }
-    let more = next.map(|marker| format!("\nThere is more: --all, or --marker {marker}\n")).unwrap_or_default();
-    lines(&table) + &more
+    let mut table = table();
+    for row in 0..=items.len() {
+        table.add_row(shown.iter().filter_map(|(_, cells)| cells.get(row)));
+    }
+    let hidden: Vec<_> =
+        columns.iter().map(|(name, _)| *name).filter(|name| shown.iter().all(|(each, _)| *each != name)).collect();
+    let mut text = lines(&table);
+    if !hidden.is_empty() {
+        text += &format!("\nNo room for: {}; --json shows everything\n", hidden.join(", "));
+    }
+    if let Some(marker) = next {
+        text += &format!("\nThere is more: --all, or --marker {marker}\n");
+    }
+    text
+}
+
+/// Every field that some item has a plain value for, its cells below its title.
+fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, value) in items.iter().filter_map(Value::as_object).flatten() {
+        if !value.is_null() && !value.is_object() && !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|name| {
+        let first = FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len());
+        (LAST.contains(name), first)
+    });
+    let with_cells = |name| {
+        let title = std::iter::once(title(name).to_uppercase());
+        (name, title.chain(items.iter().map(|item| cell(&item[name]))).collect())
+    };
+    names.into_iter().map(with_cells).collect()
+}
+
+fn title(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 /// A line a field; what is nested follows as JSON.
@@ -62,7 +97,7 @@ fn column(thing: &Map<String, Value>) -> String {
                 let text = serde_json::to_string_pretty(value).unwrap_or_default();
                 nested += &format!("\n{key}\n{text}\n");
             }
-            _ => drop(table.add_row([key.replace('_', " "), cell(value)])),
+            _ => drop(table.add_row([title(key), cell(value)])),
         }
     }
     (if table.is_empty() { String::new() } else { lines(&table) }) + &nested
@@ -70,7 +105,7 @@ fn column(thing: &Map<String, Value>) -> String {
 
 fn table() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width());
+    table.load_preset(presets::NOTHING);
     table
 }
 
@@ -99,4 +134,41 @@ fn width() -> u16 {
     #[cfg(not(unix))]
     let columns = 0;
     if columns == 0 { WIDE } else { columns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_list_shows_what_people_look_for_first_and_says_what_it_leaves_out() {
+        let long = "x".repeat(110);
+        let items = [
+            json!({ "description": long, "updated_at": null, "document": {}, "name": "a\u{1b}[31m", "id": "r-1" }),
+            json!({ "description": null, "name": "b", "id": "r-2", "groups": ["g", "h"] }),
+        ];
+        assert_eq!(
+            list(&items, Some("r-2")),
+            "\
+ID   NAME    GROUPS
+r-1  a\u{fffd}[31m  -
+r-2  b       g, h
+
+No room for: description; --json shows everything
+
+There is more: --all, or --marker r-2
+"
+        );
+        assert_eq!(list(&[], None), "nothing\n");
+    }
+
+    #[test]
+    fn a_thing_is_a_line_a_field_and_what_is_nested_follows() {
+        let role = json!({ "id": "r-1", "trust_policy": { "version": "1" }, "created_at": "now" });
+        assert_eq!(
+            column(role.as_object().unwrap()),
+            "id          r-1\ncreated at  now\n\ntrust_policy\n{\n  \"version\": \"1\"\n}\n"
+        );
+    }
 }

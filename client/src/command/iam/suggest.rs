@@ -55,7 +55,8 @@ pub(super) fn ids(list: &str) -> Vec<CompletionCandidate> {
 
 fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
     let parameters = Map::from_iter([("limit".to_owned(), Value::from(MOST))]);
-    let call = IamCall { upstream: None, profile: None, method: list.into(), parameters };
+    let upstream = given("--upstream");
+    let call = IamCall { upstream: upstream.map(Into::into), profile: None, method: list.into(), parameters };
     let reply: Value = serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
     let candidates = reply["items"].as_array()?.iter().filter_map(|item| {
         let name = ["name", "email", "role_name"].into_iter().find_map(|key| item[key].as_str());
@@ -65,7 +66,12 @@ fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
 }
 
 fn open() -> Option<interprocess::local_socket::Stream> {
-    let stream = connect::open(&connect::socket_path(None).ok()?).ok()??;
+    let stream = connect::open(&connect::socket_path(given("--socket").map(Into::into)).ok()?).ok()??;
     stream.set_recv_timeout(Some(PATIENCE)).ok()?;
     Some(stream)
+}
+
+/// What follows an option in the line that is being completed.
+fn given(option: &str) -> Option<String> {
+    std::env::args().skip_while(|word| word != option).nth(1)
 }

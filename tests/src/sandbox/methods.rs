@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use rusqlite::Connection;
 use serde_json::Value;
 
+use super::PREFIX;
 use super::error::ApiError;
 use super::handlers::{Call, audit_logs, groups, invitations, policies, roles, service_accounts, sts, users};
 use super::params::Documented;
@@ -70,7 +71,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) documented: Documented,
-    path: &'static str,
+    pub(super) path: &'static str,
     pub(super) kind: Kind,
     pub(super) handler: Handler,
 }
@@ -171,6 +172,10 @@ impl Method {
 /// A method and the parameters in the path, by name.
 pub(super) type Found = (&'static Method, Vec<(String, String)>);
 
+pub(super) fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter()
+}
+
 /// The documented names that the sandbox serves.
 pub(super) fn is_served(name: &str) -> bool {
     ROWS.iter().any(|row| row.0 == name)
@@ -180,7 +185,7 @@ pub(super) fn is_served(name: &str) -> bool {
 pub(super) fn find(verb: &str, path: &str) -> Result<Found, ApiError> {
     let mut verbs = Vec::new();
     for method in METHODS.iter() {
-        let Some(params) = path.strip_prefix("/iam/v1").and_then(|path| match_path(method.path, path)) else {
+        let Some(params) = path.strip_prefix(PREFIX).and_then(|path| match_path(method.path, path)) else {
             continue;
         };
         if method.documented.verb == verb {

@@ -33,7 +33,9 @@ use tokio::task::JoinHandle;
 
 use calls::Calls;
 use clock::Clock;
+use crn::Crns;
 use fault::Faults;
+use policy::{Policy, TrustPolicy, decide};
 use store::Store;
 
 pub use error::StartError;
@@ -85,6 +87,25 @@ struct State {
     calls: Calls,
     limits: control::Limits,
 }
+
+/// What is served: name, verb and path of each method.
+pub fn served() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    methods::all().map(|method| (method.name(), method.documented.verb.as_str(), format!("{PREFIX}{}", method.path)))
+}
+
+/// What the sandbox decides by these documents (A10), for comparison with others: a trust policy's, or policies'. It is
+/// asked with an action and every CRN of a thing.
+pub fn evaluator(documents: &[Value], is_trust: bool) -> Result<impl Fn(&str, &[String]) -> bool, String> {
+    let trust = if is_trust { documents } else { &[] }.iter().map(TrustPolicy::parse).collect::<Result<Vec<_>, _>>()?;
+    let policies = if is_trust { &[] } else { documents }.iter().map(Policy::parse).collect::<Result<Vec<_>, _>>()?;
+    Ok(move |action: &str, crns: &[String]| {
+        let crns = Crns(crns.to_vec());
+        if is_trust { trust.iter().all(|trust| trust.trusts(&crns)) } else { decide(&policies, action, &crns) }
+    })
+}
+
+/// In front of every path (A2).
+const PREFIX: &str = "/iam/v1";
 
 /// Starts a sandbox within the running tokio runtime.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {

@@ -1,4 +1,7 @@
-//! Real consumers: the AWS CLI and boto3, through a profile with `credential_process`. `tests/run` installs them.
+//! Real consumers: the AWS CLI and boto3, through a profile with `credential_process`; and a real tester of APIs for the
+//! sandbox. `tests/run` installs them.
+
+mod schemathesis;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

@@ -39,6 +39,9 @@ pub(super) struct Arrival {
     seq: Option<u64>,
 }
 
+/// A body, or why it could not be read.
+type Body<'a> = Result<&'a [u8], ApiError>;
+
 impl State {
     pub(super) fn arrive(&self, parts: &Parts) -> Arrival {
         let request_id = new_id();
@@ -50,7 +53,7 @@ impl State {
         Arrival { request_id, fault, found, seq }
     }
 
-    pub(super) fn handle(&self, arrival: Arrival, parts: &Parts, body: &[u8], ip: IpAddr) -> Reply {
+    pub(super) fn handle(&self, arrival: Arrival, parts: &Parts, body: Body<'_>, ip: IpAddr) -> Reply {
         let Arrival { request_id, found, seq, .. } = arrival;
         let (caller, answer) = match found {
             Err(error) => (None, Err(error)),
@@ -70,7 +73,7 @@ impl State {
         &self,
         (method, path): &Found,
         parts: &Parts,
-        body: &[u8],
+        body: Body<'_>,
         ip: IpAddr,
         request_id: &str,
     ) -> rusqlite::Result<(Option<Caller>, Answer)> {
@@ -81,8 +84,9 @@ impl State {
                     Ok(caller) => caller,
                     Err(error) => return (None, Err(error)),
                 };
+                let query = parts.uri.query().unwrap_or("");
                 let answer =
-                    Params::read(&method.documented, path, parts.uri.query().unwrap_or(""), body).and_then(|params| {
+                    body.and_then(|body| Params::read(&method.documented, path, query, body)).and_then(|params| {
                         let (org, limits) = (&self.store.org, &self.limits);
                         authorised(method, target, &Call { caller: &caller, params: &params, org, now, ip, limits }, tx)
                     });

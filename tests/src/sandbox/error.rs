@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 #[error("{status} {code}: {message}")]
 pub(super) struct ApiError {
     pub(super) status: u16,

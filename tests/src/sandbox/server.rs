@@ -138,10 +138,8 @@ async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> i
 }
 
 async fn answer(state: &State, arrival: Arrival, parts: Parts, body: Incoming, ip: IpAddr) -> Reply {
-    match read(body).await {
-        Ok(body) => state.handle(arrival, &parts, &body, ip),
-        Err(error) => Reply::error(error, &arrival.request_id),
-    }
+    let body = read(body).await;
+    state.handle(arrival, &parts, body.as_deref().map_err(ApiError::clone), ip)
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {

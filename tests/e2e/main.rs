@@ -1,9 +1,14 @@
 //! The real programs against the sandbox: a file a promise. Nothing here needs anything but cargo.
 
+mod audit;
 mod autostart;
+mod completions;
 mod configuration;
 mod connections;
+mod explain;
 mod frames;
+mod iam;
+mod iam_story;
 mod main_job;
 mod sandbox_durability;
 mod sandbox_program;

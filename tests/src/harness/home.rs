@@ -133,14 +133,12 @@ impl Home {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
         let run = Run { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) };
         self.printed(&format!("{command:?}"), &run.stderr);
-        match serde_json::from_str::<Value>(&run.stdout) {
-            Ok(lease) if lease.get("SecretAccessKey").is_some() => {
-                for field in ["SecretAccessKey", "SessionToken"] {
-                    self.secret(lease[field].as_str().expect("it is text"));
-                }
-            }
-            _ => self.printed(&format!("{command:?}"), &run.stdout),
+        // What a lease or the reply to a new credential holds may be on standard output, and from then on nowhere.
+        let secrets = serde_json::from_str(&run.stdout).map_or_else(|_| Vec::new(), |reply| secrets_of(&reply));
+        if secrets.is_empty() {
+            self.printed(&format!("{command:?}"), &run.stdout);
         }
+        secrets.iter().for_each(|secret| self.secret(secret));
         run
     }
 
@@ -202,7 +200,7 @@ impl Home {
         }
     }
 
-    fn printed(&self, which: &str, what: &str) {
+    pub(super) fn printed(&self, which: &str, what: &str) {
         self.printed.lock().expect("unpoisoned").push((which.into(), what.into()));
     }
 }
@@ -270,8 +268,22 @@ impl Drop for Daemon<'_> {
     }
 }
 
+/// The secrets in a JSON document, by the names that they have in leases and replies.
+fn secrets_of(value: &Value) -> Vec<String> {
+    const NAMES: [&str; 5] = ["SecretAccessKey", "SessionToken", "secret", "secret_access_key", "session_token"];
+    match value {
+        Value::Object(fields) => {
+            let named = fields.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
+            let own = named.filter_map(|(_, value)| value.as_str().map(str::to_owned));
+            own.chain(fields.values().flat_map(secrets_of)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(secrets_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The exit code, or the negative signal.
-fn code(status: ExitStatus) -> i32 {
+pub(super) fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
 }

@@ -3,6 +3,7 @@
 mod home;
 mod programs;
 mod sandbox;
+mod terminal;
 
 pub use home::{Daemon, Home, Run};
 pub use programs::{Programs, programs};

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-use crate::audit::Journal;
 use crate::broker::Broker;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::file::{self, ConfigError};
+use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process;
 use crate::serve::bind::{BindError, Door, bind};

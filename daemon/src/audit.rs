@@ -1,135 +1,22 @@
-//! Who was given credentials, and what was done with them: the daemon's own record of processes, joined with the
-//! upstream's audit log.
+//! What was done with a profile's sessions: the upstream's audit log, joined with the daemon's own record of the
+//! processes that had their credentials.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use jiff::fmt::temporal::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use rolekeeper::protocol::{Audit, AuditedCall, Holder};
 
 use crate::broker::{Broker, Refusal, WAIT};
-use crate::cache::state::Session;
-use crate::clock::Boot;
 use crate::iam::NoCall;
-use crate::lock;
+use crate::journal::shown;
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, Method, SessionId};
 
-/// How many records are kept, in memory and, give or take as many again, in the file.
-const KEPT: usize = 10_000;
 /// The most calls that are shown.
 const SHOWN: usize = 5_000;
-
-/// The record of who was given which session's credentials: a line of JSON each, in a file that only the user reads.
-#[derive(Debug)]
-pub struct Journal(Mutex<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    records: VecDeque<Holder>,
-    /// Absent when there is no place for one; then the record lasts as long as the daemon.
-    file: Option<Lines>,
-}
-
-#[derive(Debug)]
-struct Lines {
-    path: PathBuf,
-    file: File,
-    written: usize,
-}
-
-impl Journal {
-    pub fn in_memory() -> Self {
-        Self(Mutex::new(Inner { records: VecDeque::new(), file: None }))
-    }
-
-    /// Reads what earlier daemons wrote, and goes on behind it. A line that is not a record is left out.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut records: VecDeque<Holder> = VecDeque::new();
-        if let Ok(file) = File::open(path) {
-            for line in BufReader::new(file).lines() {
-                records.extend(serde_json::from_str::<Holder>(&line?));
-                if records.len() > KEPT {
-                    records.pop_front();
-                }
-            }
-        }
-        let file = Lines::rewrite(path, &records)?;
-        Ok(Self(Mutex::new(Inner { records, file: Some(file) })))
-    }
-
-    /// Notes that a peer was given a session's credentials; a connection is noted once for each session.
-    pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: Boot) {
-        let id = &session.granted.session_id;
-        if !peer.is_first_time(id) {
-            return;
-        }
-        // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
-        let issued_at = session.granted.issued_at;
-        let record = Holder {
-            at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
-            session_id: id.clone(),
-            principal: session.granted.principal.clone(),
-            profile: profile.into(),
-            uid: peer.uid,
-            processes: peer.lineage(),
-        };
-        if let Err(error) = lock(&self.0).add(record) {
-            tracing::warn!(%error, "the record of who was given credentials cannot be written");
-        }
-    }
-
-    /// Every process that was given credentials of a profile.
-    fn holders(&self, profile: &str) -> Vec<Holder> {
-        lock(&self.0).records.iter().filter(|record| record.profile == profile).cloned().collect()
-    }
-}
-
-impl Inner {
-    fn add(&mut self, record: Holder) -> io::Result<()> {
-        self.records.push_back(record);
-        if self.records.len() > KEPT {
-            self.records.pop_front();
-        }
-        let (Some(lines), Some(record)) = (&mut self.file, self.records.back()) else { return Ok(()) };
-        if lines.written >= 2 * KEPT {
-            *lines = Lines::rewrite(&lines.path.clone(), &self.records)?;
-            return Ok(());
-        }
-        lines.written += 1;
-        lines.file.write_all(&line(record)?)
-    }
-}
-
-impl Lines {
-    /// The file anew, with these records, in place of the old one at once.
-    fn rewrite(path: &Path, records: &VecDeque<Holder>) -> io::Result<Self> {
-        let fresh = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut text = Vec::new();
-        for record in records {
-            text.extend(line(record)?);
-        }
-        options.open(&fresh)?.write_all(&text)?;
-        std::fs::rename(&fresh, path)?;
-        Ok(Self { path: path.into(), file: OpenOptions::new().append(true).open(path)?, written: records.len() })
-    }
-}
-
-fn line(record: &Holder) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(record)?;
-    line.push(b'\n');
-    Ok(line)
-}
 
 impl Broker {
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
@@ -139,7 +26,7 @@ impl Broker {
         let client = self.bycloud_of(profile)?;
         let since = self.clock.now().wall.saturating_sub(SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX));
         let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
-        let holders = self.journal.holders(profile);
+        let holders = self.journal.holders(profile).await;
         let mut sessions: BTreeSet<&str> = holders.iter().map(|holder| holder.session_id.as_str()).collect();
         let mut principals: BTreeSet<&str> = holders.iter().map(|holder| holder.principal.as_str()).collect();
         let current = grant.slot().session();
@@ -185,11 +72,6 @@ async fn entries(
     }
     found.sort_by_key(|entry| entry.timestamp);
     Ok(found)
-}
-
-/// To the millisecond, and never rounded up.
-fn shown(at: Timestamp) -> String {
-    DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
 }
 
 fn audited(entry: AuditLog, holders: &[Holder]) -> AuditedCall {

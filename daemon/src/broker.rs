@@ -9,12 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::audit::Journal;
 use crate::cache::flight::Landing;
 use crate::cache::state::{MARGIN, Session, State};
 use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
 use crate::iam::NoCall;
+use crate::journal::Journal;
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, Health, Timetable, refresh_after};
 use crate::serve::peer::Peer;

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod explain;
 pub mod iam;
+pub mod journal;
 pub mod keys;
 pub mod policy;
 pub mod private_file;

@@ -49,6 +49,8 @@ pub(super) async fn serve(
         let failure = reply::failure(&Refusal::Denied(denied));
         return write(&mut stream, Reply::Error(failure)).await;
     }
+    // While its first request is on the way.
+    peer.process();
     let mut silence = FRAME_DEADLINE;
     loop {
         let text = tokio::select! {

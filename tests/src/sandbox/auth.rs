@@ -116,10 +116,10 @@ fn session(tx: &Connection, org: &str, id: &str, now: Millis) -> Result<Caller, 
 /// The policies attached to a principal itself and to its groups. They were validated when they were written.
 fn policies_of(tx: &Connection, kind: &str, id: &str) -> Result<Vec<Policy>, ApiError> {
     let sql = "SELECT document FROM policies WHERE id IN (
-                   SELECT policy_id FROM attachments WHERE kind = ?1 AND target_id = ?2
+                   SELECT policy_id FROM attachments WHERE kind = ?1 AND owner_id = ?2
                    UNION SELECT a.policy_id FROM memberships m
-                         JOIN attachments a ON a.kind = 'group' AND a.target_id = m.group_id
-                         WHERE m.kind = ?1 AND m.member_id = ?2)";
+                         JOIN attachments a ON a.kind = 'group' AND a.owner_id = m.group_id
+                         WHERE m.kind = ?1 AND m.owner_id = ?2)";
     let mut statement = tx.prepare_cached(sql)?;
     let documents = statement.query_map([kind, id], |row| row.get::<_, String>(0))?;
     documents.map(|document| parse(&document?)).collect()

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 
 /// Milliseconds since 1970, as they are stored.
 pub(super) type Millis = i64;
@@ -26,9 +27,10 @@ impl Clock {
     }
 }
 
-/// RFC 3339 in UTC with a `Z` (A11).
+/// RFC 3339 in UTC with a `Z` (A11), to the millisecond, so that the order of the texts is that of the times.
 pub(super) fn text(at: Millis) -> String {
-    Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX).to_string()
+    let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX);
+    DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
 }
 
 /// A time as a caller writes it.

@@ -187,7 +187,7 @@ pub(super) fn apply(tx: &Connection, fixture: &Fixture, now: Millis) -> rusqlite
 fn attach(tx: &Connection, kind: &str, target: &str, policies: &[String]) -> rusqlite::Result<()> {
     for name in policies {
         tx.execute(
-            "INSERT INTO attachments (kind, target_id, policy_id) SELECT ?, ?, id FROM policies WHERE name = ?",
+            "INSERT INTO attachments (kind, owner_id, policy_id) SELECT ?, ?, id FROM policies WHERE name = ?",
             params![kind, target, name],
         )?;
     }
@@ -197,7 +197,7 @@ fn attach(tx: &Connection, kind: &str, target: &str, policies: &[String]) -> rus
 fn join(tx: &Connection, kind: &str, member: &str, groups: &[String]) -> rusqlite::Result<()> {
     for name in groups {
         tx.execute(
-            "INSERT INTO memberships (kind, member_id, group_id) SELECT ?, ?, id FROM groups WHERE name = ?",
+            "INSERT INTO memberships (kind, owner_id, group_id) SELECT ?, ?, id FROM groups WHERE name = ?",
             params![kind, member, name],
         )?;
     }

@@ -27,9 +27,9 @@ const SCHEMA: &str = "
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, description TEXT, created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL) STRICT;
     CREATE TABLE memberships (
-        kind TEXT NOT NULL, member_id TEXT NOT NULL, group_id TEXT NOT NULL REFERENCES groups,
-        PRIMARY KEY (kind, member_id, group_id)) STRICT, WITHOUT ROWID;
-    CREATE INDEX memberships_by_group ON memberships (group_id, kind, member_id);
+        kind TEXT NOT NULL, owner_id TEXT NOT NULL, group_id TEXT NOT NULL REFERENCES groups,
+        PRIMARY KEY (kind, owner_id, group_id)) STRICT, WITHOUT ROWID;
+    CREATE INDEX memberships_by_group ON memberships (group_id, kind, owner_id);
     CREATE TABLE invitations (
         id TEXT PRIMARY KEY, email TEXT NOT NULL, status TEXT NOT NULL, group_ids TEXT NOT NULL,
         created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;
@@ -41,9 +41,9 @@ const SCHEMA: &str = "
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, description TEXT, trust_policy TEXT,
         created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;
     CREATE TABLE attachments (
-        kind TEXT NOT NULL, target_id TEXT NOT NULL, policy_id TEXT NOT NULL REFERENCES policies,
-        PRIMARY KEY (kind, target_id, policy_id)) STRICT, WITHOUT ROWID;
-    CREATE INDEX attachments_by_policy ON attachments (policy_id, kind, target_id);
+        kind TEXT NOT NULL, owner_id TEXT NOT NULL, policy_id TEXT NOT NULL REFERENCES policies,
+        PRIMARY KEY (kind, owner_id, policy_id)) STRICT, WITHOUT ROWID;
+    CREATE INDEX attachments_by_policy ON attachments (policy_id, kind, owner_id);
     CREATE TABLE sessions (
         id TEXT PRIMARY KEY, role_id TEXT NOT NULL, role_name TEXT NOT NULL, principal_id TEXT NOT NULL,
         principal_type TEXT NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked_at INTEGER,

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
-use super::attachments::{Attachments, attachments, has_policies};
+use super::links::{Links, has_owners, has_policies, links};
+use super::policies::Policies;
 use super::{
     Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one, update as update_row,
 };
@@ -30,7 +31,7 @@ impl Resource for Groups {
     }
 }
 
-pub(in crate::sandbox) const POLICIES: Attachments = attachments::<Groups>();
+pub(in crate::sandbox) const POLICIES: Links = links::<Groups, Policies>();
 
 pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
     list_by_name::<Groups>(call, tx)
@@ -57,7 +58,7 @@ pub(in crate::sandbox) fn update(call: &Call<'_>, tx: &Connection) -> Answer {
 pub(in crate::sandbox) fn delete(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text("group_id")?;
     must_exist(tx, Kind::Group, id)?;
-    if tx.prepare_cached("SELECT 1 FROM memberships WHERE group_id = ?")?.exists([id])? {
+    if has_owners::<Groups>(tx, id)? {
         return Err(ApiError::in_use(format!("group {id} has members")));
     }
     if has_policies(tx, Kind::Group, id)? {

@@ -4,7 +4,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
-use super::{Call, Resource, created, get as get_one, gone, memberships, must_exist, ok, one, users};
+use super::groups::Groups;
+use super::links::link;
+use super::{Call, Resource, created, get as get_one, gone, must_exist, ok, one, users};
 use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
 use crate::sandbox::methods::{Answer, Kind};
@@ -95,7 +97,7 @@ pub(in crate::sandbox) fn accept(
     let user = users::insert(tx, name, &email, now)?;
     for group in &groups {
         if must_exist(tx, Kind::Group, group).is_ok() {
-            memberships::join(tx, Kind::User, &user, group)?;
+            link::<Groups>(tx, Kind::User, &user, group)?;
         }
     }
     tx.execute("UPDATE invitations SET status = 'accepted', updated_at = ?2 WHERE id = ?1", params![id, now])?;

@@ -1,10 +1,9 @@
 //! What the methods mean, a file a resource. A handler is a function of the call and the transaction it runs in.
 
-mod attachments;
 pub(super) mod audit_logs;
 pub(super) mod groups;
 pub(super) mod invitations;
-mod memberships;
+mod links;
 pub(super) mod policies;
 pub(super) mod roles;
 pub(super) mod service_accounts;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
+use super::links::has_owners;
 use super::{
     Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one, update as update_row,
 };
@@ -64,7 +65,7 @@ pub(in crate::sandbox) fn update(call: &Call<'_>, tx: &Connection) -> Answer {
 pub(in crate::sandbox) fn delete(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text("policy_id")?;
     must_exist(tx, Kind::Policy, id)?;
-    if tx.prepare_cached("SELECT 1 FROM attachments WHERE policy_id = ?")?.exists([id])? {
+    if has_owners::<Policies>(tx, id)? {
         return Err(ApiError::in_use(format!("policy {id} is attached")));
     }
     tx.execute("DELETE FROM policies WHERE id = ?", [id])?;

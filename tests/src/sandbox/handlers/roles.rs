@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
-use super::attachments::{Attachments, attachments, has_policies};
+use super::links::{Links, has_policies, links};
+use super::policies::Policies;
 use super::{
     Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one, update as update_row,
 };
@@ -33,7 +34,7 @@ impl Resource for Roles {
     }
 }
 
-pub(in crate::sandbox) const POLICIES: Attachments = attachments::<Roles>();
+pub(in crate::sandbox) const POLICIES: Links = links::<Roles, Policies>();
 
 fn trust_policy(call: &Call<'_>) -> Result<Option<String>, ApiError> {
     let Some(document) = call.params.opt_value("trust_policy") else { return Ok(None) };

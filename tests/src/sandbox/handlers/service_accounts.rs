@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
-use super::attachments::{Attachments, attachments, detach_all};
-use super::memberships::{Memberships, leave_all, memberships};
+use super::groups::Groups;
+use super::links::{Links, links, unlink};
+use super::policies::Policies;
 use super::update as update_row;
 use super::{Call, Resource, created, get as get_one, gone, list_by_name, must_exist, not_oneself, ok, one, sts};
 use crate::sandbox::clock::{Millis, parse, text};
@@ -50,8 +51,8 @@ impl Resource for Credentials {
     }
 }
 
-pub(in crate::sandbox) const POLICIES: Attachments = attachments::<ServiceAccounts>();
-pub(in crate::sandbox) const GROUPS: Memberships = memberships::<ServiceAccounts>();
+pub(in crate::sandbox) const POLICIES: Links = links::<ServiceAccounts, Policies>();
+pub(in crate::sandbox) const GROUPS: Links = links::<ServiceAccounts, Groups>();
 
 /// The account of the path, which must be there.
 fn account<'a>(call: &'a Call<'_>, tx: &Connection) -> Result<&'a str, ApiError> {
@@ -97,8 +98,7 @@ pub(in crate::sandbox) fn delete(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = account(call, tx)?;
     not_oneself(call, id)?;
     sts::revoke_all_of(call, tx, id, "the service account was deleted")?;
-    detach_all(tx, Kind::ServiceAccount, id)?;
-    leave_all(tx, Kind::ServiceAccount, id)?;
+    unlink(tx, Kind::ServiceAccount, id)?;
     tx.execute(
         "DELETE FROM tokens WHERE subject_id IN (SELECT id FROM credentials WHERE service_account_id = ?)",
         [id],

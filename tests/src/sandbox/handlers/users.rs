@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
-use super::attachments::{Attachments, attachments, detach_all};
-use super::memberships::{Memberships, leave_all, memberships};
+use super::groups::Groups;
+use super::links::{Links, links, unlink};
+use super::policies::Policies;
 use super::{Call, Resource, get as get_one, gone, list_by_name, must_exist, not_oneself, sts};
 use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
@@ -28,8 +29,8 @@ impl Resource for Users {
     }
 }
 
-pub(in crate::sandbox) const POLICIES: Attachments = attachments::<Users>();
-pub(in crate::sandbox) const GROUPS: Memberships = memberships::<Users>();
+pub(in crate::sandbox) const POLICIES: Links = links::<Users, Policies>();
+pub(in crate::sandbox) const GROUPS: Links = links::<Users, Groups>();
 
 pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
     list_by_name::<Users>(call, tx)
@@ -44,8 +45,7 @@ pub(in crate::sandbox) fn remove(call: &Call<'_>, tx: &Connection) -> Answer {
     must_exist(tx, Kind::User, id)?;
     not_oneself(call, id)?;
     sts::revoke_all_of(call, tx, id, "the user was removed")?;
-    detach_all(tx, Kind::User, id)?;
-    leave_all(tx, Kind::User, id)?;
+    unlink(tx, Kind::User, id)?;
     tx.execute("DELETE FROM tokens WHERE subject_id = ?", [id])?;
     tx.execute("DELETE FROM users WHERE id = ?", [id])?;
     gone()

@@ -1,0 +1,219 @@
+//! The daemon's own record of who was given credentials: a line of JSON each, in a file that only the user reads.
+//!
+//! Nobody waits for it: a thread of its own looks up the parents of processes and writes.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use rolekeeper::protocol::Holder;
+use tokio::sync::oneshot;
+
+use crate::cache::state::Session;
+use crate::clock::Boot;
+use crate::lock;
+use crate::serve::peer::{Peer, parents};
+
+/// How many records are kept, in memory and, give or take as many again, in the file.
+const KEPT: usize = 10_000;
+/// The most that is read of a file, in bytes: more than as many records as it ever holds.
+const FILE_CAP: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug)]
+pub struct Journal {
+    records: Arc<Mutex<VecDeque<Holder>>>,
+    queue: Sender<Note>,
+}
+
+#[derive(Debug)]
+enum Note {
+    /// A record whose processes are still to be completed: the parent of the first is this.
+    Handed(Holder, Option<i32>),
+    /// Whoever waits here wants everything before it to be written.
+    Flush(oneshot::Sender<()>),
+}
+
+/// The file. It is opened for each line, so that a line goes to where the path leads, also when another daemon of the
+/// same user has rewritten it.
+#[derive(Debug)]
+struct Lines {
+    path: PathBuf,
+    written: usize,
+}
+
+impl Journal {
+    /// A record that lasts as long as the daemon.
+    pub fn in_memory() -> Self {
+        Self::start(VecDeque::new(), None)
+    }
+
+    /// Reads what earlier daemons wrote, and goes on behind it. A line that is not a record is left out.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut records: VecDeque<Holder> = VecDeque::new();
+        if let Ok(file) = File::open(path) {
+            for line in BufReader::new(file.take(FILE_CAP)).split(b'\n') {
+                records.extend(serde_json::from_slice::<Holder>(&line?));
+                if records.len() > KEPT {
+                    records.pop_front();
+                }
+            }
+        }
+        let file = Lines::rewrite(path, &records)?;
+        Ok(Self::start(records, Some(file)))
+    }
+
+    fn start(records: VecDeque<Holder>, file: Option<Lines>) -> Self {
+        let (queue, notes) = mpsc::channel();
+        let records = Arc::new(Mutex::new(records));
+        let shared = Arc::clone(&records);
+        thread::spawn(move || write(&notes, &shared, file));
+        Self { records, queue }
+    }
+
+    /// Notes that a peer is given a session's credentials; a connection is noted once for each session.
+    pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: Boot) {
+        let id = &session.granted.session_id;
+        if !peer.is_first_time(id) {
+            return;
+        }
+        // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
+        let issued_at = session.granted.issued_at;
+        let (process, parent) = peer.process();
+        let record = Holder {
+            at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
+            session_id: id.clone(),
+            principal: session.granted.principal.clone(),
+            profile: profile.into(),
+            uid: peer.uid,
+            processes: process.iter().cloned().collect(),
+        };
+        // The thread ends with the journal, not before.
+        let _ = self.queue.send(Note::Handed(record, *parent));
+    }
+
+    /// Every process that was given credentials of a profile until now.
+    pub async fn holders(&self, profile: &str) -> Vec<Holder> {
+        let (done, wait) = oneshot::channel();
+        if self.queue.send(Note::Flush(done)).is_ok() {
+            let _ = wait.await;
+        }
+        lock(&self.records).iter().filter(|record| record.profile == profile).cloned().collect()
+    }
+}
+
+/// To the millisecond, and never rounded up.
+pub(crate) fn shown(at: Timestamp) -> String {
+    DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
+}
+
+/// The thread: completes, keeps and writes records until the journal is gone.
+fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Holder>>, mut file: Option<Lines>) {
+    for note in notes {
+        match note {
+            Note::Flush(done) => drop(done.send(())),
+            Note::Handed(mut record, parent) => {
+                record.processes.extend(parents(parent));
+                if let Some(lines) = &mut file
+                    && let Err(error) = lines.add(&record, records)
+                {
+                    tracing::warn!(path = %lines.path.display(), %error, "who was given credentials cannot be written");
+                }
+                let mut records = lock(records);
+                records.push_back(record);
+                if records.len() > KEPT {
+                    records.pop_front();
+                }
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) -> io::Result<()> {
+        if self.written >= 2 * KEPT {
+            *self = Self::rewrite(&self.path, &lock(before))?;
+        }
+        self.written += 1;
+        private().append(true).open(&self.path)?.write_all(&line(record)?)
+    }
+
+    /// The file anew, with these records, in place of the old one at once.
+    fn rewrite(path: &Path, records: &VecDeque<Holder>) -> io::Result<Self> {
+        let fresh = path.with_extension("new");
+        let mut text = Vec::new();
+        for record in records {
+            text.extend(line(record)?);
+        }
+        private().truncate(true).write(true).open(&fresh)?.write_all(&text)?;
+        std::fs::rename(&fresh, path)?;
+        Ok(Self { path: path.into(), written: records.len() })
+    }
+}
+
+/// A file that only the user reads, made if it is not there.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn line(record: &Holder) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::Granted;
+
+    fn session(id: &str) -> Session {
+        let at = |seconds| Boot::ZERO.plus(std::time::Duration::from_secs(seconds));
+        let granted = Granted { session_id: id.into(), ..Granted::example() };
+        Session { granted, obtained_at: at(0), received_at: at(1), refresh_at: at(9), expires_at: at(99) }
+    }
+
+    #[tokio::test]
+    async fn what_was_noted_is_there_after_a_restart_and_a_broken_line_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leases.jsonl");
+        let journal = Journal::open(&path).unwrap();
+        let now = Boot::ZERO.plus(std::time::Duration::from_secs(61));
+        for peer in [Peer::new(7, None), Peer::new(8, None)] {
+            journal.handed(&peer, "dev", &session("s-1"), now);
+            journal.handed(&peer, "dev", &session("s-1"), now);
+        }
+        journal.handed(&Peer::new(7, None), "other", &session("s-2"), now);
+        let noted = journal.holders("dev").await;
+        let seen: Vec<_> =
+            noted.iter().map(|record| (record.uid, record.session_id.as_str(), record.at.as_str())).collect();
+        let at = "1970-01-01T00:01:00.000Z";
+        assert_eq!(seen, [(7, "s-1", at), (8, "s-1", at)], "a minute after the answer came, by the upstream's clock");
+        drop(journal);
+        private().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
+        assert_eq!(Journal::open(&path).unwrap().holders("dev").await, noted);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_file_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leases.jsonl");
+        let journal = Journal::open(&path).unwrap();
+        for number in 0..2 * KEPT + 5 {
+            journal.handed(&Peer::new(7, None), "dev", &session(&format!("s-{number}")), Boot::ZERO);
+        }
+        let kept = journal.holders("dev").await;
+        assert_eq!((kept.len(), kept[0].session_id.as_str()), (KEPT, "s-10005"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), KEPT + 5);
+    }
+}

@@ -1,6 +1,7 @@
 //! The contract of ByCloud IAM: its 60 methods and their parameters, read from the OpenAPI description that goes with
 //! this package. What the description marks with `x-assumed` is not documented by the cloud.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The description itself, OpenAPI 3.1.
@@ -42,7 +43,8 @@ pub struct Parameter {
     pub destructive: Option<Value>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     Path,
     Query,
@@ -95,59 +97,137 @@ impl Method {
     }
 }
 
-/// The resources in the order of the description.
+/// The methods, by resource, in the order of the description.
 ///
 /// # Errors
 /// When the description is not what this module reads; a test sees to it that it is.
 pub fn methods() -> Result<Vec<Method>, String> {
-    let document: Value = serde_json::from_str(OPENAPI).map_err(|error| error.to_string())?;
-    let reader = Reader { document: &document };
+    let document: Document = serde_json::from_str(OPENAPI).map_err(|error| error.to_string())?;
     let mut methods = Vec::new();
-    for (path, item) in object(&document["paths"])? {
-        for (verb, operation) in object(item)?.iter().filter(|(_, value)| value["operationId"].is_string()) {
-            methods.push(reader.method(path, verb, operation)?);
+    for (path, item) in &document.paths {
+        let item = PathItem::deserialize(item).map_err(|error| format!("{path}: {error}"))?;
+        let verbs = [("GET", item.get), ("POST", item.post), ("PATCH", item.patch), ("DELETE", item.delete)];
+        for (verb, operation) in verbs {
+            methods.extend(operation.map(|operation| document.method(path, verb, operation)).transpose()?);
         }
     }
-    let tags: Vec<&str> =
-        document["tags"].as_array().into_iter().flatten().filter_map(|tag| tag["name"].as_str()).collect();
-    methods.sort_by_key(|method| tags.iter().position(|tag| *tag == method.resource));
+    methods.sort_by_key(|method| document.tags.iter().position(|tag| tag.name == method.resource));
     Ok(methods)
 }
 
-struct Reader<'a> {
-    document: &'a Value,
+/// OpenAPI, as far as it is read here. Maps keep their order.
+#[derive(Deserialize)]
+struct Document {
+    tags: Vec<Tag>,
+    paths: Map<String, Value>,
+    components: Components,
 }
 
-impl<'a> Reader<'a> {
-    fn method(&self, path: &str, verb: &str, operation: &Value) -> Result<Method, String> {
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Components {
+    schemas: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct PathItem {
+    get: Option<Operation>,
+    post: Option<Operation>,
+    patch: Option<Operation>,
+    delete: Option<Operation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Operation {
+    operation_id: String,
+    tags: Vec<String>,
+    summary: String,
+    #[serde(rename = "x-destructive", default)]
+    destructive: bool,
+    #[serde(default)]
+    parameters: Vec<Placed>,
+    request_body: Option<Body>,
+    responses: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Placed {
+    name: String,
+    r#in: Place,
+    #[serde(default)]
+    required: bool,
+    description: String,
+    schema: Schema,
+}
+
+#[derive(Deserialize, Default)]
+struct Body {
+    #[serde(default)]
+    content: Content,
+}
+
+#[derive(Deserialize, Default)]
+struct Content {
+    #[serde(rename = "application/json", default)]
+    json: Media,
+}
+
+#[derive(Deserialize, Default)]
+struct Media {
+    schema: Schema,
+}
+
+#[derive(Deserialize, Default)]
+struct Schema {
+    #[serde(rename = "$ref")]
+    reference: Option<String>,
+    /// One type, or several.
+    r#type: Option<Value>,
+    description: Option<String>,
+    minimum: Option<i64>,
+    maximum: Option<i64>,
+    #[serde(default)]
+    r#enum: Vec<Value>,
+    #[serde(default)]
+    properties: Map<String, Value>,
+    #[serde(default)]
+    required: Vec<String>,
+    #[serde(rename = "x-secret", default)]
+    secret: bool,
+    #[serde(rename = "x-destructive-value")]
+    destructive_value: Option<Value>,
+}
+
+impl Document {
+    fn method(&self, path: &str, verb: &str, operation: Operation) -> Result<Method, String> {
+        let name = operation.operation_id;
         let mut parameters = Vec::new();
-        for each in operation["parameters"].as_array().into_iter().flatten() {
-            let place = if each["in"] == "path" { Place::Path } else { Place::Query };
-            let name = text(&each["name"])?;
-            parameters.push(self.parameter(
-                &name,
-                place,
-                each["required"] == true,
-                &each["description"],
-                &each["schema"],
-            )?);
+        for Placed { name, r#in: place, required, description, schema } in operation.parameters {
+            parameters.push(self.parameter(name, place, required, description, schema)?);
         }
-        let body = &operation["requestBody"]["content"]["application/json"]["schema"];
-        for (name, schema) in body["properties"].as_object().into_iter().flatten() {
-            let required = body["required"].as_array().is_some_and(|names| names.iter().any(|each| each == name));
-            parameters.push(self.parameter(name, Place::Body, required, &schema["description"], schema)?);
+        let body = operation.request_body.unwrap_or_default().content.json.schema;
+        for (name, schema) in &body.properties {
+            let mut schema = read(schema)?;
+            let about = schema.description.take().unwrap_or_default();
+            parameters.push(self.parameter(name.clone(), Place::Body, body.required.contains(name), about, schema)?);
         }
         let mut secrets = Vec::new();
-        for (_, response) in object(&operation["responses"])? {
-            self.secrets(&response["content"]["application/json"]["schema"], "", &mut secrets);
+        for response in operation.responses.values() {
+            let Body { content } = Body::deserialize(response).map_err(|error| error.to_string())?;
+            self.secrets(&self.resolve(content.json.schema)?, "", &mut secrets)?;
         }
         Ok(Method {
-            name: text(&operation["operationId"])?,
-            verb: verb.to_uppercase(),
+            name,
+            verb: verb.into(),
             path: path.into(),
-            resource: text(&operation["tags"][0])?,
-            summary: text(&operation["summary"])?,
-            destructive: operation["x-destructive"] == true,
+            resource: operation.tags.concat(),
+            summary: operation.summary,
+            destructive: operation.destructive,
             parameters,
             secrets,
         })
@@ -155,14 +235,15 @@ impl<'a> Reader<'a> {
 
     fn parameter(
         &self,
-        name: &str,
+        name: String,
         place: Place,
         required: bool,
-        about: &Value,
-        schema: &Value,
+        about: String,
+        schema: Schema,
     ) -> Result<Parameter, String> {
-        let resolved = self.resolve(schema);
-        let kind = match resolved["type"].as_str() {
+        let destructive = schema.destructive_value.clone();
+        let schema = self.resolve(schema)?;
+        let kind = match schema.r#type.as_ref().and_then(Value::as_str) {
             Some("string") => Kind::Text,
             Some("integer") => Kind::Integer,
             Some("boolean") => Kind::Boolean,
@@ -170,45 +251,41 @@ impl<'a> Reader<'a> {
             Some("array") => Kind::Texts,
             other => return Err(format!("{name}: the type {other:?}")),
         };
-        let words = resolved["enum"].as_array().into_iter().flatten();
         Ok(Parameter {
-            name: name.into(),
+            name,
             place,
             kind,
             required,
-            about: text(about)?,
-            range: resolved["minimum"].as_i64().zip(resolved["maximum"].as_i64()),
-            choices: words.filter_map(|word| word.as_str().map(Into::into)).collect(),
-            destructive: schema.get("x-destructive-value").cloned(),
+            about,
+            range: schema.minimum.zip(schema.maximum),
+            choices: schema.r#enum.iter().filter_map(|word| word.as_str().map(Into::into)).collect(),
+            destructive,
         })
     }
 
     /// The component that a `$ref` names, or the schema itself.
-    fn resolve<'v>(&self, schema: &'v Value) -> &'v Value
-    where
-        'a: 'v,
-    {
-        let pointer = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
-        pointer.and_then(|pointer| self.document.pointer(pointer)).unwrap_or(schema)
+    fn resolve(&self, schema: Schema) -> Result<Schema, String> {
+        let Some(reference) = &schema.reference else { return Ok(schema) };
+        let name = reference.strip_prefix("#/components/schemas/");
+        let component = name.and_then(|name| self.components.schemas.get(name));
+        read(component.ok_or_else(|| format!("there is no {reference}"))?)
     }
 
-    fn secrets(&self, schema: &Value, prefix: &str, found: &mut Vec<String>) {
-        for (name, property) in self.resolve(schema)["properties"].as_object().into_iter().flatten() {
-            let path = format!("{prefix}{name}");
-            if property["x-secret"] == true {
+    /// The dotted names of what is secret in a schema.
+    fn secrets(&self, schema: &Schema, prefix: &str, found: &mut Vec<String>) -> Result<(), String> {
+        for (name, property) in &schema.properties {
+            let (path, property) = (format!("{prefix}{name}"), self.resolve(read(property)?)?);
+            if property.secret {
                 found.push(path.clone());
             }
-            self.secrets(property, &format!("{path}."), found);
+            self.secrets(&property, &format!("{path}."), found)?;
         }
+        Ok(())
     }
 }
 
-fn object(value: &Value) -> Result<&Map<String, Value>, String> {
-    value.as_object().ok_or_else(|| format!("not an object: {value}"))
-}
-
-fn text(value: &Value) -> Result<String, String> {
-    value.as_str().map(Into::into).ok_or_else(|| format!("not a text: {value}"))
+fn read(schema: &Value) -> Result<Schema, String> {
+    Schema::deserialize(schema).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -39,8 +39,19 @@ fn a_kill_loses_no_acknowledged_write() {
     assert!(acknowledged.len() > 50, "only {} writes were tried", acknowledged.len());
     let sandbox = SandboxProcess::start(&["--data", data]);
     let admin = sandbox.ready["admin_token"].as_str().unwrap();
-    for name in acknowledged {
+    for name in &acknowledged {
         let (_, list) = sandbox.api(admin, "GET", &format!("/roles?name={name}"), None);
         assert_eq!(list["items"].as_array().unwrap().len(), 1, "{name} is lost");
     }
+    let (mut entries, mut marker) = (0, String::new());
+    loop {
+        let path = format!("/audit-logs?action=iam.createRole&status=success&limit=1000{marker}");
+        let (_, page) = sandbox.api(admin, "GET", &path, None);
+        entries += page["items"].as_array().unwrap().len();
+        match page["next_marker"].as_str() {
+            Some(next) => marker = format!("&marker={next}"),
+            None => break,
+        }
+    }
+    assert!(entries >= acknowledged.len(), "{entries} entries for {} writes", acknowledged.len());
 }

@@ -128,17 +128,15 @@ fn check(what: &str, outcome: Outcome, reason: impl Into<String>) -> Check {
 /// Is the token good, and its owner enabled? The owner's names are read on the way.
 async fn account(client: &ByCloud, principal: Option<&mut Principal>, failed: Option<&IamError>) -> Check {
     const WHAT: &str = "account";
-    match failed.map(|error| (error, error.said())) {
-        Some((
-            error,
-            Some(Said::PrincipalDisabled | Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked),
-        )) => {
-            return check(WHAT, Outcome::No, error.to_string());
+    if let Some(error) = failed {
+        match error.said() {
+            Some(Said::PrincipalDisabled | Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked) => {
+                return check(WHAT, Outcome::No, error.to_string());
+            }
+            // Who is told no by name has been recognised.
+            Some(Said::AccessDenied | Said::NotFound | Said::InvalidRequest) => {}
+            _ => return check(WHAT, Outcome::Unknown, error.to_string()),
         }
-        Some((error @ (IamError::NoToken(_) | IamError::NoAnswer { .. }), _)) => {
-            return check(WHAT, Outcome::Unknown, error.to_string());
-        }
-        _ => {}
     }
     let Some(principal) = principal else {
         return check(WHAT, Outcome::Yes, "the token is good; nothing that it may read tells whose it is");

@@ -132,9 +132,9 @@ impl Store {
         let (noted, answer) = act(&savepoint);
         // One that is not committed is rolled back.
         if answer.is_ok() {
-            savepoint.commit()?
+            savepoint.commit()?;
         } else {
-            savepoint.finish()?
+            savepoint.finish()?;
         }
         note(&tx, &noted, &answer)?;
         tx.commit()?;

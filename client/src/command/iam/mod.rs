@@ -64,8 +64,8 @@ fn ask(
         if !options.all {
             return Ok(reply);
         }
-        items.extend(reply["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
-        let Some(marker) = reply["next_marker"].as_str() else {
+        items.extend(reply.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default());
+        let Some(marker) = reply.get("next_marker").and_then(Value::as_str) else {
             return Ok(serde_json::json!({ "items": items, "next_marker": null }));
         };
         if !seen.insert(marker.to_owned()) {

@@ -18,9 +18,9 @@ pub(super) fn show(method: &Method, reply: &Value, json: bool) -> Result<String,
             reply => serde_json::to_string_pretty(reply).map(|text| text + "\n").map_err(|_| connect::out_of_place()),
         };
     }
-    Ok(match (reply, reply["items"].as_array()) {
+    Ok(match (reply, reply.get("items").and_then(Value::as_array)) {
         (Value::Null, _) => format!("{}: done\n", method.name),
-        (_, Some(items)) => list(items, reply["next_marker"].as_str()),
+        (_, Some(items)) => list(items, reply.get("next_marker").and_then(Value::as_str)),
         (Value::Object(thing), None) => column(thing),
         (other, None) => format!("{other}\n"),
     })
@@ -78,7 +78,7 @@ fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
     });
     let with_cells = |name| {
         let title = std::iter::once(title(name).to_uppercase());
-        (name, title.chain(items.iter().map(|item| cell(&item[name]))).collect())
+        (name, title.chain(items.iter().map(|item| cell(item.get(name).unwrap_or(&Value::Null)))).collect())
     };
     names.into_iter().map(with_cells).collect()
 }

@@ -58,9 +58,9 @@ fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
     let upstream = given("--upstream");
     let call = IamCall { upstream: upstream.map(Into::into), profile: None, method: list.into(), parameters };
     let reply: Value = serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
-    let candidates = reply["items"].as_array()?.iter().filter_map(|item| {
-        let name = ["name", "email", "role_name"].into_iter().find_map(|key| item[key].as_str());
-        Some(CompletionCandidate::new(item["id"].as_str()?).help(name.map(|name| name.to_owned().into())))
+    let candidates = reply.get("items")?.as_array()?.iter().filter_map(|item| {
+        let name = ["name", "email", "role_name"].into_iter().find_map(|key| item.get(key)?.as_str());
+        Some(CompletionCandidate::new(item.get("id")?.as_str()?).help(name.map(|name| name.to_owned().into())))
     });
     Some(candidates.collect())
 }

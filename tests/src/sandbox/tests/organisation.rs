@@ -226,3 +226,32 @@ async fn parameters_of_a_wrong_form_are_refused() {
     let said = world.as_admin("PUT", "/roles", json!({})).await;
     assert_eq!((said.status, said.headers["allow"].to_str().unwrap()), (405, "GET, POST"));
 }
+
+#[tokio::test]
+async fn groups_invitations_and_the_log_are_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options { data: Some(dir.path().join("iam.db")), ..Options::default() };
+    let first = with(options()).await;
+    let group = first.make("groups", json!({ "name": "developers" })).await;
+    let (dev, policy) = (first.id("users", "dev").await, first.id("policies", "AdministratorAccess").await);
+    first.as_admin("POST", &format!("/users/{dev}/groups"), json!({ "group_id": group })).await;
+    first.as_admin("POST", &format!("/groups/{group}/policies"), json!({ "policy_id": policy })).await;
+    let invitation = first.make("users", json!({ "email": "new@example.test", "group_ids": [group] })).await;
+    let log = first.as_admin("GET", "/audit-logs", Value::Null).await.body;
+    drop(first);
+    let second = with(options()).await;
+    assert_eq!(second.call(&second.token("dev"), "GET", "/groups", Value::Null).await.body["items"][0]["id"], group);
+    let accepted = second.control("POST", &format!("/invitations/{invitation}/accept"), json!({})).await.body;
+    assert_eq!(second.count(&format!("/users/{}/groups", accepted["id"].as_str().unwrap())).await, 1);
+    let entries = second.as_admin("GET", "/audit-logs", Value::Null).await.body;
+    assert!(entries["items"].as_array().unwrap().starts_with(log["items"].as_array().unwrap()));
+}
+
+#[tokio::test]
+async fn a_data_file_of_another_version_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("iam.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    let error = start(Options { data: Some(path), ..Options::default() }).await.unwrap_err();
+    assert!(error.to_string().contains("is of version 1, which this sandbox does not read"), "{error}");
+}

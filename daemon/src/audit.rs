@@ -2,7 +2,6 @@
 //! processes that had their credentials.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -36,8 +35,8 @@ impl Broker {
         }
         let entries = tokio::time::timeout(WAIT, entries(client, &principals, &sessions, since))
             .await
-            .map_err(|_| Refusal::StillWaiting)?
-            .map_err(|error| NoCall::Failed { error: Arc::new(error), route: ListAuditLogs::ROUTE })?;
+            .map_err(|_| Refusal::TooSlow)?
+            .map_err(|error| NoCall::failed(error, &ListAuditLogs::ROUTE))?;
         let truncated = entries.len() >= SHOWN;
         let calls = entries.into_iter().map(|entry| audited(entry, &holders)).collect();
         Ok(Audit { profile: profile.into(), since: shown(since), calls, truncated, holders })

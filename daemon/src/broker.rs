@@ -54,6 +54,9 @@ pub enum Refusal {
     Failing(Failing, Now),
     #[error("the upstream has not answered within {} s", WAIT.as_secs())]
     StillWaiting,
+    /// For what is asked of the upstream at that moment, and given up with the answer.
+    #[error("the upstream has not told everything within {} s", WAIT.as_secs())]
+    TooSlow,
     #[error("the fetch of this profile's session broke off")]
     BrokeOff,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]

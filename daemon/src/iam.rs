@@ -12,7 +12,7 @@ use crate::broker::{Broker, Refusal, WAIT, printable};
 use crate::config::nearest;
 use crate::serve::peer::Peer;
 use crate::upstream::UpstreamError;
-use crate::upstream::bycloud::{self, ByCloud, IamError, Route, Said};
+use crate::upstream::bycloud::{self, Answer, ByCloud, IamError, Route, Said};
 
 /// Why a call was not made, or has no reply.
 #[derive(Debug, Clone, Error)]
@@ -30,6 +30,10 @@ pub enum NoCall {
 }
 
 impl NoCall {
+    pub(crate) fn failed(error: IamError, route: &Route) -> Self {
+        Self::Failed { error: Arc::new(error), route: *route }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
@@ -93,25 +97,31 @@ impl Broker {
             name: printable(&call.method),
             nearest: nearest(&call.method, bycloud::routes().map(|route| route.name)),
         })?;
-        let (client, session) = match &call.profile {
-            Some(profile) => {
-                let lease = self.lease(peer, profile).await?;
-                (self.bycloud_of(profile)?, Some(lease.session))
-            }
-            None => (self.bycloud_named(call.upstream.as_deref())?, None),
-        };
-        let answer = async {
-            match session {
-                Some(session) => client.call(route, call.parameters, &session.granted.session_token).await,
-                None => client.call(route, call.parameters, &client.token()?).await,
-            }
-        };
-        let answer = tokio::time::timeout(WAIT, answer).await.unwrap_or_else(|_| {
+        let answer = tokio::time::timeout(WAIT, self.call(peer, route, call)).await.unwrap_or_else(|_| {
             let what = format!("{}: no answer within {} s", route.name, WAIT.as_secs());
-            Err(IamError::NoAnswer { what, retry_after: None })
+            Err(NoCall::failed(IamError::NoAnswer { what, retry_after: None }, route).into())
         });
-        tracing::info!(pid = ?peer.pid, method = route.name, outcome = answer.as_ref().err().map(tracing::field::display), "called");
-        Ok(answer.map_err(|error| NoCall::Failed { error: Arc::new(error), route: *route })?.body)
+        let error = answer.as_ref().err().map(tracing::field::display);
+        tracing::info!(pid = ?peer.pid, method = route.name, error, "called");
+        Ok(answer?.body)
+    }
+
+    async fn call(self: &Arc<Self>, peer: &Peer, route: &Route, call: IamCall<'_>) -> Result<Answer, Refusal> {
+        let answer = match &call.profile {
+            Some(profile) => {
+                let client = self.bycloud_of(profile)?;
+                let session = self.lease(peer, profile).await?.session;
+                client.call(route, call.parameters, &session.granted.session_token).await
+            }
+            None => {
+                let client = self.bycloud_named(call.upstream.as_deref())?;
+                match client.token() {
+                    Ok(token) => client.call(route, call.parameters, &token).await,
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        answer.map_err(|error| NoCall::failed(error, route).into())
     }
 
     /// The client of a profile's upstream.

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::cache::state::Session;
 use crate::clock::Boot;
 use crate::lock;
-use crate::serve::peer::{Peer, parents};
+use crate::serve::peer::{Lineage, Peer};
 
 /// How many records are kept, in memory and, give or take as many again, in the file.
 const KEPT: usize = 10_000;
@@ -33,8 +33,8 @@ pub struct Journal {
 
 #[derive(Debug)]
 enum Note {
-    /// A record whose processes are still to be completed: the parent of the first is this.
-    Handed(Holder, Option<i32>),
+    /// A record whose processes are still to be filled in.
+    Handed(Holder, Lineage),
     /// Whoever waits here wants everything before it to be written.
     Flush(oneshot::Sender<()>),
 }
@@ -84,17 +84,16 @@ impl Journal {
         }
         // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
         let issued_at = session.granted.issued_at;
-        let (process, parent) = peer.process();
         let record = Holder {
             at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
             session_id: id.clone(),
             principal: session.granted.principal.clone(),
             profile: profile.into(),
             uid: peer.uid,
-            processes: process.iter().cloned().collect(),
+            processes: Vec::new(),
         };
         // The thread ends with the journal, not before.
-        let _ = self.queue.send(Note::Handed(record, *parent));
+        let _ = self.queue.send(Note::Handed(record, peer.nearest().clone()));
     }
 
     /// Every process that was given credentials of a profile until now.
@@ -117,8 +116,8 @@ fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Holder>>, mut file: Op
     for note in notes {
         match note {
             Note::Flush(done) => drop(done.send(())),
-            Note::Handed(mut record, parent) => {
-                record.processes.extend(parents(parent));
+            Note::Handed(mut record, lineage) => {
+                record.processes = lineage.complete();
                 if let Some(lines) = &mut file
                     && let Err(error) = lines.add(&record, records)
                 {

@@ -33,6 +33,8 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
     let daemon = home.daemon(&[]);
     let token = lease(&home, "dev");
     assert_eq!(sandbox.api(&token, "GET", "/roles", None).0, 200);
+    // A record is early by the round trip of the grant: time has to pass between the call and the next holder.
+    std::thread::sleep(std::time::Duration::from_millis(200));
     // By a shell, so that there is a parent of another name.
     let mut shell = home.command(std::path::Path::new("/bin/sh"));
     shell.arg("-c").arg(format!("'{}' credential-process dev; exit $?", programs().rolekeeper.display()));

@@ -78,7 +78,7 @@ fn a_new_secret_is_printed_once_with_a_warning_and_is_in_no_log() {
     let account = iam(&home, &["listServiceAccounts"]).json()["items"][0]["id"].as_str().unwrap().to_owned();
     let run = iam(&home, &["createServiceAccountCredential", "--service-account-id", &account, "--name", "new"]);
     assert_eq!(run.code, 0);
-    assert!(run.stderr.starts_with("rolekeeper: secret is secret, and shown this once only"), "{run:?}");
+    assert!(run.stderr.starts_with("rolekeeper: shown this once, and kept nowhere: secret;"), "{run:?}");
     let secret = serde_json::from_str::<Value>(&run.stdout).unwrap()["secret"].as_str().unwrap().to_owned();
     assert!(!daemon.log().contains(&secret) && daemon.log().contains("createServiceAccountCredential"));
     let listed = iam(&home, &["listServiceAccountCredentials", "--service-account-id", &account]);

@@ -52,7 +52,7 @@ impl Broker {
         let grant = self.policy.authorize(peer, slot).map_err(Refusal::Denied)?;
         let client = self.bycloud_of(profile)?;
         let explaining = self.weigh(grant.slot(), client);
-        tokio::time::timeout(WAIT, explaining).await.map_err(|_| Refusal::StillWaiting)
+        tokio::time::timeout(WAIT, explaining).await.map_err(|_| Refusal::TooSlow)
     }
 
     async fn weigh(&self, slot: &Arc<Slot>, client: &ByCloud) -> Explanation {

@@ -50,7 +50,7 @@ pub(super) async fn serve(
         return write(&mut stream, Reply::Error(failure)).await;
     }
     // While its first request is on the way.
-    peer.process();
+    peer.nearest();
     let mut silence = FRAME_DEADLINE;
     loop {
         let text = tokio::select! {

@@ -11,8 +11,11 @@ use rolekeeper::protocol::Process;
 
 use crate::lock;
 
-/// How many parents are looked at: the tool that asked, its shell, an editor, a terminal, and what is between them.
-const GENERATIONS: usize = 8;
+/// How many processes are looked at: the one that asked, its shell, an editor, a terminal, and what is between them.
+const GENERATIONS: usize = 9;
+/// How many of them are looked at before there is an answer: the client, and the tool that started it, may both be gone a
+/// moment later.
+const AT_ONCE: usize = 2;
 
 /// One connection's other end.
 #[derive(Debug)]
@@ -20,15 +23,15 @@ pub struct Peer {
     /// Effective user when the connection was made.
     pub uid: u32,
     pub pid: Option<i32>,
-    /// The process, and its parent: looked up once, while it is surely there.
-    process: OnceLock<(Option<Process>, Option<i32>)>,
+    /// The process and its nearest parents, looked up once, while they are surely there.
+    nearest: OnceLock<Lineage>,
     /// The sessions that it was given credentials of.
     given: Mutex<BTreeSet<String>>,
 }
 
 impl Peer {
     pub fn new(uid: u32, pid: Option<i32>) -> Self {
-        Self { uid, pid, process: OnceLock::new(), given: Mutex::default() }
+        Self { uid, pid, nearest: OnceLock::new(), given: Mutex::default() }
     }
 
     #[cfg(unix)]
@@ -44,20 +47,39 @@ impl Peer {
         !given.contains(session) && given.insert(session.into())
     }
 
-    /// The process and the id of its parent, as far as they can be seen: by `/proc` on Linux, elsewhere not at all. To be
-    /// asked first while the peer waits for an answer, or it may be gone.
-    pub fn process(&self) -> &(Option<Process>, Option<i32>) {
-        self.process.get_or_init(|| match self.pid {
-            Some(pid) => (Some(Process { pid, program: program(pid) }), parent(pid)),
-            None => (None, None),
+    /// The process and those of its parents that may not be there for long. To be asked first while the peer waits for
+    /// an answer.
+    pub fn nearest(&self) -> &Lineage {
+        self.nearest.get_or_init(|| {
+            let mut lineage = Lineage { processes: Vec::new(), next: self.pid };
+            lineage.follow(AT_ONCE);
+            lineage
         })
     }
 }
 
-/// A process and its parents, the nearest first, without the one that started the system.
-pub fn parents(pid: Option<i32>) -> impl Iterator<Item = Process> {
-    let parents = std::iter::successors(pid, |pid| parent(*pid)).take_while(|pid| *pid > 1);
-    parents.take(GENERATIONS).map(|pid| Process { pid, program: program(pid) })
+/// A process and its parents, the nearest first and without the one that started the system, as far as they can be seen:
+/// by `/proc` on Linux, elsewhere not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    pub processes: Vec<Process>,
+    /// Who comes next.
+    next: Option<i32>,
+}
+
+impl Lineage {
+    /// All of it.
+    pub fn complete(mut self) -> Vec<Process> {
+        self.follow(GENERATIONS);
+        self.processes
+    }
+
+    fn follow(&mut self, generations: usize) {
+        while let Some(pid) = self.next.filter(|pid| *pid > 1 && self.processes.len() < generations) {
+            self.processes.push(Process { pid, program: program(pid) });
+            self.next = parent(pid);
+        }
+    }
 }
 
 /// Proc(5): the fourth field of `stat`, behind the name in parentheses, which may contain anything.
@@ -81,14 +103,18 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_process_is_followed_by_its_parents() {
-        let me = i32::try_from(std::process::id()).unwrap();
+        let pid = |id: u32| i32::try_from(id).unwrap();
+        let me = pid(std::process::id());
         let peer = Peer::new(0, Some(me));
-        let (process, mother) = peer.process();
+        let nearest = peer.nearest().clone();
         let program = std::env::current_exe().unwrap().display().to_string();
-        assert_eq!(process.as_ref(), Some(&Process { pid: me, program }));
-        assert_eq!(*mother, Some(i32::try_from(std::os::unix::process::parent_id()).unwrap()));
-        assert_eq!(parents(*mother).next().map(|first| first.pid), mother.filter(|pid| *pid > 1));
-        assert_eq!(parents(None).count(), 0);
+        assert_eq!(nearest.processes[0], Process { pid: me, program });
+        let mother = pid(std::os::unix::process::parent_id());
+        assert_eq!(nearest.processes.get(1).map(|process| process.pid), Some(mother).filter(|pid| *pid > 1));
+        let all = nearest.clone().complete();
+        assert!(all.starts_with(&nearest.processes) && all.len() <= GENERATIONS);
+        assert!(all.iter().all(|process| process.pid > 1));
+        assert!(Peer::new(0, None).nearest().clone().complete().is_empty());
     }
 
     #[test]

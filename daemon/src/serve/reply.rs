@@ -51,6 +51,7 @@ pub fn failure(refusal: &Refusal) -> Failure {
         Refusal::Denied(_) => (Code::NotAllowed, "a daemon of your own: ROLEKEEPER_SOCKET names its socket".into()),
         Refusal::Failing(failing, now) => return failing_upstream(failing, now),
         Refusal::StillWaiting => (Code::UpstreamUnavailable, "again in a while; the request is still under way".into()),
+        Refusal::TooSlow => (Code::UpstreamUnavailable, "again in a while".into()),
         Refusal::Stopping => (Code::ShuttingDown, "again, which starts another daemon".into()),
         Refusal::Iam(no_call) => (no_call.code(), no_call.hint()),
         Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),

@@ -124,7 +124,7 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
 fn warn_of_secrets(method: &Method) {
     if !method.secrets.is_empty() {
         eprintln!(
-            "rolekeeper: {} is secret, and shown this once only: it is kept nowhere, so put it where it belongs now",
+            "rolekeeper: shown this once, and kept nowhere: {}; put it where it belongs now",
             method.secrets.join(", ")
         );
     }

@@ -13,11 +13,7 @@ pub(crate) fn run(profile: &str, since: &str, json: bool, socket: Option<PathBuf
     let since_seconds = span(since)?;
     let mut stream = autostart::open(&connect::socket_path(socket)?)?;
     let text = connect::document(&mut stream, Request::Audit { profile: profile.into(), since_seconds })?;
-    let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
-    if json {
-        return command::print_json(&audit);
-    }
-    command::print(&prose(&audit))
+    command::print_report(&text, json, prose)
 }
 
 /// `90s`, `30m`, `12h`, `7d`.

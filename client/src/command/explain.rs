@@ -11,11 +11,7 @@ use crate::{autostart, command};
 pub(crate) fn run(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let mut stream = autostart::open(&connect::socket_path(socket)?)?;
     let text = connect::document(&mut stream, Request::Explain { profile: profile.into() })?;
-    let explanation: Explanation = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
-    if json {
-        return command::print_json(&explanation);
-    }
-    command::print(&prose(&explanation))
+    command::print_report(&text, json, prose)
 }
 
 fn prose(explanation: &Explanation) -> String {

@@ -71,7 +71,11 @@ fn ask(
         if !seen.insert(marker.to_owned()) {
             return Err(Failure::new(
                 Code::UpstreamUnavailable,
-                format!("{} goes round in circles: it named the marker {marker} twice", method.name),
+                format!(
+                    "{} goes round in circles: it named the marker {} twice",
+                    method.name,
+                    command::printable(marker)
+                ),
                 "tell whoever runs the upstream: its list does not end",
             ));
         }

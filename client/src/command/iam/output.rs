@@ -6,6 +6,8 @@ use rolekeeper::contract::Method;
 use rolekeeper::protocol::Failure;
 use serde_json::{Map, Value};
 
+use crate::command::printable;
+
 /// Between two columns.
 const GAP: usize = 2;
 /// Where nothing says how wide the terminal is.
@@ -59,7 +61,7 @@ fn list(items: &[Value], next: Option<&str>) -> String {
         text += &format!("\nNo room for: {}; --json shows everything\n", hidden.join(", "));
     }
     if let Some(marker) = next {
-        text += &format!("\nThere is more: --all, or --marker {marker}\n");
+        text += &format!("\nThere is more: --all, or --marker {}\n", printable(marker));
     }
     text
 }
@@ -84,7 +86,7 @@ fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
 }
 
 fn title(name: &str) -> String {
-    name.replace('_', " ")
+    printable(name).replace('_', " ")
 }
 
 /// A line a field; what is nested follows as JSON.
@@ -95,7 +97,8 @@ fn column(thing: &Map<String, Value>) -> String {
         match value {
             Value::Object(_) => {
                 let text = serde_json::to_string_pretty(value).unwrap_or_default();
-                nested += &format!("\n{key}\n{text}\n");
+                let lines: Vec<_> = text.lines().map(printable).collect();
+                nested += &format!("\n{}\n{}\n", printable(key), lines.join("\n"));
             }
             _ => drop(table.add_row([title(key), cell(value)])),
         }
@@ -121,11 +124,6 @@ fn cell(value: &Value) -> String {
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => printable(&other.to_string()),
     }
-}
-
-/// A text of somebody else's cannot move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|each| if each.is_control() { '\u{fffd}' } else { each }).collect()
 }
 
 fn width() -> u16 {

@@ -4,6 +4,8 @@ use std::collections::{HashSet, VecDeque};
 
 use futures_util::stream::{self, Stream};
 
+use crate::broker::printable;
+
 use super::{ByCloud, IamError, Marker, Page, Paged};
 
 /// Where a list is.
@@ -31,7 +33,7 @@ impl ByCloud {
                 match next_marker {
                     None => at.is_last = true,
                     Some(marker) if !at.seen.insert(marker.clone()) => {
-                        return Err(IamError::Loop { method: M::ROUTE.name, marker: marker.to_string() });
+                        return Err(IamError::Loop { method: M::ROUTE.name, marker: printable(marker.as_str()) });
                     }
                     Some(marker) => at.request.set_marker(marker),
                 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use clap_complete::ArgValueCandidates;
+use clap_complete::{ArgValueCandidates, CompleteEnv};
 use rolekeeper::protocol::{Code, Failure};
 
-use crate::command;
 use crate::command::iam::{self, arguments, suggest};
+use crate::command::{self, completions};
 
 /// Short-lived credentials for the tools on this machine, from rolekeeperd.
 #[derive(Parser)]
@@ -64,13 +64,30 @@ enum Command {
 
 /// Everything but the methods of `iam`, which only those pay for who want them.
 fn without_methods() -> clap::Command {
-    Cli::command().subcommand(arguments::command(&[])).subcommand(command::completions::command())
+    Cli::command().subcommand(arguments::command(&[])).subcommand(completions::command())
 }
 
 /// Everything.
-pub(crate) fn whole() -> clap::Command {
+fn whole() -> clap::Command {
     let methods = iam::methods().unwrap_or_default();
     without_methods().mut_subcommand("iam", |_| arguments::command(&methods))
+}
+
+/// Answers a shell that wants completions. Returns whether there was one.
+pub(crate) fn complete() -> bool {
+    if std::env::var_os(completions::VARIABLE).is_none() {
+        return false;
+    }
+    let args: Vec<_> = std::env::args_os().collect();
+    let here = std::env::current_dir().ok();
+    match CompleteEnv::with_factory(whole).var(completions::VARIABLE).try_complete(args, here.as_deref()) {
+        Ok(answered) => answered,
+        // The shell shows it, which is better than nothing happening.
+        Err(error) => {
+            eprintln!("{error}");
+            true
+        }
+    }
 }
 
 pub(crate) fn run() -> Result<(), Failure> {
@@ -86,7 +103,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("iam", given)) => return iam::run(given, given.get_one("socket").cloned().or(socket)),
         Some(("completions", given)) => {
-            return command::completions::run(given.get_one::<String>("shell").map_or("", String::as_str));
+            return completions::run(given.get_one::<String>("shell").map_or("", String::as_str));
         }
         _ => {}
     }

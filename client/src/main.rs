@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         {
             command::credential_process::run(&profile.to_string_lossy(), None)
         }
-        _ if command::completions::answer() => Ok(()),
+        _ if cli::complete() => Ok(()),
         _ => cli::run(),
     };
     outcome.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)

@@ -185,13 +185,8 @@ impl Broker {
 
     pub(crate) fn unknown(&self, want: &str) -> Refusal {
         let nearest = crate::config::nearest(want, self.cache.names()).map(Into::into);
-        Refusal::UnknownProfile { name: printable(want), nearest }
+        Refusal::UnknownProfile { name: crate::printable(want), nearest }
     }
-}
-
-/// A name that somebody else chose, fit for a message.
-pub(crate) fn printable(name: &str) -> String {
-    name.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 /// A session too short to be served for long would be fetched at every request.

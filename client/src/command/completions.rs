@@ -3,30 +3,13 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command};
-use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::env::Shells;
 use rolekeeper::protocol::{Code, Failure};
 
-use crate::{cli, command};
+use crate::command;
 
 /// The variable by which a shell says that it wants completions, and which shell it is.
-const VARIABLE: &str = "ROLEKEEPER_COMPLETE";
-
-/// Answers a shell that wants completions. Returns whether there was one.
-pub(crate) fn answer() -> bool {
-    if std::env::var_os(VARIABLE).is_none() {
-        return false;
-    }
-    let args: Vec<_> = std::env::args_os().collect();
-    let here = std::env::current_dir().ok();
-    match CompleteEnv::with_factory(cli::whole).var(VARIABLE).try_complete(args, here.as_deref()) {
-        Ok(answered) => answered,
-        // The shell shows it, which is better than nothing happening.
-        Err(error) => {
-            eprintln!("{error}");
-            true
-        }
-    }
-}
+pub(crate) const VARIABLE: &str = "ROLEKEEPER_COMPLETE";
 
 pub(crate) fn command() -> Command {
     let shells = Shells::builtins();

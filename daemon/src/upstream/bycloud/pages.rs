@@ -4,9 +4,8 @@ use std::collections::{HashSet, VecDeque};
 
 use futures_util::stream::{self, Stream};
 
-use crate::broker::printable;
-
 use super::{ByCloud, IamError, Marker, Page, Paged};
+use crate::printable;
 
 /// Where a list is.
 struct Position<M: Paged> {

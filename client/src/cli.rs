@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::{ArgValueCandidates, CompleteEnv};
+use rolekeeper::contract::Method;
 use rolekeeper::protocol::{Code, Failure};
 
 use crate::command::iam::{self, arguments, suggest};
@@ -68,9 +69,8 @@ fn without_methods() -> clap::Command {
 }
 
 /// Everything.
-fn whole() -> clap::Command {
-    let methods = iam::methods().unwrap_or_default();
-    without_methods().mut_subcommand("iam", |_| arguments::command(&methods))
+fn whole(methods: &[Method]) -> clap::Command {
+    without_methods().mut_subcommand("iam", |_| arguments::command(methods))
 }
 
 /// Answers a shell that wants completions. Returns whether there was one.
@@ -80,7 +80,10 @@ pub(crate) fn complete() -> bool {
     }
     let args: Vec<_> = std::env::args_os().collect();
     let here = std::env::current_dir().ok();
-    match CompleteEnv::with_factory(whole).var(completions::VARIABLE).try_complete(args, here.as_deref()) {
+    match CompleteEnv::with_factory(|| whole(&iam::methods().unwrap_or_default()))
+        .var(completions::VARIABLE)
+        .try_complete(args, here.as_deref())
+    {
         Ok(answered) => answered,
         // The shell shows it, which is better than nothing happening.
         Err(error) => {
@@ -92,16 +95,16 @@ pub(crate) fn complete() -> bool {
 
 pub(crate) fn run() -> Result<(), Failure> {
     let wants_methods = std::env::args_os().any(|word| word == "iam");
-    let matches = match if wants_methods { whole() } else { without_methods() }.try_get_matches() {
+    let methods = if wants_methods { iam::methods()? } else { Vec::new() };
+    let matches = match whole(&methods).try_get_matches() {
         Ok(matches) => matches,
         Err(shown) if matches!(shown.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return command::print(&shown.to_string());
         }
         Err(wrong) => return Err(usage(&wrong)),
     };
-    let socket = matches.get_one("socket").cloned();
     match matches.subcommand() {
-        Some(("iam", given)) => return iam::run(given, given.get_one("socket").cloned().or(socket)),
+        Some(("iam", given)) => return iam::run(&methods, given, matches.get_one("socket").cloned()),
         Some(("completions", given)) => {
             return completions::run(given.get_one::<String>("shell").map_or("", String::as_str));
         }

@@ -20,7 +20,7 @@ pub struct Method {
     pub resource: String,
     /// What it does, in a line.
     pub summary: String,
-    /// It takes something away that cannot be put back by the opposite call.
+    /// It takes something away.
     pub destructive: bool,
     pub parameters: Vec<Parameter>,
     /// The dotted names of what must be kept secret in its reply.

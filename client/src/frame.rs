@@ -52,7 +52,12 @@ pub fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
 /// A whole frame, ready to be written in one piece.
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
     // A lease is about 1 KiB: one allocation, and no copy of a secret is left behind by growing.
-    let mut frame = Vec::with_capacity(2048);
+    encode_within(message, 2048)
+}
+
+/// The same for a message that is expected to have this length, in bytes.
+pub fn encode_within(message: &impl Serialize, expected: usize) -> Result<Vec<u8>, FrameError> {
+    let mut frame = Vec::with_capacity(expected);
     frame.extend_from_slice(&[0; HEADER]);
     serde_json::to_writer(&mut frame, message).map_err(FrameError::Json)?;
     let length = frame.len() - HEADER;

@@ -78,16 +78,28 @@ impl Broker {
     }
 
     pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
-        let slot = self.cache.find(want).ok_or_else(|| self.unknown(want))?;
-        let grant = self.policy.authorize(peer, slot).map_err(Refusal::Denied)?;
-        match slot.lookup(self.clock.now().boot) {
-            State::Fresh(session) => Ok(self.lend(peer, &grant, session)),
+        let (grant, session) = self.session(peer, want).await?;
+        Ok(self.lend(peer, &grant, session))
+    }
+
+    /// A session that may be used for a peer, which does not see it.
+    pub(crate) async fn session(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<(Grant, Arc<Session>), Refusal> {
+        let grant = self.grant(peer, want)?;
+        let slot = grant.slot();
+        let session = match slot.lookup(self.clock.now().boot) {
+            State::Fresh(session) => session,
             State::Aging(session) => {
                 self.refresh(slot);
-                Ok(self.lend(peer, &grant, session))
+                session
             }
-            State::Expired => Ok(self.lend(peer, &grant, self.await_fetch(slot).await?)),
-        }
+            State::Expired => self.await_fetch(slot).await?,
+        };
+        Ok((grant, session))
+    }
+
+    pub(crate) fn grant(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
+        let slot = self.cache.find(want).ok_or_else(|| self.unknown(want))?;
+        self.policy.authorize(peer, slot).map_err(Refusal::Denied)
     }
 
     /// Fetches a new session in the background, unless that is under way or too soon after a failure.
@@ -183,7 +195,7 @@ impl Broker {
         }
     }
 
-    pub(crate) fn unknown(&self, want: &str) -> Refusal {
+    fn unknown(&self, want: &str) -> Refusal {
         let nearest = crate::config::nearest(want, self.cache.names()).map(Into::into);
         Refusal::UnknownProfile { name: crate::printable(want), nearest }
     }

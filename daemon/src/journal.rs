@@ -78,31 +78,43 @@ impl Journal {
 
     /// Notes that a peer is given a session's credentials; a connection is noted once for each session.
     pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: Boot) {
-        let id = &session.granted.session_id;
-        if !peer.is_first_time(id) {
-            return;
+        if peer.is_first_time(&session.granted.session_id) {
+            self.note(peer, profile, session, now, None);
         }
+    }
+
+    /// Notes that one call was made for a peer, which has seen nothing of the session.
+    pub fn called(&self, peer: &Peer, profile: &str, session: &Session, now: Boot, request_id: Option<&str>) {
+        if let Some(request_id) = request_id {
+            self.note(peer, profile, session, now, Some(request_id.into()));
+        }
+    }
+
+    fn note(&self, peer: &Peer, profile: &str, session: &Session, now: Boot, request_id: Option<String>) {
         // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
         let issued_at = session.granted.issued_at;
         let record = Holder {
             at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
-            session_id: id.clone(),
+            session_id: session.granted.session_id.clone(),
             principal: session.granted.principal.clone(),
             profile: profile.into(),
             uid: peer.uid,
+            request_id,
             processes: Vec::new(),
         };
         // The thread ends with the journal, not before.
         let _ = self.queue.send(Note::Handed(record, peer.nearest().clone()));
     }
 
-    /// Every process that was given credentials of a profile until now.
-    pub async fn holders(&self, profile: &str) -> Vec<Holder> {
+    /// What was noted of a profile until now, and when the record as a whole begins.
+    pub async fn of(&self, profile: &str) -> (Vec<Holder>, Option<String>) {
         let (done, wait) = oneshot::channel();
         if self.queue.send(Note::Flush(done)).is_ok() {
             let _ = wait.await;
         }
-        lock(&self.records).iter().filter(|record| record.profile == profile).cloned().collect()
+        let records = lock(&self.records);
+        let since = records.front().map(|record| record.at.clone());
+        (records.iter().filter(|record| record.profile == profile).cloned().collect(), since)
     }
 }
 
@@ -118,10 +130,8 @@ fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Holder>>, mut file: Op
             Note::Flush(done) => drop(done.send(())),
             Note::Handed(mut record, lineage) => {
                 record.processes = lineage.complete();
-                if let Some(lines) = &mut file
-                    && let Err(error) = lines.add(&record, records)
-                {
-                    tracing::warn!(path = %lines.path.display(), %error, "who was given credentials cannot be written");
+                if let Some(lines) = &mut file {
+                    lines.add(&record, records);
                 }
                 let mut records = lock(records);
                 records.push_back(record);
@@ -134,7 +144,21 @@ fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Holder>>, mut file: Op
 }
 
 impl Lines {
-    fn add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) -> io::Result<()> {
+    /// A failure is said once, and mended by writing everything anew when there is room again.
+    fn add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) {
+        let was_whole = self.written <= 2 * KEPT;
+        match self.try_add(record, before) {
+            Ok(()) => {}
+            Err(error) => {
+                self.written = usize::MAX;
+                if was_whole {
+                    tracing::warn!(path = %self.path.display(), %error, "who is given credentials cannot be written");
+                }
+            }
+        }
+    }
+
+    fn try_add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) -> io::Result<()> {
         if self.written >= 2 * KEPT {
             *self = Self::rewrite(&self.path, &lock(before))?;
         }
@@ -149,7 +173,8 @@ impl Lines {
         for record in records {
             text.extend(line(record)?);
         }
-        private().truncate(true).write(true).open(&fresh)?.write_all(&text)?;
+        let mut file = private().truncate(true).write(true).open(&fresh)?;
+        file.write_all(&text).and_then(|()| file.sync_all())?;
         std::fs::rename(&fresh, path)?;
         Ok(Self { path: path.into(), written: records.len() })
     }
@@ -192,14 +217,14 @@ mod tests {
             journal.handed(&peer, "dev", &session("s-1"), now);
         }
         journal.handed(&Peer::new(7, None), "other", &session("s-2"), now);
-        let noted = journal.holders("dev").await;
+        let noted = journal.of("dev").await.0;
         let seen: Vec<_> =
             noted.iter().map(|record| (record.uid, record.session_id.as_str(), record.at.as_str())).collect();
         let at = "1970-01-01T00:01:00.000Z";
         assert_eq!(seen, [(7, "s-1", at), (8, "s-1", at)], "a minute after the answer came, by the upstream's clock");
         drop(journal);
         private().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
-        assert_eq!(Journal::open(&path).unwrap().holders("dev").await, noted);
+        assert_eq!(Journal::open(&path).unwrap().of("dev").await.0, noted);
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 
@@ -211,7 +236,7 @@ mod tests {
         for number in 0..2 * KEPT + 5 {
             journal.handed(&Peer::new(7, None), "dev", &session(&format!("s-{number}")), Boot::ZERO);
         }
-        let kept = journal.holders("dev").await;
+        let kept = journal.of("dev").await.0;
         assert_eq!((kept.len(), kept[0].session_id.as_str()), (KEPT, "s-10005"));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), KEPT + 5);
     }

@@ -28,8 +28,8 @@ fn every_documented_error_is_a_kind_of_its_own() {
         (429, "rate_limited", Said::RateLimited),
         (500, "internal", Said::Internal),
         (503, "unavailable", Said::Unavailable),
-        (418, "teapot", Said::Other),
-        (404, "access_denied", Said::Other),
+        (418, "teapot", Said::Other(418)),
+        (404, "access_denied", Said::Other(404)),
     ];
     for (status, code, want) in table {
         let fault = json!({ "kind": "status", "status": status, "code": code, "retry_after": "7" });

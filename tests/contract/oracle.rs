@@ -126,9 +126,10 @@ fn the_sandbox_and_the_daemon_decide_as_the_definition_says() {
             let want = oracle(&documents, about, &action, crns);
             let shown = || json!({ "documents": documents, "action": action, "names": crns, "want": want });
             assert_eq!(sandbox(&action, crns), want, "the sandbox: {}", shown());
-            let named = Named { kind, names: names.clone(), organization: Some("org".into()) };
+            let named = Named { kind, names: names.clone(), is_complete: true, organization: Some("org".into()) };
             let decision = decide(&daemon, &action, &named);
             assert_eq!(matches!(decision, Decision::Allowed(_)), want, "the daemon: {}", shown());
+            assert!(!matches!(decision, Decision::Unknown(_)), "nothing is unknown here: {}", shown());
             cases += 1;
             allowed += usize::from(want);
         }

@@ -79,6 +79,7 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
     let again = audit(&home);
     assert_eq!((&again["calls"], &again["holders"]), (&seen["calls"], &seen["holders"]));
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3, "the broken line is gone");
+    assert_eq!(again["record_since"], again["holders"][0]["at"]);
 }
 
 #[test]

@@ -140,7 +140,8 @@ fn a_disabled_account_a_dead_token_and_a_missing_role_are_told_apart() {
     assert!(reason.contains("invalid_token"), "{reason}");
     std::fs::remove_file(home.path().join("ci-cd-pipeline.token")).unwrap();
     let unread = explain(&home, "ci");
-    assert_eq!((&unread["verdict"], &check(&unread, "account")["outcome"]), (&json!("unknown"), &json!("unknown")));
+    assert!(check(&unread, "account")["reason"].as_str().unwrap().contains("does not exist"));
+    assert_eq!((&unread["verdict"], &check(&unread, "account")["outcome"]), (&json!("no"), &json!("no")));
 
     let (_sandbox, home) = (&sandbox, Home::default());
     home.configure_for(&sandbox, "admin", &[("gone", "NotAllowed")]);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, Holder, Request};
+use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, Holders, Request};
 
 use crate::{autostart, command};
 
@@ -13,7 +13,9 @@ pub(crate) fn run(profile: &str, since: &str, json: bool, socket: Option<PathBuf
     let since_seconds = span(since)?;
     let mut stream = autostart::open(&connect::socket_path(socket)?)?;
     let text = connect::document(&mut stream, Request::Audit { profile: profile.into(), since_seconds })?;
-    command::print_report(&text, json, prose)
+    command::print_report(&text, json, prose)?;
+    let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+    audit.failure.map_or(Ok(()), Err)
 }
 
 /// `90s`, `30m`, `12h`, `7d`.
@@ -39,7 +41,7 @@ fn span(text: &str) -> Result<u64, Failure> {
 }
 
 fn prose(audit: &Audit) -> String {
-    let Audit { profile, since, calls, truncated, holders } = audit;
+    let Audit { profile, since, calls, truncated, record_since, holders, .. } = audit;
     let mut text = format!("profile {profile}: {} since {since}\n", counted(calls.len(), "call"));
     for AuditedCall { at, action, resource, status, ip_address, session_id, holders: indices, .. } in calls {
         let _ = writeln!(text, "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}");
@@ -47,11 +49,20 @@ fn prose(audit: &Audit) -> String {
             let _ = writeln!(text, "  {}", shown(holder));
         }
         if indices.is_empty() {
-            text += "  nobody on this machine had these credentials then\n";
+            text += "  this daemon has no record of who had these credentials then\n";
         }
     }
     if *truncated {
         text += "\nThere are more calls: ask for a shorter time with --since\n";
+    }
+    match record_since {
+        Some(at) => {
+            let _ = writeln!(text, "\nThe daemon's record of who is given credentials begins at {at}:");
+        }
+        None => text += "\nThe daemon has given nobody credentials yet\n",
+    }
+    for holder in holders {
+        let _ = writeln!(text, "  session {}: {}", holder.first.session_id, shown(holder));
     }
     text
 }
@@ -61,17 +72,21 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// The process that asked, and whose child it was: `/usr/bin/aws (812) < /bin/bash (640)`.
-fn shown(holder: &Holder) -> String {
+fn shown(Holders { count, first }: &Holders) -> String {
     let chain: Vec<_> =
-        holder.processes.iter().map(|process| format!("{} ({})", process.program, process.pid)).collect();
+        first.processes.iter().map(|process| format!("{} ({})", process.program, process.pid)).collect();
     let chain = if chain.is_empty() { "a process that could not be seen".into() } else { chain.join(" < ") };
-    format!("{chain}, user {}, since {}", holder.uid, holder.at)
+    let more = if *count > 1 { format!(", and {} alike", count - 1) } else { String::new() };
+    match first.request_id {
+        Some(_) => format!("{chain}, user {}, by rolekeeper iam{more}", first.uid),
+        None => format!("{chain}, user {}, since {}{more}", first.uid, first.at),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::Process;
+    use rolekeeper::protocol::{Holder, Process};
 
     #[test]
     fn spans_have_a_unit() {
@@ -96,31 +111,48 @@ mod tests {
             holders,
         };
         let process = |pid, program: &str| Process { pid, program: program.into() };
-        let holder = Holder {
-            at: "2026-01-01T00:00:00Z".into(),
-            session_id: "s-1".into(),
-            principal: "user/u-1".into(),
-            profile: "dev".into(),
-            uid: 1000,
-            processes: vec![process(812, "/usr/bin/aws"), process(640, "/bin/bash")],
+        let holder = |request_id: Option<&str>, count| Holders {
+            count,
+            first: Holder {
+                at: "2026-01-01T00:00:00Z".into(),
+                session_id: "s-1".into(),
+                principal: "user/u-1".into(),
+                profile: "dev".into(),
+                uid: 1000,
+                request_id: request_id.map(Into::into),
+                processes: vec![process(812, "/usr/bin/aws"), process(640, "/bin/bash")],
+            },
         };
         let audit = Audit {
             profile: "dev".into(),
             since: "2025-12-31T00:00:00Z".into(),
-            calls: vec![call("2026-01-01T00:00:01Z", vec![0]), call("2026-01-01T00:00:02Z", vec![])],
+            calls: vec![
+                call("2026-01-01T00:00:01Z", vec![0]),
+                call("2026-01-01T00:00:02Z", vec![]),
+                call("2026-01-01T00:00:03Z", vec![1]),
+            ],
             truncated: false,
-            holders: vec![holder],
+            failure: None,
+            record_since: Some("2025-12-30T00:00:00Z".into()),
+            holders: vec![holder(None, 3), holder(Some("q-1"), 1)],
         };
         assert_eq!(
             prose(&audit),
             "\
-profile dev: 2 calls since 2025-12-31T00:00:00Z
+profile dev: 3 calls since 2025-12-31T00:00:00Z
 
 2026-01-01T00:00:01Z  iam.listRoles role  success  from 192.0.2.1, session s-1
-  /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z
+  /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 alike
 
 2026-01-01T00:00:02Z  iam.listRoles role  success  from 192.0.2.1, session s-1
-  nobody on this machine had these credentials then
+  this daemon has no record of who had these credentials then
+
+2026-01-01T00:00:03Z  iam.listRoles role  success  from 192.0.2.1, session s-1
+  /usr/bin/aws (812) < /bin/bash (640), user 1000, by rolekeeper iam
+
+The daemon's record of who is given credentials begins at 2025-12-30T00:00:00Z:
+  session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 alike
+  session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, by rolekeeper iam
 "
         );
     }

@@ -1,5 +1,5 @@
-//! One file a command. Results go to standard output, everything else to standard error, which stays empty on success:
-//! some SDKs read both as one stream.
+//! One file a command. Results go to standard output, everything else to standard error. For tools it stays empty on
+//! success: some SDKs read both as one stream.
 
 pub(crate) mod audit;
 pub(crate) mod completions;

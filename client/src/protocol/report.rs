@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Failure;
+
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StatusPage {
     pub daemon: DaemonStatus,
@@ -123,11 +125,17 @@ pub struct Audit {
     pub since: String,
     /// Oldest first.
     pub calls: Vec<AuditedCall>,
-    /// Whether there were more calls than are shown at once.
+    /// Whether there are more calls than could be read or are shown at once.
     #[serde(default)]
     pub truncated: bool,
-    /// Every process that was given credentials of these sessions.
-    pub holders: Vec<Holder>,
+    /// Why the upstream's audit log could not be read; the daemon's own record is here all the same.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<Failure>,
+    /// RFC 3339: before this the daemon has no record of who was given credentials. Absent if it has none at all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub record_since: Option<String>,
+    /// Who was given credentials of the profile, alike ones together.
+    pub holders: Vec<Holders>,
 }
 
 /// One entry of the upstream's audit log.
@@ -141,11 +149,21 @@ pub struct AuditedCall {
     pub ip_address: String,
     pub session_id: String,
     pub request_id: String,
-    /// Indices into [`Audit::holders`]: those who had the session's credentials when the call was made.
+    /// Indices into [`Audit::holders`]: those who had the session's credentials when the call was made. One alone, if the
+    /// daemon itself made the call for it.
     pub holders: Vec<usize>,
 }
 
-/// A process that was given credentials.
+/// Processes of the same programs that were given credentials of the same session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holders {
+    /// How many there were.
+    pub count: usize,
+    #[serde(flatten)]
+    pub first: Holder,
+}
+
+/// A process that was given credentials: a line of the daemon's own record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// RFC 3339, by the upstream's clock: when it was given them.
@@ -155,6 +173,9 @@ pub struct Holder {
     pub principal: String,
     pub profile: String,
     pub uid: u32,
+    /// It was given nothing: the daemon made this one call for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<String>,
     /// The process itself, then its parents, as far as they could be seen.
     pub processes: Vec<Process>,
 }

@@ -1,10 +1,10 @@
 //! Policy documents (A10): which statement decides. Pure.
 //!
-//! This is for explanations only: what is allowed is decided by the upstream. Documents are read leniently, since the
-//! service may know more keys than its reference shows.
+//! This is for explanations only: what is allowed is decided by the upstream. What cannot be told for sure, because a name
+//! could not be read or a statement says more than is understood, is not guessed.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wildmatch::WildMatch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -29,6 +29,8 @@ struct Statement {
     actions: Option<Vec<String>>,
     /// Whom or what it is about; absent: everything.
     about: Option<Vec<String>>,
+    /// It says something that is not understood here, such as a condition.
+    says_more: bool,
     text: Value,
 }
 
@@ -38,6 +40,10 @@ struct Raw {
     actions: Option<Vec<String>>,
     resources: Option<Vec<String>>,
     principals: Option<Vec<String>>,
+    #[serde(rename = "sid")]
+    _sid: Option<String>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// A thing by every name that it has (A9).
@@ -47,7 +53,9 @@ pub struct Named {
     pub kind: &'static str,
     /// Its id, its name, an address.
     pub names: Vec<String>,
-    /// No reply of the API names the organisation: while it is unknown, a pattern's own is taken for it.
+    /// Whether these are all of its names.
+    pub is_complete: bool,
+    /// No reply of the API names the organisation.
     pub organization: Option<String>,
 }
 
@@ -59,6 +67,8 @@ pub enum Decision<'a> {
     Denied(By<'a>),
     /// Nothing allows it, so the answer is no.
     NotAllowed,
+    /// This statement may decide, and it cannot be told whether it does.
+    Unknown(By<'a>),
 }
 
 /// A statement of a document, counted from 1.
@@ -67,17 +77,36 @@ pub struct By<'a> {
     pub of: &'a str,
     pub number: usize,
     pub text: &'a Value,
+    /// It applies if the caller's organisation is called like this.
+    pub organization: Option<String>,
+}
+
+/// Whether a pattern, or a statement, is about a thing.
+#[derive(Debug, Clone, PartialEq)]
+enum Match {
+    Yes,
+    /// If the organisation is called like this.
+    In(String),
+    /// By a name that is not known here, or under a condition that is not understood.
+    Maybe,
+    No,
 }
 
 impl Document {
     /// A document as the API shows it. A trust policy must say whom its statements are about.
     pub fn parse(of: &str, document: &Value, is_trust: bool) -> Result<Self, String> {
-        let texts = document["statements"].as_array().ok_or_else(|| format!("{of} has no list of statements"))?;
+        let texts = document.get("statements").and_then(Value::as_array);
+        let texts = texts.ok_or_else(|| format!("{of} has no list of statements"))?;
         let read = |(index, text): (usize, &Value)| {
             let raw: Raw = serde_json::from_value(text.clone())
                 .map_err(|error| format!("statement {} of {of} is not understood: {error}", index + 1))?;
-            let about = if is_trust { Some(raw.principals.unwrap_or_default()) } else { raw.resources };
-            Ok(Statement { effect: raw.effect, actions: raw.actions, about, text: text.clone() })
+            let (about, other) = if is_trust {
+                (Some(raw.principals.unwrap_or_default()), raw.resources)
+            } else {
+                (raw.resources, raw.principals)
+            };
+            let says_more = other.is_some() || !raw.more.is_empty();
+            Ok(Statement { effect: raw.effect, actions: raw.actions, about, says_more, text: text.clone() })
         };
         let statements = texts.iter().enumerate().map(read).collect::<Result<_, String>>()?;
         Ok(Self { of: of.into(), statements })
@@ -85,37 +114,81 @@ impl Document {
 }
 
 impl Named {
-    fn matches(&self, pattern: &str) -> bool {
-        let own = pattern.split(':').nth(3).filter(|own| pattern.starts_with("crn:") && !own.contains(['*', '?']));
-        let organization = self.organization.as_deref().or(own).unwrap_or("-");
-        let pattern = WildMatch::new(pattern);
-        self.names.iter().any(|name| pattern.matches(&format!("crn:bycloud:iam:{organization}:{}/{name}", self.kind)))
+    fn matches(&self, pattern: &str) -> Match {
+        let glob = WildMatch::new(pattern);
+        let within = |organization: &str| {
+            let crn = |name: &String| format!("crn:bycloud:iam:{organization}:{}/{name}", self.kind);
+            self.names.iter().any(|name| glob.matches(&crn(name)))
+        };
+        // An organisation that is not known is called like nothing that a pattern would name.
+        let anywhere = within(self.organization.as_deref().unwrap_or("\u{fffd}\u{fffd}"));
+        let parts = || pattern.split(':').filter(|part| !part.contains('/'));
+        let named = || parts().find(|part| within(&part.replace('*', "").replace('?', "x")));
+        if anywhere {
+            return Match::Yes;
+        }
+        match named().filter(|_| self.organization.is_none()) {
+            Some(organization) => Match::In(organization.into()),
+            None if self.is_complete => Match::No,
+            None => Match::Maybe,
+        }
     }
 }
 
 /// An explicit deny wins; without an allow the answer is no.
 pub fn decide<'a>(documents: &'a [Document], action: &str, about: &Named) -> Decision<'a> {
-    let mut allowed = None;
+    let (mut allowed, mut unsure) = (None, None);
     for document in documents {
         for (index, statement) in document.statements.iter().enumerate() {
-            if !statement.applies(action, about) {
-                continue;
-            }
-            let by = By { of: &document.of, number: index + 1, text: &statement.text };
+            let by = |organization| By { of: &document.of, number: index + 1, text: &statement.text, organization };
+            let by = match statement.applies(action, about) {
+                Match::No => continue,
+                Match::Maybe => {
+                    // What may deny matters whatever allows.
+                    let replaces = statement.effect == Effect::Deny || unsure.is_none();
+                    unsure = if replaces { Some((statement.effect, by(None))) } else { unsure };
+                    continue;
+                }
+                Match::Yes => by(None),
+                Match::In(organization) => by(Some(organization)),
+            };
             match statement.effect {
                 Effect::Deny => return Decision::Denied(by),
-                Effect::Allow => drop(allowed.get_or_insert(by)),
+                Effect::Allow => allowed = allowed.or(Some(by)),
             }
         }
     }
-    allowed.map_or(Decision::NotAllowed, Decision::Allowed)
+    match (allowed, unsure) {
+        (Some(by), None | Some((Effect::Allow, _))) => Decision::Allowed(by),
+        (_, Some((_, by))) => Decision::Unknown(by),
+        (None, None) => Decision::NotAllowed,
+    }
 }
 
 impl Statement {
-    fn applies(&self, action: &str, about: &Named) -> bool {
-        let actions = self.actions.as_ref();
-        actions.is_none_or(|actions| actions.iter().any(|pattern| WildMatch::new(pattern).matches(action)))
-            && self.about.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| about.matches(pattern)))
+    fn applies(&self, action: &str, about: &Named) -> Match {
+        let acts = |actions: &Vec<String>| actions.iter().any(|pattern| WildMatch::new(pattern).matches(action));
+        if !self.actions.as_ref().is_none_or(acts) {
+            return Match::No;
+        }
+        let best = self.about.as_ref().map_or(Match::Yes, |patterns| {
+            let mut found: Vec<_> = patterns.iter().map(|pattern| about.matches(pattern)).collect();
+            found.sort_by_key(Match::rank);
+            found.into_iter().next().unwrap_or(Match::No)
+        });
+        if self.says_more && best != Match::No { Match::Maybe } else { best }
+    }
+}
+
+impl Match {
+    /// The surest first.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::In(_) => 1,
+            Self::Maybe => 2,
+            Self::No => 3,
+        }
     }
 }
 
@@ -129,7 +202,20 @@ mod tests {
     }
 
     fn role(name: &str) -> Named {
-        Named { kind: "role", names: vec!["id-1".into(), name.into()], organization: None }
+        Named { kind: "role", names: vec!["id-1".into(), name.into()], is_complete: true, organization: None }
+    }
+
+    fn said(decision: &Decision<'_>) -> String {
+        let by = |by: &By<'_>| {
+            let condition = by.organization.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
+            format!("{} {}{condition}", by.of, by.number)
+        };
+        match decision {
+            Decision::Allowed(it) => format!("allowed by {}", by(it)),
+            Decision::Denied(it) => format!("denied by {}", by(it)),
+            Decision::Unknown(it) => format!("unknown by {}", by(it)),
+            Decision::NotAllowed => "not allowed".into(),
+        }
     }
 
     #[test]
@@ -145,39 +231,75 @@ mod tests {
             ),
             policy("c", &json!([{ "effect": "deny", "actions": ["sts:*"], "resources": ["crn:*:role/S3Full"] }])),
         ];
-        let by = |decision| match decision {
-            Decision::Allowed(by) => format!("allowed by {} {}", by.of, by.number),
-            Decision::Denied(by) => format!("denied by {} {}", by.of, by.number),
-            Decision::NotAllowed => "not allowed".into(),
-        };
-        let decide = |name| by(decide(&documents, "sts:AssumeRole", &role(name)));
+        let decide = |name| said(&decide(&documents, "sts:AssumeRole", &role(name)));
         assert_eq!(decide("S3ReadOnly"), "allowed by b 2");
         assert_eq!(decide("S3Full"), "denied by c 1");
         assert_eq!(decide("EC2"), "not allowed");
     }
 
     #[test]
-    fn an_unknown_organisation_is_taken_from_the_pattern_and_a_known_one_is_compared() {
-        let allow =
-            |pattern: &str| policy("p", &json!([{ "effect": "allow", "actions": ["*"], "resources": [pattern] }]));
-        let documents = [allow("crn:bycloud:iam:org-1:role/S3")];
-        let with = |organization: Option<&str>| Named { organization: organization.map(Into::into), ..role("S3") };
-        assert!(matches!(decide(&documents, "x", &with(None)), Decision::Allowed(_)));
-        assert!(matches!(decide(&documents, "x", &with(Some("org-1"))), Decision::Allowed(_)));
-        assert_eq!(decide(&documents, "x", &with(Some("org-2"))), Decision::NotAllowed);
-        let documents = [allow("crn:bycloud:iam:*:role/S3")];
-        assert!(matches!(decide(&documents, "x", &with(None)), Decision::Allowed(_)));
+    fn an_organisation_that_a_pattern_names_is_a_condition_unless_it_is_known() {
+        let within = |organization: Option<&str>| Named { organization: organization.map(Into::into), ..role("S3") };
+        let table = [
+            ("crn:bycloud:iam:*:role/S3", "allowed by p 1", "allowed by p 1"),
+            ("*:role/S3", "allowed by p 1", "allowed by p 1"),
+            ("crn:bycloud:iam:org-1:role/S3", "allowed by p 1 in org-1", "allowed by p 1"),
+            ("crn:bycloud:iam:org-*:role/S3", "allowed by p 1 in org-*", "allowed by p 1"),
+            ("*:org-1:role/S3", "allowed by p 1 in org-1", "allowed by p 1"),
+            ("crn:*:org-1:role/S3", "allowed by p 1 in org-1", "allowed by p 1"),
+            ("crn:bycloud:iam:org-2:role/S3", "allowed by p 1 in org-2", "not allowed"),
+            ("crn:bycloud:iam:org-1:role/EC2", "not allowed", "not allowed"),
+        ];
+        for (pattern, unknown, known) in table {
+            let documents = [policy("p", &json!([{ "effect": "allow", "actions": ["*"], "resources": [pattern] }]))];
+            assert_eq!(said(&decide(&documents, "x", &within(None))), unknown, "{pattern}");
+            assert_eq!(said(&decide(&documents, "x", &within(Some("org-1")))), known, "{pattern}");
+        }
     }
 
     #[test]
-    fn a_trust_policy_that_names_nobody_trusts_nobody_and_unknown_keys_are_no_matter() {
+    fn a_name_that_is_not_known_leaves_open_what_names_something_else() {
+        let partly = Named { names: vec!["id-1".into()], is_complete: false, ..role("") };
+        let statement =
+            |effect: &str, resource: &str| json!({ "effect": effect, "actions": ["*"], "resources": [resource] });
+        let table = [
+            (vec![statement("allow", "*:role/S3")], "unknown by p 1"),
+            (vec![statement("allow", "*:role/id-1")], "allowed by p 1"),
+            (vec![statement("allow", "*"), statement("deny", "*:role/S3")], "unknown by p 2"),
+            (vec![statement("allow", "*:role/S3"), statement("deny", "*:role/S3")], "unknown by p 2"),
+            (vec![statement("allow", "*:role/S3"), statement("deny", "*:role/id-1")], "denied by p 2"),
+            (vec![statement("allow", "*"), statement("allow", "*:role/S3")], "allowed by p 1"),
+        ];
+        for (statements, want) in table {
+            let documents = [policy("p", &json!(statements))];
+            assert_eq!(said(&decide(&documents, "x", &partly)), want, "{statements:?}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_says_more_than_is_understood_decides_nothing_for_sure() {
+        let table = [
+            (json!([{ "effect": "allow", "actions": ["*"], "conditions": { "mfa": true } }]), "unknown by p 1"),
+            (json!([{ "effect": "allow", "actions": ["s3:*"], "conditions": {} }]), "not allowed"),
+            (
+                json!([{ "effect": "allow", "actions": ["*"] }, { "effect": "deny", "not_actions": ["x"] }]),
+                "unknown by p 2",
+            ),
+        ];
+        for (statements, want) in table {
+            assert_eq!(said(&decide(&[policy("p", &statements)], "x", &role("S3"))), want, "{statements}");
+        }
+    }
+
+    #[test]
+    fn a_trust_policy_that_names_nobody_trusts_nobody() {
         let trust = |statement: Value| {
             Document::parse("t", &json!({ "version": "2030-01-01", "statements": [statement], "x": 1 }), true)
         };
-        let user = Named { kind: "user", names: vec!["ada".into()], organization: None };
+        let user = Named { kind: "user", ..role("ada") };
         let nobody = [trust(json!({ "effect": "allow" })).unwrap()];
         assert_eq!(decide(&nobody, "sts:AssumeRole", &user), Decision::NotAllowed);
-        let ada = [trust(json!({ "effect": "allow", "principals": ["*:user/ada"], "conditions": {} })).unwrap()];
+        let ada = [trust(json!({ "effect": "allow", "principals": ["*:user/ada"] })).unwrap()];
         assert!(matches!(decide(&ada, "sts:AssumeRole", &user), Decision::Allowed(_)));
         assert!(trust(json!({ "effect": "perhaps" })).unwrap_err().contains("statement 1 of t is not understood"));
     }

@@ -10,6 +10,7 @@ use rolekeeper::protocol::{Check, Decisive, Explanation, Outcome};
 
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::cache::Slot;
+use crate::iam::bycloud_of;
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{
     ByCloud, GetRole, GetServiceAccount, GetUser, Group, IamError, ListAuditLogs, ListGroupPolicies,
@@ -26,18 +27,19 @@ struct Principal {
     id: String,
     /// The id, and names where they could be read.
     names: Vec<String>,
+    is_complete: bool,
+    /// It is known from the session that is held, which may be another's than today's token.
+    by_session: bool,
 }
 
 impl Principal {
-    /// From `user/019…`, as a session names it.
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, id) = text.split_once('/')?;
-        Some(Self { kind: kind.to_owned().into(), id: id.into(), names: vec![id.into()] })
+    fn new(kind: PrincipalType, id: &str, by_session: bool) -> Self {
+        Self { kind, id: id.into(), names: vec![id.into()], is_complete: false, by_session }
     }
 
     fn named(&self) -> Named {
         let kind = if self.kind == PrincipalType::ServiceAccount { "service-account" } else { "user" };
-        Named { kind, names: self.names.clone(), organization: None }
+        Named { kind, names: self.names.clone(), is_complete: self.is_complete, organization: None }
     }
 
     /// `user/dev@example.test`
@@ -48,10 +50,8 @@ impl Principal {
 
 impl Broker {
     pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, Refusal> {
-        let slot = self.cache.find(profile).ok_or_else(|| self.unknown(profile))?;
-        let grant = self.policy.authorize(peer, slot).map_err(Refusal::Denied)?;
-        let client = self.bycloud_of(profile)?;
-        let explaining = self.weigh(grant.slot(), client);
+        let grant = self.grant(peer, profile)?;
+        let explaining = self.weigh(grant.slot(), bycloud_of(grant.slot())?);
         tokio::time::timeout(WAIT, explaining).await.map_err(|_| Refusal::TooSlow)
     }
 
@@ -60,10 +60,7 @@ impl Broker {
         let (role, request_id) = match client.send_noted(&GetRole { role_id: role_id.clone() }).await {
             Ok((role, request_id)) => (Ok(role), request_id),
             Err(error) => {
-                let request_id = match &error {
-                    IamError::Said { request_id, .. } => Some(request_id.clone()),
-                    _ => None,
-                };
+                let request_id = error.request_id().map(Into::into);
                 (Err(error), request_id)
             }
         };
@@ -77,6 +74,7 @@ impl Broker {
             names: std::iter::once(role_id.to_string())
                 .chain(role.as_ref().ok().map(|role| role.name.clone()))
                 .collect(),
+            is_complete: role.is_ok(),
             organization: None,
         };
         checks.push(own_policies(client, principal.as_ref(), &named).await);
@@ -109,15 +107,18 @@ impl Broker {
                 action: Some("iam.getRole".into()),
                 resource_id: Some(role_id.to_string()),
                 from: hour_ago,
+                limit: Some(1000),
                 ..ListAuditLogs::default()
             });
             let ours = entries.try_filter(|entry| std::future::ready(entry.request_id == request_id));
             let found = std::pin::pin!(ours).try_next().await.ok().flatten();
             if let Some((kind, id)) = found.and_then(|entry| entry.actor_type.zip(entry.actor_id)) {
-                return Some(Principal { kind, id: id.to_string(), names: vec![id.to_string()] });
+                return Some(Principal::new(kind, id.as_str(), false));
             }
         }
-        slot.session().and_then(|session| Principal::parse(&session.granted.principal))
+        let session = slot.session()?;
+        let (kind, id) = session.granted.principal.split_once('/')?;
+        Some(Principal::new(kind.to_owned().into(), id, true))
     }
 }
 
@@ -133,6 +134,7 @@ async fn account(client: &ByCloud, principal: Option<&mut Principal>, failed: Op
             Some(Said::PrincipalDisabled | Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked) => {
                 return check(WHAT, Outcome::No, error.to_string());
             }
+            None if matches!(error, IamError::NoToken(_)) => return check(WHAT, Outcome::No, error.to_string()),
             // Who is told no by name has been recognised.
             Some(Said::AccessDenied | Said::NotFound | Said::InvalidRequest) => {}
             _ => return check(WHAT, Outcome::Unknown, error.to_string()),
@@ -151,14 +153,16 @@ async fn account(client: &ByCloud, principal: Option<&mut Principal>, failed: Op
             client.get_user(&request).await.map(|user| vec![user.name, user.email])
         }
     };
+    let by = if principal.by_session { ", who holds the session that is cached" } else { "" };
     match named {
         Ok(names) => {
             principal.names.extend(names);
-            check(WHAT, Outcome::Yes, format!("the token is good, and {} is not disabled", principal.shown()))
+            principal.is_complete = true;
+            check(WHAT, Outcome::Yes, format!("the token is good: {}{by}", principal.shown()))
         }
         Err(error) => {
-            let kind = principal.kind.as_str();
-            check(WHAT, Outcome::Yes, format!("the token is good; its {kind} cannot be read by name: {error}"))
+            let shown = principal.shown();
+            check(WHAT, Outcome::Yes, format!("the token is good: {shown}{by}, whose names cannot be read: {error}"))
         }
     }
 }
@@ -183,6 +187,7 @@ async fn own_policies(client: &ByCloud, principal: Option<&Principal>, role: &Na
     let unread = unread.map(|why| check(WHAT, Outcome::Unknown, why));
     match decide(&documents, ASSUME_ROLE, role) {
         Decision::Denied(by) => decided(WHAT, Outcome::No, "denies", &by),
+        Decision::Unknown(by) => decided(WHAT, Outcome::Unknown, "may decide", &by),
         Decision::Allowed(by) => unread.unwrap_or_else(|| decided(WHAT, Outcome::Yes, "allows", &by)),
         Decision::NotAllowed => unread.unwrap_or_else(|| {
             let names = documents.iter().map(|document| document.of.as_str()).collect::<Vec<_>>().join(", ");
@@ -251,6 +256,7 @@ fn trust(role: Option<&Role>, principal: Option<&Principal>) -> Check {
     match decide(&document, ASSUME_ROLE, &principal.named()) {
         Decision::Allowed(by) => decided(WHAT, Outcome::Yes, "allows", &by),
         Decision::Denied(by) => decided(WHAT, Outcome::No, "denies", &by),
+        Decision::Unknown(by) => decided(WHAT, Outcome::Unknown, "may decide", &by),
         Decision::NotAllowed => {
             check(WHAT, Outcome::No, format!("no statement of {of} is about {}", principal.shown()))
         }
@@ -258,10 +264,12 @@ fn trust(role: Option<&Role>, principal: Option<&Principal>) -> Check {
 }
 
 fn decided(what: &str, outcome: Outcome, does: &str, by: &By<'_>) -> Check {
+    let condition =
+        by.organization.as_ref().map(|name| format!(", if {name} is your organisation")).unwrap_or_default();
     Check {
         what: what.into(),
         outcome,
-        reason: format!("statement {} of {} {does} it", by.number, by.of),
+        reason: format!("statement {} of {} {does} it{condition}", by.number, by.of),
         statement: Some(Decisive { of: by.of.into(), number: by.number, text: by.text.clone() }),
     }
 }

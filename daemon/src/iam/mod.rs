@@ -9,6 +9,7 @@ use rolekeeper::protocol::IamCall;
 use zeroize::Zeroizing;
 
 use crate::broker::{Broker, Refusal, WAIT};
+use crate::cache::Slot;
 use crate::config::nearest;
 use crate::printable;
 use crate::serve::peer::Peer;
@@ -17,44 +18,48 @@ use crate::upstream::bycloud::{self, Answer, ByCloud, IamError, Route};
 pub use no_call::NoCall;
 
 impl Broker {
-    /// One call of an upstream's API: its reply, as it came.
-    pub async fn iam(self: &Arc<Self>, peer: &Peer, call: IamCall<'_>) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    /// One call of an upstream's API: its reply, as it came. Once `stop` is over there is no more time for it.
+    pub async fn iam(
+        self: &Arc<Self>,
+        peer: &Peer,
+        call: IamCall<'_>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         let route = bycloud::routes().find(|route| route.name == call.method).ok_or_else(|| NoCall::UnknownMethod {
             name: printable(&call.method),
             nearest: nearest(&call.method, bycloud::routes().map(|route| route.name)),
         })?;
-        let answer = tokio::time::timeout(WAIT, self.call(peer, route, call)).await.unwrap_or_else(|_| {
-            let what = format!("{}: no answer within {} s", route.name, WAIT.as_secs());
+        let unanswered = |why: &str| {
+            let what = format!("{}: {why}", route.name);
             Err(NoCall::failed(IamError::NoAnswer { what, retry_after: None }, route).into())
-        });
+        };
+        let answer = tokio::select! {
+            answer = self.call(peer, route, call) => answer,
+            () = tokio::time::sleep(WAIT) => unanswered(&format!("no answer within {} s", WAIT.as_secs())),
+            () = stop => unanswered("no answer yet, and rolekeeperd is stopping"),
+        };
         let error = answer.as_ref().err().map(tracing::field::display);
         tracing::info!(pid = ?peer.pid, method = route.name, error, "called");
         Ok(answer?.body)
     }
 
     async fn call(self: &Arc<Self>, peer: &Peer, route: &Route, call: IamCall<'_>) -> Result<Answer, Refusal> {
-        let answer = match &call.profile {
-            Some(profile) => {
-                let client = self.bycloud_of(profile)?;
-                let session = self.lease(peer, profile).await?.session;
-                client.call(route, call.parameters, &session.granted.session_token).await
-            }
-            None => {
-                let client = self.bycloud_named(call.upstream.as_deref())?;
-                match client.token() {
-                    Ok(token) => client.call(route, call.parameters, &token).await,
-                    Err(error) => Err(error),
-                }
-            }
+        let Some(profile) = &call.profile else {
+            let client = self.bycloud_named(call.upstream.as_deref())?;
+            let answer = match client.token() {
+                Ok(token) => client.call(route, call.parameters, &token).await,
+                Err(error) => Err(error),
+            };
+            return answer.map_err(|error| NoCall::failed(error, route).into());
         };
-        answer.map_err(|error| NoCall::failed(error, route).into())
-    }
-
-    /// The client of a profile's upstream.
-    pub(crate) fn bycloud_of(&self, profile: &str) -> Result<&ByCloud, Refusal> {
-        let slot = self.cache.find(profile).ok_or_else(|| self.unknown(profile))?;
-        let name = &slot.profile.upstream;
-        slot.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: name.clone() }.into())
+        let (grant, session) = self.session(peer, profile).await?;
+        let client = bycloud_of(grant.slot())?;
+        let answer = client.call(route, call.parameters, &session.granted.session_token).await;
+        let request_id = answer.as_ref().map_or_else(IamError::request_id, |answer| answer.request_id.as_deref());
+        self.journal.called(peer, profile, &session, self.clock.now().boot, request_id);
+        answer.map_err(|error| {
+            NoCall::Failed { error: Arc::new(error), route: *route, session: Some(profile.to_string()) }.into()
+        })
     }
 
     fn bycloud_named(&self, name: Option<&str>) -> Result<&ByCloud, NoCall> {
@@ -73,4 +78,9 @@ impl Broker {
         };
         upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: name.clone() })
     }
+}
+
+/// The client of a profile's upstream.
+pub(crate) fn bycloud_of(slot: &Slot) -> Result<&ByCloud, NoCall> {
+    slot.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: slot.profile.upstream.clone() })
 }

@@ -7,7 +7,10 @@ use rolekeeper::protocol::Code;
 use thiserror::Error;
 
 use crate::upstream::UpstreamError;
-use crate::upstream::bycloud::{IamError, Route, Said};
+use crate::upstream::bycloud::{IamError, NEW_TOKEN, Route, Said};
+
+/// After a change that has no answer: to ask for it again may do it twice.
+const TOOK_EFFECT: &str = "see whether it took effect, with a list or get method, before you try again";
 
 /// Why a call was not made, or has no reply.
 #[derive(Debug, Clone, Error)]
@@ -20,13 +23,14 @@ pub enum NoCall {
     UnknownMethod { name: String, nearest: Option<&'static str> },
     #[error("the upstream `{name}` has no such API")]
     NoApi { name: String },
+    /// `session` is the profile whose session called, if it was not the principal.
     #[error("{error}")]
-    Failed { error: Arc<IamError>, route: Route },
+    Failed { error: Arc<IamError>, route: Route, session: Option<String> },
 }
 
 impl NoCall {
     pub(crate) fn failed(error: IamError, route: &Route) -> Self {
-        Self::Failed { error: Arc::new(error), route: *route }
+        Self::Failed { error: Arc::new(error), route: *route, session: None }
     }
 
     /// What to do about it.
@@ -38,7 +42,7 @@ impl NoCall {
             Self::UnknownMethod { nearest: Some(name), .. } => format!("`{name}`, if that was meant"),
             Self::UnknownMethod { nearest: None, .. } => "rolekeeper iam --help, which lists the methods".into(),
             Self::NoApi { .. } => "an upstream of the kind bycloud".into(),
-            Self::Failed { error, route } => failed(error, route),
+            Self::Failed { error, route, session } => hint_of(error, route, session.as_deref()),
         }
     }
 
@@ -46,16 +50,25 @@ impl NoCall {
         match self {
             Self::UnknownUpstream { .. } | Self::WhichUpstream { .. } | Self::NoApi { .. } => Code::UnknownUpstream,
             Self::UnknownMethod { .. } => Code::UnknownMethod,
-            Self::Failed { error, .. } => match error.consequence() {
-                UpstreamError::Unavailable { .. } => Code::UpstreamUnavailable,
-                UpstreamError::LoginNeeded { .. } => Code::LoginNeeded,
-                UpstreamError::Refused { .. } => Code::UpstreamRefused,
-            },
+            Self::Failed { error, session, .. } => code_of(error, session.is_some()),
         }
     }
 }
 
-fn failed(error: &IamError, route: &Route) -> String {
+fn code_of(error: &IamError, by_session: bool) -> Code {
+    match (error, error.consequence()) {
+        (IamError::Invalid { .. }, _) => Code::Usage,
+        // For the broker a refusal that nobody knows may pass; for a person it is an answer.
+        (IamError::Said { said: Said::Other(400..=499), .. }, _) | (_, UpstreamError::Refused { .. }) => {
+            Code::UpstreamRefused
+        }
+        (_, UpstreamError::Unavailable { .. }) => Code::UpstreamUnavailable,
+        (_, UpstreamError::LoginNeeded { .. }) if by_session => Code::UpstreamRefused,
+        (_, UpstreamError::LoginNeeded { .. }) => Code::LoginNeeded,
+    }
+}
+
+fn hint_of(error: &IamError, route: &Route, session: Option<&str>) -> String {
     let again = |after: Option<Duration>| {
         after.map_or_else(|| "again in a while".into(), |after| format!("again in {} s", after.as_secs()))
     };
@@ -63,15 +76,15 @@ fn failed(error: &IamError, route: &Route) -> String {
         IamError::NoToken(error) => error.hint(),
         IamError::Invalid { .. } => format!("rolekeeper iam {} --help", route.name),
         IamError::NoAnswer { retry_after, .. } if route.verb.is_read() => again(*retry_after),
-        IamError::NoAnswer { .. } => {
-            "see whether it took effect, with a list or get method, before you try again".into()
-        }
+        IamError::NoAnswer { .. } => TOOK_EFFECT.into(),
+        IamError::TooLong { .. } => "a smaller --limit".into(),
         IamError::Loop { .. } => "tell whoever runs the upstream: its list does not end".into(),
         IamError::Said { said, retry_after, .. } => match said {
             Said::InvalidRequest => format!("rolekeeper iam {} --help", route.name),
-            Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
-                "put a new token where the configuration says it is".into()
-            }
+            Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => session.map_or_else(
+                || NEW_TOKEN.into(),
+                |profile| format!("without --profile {profile}: it is that profile's session that no longer counts"),
+            ),
             Said::PrincipalDisabled => {
                 "an administrator, who can enable the account: updateServiceAccount --enabled true".into()
             }
@@ -80,7 +93,9 @@ fn failed(error: &IamError, route: &Route) -> String {
             Said::NotFound => "the list methods, which show what there is".into(),
             Said::Conflict => "another name, or see what state it is in".into(),
             Said::InUse => "take away what depends on it first: policies, members, sessions".into(),
-            Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other => again(*retry_after),
+            Said::Other(400..=499) => "what the message says".into(),
+            Said::Unavailable | Said::Internal | Said::Other(_) if !route.verb.is_read() => TOOK_EFFECT.into(),
+            Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other(_) => again(*retry_after),
         },
     }
 }

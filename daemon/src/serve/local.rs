@@ -90,20 +90,25 @@ async fn answer(
             Err(refusal) => write(stream, refused(refusal)).await,
         },
         Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
-        Request::Iam(call) => send(stream, until_last_call(stop, broker.iam(peer, call)).await).await,
+        Request::Iam(call) => send(stream, broker.iam(peer, call, last_call(stop)).await).await,
         Request::Explain { profile } => {
-            send(stream, until_last_call(stop, broker.explain(peer, &profile)).await.map(|report| json(&report))).await
+            report(stream, until_last_call(stop, broker.explain(peer, &profile)).await).await
         }
         Request::Audit { profile, since_seconds } => {
             let back = Duration::from_secs(since_seconds);
-            send(stream, until_last_call(stop, broker.audit(peer, &profile, back)).await.map(|report| json(&report)))
-                .await
+            report(stream, until_last_call(stop, broker.audit(peer, &profile, back)).await).await
         }
     }
 }
 
-fn json(report: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    serde_json::to_vec(report).unwrap_or_default().into()
+async fn report(stream: &mut BufReader<Stream>, report: Result<impl Serialize, Refusal>) -> Result<(), FrameError> {
+    match report {
+        Err(refusal) => send(stream, Err(refusal)).await,
+        Ok(report) => {
+            let text = serde_json::to_vec(&report).map_err(FrameError::Json)?;
+            send(stream, Ok(text.into())).await
+        }
+    }
 }
 
 /// A document in parts, or why there is none.
@@ -192,6 +197,7 @@ fn late(_: tokio::time::error::Elapsed) -> FrameError {
 }
 
 async fn write(stream: &mut BufReader<Stream>, reply: Reply<'_>) -> Result<(), FrameError> {
-    let frame = Zeroizing::new(frame::encode(&ReplyFrame { v: VERSION, reply })?);
+    let expected = if matches!(reply, Reply::Part(_)) { frame::MAX } else { 2048 };
+    let frame = Zeroizing::new(frame::encode_within(&ReplyFrame { v: VERSION, reply }, expected)?);
     timeout(FRAME_DEADLINE, stream.write_all(&frame)).await.map_err(late)?.map_err(FrameError::Io)
 }

@@ -44,7 +44,7 @@ fn by_resource(methods: &[Method]) -> String {
 fn method_command(method: &Method) -> Command {
     let mut command = Command::new(method.name.clone()).alias(method.kebab()).about(method.summary.clone());
     for parameter in &method.parameters {
-        command = command.arg(argument(method, parameter));
+        command = command.arg(argument(parameter));
     }
     command = command
         .next_help_heading("How to call and what to print")
@@ -72,7 +72,7 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn argument(method: &Method, parameter: &Parameter) -> Arg {
+fn argument(parameter: &Parameter) -> Arg {
     let hyphened = parameter.name.replace('_', "-");
     let mut arg = Arg::new(parameter.name.clone()).long(hyphened.clone()).required(parameter.required);
     if hyphened != parameter.name {
@@ -84,13 +84,11 @@ fn argument(method: &Method, parameter: &Parameter) -> Arg {
         let choices = parameter.choices.clone();
         arg = arg.add(ArgValueCandidates::new(move || choices.iter().map(|word| word.as_str().into()).collect()));
     }
-    if let Some(list) = suggest::list_of(method, &parameter.name) {
+    if let Some(list) = suggest::list_of(&parameter.name) {
         arg = arg.add(ArgValueCandidates::new(move || suggest::ids(list)));
     }
     match parameter.kind {
-        Kind::Text => {
-            arg.value_name(if parameter.name.ends_with("_id") { "ID" } else { "TEXT" }).allow_hyphen_values(true)
-        }
+        Kind::Text => arg.value_name(if parameter.name.ends_with("_id") { "ID" } else { "TEXT" }),
         Kind::Integer => {
             let (least, most) = parameter.range.unwrap_or((i64::MIN, i64::MAX));
             arg.value_name("NUMBER").value_parser(value_parser!(i64).range(least..=most)).allow_negative_numbers(true)
@@ -103,7 +101,7 @@ fn argument(method: &Method, parameter: &Parameter) -> Arg {
             .default_missing_value("true"),
         Kind::Object => {
             help += "; JSON, @FILE, or - for standard input";
-            arg.value_name("JSON").allow_hyphen_values(true)
+            arg.value_name("JSON")
         }
         Kind::Texts => {
             help += "; several with commas, or the option again";

@@ -25,11 +25,10 @@ struct Options<'a> {
     all: bool,
 }
 
-pub(crate) fn run(matches: &ArgMatches, socket: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn run(methods: &[Method], matches: &ArgMatches, socket: Option<PathBuf>) -> Result<(), Failure> {
     let Some((name, given)) = matches.subcommand() else {
         return Err(Failure::new(Code::Usage, "a method is missing", "rolekeeper iam --help, which lists them"));
     };
-    let methods = methods()?;
     let method = methods.iter().find(|method| method.name == name).ok_or_else(connect::out_of_place)?;
     let parameters = arguments::parameters(method, given)?;
     confirm(method, &parameters, arguments::flag(given, "yes"))?;
@@ -64,7 +63,10 @@ fn ask(
         if !options.all {
             return Ok(reply);
         }
-        items.extend(reply.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default());
+        let Some(Value::Array(page)) = reply.get_mut("items").map(Value::take) else {
+            return Err(connect::out_of_place());
+        };
+        items.extend(page);
         let Some(marker) = reply.get("next_marker").and_then(Value::as_str) else {
             return Ok(serde_json::json!({ "items": items, "next_marker": null }));
         };
@@ -95,7 +97,15 @@ fn call(
         method: method.name.as_str().into(),
         parameters,
     });
-    let text = connect::document(&mut autostart::open(socket)?, request)?;
+    let mut stream = autostart::open(socket)?;
+    let text = connect::document(&mut stream, request).map_err(|failure| match failure.code {
+        // The connection broke, or the answer did not come in time.
+        Code::NoDaemon | Code::Unexpected if method.verb != "GET" => Failure {
+            hint: "see whether it took effect, with a list or get method, before you try again".into(),
+            ..failure
+        },
+        _ => failure,
+    })?;
     if text.is_empty() {
         return Ok(Value::Null);
     }

@@ -38,9 +38,6 @@ const LAST: [&str; 2] = ["created_at", "updated_at"];
 /// one item.
 fn list(items: &[Value], next: Option<&str>) -> String {
     let columns = columns(items);
-    if columns.is_empty() {
-        return "nothing\n".into();
-    }
     let mut left = usize::from(width());
     let mut shown = Vec::new();
     for (name, cells) in &columns {
@@ -56,7 +53,7 @@ fn list(items: &[Value], next: Option<&str>) -> String {
     }
     let hidden: Vec<_> =
         columns.iter().map(|(name, _)| *name).filter(|name| shown.iter().all(|(each, _)| *each != name)).collect();
-    let mut text = lines(&table);
+    let mut text = if items.is_empty() { "nothing\n".into() } else { lines(&table) };
     if !hidden.is_empty() {
         text += &format!("\nNo room for: {}; --json shows everything\n", hidden.join(", "));
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap_complete::CompletionCandidate;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
-use rolekeeper::contract::Method;
 use rolekeeper::protocol::{IamCall, Reply, Request};
 use serde_json::{Map, Value};
+
+use crate::command::printable;
 
 /// Somebody waits at a prompt.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -35,7 +36,7 @@ fn names() -> Option<Vec<CompletionCandidate>> {
 }
 
 /// The list method that shows what an id parameter can be.
-pub(super) fn list_of(method: &Method, parameter: &str) -> Option<&'static str> {
+pub(super) fn list_of(parameter: &str) -> Option<&'static str> {
     match parameter {
         "role_id" => Some("listRoles"),
         "policy_id" => Some("listPolicies"),
@@ -43,7 +44,7 @@ pub(super) fn list_of(method: &Method, parameter: &str) -> Option<&'static str> 
         "user_id" => Some("listUsers"),
         "service_account_id" => Some("listServiceAccounts"),
         "invitation_id" => Some("listInvitations"),
-        "session_id" if method.name == "revokeSTSSession" || method.name == "getSTSSession" => Some("listSTSSessions"),
+        "session_id" => Some("listSTSSessions"),
         _ => None,
     }
 }
@@ -55,12 +56,12 @@ pub(super) fn ids(list: &str) -> Vec<CompletionCandidate> {
 
 fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
     let parameters = Map::from_iter([("limit".to_owned(), Value::from(MOST))]);
-    let upstream = given("--upstream");
-    let call = IamCall { upstream: upstream.map(Into::into), profile: None, method: list.into(), parameters };
+    let (upstream, profile) = (given("--upstream").map(Into::into), given("--profile").map(Into::into));
+    let call = IamCall { upstream, profile, method: list.into(), parameters };
     let reply: Value = serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
     let candidates = reply.get("items")?.as_array()?.iter().filter_map(|item| {
         let name = ["name", "email", "role_name"].into_iter().find_map(|key| item.get(key)?.as_str());
-        Some(CompletionCandidate::new(item.get("id")?.as_str()?).help(name.map(|name| name.to_owned().into())))
+        Some(CompletionCandidate::new(item.get("id")?.as_str()?).help(name.map(|name| printable(name).into())))
     });
     Some(candidates.collect())
 }
@@ -71,7 +72,15 @@ fn open() -> Option<interprocess::local_socket::Stream> {
     Some(stream)
 }
 
-/// What follows an option in the line that is being completed.
+/// What an option was given in the line that is being completed: `--socket PATH` or `--socket=PATH`.
 fn given(option: &str) -> Option<String> {
-    std::env::args().skip_while(|word| word != option).nth(1)
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = words.next() {
+        match word.strip_prefix(option) {
+            Some("") => return words.next(),
+            Some(rest) if rest.starts_with('=') => return rest.strip_prefix('=').map(Into::into),
+            _ => {}
+        }
+    }
+    None
 }

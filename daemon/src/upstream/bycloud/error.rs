@@ -8,6 +8,9 @@ use thiserror::Error;
 use crate::keys::KeyError;
 use crate::upstream::UpstreamError;
 
+/// What to do about a token that no longer counts.
+pub const NEW_TOKEN: &str = "put a new token where the configuration says it is";
+
 /// What the service said, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
@@ -24,8 +27,8 @@ pub enum Said {
     RateLimited,
     Unavailable,
     Internal,
-    /// Not documented, or not with this status.
-    Other,
+    /// Not documented, or not with this status, which is here.
+    Other(u16),
 }
 
 impl Said {
@@ -44,7 +47,7 @@ impl Said {
             (429, "rate_limited") => Self::RateLimited,
             (500, "internal") => Self::Internal,
             (503, "unavailable") => Self::Unavailable,
-            _ => Self::Other,
+            _ => Self::Other(status),
         }
     }
 }
@@ -62,7 +65,10 @@ pub enum IamError {
     NoAnswer { what: String, retry_after: Option<Duration> },
     /// The service's own error.
     #[error("{what}")]
-    Said { what: String, said: Said, request_id: String, retry_after: Option<Duration> },
+    Said { what: String, said: Said, request_id: Option<String>, retry_after: Option<Duration> },
+    /// The reply is longer than is read.
+    #[error("{what}")]
+    TooLong { what: String },
     /// A list named a marker twice.
     #[error("{method} goes round in circles: it named the marker {marker} twice")]
     Loop { method: &'static str, marker: String },
@@ -77,19 +83,26 @@ impl IamError {
         }
     }
 
+    /// How the audit log names the call, if the service said so.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Said { request_id, .. } => request_id.as_deref(),
+            _ => None,
+        }
+    }
+
     /// What it means for who wants a session.
     pub fn consequence(&self) -> UpstreamError {
         let what = self.to_string();
         match self {
             Self::NoToken(error) => UpstreamError::LoginNeeded { what, hint: error.hint() },
             Self::Invalid { .. } => UpstreamError::Refused { what },
-            Self::Loop { .. } => UpstreamError::Unavailable { what, retry_after: None },
+            Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable { what, retry_after: None },
             Self::NoAnswer { retry_after, .. } => UpstreamError::Unavailable { what, retry_after: *retry_after },
             Self::Said { said, retry_after, .. } => match said {
-                Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => UpstreamError::LoginNeeded {
-                    what,
-                    hint: "put a new token where the configuration says it is".into(),
-                },
+                Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
+                    UpstreamError::LoginNeeded { what, hint: NEW_TOKEN.into() }
+                }
                 Said::InvalidRequest
                 | Said::PrincipalDisabled
                 | Said::AccessDenied
@@ -97,7 +110,7 @@ impl IamError {
                 | Said::NotFound
                 | Said::Conflict
                 | Said::InUse => UpstreamError::Refused { what },
-                Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other => {
+                Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other(_) => {
                     UpstreamError::Unavailable { what, retry_after: *retry_after }
                 }
             },

@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections are closed before most servers and middleboxes would.
 const POOL_IDLE: Duration = Duration::from_secs(20);
-/// The longest reply that is read, in bytes: a page of a thousand policies has its place in it.
+/// The longest reply that is read, in bytes: a thousand policies of 8 KiB.
 const REPLY_CAP: usize = 8 * 1024 * 1024;
 /// What stands in a path segment as it is (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -100,7 +100,12 @@ impl ByCloud {
         let call = Call { method: route.name, endpoint: &self.endpoint, token: bearer };
         parameters.retain(|_, value| !value.is_null());
         let path = path(route, &mut parameters).map_err(|why| IamError::Invalid { method: route.name, why })?;
-        let verb = Verb::as_str(route.verb).parse::<reqwest::Method>().unwrap_or_default();
+        let verb = match route.verb {
+            Verb::Get => reqwest::Method::GET,
+            Verb::Post => reqwest::Method::POST,
+            Verb::Patch => reqwest::Method::PATCH,
+            Verb::Delete => reqwest::Method::DELETE,
+        };
         let mut request =
             self.http.request(verb, self.endpoint.join(&path)).header(AUTHORIZATION, authorization(bearer));
         request = match route.verb {
@@ -165,7 +170,8 @@ async fn read(mut response: Response, call: &Call<'_>) -> Result<Zeroizing<Vec<u
     let mut text = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(chunk) = response.chunk().await.map_err(|error| call.broken(error))? {
         if text.len() + chunk.len() > REPLY_CAP {
-            return Err(call.no_answer(&format!("a reply of more than {REPLY_CAP} bytes"), None));
+            let what = format!("{} at {}: a reply of more than {REPLY_CAP} bytes", call.method, call.endpoint);
+            return Err(IamError::TooLong { what });
         }
         text.extend_from_slice(&chunk);
     }
@@ -206,14 +212,15 @@ impl Call<'_> {
         let Ok(Envelope { error }) = serde_json::from_slice(text) else {
             return self.no_answer(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
         };
-        let request_id = self.clean(error.request_id.as_deref().unwrap_or("unknown"));
+        let request_id = error.request_id.map(|id| self.clean(&id));
         IamError::Said {
             what: format!(
-                "{} at {}: {} ({}, request {request_id})",
+                "{} at {}: {} ({}, request {})",
                 self.method,
                 self.endpoint,
                 self.clean(&error.message),
                 self.clean(&error.code),
+                request_id.as_deref().unwrap_or("unknown"),
             ),
             said: Said::new(status.as_u16(), &error.code),
             request_id,

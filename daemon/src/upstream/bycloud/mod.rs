@@ -23,7 +23,7 @@ use super::{Granted, Upstream, UpstreamError};
 use crate::config::{Endpoint, RoleRequest, TokenSource};
 
 pub use audit_logs::*;
-pub use error::{IamError, Said};
+pub use error::{IamError, NEW_TOKEN, Said};
 pub use groups::*;
 pub use http::{Answer, SetupError};
 pub use invitations::*;

@@ -146,15 +146,11 @@ fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Holder>>, mut file: Op
 impl Lines {
     /// A failure is said once, and mended by writing everything anew when there is room again.
     fn add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) {
-        let was_whole = self.written <= 2 * KEPT;
-        match self.try_add(record, before) {
-            Ok(()) => {}
-            Err(error) => {
-                self.written = usize::MAX;
-                if was_whole {
-                    tracing::warn!(path = %self.path.display(), %error, "who is given credentials cannot be written");
-                }
+        if let Err(error) = self.try_add(record, before) {
+            if self.written != usize::MAX {
+                tracing::warn!(path = %self.path.display(), %error, "who is given credentials cannot be written");
             }
+            self.written = usize::MAX;
         }
     }
 

@@ -128,3 +128,17 @@ fn who_may_not_read_the_audit_log_is_told_so() {
         "{run:?}"
     );
 }
+
+#[test]
+fn a_call_that_the_daemon_made_for_somebody_is_that_ones_alone() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    lease(&home, "dev");
+    assert_eq!(home.rolekeeper(&["iam", "listRoles", "--profile", "dev"]).code, 0);
+    let seen = audit(&home);
+    assert_eq!(seen["calls"][0]["holders"], json!([1]), "{seen}");
+    assert_eq!(seen["holders"][1]["request_id"], seen["calls"][0]["request_id"]);
+    assert!(seen["holders"][0]["request_id"].is_null());
+    let prose = home.rolekeeper(&["audit", "dev"]).stdout;
+    assert!(prose.contains(", by rolekeeper iam\n"), "{prose}");
+}

@@ -1,6 +1,6 @@
 //! `rolekeeper iam`: what it prints on a terminal and elsewhere, what it asks, and what it refuses before it asks anybody.
 
-use rolekeeper_tests::harness::{Home, Run, SandboxProcess};
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
 /// A home whose only upstream is the administrator's.
@@ -211,4 +211,51 @@ fn an_upstream_that_does_not_answer_leaves_it_open_whether_a_change_took_effect(
     home.private_file("admin.token", "byu_unknown");
     let run = iam(&home, &["listGroups"]);
     assert!(run.code == 5 && run.stderr.contains("(login_needed)\n  try: put a new token"), "{run:?}");
+}
+
+#[test]
+fn a_change_under_way_when_the_daemon_stops_is_not_told_to_be_repeated() {
+    let (sandbox, home) = admin();
+    let mut daemon = home.daemon(&[]);
+    let fault = json!({ "method": "createGroup", "fault": { "kind": "delay", "ms": 60_000 } });
+    sandbox.control("POST", "/faults", Some(fault));
+    let run = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| iam(&home, &["createGroup", "--name", "x"]));
+        eventually("the call is under way", || (sandbox.calls("createGroup") == 1).then_some(()));
+        daemon.signal(rustix::process::Signal::TERM);
+        asking.join().unwrap()
+    });
+    assert!(run.code == 7 && run.stderr.contains("rolekeeperd is stopping"), "{run:?}");
+    assert!(run.stderr.contains("  try: see whether it took effect"), "{run:?}");
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
+fn a_profiles_session_that_no_longer_counts_is_not_taken_for_a_bad_token() {
+    let (sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let list = || iam(&home, &["listRoles", "--profile", "dev"]);
+    assert_eq!(list().code, 0);
+    let session = home.rolekeeper(&["status", "--json"]).json()["profiles"][0]["session"]["id"].clone();
+    let path = format!("/sts/sessions/{}", session.as_str().unwrap());
+    assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+    let run = list();
+    assert!(run.code == 8 && run.stderr.contains("session_revoked"), "{run:?}");
+    assert!(run.stderr.contains("  try: without --profile dev"), "{run:?}");
+}
+
+#[test]
+fn a_refusal_that_is_not_documented_is_an_answer_all_the_same() {
+    let (sandbox, home) = admin();
+    let _daemon = home.daemon(&[]);
+    let fault = json!({ "kind": "status", "status": 422, "code": "quota_exceeded", "message": "no more groups" });
+    sandbox.control("POST", "/faults", Some(json!({ "method": "createGroup", "fault": fault, "times": 1 })));
+    let run = iam(&home, &["createGroup", "--name", "x"]);
+    assert!(run.code == 8 && run.stderr.contains("no more groups (quota_exceeded"), "{run:?}");
+    let empty = iam(&home, &["getGroup", "--group-id", ""]);
+    assert!(empty.code == 2 && empty.stderr.contains("group_id is not an id (usage)"), "{empty:?}");
+    let huge = json!({ "method": "listGroups", "fault": { "kind": "huge", "bytes": 9_000_000 }, "times": 1 });
+    sandbox.control("POST", "/faults", Some(huge));
+    let huge = iam(&home, &["listGroups"]);
+    assert!(huge.code == 7 && huge.stderr.contains("try: a smaller --limit"), "{huge:?}");
 }

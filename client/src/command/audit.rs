@@ -55,11 +55,12 @@ fn prose(audit: &Audit) -> String {
     if *truncated {
         text += "\nThere are more calls: ask for a shorter time with --since\n";
     }
+    text += "\nCredentials of this profile were given to";
     match record_since {
-        Some(at) => {
-            let _ = writeln!(text, "\nThe daemon's record of who is given credentials begins at {at}:");
+        Some(at) if !holders.is_empty() => {
+            let _ = writeln!(text, " (the record begins at {at}):");
         }
-        None => text += "\nThe daemon has given nobody credentials yet\n",
+        _ => text += " nobody, as far as this daemon's record goes\n",
     }
     for holder in holders {
         let _ = writeln!(text, "  session {}: {}", holder.first.session_id, shown(holder));
@@ -150,7 +151,7 @@ profile dev: 3 calls since 2025-12-31T00:00:00Z
 2026-01-01T00:00:03Z  iam.listRoles role  success  from 192.0.2.1, session s-1
   /usr/bin/aws (812) < /bin/bash (640), user 1000, by rolekeeper iam
 
-The daemon's record of who is given credentials begins at 2025-12-30T00:00:00Z:
+Credentials of this profile were given to (the record begins at 2025-12-30T00:00:00Z):
   session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 alike
   session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, by rolekeeper iam
 "

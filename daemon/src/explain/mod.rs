@@ -4,6 +4,7 @@
 pub mod document;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rolekeeper::protocol::{Check, Decisive, Explanation, Outcome};
@@ -20,6 +21,9 @@ use crate::upstream::bycloud::{
 use document::{By, Decision, Document, Named, decide};
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
+
+/// How long the audit log is searched for the call that was just made.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who calls, as far as it is known.
 struct Principal {
@@ -111,8 +115,9 @@ impl Broker {
                 ..ListAuditLogs::default()
             });
             let ours = entries.try_filter(|entry| std::future::ready(entry.request_id == request_id));
-            let found = std::pin::pin!(ours).try_next().await.ok().flatten();
-            if let Some((kind, id)) = found.and_then(|entry| entry.actor_type.zip(entry.actor_id)) {
+            let found = tokio::time::timeout(PATIENCE, std::pin::pin!(ours).try_next()).await;
+            let entry = found.ok().and_then(Result::ok).flatten();
+            if let Some((kind, id)) = entry.and_then(|entry| entry.actor_type.zip(entry.actor_id)) {
                 return Some(Principal::new(kind, id.as_str(), false));
             }
         }

@@ -44,6 +44,7 @@ enum Command {
     },
     /// Say why a profile's role can or cannot be assumed, as the upstream has it now
     Explain {
+        /// The profile's name in the daemon's configuration
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
         /// Print JSON instead of prose
@@ -52,6 +53,7 @@ enum Command {
     },
     /// Show what was done with a profile's sessions, and which programs here had them
     Audit {
+        /// The profile's name in the daemon's configuration
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
         /// How far to look back: a number and s, m, h or d

@@ -13,13 +13,16 @@ pub(crate) const VARIABLE: &str = "ROLEKEEPER_COMPLETE";
 
 pub(crate) fn command() -> Command {
     let shells = Shells::builtins();
-    Command::new("completions").about("Print what makes a shell complete profiles, methods, options and ids").arg(
-        Arg::new("shell")
-            .value_name("SHELL")
-            .required(true)
-            .value_parser(PossibleValuesParser::new(shells.names().map(str::to_owned).collect::<Vec<_>>()))
-            .help("Which shell; its start-up file is where the lines go"),
-    )
+    Command::new("completions")
+        .display_order(100)
+        .about("Print what makes a shell complete profiles, methods, options and ids")
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(PossibleValuesParser::new(shells.names().map(str::to_owned).collect::<Vec<_>>()))
+                .help("Which shell; its start-up file is where the lines go"),
+        )
 }
 
 pub(crate) fn run(shell: &str) -> Result<(), Failure> {

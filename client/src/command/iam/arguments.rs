@@ -17,6 +17,7 @@ const DOCUMENT_CAP: u64 = 48 * 1024;
 pub(crate) fn command(methods: &[Method]) -> Command {
     Command::new("iam")
         .about("Call any method of ByCloud IAM, with the token that the daemon holds")
+        .display_order(50)
         .disable_help_subcommand(true)
         .subcommand_value_name("METHOD")
         .subcommand_help_heading("Methods")

@@ -1,5 +1,7 @@
 //! What the methods mean, over real HTTP.
 
+use std::time::Duration;
+
 use reqwest::Method;
 
 use super::*;

@@ -42,6 +42,7 @@ pub fn tell(options: &Options) {
     }
     watch_refresh(&mut screen, &sandbox, &home, started);
     survive_outage(&mut screen, &sandbox, &home);
+    explain_and_audit(&mut screen, &sandbox, &home);
     stop(&mut screen, &home, daemon);
     if let Some(path) = &options.picture {
         std::fs::write(path, screen.picture()).expect("the picture can be written");
@@ -61,7 +62,7 @@ fn introduce(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
         Style::Plain,
         format!("  ByCloud IAM (sandbox) at {}: users, roles, policies, sessions", sandbox.endpoint()),
     );
-    home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly"), ("prod", "S3BucketAccess")]);
+    home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly"), ("locked", "NoTrust"), ("prod", "S3BucketAccess")]);
     let config = std::fs::read_to_string(home.config_path()).expect("it was written");
     let config = config.replace(&home.path().display().to_string(), "~");
     for line in config.lines() {
@@ -182,9 +183,45 @@ fn survive_outage(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
     screen.say(Style::Dim, format!("  exit code {}", refused.code));
 }
 
+fn explain_and_audit(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
+    screen.gap();
+    screen.say(Style::Title, "6. Why a role cannot be assumed, and who had the credentials of another");
+    sandbox.heal();
+    screen.say(Style::Command, "  $ rolekeeper explain locked");
+    let explained = home.rolekeeper(&["explain", "locked"]);
+    assert!(explained.code == 0 && explained.stdout.contains("cannot assume role NoTrust"), "{explained:?}");
+    // The statements themselves are too wide for a demo.
+    for line in explained.stdout.lines().filter(|line| !line.is_empty() && !line.starts_with(' ')) {
+        let style = if line.starts_with("no ") { Style::Bad } else { Style::Plain };
+        screen.say(style, format!("  {line}"));
+    }
+    screen.say(Style::Command, "  $ rolekeeper iam listRoles --profile dev");
+    let roles = home.rolekeeper(&["iam", "listRoles", "--profile", "dev"]).json();
+    let names: Vec<_> =
+        roles["items"].as_array().into_iter().flatten().filter_map(|role| role["name"].as_str()).collect();
+    screen.say(Style::Plain, format!("  {}", names.join(", ")));
+    screen.say(Style::Command, "  $ rolekeeper audit dev");
+    let audit = home.rolekeeper(&["audit", "dev", "--json"]).json();
+    let call = &audit["calls"][0];
+    let index = call["holders"][0].as_u64().and_then(|index| usize::try_from(index).ok()).expect("somebody made it");
+    let programs: Vec<_> =
+        audit["holders"][index]["processes"].as_array().into_iter().flatten().take(2).map(program).collect();
+    let action = call["action"].as_str().unwrap_or_default();
+    screen.say(
+        Style::Good,
+        format!("  {action}, {}, by {}", call["status"].as_str().unwrap_or_default(), programs.join(" < ")),
+    );
+}
+
+/// A process by the name of its program: whole paths are nobody's business in a picture.
+fn program(process: &Value) -> String {
+    let path = process["program"].as_str().unwrap_or_default();
+    format!("{} ({})", path.rsplit('/').next().unwrap_or_default(), process["pid"])
+}
+
 fn stop(screen: &mut Screen, home: &Home, daemon: Daemon<'_>) {
     screen.gap();
-    screen.say(Style::Title, "6. A clean stop");
+    screen.say(Style::Title, "7. A clean stop");
     screen.say(Style::Command, format!("  $ kill {}", daemon.pid()));
     let code = daemon.stop();
     assert!(code == 0 && !home.socket().exists());

@@ -55,6 +55,10 @@ impl Journal {
 
     /// Reads what earlier daemons wrote, and goes on behind it. A line that is not a record is left out.
     pub fn open(path: &Path) -> io::Result<Self> {
+        // Opening a pipe would wait for its writer.
+        if path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        }
         let mut records: VecDeque<Holder> = VecDeque::new();
         if let Ok(file) = File::open(path) {
             for line in BufReader::new(file.take(FILE_CAP)).split(b'\n') {
@@ -169,7 +173,9 @@ impl Lines {
         for record in records {
             text.extend(line(record)?);
         }
-        let mut file = private().truncate(true).write(true).open(&fresh)?;
+        // What an interrupted one left, or a link to somewhere else.
+        let _ = std::fs::remove_file(&fresh);
+        let mut file = private().create_new(true).write(true).open(&fresh)?;
         file.write_all(&text).and_then(|()| file.sync_all())?;
         std::fs::rename(&fresh, path)?;
         Ok(Self { path: path.into(), written: records.len() })
@@ -222,6 +228,21 @@ mod tests {
         private().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
         assert_eq!(Journal::open(&path).unwrap().of("dev").await.0, noted);
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+    }
+
+    #[test]
+    fn links_and_pipes_are_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, precious) = (dir.path().join("leases.jsonl"), dir.path().join("precious"));
+        std::fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, dir.path().join("leases.new")).unwrap();
+        drop(Journal::open(&path).unwrap());
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), dir.path()] {
+            assert!(Journal::open(path).unwrap_err().to_string().contains("it is not a file"));
+        }
     }
 
     #[tokio::test]

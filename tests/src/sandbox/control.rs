@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::State;
 use super::clock::Millis;
 use super::error::ApiError;
-use super::fault::Order;
+use super::fault::{CENTURY, Order};
 use super::handlers::{invitations, users};
 use super::server::{Body, raw};
 use super::store::{TokenKind, forget_token, put_token, random_text};
@@ -105,7 +105,11 @@ pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value,
         }
         ("GET", ["clock"]) => Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() })),
         ("POST", ["clock"]) => {
-            state.clock.advance(read::<SetClock>(body)?.advance_seconds);
+            let seconds = read::<SetClock>(body)?.advance_seconds;
+            if state.clock.ahead_seconds().saturating_add(seconds).unsigned_abs() > CENTURY {
+                return Err(ApiError::invalid("advance_seconds: the clock goes a century at the most"));
+            }
+            state.clock.advance(seconds);
             Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() }))
         }
         ("POST", ["limits"]) => {

@@ -8,6 +8,13 @@ use serde_json::{Value, json};
 
 use super::methods;
 
+/// The longest delay, in milliseconds: an hour.
+const LONGEST_MS: u64 = 3_600_000;
+/// The largest reply, in bytes.
+const LARGEST: u64 = 256 * 1024 * 1024;
+/// In seconds.
+pub(super) const CENTURY: u64 = 3_155_760_000;
+
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Fault {
@@ -79,6 +86,15 @@ impl Order {
             && !(400..=599).contains(status)
         {
             return Err(format!("fault.status: {status} is not from 400 to 599"));
+        }
+        let (value, most) = match &self.fault {
+            Fault::Delay { ms } | Fault::SlowDrip { ms } => (*ms, LONGEST_MS),
+            Fault::WrongDate { seconds } => (seconds.unsigned_abs(), CENTURY),
+            Fault::Huge { bytes } => (*bytes as u64, LARGEST),
+            _ => return Ok(()),
+        };
+        if value > most {
+            return Err(format!("fault: {value} is more than {most}"));
         }
         Ok(())
     }

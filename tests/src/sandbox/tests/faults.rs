@@ -33,6 +33,24 @@ async fn calls_are_counted_when_they_arrive_and_listed_with_their_outcome() {
     assert!(wrong.status == 400 && wrong.body.to_string().contains("rest"));
 }
 
+#[tokio::test]
+async fn what_is_out_of_all_bounds_is_refused_before_it_breaks_the_sandbox() {
+    let world = world().await;
+    for fault in [
+        json!({ "kind": "wrong_date", "seconds": i64::MAX }),
+        json!({ "kind": "wrong_date", "seconds": i64::MIN }),
+        json!({ "kind": "huge", "bytes": u64::MAX }),
+        json!({ "kind": "delay", "ms": u64::MAX }),
+    ] {
+        let said = world.control("POST", "/faults", json!({ "method": "*", "fault": fault })).await;
+        assert!(said.status == 400 && said.body.to_string().contains("is more than"), "{}", said.body);
+    }
+    for seconds in [i64::MAX, i64::MIN] {
+        assert_eq!(world.control("POST", "/clock", json!({ "advance_seconds": seconds })).await.status, 400);
+    }
+    assert_eq!(world.as_admin("GET", "/roles", Value::Null).await.status, 200);
+}
+
 /// What a plain TCP client sees of a faulty `listRoles`: the bytes, and how the connection ended.
 fn raw(world: &World) -> (String, std::io::Result<usize>) {
     let address = world.sandbox.ready["endpoint"].as_str().unwrap().trim_start_matches("http://");

@@ -15,7 +15,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::broker::Broker;
 use crate::cache::Cache;
-use crate::clock::Clock;
+use crate::clock::{Alarm, Clock};
 use crate::config::Config;
 use crate::config::file::{self, ConfigError};
 use crate::journal::Journal;
@@ -23,8 +23,8 @@ use crate::policy::Policy;
 use crate::process;
 use crate::serve::bind::{BindError, Door, bind};
 use crate::serve::{self, Gauge};
-use crate::upstream::Upstream;
 use crate::upstream::bycloud::{ByCloud, SetupError};
+use crate::upstream::gate::Gate;
 
 /// Assumes roles, keeps their sessions fresh, and hands out short-lived credentials over a local socket.
 #[derive(Debug, Parser)]
@@ -110,14 +110,15 @@ pub fn run(args: Args) -> Result<(), AppError> {
 }
 
 fn broker(config: Config) -> Result<Arc<Broker>, AppError> {
-    let (mut profiles, mut upstreams) = (Vec::new(), BTreeMap::new());
+    let (mut profiles, mut gates) = (Vec::new(), BTreeMap::new());
     for upstream in config.upstreams {
-        let client: Arc<dyn Upstream> = Arc::new(ByCloud::new(upstream.endpoint, upstream.token)?);
-        profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&client))));
-        upstreams.insert(upstream.name, client);
+        let client = ByCloud::new(upstream.endpoint, upstream.token)?;
+        let gate = Gate::new(Arc::clone(&upstream.name), Box::new(client));
+        profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&gate))));
+        gates.insert(upstream.name, gate);
     }
     let policy = Policy { owner: process::user() };
-    Ok(Broker::new(policy, Cache::new(profiles), upstreams, journal(), Clock::System))
+    Ok(Broker::new(policy, Cache::new(profiles), gates, journal(), Clock::System))
 }
 
 /// The record of who was given credentials, in the user's state folder if it can be written there.
@@ -137,7 +138,8 @@ async fn serve_until_stopped(door: Door, broker: Arc<Broker>, socket: &std::path
     let stop = CancellationToken::new();
     let mut signals = process::Signals::new()?;
     let gauge = Gauge::new(process::connection_cap());
-    let refreshing = tokio::spawn(Arc::clone(&broker).keep_fresh());
+    let alarm = Alarm::new(&broker.clock)?;
+    let refreshing = tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
     let serving = tokio::spawn(serve::run(door, broker, gauge, stop.clone()));
     announce(socket);
     let signal = signals.next().await;

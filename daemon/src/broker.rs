@@ -1,6 +1,7 @@
 //! The request path: authorize, look up, fetch if need be, lease.
 //!
-//! Adapters call [`Broker::lease`], and what other modules add to the broker (`status`, `iam`, `explain`, `audit`). No lock is held across an await here.
+//! Adapters call [`Broker::lease`], and what other modules add to the broker (`keeper`, `status`, `iam`, `explain`,
+//! `audit`). No lock is held across an await here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +10,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::cache::flight::Landing;
+use crate::cache::flight::{Flight, Landing};
 use crate::cache::state::{MARGIN, Session, State};
 use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
 use crate::iam::NoCall;
 use crate::journal::Journal;
 use crate::policy::{Denied, Grant, Policy};
-use crate::refresh::{Failing, Health, Timetable, refresh_after};
+use crate::refresh::{Failing, GRACE, Health, RECOVERY_SPREAD, refresh_left, spread};
 use crate::serve::peer::Peer;
-use crate::upstream::{Granted, Upstream, UpstreamError};
+use crate::timetable::Timetable;
+use crate::upstream::gate::{Gate, Haste};
+use crate::upstream::{Granted, UpstreamError};
 
 /// How long a consumer waits for the upstream before it is told so. The fetch goes on without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -29,8 +32,8 @@ pub struct Broker {
     pub cache: Cache,
     pub clock: Clock,
     pub timetable: Timetable,
-    /// By their names in the configuration.
-    pub upstreams: BTreeMap<String, Arc<dyn Upstream>>,
+    /// The ways to the upstreams, by their names in the configuration.
+    pub gates: BTreeMap<Arc<str>, Arc<Gate>>,
     /// Who was given what.
     pub journal: Journal,
     pub started_at: Boot,
@@ -69,12 +72,12 @@ impl Broker {
     pub fn new(
         policy: Policy,
         cache: Cache,
-        upstreams: BTreeMap<String, Arc<dyn Upstream>>,
+        gates: BTreeMap<Arc<str>, Arc<Gate>>,
         journal: Journal,
         clock: Clock,
     ) -> Arc<Self> {
         let started_at = clock.now().boot;
-        Arc::new(Self { policy, cache, clock, timetable: Timetable::default(), upstreams, journal, started_at })
+        Arc::new(Self { policy, cache, clock, timetable: Timetable::default(), gates, journal, started_at })
     }
 
     pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
@@ -85,8 +88,9 @@ impl Broker {
     /// A session that may be used for a peer, which does not see it.
     pub(crate) async fn session(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<(Grant, Arc<Session>), Refusal> {
         let grant = self.grant(peer, want)?;
-        let slot = grant.slot();
-        let session = match slot.lookup(self.clock.now().boot) {
+        let (slot, now) = (grant.slot(), self.clock.now());
+        slot.used(&now, GRACE);
+        let session = match slot.lookup(now.boot) {
             State::Fresh(session) => session,
             State::Aging(session) => {
                 self.refresh(slot);
@@ -102,25 +106,19 @@ impl Broker {
         self.policy.authorize(peer, slot).map_err(Refusal::Denied)
     }
 
-    /// Fetches a new session in the background, unless that is under way or too soon after a failure.
-    pub fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) {
-        if slot.health(|health| health.permit(self.clock.now().boot)).is_ok() {
-            drop(self.fetch(slot));
-        }
-    }
-
     /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with. It is
-    /// noted who got it.
+    /// noted who got it, and that the profile is in use for as long as it lasts.
     fn lend(&self, peer: &Peer, grant: &Grant, session: Arc<Session>) -> Lease {
-        let now = self.clock.now();
-        self.journal.handed(peer, grant.slot().profile.name.as_str(), &session, now.boot);
-        let left = session.expires_at.since(now.boot);
-        let span = grant.slot().profile.lease.limit().map_or(left, |limit| limit.min(left));
+        let (slot, now) = (grant.slot(), self.clock.now());
+        self.journal.handed(peer, slot.profile.name.as_str(), &session, now.boot);
+        let left = session.left(now.boot, slot.gate.upstream.server_clock());
+        let span = slot.profile.lease.limit().map_or(left, |limit| limit.min(left));
+        slot.used(&now, span.saturating_add(GRACE));
         Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session }
     }
 
     async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Session>, Refusal> {
-        match tokio::time::timeout(WAIT, self.fetch(slot).result()).await {
+        match tokio::time::timeout(WAIT, self.fetch(slot, Haste::Awaited).result()).await {
             Ok(Ok(Ok(session))) => Ok(session),
             Ok(Ok(Err(failing))) => Err(Refusal::Failing(failing, self.clock.now())),
             Ok(Err(_crashed)) => Err(Refusal::BrokeOff),
@@ -128,71 +126,67 @@ impl Broker {
         }
     }
 
+    /// Fetches a new session in the background, unless that is under way or too soon after a failure.
+    pub(crate) fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) {
+        match slot.health(|health| health.permit(self.clock.now().boot)) {
+            Ok(()) => drop(self.fetch(slot, Haste::Background)),
+            Err(failing) => self.timetable.set_by(slot, failing.next_try),
+        }
+    }
+
     /// Joins or starts the one flight that fetches this profile's session.
-    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Landing<Fetched> {
-        slot.flight.join(|| Arc::clone(self).assume(Arc::clone(slot)))
+    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>, haste: Haste) -> Landing<Fetched> {
+        Flight::join(slot, |slot| &slot.flight, || Arc::clone(self).assume(Arc::clone(slot), haste))
     }
 
     /// Assumes the role and publishes the session: the work of a flight.
-    async fn assume(self: Arc<Self>, slot: Arc<Slot>) -> Fetched {
-        let sent = self.clock.now();
+    async fn assume(self: Arc<Self>, slot: Arc<Slot>, haste: Haste) -> Fetched {
+        let now = || self.clock.now().boot;
         // Who saw the cache before another flight landed starts a flight of its own, for which nothing is left to do.
-        if let State::Fresh(session) = slot.lookup(sent.boot) {
+        if let State::Fresh(session) = slot.lookup(now()) {
             return Ok(session);
         }
-        slot.health(|health| health.permit(sent.boot))?;
-        let answer = slot.upstream.assume(&slot.profile.role).await;
-        match answer.and_then(|granted| long_enough(granted, &slot)) {
-            Ok(granted) => Ok(self.publish(&slot, granted, sent.boot)),
+        slot.health(|health| health.permit(now()))?;
+        let pass = match slot.gate.enter(haste, &self.clock).await {
+            Ok(pass) => pass,
+            Err(away) => return Err(self.wait_for_upstream(&slot, away)),
+        };
+        let sent = now();
+        let answer = slot.gate.upstream.assume(&slot.profile.role).await;
+        let answer = answer.and_then(|granted| long_enough(granted, &slot));
+        pass.tell(slot.place, answer.as_ref().err(), now(), fastrand::f64());
+        match answer {
+            Ok(granted) => Ok(self.publish(&slot, granted, sent)),
             Err(error) => Err(self.put_off(&slot, error)),
         }
     }
 
     fn publish(&self, slot: &Slot, granted: Granted, sent: Boot) -> Arc<Session> {
-        let refresh_at = sent.plus(refresh_after(granted.life, fastrand::f64()));
-        tracing::info!(profile = %slot.profile.name, session = %granted.session_id, life = ?granted.life, "role assumed");
-        let session = Arc::new(Session {
-            obtained_at: sent,
-            received_at: self.clock.now().boot,
-            refresh_at,
-            expires_at: sent.plus(granted.life),
-            granted,
-        });
+        let (life, received_at) = (granted.life(), self.clock.now().boot);
+        tracing::info!(profile = %slot.profile.name, session = %granted.session_id, ?life, "role assumed");
+        slot.gate.upstream.server_clock().issued(granted.issued_at, sent, received_at);
+        let refresh_left = refresh_left(life, fastrand::f64());
+        let session = Arc::new(Session { granted, obtained_at: sent, received_at, refresh_left });
         slot.health(Health::succeeded);
-        slot.publish(Arc::clone(&session));
-        self.timetable.set(&slot.profile.name, refresh_at);
+        slot.publish(Some(Arc::clone(&session)));
+        self.timetable.set(slot, session.ends_at().minus(refresh_left));
         session
     }
 
-    /// Notes a failure. A session that still has time keeps being served, and is tried again by itself; without one,
-    /// the next who asks tries again.
+    /// Notes a failure of this profile's own call, and when it is to be looked at again.
     fn put_off(&self, slot: &Slot, error: UpstreamError) -> Failing {
         let now = self.clock.now().boot;
         tracing::warn!(profile = %slot.profile.name, %error, "the role could not be assumed");
-        let may_pass = error.may_pass();
         let failing = slot.health(|health| health.failed(error, now, fastrand::f64()));
-        if may_pass && !matches!(slot.lookup(failing.next_try), State::Expired) {
-            self.timetable.set(&slot.profile.name, failing.next_try);
-        }
+        self.timetable.set(slot, failing.next_try);
         failing
     }
 
-    /// Refreshes what is due, for as long as the daemon runs: one timer, whatever the number of profiles.
-    pub async fn keep_fresh(self: Arc<Self>) {
-        loop {
-            while let Some(name) = self.timetable.take_due(self.clock.now().boot) {
-                if let Some(slot) = self.cache.find(name.as_str()) {
-                    self.refresh(slot);
-                }
-            }
-            match self.timetable.earliest() {
-                None => self.timetable.changed().await,
-                Some(at) => tokio::select! {
-                    () = self.clock.sleep_until(at) => {}
-                    () = self.timetable.changed() => {}
-                },
-            }
-        }
+    /// No call was made: the upstream is known to be away. Once it is asked again, not all are to come at once.
+    fn wait_for_upstream(&self, slot: &Slot, away: Failing) -> Failing {
+        let spread = spread(self.cache.slots().len(), RECOVERY_SPREAD, fastrand::f64());
+        self.timetable.set(slot, away.next_try.plus(spread));
+        away
     }
 
     fn unknown(&self, want: &str) -> Refusal {
@@ -203,14 +197,14 @@ impl Broker {
 
 /// A session too short to be served for long would be fetched at every request.
 fn long_enough(granted: Granted, slot: &Slot) -> Result<Granted, UpstreamError> {
-    if granted.life >= MARGIN * 2 {
+    if granted.life() >= MARGIN * 2 {
         return Ok(granted);
     }
     Err(UpstreamError::Refused {
         what: format!(
             "role {} was granted for {} s only, and nothing is served in its last {} s",
             slot.profile.role.role_id.as_str(),
-            granted.life.as_secs(),
+            granted.life().as_secs(),
             MARGIN.as_secs()
         ),
     })

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use crate::clock::{Alarm, ServerClock};
 use crate::lock;
 use crate::upstream::Upstream;
 
@@ -24,6 +25,25 @@ struct Scripted {
     delay: Duration,
     script: Mutex<VecDeque<Result<Duration, UpstreamError>>>,
     calls: Mutex<Vec<tokio::time::Instant>>,
+    server_clock: ServerClock,
+}
+
+/// For a gate, which owns its upstream, and a test, which looks at it.
+#[derive(Debug, Clone)]
+struct Shared(Arc<Scripted>);
+
+impl Upstream for Shared {
+    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+        self.0.assume(role)
+    }
+
+    fn server_clock(&self) -> &ServerClock {
+        self.0.server_clock()
+    }
+
+    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        self.0.ask_time()
+    }
 }
 
 impl Upstream for Scripted {
@@ -37,9 +57,21 @@ impl Upstream for Scripted {
             };
             let line = lock(&self.script).pop_front().unwrap_or(Ok(HOUR));
             tokio::time::sleep(self.delay).await;
-            line.map(|life| Granted { session_id: format!("s-{number}"), life, ..Granted::example() })
+            line.map(|life| Granted {
+                session_id: format!("s-{number}"),
+                expires_at: Timestamp::UNIX_EPOCH + life,
+                ..Granted::example()
+            })
         }
         .boxed()
+    }
+
+    fn server_clock(&self) -> &ServerClock {
+        &self.server_clock
+    }
+
+    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        async { Ok(()) }.boxed()
     }
 }
 
@@ -62,15 +94,17 @@ fn broker(lease: LeaseLimit, upstream: Scripted) -> (Arc<Broker>, Arc<Scripted>)
         role: RoleRequest { role_id: RoleId::parse("r-1").unwrap(), duration: HOUR },
         lease,
     };
-    let cache = Cache::new([(profile, Arc::clone(&upstream) as Arc<dyn Upstream>)]);
+    let gate = Gate::new("bycloud".into(), Box::new(Shared(Arc::clone(&upstream))));
+    let cache = Cache::new([(profile, Arc::clone(&gate))]);
     let broker = Broker::new(
         Policy { owner: UID },
         cache,
-        BTreeMap::new(),
+        BTreeMap::from([("bycloud".into(), gate)]),
         Journal::in_memory(),
         Clock::virtual_from(Timestamp::UNIX_EPOCH),
     );
-    tokio::spawn(Arc::clone(&broker).keep_fresh());
+    let alarm = Alarm::new(&broker.clock).unwrap();
+    tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
     (broker, upstream)
 }
 
@@ -148,7 +182,7 @@ async fn a_session_is_refreshed_before_its_end_and_no_read_ever_waits() {
 async fn an_outage_costs_nothing_until_the_margin_before_the_end_and_then_fails_closed() {
     let script = std::iter::once(Ok(HOUR)).chain(std::iter::repeat_with(down).take(500));
     let (broker, upstream) = broker(LeaseLimit::Full, scripted(script));
-    let end = broker.lease(&me(), "dev").await.unwrap().session.expires_at;
+    let end = broker.lease(&me(), "dev").await.unwrap().session.ends_at();
     loop {
         pass(1).await;
         let now = broker.clock.now().boot;
@@ -234,7 +268,7 @@ async fn another_user_gets_nothing_and_an_unknown_profile_names_the_nearest() {
 #[tokio::test(start_paused = true)]
 async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest() {
     use rolekeeper::protocol::{Reply, ReplyFrame, VERSION};
-    let upstream: Arc<dyn Upstream> = Arc::new(Scripted {
+    let upstream = Box::new(Scripted {
         script: Mutex::new(
             std::iter::repeat_with(|| Err(UpstreamError::Refused { what: "\u{1F600}".repeat(5000) }))
                 .take(1000)
@@ -242,14 +276,15 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
         ),
         ..Scripted::default()
     });
+    let gate = Gate::new("bycloud".into(), upstream);
     let profiles = (0..1000).map(|number| {
         let profile = Profile {
             name: ProfileName::parse(&format!("{number:0>64}")).unwrap(),
-            upstream: "u".repeat(64),
+            upstream: "u".repeat(64).into(),
             role: RoleRequest { role_id: RoleId::parse(&"r".repeat(64)).unwrap(), duration: HOUR },
             lease: LeaseLimit::Full,
         };
-        (profile, Arc::clone(&upstream))
+        (profile, Arc::clone(&gate))
     });
     let broker = Broker::new(
         Policy { owner: UID },

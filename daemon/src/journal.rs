@@ -100,7 +100,7 @@ impl Journal {
         let record = Holder {
             at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
             session_id: session.granted.session_id.clone(),
-            principal: session.granted.principal.clone(),
+            principal: session.granted.principal.to_string(),
             profile: profile.into(),
             uid: peer.uid,
             request_id,
@@ -205,7 +205,7 @@ mod tests {
     fn session(id: &str) -> Session {
         let at = |seconds| Boot::ZERO.plus(std::time::Duration::from_secs(seconds));
         let granted = Granted { session_id: id.into(), ..Granted::example() };
-        Session { granted, obtained_at: at(0), received_at: at(1), refresh_at: at(9), expires_at: at(99) }
+        Session { granted, obtained_at: at(0), received_at: at(1), refresh_left: std::time::Duration::from_secs(90) }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ pub mod config;
 pub mod explain;
 pub mod iam;
 pub mod journal;
+pub mod keeper;
 pub mod keys;
 pub mod policy;
 pub mod private_file;
@@ -23,6 +24,7 @@ pub mod process;
 pub mod refresh;
 pub mod serve;
 pub mod status;
+pub mod timetable;
 pub mod upstream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,11 @@
 //! This process and its system: limits, session, signals, user. What is particular to one system is in here.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+
+#[cfg(target_os = "linux")]
+use tokio::io::unix::AsyncFd;
 
 /// The most connections at once, if the limit on descriptors allows.
 const CONNECTIONS: usize = 8192;
@@ -39,6 +44,14 @@ fn close_inherited() {
         // the one that listed the folder is closed, and closing its number again is an error that has no effect.
         unsafe { rustix::io::close(descriptor) };
     }
+}
+
+/// A descriptor of ours whose readiness the runtime is to watch.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the runtime has to be promised that the descriptor stays the same")]
+pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is the same one until it is dropped, and here it is dropped with the registration.
+    unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
 }
 
 /// Neither the terminal's end nor an unmount of the folder it was started in concerns the daemon from here on.

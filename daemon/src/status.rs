@@ -9,7 +9,7 @@ use rolekeeper::protocol::{
 use crate::broker::Broker;
 use crate::cache::Slot;
 use crate::cache::state::State;
-use crate::clock::Boot;
+use crate::clock::{Boot, Now};
 
 /// The most of a failure's message, in characters: it also keeps a page within a frame.
 const MESSAGE_CAP: usize = 300;
@@ -17,50 +17,55 @@ const MESSAGE_CAP: usize = 300;
 impl Broker {
     /// The profiles behind `after`, in order of name.
     pub fn status(&self, after: Option<&str>, connections: usize) -> StatusPage {
-        let now = self.clock.now().boot;
-        let mut slots = self.cache.slots_after(after);
-        let profiles: Vec<_> = slots.by_ref().take(STATUS_PAGE).map(|slot| self.profile_status(slot, now)).collect();
-        let next = slots.next().and(profiles.last()).map(|last| last.profile.clone());
+        let now = self.clock.now();
+        let slots = self.cache.slots_after(after);
+        let profiles: Vec<_> = slots.iter().take(STATUS_PAGE).map(|slot| profile_status(slot, &now)).collect();
+        let next = profiles.last().filter(|_| slots.len() > STATUS_PAGE).map(|last| last.profile.clone());
         let daemon = DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            uptime_seconds: now.since(self.started_at).as_secs(),
+            uptime_seconds: now.boot.since(self.started_at).as_secs(),
             connections,
         };
         StatusPage { daemon, profiles, next }
     }
+}
 
-    fn profile_status(&self, slot: &Slot, now: Boot) -> ProfileStatus {
-        let session = slot.session();
-        let state = match (State::of(session.clone(), now), &session) {
-            (State::Fresh(_), _) => ProfileState::Fresh,
-            (State::Aging(_), _) => ProfileState::Aging,
-            (State::Expired, Some(_)) => ProfileState::Expired,
-            (State::Expired, None) => ProfileState::Idle,
-        };
-        let next_refresh = self.timetable.next_of(&slot.profile.name);
-        let session = session.map(|session| SessionStatus {
+fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
+    let held = slot.session();
+    let state = match (slot.lookup(now.boot), &held) {
+        (State::Fresh(_), _) => ProfileState::Fresh,
+        (State::Aging(_), _) => ProfileState::Aging,
+        (State::Expired, Some(_)) => ProfileState::Expired,
+        (State::Expired, None) => ProfileState::Idle,
+    };
+    let until = |at: Boot| seconds_until(at.since(now.boot));
+    let use_left = slot.use_left(now);
+    let session = held.map(|session| {
+        let left = session.left(now.boot, slot.gate.upstream.server_clock());
+        // What is planned for a session that will not be in use by then is to look at it, not to refresh it.
+        let refreshed_at = slot.planned.read().filter(|at| at.since(now.boot) < use_left);
+        SessionStatus {
             id: session.granted.session_id.clone(),
-            age_seconds: now.since(session.obtained_at).as_secs(),
-            left_seconds: session.expires_at.since(now).as_secs(),
-            next_refresh_seconds: next_refresh.map(|at| seconds_until(at.since(now))),
-        });
-        let failing = slot.health(|health| {
-            health.failing().map(|failing| FailingStatus {
-                since_seconds: now.since(failing.since).as_secs(),
-                attempts: failing.attempts,
-                next_try_seconds: seconds_until(failing.next_try.since(now)),
-                message: failing.error.to_string().chars().take(MESSAGE_CAP).collect(),
-            })
-        });
-        ProfileStatus {
-            profile: slot.profile.name.to_string(),
-            upstream: slot.profile.upstream.clone(),
-            role_id: slot.profile.role.role_id.as_str().into(),
-            state,
-            session,
-            failing,
+            age_seconds: now.boot.since(session.obtained_at).as_secs(),
+            left_seconds: left.as_secs(),
+            next_refresh_seconds: refreshed_at.map(until),
+            is_left_to_expire: refreshed_at.is_none() && !slot.flight.is_under_way(),
         }
+    });
+    let failing = slot.health(|health| health.failing().cloned()).or_else(|| slot.gate.failing());
+    ProfileStatus {
+        profile: slot.profile.name.to_string(),
+        upstream: slot.profile.upstream.to_string(),
+        role_id: slot.profile.role.role_id.as_str().into(),
+        state,
+        session,
+        failing: failing.map(|failing| FailingStatus {
+            since_seconds: now.boot.since(failing.since).as_secs(),
+            attempts: failing.attempts,
+            next_try_seconds: until(failing.next_try),
+            message: failing.error.to_string().chars().take(MESSAGE_CAP).collect(),
+        }),
     }
 }
 

@@ -81,7 +81,11 @@ fn row(profile: &ProfileStatus, wide: usize) -> String {
         (
             duration(session.age_seconds),
             duration(session.left_seconds),
-            session.next_refresh_seconds.map_or_else(|| "-".into(), |seconds| format!("in {}", duration(seconds))),
+            match session.next_refresh_seconds {
+                Some(seconds) => format!("in {}", duration(seconds)),
+                None if session.is_left_to_expire => "none, unused".into(),
+                None => "-".into(),
+            },
             session.id.as_str(),
         )
     });
@@ -120,6 +124,15 @@ mod tests {
             age_seconds: 2525,
             left_seconds: 1075,
             next_refresh_seconds: Some(4),
+            is_left_to_expire: false,
+        });
+        let mut old = profile("old", ProfileState::Fresh);
+        old.session = Some(SessionStatus {
+            id: "s-2".into(),
+            age_seconds: 60,
+            left_seconds: 3540,
+            next_refresh_seconds: None,
+            is_left_to_expire: true,
         });
         dev.failing = Some(FailingStatus {
             since_seconds: 90,
@@ -129,7 +142,7 @@ mod tests {
         });
         let status = Status {
             daemon: DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 90_000, connections: 1 },
-            profiles: vec![profile("ci", ProfileState::Idle), dev],
+            profiles: vec![profile("ci", ProfileState::Idle), dev, old],
         };
         assert_eq!(
             table(&status),
@@ -140,6 +153,7 @@ PROFILE  STATE         AGE      LEFT  NEXT REFRESH  SESSION
 ci       idle
 dev      aging      42m 5s   17m 55s         in 4s  s-1
          failing for 1m 30s (3 tries, next in 4s): the upstream answered 503
+old      fresh       1m 0s    59m 0s  none, unused  s-2
 "
         );
     }

@@ -53,6 +53,9 @@ pub struct SessionStatus {
     pub left_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_refresh_seconds: Option<u64>,
+    /// Nobody has used it for a while: it will not be refreshed unless somebody asks.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_left_to_expire: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

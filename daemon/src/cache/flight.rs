@@ -4,7 +4,7 @@
 //! failing upstream learn of one failure.
 
 use std::future::Future;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -29,24 +29,38 @@ impl<T> Default for Flight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Flight<T> {
-    /// Joins the flight under way, or starts one. Whoever drops the landing leaves; the work goes on.
-    pub fn join<F>(&self, work: impl FnOnce() -> F) -> Landing<T>
+    /// Joins the flight of `owner` that is under way, or starts one. Whoever drops the landing leaves; the work goes on.
+    pub fn join<O, F>(owner: &Arc<O>, flight: fn(&O) -> &Self, work: impl FnOnce() -> F) -> Landing<T>
     where
+        O: Send + Sync + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let mut current = lock(&self.0);
+        let mut current = lock(&flight(owner).0);
         if let Some(flying) =
             current.as_ref().filter(|flight| flight.borrow().is_none() && flight.has_changed().is_ok())
         {
             return Landing(flying.clone());
         }
         let (tell, landing) = watch::channel(None);
-        let work = work();
+        let (work, owner) = (work(), Arc::clone(owner));
         tokio::spawn(async move {
             tell.send_replace(Some(work.await));
+            flight(&owner).clear();
         });
         *current = Some(landing.clone());
         Landing(landing)
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+
+    /// Keeps nothing of a flight that has landed.
+    fn clear(&self) {
+        let mut current = lock(&self.0);
+        if current.as_ref().is_some_and(|flight| flight.borrow().is_some()) {
+            *current = None;
+        }
     }
 }
 
@@ -61,17 +75,23 @@ impl<T: Clone> Landing<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    fn join<T: Clone + Send + Sync + 'static, F: Future<Output = T> + Send + 'static>(
+        flight: &Arc<Flight<T>>,
+        work: impl FnOnce() -> F,
+    ) -> Landing<T> {
+        Flight::join(flight, |flight| flight, work)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn many_joiners_share_one_piece_of_work_and_its_failure() {
-        let flight = Flight::<Result<u8, &str>>::default();
+        let flight = Arc::new(Flight::<Result<u8, &str>>::default());
         let starts = AtomicUsize::new(0);
         let joined: Vec<_> = (0..100)
             .map(|_| {
-                flight.join(|| {
+                join(&flight, || {
                     starts.fetch_add(1, Ordering::Relaxed);
                     async {
                         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -88,32 +108,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_work_goes_on_when_the_first_to_ask_leaves() {
-        let flight = Flight::<u8>::default();
+        let flight = Arc::new(Flight::<u8>::default());
         let slow = || async {
             tokio::time::sleep(Duration::from_secs(10)).await;
             7
         };
-        let first = tokio::spawn(flight.join(slow).result());
+        let first = tokio::spawn(join(&flight, slow).result());
         tokio::time::sleep(Duration::from_secs(1)).await;
         first.abort();
-        let second = flight.join(|| async { 8 });
+        let second = join(&flight, || async { 8 });
         assert_eq!(second.result().await.unwrap(), 7);
     }
 
     #[tokio::test]
     async fn a_landed_flight_is_not_joined_and_a_crashed_one_is_replaced() {
-        let flight = Flight::<u8>::default();
-        assert_eq!(flight.join(|| async { 1 }).result().await.unwrap(), 1);
-        assert_eq!(flight.join(|| async { 2 }).result().await.unwrap(), 2);
-        assert!(flight.join(|| async { panic!("work that crashes, for this test") }).result().await.is_err());
-        assert_eq!(flight.join(|| async { 3 }).result().await.unwrap(), 3);
+        let flight = Arc::new(Flight::<u8>::default());
+        assert_eq!(join(&flight, || async { 1 }).result().await.unwrap(), 1);
+        assert_eq!(join(&flight, || async { 2 }).result().await.unwrap(), 2);
+        assert!(join(&flight, || async { panic!("work that crashes, for this test") }).result().await.is_err());
+        assert_eq!(join(&flight, || async { 3 }).result().await.unwrap(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flight_that_nobody_waits_for_lands_all_the_same() {
         let flight = Arc::new(Flight::<u8>::default());
-        drop(flight.join(|| async { 1 }));
+        drop(join(&flight, || async { 1 }));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(flight.join(|| async { 2 }).result().await.unwrap(), 2);
+        assert_eq!(join(&flight, || async { 2 }).result().await.unwrap(), 2);
     }
 }

@@ -3,42 +3,64 @@
 pub mod flight;
 pub mod state;
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use crate::clock::Boot;
-use crate::config::{Profile, ProfileName};
+use crate::clock::{AtomicBoot, Boot, Now, millis};
+use crate::config::Profile;
 use crate::lock;
 use crate::refresh::{Failing, Health};
-use crate::upstream::Upstream;
+use crate::upstream::gate::Gate;
 use flight::Flight;
 use state::{Session, State};
 
 /// The slots of all configured profiles, in order of name.
 #[derive(Debug)]
-pub struct Cache(BTreeMap<ProfileName, Arc<Slot>>);
+pub struct Cache(Vec<Arc<Slot>>);
 
 impl Cache {
-    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<dyn Upstream>)>) -> Self {
-        let slots = profiles.into_iter().map(|(profile, upstream)| Slot::new(profile, upstream));
-        Self(slots.map(|slot| (slot.profile.name.clone(), Arc::new(slot))).collect())
+    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<Gate>)>) -> Self {
+        let mut profiles: Vec<_> = profiles.into_iter().collect();
+        profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
+        let slots = profiles.into_iter().zip(0..).map(|((profile, gate), place)| Arc::new(Slot::new(Place(place), profile, gate)));
+        Self(slots.collect())
     }
 
     pub fn find(&self, name: &str) -> Option<&Arc<Slot>> {
-        self.0.get(name)
+        let place = self.0.binary_search_by(|slot| slot.profile.name.as_str().cmp(name)).ok()?;
+        self.0.get(place)
+    }
+
+    pub fn slots(&self) -> &[Arc<Slot>] {
+        &self.0
     }
 
     /// The slots behind `after`, in order of name.
-    pub fn slots_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Slot>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let start = after.map_or(Unbounded, Excluded);
-        self.0.range::<str, _>((start, Unbounded)).map(|(_, slot)| slot)
+    pub fn slots_after(&self, after: Option<&str>) -> &[Arc<Slot>] {
+        let first = after.map_or(0, |after| self.0.partition_point(|slot| slot.profile.name.as_str() <= after));
+        self.0.get(first..).unwrap_or_default()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(ProfileName::as_str)
+        self.0.iter().map(|slot| slot.profile.name.as_str())
+    }
+}
+
+/// Where a slot is among the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u32);
+
+impl Place {
+    #[cfg(test)]
+    pub(crate) const fn for_test(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub fn index(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -48,22 +70,36 @@ pub(crate) type Fetched = Result<Arc<Session>, Failing>;
 /// A profile and what the daemon holds for it.
 #[derive(Debug)]
 pub struct Slot {
+    pub place: Place,
     pub profile: Profile,
-    pub upstream: Arc<dyn Upstream>,
+    pub gate: Arc<Gate>,
     session: ArcSwapOption<Session>,
     /// The fetch under way, if any.
     pub(crate) flight: Flight<Fetched>,
     /// How the last fetches went: it decides when the next may be made.
     health: Mutex<Health>,
+    /// The time for which it stands in the timetable, which alone writes it.
+    pub(crate) planned: AtomicBoot,
+    /// Until when somebody may still ask, in milliseconds of [`Now::awake`].
+    used_until: AtomicU64,
 }
 
 impl Slot {
-    fn new(profile: Profile, upstream: Arc<dyn Upstream>) -> Self {
-        Self { profile, upstream, session: ArcSwapOption::empty(), flight: Flight::default(), health: Mutex::default() }
+    fn new(place: Place, profile: Profile, gate: Arc<Gate>) -> Self {
+        Self {
+            place,
+            profile,
+            gate,
+            session: ArcSwapOption::empty(),
+            flight: Flight::default(),
+            health: Mutex::default(),
+            planned: AtomicBoot::default(),
+            used_until: AtomicU64::new(0),
+        }
     }
 
     pub fn lookup(&self, now: Boot) -> State {
-        State::of(self.session.load_full(), now)
+        State::of(self.session.load_full(), now, self.gate.upstream.server_clock())
     }
 
     /// The session whatever its state, for those who report on it.
@@ -71,11 +107,22 @@ impl Slot {
         self.session.load_full()
     }
 
-    pub(crate) fn publish(&self, session: Arc<Session>) {
-        self.session.store(Some(session));
+    /// Puts a session in the place of the one before, or nothing.
+    pub(crate) fn publish(&self, session: Option<Arc<Session>>) {
+        self.session.store(session);
     }
 
     pub(crate) fn health<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {
         act(&mut lock(&self.health))
+    }
+
+    /// It was asked for, or somebody holds a lease on it, and may ask again within `span`.
+    pub(crate) fn used(&self, now: &Now, span: Duration) {
+        self.used_until.fetch_max(millis(now.awake.saturating_add(span)), Ordering::Relaxed);
+    }
+
+    /// For how long it still counts as used.
+    pub fn use_left(&self, now: &Now) -> Duration {
+        Duration::from_millis(self.used_until.load(Ordering::Relaxed)).saturating_sub(now.awake)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Boot;
+use crate::clock::{Boot, ServerClock};
 use crate::upstream::Granted;
 
 /// A session is served no longer than this before its true end, so that what is signed with it still arrives in time.
@@ -12,14 +12,31 @@ pub const MARGIN: Duration = Duration::from_secs(15);
 /// A session as the daemon keeps it. It never leaves the daemon as such.
 #[derive(Debug)]
 pub struct Session {
+    /// With its true end, in the upstream's time.
     pub granted: Granted,
-    /// When the request for it was sent: its life is counted from here, so its end is never taken for later than it is.
+    /// When the request for it was sent.
     pub obtained_at: Boot,
     /// When the answer was there: it cannot have been issued later.
     pub received_at: Boot,
-    /// Drawn once, when the session was obtained.
-    pub refresh_at: Boot,
-    pub expires_at: Boot,
+    /// It is due for a refresh when no more than this is left. Drawn once, when it was obtained.
+    pub refresh_left: Duration,
+}
+
+impl Session {
+    /// What is left of it: by its life, counted from when the request for it was sent, and by what time it is at the
+    /// upstream, whichever is less. Neither takes the end for later than it is.
+    pub fn left(&self, now: Boot, server: &ServerClock) -> Duration {
+        let by_life = self.ends_at().since(now);
+        let by_server = server.latest(now).map_or(by_life, |latest| {
+            Duration::try_from(self.granted.expires_at.duration_since(latest)).unwrap_or_default()
+        });
+        by_life.min(by_server)
+    }
+
+    /// In boot time, unless the upstream's clock says that some was lost.
+    pub fn ends_at(&self) -> Boot {
+        self.obtained_at.plus(self.granted.life())
+    }
 }
 
 /// The three states of the cache.
@@ -33,12 +50,15 @@ pub enum State {
 }
 
 impl State {
-    pub fn of(session: Option<Arc<Session>>, now: Boot) -> Self {
-        match session {
-            Some(session) if now.plus(MARGIN) >= session.expires_at => Self::Expired,
-            Some(session) if now >= session.refresh_at => Self::Aging(session),
-            Some(session) => Self::Fresh(session),
-            None => Self::Expired,
+    pub fn of(session: Option<Arc<Session>>, now: Boot, server: &ServerClock) -> Self {
+        let Some(session) = session else { return Self::Expired };
+        let left = session.left(now, server);
+        if left <= MARGIN {
+            Self::Expired
+        } else if left <= session.refresh_left {
+            Self::Aging(session)
+        } else {
+            Self::Fresh(session)
         }
     }
 }
@@ -54,19 +74,27 @@ mod tests {
             granted: Granted::example(),
             obtained_at: at(100),
             received_at: at(101),
-            refresh_at: at(2600),
-            expires_at: at(3700),
+            refresh_left: Duration::from_secs(1100),
         });
-        let name = |now| match State::of(Some(Arc::clone(&session)), now) {
+        let name = |now, server: &ServerClock| match State::of(Some(Arc::clone(&session)), now, server) {
             State::Fresh(_) => "fresh",
             State::Aging(_) => "aging",
             State::Expired => "expired",
         };
         let table =
             [(100, "fresh"), (2599, "fresh"), (2600, "aging"), (3684, "aging"), (3685, "expired"), (9999, "expired")];
+        let server = ServerClock::default();
         for (seconds, want) in table {
-            assert_eq!(name(at(seconds)), want, "at {seconds}");
+            assert_eq!(name(at(seconds), &server), want, "at {seconds}");
         }
-        assert!(matches!(State::of(None, at(0)), State::Expired));
+        assert!(matches!(State::of(None, at(0), &server), State::Expired));
+        // The upstream's time may end it sooner, never later.
+        server.issued(session.granted.issued_at, at(100), at(100));
+        assert_eq!((name(at(2599), &server), name(at(3685), &server)), ("fresh", "expired"));
+        let hour_later = session.granted.issued_at + Duration::from_secs(3590);
+        server.issued(hour_later, at(200), at(200));
+        assert_eq!(name(at(200), &server), "expired");
+        server.issued(session.granted.issued_at, at(300), at(300));
+        assert_eq!((name(at(300), &server), name(at(3685), &server)), ("fresh", "expired"));
     }
 }

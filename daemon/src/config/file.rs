@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -104,10 +105,11 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     }
     let mut upstreams = BTreeMap::new();
     let named = root.named_tables("upstream", &mut faults);
-    let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
-    for (name, table) in named {
-        if let Some(upstream) = upstream(&name, table, folder, &mut faults) {
-            upstreams.insert(name, upstream);
+    // One text for each, however many profiles name it.
+    let names: Vec<Arc<str>> = named.iter().map(|(name, _)| name.as_str().into()).collect();
+    for ((_, table), name) in named.into_iter().zip(&names) {
+        if let Some(upstream) = upstream(name, table, folder, &mut faults) {
+            upstreams.insert(Arc::clone(name), upstream);
         }
     }
     for (name, table) in root.named_tables("profile", &mut faults) {
@@ -121,7 +123,7 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     if faults.0.is_empty() { Ok(Config { upstreams: upstreams.into_values().collect() }) } else { Err(faults) }
 }
 
-fn upstream(name: &str, mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<UpstreamConfig> {
+fn upstream(name: &Arc<str>, mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<UpstreamConfig> {
     check_name(name, &table, faults);
     for (key, example) in
         [("kind", "\"bycloud\""), ("endpoint", "\"https://iam.example.test\""), ("token", "{ file = \"PATH\" }")]
@@ -138,7 +140,7 @@ fn upstream(name: &str, mut table: Table<'_>, folder: &Path, faults: &mut Faults
     let token = table.table("token", faults).and_then(|token| token_source(token, folder, faults));
     table.finish(faults);
     kind?;
-    Some(UpstreamConfig { name: name.into(), endpoint: endpoint?, token: token?, profiles: Vec::new() })
+    Some(UpstreamConfig { name: Arc::clone(name), endpoint: endpoint?, token: token?, profiles: Vec::new() })
 }
 
 fn token_source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
@@ -178,7 +180,7 @@ fn file_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-fn profile(name: &str, mut table: Table<'_>, upstreams: &[String], faults: &mut Faults) -> Option<Profile> {
+fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mut Faults) -> Option<Profile> {
     check_name(name, &table, faults);
     for (key, example) in [("upstream", "\"bycloud\""), ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\"")] {
         if !table.has(key) {
@@ -186,10 +188,8 @@ fn profile(name: &str, mut table: Table<'_>, upstreams: &[String], faults: &mut 
         }
     }
     let upstream = table.text("upstream", faults, |text| {
-        if upstreams.iter().any(|known| known == text) {
-            return Ok(text.to_owned());
-        }
-        Err(match nearest(text, upstreams.iter().map(String::as_str)) {
+        let known = upstreams.iter().find(|known| ***known == *text).map(Arc::clone);
+        known.ok_or_else(|| match nearest(text, upstreams.iter().map(AsRef::as_ref)) {
             Some(known) => format!("is no [upstream]; did you mean `{known}`?"),
             None => "is no [upstream] of this file".into(),
         })

@@ -25,7 +25,7 @@ pub struct Config {
 /// A service that issues sessions, and the profiles that use it.
 #[derive(Debug)]
 pub struct UpstreamConfig {
-    pub name: String,
+    pub name: Arc<str>,
     pub endpoint: Endpoint,
     pub token: TokenSource,
     pub profiles: Vec<Profile>,
@@ -41,7 +41,7 @@ pub enum TokenSource {
 #[derive(Debug)]
 pub struct Profile {
     pub name: ProfileName,
-    pub upstream: String,
+    pub upstream: Arc<str>,
     pub role: RoleRequest,
     pub lease: LeaseLimit,
 }
@@ -112,7 +112,7 @@ fn is_name(text: &str) -> bool {
 
 /// A role's id at its upstream: 1 to 64 letters, digits, `-` and `_`, so that it is one segment of a path as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleId(String);
+pub struct RoleId(Box<str>);
 
 impl RoleId {
     pub fn parse(text: &str) -> Option<Self> {

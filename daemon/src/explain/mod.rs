@@ -86,7 +86,7 @@ impl Broker {
         let failing = slot.health(|health| health.failing().map(|failing| failing.error.to_string()));
         Explanation {
             profile: slot.profile.name.to_string(),
-            upstream: slot.profile.upstream.clone(),
+            upstream: slot.profile.upstream.to_string(),
             role_id: role_id.to_string(),
             role_name: role.ok().map(|role| role.name),
             principal: principal.map(|principal| principal.shown()),

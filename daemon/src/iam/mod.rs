@@ -63,24 +63,24 @@ impl Broker {
     }
 
     fn bycloud_named(&self, name: Option<&str>) -> Result<&ByCloud, NoCall> {
-        let known = || self.upstreams.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let mut all = self.upstreams.iter();
-        let (name, upstream) = match (name, all.next(), all.next()) {
+        let known = || self.gates.keys().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+        let mut all = self.gates.iter();
+        let (name, gate) = match (name, all.next(), all.next()) {
             (None, Some(only), None) => only,
             (None, None, _) => {
                 return Err(NoCall::UnknownUpstream { name: "-".into(), known: "none is configured".into() });
             }
             (None, _, _) => return Err(NoCall::WhichUpstream { known: known() }),
             (Some(name), _, _) => self
-                .upstreams
+                .gates
                 .get_key_value(name)
                 .ok_or_else(|| NoCall::UnknownUpstream { name: printable(name), known: known() })?,
         };
-        upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: name.clone() })
+        gate.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: name.to_string() })
     }
 }
 
 /// The client of a profile's upstream.
 pub(crate) fn bycloud_of(slot: &Slot) -> Result<&ByCloud, NoCall> {
-    slot.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: slot.profile.upstream.clone() })
+    slot.gate.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: slot.profile.upstream.to_string() })
 }

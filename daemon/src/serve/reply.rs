@@ -63,12 +63,10 @@ fn failing_upstream(failing: &Failing, now: &Now) -> Failure {
     let wait = failing.next_try.since(now.boot).as_secs_f64().ceil();
     let (code, hint) = match &failing.error {
         UpstreamError::Unavailable { .. } => {
-            let since = failing.since;
-            let down = now.boot.since(since).as_secs();
-            let history = if failing.attempts > 1 {
-                format!(" ({} failed attempts in {down} s)", failing.attempts)
-            } else {
-                String::new()
+            let since = DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&now.wall_of(failing.since));
+            let history = match failing.attempts {
+                0 | 1 => String::new(),
+                attempts => format!("; failing since {since}, {attempts} attempts"),
             };
             (Code::UpstreamUnavailable, format!("again in {wait} s, when the upstream is asked again{history}"))
         }

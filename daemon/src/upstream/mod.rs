@@ -1,8 +1,11 @@
 //! Services that issue sessions. Their errors are named for what the broker does next, not for where they arose.
 
+pub mod breaker;
 pub mod bycloud;
+pub mod gate;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -10,12 +13,22 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use thiserror::Error;
 
+use crate::clock::ServerClock;
 use crate::config::RoleRequest;
 
 /// A service that issues sessions.
 pub trait Upstream: fmt::Debug + Send + Sync {
     /// Assumes a role once: no retry, no cache.
     fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>>;
+
+    /// What time it is there, as far as its replies told.
+    fn server_clock(&self) -> &ServerClock;
+
+    /// Any call that changes nothing: its answer tells the time, and so does a refusal.
+    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
+
+    /// The machine has slept: connections from before lead nowhere.
+    fn resumed(&self) {}
 
     /// The client of ByCloud IAM, if that is the service: only it has the 60 methods.
     fn bycloud(&self) -> Option<&bycloud::ByCloud> {
@@ -28,14 +41,20 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 pub struct Granted {
     pub session_id: String,
     /// Who assumed the role, by type and id: `user/019…`, `service_account/019…`.
-    pub principal: String,
+    pub principal: Arc<str>,
     pub access_key_id: String,
     pub secret_access_key: SecretString,
     pub session_token: SecretString,
     /// By the upstream's own clock.
     pub issued_at: Timestamp,
-    /// From the moment it was issued to its end, by the upstream's own clock.
-    pub life: Duration,
+    /// Its true end, by the same clock. Not before `issued_at`.
+    pub expires_at: Timestamp,
+}
+
+impl Granted {
+    pub fn life(&self) -> Duration {
+        Duration::try_from(self.expires_at.duration_since(self.issued_at)).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -76,7 +95,7 @@ impl Granted {
             secret_access_key: "canary-secret".into(),
             session_token: "canary-token".into(),
             issued_at: Timestamp::UNIX_EPOCH,
-            life: Duration::from_secs(3600),
+            expires_at: Timestamp::UNIX_EPOCH + Duration::from_secs(3600),
         }
     }
 }

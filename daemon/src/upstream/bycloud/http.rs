@@ -1,10 +1,11 @@
 //! The one way a request leaves for ByCloud IAM: [`ByCloud::call`], and [`ByCloud::send`] with types on top. Timeouts, no
 //! redirects, TLS unless loopback, a cap on replies, and one reading of every answer.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::error::{IamError, Said};
 use super::{ByCloud, Method, Route, Verb};
-use crate::clock::Clock;
+use crate::clock::{Boot, Clock};
 use crate::config::Endpoint;
 use crate::keys;
 
@@ -107,26 +108,41 @@ impl ByCloud {
             Verb::Delete => reqwest::Method::DELETE,
         };
         let mut request =
-            self.http.request(verb, self.endpoint.join(&path)).header(AUTHORIZATION, authorization(bearer));
+            self.http.load().request(verb, self.endpoint.join(&path)).header(AUTHORIZATION, authorization(bearer));
         request = match route.verb {
             Verb::Get | Verb::Delete => request.query(&query(parameters)),
             Verb::Post | Verb::Patch => {
                 request.header(CONTENT_TYPE, "application/json").body(Value::Object(parameters).to_string())
             }
         };
+        let sent = Clock::System.now().boot;
         let response = request.send().await.map_err(|error| call.broken(error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (status, headers, received) =
+            (response.status(), response.headers().clone(), Clock::System.now().boot);
         let body = read(response, &call).await?;
         let text = std::str::from_utf8(&body).ok();
         let is_json = text.is_some_and(|text| text.is_empty() || serde_json::from_str::<IgnoredAny>(text).is_ok());
         if status.is_success() && is_json {
+            self.learn_time(&headers, sent, received);
             let request_id = headers.get("x-request-id").and_then(|id| Some(call.clean(id.to_str().ok()?)));
             return Ok(Answer { body, request_id });
         }
         if status.is_success() {
             return Err(call.no_answer(&format!("a {} that is not the documented reply", status.as_u16()), None));
         }
-        Err(call.refused(status, &headers, &body))
+        let refused = call.refused(status, &headers, &body);
+        if refused.said().is_some() {
+            self.learn_time(&headers, sent, received);
+        }
+        Err(refused)
+    }
+
+    /// Only from answers of the upstream's own: a captive portal's clock is not the upstream's.
+    fn learn_time(&self, headers: &HeaderMap, sent: Boot, received: Boot) {
+        let date = date(headers).and_then(|date| Timestamp::try_from(date).ok());
+        if let Some(date) = date {
+            self.server_clock.dated(date, sent, received);
+        }
     }
 }
 
@@ -255,8 +271,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let then = httpdate::parse_http_date(text).ok()?;
-    let date = headers.get(reqwest::header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    then.duration_since(date.unwrap_or_else(|| Clock::System.now().wall.into())).ok()
+    then.duration_since(date(headers).unwrap_or_else(|| Clock::System.now().wall.into())).ok()
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]

@@ -15,11 +15,14 @@ mod users;
 mod wire;
 
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::{Granted, Upstream, UpstreamError};
+use crate::clock::ServerClock;
 use crate::config::{Endpoint, RoleRequest, TokenSource};
 
 pub use audit_logs::*;
@@ -37,20 +40,46 @@ pub use wire::*;
 /// A client for one principal at one endpoint.
 #[derive(Debug)]
 pub struct ByCloud {
-    http: reqwest::Client,
+    http: ArcSwap<reqwest::Client>,
     endpoint: Endpoint,
     token: TokenSource,
+    server_clock: ServerClock,
+    /// Who calls, as the last session said: one text for all of them.
+    principal: Mutex<Arc<str>>,
 }
 
 impl ByCloud {
     pub fn new(endpoint: Endpoint, token: TokenSource) -> Result<Self, SetupError> {
-        Ok(Self { http: http::client(&endpoint)?, endpoint, token })
+        let http = ArcSwap::from_pointee(http::client(&endpoint)?);
+        Ok(Self { http, endpoint, token, server_clock: ServerClock::default(), principal: Mutex::new("".into()) })
     }
 }
 
 impl Upstream for ByCloud {
     fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
         self.grant(role).boxed()
+    }
+
+    fn server_clock(&self) -> &ServerClock {
+        &self.server_clock
+    }
+
+    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        async {
+            let one = ListStsSessions { limit: Some(1), ..ListStsSessions::default() };
+            match self.list_sts_sessions(&one).await {
+                Err(error) if error.said().is_none() => Err(error.into()),
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    fn resumed(&self) {
+        match http::client(&self.endpoint) {
+            Ok(fresh) => self.http.store(Arc::new(fresh)),
+            Err(error) => tracing::warn!(%error, "connections from before the suspend are used again"),
+        }
     }
 
     fn bycloud(&self) -> Option<&ByCloud> {

@@ -1,5 +1,6 @@
 //! Sessions: a role is assumed (A7), and sessions are seen and revoked (A8).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use super::wire::{methods, open_enum, paged};
 use super::{ByCloud, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, SessionId};
 use crate::config::RoleRequest;
+use crate::lock;
 use crate::upstream::{Granted, UpstreamError};
 
 /// The most by which a session may be longer than what was asked for before the reply is taken for nonsense.
@@ -79,29 +81,40 @@ impl ByCloud {
         let request =
             AssumeRole { role_id: role.role_id.as_str().into(), duration_seconds: Some(role.duration.as_secs()) };
         let assumed = self.assume_role(&request).await?;
-        let life = sensible(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
+        let expires_at = sensible(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
             what: format!("assumeRole at {}: a reply that makes no sense: {why}", self.endpoint),
             retry_after: None,
         })?;
         let AssumedRole { session, credentials } = assumed;
         Ok(Granted {
             session_id: session.id.to_string(),
-            principal: format!("{}/{}", session.principal_type.as_str(), session.principal_id),
+            principal: self.one_text(&format!("{}/{}", session.principal_type.as_str(), session.principal_id)),
             access_key_id: credentials.access_key_id,
             secret_access_key: credentials.secret_access_key,
             session_token: credentials.session_token,
             issued_at: session.issued_at,
-            life,
+            expires_at,
         })
+    }
+
+    /// The same principal in the same memory, however many sessions are its.
+    fn one_text(&self, principal: &str) -> Arc<str> {
+        let mut last = lock(&self.principal);
+        if **last != *principal {
+            *last = principal.into();
+        }
+        Arc::clone(&last)
     }
 }
 
-/// How long the session lives, by the upstream's own two times: no clock of this machine, and no `Date`, has a say.
-/// An error if the reply cannot be meant, or could not be handed on in one frame.
-fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Duration, String> {
+/// The session's end, of the two that the upstream gives: no clock of this machine, and no `Date`, has a say. An error if
+/// the reply cannot be meant, or could not be handed on in one frame.
+fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timestamp, String> {
     let AssumedRole { session, credentials } = assumed;
     let fields = [
         ("session.id", session.id.as_str(), 128),
+        ("session.principal_id", session.principal_id.as_str(), 128),
+        ("session.principal_type", session.principal_type.as_str(), 128),
         ("credentials.access_key_id", &credentials.access_key_id, 128),
         ("credentials.secret_access_key", credentials.secret_access_key.expose_secret(), 1024),
         ("credentials.session_token", credentials.session_token.expose_secret(), 32 * 1024),
@@ -115,6 +128,7 @@ fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Duration, String> 
     Duration::try_from(end.duration_since(start))
         .ok()
         .filter(|life| *life <= asked + SLACK)
+        .map(|_| end)
         .ok_or_else(|| format!("from {start} to {end}, when {} s were asked for", asked.as_secs()))
 }
 
@@ -139,7 +153,8 @@ mod tests {
     fn a_life_is_the_shorter_of_the_two_ends_whatever_this_machines_clock_says() {
         let hour = Duration::from_secs(3600);
         let life = |issued, session_end, credentials_end| {
-            sensible(&assumed(issued, session_end, credentials_end, "t"), hour).ok().map(|life| life.as_secs())
+            let end = sensible(&assumed(issued, session_end, credentials_end, "t"), hour).ok()?;
+            Some(end.duration_since(issued.parse().unwrap()).as_secs())
         };
         let (start, end) = ("1999-01-01T00:00:00Z", "1999-01-01T01:00:00Z");
         assert_eq!(life(start, end, end), Some(3600));

@@ -1,0 +1,187 @@
+//! What time it is at an upstream, as far as its replies tell.
+//!
+//! A reply that was stamped between the moment the request left and the moment the answer was there bounds how far the
+//! upstream's clock runs ahead of boot time here. Where two replies agree, both bounds hold; where they do not, one of
+//! the clocks has moved (a virtual machine that was paused counts no boot time), and the newer reply is right.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Boot, millis};
+use crate::lock;
+
+/// A `Date` that is further than this from the time on a session of the same upstream is some other machine's.
+const DISAGREEMENT: i64 = 60_000;
+/// How far the two clocks may drift apart, in parts per million.
+const DRIFT: u64 = 500;
+/// A `Date` is in whole seconds.
+const DATE_UNIT: i64 = 1000;
+const UNKNOWN: i64 = i64::MIN;
+
+/// Milliseconds by which an upstream's clock is ahead of boot time.
+#[derive(Debug)]
+pub struct ServerClock {
+    estimate: Mutex<Estimate>,
+    /// The upper bound, for readers that must not wait.
+    most: AtomicI64,
+}
+
+#[derive(Debug, Default)]
+struct Estimate {
+    ahead: Option<Span>,
+    /// When it was last learnt.
+    at: Option<Boot>,
+    /// What the last `Date` said.
+    date: Option<Span>,
+    /// Whether the last session agreed with the `Date` beside it.
+    dates_agree: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    least: i64,
+    most: i64,
+}
+
+impl Default for ServerClock {
+    fn default() -> Self {
+        Self { estimate: Mutex::default(), most: AtomicI64::new(UNKNOWN) }
+    }
+}
+
+impl ServerClock {
+    /// The latest that it can be there; nothing before the first session.
+    pub fn latest(&self, now: Boot) -> Option<Timestamp> {
+        let most = self.most.load(Ordering::Relaxed);
+        if most == UNKNOWN { None } else { Timestamp::from_millisecond(most.saturating_add(since_start(now))).ok() }
+    }
+
+    /// A session was issued there between `sent` and `received`, by the clock that will also end it.
+    pub fn issued(&self, at: Timestamp, sent: Boot, received: Boot) {
+        let span = Span::of(at, 0, sent, received);
+        let mut estimate = lock(&self.estimate);
+        if let Some(date) = estimate.date {
+            estimate.dates_agree = date.distance(span) <= DISAGREEMENT;
+        }
+        let before = estimate.ahead.filter(|_| estimate.dates_agree);
+        self.learn(&mut estimate, before, span, received);
+    }
+
+    /// A reply with this `Date` came to a request that was sent then.
+    pub fn dated(&self, date: Timestamp, sent: Boot, received: Boot) {
+        let span = Span::of(date, DATE_UNIT, sent, received);
+        let mut estimate = lock(&self.estimate);
+        estimate.date = Some(span);
+        if estimate.dates_agree {
+            let before = estimate.ahead;
+            self.learn(&mut estimate, before, span, received);
+        }
+    }
+
+    /// For how long nothing has been learnt; nothing before the first session.
+    pub fn silence(&self, now: Boot) -> Option<Duration> {
+        lock(&self.estimate).at.map(|at| now.since(at))
+    }
+
+    fn learn(&self, estimate: &mut Estimate, before: Option<Span>, span: Span, now: Boot) {
+        let age = estimate.at.map_or(Duration::ZERO, |at| now.since(at));
+        let drift = i64::try_from(millis(age) * DRIFT / 1_000_000).unwrap_or(i64::MAX);
+        let ahead = before.and_then(|before| before.widened(drift).overlap(span)).unwrap_or(span);
+        estimate.ahead = Some(ahead);
+        estimate.at = Some(now);
+        self.most.store(ahead.most, Ordering::Relaxed);
+    }
+}
+
+impl Span {
+    /// A stamp rounded down to `unit`, put on between `sent` and `received`.
+    fn of(stamp: Timestamp, unit: i64, sent: Boot, received: Boot) -> Self {
+        let stamp = stamp.as_millisecond();
+        Self { least: stamp - since_start(received), most: stamp + unit - since_start(sent) }
+    }
+
+    fn overlap(self, other: Self) -> Option<Self> {
+        let both = Self { least: self.least.max(other.least), most: self.most.min(other.most) };
+        (both.least <= both.most).then_some(both)
+    }
+
+    fn widened(self, by: i64) -> Self {
+        Self { least: self.least.saturating_sub(by), most: self.most.saturating_add(by) }
+    }
+
+    /// Zero if they overlap.
+    fn distance(self, other: Self) -> i64 {
+        (self.least.saturating_sub(other.most)).max(other.least.saturating_sub(self.most)).max(0)
+    }
+}
+
+fn since_start(at: Boot) -> i64 {
+    i64::try_from(millis(at.since_start())).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(seconds: u64) -> Boot {
+        Boot::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn latest(clock: &ServerClock, now: u64) -> Option<i64> {
+        clock.latest(boot(now)).map(Timestamp::as_second)
+    }
+
+    #[test]
+    fn a_session_bounds_the_servers_time_by_the_round_trip() {
+        let clock = ServerClock::default();
+        assert_eq!(clock.latest(boot(5)), None);
+        clock.issued(at(1000), boot(10), boot(14));
+        assert_eq!(latest(&clock, 14), Some(1004), "it may have been issued as soon as the request was sent");
+        clock.issued(at(1100), boot(111), boot(112));
+        assert_eq!(latest(&clock, 112), Some(1101), "a shorter round trip says more");
+        assert_eq!(clock.silence(boot(120)), Some(Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn a_date_that_agrees_is_believed_when_it_says_that_time_was_lost() {
+        let clock = ServerClock::default();
+        clock.dated(at(1000), boot(10), boot(11));
+        assert_eq!(clock.latest(boot(11)), None, "a date alone is nobody's word");
+        clock.issued(at(1000), boot(10), boot(11));
+        clock.dated(at(1010), boot(20), boot(21));
+        assert_eq!(latest(&clock, 21), Some(1011));
+        // This machine was paused for an hour without counting it.
+        clock.dated(at(4610), boot(21), boot(22));
+        assert_eq!(latest(&clock, 22), Some(4612));
+    }
+
+    #[test]
+    fn a_date_of_some_other_machine_is_not_believed() {
+        for wrong in [-8 * 3600, -90, 90, 8 * 3600] {
+            let clock = ServerClock::default();
+            clock.dated(at(1000 + wrong), boot(10), boot(11));
+            clock.issued(at(1000), boot(10), boot(11));
+            clock.dated(at(1100 + wrong), boot(110), boot(111));
+            assert_eq!(latest(&clock, 111), Some(1101), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_goes_wrong_later_is_believed_no_longer_than_to_the_next_session() {
+        let clock = ServerClock::default();
+        clock.dated(at(1000), boot(10), boot(11));
+        clock.issued(at(1000), boot(10), boot(11));
+        clock.dated(at(1100 - 3600), boot(110), boot(111));
+        clock.issued(at(1100), boot(110), boot(111));
+        assert_eq!(latest(&clock, 111), Some(1101));
+        clock.dated(at(1200 - 3600), boot(210), boot(211));
+        assert_eq!(latest(&clock, 211), Some(1201));
+    }
+}

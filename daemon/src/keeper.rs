@@ -1,0 +1,97 @@
+//! Keeps what is in use fresh, for as long as the daemon runs: one task on the one timer, whatever the number of
+//! profiles. It wakes up for what is planned and when time jumps, and for nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::broker::Broker;
+use crate::cache::Slot;
+use crate::cache::state::State;
+use crate::clock::{Alarm, Now, Woken};
+use crate::refresh::{Due, RESUME_SPREAD, due, spread};
+use crate::upstream::gate::{Gate, Haste};
+
+/// After a step of the wall clock an upstream is asked for its time, unless it told it as recently as this.
+const RECENT: Duration = Duration::from_secs(60);
+
+impl Broker {
+    pub async fn keep_fresh(self: Arc<Self>, mut alarm: Alarm) {
+        loop {
+            let woken = tokio::select! {
+                biased;
+                woken = alarm.wait(self.timetable.earliest()) => woken,
+                () = self.timetable.sooner() => continue,
+            };
+            if let Woken::Jumped { slept, stepped } = woken {
+                self.time_jumped(slept, stepped);
+            }
+            let now = self.clock.now();
+            while let Some(slot) = self.timetable.take_due(now.boot, self.cache.slots()) {
+                self.tend(slot, &now);
+            }
+        }
+    }
+
+    /// A profile's time has come.
+    fn tend(self: &Arc<Self>, slot: &Arc<Slot>, now: &Now) {
+        let needs_a_person = slot.health(|health| health.failing().is_some_and(|failing| !failing.error.may_pass()));
+        let is_wanted = !slot.use_left(now).is_zero() && !needs_a_person;
+        match due(&slot.lookup(now.boot), is_wanted) {
+            Due::Refresh => self.refresh(slot),
+            Due::Drop => slot.publish(None),
+            Due::Later { left } => {
+                if let Some(session) = slot.session() {
+                    self.timetable.set(slot, session.ends_at().minus(left));
+                }
+            }
+        }
+    }
+
+    /// The machine slept, or its wall clock was set. What was slept through is spread over a few seconds. A clock that
+    /// was set forward may also mean that this machine stood still without counting it, as a virtual machine does; only
+    /// the upstream can tell, so it is asked.
+    fn time_jumped(self: &Arc<Self>, slept: Duration, stepped: SignedDuration) {
+        let now = self.clock.now();
+        tracing::info!(?slept, %stepped, "time has jumped");
+        if !slept.is_zero() {
+            self.gates.values().for_each(|gate| gate.upstream.resumed());
+        }
+        let missed = self.timetable.take_all_due(now.boot, self.cache.slots());
+        self.spread_out(&missed, &now);
+        if stepped > SignedDuration::ZERO {
+            let unsure = |gate: &&Arc<Gate>| {
+                gate.upstream.server_clock().silence(now.boot).is_some_and(|silence| silence > RECENT)
+            };
+            for gate in self.gates.values().filter(unsure) {
+                tokio::spawn(Arc::clone(self).ask_time(Arc::clone(gate)));
+            }
+        }
+    }
+
+    /// Asks an upstream what time it is, and looks again at its sessions with what it says.
+    async fn ask_time(self: Arc<Self>, gate: Arc<Gate>) {
+        {
+            // How it goes is told to nobody: this is not a profile's call.
+            let Ok(_pass) = gate.enter(Haste::Background, &self.clock).await else { return };
+            if let Err(error) = gate.upstream.ask_time().await {
+                return tracing::warn!(upstream = %gate.name, %error, "it cannot be asked for its time");
+            }
+        }
+        let now = self.clock.now();
+        let is_old = |slot: &&Arc<Slot>| {
+            Arc::ptr_eq(&slot.gate, &gate)
+                && slot.session().is_some()
+                && !matches!(slot.lookup(now.boot), State::Fresh(_))
+        };
+        let old: Vec<_> = self.cache.slots().iter().filter(is_old).collect();
+        self.spread_out(&old, &now);
+    }
+
+    fn spread_out(&self, slots: &[&Arc<Slot>], now: &Now) {
+        for slot in slots {
+            self.timetable.set_by(slot, now.boot.plus(spread(slots.len(), RESUME_SPREAD, fastrand::f64())));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The way to one upstream: how many calls at once, who goes first, and none while it is known to be away. What happens
+//! at one gate costs nothing at another.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Mutex as Turn, MutexGuard as MyTurn, Semaphore, SemaphorePermit};
+
+use super::breaker::{Breaker, Permit};
+use super::{Upstream, UpstreamError};
+use crate::cache::Place;
+use crate::clock::{Boot, Clock};
+use crate::lock;
+use crate::refresh::Failing;
+
+/// The most calls under way at once to one upstream.
+pub const PLACES: usize = 32;
+/// The most of them that nobody waits for: whoever waits for a session finds a place, however many are being refreshed.
+pub const UNHURRIED: usize = 24;
+
+#[derive(Debug)]
+pub struct Gate {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    pub upstream: Box<dyn Upstream>,
+    breaker: Mutex<Breaker>,
+    /// Of the one call that finds out whether it is back.
+    probe: Turn<()>,
+    /// First come, first served; a profile has one call at the most, so this is fair between them.
+    places: Semaphore,
+    unhurried: Semaphore,
+}
+
+/// Whether somebody waits for a call's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    Awaited,
+    Background,
+}
+
+/// The right to make one call. How it went is to be told by [`Pass::tell`].
+#[derive(Debug)]
+pub struct Pass<'a> {
+    gate: &'a Gate,
+    probe: Option<MyTurn<'a, ()>>,
+    _places: (Option<SemaphorePermit<'a>>, Option<SemaphorePermit<'a>>),
+}
+
+impl Gate {
+    pub fn new(name: Arc<str>, upstream: Box<dyn Upstream>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            upstream,
+            breaker: Mutex::default(),
+            probe: Turn::const_new(()),
+            places: Semaphore::const_new(PLACES),
+            unhurried: Semaphore::const_new(UNHURRIED),
+        })
+    }
+
+    /// Waits for a place, or is told since when the upstream has been away.
+    pub async fn enter(&self, haste: Haste, clock: &Clock) -> Result<Pass<'_>, Failing> {
+        // They are never closed, so there always is a permit.
+        let unhurried = if haste == Haste::Background { self.unhurried.acquire().await.ok() } else { None };
+        let place = self.places.acquire().await.ok();
+        let probe = match self.permit(clock) {
+            Permit::Go => None,
+            Permit::No(failing) => return Err(failing),
+            Permit::Probe => {
+                let turn = self.probe.lock().await;
+                // Somebody else may have found out meanwhile.
+                match self.permit(clock) {
+                    Permit::Go => None,
+                    Permit::No(failing) => return Err(failing),
+                    Permit::Probe => Some(turn),
+                }
+            }
+        };
+        Ok(Pass { gate: self, probe, _places: (unhurried, place) })
+    }
+
+    /// Since when the upstream as a whole has been failing, if it has.
+    pub fn failing(&self) -> Option<Failing> {
+        lock(&self.breaker).failing().cloned()
+    }
+
+    fn permit(&self, clock: &Clock) -> Permit {
+        lock(&self.breaker).permit(clock.now().boot)
+    }
+}
+
+impl Pass<'_> {
+    /// How a call for this profile went.
+    pub fn tell(self, place: Place, error: Option<&UpstreamError>, now: Boot, jitter: f64) {
+        let mut breaker = lock(&self.gate.breaker);
+        match error {
+            None | Some(UpstreamError::Refused { .. }) => {
+                if let Some(failing) = breaker.failing() {
+                    tracing::info!(upstream = %self.gate.name, away = ?now.since(failing.since), "it is back");
+                }
+                breaker.answered();
+            }
+            Some(error) => {
+                let was_open = breaker.failing().is_some();
+                breaker.failed(place, error, self.probe.is_some(), now, jitter);
+                if !was_open && breaker.failing().is_some() {
+                    tracing::warn!(upstream = %self.gate.name, %error, "it is away; one call at a time looks whether it is back");
+                }
+            }
+        }
+    }
+}

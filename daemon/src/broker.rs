@@ -88,15 +88,18 @@ impl Broker {
     /// A session that may be used for a peer, which does not see it.
     pub(crate) async fn session(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<(Grant, Arc<Session>), Refusal> {
         let grant = self.grant(peer, want)?;
-        let (slot, now) = (grant.slot(), self.clock.now());
-        slot.used(&now, GRACE);
-        let session = match slot.lookup(now.boot) {
-            State::Fresh(session) => session,
-            State::Aging(session) => {
-                self.refresh(slot);
-                session
+        let slot = grant.slot();
+        slot.used(&self.clock.now(), GRACE);
+        let session = loop {
+            match slot.lookup(self.clock.now().boot) {
+                State::Fresh(session) => break session,
+                State::Aging(session) => {
+                    self.refresh(slot);
+                    break session;
+                }
+                // Looked up once more, because the machine may have slept while it was fetched.
+                State::Expired => self.await_fetch(slot).await?,
             }
-            State::Expired => self.await_fetch(slot).await?,
         };
         Ok((grant, session))
     }
@@ -117,9 +120,10 @@ impl Broker {
         Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session }
     }
 
-    async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Session>, Refusal> {
+    /// Waits until a new session is in the cache.
+    async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(), Refusal> {
         match tokio::time::timeout(WAIT, self.fetch(slot, Haste::Awaited).result()).await {
-            Ok(Ok(Ok(session))) => Ok(session),
+            Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(failing))) => Err(Refusal::Failing(failing, self.clock.now())),
             Ok(Err(_crashed)) => Err(Refusal::BrokeOff),
             Err(_elapsed) => Err(Refusal::StillWaiting),
@@ -143,8 +147,8 @@ impl Broker {
     async fn assume(self: Arc<Self>, slot: Arc<Slot>, haste: Haste) -> Fetched {
         let now = || self.clock.now().boot;
         // Who saw the cache before another flight landed starts a flight of its own, for which nothing is left to do.
-        if let State::Fresh(session) = slot.lookup(now()) {
-            return Ok(session);
+        if matches!(slot.lookup(now()), State::Fresh(_)) {
+            return Ok(());
         }
         slot.health(|health| health.permit(now()))?;
         let pass = match slot.gate.enter(haste, &self.clock).await {
@@ -156,21 +160,24 @@ impl Broker {
         let answer = answer.and_then(|granted| long_enough(granted, &slot));
         pass.tell(slot.place, answer.as_ref().err(), now(), fastrand::f64());
         match answer {
-            Ok(granted) => Ok(self.publish(&slot, granted, sent)),
+            Ok(granted) => {
+                self.publish(&slot, granted, sent);
+                Ok(())
+            }
             Err(error) => Err(self.put_off(&slot, error)),
         }
     }
 
-    fn publish(&self, slot: &Slot, granted: Granted, sent: Boot) -> Arc<Session> {
+    fn publish(&self, slot: &Slot, granted: Granted, sent: Boot) {
         let (life, received_at) = (granted.life(), self.clock.now().boot);
         tracing::info!(profile = %slot.profile.name, session = %granted.session_id, ?life, "role assumed");
         slot.gate.upstream.server_clock().issued(granted.issued_at, sent, received_at);
         let refresh_left = refresh_left(life, fastrand::f64());
-        let session = Arc::new(Session { granted, obtained_at: sent, received_at, refresh_left });
+        let session = Session { granted, obtained_at: sent, received_at, refresh_left };
+        let refresh_at = session.ends_at().minus(refresh_left);
         slot.health(Health::succeeded);
-        slot.publish(Some(Arc::clone(&session)));
-        self.timetable.set(slot, session.ends_at().minus(refresh_left));
-        session
+        slot.publish(Some(Arc::new(session)));
+        self.timetable.set(slot, refresh_at);
     }
 
     /// Notes a failure of this profile's own call, and when it is to be looked at again.

@@ -25,7 +25,7 @@ const KEPT: usize = 10_000;
 /// The most that is read of a file, in bytes: more than as many records as it ever holds.
 const FILE_CAP: u64 = 64 * 1024 * 1024;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Journal {
     records: Arc<Mutex<VecDeque<Holder>>>,
     queue: Sender<Note>,

@@ -64,8 +64,8 @@ impl Place {
     }
 }
 
-/// What a flight brings back.
-pub(crate) type Fetched = Result<Arc<Session>, Failing>;
+/// How a flight ended: with a new session in the cache, or with a failure.
+pub(crate) type Fetched = Result<(), Failing>;
 
 /// A profile and what the daemon holds for it.
 #[derive(Debug)]

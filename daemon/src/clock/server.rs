@@ -63,10 +63,10 @@ impl ServerClock {
     pub fn issued(&self, at: Timestamp, sent: Boot, received: Boot) {
         let span = Span::of(at, 0, sent, received);
         let mut estimate = lock(&self.estimate);
-        if let Some(date) = estimate.date {
-            estimate.dates_agree = date.distance(span) <= DISAGREEMENT;
-        }
-        let before = estimate.ahead.filter(|_| estimate.dates_agree);
+        let agreed = estimate.dates_agree;
+        estimate.dates_agree = estimate.date.is_some_and(|date| date.distance(span) <= DISAGREEMENT);
+        // What was learnt from dates goes with the trust in them.
+        let before = estimate.ahead.filter(|_| estimate.dates_agree || !agreed);
         self.learn(&mut estimate, before, span, received);
     }
 

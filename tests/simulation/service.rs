@@ -1,0 +1,213 @@
+//! A service that issues sessions, follows a script, and remembers what it issued and what it was asked.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use rolekeeperd::clock::{Boot, Clock, ServerClock};
+use rolekeeperd::config::RoleRequest;
+use rolekeeperd::upstream::gate::PLACES;
+use rolekeeperd::upstream::{Granted, Upstream, UpstreamError};
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    Fair,
+    /// No answer at all, at once.
+    Unreachable,
+    /// No answer for 30 s.
+    Silent,
+    /// Its own answer, with or without a `Retry-After`.
+    Overloaded(Option<Duration>),
+    /// A page of somebody else's, with that one's `Date`.
+    Captive,
+    /// The account is no longer good.
+    LoggedOut,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Service(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    server_clock: ServerClock,
+    truth: Mutex<Truth>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Truth {
+    pub(crate) weather: Weather,
+    /// How long it takes to answer.
+    pub(crate) latency: std::ops::Range<Duration>,
+    /// Time that went by without this machine's counting it: a virtual machine that was paused.
+    pub(crate) lost: Duration,
+    /// By how much its `Date` is wrong.
+    pub(crate) date_is_wrong: SignedDuration,
+    /// Every session: when it ends, in true time.
+    pub(crate) ends: BTreeMap<String, Duration>,
+    /// When each role was asked for lately, in boot time: at most 12 a minute.
+    recent: BTreeMap<String, VecDeque<Boot>>,
+    /// Roles that are being asked for: at most once at a time.
+    under_way: BTreeSet<String>,
+    /// Every call, in boot time.
+    pub(crate) calls: Vec<Boot>,
+    pub(crate) granted: usize,
+    /// How much of `lost` an answer of its own has told of by its time.
+    pub(crate) told: Duration,
+    pub(crate) most_at_once: usize,
+}
+
+impl Service {
+    pub(crate) fn new(clock: &Clock) -> Self {
+        let truth = Truth {
+            weather: Weather::Fair,
+            latency: Duration::from_millis(20)..Duration::from_millis(400),
+            lost: Duration::ZERO,
+            date_is_wrong: SignedDuration::ZERO,
+            ends: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            calls: Vec::new(),
+            granted: 0,
+            told: Duration::ZERO,
+            most_at_once: 0,
+        };
+        Self(Arc::new(Inner { clock: clock.clone(), server_clock: ServerClock::default(), truth: Mutex::new(truth) }))
+    }
+
+    pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.0.truth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True time since the start of the world.
+    pub(crate) fn true_now(&self) -> Duration {
+        self.0.clock.now().boot.since_start() + self.truth().lost
+    }
+
+    /// What is truly left of a session.
+    pub(crate) fn left(&self, session: &str) -> Duration {
+        let end = self.truth().ends.get(session).copied().expect("it issued this session");
+        end.saturating_sub(self.true_now())
+    }
+
+    fn boot(&self) -> Boot {
+        self.0.clock.now().boot
+    }
+
+    /// The service's own time. It is nobody else's business how it counts.
+    fn stamp(&self) -> Timestamp {
+        Timestamp::from_second(1_800_000_000).expect("a time") + self.true_now()
+    }
+
+    /// What it says that the time is, in whole seconds.
+    fn date(&self) -> Timestamp {
+        let date = self.stamp() + self.truth().date_is_wrong;
+        Timestamp::from_second(date.as_second()).expect("a time")
+    }
+
+    fn latency(&self) -> Duration {
+        let latency = self.truth().latency.clone();
+        let slow = if fastrand::u8(..) < 5 { 10 } else { 1 };
+        (latency.start + (latency.end - latency.start).mul_f64(fastrand::f64())) * slow
+    }
+
+    /// It answers, in whatever words, after half the round trip.
+    async fn answer<T>(&self, sent: Boot, what: impl FnOnce() -> T) -> T {
+        let half = self.latency() / 2;
+        tokio::time::sleep(half).await;
+        let (answer, date, lost) = (what(), self.date(), self.truth().lost);
+        tokio::time::sleep(half).await;
+        self.0.server_clock.dated(date, sent, self.boot());
+        self.truth().told = lost;
+        answer
+    }
+
+    async fn fail<T>(&self, weather: Weather, sent: Boot) -> Result<T, UpstreamError> {
+        let away = |retry_after| UpstreamError::Unavailable { what: "it is away".into(), retry_after };
+        match weather {
+            Weather::Fair => unreachable!("there is no failure in fair weather"),
+            Weather::Unreachable => Err(away(None)),
+            Weather::Silent => {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Err(away(None))
+            }
+            Weather::Captive => {
+                tokio::time::sleep(self.latency()).await;
+                Err(away(None))
+            }
+            Weather::Overloaded(retry_after) => self.answer(sent, || Err(away(retry_after))).await,
+            Weather::LoggedOut => {
+                let no = UpstreamError::LoginNeeded { what: "no".into(), hint: "a new token".into() };
+                self.answer(sent, || Err(no)).await
+            }
+        }
+    }
+
+    fn note(&self, role: &str, sent: Boot) {
+        let mut truth = self.truth();
+        truth.calls.push(sent);
+        assert!(truth.under_way.insert(role.into()), "{role} is asked for twice at a time");
+        truth.most_at_once = truth.most_at_once.max(truth.under_way.len());
+        assert!(truth.most_at_once <= PLACES, "{} calls at a time", truth.most_at_once);
+        let recent = truth.recent.entry(role.into()).or_default();
+        recent.push_back(sent);
+        if recent.len() > 12 {
+            let first = recent.pop_front().expect("there are 13");
+            assert!(sent.since(first) >= Duration::from_secs(60), "{role}: 13 calls within {:?}", sent.since(first));
+        }
+    }
+
+    async fn grant(&self, role: &RoleRequest) -> Result<Granted, UpstreamError> {
+        let sent = self.boot();
+        let weather = self.truth().weather;
+        if weather != Weather::Fair {
+            return self.fail(weather, sent).await;
+        }
+        self.answer(sent, || {
+            let (issued_at, now) = (self.stamp(), self.true_now());
+            let mut truth = self.truth();
+            truth.granted += 1;
+            let session_id = format!("s-{}", truth.granted);
+            truth.ends.insert(session_id.clone(), now + role.duration);
+            Ok(Granted {
+                session_id,
+                principal: "user/u-1".into(),
+                access_key_id: "K".into(),
+                secret_access_key: "S".into(),
+                session_token: "T".into(),
+                issued_at,
+                expires_at: issued_at + role.duration,
+            })
+        })
+        .await
+    }
+}
+
+impl Upstream for Service {
+    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+        async {
+            let name = role.role_id.as_str();
+            self.note(name, self.boot());
+            let answer = self.grant(role).await;
+            self.truth().under_way.remove(name);
+            answer
+        }
+        .boxed()
+    }
+
+    fn server_clock(&self) -> &ServerClock {
+        &self.0.server_clock
+    }
+
+    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        async {
+            let (sent, weather) = (self.boot(), self.truth().weather);
+            if weather == Weather::Fair { self.answer(sent, || Ok(())).await } else { self.fail(weather, sent).await }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,185 @@
+//! One machine: a daemon's broker, its consumers, and a checker of what every one of them is given.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use rolekeeperd::broker::{Broker, Lease, Refusal};
+use rolekeeperd::cache::Cache;
+use rolekeeperd::cache::state::{MARGIN, Session, State};
+use rolekeeperd::clock::{Alarm, Clock, VirtualTime};
+use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::journal::Journal;
+use rolekeeperd::policy::Policy;
+use rolekeeperd::serve::peer::Peer;
+use rolekeeperd::upstream::gate::Gate;
+
+use crate::service::{Service, Weather};
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// No session is given up for lost before this is left of it: the margin, a second because a `Date` has whole ones, and a
+/// slow round trip. For a session's own round trip, which may have been slept through, see [`Machine::surely_left`].
+const SURELY: Duration = Duration::from_secs(15 + 1 + 4);
+
+pub(crate) struct Machine {
+    pub(crate) clock: Clock,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) services: Vec<Service>,
+    consumers: Vec<Consumer>,
+}
+
+/// Who asks for one profile.
+struct Consumer {
+    profile: String,
+    service: Service,
+    peer: Peer,
+    /// The last session that it was given.
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+/// What somebody got who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Got {
+    Lease,
+    Refusal,
+}
+
+pub(crate) async fn pass(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
+/// From 0 to `most`, most of them small.
+pub(crate) fn some(most: Duration) -> Duration {
+    most.mul_f64(fastrand::f64().powi(2))
+}
+
+impl Machine {
+    /// Profiles in turn of as many services, with lives and leases of all kinds.
+    pub(crate) fn new(profiles: usize, services: usize, journal: Journal) -> Self {
+        let clock = Clock::virtual_from(Timestamp::from_second(1_700_000_000).expect("a time"));
+        Self::on(clock, profiles, services, journal, |number| {
+            let lives = [Duration::from_secs(900), HOUR, HOUR, HOUR, HOUR * 12];
+            let leases = [LeaseLimit::Balanced, LeaseLimit::Full, LeaseLimit::Strict];
+            (lives[number / services % lives.len()], leases[number / services % leases.len()])
+        })
+    }
+
+    pub(crate) fn on(
+        clock: Clock,
+        profiles: usize,
+        services: usize,
+        journal: Journal,
+        kind: impl Fn(usize) -> (Duration, LeaseLimit),
+    ) -> Self {
+        let services: Vec<_> = (0..services).map(|_| Service::new(&clock)).collect();
+        let gates: Vec<_> = services
+            .iter()
+            .zip(0..)
+            .map(|(service, number)| Gate::new(format!("u{number}").into(), Box::new(service.clone())))
+            .collect();
+        let profile = |number: usize| {
+            let gate = &gates[number % gates.len()];
+            let (duration, lease) = kind(number);
+            let profile = Profile {
+                name: ProfileName::parse(&format!("p{number}")).expect("a name"),
+                upstream: Arc::clone(&gate.name),
+                role: RoleRequest { role_id: RoleId::parse(&format!("r{number}")).expect("an id"), duration },
+                lease,
+            };
+            (profile, Arc::clone(gate))
+        };
+        let cache = Cache::new((0..profiles).map(profile));
+        let named = gates.iter().map(|gate| (Arc::clone(&gate.name), Arc::clone(gate))).collect();
+        let broker = Broker::new(Policy { owner: 1 }, cache, named, journal, clock.clone());
+        let alarm = Alarm::new(&clock).expect("an alarm");
+        tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
+        let consumer = |number: usize| Consumer {
+            profile: format!("p{number}"),
+            service: services[number % services.len()].clone(),
+            peer: Peer::new(1, None),
+            session: Mutex::default(),
+        };
+        Self { consumers: (0..profiles).map(consumer).collect(), clock, broker, services }
+    }
+
+    pub(crate) fn time(&self) -> &VirtualTime {
+        let Clock::Virtual(time) = &self.clock else { unreachable!("time is virtual here") };
+        time
+    }
+
+    /// What is truly left of the last session that this profile's consumer was given.
+    pub(crate) fn left(&self, number: usize) -> Duration {
+        let Consumer { session, service, .. } = &self.consumers[number];
+        let session = session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.as_ref().map_or(Duration::ZERO, |session| service.left(&session.granted.session_id))
+    }
+
+    /// What is left of it if it was issued as soon as it was asked for, which is all that can be known here.
+    fn surely_left(&self, number: usize) -> Duration {
+        let session = self.consumers[number].session.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let round_trip = session.map_or(Duration::ZERO, |session| session.received_at.since(session.obtained_at));
+        self.left(number).saturating_sub(round_trip)
+    }
+
+    pub(crate) fn is_fresh(&self, number: usize) -> bool {
+        let slot = self.broker.cache.find(&self.consumers[number].profile).expect("it is configured");
+        matches!(slot.lookup(self.clock.now().boot), State::Fresh(_))
+    }
+
+    /// A consumer asks for a profile, and everything that was promised is checked.
+    pub(crate) async fn ask(&self, number: usize) -> Got {
+        let consumer = &self.consumers[number];
+        let held = self.surely_left(number);
+        let mut asking = std::pin::pin!(self.broker.lease(&consumer.peer, &consumer.profile));
+        let answer = match asking.as_mut().now_or_never() {
+            Some(answer) => answer,
+            None => {
+                assert!(held < SURELY, "{} waits with {held:?} left of what it was given", consumer.profile);
+                let asked = self.clock.now().awake;
+                let answer = asking.await;
+                let waited = self.clock.now().awake.saturating_sub(asked);
+                assert!(waited <= rolekeeperd::broker::WAIT + Duration::from_secs(1), "it waited for {waited:?}");
+                answer
+            }
+        };
+        match answer {
+            Ok(lease) => {
+                self.check(consumer, &lease);
+                Got::Lease
+            }
+            Err(refusal) => {
+                assert!(held < SURELY, "{}: {refusal} with {held:?} left", consumer.profile);
+                self.check_refusal(consumer, &refusal);
+                Got::Refusal
+            }
+        }
+    }
+
+    /// Neither served in its last seconds, nor advertised for longer than it lives.
+    fn check(&self, consumer: &Consumer, lease: &Lease) {
+        let id = &lease.session.granted.session_id;
+        let left = consumer.service.left(id);
+        assert!(left >= MARGIN, "{} is given {id}, of which {left:?} is left", consumer.profile);
+        let advertised = lease.expires_at.duration_since(self.clock.now().wall);
+        let advertised = Duration::try_from(advertised).expect("it ends in the future");
+        assert!(advertised <= left, "{id} is advertised for {advertised:?} and lives for {left:?}");
+        *consumer.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lease.session));
+    }
+
+    /// It says when there will be another try, and that is soon enough.
+    fn check_refusal(&self, consumer: &Consumer, refusal: &Refusal) {
+        match refusal {
+            Refusal::Failing(failing, now) => {
+                let wait = failing.next_try.since(now.boot);
+                assert!(wait <= Duration::from_secs(600), "{}: the next try is in {wait:?}", consumer.profile);
+                assert!(failing.since <= now.boot && failing.attempts > 0);
+            }
+            Refusal::StillWaiting => assert!(matches!(
+                consumer.service.truth().weather,
+                Weather::Silent | Weather::Fair | Weather::Overloaded(_) | Weather::Captive
+            )),
+            other => panic!("{}: {other}", consumer.profile),
+        }
+    }
+}

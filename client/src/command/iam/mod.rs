@@ -39,7 +39,11 @@ pub(crate) fn run(methods: &[Method], matches: &ArgMatches, socket: Option<PathB
         all: arguments::flag(given, "all"),
     };
     let reply = ask(&connect::socket_path(socket)?, method, parameters, &options)?;
-    command::print(&output::show(method, &reply, options.json)?)?;
+    match &reply {
+        Value::Null if options.json => {}
+        reply if options.json => command::print_json(reply)?,
+        reply => command::print(&output::show(method, reply))?,
+    }
     warn_of_secrets(method);
     Ok(())
 }

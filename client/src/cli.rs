@@ -1,5 +1,6 @@
 //! The command line for people: help, options, and which command runs.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -16,7 +17,8 @@ use crate::command::{self, completions};
 #[command(name = "rolekeeper", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 no daemon, 4 not allowed here,\n\
-    5 login needed, 6 held after a revocation, 7 upstream unavailable, 8 upstream refused.\n\n\
+    5 login needed, 6 held after a revocation, 7 upstream unavailable, 8 upstream refused.\n\
+    A reader that stops early, such as head, is no failure.\n\n\
     Environment: ROLEKEEPER_SOCKET (path of the socket), ROLEKEEPER_AUTOSTART=0 (never start a daemon),\n\
     ROLEKEEPER_CONFIG (configuration of a daemon that is started)."
 )]
@@ -87,9 +89,12 @@ pub(crate) fn complete() -> bool {
         .try_complete(args, here.as_deref())
     {
         Ok(answered) => answered,
-        // The shell shows it, which is better than nothing happening.
         Err(error) => {
-            eprintln!("{error}");
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+            if cause.is_none_or(|cause| cause.kind() != std::io::ErrorKind::BrokenPipe) {
+                // The shell shows it, which is better than nothing happening.
+                command::tell(&error.to_string());
+            }
             true
         }
     }

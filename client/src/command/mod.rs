@@ -9,7 +9,7 @@ pub(crate) mod iam;
 mod screen;
 pub(crate) mod status;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
@@ -19,16 +19,22 @@ use serde_json::Value;
 
 pub(crate) use screen::{printable, printable_lines};
 
-/// Writes a command's result in one piece.
+/// Writes a command's result in one piece. A reader that has gone, such as `head`, had what it wanted: no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
-        Failure::new(
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
             Code::Unexpected,
             format!("standard output cannot be written: {error}"),
             "see where the output of this command goes",
-        )
-    })
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Says something beside the result. If standard error cannot be written there is nobody to tell, and the exit code must do.
+pub(crate) fn tell(text: &str) {
+    let _ = std::io::stderr().write_all((printable_lines(text) + "\n").as_bytes());
 }
 
 /// Writes a command's result as JSON: on a terminal with everything visible, elsewhere as it is.

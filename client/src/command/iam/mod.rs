@@ -129,10 +129,10 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
         let message = format!("{} takes something away, and there is no terminal to ask on", method.name);
         return Err(Failure::new(Code::Usage, message, "the same with --yes, if it is meant"));
     }
-    eprint!("{what}\nThis takes something away. Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
+    let question = format!("{}\nThis takes something away. Go on? [y/N] ", command::printable(&what));
     let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
+    let asked = std::io::stderr().write_all(question.as_bytes());
+    let read = asked.and_then(|()| std::io::stdin().read_line(&mut answer));
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
@@ -141,9 +141,9 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
 
 fn warn_of_secrets(method: &Method) {
     if !method.secrets.is_empty() {
-        eprintln!(
+        command::tell(&format!(
             "rolekeeper: shown this once, and kept nowhere: {}; put it where it belongs now",
             method.secrets.join(", ")
-        );
+        ));
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod credential_process;
 pub(crate) mod explain;
 pub(crate) mod iam;
+mod json;
 mod screen;
 pub(crate) mod status;
 
@@ -15,7 +16,6 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 pub(crate) use screen::{printable, printable_lines};
 
@@ -55,7 +55,8 @@ pub(crate) fn print_report<T: DeserializeOwned>(
     json: bool,
     prose: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
-    let mut report: Value = serde_json::from_str(report).map_err(|_| connect::out_of_place())?;
+    // It repeats what the upstream answered.
+    let mut report = json::reply(report, "")?;
     if json {
         return print_json(&report);
     }

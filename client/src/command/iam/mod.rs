@@ -15,6 +15,7 @@ use rolekeeper::contract::{self, Method};
 use rolekeeper::protocol::{Code, Failure, IamCall, Request};
 use serde_json::{Map, Value};
 
+use crate::command::json;
 use crate::{autostart, command};
 
 /// What is asked for, apart from the method's own parameters.
@@ -67,14 +68,17 @@ fn ask(
         if !options.all {
             return Ok(reply);
         }
-        let Some(Value::Array(page)) = reply.get_mut("items").map(Value::take) else {
-            return Err(connect::out_of_place());
+        let (Some(Value::Array(page)), next) = (reply.get_mut("items").map(Value::take), reply.get("next_marker"))
+        else {
+            return Err(no_page(method));
         };
         items.extend(page);
-        let Some(marker) = reply.get("next_marker").and_then(Value::as_str) else {
-            return Ok(serde_json::json!({ "items": items, "next_marker": null }));
+        let marker = match next {
+            None | Some(Value::Null) => return Ok(serde_json::json!({ "items": items, "next_marker": null })),
+            Some(Value::String(marker)) => marker,
+            Some(_) => return Err(no_page(method)),
         };
-        if !seen.insert(marker.to_owned()) {
+        if !seen.insert(marker.clone()) {
             return Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!(
@@ -85,8 +89,16 @@ fn ask(
                 "tell whoever runs the upstream: its list does not end",
             ));
         }
-        parameters.insert("marker".into(), marker.into());
+        parameters.insert("marker".into(), marker.as_str().into());
     }
+}
+
+fn no_page(method: &Method) -> Failure {
+    Failure::new(
+        Code::UpstreamUnavailable,
+        format!("{}: what the upstream answered is no page of a list", method.name),
+        "tell whoever runs the upstream; without --all it is shown as it is",
+    )
 }
 
 fn call(
@@ -104,16 +116,21 @@ fn call(
     let mut stream = autostart::open(socket)?;
     let text = connect::document(&mut stream, request).map_err(|failure| match failure.code {
         // The connection broke, or the answer did not come in time.
-        Code::NoDaemon | Code::Unexpected if method.verb != "GET" => Failure {
-            hint: "see whether it took effect, with a list or get method, before you try again".into(),
-            ..failure
-        },
+        Code::NoDaemon | Code::Unexpected => left_open(method, failure),
         _ => failure,
     })?;
     if text.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+    json::reply(&text, &format!("{}: ", method.name)).map_err(|failure| left_open(method, failure))
+}
+
+/// Nothing came back that says whether a change took effect.
+fn left_open(method: &Method, failure: Failure) -> Failure {
+    if method.verb == "GET" {
+        return failure;
+    }
+    Failure { hint: "see whether it took effect, with a list or get method, before you try again".into(), ..failure }
 }
 
 /// What takes something away is asked about: on a terminal by a question, elsewhere by `--yes`.

@@ -50,7 +50,10 @@ fn method_command(method: &Method) -> Command {
     }
     command = command
         .next_help_heading("How to call and what to print")
-        .arg(text("upstream", "NAME", "The upstream to call; needed if there are several"))
+        .arg(
+            text("upstream", "NAME", "The upstream to call; needed if there are several")
+                .add(ArgValueCandidates::new(suggest::upstreams)),
+        )
         .arg(
             text("profile", "PROFILE", "Call with this profile's session instead of the principal's token")
                 .conflicts_with("upstream")
@@ -195,6 +198,13 @@ mod tests {
             for parameter in required {
                 assert!(bare.as_ref().unwrap_err().contains(&format!("--{}", parameter.name.replace('_', "-"))));
             }
+        }
+    }
+
+    #[test]
+    fn a_profile_and_an_upstream_at_once_are_refused_in_every_order() {
+        for line in ["listRoles --profile dev --upstream up", "listRoles --upstream up --profile dev"] {
+            assert!(parse(line).unwrap_err().contains("cannot be used with"), "{line}");
         }
     }
 

@@ -129,13 +129,21 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// clap's own message on one line, in the words of every other failure.
 fn usage(wrong: &clap::Error) -> Failure {
     let text = wrong.to_string();
-    let what = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .map(|line| line.trim().trim_start_matches("error: "))
-        .filter(|line| !line.is_empty() && !line.starts_with("tip: "))
-        .collect::<Vec<_>>()
-        .join("; ");
+    let mut what = String::new();
+    for line in text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+        let part = line.trim().trim_start_matches("error: ");
+        if part.is_empty() || part.starts_with("tip: ") {
+            continue;
+        }
+        what += match what.chars().last() {
+            None => "",
+            Some(':') => " ",
+            Some(_) if part.starts_with('[') => " ",
+            Some(_) if line.starts_with(' ') => ", ",
+            Some(_) => "; ",
+        };
+        what += part;
+    }
     let what = match wrong.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".into(),
         _ => what,
@@ -153,4 +161,35 @@ fn suggestion(wrong: &clap::Error) -> Option<String> {
         _ => None,
     })?;
     Some(format!("`{nearest}`, if that was meant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_a_sentence_on_one_line() {
+        let methods = iam::methods().unwrap();
+        for (line, want) in [
+            ("iam getRole", "the following required arguments were not provided: --role-id <ID>"),
+            (
+                "iam createPolicy",
+                "the following required arguments were not provided: --name <TEXT>, --document <JSON>",
+            ),
+            (
+                "completions tcsh",
+                "invalid value 'tcsh' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]",
+            ),
+            ("status --jsn", "unexpected argument '--jsn' found"),
+            (
+                "iam listRoles --profile dev --upstream up",
+                "the argument '--profile <PROFILE>' cannot be used with '--upstream <NAME>'",
+            ),
+            ("", "a command is missing"),
+        ] {
+            let words = std::iter::once("rolekeeper").chain(line.split_whitespace());
+            let failure = usage(&whole(&methods).try_get_matches_from(words).unwrap_err());
+            assert_eq!((failure.code, failure.message.as_str()), (Code::Usage, want));
+        }
+    }
 }

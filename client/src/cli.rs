@@ -1,6 +1,5 @@
 //! The command line for people: help, options, and which command runs.
 
-use std::error::Error as _;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -79,25 +78,19 @@ fn whole(methods: &[Method]) -> clap::Command {
 
 /// Answers a shell that wants completions. Returns whether there was one.
 pub(crate) fn complete() -> bool {
-    if std::env::var_os(completions::VARIABLE).is_none() {
-        return false;
-    }
+    let Some(shell) = std::env::var_os(completions::VARIABLE) else { return false };
     let args: Vec<_> = std::env::args_os().collect();
     let here = std::env::current_dir().ok();
-    match CompleteEnv::with_factory(|| whole(&iam::methods().unwrap_or_default()))
+    let answered = CompleteEnv::with_factory(|| whole(&iam::methods().unwrap_or_default()))
         .var(completions::VARIABLE)
-        .try_complete(args, here.as_deref())
-    {
-        Ok(answered) => answered,
-        Err(error) => {
-            let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
-            if cause.is_none_or(|cause| cause.kind() != std::io::ErrorKind::BrokenPipe) {
-                // The shell shows it, which is better than nothing happening.
-                command::tell(&error.to_string());
-            }
-            true
+        .try_complete(args, here.as_deref());
+    answered.unwrap_or_else(|error| {
+        // Anything else is no news to somebody at a prompt: the shell no longer reads, or there is nothing to complete.
+        if !completions::knows(&shell) {
+            command::tell(&error.to_string());
         }
-    }
+        true
+    })
 }
 
 pub(crate) fn run() -> Result<(), Failure> {

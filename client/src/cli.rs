@@ -16,7 +16,8 @@ use crate::command::{self, completions};
 #[command(name = "rolekeeper", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 no daemon, 4 not allowed here,\n\
-    5 login needed, 6 held after a revocation, 7 upstream unavailable, 8 upstream refused.\n\n\
+    5 login needed, 6 held after a revocation, 7 upstream unavailable, 8 upstream refused.\n\
+    A reader that stops early, such as head, is no failure.\n\n\
     Environment: ROLEKEEPER_SOCKET (path of the socket), ROLEKEEPER_AUTOSTART=0 (never start a daemon),\n\
     ROLEKEEPER_CONFIG (configuration of a daemon that is started)."
 )]
@@ -77,22 +78,19 @@ fn whole(methods: &[Method]) -> clap::Command {
 
 /// Answers a shell that wants completions. Returns whether there was one.
 pub(crate) fn complete() -> bool {
-    if std::env::var_os(completions::VARIABLE).is_none() {
-        return false;
-    }
+    let Some(shell) = std::env::var_os(completions::VARIABLE) else { return false };
     let args: Vec<_> = std::env::args_os().collect();
     let here = std::env::current_dir().ok();
-    match CompleteEnv::with_factory(|| whole(&iam::methods().unwrap_or_default()))
+    let answered = CompleteEnv::with_factory(|| whole(&iam::methods().unwrap_or_default()))
         .var(completions::VARIABLE)
-        .try_complete(args, here.as_deref())
-    {
-        Ok(answered) => answered,
-        // The shell shows it, which is better than nothing happening.
-        Err(error) => {
-            eprintln!("{error}");
-            true
+        .try_complete(args, here.as_deref());
+    answered.unwrap_or_else(|error| {
+        // Anything else is no news to somebody at a prompt: the shell no longer reads, or there is nothing to complete.
+        if !completions::knows(&shell) {
+            command::tell(&error.to_string());
         }
-    }
+        true
+    })
 }
 
 pub(crate) fn run() -> Result<(), Failure> {
@@ -124,13 +122,21 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// clap's own message on one line, in the words of every other failure.
 fn usage(wrong: &clap::Error) -> Failure {
     let text = wrong.to_string();
-    let what = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .map(|line| line.trim().trim_start_matches("error: "))
-        .filter(|line| !line.is_empty() && !line.starts_with("tip: "))
-        .collect::<Vec<_>>()
-        .join("; ");
+    let mut what = String::new();
+    for line in text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+        let part = line.trim().trim_start_matches("error: ");
+        if part.is_empty() || part.starts_with("tip: ") {
+            continue;
+        }
+        what += match what.chars().last() {
+            None => "",
+            Some(':') => " ",
+            Some(_) if part.starts_with('[') => " ",
+            Some(_) if line.starts_with(' ') => ", ",
+            Some(_) => "; ",
+        };
+        what += part;
+    }
     let what = match wrong.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".into(),
         _ => what,
@@ -148,4 +154,35 @@ fn suggestion(wrong: &clap::Error) -> Option<String> {
         _ => None,
     })?;
     Some(format!("`{nearest}`, if that was meant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_a_sentence_on_one_line() {
+        let methods = iam::methods().unwrap();
+        for (line, want) in [
+            ("iam getRole", "the following required arguments were not provided: --role-id <ID>"),
+            (
+                "iam createPolicy",
+                "the following required arguments were not provided: --name <TEXT>, --document <JSON>",
+            ),
+            (
+                "completions tcsh",
+                "invalid value 'tcsh' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]",
+            ),
+            ("status --jsn", "unexpected argument '--jsn' found"),
+            (
+                "iam listRoles --profile dev --upstream up",
+                "the argument '--profile <PROFILE>' cannot be used with '--upstream <NAME>'",
+            ),
+            ("", "a command is missing"),
+        ] {
+            let words = std::iter::once("rolekeeper").chain(line.split_whitespace());
+            let failure = usage(&whole(&methods).try_get_matches_from(words).unwrap_err());
+            assert_eq!((failure.code, failure.message.as_str()), (Code::Usage, want));
+        }
+    }
 }

@@ -7,6 +7,7 @@
     not(test),
     deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
 )]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod connect;
 pub mod contract;

@@ -5,6 +5,8 @@
     not(test),
     deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
 )]
+// `println!` and `eprintln!` panic where nobody reads: `command::print` and `command::tell` do not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod autostart;
 mod cli;
@@ -29,6 +31,6 @@ fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    eprintln!("rolekeeper: {failure}");
+    command::tell(&format!("rolekeeper: {failure}"));
     ExitCode::from(failure.code.exit_code())
 }

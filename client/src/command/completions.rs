@@ -1,6 +1,9 @@
 //! `rolekeeper completions SHELL`: the lines that make a shell ask this program for completions. The shell then runs it
 //! with a variable set, so that it can offer profiles, methods, options and ids as they are at that moment.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command};
 use clap_complete::env::Shells;
@@ -32,6 +35,12 @@ pub(crate) fn run(shell: &str) -> Result<(), Failure> {
     let written = completer.write_registration(VARIABLE, "rolekeeper", "rolekeeper", "rolekeeper", &mut lines);
     written.map_err(|error| unwritable(&error.to_string()))?;
     command::print(&String::from_utf8_lossy(&lines))
+}
+
+/// Whether it is a shell, or the path of one, that completions can be made for.
+pub(crate) fn knows(shell: &OsStr) -> bool {
+    let name = Path::new(shell).file_stem().unwrap_or(shell);
+    Shells::builtins().completer(&name.to_string_lossy()).is_some()
 }
 
 fn unwritable(why: &str) -> Failure {

@@ -14,7 +14,7 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
     let mut stream = autostart::open(&socket)?;
     let text = connect::ask(&mut stream, Request::Lease { profile: profile.into() })?;
     let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
-    command::print(&document(&lease)?)
+    command::print(&command::for_standard_output(document(&lease)?))
 }
 
 fn document(lease: &Lease<'_>) -> Result<String, Failure> {

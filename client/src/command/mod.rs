@@ -6,31 +6,46 @@ pub(crate) mod completions;
 pub(crate) mod credential_process;
 pub(crate) mod explain;
 pub(crate) mod iam;
+mod json;
+mod screen;
 pub(crate) mod status;
 
-use std::io::Write;
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-/// Writes a command's result in one piece.
+pub(crate) use screen::{printable, printable_lines};
+
+/// Writes a command's result in one piece. A reader that has gone, such as `head`, had what it wanted: no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
-        Failure::new(
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
             Code::Unexpected,
             format!("standard output cannot be written: {error}"),
             "see where the output of this command goes",
-        )
-    })
+        )),
+        _ => Ok(()),
+    }
 }
 
-/// Writes a command's result as JSON.
+/// Says something beside the result. If standard error cannot be written there is nobody to tell, and the exit code must do.
+pub(crate) fn tell(text: &str) {
+    let _ = std::io::stderr().write_all((printable_lines(text) + "\n").as_bytes());
+}
+
+/// Writes a command's result as JSON: on a terminal with everything visible, elsewhere as it is.
 pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
-    print(&(serde_json::to_string_pretty(result).map_err(|_| connect::out_of_place())? + "\n"))
+    let text = serde_json::to_string_pretty(result).map_err(|_| connect::out_of_place())? + "\n";
+    print(&for_standard_output(text))
+}
+
+/// JSON as standard output is to have it.
+pub(crate) fn for_standard_output(json: String) -> String {
+    if std::io::stdout().is_terminal() { screen::escaped(&json) } else { json }
 }
 
 /// Writes a report of the daemon's: as JSON, or in prose, in which whatever names it repeats cannot move the cursor or pass
@@ -40,37 +55,11 @@ pub(crate) fn print_report<T: DeserializeOwned>(
     json: bool,
     prose: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
-    let mut report: Value = serde_json::from_str(report).map_err(|_| connect::out_of_place())?;
+    // It repeats what the upstream answered.
+    let mut report = json::reply(report, "")?;
     if json {
         return print_json(&report);
     }
-    clean(&mut report);
+    screen::clean(&mut report);
     print(&prose(&serde_json::from_value(report).map_err(|_| connect::out_of_place())?))
-}
-
-fn clean(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = printable(text),
-        Value::Array(items) => items.iter_mut().for_each(clean),
-        Value::Object(fields) => fields.values_mut().for_each(clean),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// A text of somebody else's, without what a terminal would act on.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|each| if each.is_control() { '\u{fffd}' } else { each }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_people_read_holds_no_control_characters() {
-        let mut report = serde_json::json!({ "name": "a\u{1b}[2J\u{9b}1m\nb", "list": ["\u{7}"], "number": 1 });
-        clean(&mut report);
-        let want = serde_json::json!({ "name": "a\u{fffd}[2J\u{fffd}1m\u{fffd}b", "list": ["\u{fffd}"], "number": 1 });
-        assert_eq!(report, want);
-    }
 }

@@ -8,6 +8,7 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{DaemonStatus, Failure, ProfileState, ProfileStatus, Reply, Request, StatusPage};
 use serde::Serialize;
 
+use crate::command::printable;
 use crate::{autostart, command};
 
 #[derive(Serialize)]
@@ -63,7 +64,7 @@ fn table(status: &Status) -> String {
                 failing.attempts,
                 if failing.attempts == 1 { "try" } else { "tries" },
                 duration(failing.next_try_seconds),
-                failing.message
+                printable(&failing.message)
             );
         }
     }
@@ -86,7 +87,7 @@ fn row(profile: &ProfileStatus, wide: usize) -> String {
                 None if session.is_left_to_expire => "none, unused".into(),
                 None => "-".into(),
             },
-            session.id.as_str(),
+            printable(&session.id),
         )
     });
     format!("{:wide$}  {state:7}  {age:>8}  {left:>8}  {next:>12}  {id}", profile.profile)

@@ -9,6 +9,7 @@ use rolekeeper::protocol::{Code, Failure};
 use serde_json::{Map, Value};
 
 use super::suggest;
+use crate::command::json::{self, Unreadable};
 
 /// The longest document that is read, in bytes: what is left of a frame for it.
 const DOCUMENT_CAP: u64 = 48 * 1024;
@@ -49,7 +50,10 @@ fn method_command(method: &Method) -> Command {
     }
     command = command
         .next_help_heading("How to call and what to print")
-        .arg(text("upstream", "NAME", "The upstream to call; needed if there are several"))
+        .arg(
+            text("upstream", "NAME", "The upstream to call; needed if there are several")
+                .add(ArgValueCandidates::new(suggest::upstreams)),
+        )
         .arg(
             text("profile", "PROFILE", "Call with this profile's session instead of the principal's token")
                 .conflicts_with("upstream")
@@ -151,12 +155,19 @@ fn document(name: &str, source: &str) -> Result<Value, Failure> {
     if text.len() as u64 > DOCUMENT_CAP {
         return Err(wrong(format!("{from} is longer than {DOCUMENT_CAP} bytes"), "a shorter document"));
     }
-    match serde_json::from_str(&text) {
+    match json::document(&text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(wrong(format!("{from} is not a JSON object"), "an object in braces: {\"version\": …}")),
-        Err(error) => Err(wrong(
-            format!("{from} is not JSON: {error}"),
+        Err(Unreadable::NotJson(why)) => Err(wrong(
+            format!("{from} is not JSON: {why}"),
             "JSON in single quotes, @FILE for a file, or - for standard input",
+        )),
+        Err(Unreadable::NoValue(why)) => Err(wrong(
+            format!("{from} cannot be sent: {why}"),
+            &format!(
+                "mend it there: numbers up to 1.7e308, \\uD800 to \\uDFFF in pairs, at most {} levels of brackets",
+                json::DEPTH
+            ),
         )),
     }
 }
@@ -187,6 +198,13 @@ mod tests {
             for parameter in required {
                 assert!(bare.as_ref().unwrap_err().contains(&format!("--{}", parameter.name.replace('_', "-"))));
             }
+        }
+    }
+
+    #[test]
+    fn a_profile_and_an_upstream_at_once_are_refused_in_every_order() {
+        for line in ["listRoles --profile dev --upstream up", "listRoles --upstream up --profile dev"] {
+            assert!(parse(line).unwrap_err().contains("cannot be used with"), "{line}");
         }
     }
 
@@ -226,9 +244,14 @@ mod tests {
         ] {
             assert!(parse(wrong).unwrap_err().contains("invalid value"), "{wrong}");
         }
-        for (wrong, want) in
-            [("[1]", "is not a JSON object"), ("{", "is not JSON"), ("@/nonexistent", "cannot be read")]
-        {
+        for (wrong, want) in [
+            ("[1]", "is not a JSON object"),
+            ("{", "is not JSON: EOF while parsing an object at line 1 column 1"),
+            ("@/nonexistent", "cannot be read"),
+            ("{\"a\":1e400}", "the JSON cannot be sent: number out of range at line 1 column 10"),
+            ("{\"a\":\"\\udfff\"}", "the JSON cannot be sent: lone leading surrogate"),
+            (&("{\"a\":".repeat(121) + "1" + &"}".repeat(121)), "nested deeper than 120 levels at line 1 column 601"),
+        ] {
             let why = parse(&format!("createPolicy --name p --document {wrong}")).unwrap_err();
             assert!(why.starts_with("--document: ") && why.contains(want), "{why}");
         }

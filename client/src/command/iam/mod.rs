@@ -15,6 +15,7 @@ use rolekeeper::contract::{self, Method};
 use rolekeeper::protocol::{Code, Failure, IamCall, Request};
 use serde_json::{Map, Value};
 
+use crate::command::json;
 use crate::{autostart, command};
 
 /// What is asked for, apart from the method's own parameters.
@@ -39,7 +40,11 @@ pub(crate) fn run(methods: &[Method], matches: &ArgMatches, socket: Option<PathB
         all: arguments::flag(given, "all"),
     };
     let reply = ask(&connect::socket_path(socket)?, method, parameters, &options)?;
-    command::print(&output::show(method, &reply, options.json)?)?;
+    match &reply {
+        Value::Null if options.json => {}
+        reply if options.json => command::print_json(reply)?,
+        reply => command::print(&output::show(method, reply))?,
+    }
     warn_of_secrets(method);
     Ok(())
 }
@@ -63,14 +68,17 @@ fn ask(
         if !options.all {
             return Ok(reply);
         }
-        let Some(Value::Array(page)) = reply.get_mut("items").map(Value::take) else {
-            return Err(connect::out_of_place());
+        let (Some(Value::Array(page)), next) = (reply.get_mut("items").map(Value::take), reply.get("next_marker"))
+        else {
+            return Err(no_page(method));
         };
         items.extend(page);
-        let Some(marker) = reply.get("next_marker").and_then(Value::as_str) else {
-            return Ok(serde_json::json!({ "items": items, "next_marker": null }));
+        let marker = match next {
+            None | Some(Value::Null) => return Ok(serde_json::json!({ "items": items, "next_marker": null })),
+            Some(Value::String(marker)) => marker,
+            Some(_) => return Err(no_page(method)),
         };
-        if !seen.insert(marker.to_owned()) {
+        if !seen.insert(marker.clone()) {
             return Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!(
@@ -81,8 +89,16 @@ fn ask(
                 "tell whoever runs the upstream: its list does not end",
             ));
         }
-        parameters.insert("marker".into(), marker.into());
+        parameters.insert("marker".into(), marker.as_str().into());
     }
+}
+
+fn no_page(method: &Method) -> Failure {
+    Failure::new(
+        Code::UpstreamUnavailable,
+        format!("{}: what the upstream answered is no page of a list", method.name),
+        "tell whoever runs the upstream; without --all it is shown as it is",
+    )
 }
 
 fn call(
@@ -100,16 +116,21 @@ fn call(
     let mut stream = autostart::open(socket)?;
     let text = connect::document(&mut stream, request).map_err(|failure| match failure.code {
         // The connection broke, or the answer did not come in time.
-        Code::NoDaemon | Code::Unexpected if method.verb != "GET" => Failure {
-            hint: "see whether it took effect, with a list or get method, before you try again".into(),
-            ..failure
-        },
+        Code::NoDaemon | Code::Unexpected => left_open(method, failure),
         _ => failure,
     })?;
     if text.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+    json::reply(&text, &format!("{}: ", method.name)).map_err(|failure| left_open(method, failure))
+}
+
+/// Nothing came back that says whether a change took effect.
+fn left_open(method: &Method, failure: Failure) -> Failure {
+    if method.verb == "GET" {
+        return failure;
+    }
+    Failure { hint: "see whether it took effect, with a list or get method, before you try again".into(), ..failure }
 }
 
 /// What takes something away is asked about: on a terminal by a question, elsewhere by `--yes`.
@@ -125,10 +146,10 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
         let message = format!("{} takes something away, and there is no terminal to ask on", method.name);
         return Err(Failure::new(Code::Usage, message, "the same with --yes, if it is meant"));
     }
-    eprint!("{what}\nThis takes something away. Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
+    let question = format!("{}\nThis takes something away. Go on? [y/N] ", command::printable(&what));
     let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
+    let asked = std::io::stderr().write_all(question.as_bytes());
+    let read = asked.and_then(|()| std::io::stdin().read_line(&mut answer));
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
@@ -137,9 +158,9 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
 
 fn warn_of_secrets(method: &Method) {
     if !method.secrets.is_empty() {
-        eprintln!(
+        command::tell(&format!(
             "rolekeeper: shown this once, and kept nowhere: {}; put it where it belongs now",
             method.secrets.join(", ")
-        );
+        ));
     }
 }

@@ -1,31 +1,23 @@
-//! Replies for people: a table of a list, a column of a thing. For programs: the JSON as it came.
+//! Replies for people: a table of a list, a column of a thing.
 
 use comfy_table::{Table, presets};
-use rolekeeper::connect;
 use rolekeeper::contract::Method;
-use rolekeeper::protocol::Failure;
 use serde_json::{Map, Value};
 
-use crate::command::printable;
+use crate::command::{printable, printable_lines};
 
 /// Between two columns.
 const GAP: usize = 2;
 /// Where nothing says how wide the terminal is.
 const WIDE: u16 = 120;
 
-pub(super) fn show(method: &Method, reply: &Value, json: bool) -> Result<String, Failure> {
-    if json {
-        return match reply {
-            Value::Null => Ok(String::new()),
-            reply => serde_json::to_string_pretty(reply).map(|text| text + "\n").map_err(|_| connect::out_of_place()),
-        };
-    }
-    Ok(match (reply, reply.get("items").and_then(Value::as_array)) {
+pub(super) fn show(method: &Method, reply: &Value) -> String {
+    match (reply, reply.get("items").and_then(Value::as_array)) {
         (Value::Null, _) => format!("{}: done\n", method.name),
         (_, Some(items)) => list(items, reply.get("next_marker").and_then(Value::as_str)),
         (Value::Object(thing), None) => column(thing),
-        (other, None) => format!("{other}\n"),
-    })
+        (other, None) => printable(&other.to_string()) + "\n",
+    }
 }
 
 /// What people look for first, in this order; the other columns follow as they came.
@@ -51,8 +43,11 @@ fn list(items: &[Value], next: Option<&str>) -> String {
     for row in 0..=items.len() {
         table.add_row(shown.iter().filter_map(|(_, cells)| cells.get(row)));
     }
-    let hidden: Vec<_> =
-        columns.iter().map(|(name, _)| *name).filter(|name| shown.iter().all(|(each, _)| *each != name)).collect();
+    let hidden: Vec<_> = columns
+        .iter()
+        .filter(|(name, _)| shown.iter().all(|(each, _)| *each != name))
+        .map(|(name, _)| printable(name))
+        .collect();
     let mut text = if items.is_empty() { "nothing\n".into() } else { lines(&table) };
     if !hidden.is_empty() {
         text += &format!("\nNo room for: {}; --json shows everything\n", hidden.join(", "));
@@ -94,8 +89,7 @@ fn column(thing: &Map<String, Value>) -> String {
         match value {
             Value::Object(_) => {
                 let text = serde_json::to_string_pretty(value).unwrap_or_default();
-                let lines: Vec<_> = text.lines().map(printable).collect();
-                nested += &format!("\n{}\n{}\n", printable(key), lines.join("\n"));
+                nested += &format!("\n{}\n{}\n", printable(key), printable_lines(&text));
             }
             _ => drop(table.add_row([title(key), cell(value)])),
         }

@@ -1,12 +1,14 @@
-//! What a shell may offer: profiles, and ids where one short list has them. It asks the daemon that is running, never
-//! starts one, and stays silent about every failure: a completion is no place for errors.
+//! What a shell may offer: profiles, upstreams, and ids where one short list has them. It asks the daemon that is running,
+//! never starts one, and stays silent about every failure: a completion is no place for errors. It must never offer what a
+//! shell would act on: what is chosen lands in a command line as it stands, and upstreams choose their ids.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
-use rolekeeper::protocol::{IamCall, Reply, Request};
+use rolekeeper::protocol::{IamCall, ProfileStatus, Reply, Request};
 use serde_json::{Map, Value};
 
 use crate::command::printable;
@@ -17,22 +19,35 @@ const PATIENCE: Duration = Duration::from_millis(800);
 const MOST: u32 = 200;
 
 pub(crate) fn profiles() -> Vec<CompletionCandidate> {
-    names().unwrap_or_default()
+    let profiles = statuses().unwrap_or_default();
+    profiles.iter().filter_map(|status| offer(&status.profile)).collect()
 }
 
-fn names() -> Option<Vec<CompletionCandidate>> {
+/// Those that profiles use: the daemon tells of no others.
+pub(crate) fn upstreams() -> Vec<CompletionCandidate> {
+    let names: BTreeSet<_> = statuses().unwrap_or_default().into_iter().map(|status| status.upstream).collect();
+    names.iter().filter_map(|name| offer(name)).collect()
+}
+
+fn statuses() -> Option<Vec<ProfileStatus>> {
     let mut stream = open()?;
     let mut found = Vec::new();
     let mut after = None;
     loop {
         let text = connect::ask(&mut stream, Request::Status { after: after.map(Into::into) }).ok()?;
         let Reply::Status(page) = connect::reply(&text).ok()? else { return None };
-        found.extend(page.profiles.iter().map(|profile| CompletionCandidate::new(&profile.profile)));
+        found.extend(page.profiles);
         after = match page.next {
             Some(next) => Some(next),
             None => return Some(found),
         };
     }
+}
+
+/// Letters, digits, `.`, `_` and `-`, and no option: no shell does anything with those.
+fn offer(word: &str) -> Option<CompletionCandidate> {
+    let harmless = |each: char| each.is_ascii_alphanumeric() || "._-".contains(each);
+    (!word.is_empty() && !word.starts_with('-') && word.chars().all(harmless)).then(|| CompletionCandidate::new(word))
 }
 
 /// The list method that shows what an id parameter can be.
@@ -59,11 +74,12 @@ fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
     let (upstream, profile) = (given("--upstream").map(Into::into), given("--profile").map(Into::into));
     let call = IamCall { upstream, profile, method: list.into(), parameters };
     let reply: Value = serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
-    let candidates = reply.get("items")?.as_array()?.iter().filter_map(|item| {
-        let name = ["name", "email", "role_name"].into_iter().find_map(|key| item.get(key)?.as_str());
-        Some(CompletionCandidate::new(item.get("id")?.as_str()?).help(name.map(|name| printable(name).into())))
-    });
-    Some(candidates.collect())
+    Some(reply.get("items")?.as_array()?.iter().filter_map(id).collect())
+}
+
+fn id(item: &Value) -> Option<CompletionCandidate> {
+    let name = ["name", "email", "role_name"].into_iter().find_map(|key| item.get(key)?.as_str());
+    Some(offer(item.get("id")?.as_str()?)?.help(name.map(|name| printable(name).into())))
 }
 
 fn open() -> Option<interprocess::local_socket::Stream> {
@@ -83,4 +99,23 @@ fn given(option: &str) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_offered_that_a_shell_or_this_program_would_act_on() {
+        let within = " \t\n\u{b}\u{1b}!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~é\u{202e}".chars().map(|each| format!("a{each}b"));
+        for word in within.chain(["", "-", "-y", "--yes", "$(id)", "../a"].map(Into::into)) {
+            assert!(offer(&word).is_none(), "{word:?}");
+            assert!(id(&serde_json::json!({ "id": word, "name": "x" })).is_none(), "{word:?}");
+        }
+        for word in ["dev", "550e8400-e29b-41d4-a716-446655440000", "a.b_c-1", "_"] {
+            assert_eq!(offer(word).unwrap().get_value(), word);
+        }
+        let named = id(&serde_json::json!({ "id": "r-1", "name": "a\tb\n$(id)" })).unwrap();
+        assert_eq!(named.get_help().unwrap().to_string(), "a\u{fffd}b\u{fffd}$(id)");
+    }
 }

@@ -1,0 +1,9 @@
+//! The real command against a daemon that says what a test wants said: what upstreams, readers and terminals do to it.
+
+#![cfg(target_os = "linux")]
+
+mod offers;
+mod pipes;
+mod replies;
+mod stand_in;
+mod terminal;

@@ -1,0 +1,120 @@
+//! A daemon without an upstream: it has one profile, and answers every call with the same text.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use rolekeeper::frame;
+use rolekeeper::protocol::{
+    DaemonStatus, Lease, Part, ProfileState, ProfileStatus, Reply, ReplyFrame, Request, RequestFrame, StatusPage,
+    VERSION,
+};
+use tempfile::TempDir;
+
+/// It stops when dropped.
+pub(super) struct StandIn {
+    home: TempDir,
+    asked: Arc<AtomicUsize>,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StandIn {
+    /// Answers calls and reports with this text, and tells of a profile of this upstream.
+    pub(super) fn new(answer: &str, upstream: &str) -> Self {
+        let only_mine = std::fs::Permissions::from_mode(0o700);
+        let home = tempfile::Builder::new().permissions(only_mine).tempdir().unwrap();
+        let listener = UnixListener::bind(home.path().join("socket")).unwrap();
+        let (stop, stopped) = mpsc::channel();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (answer, upstream, counter) = (answer.to_owned(), upstream.to_owned(), Arc::clone(&asked));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
+                    return;
+                }
+                serve(stream.unwrap(), &answer, &upstream, &counter);
+            }
+        });
+        Self { home, asked, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(super) fn answering(answer: &str) -> Self {
+        Self::new(answer, "up")
+    }
+
+    /// The command, which can reach this daemon and start no other.
+    pub(super) fn client(&self, words: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_rolekeeper"));
+        command.args(words);
+        command
+    }
+
+    /// A program, with the environment that such a command needs.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("ROLEKEEPER_SOCKET", self.home.path().join("socket")).env("ROLEKEEPER_AUTOSTART", "0");
+        command
+    }
+
+    pub(super) fn run(&self, words: &[&str]) -> Output {
+        self.client(words).output().unwrap()
+    }
+
+    pub(super) fn home(&self) -> &std::path::Path {
+        self.home.path()
+    }
+
+    /// How many requests there were.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It looks for its end when somebody comes.
+        let _ = UnixStream::connect(self.home.path().join("socket"));
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the stand-in panicked");
+    }
+}
+
+fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsize) {
+    use std::io::Write;
+    while let Ok(text) = frame::read(&mut stream) {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
+        let reply = match request {
+            Request::Lease { .. } => Reply::Lease(Lease {
+                access_key_id: answer.into(),
+                secret_access_key: "secret".into(),
+                session_token: "token".into(),
+                expires_at: "2026-01-01T00:00:00Z".into(),
+                session_id: "s-1".into(),
+            }),
+            Request::Status { .. } => Reply::Status(status(upstream)),
+            Request::Iam(_) | Request::Explain { .. } | Request::Audit { .. } => {
+                Reply::Part(Part { text: answer.into(), more: false })
+            }
+        };
+        stream.write_all(&frame::encode(&ReplyFrame { v: VERSION, reply }).unwrap()).unwrap();
+    }
+}
+
+fn status(upstream: &str) -> StatusPage {
+    let profile = ProfileStatus {
+        profile: "dev".into(),
+        upstream: upstream.into(),
+        role_id: "r-1".into(),
+        state: ProfileState::Idle,
+        session: None,
+        failing: None,
+    };
+    let daemon = DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 1, connections: 1 };
+    StatusPage { daemon, profiles: vec![profile], next: None }
+}

@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
 use crate::clock::{Alarm, ServerClock};
+use crate::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
 use crate::lock;
 use crate::upstream::Upstream;
 

@@ -25,7 +25,10 @@ impl Cache {
     pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<Gate>)>) -> Self {
         let mut profiles: Vec<_> = profiles.into_iter().collect();
         profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
-        let slots = profiles.into_iter().zip(0..).map(|((profile, gate), place)| Arc::new(Slot::new(Place(place), profile, gate)));
+        let slots = profiles
+            .into_iter()
+            .zip(0..)
+            .map(|((profile, gate), place)| Arc::new(Slot::new(Place(place), profile, gate)));
         Self(slots.collect())
     }
 

@@ -117,8 +117,7 @@ impl ByCloud {
         };
         let sent = Clock::System.now().boot;
         let response = request.send().await.map_err(|error| call.broken(error))?;
-        let (status, headers, received) =
-            (response.status(), response.headers().clone(), Clock::System.now().boot);
+        let (status, headers, received) = (response.status(), response.headers().clone(), Clock::System.now().boot);
         let body = read(response, &call).await?;
         let text = std::str::from_utf8(&body).ok();
         let is_json = text.is_some_and(|text| text.is_empty() || serde_json::from_str::<IgnoredAny>(text).is_ok());

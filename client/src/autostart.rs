@@ -10,10 +10,16 @@ use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::protocol::{Code, Failure, Request};
 
 /// From starting a daemon to its readiness line, and for another client's start to end.
 const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// For a daemon that goes away to be followed by another one: a little more than it may take to end.
+const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
+
+/// Between two looks at what somebody else is doing.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A log longer than this is begun anew at the next start.
 const LOG_CAP: u64 = 1024 * 1024;
@@ -24,6 +30,25 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
         Some(stream) => Ok(stream),
         None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => Err(no_daemon(socket)),
         None => start(socket),
+    }
+}
+
+/// Asks for what may be asked for twice: a daemon that goes away before it has answered, however that happens, is followed
+/// by the next one.
+pub(crate) fn ask<'a>(socket: &Path, request: impl Fn() -> Request<'a>) -> Result<Vec<u8>, Failure> {
+    let deadline = Instant::now() + FOLLOW_DEADLINE;
+    let mut pause = PAUSE;
+    loop {
+        let answer = open(socket).and_then(|mut stream| connect::ask(&mut stream, request()));
+        let failure = match &answer {
+            Ok(text) => connect::reply(text).err(),
+            Err(failure) => Some(failure.clone()),
+        };
+        if failure.is_none_or(|failure| failure.code != Code::ShuttingDown) || Instant::now() >= deadline {
+            return answer;
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
     }
 }
 
@@ -70,7 +95,7 @@ fn lock(socket: &Path) -> Result<File, Failure> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(PAUSE);
             }
             Err(TryLockError::WouldBlock) => return Err(failed(&"another client is still starting it")),
             Err(TryLockError::Error(error)) => return Err(failed(&error)),

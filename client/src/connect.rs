@@ -193,7 +193,7 @@ fn broken(error: &FrameError) -> Failure {
             )
         }
         FrameError::Closed | FrameError::Truncated { .. } | FrameError::Io(_) => {
-            Failure::new(Code::NoDaemon, format!("the daemon went away: {error}"), "run the command again")
+            Failure::new(Code::ShuttingDown, format!("the daemon went away: {error}"), "run the command again")
         }
         FrameError::TooLarge { .. } | FrameError::Json(_) => Failure::new(Code::Unexpected, error.to_string(), RESTART),
     }

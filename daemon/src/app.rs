@@ -18,10 +18,13 @@ use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::Config;
 use crate::config::file::{self, ConfigError};
+use crate::descriptors::{self, Inherited};
+use crate::handover;
 use crate::journal::Journal;
 use crate::policy::Policy;
-use crate::process;
-use crate::serve::bind::{BindError, Door, bind};
+use crate::process::{self, Told};
+use crate::serve::bind::{BindError, Door, adopt, bind};
+use crate::succession::{Next, Program, keep_stored, store, take_over};
 use crate::serve::{self, Gauge};
 use crate::upstream::bycloud::{ByCloud, SetupError};
 use crate::upstream::gate::Gate;
@@ -32,7 +35,8 @@ use crate::upstream::gate::Gate;
 #[command(
     after_help = "Exit codes: 0 stopped when told to, 1 unexpected, 2 usage or configuration, 3 the socket cannot be served.\n\n\
     Prints one line of JSON on standard output when it serves; logs to standard error. SIGTERM and SIGINT end it\n\
-    once the requests under way are answered, within 5 s."
+    once the requests under way are answered, within 5 s. SIGHUP puts the program and the configuration that are on\n\
+    disk in the place of the running ones, if they are sound: sessions stay, and no request is lost."
 )]
 pub struct Args {
     /// The configuration [default: $ROLEKEEPER_CONFIG, else $XDG_CONFIG_HOME/rolekeeper/config.toml]
@@ -64,6 +68,10 @@ pub enum AppError {
     Upstream(#[from] SetupError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
+    #[error("what the service manager passed in cannot be used: {0}")]
+    Inherited(io::Error),
+    #[error("the program on disk cannot be started in the place of this one: {0}")]
+    HandOver(io::Error),
 }
 
 impl AppError {
@@ -73,6 +81,8 @@ impl AppError {
             Self::Socket(failure) => failure.hint.clone(),
             Self::Bind(error) => error.hint(),
             Self::Upstream(_) => "see that the system has a certificate store (Debian: ca-certificates)".into(),
+            Self::Inherited(_) => "see LISTEN_FDS, LISTEN_FDNAMES and the unit's sockets".into(),
+            Self::HandOver(_) => "start rolekeeperd again".into(),
             Self::Runtime(_) => "see the limits on processes and descriptors: ulimit -a".into(),
         }
     }
@@ -81,32 +91,48 @@ impl AppError {
         match self {
             Self::Config(_) | Self::Socket(_) => 2,
             Self::Bind(_) => 3,
-            Self::Upstream(_) | Self::Runtime(_) => 1,
+            Self::Upstream(_) | Self::Runtime(_) | Self::Inherited(_) | Self::HandOver(_) => 1,
         }
     }
 }
 
 pub fn run(args: Args) -> Result<(), AppError> {
-    let path = file::path(args.config)?;
+    // Before a newer one is put in its place on disk.
+    let program = std::env::current_exe().map_err(AppError::Runtime)?;
+    let path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
     let config = file::load(&path)?;
     if args.check {
         let profiles: usize = config.upstreams.iter().map(|upstream| upstream.profiles.len()).sum();
         println!("{}: {} upstream(s), {profiles} profile(s), no errors", path.display(), config.upstreams.len());
         return Ok(());
     }
-    let socket = connect::socket_path(args.socket).map_err(AppError::Socket)?;
-    process::prepare(args.detach);
-    log_to_stderr(args.log);
+    let Inherited { socket, sessions } = {
+        let inherited = Inherited::take().map_err(AppError::Inherited)?;
+        process::prepare(args.detach, &inherited.raw());
+        inherited
+    };
+    log_to_stderr(args.log.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(AppError::Runtime)?;
-    runtime.block_on(async {
-        let door = bind(&socket)?;
+    let next = runtime.block_on(async {
+        let door = match socket {
+            Some(socket) => adopt(socket)?,
+            None => bind(&connect::socket_path(args.socket).map_err(AppError::Socket)?)?,
+        };
         let broker = broker(config)?;
-        serve_until_stopped(door, broker, &socket).await.map_err(AppError::Runtime)
-    })
+        take_over(&broker, sessions);
+        let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
+        serve_until_stopped(door, broker, program).await.map_err(AppError::Runtime)
+    })?;
+    // Nothing of this process may run beside the one that comes next.
+    drop(runtime);
+    match next {
+        None => Ok(()),
+        Some(next) => Err(AppError::HandOver(next.start())),
+    }
 }
 
 fn broker(config: Config) -> Result<Arc<Broker>, AppError> {
@@ -134,23 +160,52 @@ fn journal() -> Journal {
     })
 }
 
-async fn serve_until_stopped(door: Door, broker: Arc<Broker>, socket: &std::path::Path) -> io::Result<()> {
+/// Serves until it is told to stop, or to make room for the program and the configuration that are on disk by then.
+async fn serve_until_stopped(door: Door, broker: Arc<Broker>, program: Program) -> io::Result<Option<Next>> {
     let stop = CancellationToken::new();
     let mut signals = process::Signals::new()?;
-    let gauge = Gauge::new(process::connection_cap());
     let alarm = Alarm::new(&broker.clock)?;
     let refreshing = tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
-    let serving = tokio::spawn(serve::run(door, broker, gauge, stop.clone()));
-    announce(socket);
-    let signal = signals.next().await;
-    tracing::info!(signal, "stopping");
+    let storing = tokio::spawn(keep_stored(Arc::clone(&broker)));
+    let gauge = Gauge::new(process::connection_cap());
+    let socket = door.path.clone();
+    let serving = tokio::spawn(serve::run(door, Arc::clone(&broker), gauge, stop.clone()));
+    announce(&socket);
+    let told = loop {
+        match signals.next().await {
+            Told::Reload if !program.is_sound().await => {}
+            told => break told,
+        }
+    };
+    tracing::info!(?told, "stopping");
     stop.cancel();
-    tokio::select! {
-        _ = serving => tracing::info!("stopped"),
-        signal = signals.next() => tracing::warn!(signal, "stopped at once"),
-    }
+    let ending = async {
+        let stopped = serving.await.map_err(io::Error::other)?;
+        match told {
+            Told::Reload => stopped.leave_open().await.map(Some),
+            Told::Stop(_) => {
+                descriptors::stopping();
+                stopped.close().await;
+                Ok(None)
+            }
+        }
+    };
+    let socket = tokio::select! {
+        socket = ending => socket?,
+        told = signals.next() => {
+            tracing::warn!(?told, "stopped at once");
+            None
+        }
+    };
     refreshing.abort();
-    Ok(())
+    storing.abort();
+    match socket {
+        None => {
+            store(&broker, 0);
+            Ok(None)
+        }
+        Some(socket) => Ok(Some(Next { program, socket, sessions: handover::pack(&broker)? })),
+    }
 }
 
 /// The line that says that clients may come. Whoever started the daemon may have stopped reading.
@@ -158,6 +213,7 @@ fn announce(socket: &std::path::Path) {
     let line = serde_json::json!({ "ready": true, "socket": socket, "pid": std::process::id() });
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    descriptors::ready();
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::cache::flight::{Flight, Landing};
 use crate::cache::state::{MARGIN, Session, State};
@@ -37,6 +38,8 @@ pub struct Broker {
     /// Who was given what.
     pub journal: Journal,
     pub started_at: Boot,
+    /// A session was published.
+    pub has_new: Notify,
 }
 
 /// What a consumer gets: a session's credentials with an advertised expiry, which is never later than the true one.
@@ -77,7 +80,8 @@ impl Broker {
         clock: Clock,
     ) -> Arc<Self> {
         let started_at = clock.now().boot;
-        Arc::new(Self { policy, cache, clock, timetable: Timetable::default(), gates, journal, started_at })
+        let (timetable, has_new) = (Timetable::default(), Notify::new());
+        Arc::new(Self { policy, cache, clock, timetable, gates, journal, started_at, has_new })
     }
 
     pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
@@ -173,9 +177,14 @@ impl Broker {
         tracing::info!(profile = %slot.profile.name, session = %granted.session_id, ?life, "role assumed");
         slot.gate.upstream.server_clock().issued(granted.issued_at, sent, received_at);
         let refresh_left = refresh_left(life, fastrand::f64());
-        let session = Session { granted, obtained_at: sent, received_at, refresh_left };
-        let refresh_at = session.ends_at().minus(refresh_left);
         slot.health(Health::succeeded);
+        self.hold(slot, Session { granted, obtained_at: sent, received_at, refresh_left });
+        self.has_new.notify_one();
+    }
+
+    /// A session is served from here on, and planned to be refreshed.
+    pub(crate) fn hold(&self, slot: &Slot, session: Session) {
+        let refresh_at = session.ends_at().minus(session.refresh_left);
         slot.publish(Some(Arc::new(session)));
         self.timetable.set(slot, refresh_at);
     }

@@ -41,6 +41,10 @@ impl Upstream for Shared {
         self.0.server_clock()
     }
 
+    fn identity(&self) -> String {
+        "scripted".into()
+    }
+
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         self.0.ask_time()
     }
@@ -68,6 +72,10 @@ impl Upstream for Scripted {
 
     fn server_clock(&self) -> &ServerClock {
         &self.server_clock
+    }
+
+    fn identity(&self) -> String {
+        "scripted".into()
     }
 
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {

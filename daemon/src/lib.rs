@@ -13,7 +13,11 @@ pub mod broker;
 pub mod cache;
 pub mod clock;
 pub mod config;
+#[cfg(unix)]
+pub mod descriptors;
 pub mod explain;
+#[cfg(target_os = "linux")]
+pub mod handover;
 pub mod iam;
 pub mod journal;
 pub mod keeper;
@@ -24,6 +28,7 @@ pub mod process;
 pub mod refresh;
 pub mod serve;
 pub mod status;
+pub mod succession;
 pub mod timetable;
 pub mod upstream;
 

@@ -1,8 +1,8 @@
 //! This process and its system: limits, session, signals, user. What is particular to one system is in here.
 
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::fd::OwnedFd;
+#[cfg(unix)]
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 #[cfg(target_os = "linux")]
 use tokio::io::unix::AsyncFd;
@@ -12,8 +12,8 @@ const CONNECTIONS: usize = 8192;
 /// Descriptors kept for everything that is not a client: upstreams, files, the runtime.
 const RESERVED: u64 = 64;
 
-/// To be called once, before threads are started.
-pub fn prepare(detach: bool) {
+/// To be called once, before threads are started. Detaching closes every descriptor but these.
+pub fn prepare(detach: bool, keep: &[i32]) {
     // The first to start it wins; there is one in a process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[cfg(unix)]
@@ -21,29 +21,42 @@ pub fn prepare(detach: bool) {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptor_limit();
         if detach {
-            close_inherited();
+            close_inherited(keep);
             leave_session();
         }
     }
     #[cfg(not(unix))]
-    let _ = detach;
+    let _ = (detach, keep);
 }
 
 /// Descriptors that the tool's own parents left open, such as the pipe of a build: whoever reads from it would wait for
 /// this daemon to end. To be called before this process opens anything that it keeps.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "closing a descriptor by its number has no safe form")]
-fn close_inherited() {
+fn close_inherited(keep: &[i32]) {
     let listed: Vec<i32> = std::fs::read_dir("/dev/fd")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    for descriptor in listed.into_iter().filter(|descriptor| *descriptor > 2) {
+    for descriptor in listed.into_iter().filter(|descriptor| *descriptor > 2 && !keep.contains(descriptor)) {
         // SAFETY: this runs in the only thread, and nothing of this process owns a descriptor above standard error yet;
         // the one that listed the folder is closed, and closing its number again is an error that has no effect.
         unsafe { rustix::io::close(descriptor) };
     }
+}
+
+/// A descriptor that this process was started with.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "a number becomes a descriptor that is owned")]
+pub(crate) fn adopt(raw: i32) -> io::Result<OwnedFd> {
+    if raw <= 2 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{raw} is no descriptor to be handed on")));
+    }
+    // SAFETY: it is only looked at, and an error if it is not open.
+    rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(raw) })?;
+    // SAFETY: it is open, and was passed to this process for it to own; nothing has opened any since it began.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// A descriptor of ours whose readiness the runtime is to watch.
@@ -90,25 +103,39 @@ pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The signals that end the daemon.
+/// What the daemon is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// To end, by this signal.
+    Stop(&'static str),
+    /// To put the program and the configuration that are on disk now in the place of its own.
+    Reload,
+}
+
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
     pub fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Told::Reload,
         }
     }
 }

@@ -203,6 +203,10 @@ impl Upstream for Service {
         &self.0.server_clock
     }
 
+    fn identity(&self) -> String {
+        "scripted".into()
+    }
+
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);

@@ -11,8 +11,7 @@ use crate::{autostart, command};
 
 pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
-    let mut stream = autostart::open(&socket)?;
-    let text = connect::ask(&mut stream, Request::Lease { profile: profile.into() })?;
+    let text = autostart::ask(&socket, || Request::Lease { profile: profile.into() })?;
     let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
     command::print(&command::for_standard_output(document(&lease)?))
 }

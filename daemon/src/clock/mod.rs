@@ -47,6 +47,17 @@ impl Boot {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// For another process on the same boot of the machine.
+    #[must_use]
+    pub fn nanos(self) -> u64 {
+        self.0
+    }
+
+    #[must_use]
+    pub fn of_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
     /// Since the machine started.
     #[must_use]
     pub fn since_start(self) -> Duration {

@@ -3,6 +3,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+#[cfg(unix)]
+use std::os::fd::{AsFd, OwnedFd};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::tokio::Listener;
@@ -11,13 +15,16 @@ use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
 use thiserror::Error;
 
-/// The listening socket. Dropping it removes the socket, so that clients see at once that nobody is there.
+#[cfg(unix)]
+use crate::descriptors::Socket;
+
+/// The listening socket. Dropping it removes a socket of ours, so that clients see at once that nobody is there.
 #[derive(Debug)]
 pub struct Door {
     pub listener: Listener,
-    path: PathBuf,
-    /// Held for as long as the socket: who holds it may remove what is left of another.
-    _lock: File,
+    pub path: PathBuf,
+    /// Held for as long as a socket of ours: who holds it may remove what is left of another.
+    lock: Option<File>,
 }
 
 #[derive(Debug, Error)]
@@ -56,11 +63,38 @@ pub fn bind(path: &Path) -> Result<Door, BindError> {
     #[cfg(unix)]
     let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
     let listener = options.create_tokio().map_err(io_error)?;
-    Ok(Door { listener, path: path.into(), _lock: lock })
+    Ok(Door { listener, path: path.into(), lock: Some(lock) })
+}
+
+/// A socket that listens already: an earlier process's, or the service manager's, which also removes it.
+#[cfg(unix)]
+pub fn adopt(socket: Socket) -> Result<Door, BindError> {
+    use interprocess::os::unix::uds_local_socket::tokio::Listener as Uds;
+
+    let unknown = |error| BindError::Io { path: "the socket that was passed in".into(), error };
+    let listener = UnixListener::from(socket.descriptor);
+    let address = listener.local_addr().map_err(unknown)?;
+    let path = address.as_pathname().ok_or_else(|| unknown(io::Error::other("it has no path")))?.to_path_buf();
+    let listener = Uds::try_from(OwnedFd::from(listener)).map_err(unknown)?.into();
+    let lock = if socket.is_ours { Some(lock(&path)?) } else { None };
+    Ok(Door { listener, path, lock })
+}
+
+impl Door {
+    /// Another hold on the socket, for the process that comes next; this one leaves it where it is.
+    #[cfg(unix)]
+    pub fn leave_open(&mut self) -> io::Result<Socket> {
+        let Listener::UdSocket(listener) = &self.listener;
+        let descriptor = listener.as_fd().try_clone_to_owned()?;
+        Ok(Socket { descriptor, is_ours: self.lock.take().is_some() })
+    }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
         }
@@ -122,7 +156,7 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixStream;
 
     fn mode(path: &Path) -> u32 {
         std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777

@@ -53,10 +53,7 @@ pub(super) async fn serve(
     peer.nearest();
     let mut silence = FRAME_DEADLINE;
     loop {
-        let text = tokio::select! {
-            text = next(&mut stream, silence) => text,
-            () = stop.cancelled() => return Ok(()),
-        };
+        let text = next(&mut stream, silence, &stop).await;
         silence = IDLE_DEADLINE;
         match text {
             Ok(text) => answer(&mut stream, &text, &peer, &broker, &gauge, &stop).await?,
@@ -169,13 +166,35 @@ fn bad_frame(error: &FrameError) -> Failure {
     Failure::new(code, error.to_string(), "a client of this daemon's version")
 }
 
-async fn next(stream: &mut BufReader<Stream>, silence: Duration) -> Result<Vec<u8>, FrameError> {
+/// The next frame. Once the daemon is told to stop, the peer can send no more, and what it has sent is still read: it
+/// knows of each request whether it arrived.
+async fn next(
+    stream: &mut BufReader<Stream>,
+    silence: Duration,
+    stop: &CancellationToken,
+) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
-    let first = timeout(silence, stream.read(&mut header)).await.map_err(late)?.map_err(FrameError::Io)?;
+    let first = tokio::select! {
+        biased;
+        first = timeout(silence, stream.read(&mut header)) => first,
+        () = stop.cancelled() => {
+            take_no_more(stream.get_ref()).map_err(FrameError::Io)?;
+            timeout(FRAME_DEADLINE, stream.read(&mut header)).await
+        }
+    };
+    let first = first.map_err(late)?.map_err(FrameError::Io)?;
     if first == 0 {
         return Err(FrameError::Closed);
     }
     timeout(FRAME_DEADLINE, rest(stream, header, first)).await.map_err(late)?
+}
+
+#[cfg(unix)]
+fn take_no_more(stream: &Stream) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+
+    let Stream::UdSocket(stream) = stream;
+    Ok(rustix::net::shutdown(stream.as_fd(), rustix::net::Shutdown::Read)?)
 }
 
 async fn rest(stream: &mut BufReader<Stream>, mut header: [u8; HEADER], first: usize) -> Result<Vec<u8>, FrameError> {

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
+#[cfg(unix)]
+use crate::descriptors::Socket;
 use bind::Door;
 use peer::Peer;
 
@@ -42,13 +44,21 @@ impl Gauge {
     }
 }
 
-/// Accepts until `stop`, then gives the requests under way [`DRAIN`] to end.
-pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: CancellationToken) {
+/// What has stopped accepting.
+#[derive(Debug)]
+pub struct Stopped {
+    door: Door,
+    tasks: TaskTracker,
+    gauge: Gauge,
+}
+
+/// Accepts until `stop`.
+pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: CancellationToken) -> Stopped {
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = door.listener.accept() => accepted,
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return Stopped { door, tasks, gauge },
         };
         match accepted {
             Ok(stream) => welcome(stream, &tasks, &broker, &gauge, &stop),
@@ -59,11 +69,28 @@ pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: Cancellati
             }
         }
     }
-    // Nobody new may connect from here on.
-    drop(door);
+}
+
+/// Gives the requests under way [`DRAIN`] to end.
+async fn drain(tasks: TaskTracker, gauge: Gauge) {
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         tracing::warn!(connections = gauge.open(), "stopped before every request was answered");
+    }
+}
+
+impl Stopped {
+    /// Nobody new may connect from here on, and the requests under way are ended.
+    pub async fn close(self) {
+        drop(self.door);
+        drain(self.tasks, self.gauge).await;
+    }
+
+    /// Who connects from here on waits for the process that comes next; the requests under way are ended.
+    #[cfg(unix)]
+    pub async fn leave_open(mut self) -> std::io::Result<Socket> {
+        drain(self.tasks, self.gauge).await;
+        self.door.leave_open()
     }
 }
 

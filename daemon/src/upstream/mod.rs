@@ -24,6 +24,9 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// What time it is there, as far as its replies told.
     fn server_clock(&self) -> &ServerClock;
 
+    /// Where sessions come from and whose they are: one of another identity is another's. No secret is in it.
+    fn identity(&self) -> String;
+
     /// Any call that changes nothing: its answer tells the time, and so does a refusal.
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
 

@@ -64,6 +64,10 @@ impl Upstream for ByCloud {
         &self.server_clock
     }
 
+    fn identity(&self) -> String {
+        format!("bycloud {} {:?}", self.endpoint, self.token)
+    }
+
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let one = ListStsSessions { limit: Some(1), ..ListStsSessions::default() };

@@ -1,0 +1,123 @@
+//! Descriptors that outlive a process: the listening socket and the sessions. They come from the service manager (socket
+//! activation and its descriptor store: `sd_listen_fds(3)`, `FileDescriptorStoreMax=`), or from the process that this one
+//! took the place of.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::io::FdFlags;
+use sd_notify::NotifyState;
+
+use crate::process::adopt;
+
+/// What a process that takes the place of another one is told: `pid=4711,socket=7,sessions=9`.
+const HANDOVER: &str = "ROLEKEEPER_HANDOVER";
+/// How the sessions are called in the service manager's store, with a number behind it.
+const SESSIONS: &str = "sessions";
+
+/// How the listening socket is called in a handover, by who made it.
+const OURS: &str = "own-socket";
+const MANAGERS: &str = "socket";
+
+/// What there was when this process began.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    pub socket: Option<Socket>,
+    /// Of earlier processes, in no order.
+    pub sessions: Vec<OwnedFd>,
+}
+
+#[derive(Debug)]
+pub struct Socket {
+    pub descriptor: OwnedFd,
+    /// Made by an earlier process of this program, and to be removed by the last one; else the service manager's.
+    pub is_ours: bool,
+}
+
+impl Inherited {
+    /// To be called once, while nothing else of this process owns a descriptor above standard error.
+    pub fn take() -> io::Result<Self> {
+        let mut inherited = Self::default();
+        let from_manager = sd_notify::listen_fds_with_names()?;
+        let text = std::env::var(HANDOVER).unwrap_or_default();
+        // What another process was told has nothing to do with this one.
+        let text = text.strip_prefix(&format!("pid={},", std::process::id())).unwrap_or_default();
+        let from_before = text.split(',').filter_map(|each| {
+            let (name, raw) = each.split_once('=')?;
+            Some((raw.parse().ok()?, name.to_owned()))
+        });
+        for (raw, name) in from_manager.chain(from_before) {
+            inherited.add(&name, raw)?;
+        }
+        Ok(inherited)
+    }
+
+    fn add(&mut self, name: &str, raw: RawFd) -> io::Result<()> {
+        let descriptor = adopt(raw)?;
+        rustix::io::fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
+        if name.starts_with(SESSIONS) {
+            self.sessions.push(descriptor);
+        } else if rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false) && self.socket.is_none() {
+            self.socket = Some(Socket { descriptor, is_ours: name == OURS });
+        } else {
+            eprintln!("rolekeeperd: a descriptor called {name:?} was passed in, which is of no use here");
+        }
+        Ok(())
+    }
+
+    /// Their numbers, which are not to be closed.
+    pub fn raw(&self) -> Vec<RawFd> {
+        self.socket.iter().map(|socket| &socket.descriptor).chain(&self.sessions).map(AsRawFd::as_raw_fd).collect()
+    }
+}
+
+/// Tells the service manager, if there is one, that this process serves.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Whether the service manager keeps descriptors for this process (systemd 254 and newer say so).
+pub fn is_stored() -> bool {
+    std::env::var("FDSTORE").is_ok_and(|places| places != "0") && std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Puts sessions into the service manager's store, and only then takes out the ones before.
+pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
+    let name = |number: u64| format!("{SESSIONS}-{}", number % 2);
+    let (now, before) = (name(number), name(number + 1));
+    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&now)])?;
+    sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(&now)], &[sessions.as_fd()])?;
+    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&before)])
+}
+
+/// Puts another program in the place of this process. It returns only if that cannot be done.
+pub fn hand_over(program: &Path, arguments: &[OsString], socket: &OwnedFd, is_ours: bool, sessions: &OwnedFd) -> io::Error {
+    for descriptor in [socket, sessions] {
+        if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
+            return error.into();
+        }
+    }
+    let told = format!(
+        "pid={},{SESSIONS}={},{}={}",
+        std::process::id(),
+        sessions.as_raw_fd(),
+        if is_ours { OURS } else { MANAGERS },
+        socket.as_raw_fd()
+    );
+    // What the service manager passed to this process was taken by it.
+    Command::new(program).args(arguments).env(HANDOVER, told).env_remove("LISTEN_PID").exec()
+}

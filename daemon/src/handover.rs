@@ -1,0 +1,166 @@
+//! Sessions go from one process to the next without touching a disk: written once into memory that cannot be changed any
+//! more (a sealed memfd), and read by whoever inherits its descriptor. What does not fit the configuration of today, or is
+//! of an earlier boot of the machine, is left out.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{MemfdFlags, SealFlags};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::broker::Broker;
+use crate::cache::Slot;
+use crate::cache::state::{MARGIN, Session};
+use crate::clock::{Boot, Now, millis};
+use crate::upstream::Granted;
+
+const VERSION: u32 = 1;
+/// The most that is read, in bytes.
+const CAP: u64 = 256 * 1024 * 1024;
+const SEALS: SealFlags =
+    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Snapshot<S> {
+    version: u32,
+    /// Boot time counts from here.
+    boot_id: String,
+    /// When it was made, in boot time; the newest of several counts.
+    made_ns: u64,
+    sessions: Vec<Kept<S>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept<S> {
+    profile: String,
+    /// Whose session of which role it is.
+    identity: String,
+    session_id: String,
+    principal: String,
+    access_key_id: String,
+    secret_access_key: S,
+    session_token: S,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    obtained_ns: u64,
+    received_ns: u64,
+    refresh_left_ms: u64,
+    use_left_ms: u64,
+}
+
+/// All sessions of a broker, in memory that nobody can change.
+pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
+    let now = broker.clock.now();
+    let held: Vec<_> =
+        broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
+    let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
+    let snapshot = Snapshot { version: VERSION, boot_id: boot_id()?, made_ns: now.boot.nanos(), sessions };
+    // As large as it gets, so that no part of it is left behind where it grew out of.
+    let mut text = Zeroizing::new(Vec::with_capacity(4096 + held.len() * 4096));
+    serde_json::to_writer(&mut *text, &snapshot)?;
+    let memory = rustix::fs::memfd_create("rolekeeper-sessions", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    file.write_all(&text)?;
+    rustix::fs::fcntl_add_seals(&file, SEALS)?;
+    Ok(file.into())
+}
+
+fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
+    let granted = &session.granted;
+    Kept {
+        profile: slot.profile.name.to_string(),
+        identity: identity(slot),
+        session_id: granted.session_id.clone(),
+        principal: granted.principal.to_string(),
+        access_key_id: granted.access_key_id.clone(),
+        secret_access_key: granted.secret_access_key.expose_secret(),
+        session_token: granted.session_token.expose_secret(),
+        issued_at: granted.issued_at,
+        expires_at: granted.expires_at,
+        obtained_ns: session.obtained_at.nanos(),
+        received_ns: session.received_at.nanos(),
+        refresh_left_ms: millis(session.refresh_left),
+        use_left_ms: millis(slot.use_left(now)),
+    }
+}
+
+/// Takes over what earlier processes left. Says how many sessions that were.
+pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
+    let snapshots = inherited.into_iter().filter_map(|memory| {
+        read(memory).inspect_err(|error| tracing::warn!(%error, "what an earlier process left cannot be used")).ok()
+    });
+    let Some(newest) = snapshots.max_by_key(|snapshot| snapshot.made_ns) else { return 0 };
+    let now = broker.clock.now();
+    newest.sessions.into_iter().filter_map(|kept| take_over(broker, kept, &now)).count()
+}
+
+fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
+    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    if !rustix::fs::fcntl_get_seals(&memory)?.contains(SEALS) {
+        return Err(invalid("it could still be changed"));
+    }
+    let mut file = File::from(memory);
+    let length = file.metadata()?.len();
+    if length > CAP {
+        return Err(invalid("it is too long"));
+    }
+    file.rewind()?;
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
+    file.read_to_end(&mut text)?;
+    // Its errors might repeat what they stumbled upon.
+    let snapshot: Snapshot<SecretString> =
+        serde_json::from_slice(&text).map_err(|_| invalid("it is not of a version that this program knows"))?;
+    if snapshot.version != VERSION {
+        return Err(invalid("it is of another version"));
+    }
+    if snapshot.boot_id != boot_id()? {
+        return Err(invalid("the machine has been started anew since"));
+    }
+    Ok(snapshot)
+}
+
+/// `None` if it is of no use any more.
+fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()> {
+    let slot = broker.cache.find(&kept.profile)?;
+    let session = Session {
+        obtained_at: Boot::of_nanos(kept.obtained_ns),
+        received_at: Boot::of_nanos(kept.received_ns),
+        refresh_left: Duration::from_millis(kept.refresh_left_ms),
+        granted: Granted {
+            session_id: kept.session_id,
+            principal: kept.principal.into(),
+            access_key_id: kept.access_key_id,
+            secret_access_key: kept.secret_access_key,
+            session_token: kept.session_token,
+            issued_at: kept.issued_at,
+            expires_at: kept.expires_at,
+        },
+    };
+    let server = slot.gate.upstream.server_clock();
+    server.issued(session.granted.issued_at, session.obtained_at, session.received_at);
+    let is_usable = kept.identity == identity(slot)
+        && session.obtained_at <= session.received_at
+        && session.received_at <= now.boot
+        && session.left(now.boot, server) > MARGIN;
+    if !is_usable {
+        return None;
+    }
+    slot.used(now, Duration::from_millis(kept.use_left_ms));
+    broker.hold(slot, session);
+    Some(())
+}
+
+/// A session is this profile's for as long as this stays the same.
+fn identity(slot: &Slot) -> String {
+    let role = &slot.profile.role;
+    format!("{} {} {}", slot.gate.upstream.identity(), role.role_id.as_str(), role.duration.as_secs())
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

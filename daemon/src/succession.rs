@@ -1,0 +1,95 @@
+//! How one process of this program follows another: the next one is put in the place of this one, or is started by the
+//! service manager after an end of whatever kind. Neither may cost a request or a session.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::filter::Targets;
+
+use crate::broker::Broker;
+use crate::descriptors::{self, Socket};
+use crate::handover;
+
+/// How long the program on disk may take to look at the configuration.
+const CHECK: Duration = Duration::from_secs(10);
+/// New sessions of one moment are put into the service manager's store together.
+const TOGETHER: Duration = Duration::from_millis(200);
+
+/// The program on disk, and what it is to be started with.
+#[derive(Debug)]
+pub struct Program {
+    pub path: PathBuf,
+    pub config: PathBuf,
+    pub socket: PathBuf,
+    pub log: Targets,
+}
+
+/// What is to be started in the place of this process, and what it gets from it.
+#[derive(Debug)]
+pub struct Next {
+    pub program: Program,
+    pub socket: Socket,
+    pub sessions: OwnedFd,
+}
+
+impl Program {
+    /// Whether the program on disk starts, and finds the configuration good. What is wrong is logged, and nothing
+    /// changes.
+    pub async fn is_sound(&self) -> bool {
+        let mut check = Command::new(&self.path);
+        check.arg("--check").arg("--config").arg(&self.config).stdin(Stdio::null());
+        let checked = tokio::time::timeout(CHECK, tokio::task::spawn_blocking(move || check.output())).await;
+        let said = match checked {
+            Ok(Ok(Ok(output))) if output.status.success() => return true,
+            Ok(Ok(Ok(output))) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => format!("no answer within {} s", CHECK.as_secs()),
+        };
+        tracing::error!(program = %self.path.display(), %said, "not reloaded: what runs goes on");
+        false
+    }
+}
+
+impl Next {
+    /// Returns only if it cannot be started.
+    pub fn start(self) -> io::Error {
+        let Self { program: Program { path, config, socket, log }, socket: Socket { descriptor, is_ours }, sessions } = self;
+        let arguments =
+            ["--config".into(), config.into(), "--socket".into(), socket.into(), "--log".into(), log.to_string().into()];
+        descriptors::hand_over(&path, &arguments, &descriptor, is_ours, &sessions)
+    }
+}
+
+/// Takes over the sessions of earlier processes.
+pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
+    let count = handover::unpack(broker, sessions);
+    if count > 0 {
+        tracing::info!(count, "sessions of an earlier process are served on");
+    }
+}
+
+/// Keeps the service manager's store up to date, if there is one.
+pub async fn keep_stored(broker: Arc<Broker>) {
+    let mut number = 0;
+    while descriptors::is_stored() {
+        broker.has_new.notified().await;
+        tokio::time::sleep(TOGETHER).await;
+        number += 1;
+        store(&broker, number);
+    }
+}
+
+/// Puts all sessions into the service manager's store, if there is one.
+pub fn store(broker: &Broker, number: u64) {
+    if !descriptors::is_stored() {
+        return;
+    }
+    if let Err(error) = handover::pack(broker).and_then(|sessions| descriptors::store(number, &sessions)) {
+        tracing::warn!(%error, "the sessions cannot be stored, and will be fetched anew after a restart");
+    }
+}

@@ -65,7 +65,9 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
     let log = Log::open()?;
     let mut daemon = spawn(socket, &log)?;
     match ready(&mut daemon) {
-        Ready::Yes => connect::open(socket)?.ok_or_else(|| no_daemon(socket)),
+        Ready::Yes => connect::open(socket)?.ok_or_else(|| {
+            Failure::new(Code::ShuttingDown, "rolekeeperd went away as soon as it was ready", "run the command again")
+        }),
         Ready::Exited => Err(not_started(&mut daemon, &log)),
         Ready::TooLate => {
             let _ = daemon.kill();
@@ -157,6 +159,8 @@ fn ready(daemon: &mut Child) -> Ready {
 fn not_started(daemon: &mut Child, log: &Log) -> Failure {
     let code = match daemon.wait().map(|status| status.code()) {
         Ok(Some(2)) => Code::Configuration,
+        // Somebody killed it.
+        Ok(None) => Code::ShuttingDown,
         _ => Code::NoDaemon,
     };
     let said = log.news();

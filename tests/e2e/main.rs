@@ -13,6 +13,7 @@ mod main_job;
 mod sandbox_durability;
 mod sandbox_program;
 mod socket;
+mod succession;
 mod tls;
 mod upstream_failures;
 mod upstream_refusals;

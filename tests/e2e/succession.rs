@@ -1,0 +1,226 @@
+//! One process of the daemon follows another: a newer program, a changed configuration, a kill at any instant. No request
+//! is lost, no session is fetched twice, nothing is left half-written.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rolekeeper::frame;
+use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs, world};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+fn request() -> Vec<u8> {
+    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })).unwrap()
+}
+
+/// Asks on held connections until `over`; a request that could be sent must be answered. Says how many were.
+fn ask_without_end(home: &Home, over: &AtomicBool) -> usize {
+    let mut answered = 0;
+    while !over.load(Ordering::Relaxed) {
+        let mut stream = UnixStream::connect(home.socket()).expect("somebody listens at every moment");
+        while !over.load(Ordering::Relaxed) && stream.write_all(&request()).is_ok() {
+            let reply: Value = serde_json::from_slice(&frame::read(&mut stream).expect("an answer")).unwrap();
+            assert!(reply["reply"]["lease"].is_object(), "{reply}");
+            answered += 1;
+        }
+    }
+    answered
+}
+
+/// How often this daemon has begun to serve.
+fn starts(daemon: &Daemon<'_>) -> usize {
+    daemon.log().matches("serving").count()
+}
+
+fn reload(daemon: &Daemon<'_>) {
+    let before = starts(daemon);
+    daemon.signal(Signal::HUP);
+    eventually("it serves again", || (starts(daemon) > before).then_some(()));
+}
+
+#[test]
+fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
+    let (sandbox, home) = world();
+    let program = home.copy_of(&programs().rolekeeperd);
+    let daemon = home.daemon_by(home.command(&program));
+    let (pid, over, runs) = (daemon.pid(), AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| ask_without_end(&home, &over))).collect();
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let run = home.rolekeeper(&["credential-process", "dev"]);
+                assert_eq!(run.code, 0, "{run:?}");
+                runs.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let stop = Over(&over);
+        for _ in 0..6 {
+            // What package managers do: another file under the same name.
+            let newer = home.path().join("newer");
+            assert!(std::process::Command::new("cp").arg(&program).arg(&newer).status().unwrap().success());
+            std::fs::rename(&newer, &program).unwrap();
+            reload(&daemon);
+        }
+        drop(stop);
+        let answered: usize = asking.into_iter().map(|asking| asking.join().unwrap()).sum();
+        assert!(answered > 1000, "{answered}");
+    });
+    assert!(runs.into_inner() > 0);
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    assert_eq!(status["daemon"]["pid"], pid, "a service manager sees the same process");
+    assert_eq!(sandbox.calls("assumeRole"), 1, "and the session is the same");
+    assert_eq!(daemon.stop(), 0);
+    assert!(!home.socket().exists(), "the last one removes the socket");
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_request_that_waits_for_the_upstream_during_a_reload_is_answered_by_the_next_process() {
+    let (sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    sandbox.fault(&json!({ "kind": "delay", "ms": 6000 }));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
+        eventually("it waits", || (sandbox.calls("assumeRole") == 1).then_some(()));
+        sandbox.heal();
+        reload(&daemon);
+        let run = waiting.join().unwrap();
+        assert_eq!(run.code, 0, "{run:?}");
+    });
+}
+
+#[test]
+fn a_reload_takes_the_new_configuration_and_keeps_what_still_fits_it() {
+    let (sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let session = |profile: &str| {
+        assert_eq!(home.rolekeeper(&["credential-process", profile]).code, 0);
+        let status = home.rolekeeper(&["status", "--json"]).json();
+        let found = status["profiles"].as_array().unwrap().iter().find(|each| each["profile"] == profile).cloned();
+        found.unwrap()["session"]["id"].as_str().unwrap().to_owned()
+    };
+    let before = session("dev");
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("more", "S3ReadOnly")]);
+    reload(&daemon);
+    assert_eq!(session("dev"), before);
+    assert_ne!(session("more"), before);
+    // The same name for another role is another profile.
+    home.configure_for(&sandbox, "dev", &[("dev", "S3BucketAccess")]);
+    reload(&daemon);
+    assert_ne!(session("dev"), before);
+}
+
+#[test]
+fn a_reload_that_cannot_succeed_changes_nothing_and_says_why() {
+    let (sandbox, home) = world();
+    let program = home.copy_of(&programs().rolekeeperd);
+    let daemon = home.daemon_by(home.command(&program));
+    let answers = || home.rolekeeper(&["credential-process", "dev"]).code;
+    assert_eq!(answers(), 0);
+    let good = std::fs::read_to_string(home.config_path()).unwrap();
+    home.configure(&good.replace("role_id", "roel_id"));
+    daemon.signal(Signal::HUP);
+    eventually("it says why", || daemon.log().contains("did you mean `role_id`?").then_some(()));
+    home.configure(&good);
+    // A program that does not start.
+    std::fs::remove_file(&program).unwrap();
+    daemon.signal(Signal::HUP);
+    eventually("it says why", || daemon.log().contains("No such file").then_some(()));
+    assert_eq!((answers(), starts(&daemon)), (0, 1));
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+}
+
+/// O1.
+#[test]
+fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
+    let (sandbox, home) = world();
+    let over = AtomicBool::new(false);
+    let kills = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut runs = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let mut client = home.client();
+                        client.args(["credential-process", "dev"]);
+                        let run = home.finish(client);
+                        assert_eq!(run.code, 0, "{run:?}");
+                        let left = run.json()["Expiration"].as_str().unwrap().to_owned();
+                        assert!(left.ends_with('Z'));
+                        runs += 1;
+                    }
+                    runs
+                })
+            })
+            .collect();
+        let _over = Over(&over);
+        let mut random = fastrand::Rng::with_seed(4);
+        let (mut kills, deadline) = (0_u64, Instant::now() + Duration::from_secs(60));
+        while kills < 60 && Instant::now() < deadline && !asking.iter().any(|asking| asking.is_finished()) {
+            let started = Instant::now();
+            let instant = Duration::from_micros(random.u64(0..40_000));
+            while started.elapsed() < instant {
+                std::thread::yield_now();
+            }
+            kills += u64::from(kill_daemon_of(&home));
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(asking.into_iter().map(|asking| asking.join().unwrap()).sum::<usize>() > 20);
+        kills
+    });
+    assert!(kills >= 20, "{kills} kills");
+    let calls = sandbox.calls("assumeRole");
+    assert!(calls <= kills + 1, "{calls} calls for {kills} daemons");
+    // What they left behind is whole: the record of leases has nothing but whole lines, but for the last of each.
+    let record = std::fs::read_to_string(home.path().join("state/rolekeeper/leases.jsonl")).unwrap();
+    let broken = record.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count();
+    assert_eq!(broken, 0, "{record}");
+}
+
+/// Kills whatever `rolekeeperd` serves this home, if there is one.
+fn kill_daemon_of(home: &Home) -> bool {
+    let mark = home.socket();
+    let is_ours = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&words).into_owned();
+        text.contains("rolekeeperd") && text.contains(mark.to_str().unwrap())
+    };
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let Some(pid) = pids.filter(is_ours).find_map(rustix::process::Pid::from_raw) else { return false };
+    rustix::process::kill_process(pid, Signal::KILL).is_ok()
+}
+
+/// O1.
+#[test]
+fn a_daemon_whose_state_cannot_be_written_serves_all_the_same() {
+    let (_sandbox, home) = world();
+    let state = home.path().join("state/rolekeeper");
+    std::fs::create_dir_all(state.parent().unwrap()).unwrap();
+    // Where the folder should be is a file: neither it nor anything in it can be written, by root either.
+    std::fs::write(&state, "").unwrap();
+    let daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+    assert!(daemon.log().contains("remembered until this daemon ends"), "{}", daemon.log());
+}
+
+/// O1: the time is measured by `tests/bench`; here it is seen that nothing of the one before is in the way.
+#[test]
+fn what_a_killed_daemon_leaves_behind_is_replaced() {
+    let (sandbox, home): (SandboxProcess, Home) = world();
+    for round in 1..=3 {
+        let mut daemon = home.daemon(&[]);
+        assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+        assert_eq!(sandbox.calls("assumeRole"), round, "one call for each daemon");
+        daemon.kill();
+        assert!(home.socket().exists());
+    }
+}

@@ -62,7 +62,7 @@ impl Upstream for Scripted {
             let line = lock(&self.script).pop_front().unwrap_or(Ok(HOUR));
             tokio::time::sleep(self.delay).await;
             line.map(|life| Granted {
-                session_id: format!("s-{number}"),
+                session_id: format!("s-{number}").into(),
                 expires_at: Timestamp::UNIX_EPOCH + life,
                 ..Granted::example()
             })
@@ -149,7 +149,7 @@ async fn five_thousand_cold_requests_make_one_call_even_when_the_first_to_ask_le
     pass(1).await;
     first.abort();
     for other in others {
-        assert_eq!(other.await.unwrap().unwrap(), "s-1");
+        assert_eq!(other.await.unwrap().unwrap(), "s-1".into());
     }
     assert_eq!(upstream.calls(), 1);
 }

@@ -75,9 +75,9 @@ fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
     Kept {
         profile: slot.profile.name.to_string(),
         identity: identity(slot),
-        session_id: granted.session_id.clone(),
+        session_id: granted.session_id.to_string(),
         principal: granted.principal.to_string(),
-        access_key_id: granted.access_key_id.clone(),
+        access_key_id: granted.access_key_id.to_string(),
         secret_access_key: granted.secret_access_key.expose_secret(),
         session_token: granted.session_token.expose_secret(),
         issued_at: granted.issued_at,
@@ -132,9 +132,9 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
         received_at: Boot::of_nanos(kept.received_ns),
         refresh_left: Duration::from_millis(kept.refresh_left_ms),
         granted: Granted {
-            session_id: kept.session_id,
+            session_id: kept.session_id.into(),
             principal: kept.principal.into(),
-            access_key_id: kept.access_key_id,
+            access_key_id: kept.access_key_id.into(),
             secret_access_key: kept.secret_access_key,
             session_token: kept.session_token,
             issued_at: kept.issued_at,

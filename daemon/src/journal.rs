@@ -99,7 +99,7 @@ impl Journal {
         let issued_at = session.granted.issued_at;
         let record = Holder {
             at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
-            session_id: session.granted.session_id.clone(),
+            session_id: session.granted.session_id.to_string(),
             principal: session.granted.principal.to_string(),
             profile: profile.into(),
             uid: peer.uid,

@@ -46,7 +46,7 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
         // What is planned for a session that will not be in use by then is to look at it, not to refresh it.
         let refreshed_at = slot.planned.read().filter(|at| at.since(now.boot) < use_left);
         SessionStatus {
-            id: session.granted.session_id.clone(),
+            id: session.granted.session_id.to_string(),
             age_seconds: now.boot.since(session.obtained_at).as_secs(),
             left_seconds: left.as_secs(),
             next_refresh_seconds: refreshed_at.map(until),

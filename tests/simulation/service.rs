@@ -174,7 +174,7 @@ impl Service {
             let session_id = format!("s-{}", truth.granted);
             truth.ends.insert(session_id.clone(), now + role.duration);
             Ok(Granted {
-                session_id,
+                session_id: session_id.into(),
                 principal: "user/u-1".into(),
                 access_key_id: "K".into(),
                 secret_access_key: "S".into(),

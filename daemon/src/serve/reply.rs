@@ -13,11 +13,11 @@ use crate::upstream::UpstreamError;
 pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
     let granted = &lease.session.granted;
     protocol::Lease {
-        access_key_id: granted.access_key_id.as_str().into(),
+        access_key_id: (*granted.access_key_id).into(),
         secret_access_key: granted.secret_access_key.expose_secret().into(),
         session_token: granted.session_token.expose_secret().into(),
         expires_at: DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&lease.expires_at).into(),
-        session_id: granted.session_id.as_str().into(),
+        session_id: (*granted.session_id).into(),
     }
 }
 

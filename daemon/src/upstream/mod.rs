@@ -42,10 +42,10 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 /// A session as the upstream granted it.
 #[derive(Debug)]
 pub struct Granted {
-    pub session_id: String,
+    pub session_id: Box<str>,
     /// Who assumed the role, by type and id: `user/019…`, `service_account/019…`.
     pub principal: Arc<str>,
-    pub access_key_id: String,
+    pub access_key_id: Box<str>,
     pub secret_access_key: SecretString,
     pub session_token: SecretString,
     /// By the upstream's own clock.

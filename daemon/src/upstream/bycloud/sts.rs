@@ -87,9 +87,9 @@ impl ByCloud {
         })?;
         let AssumedRole { session, credentials } = assumed;
         Ok(Granted {
-            session_id: session.id.to_string(),
+            session_id: session.id.as_str().into(),
             principal: self.one_text(&format!("{}/{}", session.principal_type.as_str(), session.principal_id)),
-            access_key_id: credentials.access_key_id,
+            access_key_id: credentials.access_key_id.into(),
             secret_access_key: credentials.secret_access_key,
             session_token: credentials.session_token,
             issued_at: session.issued_at,

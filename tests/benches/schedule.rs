@@ -1,0 +1,148 @@
+//! What it costs to keep sessions: memory of 100,000 that are scheduled, and what an idle process does meanwhile. Run it by
+//! `tests/bench`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use rolekeeperd::broker::Broker;
+use rolekeeperd::cache::Cache;
+use rolekeeperd::cache::state::Session;
+use rolekeeperd::clock::{Alarm, Clock, ServerClock};
+use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::journal::Journal;
+use rolekeeperd::policy::Policy;
+use rolekeeperd::serve::peer::Peer;
+use rolekeeperd::upstream::gate::Gate;
+use rolekeeperd::upstream::{Granted, Upstream, UpstreamError};
+
+const SESSIONS: usize = 100_000;
+
+/// Grants at once, with texts as long as the sandbox's.
+#[derive(Debug, Default)]
+struct Instantly {
+    server_clock: ServerClock,
+    principal: std::sync::OnceLock<Arc<str>>,
+}
+
+impl Upstream for Instantly {
+    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+        let issued_at = Timestamp::now();
+        let principal = self.principal.get_or_init(|| format!("user/{}", role.role_id.as_str()).into());
+        let granted = Granted {
+            session_id: role.role_id.as_str().into(),
+            principal: Arc::clone(principal),
+            access_key_id: "BYIA0123456789ABCDEF".into(),
+            secret_access_key: "s".repeat(40).into(),
+            session_token: "t".repeat(52).into(),
+            issued_at,
+            expires_at: issued_at + role.duration,
+        };
+        async move { Ok(granted) }.boxed()
+    }
+
+    fn server_clock(&self) -> &ServerClock {
+        &self.server_clock
+    }
+
+    fn identity(&self) -> String {
+        "instantly".into()
+    }
+
+    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+fn main() {
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(sessions());
+}
+
+async fn sessions() {
+    let name: Arc<str> = "bycloud".into();
+    let gate = Gate::new(Arc::clone(&name), Box::new(Instantly::default()));
+    let before = resident();
+    let profiles = (0..SESSIONS).map(|number| {
+        let profile = Profile {
+            name: ProfileName::parse(&format!("p{number:05}")).expect("a name"),
+            upstream: Arc::clone(&name),
+            role: role(number),
+            lease: LeaseLimit::Balanced,
+        };
+        (profile, Arc::clone(&gate))
+    });
+    let (policy, cache) = (Policy { owner: 1 }, Cache::new(profiles));
+    let gates = [(name, gate)].into();
+    let broker = Broker::new(policy, cache, gates, journal().await, Clock::System);
+    tokio::spawn(Arc::clone(&broker).keep_fresh(Alarm::new(&broker.clock).expect("an alarm")));
+    let configured = resident();
+    for number in 0..SESSIONS {
+        broker.lease(&Peer::new(1, None), &format!("p{number:05}")).await.expect("a lease");
+    }
+    let held = resident();
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+    row("100,000 profiles configured, resident", mib(configured - before), "");
+    row("100,000 sessions held and scheduled, in addition", mib(held - configured), "40 MiB");
+    let (cpu, switches, started) = (cpu(), switches(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    row("  CPU while idle for 20 s", format!("{:.1} ms", (self::cpu() - cpu).as_secs_f64() * 1e3), "0");
+    row("  times woken in 20 s, this timer's included", self::switches() - switches, "");
+    assert!(started.elapsed() >= Duration::from_secs(20));
+}
+
+/// The record of who was given credentials, as long as it gets.
+async fn journal() -> Journal {
+    let journal = Journal::in_memory();
+    let session = Session {
+        granted: Instantly::default().assume(&role(0)).await.expect("it grants"),
+        obtained_at: Clock::System.now().boot,
+        received_at: Clock::System.now().boot,
+        refresh_left: Duration::ZERO,
+    };
+    for _ in 0..10_000 {
+        journal.handed(&Peer::new(1, None), "p00000", &session, session.received_at);
+    }
+    // It is written by a thread of its own.
+    let (held, _) = journal.of("p00000").await;
+    assert_eq!(held.len(), 10_000);
+    journal
+}
+
+fn role(number: usize) -> RoleRequest {
+    let role_id = RoleId::parse(&format!("550e8400-e29b-41d4-a716-{number:012}")).expect("an id");
+    RoleRequest { role_id, duration: Duration::from_secs(3600) }
+}
+
+fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {
+    println!("{what:58} {measured:>12} {bound:>12}");
+}
+
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("it can be read");
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * rustix::param::page_size() as u64
+}
+
+/// Of all threads.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("it can be read");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Voluntary context switches of all threads.
+fn switches() -> u64 {
+    let threads = std::fs::read_dir("/proc/self/task").expect("it can be read");
+    let of = |status: String| -> u64 {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).expect("a count");
+        line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect("a number")
+    };
+    threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok()).map(of).sum()
+}

@@ -24,8 +24,8 @@ use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::serve::bind::{BindError, Door, adopt, bind};
-use crate::succession::{Next, Program, keep_stored, store, take_over};
 use crate::serve::{self, Gauge};
+use crate::succession::{Next, Program, keep_stored, store, take_over};
 use crate::upstream::bycloud::{ByCloud, SetupError};
 use crate::upstream::gate::Gate;
 

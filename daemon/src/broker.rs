@@ -185,7 +185,7 @@ impl Broker {
     /// A session is served from here on, and planned to be refreshed.
     pub(crate) fn hold(&self, slot: &Slot, session: Session) {
         let refresh_at = session.ends_at().minus(session.refresh_left);
-        slot.publish(Some(Arc::new(session)));
+        slot.publish(session);
         self.timetable.set(slot, refresh_at);
     }
 

@@ -85,14 +85,18 @@ pub fn stopping() {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if is_supervised()
+        && let Err(error) = sd_notify::notify(state)
+    {
         tracing::warn!(%error, "the service manager cannot be told");
     }
 }
 
-/// Whether the service manager keeps descriptors for this process (systemd 254 and newer say so).
-pub fn is_stored() -> bool {
-    std::env::var("FDSTORE").is_ok_and(|places| places != "0") && std::env::var_os("NOTIFY_SOCKET").is_some()
+/// Whether this very process was started by systemd, and not by some tool of one of its services, which would have the same
+/// variables: whatever is stored goes to the service. Whether it keeps anything it does not say before version 254; what
+/// it does not keep it closes.
+pub fn is_supervised() -> bool {
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string())
 }
 
 /// Puts sessions into the service manager's store, and only then takes out the ones before.
@@ -105,7 +109,13 @@ pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
 }
 
 /// Puts another program in the place of this process. It returns only if that cannot be done.
-pub fn hand_over(program: &Path, arguments: &[OsString], socket: &OwnedFd, is_ours: bool, sessions: &OwnedFd) -> io::Error {
+pub fn hand_over(
+    program: &Path,
+    arguments: &[OsString],
+    socket: &OwnedFd,
+    is_ours: bool,
+    sessions: &OwnedFd,
+) -> io::Error {
     for descriptor in [socket, sessions] {
         if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
             return error.into();
@@ -119,5 +129,9 @@ pub fn hand_over(program: &Path, arguments: &[OsString], socket: &OwnedFd, is_ou
         socket.as_raw_fd()
     );
     // What the service manager passed to this process was taken by it.
-    Command::new(program).args(arguments).env(HANDOVER, told).env_remove("LISTEN_PID").exec()
+    let mut next = Command::new(program);
+    for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        next.env_remove(taken);
+    }
+    next.args(arguments).env(HANDOVER, told).exec()
 }

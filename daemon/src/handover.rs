@@ -22,8 +22,7 @@ use crate::upstream::Granted;
 const VERSION: u32 = 1;
 /// The most that is read, in bytes.
 const CAP: u64 = 256 * 1024 * 1024;
-const SEALS: SealFlags =
-    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot<S> {
@@ -56,8 +55,7 @@ struct Kept<S> {
 /// All sessions of a broker, in memory that nobody can change.
 pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     let now = broker.clock.now();
-    let held: Vec<_> =
-        broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
+    let held: Vec<_> = broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
     let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
     let snapshot = Snapshot { version: VERSION, boot_id: boot_id()?, made_ns: now.boot.nanos(), sessions };
     // As large as it gets, so that no part of it is left behind where it grew out of.

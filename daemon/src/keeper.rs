@@ -36,11 +36,9 @@ impl Broker {
 
     /// A profile's time has come.
     fn tend(self: &Arc<Self>, slot: &Arc<Slot>, now: &Now) {
-        let needs_a_person = slot.health(|health| health.failing().is_some_and(|failing| !failing.error.may_pass()));
-        let is_wanted = !slot.use_left(now).is_zero() && !needs_a_person;
-        match due(&slot.lookup(now.boot), is_wanted) {
+        match due(&slot.lookup(now.boot), slot.is_wanted(now)) {
             Due::Refresh => self.refresh(slot),
-            Due::Drop => slot.publish(None),
+            Due::Drop => slot.forget(now),
             Due::Later { left } => {
                 if let Some(session) = slot.session() {
                     self.timetable.set(slot, session.ends_at().minus(left));

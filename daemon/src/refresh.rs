@@ -56,16 +56,15 @@ pub enum Due {
     Refresh,
     /// Look again when this much is left of the session.
     Later { left: Duration },
-    /// Forget the session: it has expired, and a new one waits for somebody to ask.
+    /// Forget what there is: the session has expired, and a new one waits for somebody to ask.
     Drop,
 }
 
-/// `wanted` says whether a new session is to be fetched without anybody asking: the profile is in use, and its last
-/// failure, if any, is none that a person has to mend. What is not wanted is left to expire.
-pub fn due(state: &State, wanted: bool) -> Due {
+/// What is not wanted unless somebody asks is left to expire.
+pub fn due(state: &State, is_wanted: bool) -> Due {
     match state {
         State::Fresh(session) => Due::Later { left: session.refresh_left },
-        State::Aging(_) | State::Expired if wanted => Due::Refresh,
+        State::Aging(_) | State::Expired if is_wanted => Due::Refresh,
         State::Aging(_) => Due::Later { left: MARGIN },
         State::Expired => Due::Drop,
     }

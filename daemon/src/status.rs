@@ -40,17 +40,16 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
         (State::Expired, None) => ProfileState::Idle,
     };
     let until = |at: Boot| seconds_until(at.since(now.boot));
-    let use_left = slot.use_left(now);
     let session = held.map(|session| {
         let left = session.left(now.boot, slot.gate.upstream.server_clock());
-        // What is planned for a session that will not be in use by then is to look at it, not to refresh it.
-        let refreshed_at = slot.planned.read().filter(|at| at.since(now.boot) < use_left);
+        // What is planned for a session that nobody wants is to forget it.
+        let refreshed_at = slot.planned.read().filter(|_| slot.is_wanted(now));
         SessionStatus {
             id: session.granted.session_id.to_string(),
             age_seconds: now.boot.since(session.obtained_at).as_secs(),
             left_seconds: left.as_secs(),
             next_refresh_seconds: refreshed_at.map(until),
-            is_left_to_expire: refreshed_at.is_none() && !slot.flight.is_under_way(),
+            is_left_to_expire: slot.use_left(now).is_zero(),
         }
     });
     let failing = slot.health(|health| health.failing().cloned()).or_else(|| slot.gate.failing());

@@ -58,9 +58,16 @@ impl Program {
 impl Next {
     /// Returns only if it cannot be started.
     pub fn start(self) -> io::Error {
-        let Self { program: Program { path, config, socket, log }, socket: Socket { descriptor, is_ours }, sessions } = self;
-        let arguments =
-            ["--config".into(), config.into(), "--socket".into(), socket.into(), "--log".into(), log.to_string().into()];
+        let Self { program: Program { path, config, socket, log }, socket: Socket { descriptor, is_ours }, sessions } =
+            self;
+        let arguments = [
+            "--config".into(),
+            config.into(),
+            "--socket".into(),
+            socket.into(),
+            "--log".into(),
+            log.to_string().into(),
+        ];
         descriptors::hand_over(&path, &arguments, &descriptor, is_ours, &sessions)
     }
 }
@@ -76,7 +83,7 @@ pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
 /// Keeps the service manager's store up to date, if there is one.
 pub async fn keep_stored(broker: Arc<Broker>) {
     let mut number = 0;
-    while descriptors::is_stored() {
+    while descriptors::is_supervised() {
         broker.has_new.notified().await;
         tokio::time::sleep(TOGETHER).await;
         number += 1;
@@ -86,7 +93,7 @@ pub async fn keep_stored(broker: Arc<Broker>) {
 
 /// Puts all sessions into the service manager's store, if there is one.
 pub fn store(broker: &Broker, number: u64) {
-    if !descriptors::is_stored() {
+    if !descriptors::is_supervised() {
         return;
     }
     if let Err(error) = handover::pack(broker).and_then(|sessions| descriptors::store(number, &sessions)) {

@@ -2,6 +2,7 @@
 //! sandbox. `tests/run` installs them.
 
 mod schemathesis;
+mod systemd;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

@@ -4,6 +4,7 @@
 
 mod fleet;
 mod service;
+mod table;
 mod walk;
 mod week;
 mod world;

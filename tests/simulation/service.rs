@@ -26,6 +26,8 @@ pub(crate) enum Weather {
     Captive,
     /// The account is no longer good.
     LoggedOut,
+    /// The role may not be assumed.
+    Refused,
 }
 
 #[derive(Debug, Clone)]
@@ -41,7 +43,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Truth {
     pub(crate) weather: Weather,
-    /// How long it takes to answer.
+    /// How long it takes to answer, and now and then ten times that, unless it is always the same.
     pub(crate) latency: std::ops::Range<Duration>,
     /// Time that went by without this machine's counting it: a virtual machine that was paused.
     pub(crate) lost: Duration,
@@ -53,12 +55,20 @@ pub(crate) struct Truth {
     recent: BTreeMap<String, VecDeque<Boot>>,
     /// Roles that are being asked for: at most once at a time.
     under_way: BTreeSet<String>,
+    /// How often each role was asked for.
+    pub(crate) by_role: BTreeMap<String, usize>,
     /// Every call, in boot time.
     pub(crate) calls: Vec<Boot>,
     pub(crate) granted: usize,
     /// How much of `lost` an answer of its own has told of by its time.
     pub(crate) told: Duration,
     pub(crate) most_at_once: usize,
+}
+
+impl Truth {
+    pub(crate) fn is_under_way(&self, role: &str) -> bool {
+        self.under_way.contains(role)
+    }
 }
 
 impl Service {
@@ -71,6 +81,7 @@ impl Service {
             ends: BTreeMap::new(),
             recent: BTreeMap::new(),
             under_way: BTreeSet::new(),
+            by_role: BTreeMap::new(),
             calls: Vec::new(),
             granted: 0,
             told: Duration::ZERO,
@@ -111,7 +122,7 @@ impl Service {
 
     fn latency(&self) -> Duration {
         let latency = self.truth().latency.clone();
-        let slow = if fastrand::u8(..) < 5 { 10 } else { 1 };
+        let slow = if !latency.is_empty() && fastrand::u8(..) < 5 { 10 } else { 1 };
         (latency.start + (latency.end - latency.start).mul_f64(fastrand::f64())) * slow
     }
 
@@ -140,6 +151,7 @@ impl Service {
                 Err(away(None))
             }
             Weather::Overloaded(retry_after) => self.answer(sent, || Err(away(retry_after))).await,
+            Weather::Refused => self.answer(sent, || Err(UpstreamError::Refused { what: "no".into() })).await,
             Weather::LoggedOut => {
                 let no = UpstreamError::LoginNeeded { what: "no".into(), hint: "a new token".into() };
                 self.answer(sent, || Err(no)).await
@@ -150,6 +162,7 @@ impl Service {
     fn note(&self, role: &str, sent: Boot) {
         let mut truth = self.truth();
         truth.calls.push(sent);
+        *truth.by_role.entry(role.into()).or_default() += 1;
         assert!(truth.under_way.insert(role.into()), "{role} is asked for twice at a time");
         truth.most_at_once = truth.most_at_once.max(truth.under_way.len());
         assert!(truth.most_at_once <= PLACES, "{} calls at a time", truth.most_at_once);

@@ -13,6 +13,7 @@ use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest}
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
 use rolekeeperd::serve::peer::Peer;
+use rolekeeperd::serve::reply;
 use rolekeeperd::upstream::gate::Gate;
 
 use crate::service::{Service, Weather};
@@ -42,7 +43,8 @@ struct Consumer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Got {
     Lease,
-    Refusal,
+    /// With this code.
+    Refusal(&'static str),
 }
 
 pub(crate) async fn pass(span: Duration) {
@@ -122,6 +124,11 @@ impl Machine {
         self.left(number).saturating_sub(round_trip)
     }
 
+    /// Somebody waits for its first session.
+    pub(crate) fn is_fetching(&self, number: usize) -> bool {
+        self.services[0].truth().is_under_way(&format!("r{number}"))
+    }
+
     pub(crate) fn is_fresh(&self, number: usize) -> bool {
         let slot = self.broker.cache.find(&self.consumers[number].profile).expect("it is configured");
         matches!(slot.lookup(self.clock.now().boot), State::Fresh(_))
@@ -151,7 +158,7 @@ impl Machine {
             Err(refusal) => {
                 assert!(held < SURELY, "{}: {refusal} with {held:?} left", consumer.profile);
                 self.check_refusal(consumer, &refusal);
-                Got::Refusal
+                Got::Refusal(reply::failure(&refusal).code.as_str())
             }
         }
     }

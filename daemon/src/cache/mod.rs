@@ -110,9 +110,24 @@ impl Slot {
         self.session.load_full()
     }
 
-    /// Puts a session in the place of the one before, or nothing.
-    pub(crate) fn publish(&self, session: Option<Arc<Session>>) {
-        self.session.store(session);
+    /// Puts a session in the place of the one before.
+    pub(crate) fn publish(&self, session: Session) {
+        self.session.store(Some(Arc::new(session)));
+    }
+
+    /// The session is of no use any more; nor is what failed, if nobody waits for it to be mended.
+    pub(crate) fn forget(&self, now: &Now) {
+        self.session.store(None);
+        if self.use_left(now).is_zero() {
+            self.health(Health::succeeded);
+        }
+    }
+
+    /// Whether a new session is to be fetched without anybody asking: it is in use, and its last failure, if any, is none
+    /// that a person has to mend.
+    pub fn is_wanted(&self, now: &Now) -> bool {
+        let needs_a_person = || self.health(|health| health.failing().is_some_and(|last| !last.error.may_pass()));
+        !self.use_left(now).is_zero() && !needs_a_person()
     }
 
     pub(crate) fn health<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::sync::{Mutex, OnceLock};
 
 use interprocess::local_socket::tokio::Stream;
-use interprocess::local_socket::traits::StreamCommon;
 use rolekeeper::protocol::Process;
 
 use crate::lock;
@@ -36,9 +35,10 @@ impl Peer {
 
     #[cfg(unix)]
     pub fn of(stream: &Stream) -> io::Result<Self> {
-        let credentials = stream.peer_creds()?;
-        let uid = credentials.euid().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        Ok(Self::new(uid, credentials.pid()))
+        let Stream::UdSocket(stream) = stream;
+        let credentials = stream.inner().peer_cred()?;
+        // A process outside of the daemon's container has no number in it.
+        Ok(Self::new(credentials.uid(), credentials.pid().filter(|pid| *pid > 0)))
     }
 
     /// Whether it is given this session's credentials for the first time.

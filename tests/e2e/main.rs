@@ -2,6 +2,7 @@
 
 mod audit;
 mod autostart;
+mod clocks;
 mod completions;
 mod configuration;
 mod connections;

@@ -1,10 +1,12 @@
 //! Real programs for tests: built once, run in a home folder of their own, stopped when dropped.
 
+mod clock;
 mod home;
 mod programs;
 mod sandbox;
 mod terminal;
 
+pub use clock::Clocks;
 pub use home::{Daemon, Home, Run};
 pub use programs::{Programs, programs};
 pub use sandbox::SandboxProcess;

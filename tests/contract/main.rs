@@ -4,6 +4,7 @@
 mod agreement;
 mod faults;
 mod oracle;
+mod replies;
 mod story;
 
 use std::future::Future;

@@ -3,6 +3,7 @@
 //! runs that one again.
 
 mod fleet;
+mod handover;
 mod service;
 mod table;
 mod walk;

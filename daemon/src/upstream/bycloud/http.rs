@@ -224,7 +224,7 @@ impl Call<'_> {
     /// An answer that is not a success. Only the upstream's own error envelope (A6) counts as its word: a proxy's page
     /// or a captive portal's says nothing about a token or a role.
     fn refused(&self, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> IamError {
-        let Ok(Envelope { error }) = serde_json::from_slice(text) else {
+        let Some(error) = ErrorBody::read(text) else {
             return self.no_answer(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
         };
         let request_id = error.request_id.map(|id| self.clean(&id));
@@ -251,16 +251,20 @@ impl Call<'_> {
 }
 
 /// A6.
-#[derive(serde::Deserialize)]
-struct Envelope {
-    error: ErrorBody,
-}
-
-#[derive(serde::Deserialize)]
 struct ErrorBody {
     code: String,
     message: String,
     request_id: Option<String>,
+}
+
+impl ErrorBody {
+    /// Field by field: a derived reader would also take lists for objects.
+    fn read(text: &[u8]) -> Option<Self> {
+        let envelope: Value = serde_json::from_slice(text).ok()?;
+        let error = envelope.get("error")?;
+        let field = |name| error.get(name)?.as_str().map(str::to_owned);
+        Some(Self { code: field("code")?, message: field("message")?, request_id: field("request_id") })
+    }
 }
 
 /// RFC 9110, 10.2.3: seconds, or a date, which is compared with the reply's own `Date` if it has one.

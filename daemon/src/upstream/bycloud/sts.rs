@@ -127,7 +127,7 @@ fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timestamp, String>
     let (start, end) = (session.issued_at, session.expires_at.min(credentials.expires_at));
     Duration::try_from(end.duration_since(start))
         .ok()
-        .filter(|life| *life <= asked + SLACK)
+        .filter(|life| !life.is_zero() && *life <= asked + SLACK)
         .map(|_| end)
         .ok_or_else(|| format!("from {start} to {end}, when {} s were asked for", asked.as_secs()))
 }

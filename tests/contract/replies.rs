@@ -1,0 +1,128 @@
+//! R7: what may come back when a session is refreshed. Whatever it is, the session that is held is served to its end, and
+//! only the upstream's own documented words are taken for its word.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rolekeeper_tests::harness::Home;
+use rolekeeperd::broker::Broker;
+use rolekeeperd::cache::Cache;
+use rolekeeperd::clock::Clock;
+use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::journal::Journal;
+use rolekeeperd::policy::Policy;
+use rolekeeperd::serve::peer::Peer;
+use rolekeeperd::upstream::gate::Gate;
+use rolekeeperd::upstream::{Upstream, UpstreamError};
+use serde::Deserialize;
+
+use super::{client, run};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A reply as it was on the wire.
+#[derive(Debug, Deserialize)]
+struct Recorded {
+    name: String,
+    raw: Option<String>,
+    hex: Option<String>,
+    means: String,
+    retry_after: Option<u64>,
+}
+
+impl Recorded {
+    fn bytes(&self) -> Vec<u8> {
+        match (&self.raw, &self.hex) {
+            (Some(raw), None) => raw.clone().into_bytes(),
+            (None, Some(hex)) => {
+                let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
+                (0..hex.len()).step_by(2).map(byte).collect()
+            }
+            _ => panic!("{}: one of raw and hex", self.name),
+        }
+    }
+}
+
+fn recorded() -> Vec<Recorded> {
+    serde_json::from_str(include_str!("../data/replies.json")).expect("it is well-formed")
+}
+
+fn role() -> RoleRequest {
+    RoleRequest { role_id: RoleId::parse("r-1").expect("an id"), duration: HOUR }
+}
+
+/// Answers the first connection with the first reply, and all others with the second.
+fn serve(first: Vec<u8>, then: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(if number == 0 { &first } else { &then });
+            let _ = stream.shutdown(Shutdown::Write);
+            // The client is to close first, or what it has not read yet is lost.
+            let _ = stream.read(&mut request);
+        }
+    });
+    url
+}
+
+fn meaning(answer: Result<(), &UpstreamError>) -> &'static str {
+    match answer {
+        Ok(()) => "granted",
+        Err(UpstreamError::Unavailable { .. }) => "unavailable",
+        Err(UpstreamError::LoginNeeded { .. }) => "login_needed",
+        Err(UpstreamError::Refused { .. }) => "refused",
+    }
+}
+
+#[test]
+fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdict() {
+    let home = Home::default();
+    let all = recorded();
+    assert!(all.len() >= 100, "{}", all.len());
+    let good = all.iter().find(|each| each.name == "a good one").expect("there is a good one").bytes();
+    for case in &all {
+        let url = serve(good.clone(), case.bytes());
+        let gate = Gate::new("u".into(), Box::new(client(&home, &url, "canary-long-lived")));
+        let profile = Profile {
+            name: ProfileName::parse("dev").expect("a name"),
+            upstream: Arc::clone(&gate.name),
+            role: role(),
+            lease: LeaseLimit::Full,
+        };
+        let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
+        let cache = Cache::new([(profile, Arc::clone(&gate))]);
+        let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
+        let broker = Broker::new(Policy { owner: 1 }, cache, gates, Journal::in_memory(), clock.clone());
+        run(async {
+            let peer = Peer::new(1, None);
+            let held = broker.lease(&peer, "dev").await.expect("the first answer is good").session;
+            // Three quarters of an hour later it is due, and a quarter is left.
+            let Clock::Virtual(time) = &clock else { unreachable!("it is virtual") };
+            time.suspend(HOUR * 3 / 4);
+            let lease = broker.lease(&peer, "dev").await.expect("it is served while it is refreshed");
+            assert!(Arc::ptr_eq(&lease.session, &held));
+            let landed = || {
+                let status = broker.status(None, 0).profiles.remove(0);
+                status.failing.is_some() || status.session.is_some_and(|session| session.age_seconds < 60)
+            };
+            while !landed() {
+                tokio::task::yield_now().await;
+            }
+            let after = broker.lease(&peer, "dev").await.expect("it is still served").session;
+            assert_eq!(Arc::ptr_eq(&after, &held), case.means != "granted", "{}", case.name);
+            let answer = gate.upstream.assume(&role()).await;
+            let error = answer.as_ref().err();
+            assert_eq!(meaning(error.map_or(Ok(()), Err)), case.means, "{}: {error:?}", case.name);
+            let wait = error.and_then(UpstreamError::retry_after).map(|wait| wait.as_secs());
+            assert_eq!(wait, case.retry_after, "{}", case.name);
+            assert!(!format!("{error:?}").contains("canary"), "{}: {error:?}", case.name);
+        });
+    }
+}

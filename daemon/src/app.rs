@@ -19,13 +19,12 @@ use crate::clock::{Alarm, Clock};
 use crate::config::Config;
 use crate::config::file::{self, ConfigError};
 use crate::descriptors::{self, Inherited};
-use crate::handover;
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::serve::bind::{BindError, Door, adopt, bind};
 use crate::serve::{self, Gauge};
-use crate::succession::{Next, Program, keep_stored, store, take_over};
+use crate::succession::{Next, Program, keep_stored, pack, store, take_over};
 use crate::upstream::bycloud::{ByCloud, SetupError};
 use crate::upstream::gate::Gate;
 
@@ -112,23 +111,30 @@ pub fn run(args: Args) -> Result<(), AppError> {
         inherited
     };
     log_to_stderr(args.log.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(AppError::Runtime)?;
-    let next = runtime.block_on(async {
-        let door = match socket {
+    let runtime = |threads| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .map_err(AppError::Runtime)
+    };
+    // A reply of an upstream takes longer to read than a request of a tool.
+    let (serving, background) = (runtime(2)?, runtime(1)?);
+    let door = serving.block_on(async {
+        Ok::<_, AppError>(match socket {
             Some(socket) => adopt(socket)?,
             None => bind(&connect::socket_path(args.socket).map_err(AppError::Socket)?)?,
-        };
-        let broker = broker(config)?;
-        take_over(&broker, sessions);
-        let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
-        serve_until_stopped(door, broker, program).await.map_err(AppError::Runtime)
+        })
     })?;
+    let broker = background.block_on(async { broker(config) })?;
+    let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
+    take_over(&broker, sessions);
+    background.spawn(Arc::clone(&broker).keep_fresh(alarm));
+    background.spawn(keep_stored(Arc::clone(&broker)));
+    let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
+    let next = serving.block_on(serve_until_stopped(door, broker, program)).map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
-    drop(runtime);
+    drop((serving, background));
     match next {
         None => Ok(()),
         Some(next) => Err(AppError::HandOver(next.start())),
@@ -164,9 +170,6 @@ fn journal() -> Journal {
 async fn serve_until_stopped(door: Door, broker: Arc<Broker>, program: Program) -> io::Result<Option<Next>> {
     let stop = CancellationToken::new();
     let mut signals = process::Signals::new()?;
-    let alarm = Alarm::new(&broker.clock)?;
-    let refreshing = tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
-    let storing = tokio::spawn(keep_stored(Arc::clone(&broker)));
     let gauge = Gauge::new(process::connection_cap());
     let socket = door.path.clone();
     let serving = tokio::spawn(serve::run(door, Arc::clone(&broker), gauge, stop.clone()));
@@ -197,14 +200,12 @@ async fn serve_until_stopped(door: Door, broker: Arc<Broker>, program: Program) 
             None
         }
     };
-    refreshing.abort();
-    storing.abort();
     match socket {
         None => {
             store(&broker, 0);
             Ok(None)
         }
-        Some(socket) => Ok(Some(Next { program, socket, sessions: handover::pack(&broker)? })),
+        Some(socket) => Ok(Some(Next { program, socket, sessions: pack(&broker) })),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::cache::flight::{Flight, Landing};
@@ -40,6 +41,8 @@ pub struct Broker {
     pub started_at: Boot,
     /// A session was published.
     pub has_new: Notify,
+    /// Where upstreams are called: reads do not queue behind that.
+    background: Handle,
 }
 
 /// What a consumer gets: a session's credentials with an advertised expiry, which is never later than the true one.
@@ -72,6 +75,7 @@ pub enum Refusal {
 }
 
 impl Broker {
+    /// Upstreams will be called in the runtime that this is called in.
     pub fn new(
         policy: Policy,
         cache: Cache,
@@ -81,7 +85,8 @@ impl Broker {
     ) -> Arc<Self> {
         let started_at = clock.now().boot;
         let (timetable, has_new) = (Timetable::default(), Notify::new());
-        Arc::new(Self { policy, cache, clock, timetable, gates, journal, started_at, has_new })
+        let background = Handle::current();
+        Arc::new(Self { policy, cache, clock, timetable, gates, journal, started_at, has_new, background })
     }
 
     pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
@@ -144,7 +149,8 @@ impl Broker {
 
     /// Joins or starts the one flight that fetches this profile's session.
     fn fetch(self: &Arc<Self>, slot: &Arc<Slot>, haste: Haste) -> Landing<Fetched> {
-        Flight::join(slot, |slot| &slot.flight, || Arc::clone(self).assume(Arc::clone(slot), haste))
+        let work = || Arc::clone(self).assume(Arc::clone(slot), haste);
+        Flight::join(&self.background, slot, |slot| &slot.flight, work)
     }
 
     /// Assumes the role and publishes the session: the work of a flight.

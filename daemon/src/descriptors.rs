@@ -114,20 +114,18 @@ pub fn hand_over(
     arguments: &[OsString],
     socket: &OwnedFd,
     is_ours: bool,
-    sessions: &OwnedFd,
+    sessions: Option<&OwnedFd>,
 ) -> io::Error {
-    for descriptor in [socket, sessions] {
+    for descriptor in sessions.into_iter().chain([socket]) {
         if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
             return error.into();
         }
     }
-    let told = format!(
-        "pid={},{SESSIONS}={},{}={}",
-        std::process::id(),
-        sessions.as_raw_fd(),
-        if is_ours { OURS } else { MANAGERS },
-        socket.as_raw_fd()
-    );
+    let whose = if is_ours { OURS } else { MANAGERS };
+    let mut told = format!("pid={},{whose}={}", std::process::id(), socket.as_raw_fd());
+    if let Some(sessions) = sessions {
+        told += &format!(",{SESSIONS}={}", sessions.as_raw_fd());
+    }
     // What the service manager passed to this process was taken by it.
     let mut next = Command::new(program);
     for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use rolekeeper::protocol::{
-    DaemonStatus, FailingStatus, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus, StatusPage,
+    ClockStatus, DaemonStatus, FailingStatus, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus, StatusPage,
 };
 
 use crate::broker::Broker;
 use crate::cache::Slot;
 use crate::cache::state::State;
 use crate::clock::{Boot, Now};
+use crate::upstream::gate::Gate;
 
 /// The most of a failure's message, in characters: it also keeps a page within a frame.
 const MESSAGE_CAP: usize = 300;
+/// Clocks that are further apart than this are told of, in seconds.
+const SKEW: i64 = 60;
+/// The most of them.
+const CLOCKS: usize = 20;
 
 impl Broker {
     /// The profiles behind `after`, in order of name.
@@ -26,8 +31,18 @@ impl Broker {
             pid: std::process::id(),
             uptime_seconds: now.boot.since(self.started_at).as_secs(),
             connections,
+            clocks: self.clocks(&now),
         };
         StatusPage { daemon, profiles, next }
+    }
+
+    fn clocks(&self, now: &Now) -> Vec<ClockStatus> {
+        let of = |gate: &Gate| {
+            let ahead_seconds = gate.upstream.server_clock().wall_ahead(now).as_secs();
+            (ahead_seconds.abs() >= SKEW).then(|| ClockStatus { upstream: gate.name.to_string(), ahead_seconds })
+        };
+        // A page has to fit a frame.
+        self.gates.values().filter_map(|gate| of(gate)).take(CLOCKS).collect()
     }
 }
 

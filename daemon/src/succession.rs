@@ -33,7 +33,8 @@ pub struct Program {
 pub struct Next {
     pub program: Program,
     pub socket: Socket,
-    pub sessions: OwnedFd,
+    /// Where they can be handed over; else they are fetched anew.
+    pub sessions: Option<OwnedFd>,
 }
 
 impl Program {
@@ -68,7 +69,7 @@ impl Next {
             "--log".into(),
             log.to_string().into(),
         ];
-        descriptors::hand_over(&path, &arguments, &descriptor, is_ours, &sessions)
+        descriptors::hand_over(&path, &arguments, &descriptor, is_ours, sessions.as_ref())
     }
 }
 
@@ -96,7 +97,16 @@ pub fn store(broker: &Broker, number: u64) {
     if !descriptors::is_supervised() {
         return;
     }
-    if let Err(error) = handover::pack(broker).and_then(|sessions| descriptors::store(number, &sessions)) {
+    let Some(sessions) = pack(broker) else { return };
+    if let Err(error) = descriptors::store(number, &sessions) {
         tracing::warn!(%error, "the sessions cannot be stored, and will be fetched anew after a restart");
     }
+}
+
+/// All sessions, to be handed over.
+pub fn pack(broker: &Broker) -> Option<OwnedFd> {
+    let packed = handover::pack(broker);
+    packed
+        .inspect_err(|error| tracing::warn!(%error, "the sessions cannot be handed over, and will be fetched anew"))
+        .ok()
 }

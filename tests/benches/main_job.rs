@@ -36,9 +36,83 @@ fn main() {
     }
     row("resident, after all of this", megabytes(&daemon), "20 MiB");
     drop(stream);
+    idle(&daemon);
     drop(daemon);
     cold_start(&sandbox);
+    killed(&sandbox);
     herd(&sandbox);
+    refreshed_meanwhile(&names);
+}
+
+/// How often a daemon that holds 1,000 sessions wakes up in a minute in which nobody asks. Before it, its connections to
+/// the upstream are given the time to be closed.
+fn idle(daemon: &Daemon<'_>) {
+    std::thread::sleep(Duration::from_secs(45));
+    let before = switches(daemon);
+    std::thread::sleep(Duration::from_secs(60));
+    row("times woken in an idle minute, 1,000 sessions held", switches(daemon) - before, "0");
+}
+
+/// Voluntary context switches of all its threads.
+fn switches(daemon: &Daemon<'_>) -> u64 {
+    let count = |status: String| -> u64 {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).expect("a count");
+        line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect("a number")
+    };
+    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs");
+    let status = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("status")).ok();
+    threads.flatten().filter_map(status).map(count).sum()
+}
+
+/// Reads at an easy pace while nothing happens, and while every one of 1,000 profiles is refreshed.
+fn refreshed_meanwhile(names: &[String]) {
+    // 60 s of life are 45 s of service: every refresh falls between the 24th second and the 32nd.
+    let (sandbox, home) = (SandboxProcess::start(&["--max-session", "60"]), Home::default());
+    home.configure_for(&sandbox, "dev", &names.iter().map(|name| (name.as_str(), "S3ReadOnly")).collect::<Vec<_>>());
+    let _daemon = home.daemon(&[]);
+    let started = Instant::now();
+    let mut stream = connect(&home);
+    for name in names {
+        assert!(ask(&mut stream, &request(name))["reply"]["lease"].is_object());
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "the profiles took {:?}", started.elapsed());
+    let mut p99 = |from: u64, to: u64| {
+        let (from, to) = (started + Duration::from_secs(from), started + Duration::from_secs(to));
+        std::thread::sleep(from.saturating_duration_since(Instant::now()));
+        let mut times = Vec::new();
+        while Instant::now() < to {
+            let (request, asked) = (request(&names[times.len() % names.len()]), Instant::now());
+            stream.write_all(&request).expect("it is sent");
+            frame::read(&mut stream).expect("a reply");
+            times.push(asked.elapsed());
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        percentile(times, 99)
+    };
+    let quiet = p99(6, 14);
+    let calls = sandbox.calls("assumeRole");
+    let busy = p99(24, 32);
+    let refreshed = sandbox.calls("assumeRole") - calls;
+    row("p99 of warm reads, nothing else going on", micros(quiet), "");
+    row(&format!("  while {refreshed} profiles are refreshed in 8 s"), micros(busy), "");
+    row("  ratio", format!("{:.2}", busy.as_secs_f64() / quiet.as_secs_f64()), "<= 2");
+}
+
+/// From a kill to the next lease, by a daemon that finds what the one before left behind.
+fn killed(sandbox: &SandboxProcess) {
+    let home = Home::default();
+    home.configure_for(sandbox, "dev", &[("p0000", "S3ReadOnly")]);
+    let mut daemon = home.daemon(&[]);
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        daemon.kill();
+        let started = Instant::now();
+        daemon = home.daemon(&[]);
+        assert!(ask(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
+        times.push(started.elapsed());
+    }
+    row("from SIGKILL to the next lease, upstream included, median", micros(percentile(times.clone(), 50)), "100 ms");
+    row("  slowest of 20", micros(percentile(times, 99)), "100 ms");
 }
 
 fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {

@@ -16,7 +16,7 @@ use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::upstream::gate::Gate;
-use rolekeeperd::upstream::{Upstream, UpstreamError};
+use rolekeeperd::upstream::UpstreamError;
 use serde::Deserialize;
 
 use super::{client, run};
@@ -99,8 +99,8 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
         let cache = Cache::new([(profile, Arc::clone(&gate))]);
         let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
-        let broker = Broker::new(Policy { owner: 1 }, cache, gates, Journal::in_memory(), clock.clone());
         run(async {
+            let broker = Broker::new(Policy { owner: 1 }, cache, gates, Journal::in_memory(), clock.clone());
             let peer = Peer::new(1, None);
             let held = broker.lease(&peer, "dev").await.expect("the first answer is good").session;
             // Three quarters of an hour later it is due, and a quarter is left.

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use rolekeeper::frame;
@@ -165,7 +166,7 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
         let _over = Over(&over);
         let mut random = fastrand::Rng::with_seed(4);
         let (mut kills, deadline) = (0_u64, Instant::now() + Duration::from_secs(60));
-        while kills < 60 && Instant::now() < deadline && !asking.iter().any(|asking| asking.is_finished()) {
+        while kills < 60 && Instant::now() < deadline && !asking.iter().any(ScopedJoinHandle::is_finished) {
             let started = Instant::now();
             let instant = Duration::from_micros(random.u64(0..40_000));
             while started.elapsed() < instant {

@@ -207,3 +207,32 @@ fn an_upstream_that_is_away_costs_one_call_at_a_time_and_nothing_at_another() {
         }
     });
 }
+
+/// Bounded, and first come, first served; whoever waits does not stand behind refreshes that nobody waits for.
+#[test]
+fn a_cold_request_is_answered_in_time_while_a_thousand_profiles_are_refreshed() {
+    with_seeds(1..4, |_| async {
+        const MANY: usize = 1000;
+        let machine = Machine::new(MANY + 1, 1, Journal::in_memory());
+        for number in 0..MANY {
+            machine.ask(number).await;
+        }
+        machine.services[0].truth().latency = Duration::from_secs(2)..Duration::from_secs(2);
+        let before = machine.services[0].truth().calls.len();
+        machine.time().suspend(HOUR * 13);
+        pass(Duration::from_secs(6)).await;
+        let asked = machine.clock.now().awake;
+        assert_eq!(machine.ask(MANY).await, Got::Lease);
+        let waited = machine.clock.now().awake.saturating_sub(asked);
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+        let (made, most) = {
+            let truth = machine.services[0].truth();
+            (truth.calls.len() - before, truth.most_at_once)
+        };
+        assert!(made < MANY / 4, "{made} were made before it");
+        // The service itself sees to it that there are never more at a time than there are places.
+        assert!(most > 20, "{most} at a time");
+        pass(Duration::from_secs(120)).await;
+        assert_eq!(machine.services[0].truth().calls.len() - before, MANY + 1, "each once");
+    });
+}

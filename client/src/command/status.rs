@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{DaemonStatus, Failure, ProfileState, ProfileStatus, Reply, Request, StatusPage};
+use rolekeeper::protocol::{
+    ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Reply, Request, StatusPage,
+};
 use serde::Serialize;
 
 use crate::command::printable;
@@ -37,12 +39,20 @@ pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
 }
 
 fn table(status: &Status) -> String {
-    let DaemonStatus { version, pid, uptime_seconds, connections } = &status.daemon;
+    let DaemonStatus { version, pid, uptime_seconds, connections, clocks } = &status.daemon;
     let mut text = format!(
         "rolekeeperd {version}, process {pid}, up {}, {connections} connection{}\n",
         duration(*uptime_seconds),
         if *connections == 1 { "" } else { "s" }
     );
+    for ClockStatus { upstream, ahead_seconds } in clocks {
+        let (by, how) =
+            (duration(ahead_seconds.unsigned_abs()), if *ahead_seconds > 0 { "ahead of" } else { "behind" });
+        let _ = writeln!(
+            text,
+            "this machine's clock is {by} {how} that of {upstream}: what is signed by it may be refused"
+        );
+    }
     if status.profiles.is_empty() {
         text.push_str("no profiles are configured\n");
         return text;
@@ -142,13 +152,20 @@ mod tests {
             message: "the upstream answered 503".into(),
         });
         let status = Status {
-            daemon: DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 90_000, connections: 1 },
+            daemon: DaemonStatus {
+                version: "0.1.0".into(),
+                pid: 7,
+                uptime_seconds: 90_000,
+                connections: 1,
+                clocks: vec![ClockStatus { upstream: "bycloud".into(), ahead_seconds: -3700 }],
+            },
             profiles: vec![profile("ci", ProfileState::Idle), dev, old],
         };
         assert_eq!(
             table(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
+this machine's clock is 1h 1m behind that of bycloud: what is signed by it may be refused
 
 PROFILE  STATE         AGE      LEFT  NEXT REFRESH  SESSION
 ci       idle

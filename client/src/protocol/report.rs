@@ -20,6 +20,17 @@ pub struct DaemonStatus {
     pub pid: u32,
     pub uptime_seconds: u64,
     pub connections: usize,
+    /// Upstreams whose time is not this machine's.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub clocks: Vec<ClockStatus>,
+}
+
+/// Services refuse what is signed with a time that is not theirs; five minutes are usual.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClockStatus {
+    pub upstream: String,
+    /// How far this machine's clock is ahead of the upstream's, negative if it is behind.
+    pub ahead_seconds: i64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

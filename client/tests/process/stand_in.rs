@@ -115,6 +115,7 @@ fn status(upstream: &str) -> StatusPage {
         session: None,
         failing: None,
     };
-    let daemon = DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 1, connections: 1 };
+    let daemon =
+        DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 1, connections: 1, clocks: Vec::new() };
     StatusPage { daemon, profiles: vec![profile], next: None }
 }

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::lock;
@@ -30,7 +31,8 @@ impl<T> Default for Flight<T> {
 
 impl<T: Clone + Send + Sync + 'static> Flight<T> {
     /// Joins the flight of `owner` that is under way, or starts one. Whoever drops the landing leaves; the work goes on.
-    pub fn join<O, F>(owner: &Arc<O>, flight: fn(&O) -> &Self, work: impl FnOnce() -> F) -> Landing<T>
+    /// The work is done in `runtime`.
+    pub fn join<O, F>(runtime: &Handle, owner: &Arc<O>, flight: fn(&O) -> &Self, work: impl FnOnce() -> F) -> Landing<T>
     where
         O: Send + Sync + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -43,7 +45,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         }
         let (tell, landing) = watch::channel(None);
         let (work, owner) = (work(), Arc::clone(owner));
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             tell.send_replace(Some(work.await));
             flight(&owner).clear();
         });
@@ -82,7 +84,7 @@ mod tests {
         flight: &Arc<Flight<T>>,
         work: impl FnOnce() -> F,
     ) -> Landing<T> {
-        Flight::join(flight, |flight| flight, work)
+        Flight::join(&Handle::current(), flight, |flight| flight, work)
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Boot, millis};
+use super::{Boot, Now, millis};
 use crate::lock;
 
 /// A `Date` that is further than this from the time on a session of the same upstream is some other machine's.
@@ -81,6 +81,14 @@ impl ServerClock {
         }
     }
 
+    /// By how much the clock on the wall here is ahead of it at least, or behind; zero if it may be right.
+    pub fn wall_ahead(&self, now: &Now) -> SignedDuration {
+        let Some(Span { least, most }) = lock(&self.estimate).ahead else { return SignedDuration::ZERO };
+        let wall = now.wall.as_millisecond().saturating_sub(since_start(now.boot));
+        let ahead = if wall > most { wall - most } else { wall.saturating_sub(least).min(0) };
+        SignedDuration::from_millis(ahead)
+    }
+
     /// For how long nothing has been learnt; nothing before the first session.
     pub fn silence(&self, now: Boot) -> Option<Duration> {
         lock(&self.estimate).at.map(|at| now.since(at))
@@ -147,6 +155,11 @@ mod tests {
         clock.issued(at(1100), boot(111), boot(112));
         assert_eq!(latest(&clock, 112), Some(1101), "a shorter round trip says more");
         assert_eq!(clock.silence(boot(120)), Some(Duration::from_secs(8)));
+        let ahead = |wall: i64| {
+            let now = Now { boot: boot(112), wall: at(wall), awake: Duration::ZERO };
+            clock.wall_ahead(&now).as_secs()
+        };
+        assert_eq!((ahead(1100), ahead(1101), ahead(1111), ahead(1000)), (0, 0, 10, -100));
     }
 
     #[test]

@@ -140,12 +140,18 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&folder).unwrap();
         let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
         let run = std::thread::scope(|scope| {
+            // One that only goes away is asked again for a while.
             scope.spawn(|| {
-                let (mut stream, _) = listener.accept().unwrap();
-                frame::read(&mut stream).unwrap();
-                stream.write_all(answer).unwrap();
+                while let Ok((mut stream, _)) = listener.accept()
+                    && frame::read(&mut stream).is_ok()
+                {
+                    stream.write_all(answer).unwrap();
+                }
             });
-            home.rolekeeper(&["credential-process", "dev"])
+            let run = home.rolekeeper(&["credential-process", "dev"]);
+            // This asks for nothing.
+            drop(UnixStream::connect(home.socket()).unwrap());
+            run
         });
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
         assert!(run.stderr.contains(words) && run.stderr.contains("\n  try: "), "{words}: {run:?}");

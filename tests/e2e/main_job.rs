@@ -1,7 +1,11 @@
 //! A role is assumed, cached, refreshed before it expires, and served; then everything stops cleanly.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use rolekeeper::frame;
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn a_role_is_assumed_once_and_served_twice() {
@@ -105,13 +109,20 @@ fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
+    let mut stream = UnixStream::connect(home.socket()).unwrap();
+    let request = json!({ "v": 1, "request": { "lease": { "profile": "dev" } } });
+    stream.write_all(&frame::encode(&request).unwrap()).unwrap();
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
         eventually("the request is under way", || (sandbox.calls("assumeRole") == 1).then_some(()));
         daemon.signal(rustix::process::Signal::TERM);
         asking.join().unwrap()
     });
-    assert!(run.code == 3 && run.stderr.contains("(shutting_down)\n  try: again"), "{run:?}");
+    let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
+    assert_eq!(reply["reply"]["error"]["code"], "shutting_down", "{reply}");
+    assert!(reply["reply"]["error"]["hint"].as_str().unwrap().contains("again"), "{reply}");
+    // The client has asked again, and may not start a daemon here.
+    assert!(run.code == 3 && run.stderr.contains("no daemon is running"), "{run:?}");
     assert_eq!(daemon.wait(), 0);
 }
 

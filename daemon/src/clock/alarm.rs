@@ -177,8 +177,11 @@ mod linux {
     fn set(timer: &AsyncFd<OwnedFd>, tv_sec: i64, tv_nsec: i64, flags: TimerfdTimerFlags) -> io::Result<()> {
         let it_value = Timespec { tv_sec, tv_nsec };
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        timerfd_settime(timer, flags, &Itimerspec { it_interval, it_value })?;
-        Ok(())
+        match timerfd_settime(timer, flags, &Itimerspec { it_interval, it_value }) {
+            // The wall clock has been set once more: that was told by the last wait, and it is armed all the same.
+            Ok(_) | Err(rustix::io::Errno::CANCELED) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until a timer is due or cancelled.

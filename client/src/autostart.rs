@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, Request};
+use rolekeeper::protocol::{Code, Failure};
 
 /// From starting a daemon to its readiness line, and for another client's start to end.
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -20,6 +20,7 @@ const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
 
 /// Between two looks at what somebody else is doing.
 const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A log longer than this is begun anew at the next start.
 const LOG_CAP: u64 = 1024 * 1024;
@@ -33,22 +34,25 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
     }
 }
 
+/// Asks the daemon, which is started first if none is running, for what may be asked for twice.
+pub(crate) fn ask<T>(socket: &Path, exchange: impl Fn(&mut Stream) -> Result<T, Failure>) -> Result<T, Failure> {
+    ask_again(|| open(socket), exchange)
+}
+
 /// Asks for what may be asked for twice: a daemon that goes away before it has answered, however that happens, is followed
 /// by the next one.
-pub(crate) fn ask<'a>(socket: &Path, request: impl Fn() -> Request<'a>) -> Result<Vec<u8>, Failure> {
+pub(crate) fn ask_again<T>(
+    open: impl Fn() -> Result<Stream, Failure>,
+    exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let deadline = Instant::now() + FOLLOW_DEADLINE;
     let mut pause = PAUSE;
     loop {
-        let answer = open(socket).and_then(|mut stream| connect::ask(&mut stream, request()));
-        let failure = match &answer {
-            Ok(text) => connect::reply(text).err(),
-            Err(failure) => Some(failure.clone()),
-        };
-        if failure.is_none_or(|failure| failure.code != Code::ShuttingDown) || Instant::now() >= deadline {
-            return answer;
+        match open().and_then(|mut stream| exchange(&mut stream)) {
+            Err(Failure { code: Code::ShuttingDown, .. }) if Instant::now() < deadline => std::thread::sleep(pause),
+            answer => return answer,
         }
-        std::thread::sleep(pause);
-        pause *= 2;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -169,7 +173,10 @@ fn not_started(daemon: &mut Child, log: &Log) -> Failure {
         Some((what, hint)) => (what, hint.trim()),
         None => (said.as_str(), "rolekeeperd --check"),
     };
-    let what = what.trim().trim_start_matches("rolekeeperd: ");
+    let what = match what.trim().trim_start_matches("rolekeeperd: ") {
+        "" => "it ended without a word",
+        what => what,
+    };
     Failure::new(code, format!("rolekeeperd could not start: {what}"), hint)
 }
 

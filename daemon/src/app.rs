@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Parser;
+use futures_util::FutureExt;
 use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::serve::bind::{BindError, Door, adopt, bind};
-use crate::serve::{self, Gauge};
+use crate::serve::{self, Gauge, Stop};
 use crate::succession::{Next, Program, keep_stored, pack, store, take_over};
 use crate::upstream::bycloud::{ByCloud, SetupError};
 use crate::upstream::gate::Gate;
@@ -67,7 +67,7 @@ pub enum AppError {
     Upstream(#[from] SetupError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
-    #[error("what the service manager passed in cannot be used: {0}")]
+    #[error("the descriptors that this process was started with cannot be used: {0}")]
     Inherited(io::Error),
     #[error("the program on disk cannot be started in the place of this one: {0}")]
     HandOver(io::Error),
@@ -80,7 +80,7 @@ impl AppError {
             Self::Socket(failure) => failure.hint.clone(),
             Self::Bind(error) => error.hint(),
             Self::Upstream(_) => "see that the system has a certificate store (Debian: ca-certificates)".into(),
-            Self::Inherited(_) => "see LISTEN_FDS, LISTEN_FDNAMES and the unit's sockets".into(),
+            Self::Inherited(_) => "see LISTEN_FDS, LISTEN_FDNAMES, ROLEKEEPER_HANDOVER and the unit's sockets".into(),
             Self::HandOver(_) => "start rolekeeperd again".into(),
             Self::Runtime(_) => "see the limits on processes and descriptors: ulimit -a".into(),
         }
@@ -96,8 +96,7 @@ impl AppError {
 }
 
 pub fn run(args: Args) -> Result<(), AppError> {
-    // Before a newer one is put in its place on disk.
-    let program = std::env::current_exe().map_err(AppError::Runtime)?;
+    let program = program().map_err(AppError::Runtime)?;
     let path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
     let config = file::load(&path)?;
     if args.check {
@@ -105,11 +104,11 @@ pub fn run(args: Args) -> Result<(), AppError> {
         println!("{}: {} upstream(s), {profiles} profile(s), no errors", path.display(), config.upstreams.len());
         return Ok(());
     }
-    let Inherited { socket, sessions } = {
-        let inherited = Inherited::take().map_err(AppError::Inherited)?;
-        process::prepare(args.detach, &inherited.raw());
-        inherited
-    };
+    // Relative paths lead elsewhere once the folder is left.
+    let (socket, state) = (connect::socket_path(args.socket).map_err(AppError::Socket)?, connect::state_folder());
+    let state = state.and_then(|folder| std::path::absolute(folder).ok());
+    let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
+    process::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
     let runtime = |threads| {
         tokio::runtime::Builder::new_multi_thread()
@@ -121,14 +120,14 @@ pub fn run(args: Args) -> Result<(), AppError> {
     // A reply of an upstream takes longer to read than a request of a tool.
     let (serving, background) = (runtime(2)?, runtime(1)?);
     let door = serving.block_on(async {
-        Ok::<_, AppError>(match socket {
+        Ok::<_, AppError>(match inherited.socket() {
             Some(socket) => adopt(socket)?,
-            None => bind(&connect::socket_path(args.socket).map_err(AppError::Socket)?)?,
+            None => bind(&socket)?,
         })
     })?;
-    let broker = background.block_on(async { broker(config) })?;
+    let broker = background.block_on(async { broker(config, state) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
-    take_over(&broker, sessions);
+    take_over(&broker, inherited.sessions);
     background.spawn(Arc::clone(&broker).keep_fresh(alarm));
     background.spawn(keep_stored(Arc::clone(&broker)));
     let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
@@ -141,7 +140,13 @@ pub fn run(args: Args) -> Result<(), AppError> {
     }
 }
 
-fn broker(config: Config) -> Result<Arc<Broker>, AppError> {
+/// The program on disk, by the name that it was started by if that leads to it: a link may lead to a newer one one day.
+fn program() -> io::Result<PathBuf> {
+    let name = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute() && name.is_file());
+    name.map_or_else(std::env::current_exe, Ok)
+}
+
+fn broker(config: Config, state: Option<PathBuf>) -> Result<Arc<Broker>, AppError> {
     let (mut profiles, mut gates) = (Vec::new(), BTreeMap::new());
     for upstream in config.upstreams {
         let client = ByCloud::new(upstream.endpoint, upstream.token)?;
@@ -150,12 +155,12 @@ fn broker(config: Config) -> Result<Arc<Broker>, AppError> {
         gates.insert(upstream.name, gate);
     }
     let policy = Policy { owner: process::user() };
-    Ok(Broker::new(policy, Cache::new(profiles), gates, journal(), Clock::System))
+    Ok(Broker::new(policy, Cache::new(profiles), gates, journal(state), Clock::System))
 }
 
 /// The record of who was given credentials, in the user's state folder if it can be written there.
-fn journal() -> Journal {
-    let Some(folder) = connect::state_folder() else {
+fn journal(folder: Option<PathBuf>) -> Journal {
+    let Some(folder) = folder else {
         tracing::warn!("who is given credentials is remembered until this daemon ends: HOME is not set");
         return Journal::in_memory();
     };
@@ -167,45 +172,43 @@ fn journal() -> Journal {
 }
 
 /// Serves until it is told to stop, or to make room for the program and the configuration that are on disk by then.
-async fn serve_until_stopped(door: Door, broker: Arc<Broker>, program: Program) -> io::Result<Option<Next>> {
-    let stop = CancellationToken::new();
+async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Program) -> io::Result<Option<Next>> {
     let mut signals = process::Signals::new()?;
-    let gauge = Gauge::new(process::connection_cap());
-    let socket = door.path.clone();
-    let serving = tokio::spawn(serve::run(door, Arc::clone(&broker), gauge, stop.clone()));
-    announce(&socket);
-    let told = loop {
-        match signals.next().await {
-            Told::Reload if !program.is_sound().await => {}
-            told => break told,
-        }
-    };
-    tracing::info!(?told, "stopping");
-    stop.cancel();
-    let ending = async {
-        let stopped = serving.await.map_err(io::Error::other)?;
-        match told {
-            Told::Reload => stopped.leave_open().await.map(Some),
-            Told::Stop(_) => {
-                descriptors::stopping();
-                stopped.close().await;
-                Ok(None)
+    announce(&door.path);
+    loop {
+        let (stop, gauge) = (Stop::default(), Gauge::new(process::connection_cap()));
+        let serving = tokio::spawn(serve::run(door, Arc::clone(&broker), gauge, stop.clone()));
+        let told = loop {
+            let told = signals.next().await;
+            if told != Told::Reload {
+                break told;
             }
-        }
-    };
-    let socket = tokio::select! {
-        socket = ending => socket?,
-        told = signals.next() => {
-            tracing::warn!(?told, "stopped at once");
-            None
-        }
-    };
-    match socket {
-        None => {
+            tokio::select! {
+                is_sound = program.is_sound() => if is_sound { break told },
+                told = signals.next_stop() => break told,
+            }
+        };
+        tracing::info!(?told, "stopping");
+        stop.tell(told == Told::Reload);
+        let stopped = serving.await.map_err(io::Error::other)?;
+        if told != Told::Reload {
+            descriptors::stopping();
+            tokio::select! {
+                () = stopped.close() => {}
+                told = signals.next_stop() => tracing::warn!(?told, "stopped at once"),
+            }
             store(&broker, 0);
-            Ok(None)
+            return Ok(None);
         }
-        Some(socket) => Ok(Some(Next { program, socket, sessions: pack(&broker) })),
+        door = stopped.drain().await;
+        // Much may have happened while the last requests were answered.
+        if program.is_sound().await {
+            if let Some(told) = signals.next_stop().now_or_never() {
+                tracing::info!(?told, "stopping");
+                return Ok(None);
+            }
+            return Ok(Some(Next { program, socket: door.leave_open()?, sessions: pack(&broker) }));
+        }
     }
 }
 

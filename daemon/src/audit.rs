@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use rolekeeper::protocol::{Audit, AuditedCall, Holder, Holders};
 
 use crate::broker::{Broker, Refusal, WAIT};
-use crate::iam::{NoCall, bycloud_of};
+use crate::iam::bycloud_of;
+use crate::iam::no_call::NoCall;
 use crate::journal::shown;
 use crate::serve::peer::Peer;
 use crate::serve::reply;

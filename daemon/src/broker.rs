@@ -16,7 +16,7 @@ use crate::cache::flight::{Flight, Landing};
 use crate::cache::state::{MARGIN, Session, State};
 use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
-use crate::iam::NoCall;
+use crate::iam::no_call::NoCall;
 use crate::journal::Journal;
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, GRACE, Health, RECOVERY_SPREAD, refresh_left, spread};

@@ -12,21 +12,20 @@ use std::process::Command;
 use rustix::io::FdFlags;
 use sd_notify::NotifyState;
 
-use crate::process::adopt;
+use crate::process::{adopt, ignore};
 
-/// What a process that takes the place of another one is told: `pid=4711,socket=7,sessions=9`.
+/// What a process that takes the place of another one is told: `pid=4711,socket=7,lock=8,sessions=9`.
 const HANDOVER: &str = "ROLEKEEPER_HANDOVER";
-/// How the sessions are called in the service manager's store, with a number behind it.
+/// How the sessions are called, in the service manager's store with a number behind it.
 const SESSIONS: &str = "sessions";
-
-/// How the listening socket is called in a handover, by who made it.
-const OURS: &str = "own-socket";
-const MANAGERS: &str = "socket";
+const SOCKET: &str = "socket";
+const LOCK: &str = "lock";
 
 /// What there was when this process began.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    pub socket: Option<Socket>,
+    socket: Option<OwnedFd>,
+    lock: Option<OwnedFd>,
     /// Of earlier processes, in no order.
     pub sessions: Vec<OwnedFd>,
 }
@@ -34,15 +33,13 @@ pub struct Inherited {
 #[derive(Debug)]
 pub struct Socket {
     pub descriptor: OwnedFd,
-    /// Made by an earlier process of this program, and to be removed by the last one; else the service manager's.
-    pub is_ours: bool,
+    /// Of a socket that an earlier process of this program made, and the last one removes; else it is the service manager's.
+    pub lock: Option<OwnedFd>,
 }
 
 impl Inherited {
     /// To be called once, while nothing else of this process owns a descriptor above standard error.
     pub fn take() -> io::Result<Self> {
-        let mut inherited = Self::default();
-        let from_manager = sd_notify::listen_fds_with_names()?;
         let text = std::env::var(HANDOVER).unwrap_or_default();
         // What another process was told has nothing to do with this one.
         let text = text.strip_prefix(&format!("pid={},", std::process::id())).unwrap_or_default();
@@ -50,8 +47,13 @@ impl Inherited {
             let (name, raw) = each.split_once('=')?;
             Some((raw.parse().ok()?, name.to_owned()))
         });
-        for (raw, name) in from_manager.chain(from_before) {
-            inherited.add(&name, raw)?;
+        let all: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?.chain(from_before).collect();
+        let mut inherited = Self::default();
+        for (at, (raw, name)) in all.iter().enumerate() {
+            if all.iter().take(at).any(|(other, _)| other == raw) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {raw} is named twice")));
+            }
+            inherited.add(name, *raw)?;
         }
         Ok(inherited)
     }
@@ -61,17 +63,24 @@ impl Inherited {
         rustix::io::fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
         if name.starts_with(SESSIONS) {
             self.sessions.push(descriptor);
+        } else if name == LOCK && self.lock.is_none() {
+            self.lock = Some(descriptor);
         } else if rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false) && self.socket.is_none() {
-            self.socket = Some(Socket { descriptor, is_ours: name == OURS });
+            self.socket = Some(descriptor);
         } else {
             eprintln!("rolekeeperd: a descriptor called {name:?} was passed in, which is of no use here");
         }
         Ok(())
     }
 
+    pub fn socket(&mut self) -> Option<Socket> {
+        let descriptor = self.socket.take()?;
+        Some(Socket { descriptor, lock: self.lock.take() })
+    }
+
     /// Their numbers, which are not to be closed.
     pub fn raw(&self) -> Vec<RawFd> {
-        self.socket.iter().map(|socket| &socket.descriptor).chain(&self.sessions).map(AsRawFd::as_raw_fd).collect()
+        self.socket.iter().chain(&self.lock).chain(&self.sessions).map(AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -109,25 +118,19 @@ pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
 }
 
 /// Puts another program in the place of this process. It returns only if that cannot be done.
-pub fn hand_over(
-    program: &Path,
-    arguments: &[OsString],
-    socket: &OwnedFd,
-    is_ours: bool,
-    sessions: Option<&OwnedFd>,
-) -> io::Error {
-    for descriptor in sessions.into_iter().chain([socket]) {
+pub fn hand_over(program: &Path, arguments: &[OsString], socket: &Socket, sessions: Option<&OwnedFd>) -> io::Error {
+    let named = [(SOCKET, Some(&socket.descriptor)), (LOCK, socket.lock.as_ref()), (SESSIONS, sessions)];
+    let mut told = format!("pid={}", std::process::id());
+    for (name, descriptor) in named {
+        let Some(descriptor) = descriptor else { continue };
         if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
             return error.into();
         }
+        told += &format!(",{name}={}", descriptor.as_raw_fd());
     }
-    let whose = if is_ours { OURS } else { MANAGERS };
-    let mut told = format!("pid={},{whose}={}", std::process::id(), socket.as_raw_fd());
-    if let Some(sessions) = sessions {
-        told += &format!(",{SESSIONS}={}", sessions.as_raw_fd());
-    }
-    // What the service manager passed to this process was taken by it.
+    ignore(libc::SIGHUP);
     let mut next = Command::new(program);
+    // What the service manager passed to this process was taken by it.
     for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         next.env_remove(taken);
     }

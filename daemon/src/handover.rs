@@ -2,6 +2,7 @@
 //! more (a sealed memfd), and read by whoever inherits its descriptor. What does not fit the configuration of today, or is
 //! of an earlier boot of the machine, is left out.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -16,10 +17,14 @@ use zeroize::Zeroizing;
 use crate::broker::Broker;
 use crate::cache::Slot;
 use crate::cache::state::{MARGIN, Session};
-use crate::clock::{Boot, Now, millis};
+use crate::clock::{Boot, Estimate, Now, millis};
+use crate::config::LONGEST_SESSION;
 use crate::upstream::Granted;
+use crate::upstream::gate::Gate;
 
 const VERSION: u32 = 1;
+/// How much longer than asked for a session may be.
+const SLACK: Duration = Duration::from_secs(60);
 /// The most that is read, in bytes.
 const CAP: u64 = 256 * 1024 * 1024;
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
@@ -29,8 +34,10 @@ struct Snapshot<S> {
     version: u32,
     /// Boot time counts from here.
     boot_id: String,
-    /// When it was made, in boot time; the newest of several counts.
-    made_ns: u64,
+    /// The newest of several counts.
+    made_at: Boot,
+    /// What time it is at upstreams, by their identity.
+    clocks: BTreeMap<String, Estimate>,
     sessions: Vec<Kept<S>>,
 }
 
@@ -46,8 +53,8 @@ struct Kept<S> {
     session_token: S,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    obtained_ns: u64,
-    received_ns: u64,
+    obtained_at: Boot,
+    received_at: Boot,
     refresh_left_ms: u64,
     use_left_ms: u64,
 }
@@ -57,7 +64,9 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     let now = broker.clock.now();
     let held: Vec<_> = broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
     let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
-    let snapshot = Snapshot { version: VERSION, boot_id: boot_id()?, made_ns: now.boot.nanos(), sessions };
+    let clock = |gate: &Gate| (gate.upstream.identity(), gate.upstream.server_clock().estimate());
+    let clocks = broker.gates.values().map(|gate| clock(gate)).collect();
+    let snapshot = Snapshot { version: VERSION, boot_id: boot_id()?, made_at: now.boot, clocks, sessions };
     // As large as it gets, so that no part of it is left behind where it grew out of.
     let mut text = Zeroizing::new(Vec::with_capacity(4096 + held.len() * 4096));
     serde_json::to_writer(&mut *text, &snapshot)?;
@@ -80,8 +89,8 @@ fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
         session_token: granted.session_token.expose_secret(),
         issued_at: granted.issued_at,
         expires_at: granted.expires_at,
-        obtained_ns: session.obtained_at.nanos(),
-        received_ns: session.received_at.nanos(),
+        obtained_at: session.obtained_at,
+        received_at: session.received_at,
         refresh_left_ms: millis(session.refresh_left),
         use_left_ms: millis(slot.use_left(now)),
     }
@@ -92,7 +101,12 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
     let snapshots = inherited.into_iter().filter_map(|memory| {
         read(memory).inspect_err(|error| tracing::warn!(%error, "what an earlier process left cannot be used")).ok()
     });
-    let Some(newest) = snapshots.max_by_key(|snapshot| snapshot.made_ns) else { return 0 };
+    let Some(mut newest) = snapshots.max_by_key(|snapshot| snapshot.made_at) else { return 0 };
+    for gate in broker.gates.values() {
+        if let Some(known) = newest.clocks.remove(&gate.upstream.identity()) {
+            gate.upstream.server_clock().restore(known);
+        }
+    }
     let now = broker.clock.now();
     newest.sessions.into_iter().filter_map(|kept| take_over(broker, kept, &now)).count()
 }
@@ -126,8 +140,8 @@ fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
 fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()> {
     let slot = broker.cache.find(&kept.profile)?;
     let session = Session {
-        obtained_at: Boot::of_nanos(kept.obtained_ns),
-        received_at: Boot::of_nanos(kept.received_ns),
+        obtained_at: kept.obtained_at,
+        received_at: kept.received_at,
         refresh_left: Duration::from_millis(kept.refresh_left_ms),
         granted: Granted {
             session_id: kept.session_id.into(),
@@ -139,12 +153,11 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
             expires_at: kept.expires_at,
         },
     };
-    let server = slot.gate.upstream.server_clock();
-    server.issued(session.granted.issued_at, session.obtained_at, session.received_at);
     let is_usable = kept.identity == identity(slot)
         && session.obtained_at <= session.received_at
         && session.received_at <= now.boot
-        && session.left(now.boot, server) > MARGIN;
+        && session.granted.life() <= LONGEST_SESSION + SLACK
+        && session.left(now.boot, slot.gate.upstream.server_clock()) > MARGIN;
     if !is_usable {
         return None;
     }

@@ -14,6 +14,12 @@ const RESERVED: u64 = 64;
 
 /// To be called once, before threads are started. Detaching closes every descriptor but these.
 pub fn prepare(detach: bool, keep: &[i32]) {
+    #[cfg(unix)]
+    {
+        // Until there is a handler for it; a file that may not grow is an error that is told, not the end.
+        ignore(libc::SIGHUP);
+        ignore(libc::SIGXFSZ);
+    }
     // The first to start it wins; there is one in a process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[cfg(unix)]
@@ -44,6 +50,14 @@ fn close_inherited(keep: &[i32]) {
         // the one that listed the folder is closed, and closing its number again is an error that has no effect.
         unsafe { rustix::io::close(descriptor) };
     }
+}
+
+/// What is ignored stays ignored also in a program that is put in the place of this one, until it has a handler.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the disposition of a signal has no safe form")]
+pub(crate) fn ignore(signal: i32) {
+    // SAFETY: ignoring a signal runs no code in its handler.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
 /// A descriptor that this process was started with.
@@ -118,6 +132,8 @@ pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
+    /// Its end is what a hang-up means to who runs on one.
+    has_terminal: bool,
 }
 
 #[cfg(unix)]
@@ -128,14 +144,26 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            has_terminal: io::IsTerminal::is_terminal(&io::stderr()),
         })
     }
 
     pub async fn next(&mut self) -> Told {
         tokio::select! {
+            biased;
             _ = self.terminate.recv() => Told::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            _ = self.hang_up.recv() => Told::Reload,
+            _ = self.hang_up.recv() => if self.has_terminal { Told::Stop("SIGHUP") } else { Told::Reload },
+        }
+    }
+
+    /// The next that is to end it; others are as if they had not been.
+    pub async fn next_stop(&mut self) -> Told {
+        loop {
+            let told = self.next().await;
+            if told != Told::Reload {
+                return told;
+            }
         }
     }
 }

@@ -67,7 +67,9 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
             is_left_to_expire: slot.use_left(now).is_zero(),
         }
     });
-    let failing = slot.health(|health| health.failing().cloned()).or_else(|| slot.gate.failing());
+    // Its own failure, or its upstream's: nothing is tried before both may.
+    let own = slot.health(|health| health.failing().cloned());
+    let failing = own.into_iter().chain(slot.gate.failing()).max_by_key(|failing| failing.next_try);
     ProfileStatus {
         profile: slot.profile.name.to_string(),
         upstream: slot.profile.upstream.to_string(),

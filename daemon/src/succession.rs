@@ -4,10 +4,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
 use tracing_subscriber::filter::Targets;
 
 use crate::broker::Broker;
@@ -16,6 +18,8 @@ use crate::handover;
 
 /// How long the program on disk may take to look at the configuration.
 const CHECK: Duration = Duration::from_secs(10);
+/// The most that is read of what it says, in bytes.
+const WORDS: u64 = 8 * 1024;
 /// New sessions of one moment are put into the service manager's store together.
 const TOGETHER: Duration = Duration::from_millis(200);
 
@@ -41,35 +45,38 @@ impl Program {
     /// Whether the program on disk starts, and finds the configuration good. What is wrong is logged, and nothing
     /// changes.
     pub async fn is_sound(&self) -> bool {
-        let mut check = Command::new(&self.path);
-        check.arg("--check").arg("--config").arg(&self.config).stdin(Stdio::null());
-        let checked = tokio::time::timeout(CHECK, tokio::task::spawn_blocking(move || check.output())).await;
-        let said = match checked {
-            Ok(Ok(Ok(output))) if output.status.success() => return true,
-            Ok(Ok(Ok(output))) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            Ok(Ok(Err(error))) => error.to_string(),
+        let said = match tokio::time::timeout(CHECK, self.check()).await {
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => format!("no answer within {} s", CHECK.as_secs()),
         };
         tracing::error!(program = %self.path.display(), %said, "not reloaded: what runs goes on");
         false
     }
+
+    /// The child does not outlive whoever waits here.
+    async fn check(&self) -> io::Result<()> {
+        let mut check = Command::new(&self.path);
+        check.arg("--check").arg("--config").arg(&self.config).kill_on_drop(true);
+        let mut child = check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut said = Vec::new();
+        if let Some(words) = child.stderr.take() {
+            words.take(WORDS).read_to_end(&mut said).await?;
+        }
+        if child.wait().await?.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&said).trim().to_owned()))
+    }
 }
 
 impl Next {
     /// Returns only if it cannot be started.
     pub fn start(self) -> io::Error {
-        let Self { program: Program { path, config, socket, log }, socket: Socket { descriptor, is_ours }, sessions } =
-            self;
-        let arguments = [
-            "--config".into(),
-            config.into(),
-            "--socket".into(),
-            socket.into(),
-            "--log".into(),
-            log.to_string().into(),
-        ];
-        descriptors::hand_over(&path, &arguments, &descriptor, is_ours, sessions.as_ref())
+        let Self { program: Program { path, config, socket: name, log }, socket, sessions } = self;
+        let arguments =
+            ["--config".into(), config.into(), "--socket".into(), name.into(), "--log".into(), log.to_string().into()];
+        descriptors::hand_over(&path, &arguments, &socket, sessions.as_ref())
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::cache::{Place, Slot};
+use crate::cache::Slot;
 use crate::clock::Boot;
+use crate::config::Place;
 use crate::lock;
 
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rolekeeper_tests::harness::Home;
 use rolekeeperd::broker::Broker;
 use rolekeeperd::cache::Cache;
@@ -16,7 +16,7 @@ use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::upstream::gate::Gate;
-use rolekeeperd::upstream::UpstreamError;
+use rolekeeperd::upstream::{Upstream, UpstreamError};
 use serde::Deserialize;
 
 use super::{client, run};
@@ -70,6 +70,53 @@ fn serve(first: Vec<u8>, then: Vec<u8>) -> String {
         }
     });
     url
+}
+
+/// A `Date` may say that time was lost and end sessions, so it has to be the upstream's.
+#[test]
+fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
+    let home = Home::default();
+    let now = Timestamp::now();
+    let http = |ahead: i64, status: &str, body: &str| {
+        let date = httpdate::fmt_http_date((now + SignedDuration::from_secs(ahead)).into());
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        (head + body).into_bytes()
+    };
+    let good = format!(
+        r#"{{"session":{{"id":"s","role_id":"r-1","role_name":"r","principal_id":"u","principal_type":"user","status":"active",
+        "issued_at":"{now}","expires_at":"{end}"}},"credentials":{{"access_key_id":"K","secret_access_key":"S",
+        "session_token":"T","expires_at":"{end}"}}}}"#,
+        end = now + HOUR
+    );
+    let envelope = |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"no","request_id":"q"}}}}"#);
+    let cases = [
+        ("200 OK", r#"{"captive":true}"#.to_owned(), false),
+        ("200 OK", String::new(), false),
+        ("201 Created", "null".into(), false),
+        ("200 OK", "<html>".into(), false),
+        ("502 Bad Gateway", "<html>".into(), false),
+        ("503 Service Unavailable", envelope("unavailable"), false),
+        ("500 Internal Server Error", envelope("internal"), false),
+        ("401 Unauthorized", r#"{"error":{"code":"invalid_token","message":"no"}}"#.into(), false),
+        ("403 Forbidden", envelope("access_denied"), true),
+        ("201 Created", good.clone(), true),
+    ];
+    for (status, body, is_learnt) in cases {
+        let url = serve(http(0, "201 Created", &good), http(3600, status, &body));
+        let client = client(&home, &url, "canary-long-lived");
+        run(async {
+            let before = Clock::System.now().boot;
+            let granted = client.assume(&role()).await.expect("the first answer is good");
+            client.server_clock().issued(granted.issued_at, before, Clock::System.now().boot);
+            let latest = || client.server_clock().latest(Clock::System.now().boot).expect("it is known");
+            let known = latest();
+            let _ = client.assume(&role()).await;
+            let moved = latest().duration_since(known).as_secs() > 3000;
+            assert_eq!(moved, is_learnt, "{status} {body}");
+        });
+    }
 }
 
 fn meaning(answer: Result<(), &UpstreamError>) -> &'static str {

@@ -140,6 +140,24 @@ fn a_reload_that_cannot_succeed_changes_nothing_and_says_why() {
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
+#[test]
+fn a_hundred_reloads_at_once_leave_one_daemon_that_serves() {
+    let (sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let ask = || home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].clone();
+    let key = ask();
+    for _ in 0..100 {
+        daemon.signal(Signal::HUP);
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(), key);
+    reload(&daemon);
+    assert_eq!(ask(), key);
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    assert!(open < 40, "{open} descriptors are open");
+}
+
 /// O1.
 #[test]
 fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {

@@ -76,7 +76,7 @@ fn what_does_not_fit_is_left_out() {
         assert_eq!(taken(copy(packed(), |text| text.replace("\"boot_id\":\"", "\"boot_id\":\"x"), all)), 0);
         assert_eq!(taken(copy(packed(), |text| text.replace("\"p0\"", "\"other\""), all)), 0);
         assert_eq!(taken(copy(packed(), |_| "{".into(), all)), 0);
-        let later = |text: String| text.replace("\"obtained_ns\":", "\"obtained_ns\":9");
+        let later = |text: String| text.replace("\"obtained_at\":", "\"obtained_at\":9");
         assert_eq!(taken(copy(packed(), later, all)), 0, "it is from the future");
         let file = tempfile::tempfile().expect("a file");
         assert_eq!(taken(file.into()), 0, "it is on a disk");
@@ -85,6 +85,22 @@ fn what_does_not_fit_is_left_out() {
         let old = packed();
         pass(HOUR).await;
         assert_eq!(taken(old), 0, "it has expired");
+    });
+}
+
+/// Two profiles, whose names and ages are in the other order: what the younger told of the upstream's time is not forgotten.
+#[test]
+fn what_is_known_of_the_upstreams_time_goes_with_the_sessions() {
+    with_seeds(1..2, |_| async {
+        let clock = clock();
+        let before = machine(&clock, HOUR);
+        assert_eq!(before.ask(1).await, Got::Lease);
+        // This machine stands still for more than the session's life.
+        before.services[0].truth().lost += HOUR;
+        assert_eq!(before.ask(0).await, Got::Lease);
+        let after = machine(&clock, HOUR);
+        assert_eq!(unpack(&after.broker, vec![pack(&before.broker).expect("it is packed")]), 1, "the other is over");
+        assert!(after.is_fresh(0) && !after.is_fresh(1));
     });
 }
 

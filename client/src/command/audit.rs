@@ -11,8 +11,8 @@ use crate::{autostart, command};
 
 pub(crate) fn run(profile: &str, since: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let since_seconds = span(since)?;
-    let mut stream = autostart::open(&connect::socket_path(socket)?)?;
-    let text = connect::document(&mut stream, Request::Audit { profile: profile.into(), since_seconds })?;
+    let ask = |stream: &mut _| connect::document(stream, Request::Audit { profile: profile.into(), since_seconds });
+    let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
     command::print_report(&text, json, prose)?;
     let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
     audit.failure.map_or(Ok(()), Err)

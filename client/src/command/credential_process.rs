@@ -11,9 +11,14 @@ use crate::{autostart, command};
 
 pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
-    let text = autostart::ask(&socket, || Request::Lease { profile: profile.into() })?;
-    let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
-    command::print(&command::for_standard_output(document(&lease)?))
+    let document = autostart::ask(&socket, |stream| {
+        let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
+        match connect::reply(&text)? {
+            Reply::Lease(lease) => document(&lease),
+            _ => Err(connect::out_of_place()),
+        }
+    })?;
+    command::print(&command::for_standard_output(document))
 }
 
 fn document(lease: &Lease<'_>) -> Result<String, Failure> {

@@ -9,8 +9,8 @@ use rolekeeper::protocol::{Check, Explanation, Failure, Outcome, Request};
 use crate::{autostart, command};
 
 pub(crate) fn run(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let mut stream = autostart::open(&connect::socket_path(socket)?)?;
-    let text = connect::document(&mut stream, Request::Explain { profile: profile.into() })?;
+    let ask = |stream: &mut _| connect::document(stream, Request::Explain { profile: profile.into() });
+    let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
     command::print_report(&text, json, prose)
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use interprocess::local_socket::Stream;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
     ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Reply, Request, StatusPage,
@@ -21,21 +22,26 @@ struct Status {
 
 pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
-    let mut stream = connect::open(&socket)?.ok_or_else(|| autostart::no_daemon(&socket))?;
+    let open = || connect::open(&socket)?.ok_or_else(|| autostart::no_daemon(&socket));
+    let status = autostart::ask_again(open, read)?;
+    if json { command::print_json(&status) } else { command::print(&table(&status)) }
+}
+
+/// All pages.
+fn read(stream: &mut Stream) -> Result<Status, Failure> {
     let mut after = None;
     let mut profiles = Vec::new();
-    let status = loop {
-        let text = connect::ask(&mut stream, Request::Status { after: after.map(Into::into) })?;
+    loop {
+        let text = connect::ask(stream, Request::Status { after: after.map(Into::into) })?;
         let Reply::Status(StatusPage { daemon, profiles: page, next }) = connect::reply(&text)? else {
             return Err(connect::out_of_place());
         };
         profiles.extend(page);
         match next {
             Some(name) => after = Some(name),
-            None => break Status { daemon, profiles },
+            None => return Ok(Status { daemon, profiles }),
         }
-    };
-    if json { command::print_json(&status) } else { command::print(&table(&status)) }
+    }
 }
 
 fn table(status: &Status) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::clock::{AtomicBoot, Boot, Now, millis};
-use crate::config::Profile;
+use crate::config::{Place, Profile};
 use crate::lock;
 use crate::refresh::{Failing, Health};
 use crate::upstream::gate::Gate;
@@ -28,7 +28,7 @@ impl Cache {
         let slots = profiles
             .into_iter()
             .zip(0..)
-            .map(|((profile, gate), place)| Arc::new(Slot::new(Place(place), profile, gate)));
+            .map(|((profile, gate), place)| Arc::new(Slot::new(Place::new(place), profile, gate)));
         Self(slots.collect())
     }
 
@@ -49,21 +49,6 @@ impl Cache {
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|slot| slot.profile.name.as_str())
-    }
-}
-
-/// Where a slot is among the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(u32);
-
-impl Place {
-    #[cfg(test)]
-    pub(crate) const fn for_test(number: u32) -> Self {
-        Self(number)
-    }
-
-    pub fn index(self) -> usize {
-        self.0 as usize
     }
 }
 

@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use alarm::{Alarm, Woken};
-pub use server::ServerClock;
+pub use server::{Estimate, ServerClock};
 
 /// A point in boot time: nanoseconds since the machine started, suspend included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Boot(u64);
 
 impl Boot {
@@ -45,17 +46,6 @@ impl Boot {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-
-    /// For another process on the same boot of the machine.
-    #[must_use]
-    pub fn nanos(self) -> u64 {
-        self.0
-    }
-
-    #[must_use]
-    pub fn of_nanos(nanos: u64) -> Self {
-        Self(nanos)
     }
 
     /// Since the machine started.

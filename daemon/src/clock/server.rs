@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Boot, Now, millis};
 use crate::lock;
@@ -29,8 +30,9 @@ pub struct ServerClock {
     most: AtomicI64,
 }
 
-#[derive(Debug, Default)]
-struct Estimate {
+/// What is known of an upstream's time; of use to another process on the same boot of the machine.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Estimate {
     ahead: Option<Span>,
     /// When it was last learnt.
     at: Option<Boot>,
@@ -40,7 +42,7 @@ struct Estimate {
     dates_agree: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Span {
     least: i64,
     most: i64,
@@ -87,6 +89,17 @@ impl ServerClock {
         let wall = now.wall.as_millisecond().saturating_sub(since_start(now.boot));
         let ahead = if wall > most { wall - most } else { wall.saturating_sub(least).min(0) };
         SignedDuration::from_millis(ahead)
+    }
+
+    pub fn estimate(&self) -> Estimate {
+        lock(&self.estimate).clone()
+    }
+
+    /// Goes on from what another process knew.
+    pub fn restore(&self, known: Estimate) {
+        let mut estimate = lock(&self.estimate);
+        *estimate = known;
+        self.most.store(estimate.ahead.map_or(UNKNOWN, |ahead| ahead.most), Ordering::Relaxed);
     }
 
     /// For how long nothing has been learnt; nothing before the first session.

@@ -78,6 +78,20 @@ impl LeaseLimit {
     }
 }
 
+/// Where a profile is among all of them, in order of name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u32);
+
+impl Place {
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(Arc<str>);

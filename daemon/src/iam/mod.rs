@@ -1,7 +1,7 @@
 //! Calls of an upstream's API on behalf of people at this machine: with the principal's token, which stays here, or with
 //! a profile's session.
 
-mod no_call;
+pub(crate) mod no_call;
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::printable;
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{self, Answer, ByCloud, IamError, Route};
 
-pub use no_call::NoCall;
+use no_call::NoCall;
 
 impl Broker {
     /// One call of an upstream's API: its reply, as it came. Once `stop` is over there is no more time for it.

@@ -23,8 +23,15 @@ use crate::descriptors::Socket;
 pub struct Door {
     pub listener: Listener,
     pub path: PathBuf,
-    /// Held for as long as a socket of ours: who holds it may remove what is left of another.
-    lock: Option<File>,
+    /// Of a socket of ours: who holds the lock may remove what is left of another.
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    lock: File,
+    /// Device and number of the socket's file: another one at its path is not ours.
+    file: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Error)]
@@ -53,17 +60,21 @@ impl BindError {
 
 /// Binds `path`. What a daemon that was killed left behind is replaced; a live socket never is.
 pub fn bind(path: &Path) -> Result<Door, BindError> {
-    let io_error = |error| BindError::Io { path: path.into(), error };
     let folder = connect::folder_of(path);
     create_folder(folder).map_err(|error| BindError::Io { path: folder.into(), error })?;
     connect::check_folder(path).map_err(BindError::Folder)?;
     let lock = lock(path)?;
+    bind_locked(path, lock)
+}
+
+fn bind_locked(path: &Path, lock: File) -> Result<Door, BindError> {
+    let io_error = |error| BindError::Io { path: path.into(), error };
     remove_stale(path)?;
     let options = ListenerOptions::new().name(connect::name(path).map_err(io_error)?).reclaim_name(false);
     #[cfg(unix)]
     let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
     let listener = options.create_tokio().map_err(io_error)?;
-    Ok(Door { listener, path: path.into(), lock: Some(lock) })
+    Ok(Door { listener, path: path.into(), own: Some(Own { lock, file: socket_file(path) }) })
 }
 
 /// A socket that listens already: an earlier process's, or the service manager's, which also removes it.
@@ -75,9 +86,15 @@ pub fn adopt(socket: Socket) -> Result<Door, BindError> {
     let listener = UnixListener::from(socket.descriptor);
     let address = listener.local_addr().map_err(unknown)?;
     let path = address.as_pathname().ok_or_else(|| unknown(io::Error::other("it has no path")))?.to_path_buf();
-    let listener = Uds::try_from(OwnedFd::from(listener)).map_err(unknown)?.into();
-    let lock = if socket.is_ours { Some(lock(&path)?) } else { None };
-    Ok(Door { listener, path, lock })
+    let own = socket.lock.map(|lock| Own { lock: lock.into(), file: socket_file(&path) });
+    match own {
+        // Somebody has removed it, and nobody can reach it any more.
+        Some(Own { lock, file: None }) => {
+            create_folder(connect::folder_of(&path)).map_err(unknown)?;
+            bind_locked(&path, lock)
+        }
+        own => Ok(Door { listener: Uds::try_from(OwnedFd::from(listener)).map_err(unknown)?.into(), path, own }),
+    }
 }
 
 impl Door {
@@ -86,19 +103,29 @@ impl Door {
     pub fn leave_open(&mut self) -> io::Result<Socket> {
         let Listener::UdSocket(listener) = &self.listener;
         let descriptor = listener.as_fd().try_clone_to_owned()?;
-        Ok(Socket { descriptor, is_ours: self.lock.take().is_some() })
+        Ok(Socket { descriptor, lock: self.own.take().map(|own| own.lock.into()) })
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if self.lock.is_none() {
+        let is_there = self.own.as_ref().is_some_and(|own| own.file.is_some() && own.file == socket_file(&self.path));
+        if !is_there {
             return;
         }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
         }
     }
+}
+
+/// Which file is the socket at this path, if one is there.
+#[cfg(unix)]
+fn socket_file(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    let meta = std::fs::symlink_metadata(path).ok().filter(|meta| meta.file_type().is_socket())?;
+    Some((meta.dev(), meta.ino()))
 }
 
 #[cfg(unix)]

@@ -9,18 +9,14 @@ use rolekeeper::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFra
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::peer::Peer;
-use super::{Gauge, reply};
+use super::{Gauge, Stop, reply};
 use crate::broker::{Broker, Refusal};
 
 /// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
 const FRAME_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a request under way may go on once the daemon is told to stop: a little less than the drain, so that its
-/// answer gets out.
-const LAST_CALL: Duration = Duration::from_secs(4);
 /// How long a held connection may be silent.
 const IDLE_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -41,7 +37,7 @@ pub(super) async fn serve(
     peer: Peer,
     broker: Arc<Broker>,
     gauge: Gauge,
-    stop: CancellationToken,
+    stop: Stop,
 ) -> Result<(), FrameError> {
     let mut stream = BufReader::with_capacity(512, stream);
     if let Err(denied) = broker.policy.admit(&peer) {
@@ -74,7 +70,7 @@ async fn answer(
     peer: &Peer,
     broker: &Arc<Broker>,
     gauge: &Gauge,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<(), FrameError> {
     let request = match parse(text) {
         Ok(request) => request,
@@ -87,7 +83,7 @@ async fn answer(
             Err(refusal) => write(stream, refused(refusal)).await,
         },
         Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
-        Request::Iam(call) => send(stream, broker.iam(peer, call, last_call(stop)).await).await,
+        Request::Iam(call) => send(stream, broker.iam(peer, call, stop.last_call()).await).await,
         Request::Explain { profile } => {
             report(stream, until_last_call(stop, broker.explain(peer, &profile)).await).await
         }
@@ -122,20 +118,11 @@ async fn send(stream: &mut BufReader<Stream>, document: Result<Zeroizing<Vec<u8>
 }
 
 /// What is asked for, or the word that there is no time left for it.
-async fn until_last_call<T>(
-    stop: &CancellationToken,
-    answer: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
+async fn until_last_call<T>(stop: &Stop, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
     tokio::select! {
         answer = answer => answer,
-        () = last_call(stop) => Err(Refusal::Stopping),
+        () = stop.last_call_to_ask_again() => Err(Refusal::Stopping),
     }
-}
-
-/// The moment from which a request under way can only be told that it will not be answered.
-async fn last_call(stop: &CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(LAST_CALL).await;
 }
 
 fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
@@ -168,16 +155,12 @@ fn bad_frame(error: &FrameError) -> Failure {
 
 /// The next frame. Once the daemon is told to stop, the peer can send no more, and what it has sent is still read: it
 /// knows of each request whether it arrived.
-async fn next(
-    stream: &mut BufReader<Stream>,
-    silence: Duration,
-    stop: &CancellationToken,
-) -> Result<Vec<u8>, FrameError> {
+async fn next(stream: &mut BufReader<Stream>, silence: Duration, stop: &Stop) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
     let first = tokio::select! {
         biased;
         first = timeout(silence, stream.read(&mut header)) => first,
-        () = stop.cancelled() => {
+        () = stop.is_told() => {
             take_no_more(stream.get_ref()).map_err(FrameError::Io)?;
             timeout(FRAME_DEADLINE, stream.read(&mut header)).await
         }

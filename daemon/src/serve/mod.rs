@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
-#[cfg(unix)]
-use crate::descriptors::Socket;
 use bind::Door;
 use peer::Peer;
 
 /// How long requests under way may take once the daemon is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
+/// How long a request under way may go on once the daemon is told to stop: a little less than the drain, so that its
+/// answer gets out.
+const LAST_CALL: Duration = Duration::from_secs(4);
 
 /// How many connections are open, and how many may be.
 #[derive(Debug, Clone)]
@@ -44,6 +45,41 @@ impl Gauge {
     }
 }
 
+/// The word that serving is over.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    told: CancellationToken,
+    /// Another process comes next: who waits may as well ask that one.
+    succeeded: CancellationToken,
+}
+
+impl Stop {
+    pub fn tell(&self, is_succeeded: bool) {
+        if is_succeeded {
+            self.succeeded.cancel();
+        }
+        self.told.cancel();
+    }
+
+    pub(crate) async fn is_told(&self) {
+        self.told.cancelled().await;
+    }
+
+    /// The moment from which a request under way can only be told that it will not be answered.
+    pub(crate) async fn last_call(&self) {
+        self.told.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
+    }
+
+    /// The same for what may be asked twice.
+    pub(crate) async fn last_call_to_ask_again(&self) {
+        tokio::select! {
+            () = self.succeeded.cancelled() => {}
+            () = self.last_call() => {}
+        }
+    }
+}
+
 /// What has stopped accepting.
 #[derive(Debug)]
 pub struct Stopped {
@@ -53,12 +89,12 @@ pub struct Stopped {
 }
 
 /// Accepts until `stop`.
-pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: CancellationToken) -> Stopped {
+pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: Stop) -> Stopped {
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = door.listener.accept() => accepted,
-            () = stop.cancelled() => return Stopped { door, tasks, gauge },
+            () = stop.is_told() => return Stopped { door, tasks, gauge },
         };
         match accepted {
             Ok(stream) => welcome(stream, &tasks, &broker, &gauge, &stop),
@@ -71,6 +107,21 @@ pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: Cancellati
     }
 }
 
+impl Stopped {
+    /// Nobody new may connect from here on, and the requests under way are ended.
+    pub async fn close(self) {
+        let Self { door, tasks, gauge } = self;
+        drop(door);
+        drain(tasks, gauge).await;
+    }
+
+    /// The requests under way are ended. Who connects from here on waits for whoever serves next.
+    pub async fn drain(self) -> Door {
+        drain(self.tasks, self.gauge).await;
+        self.door
+    }
+}
+
 /// Gives the requests under way [`DRAIN`] to end.
 async fn drain(tasks: TaskTracker, gauge: Gauge) {
     tasks.close();
@@ -79,22 +130,7 @@ async fn drain(tasks: TaskTracker, gauge: Gauge) {
     }
 }
 
-impl Stopped {
-    /// Nobody new may connect from here on, and the requests under way are ended.
-    pub async fn close(self) {
-        drop(self.door);
-        drain(self.tasks, self.gauge).await;
-    }
-
-    /// Who connects from here on waits for the process that comes next; the requests under way are ended.
-    #[cfg(unix)]
-    pub async fn leave_open(mut self) -> std::io::Result<Socket> {
-        drain(self.tasks, self.gauge).await;
-        self.door.leave_open()
-    }
-}
-
-fn welcome(stream: Stream, tasks: &TaskTracker, broker: &Arc<Broker>, gauge: &Gauge, stop: &CancellationToken) {
+fn welcome(stream: Stream, tasks: &TaskTracker, broker: &Arc<Broker>, gauge: &Gauge, stop: &Stop) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::cache::Place;
 use crate::clock::Boot;
+use crate::config::Place;
 use crate::refresh::{Failing, Health};
 use crate::upstream::UpstreamError;
 
@@ -47,7 +47,7 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// A call for this profile failed in a way that may be the upstream's. Says whether it is open now.
+    /// A call for this profile failed in a way that may be the upstream's.
     pub fn failed(&mut self, place: Place, error: &UpstreamError, is_probe: bool, now: Boot, jitter: f64) {
         let was_open = self.health.failing().is_some();
         self.failed.insert(place);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     fn places() -> Vec<Place> {
-        (0..10).map(Place::for_test).collect()
+        (0..10).map(Place::new).collect()
     }
 
     #[test]

@@ -7,8 +7,8 @@ use tokio::sync::{Mutex as Turn, MutexGuard as MyTurn, Semaphore, SemaphorePermi
 
 use super::breaker::{Breaker, Permit};
 use super::{Upstream, UpstreamError};
-use crate::cache::Place;
 use crate::clock::{Boot, Clock};
+use crate::config::Place;
 use crate::lock;
 use crate::refresh::Failing;
 

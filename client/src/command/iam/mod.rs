@@ -64,7 +64,7 @@ fn ask(
 ) -> Result<Value, Failure> {
     let (mut items, mut seen) = (Vec::new(), HashSet::new());
     loop {
-        let mut reply = call(socket, method, parameters.clone(), options)?;
+        let mut reply = call(socket, method, &parameters, options)?;
         if !options.all {
             return Ok(reply);
         }
@@ -104,19 +104,27 @@ fn no_page(method: &Method) -> Failure {
 fn call(
     socket: &Path,
     method: &Method,
-    parameters: Map<String, Value>,
+    parameters: &Map<String, Value>,
     options: &Options<'_>,
 ) -> Result<Value, Failure> {
-    let request = Request::Iam(IamCall {
-        upstream: options.upstream.map(Into::into),
-        profile: options.profile.map(Into::into),
-        method: method.name.as_str().into(),
-        parameters,
-    });
-    let mut stream = autostart::open(socket)?;
-    let text = connect::document(&mut stream, request).map_err(|failure| match failure.code {
+    let ask = |stream: &mut _| {
+        let call = IamCall {
+            upstream: options.upstream.map(Into::into),
+            profile: options.profile.map(Into::into),
+            method: method.name.as_str().into(),
+            parameters: parameters.clone(),
+        };
+        connect::document(stream, Request::Iam(call))
+    };
+    // What only reads may be asked twice.
+    let text = if method.verb == "GET" {
+        autostart::ask(socket, ask)
+    } else {
+        autostart::open(socket).and_then(|mut stream| ask(&mut stream))
+    };
+    let text = text.map_err(|failure| match failure.code {
         // The connection broke, or the answer did not come in time.
-        Code::NoDaemon | Code::Unexpected => left_open(method, failure),
+        Code::NoDaemon | Code::ShuttingDown | Code::Unexpected => left_open(method, failure),
         _ => failure,
     })?;
     if text.is_empty() {

@@ -32,6 +32,11 @@ pub enum Said {
 }
 
 impl Said {
+    /// The upstream has looked at the request, and said no.
+    pub fn is_verdict(&self) -> bool {
+        !matches!(self, Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_))
+    }
+
     pub(super) fn new(status: u16, code: &str) -> Self {
         match (status, code) {
             (400, "invalid_request") => Self::InvalidRequest,

@@ -62,7 +62,11 @@ pub struct Answer {
     pub body: Zeroizing<Vec<u8>>,
     /// A6: how the audit log names the call.
     pub request_id: Option<String>,
+    /// Its `Date`, and when the request left and the answer was there.
+    stamp: Option<Stamp>,
 }
+
+type Stamp = (Timestamp, Boot, Boot);
 
 impl ByCloud {
     /// Sends a request of a known type as the principal, and reads its reply.
@@ -77,12 +81,13 @@ impl ByCloud {
         let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
             return Err(invalid("the request is not an object".into()));
         };
-        let Answer { body, request_id } = self.call(&route, parameters, &self.token()?).await?;
+        let Answer { body, request_id, stamp } = self.call(&route, parameters, &self.token()?).await?;
         let text: &[u8] = if body.is_empty() { b"null" } else { &body };
         let reply = serde_json::from_slice(text).map_err(|_| IamError::NoAnswer {
             what: format!("{} at {}: a reply that is not the documented one", route.name, self.endpoint),
             retry_after: None,
         })?;
+        self.learn_time(stamp);
         Ok((reply, request_id))
     }
 
@@ -121,25 +126,25 @@ impl ByCloud {
         let body = read(response, &call).await?;
         let text = std::str::from_utf8(&body).ok();
         let is_json = text.is_some_and(|text| text.is_empty() || serde_json::from_str::<IgnoredAny>(text).is_ok());
+        let stamp = date(&headers).and_then(|date| Some((Timestamp::try_from(date).ok()?, sent, received)));
         if status.is_success() && is_json {
-            self.learn_time(&headers, sent, received);
             let request_id = headers.get("x-request-id").and_then(|id| Some(call.clean(id.to_str().ok()?)));
-            return Ok(Answer { body, request_id });
+            return Ok(Answer { body, request_id, stamp });
         }
         if status.is_success() {
             return Err(call.no_answer(&format!("a {} that is not the documented reply", status.as_u16()), None));
         }
         let refused = call.refused(status, &headers, &body);
-        if refused.said().is_some() {
-            self.learn_time(&headers, sent, received);
+        if refused.said().is_some_and(Said::is_verdict) {
+            self.learn_time(stamp);
         }
         Err(refused)
     }
 
-    /// Only from answers of the upstream's own: a captive portal's clock is not the upstream's.
-    fn learn_time(&self, headers: &HeaderMap, sent: Boot, received: Boot) {
-        let date = date(headers).and_then(|date| Timestamp::try_from(date).ok());
-        if let Some(date) = date {
+    /// Only from answers that the upstream has surely given: a captive portal's clock, or that of a machine that cannot
+    /// reach it, is not the upstream's.
+    fn learn_time(&self, stamp: Option<Stamp>) {
+        if let Some((date, sent, received)) = stamp {
             self.server_clock.dated(date, sent, received);
         }
     }
@@ -227,7 +232,7 @@ impl Call<'_> {
         let Some(error) = ErrorBody::read(text) else {
             return self.no_answer(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
         };
-        let request_id = error.request_id.map(|id| self.clean(&id));
+        let request_id = self.clean(&error.request_id);
         IamError::Said {
             what: format!(
                 "{} at {}: {} ({}, request {})",
@@ -235,10 +240,10 @@ impl Call<'_> {
                 self.endpoint,
                 self.clean(&error.message),
                 self.clean(&error.code),
-                request_id.as_deref().unwrap_or("unknown"),
+                request_id,
             ),
             said: Said::new(status.as_u16(), &error.code),
-            request_id,
+            request_id: Some(request_id),
             retry_after: retry_after(headers),
         }
     }
@@ -254,16 +259,17 @@ impl Call<'_> {
 struct ErrorBody {
     code: String,
     message: String,
-    request_id: Option<String>,
+    request_id: String,
 }
 
 impl ErrorBody {
-    /// Field by field: a derived reader would also take lists for objects.
+    /// Field by field: a derived reader would also take lists for objects. All three have to be there: many a gateway's
+    /// error has the first two.
     fn read(text: &[u8]) -> Option<Self> {
         let envelope: Value = serde_json::from_slice(text).ok()?;
         let error = envelope.get("error")?;
         let field = |name| error.get(name)?.as_str().map(str::to_owned);
-        Some(Self { code: field("code")?, message: field("message")?, request_id: field("request_id") })
+        Some(Self { code: field("code")?, message: field("message")?, request_id: field("request_id")? })
     }
 }
 

@@ -120,6 +120,8 @@ async fn send(stream: &mut BufReader<Stream>, document: Result<Zeroizing<Vec<u8>
 /// What is asked for, or the word that there is no time left for it.
 async fn until_last_call<T>(stop: &Stop, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
     tokio::select! {
+        // What can be answered at once is.
+        biased;
         answer = answer => answer,
         () = stop.last_call_to_ask_again() => Err(Refusal::Stopping),
     }

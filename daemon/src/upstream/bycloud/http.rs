@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn a_message_that_repeats_the_token_or_escapes_is_cleaned() {
         let error =
-            refused(403, r#"{"error":{"code":"access_denied","message":"canary-token \u001b[31m"}}"#).to_string();
+            refused(403, r#"{"error":{"code":"access_denied","message":"canary-token \u001b[31m","request_id":"q"}}"#)
+                .to_string();
         assert!(error.contains("[token]") && !error.contains("canary") && !error.contains('\u{1b}'), "{error}");
     }
 

@@ -45,11 +45,15 @@ pub(crate) fn ask_again<T>(
     open: impl Fn() -> Result<Stream, Failure>,
     exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let deadline = Instant::now() + FOLLOW_DEADLINE;
+    let mut deadline = None;
     let mut pause = PAUSE;
     loop {
         match open().and_then(|mut stream| exchange(&mut stream)) {
-            Err(Failure { code: Code::ShuttingDown, .. }) if Instant::now() < deadline => std::thread::sleep(pause),
+            Err(Failure { code: Code::ShuttingDown, .. })
+                if Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + FOLLOW_DEADLINE) =>
+            {
+                std::thread::sleep(pause);
+            }
             answer => return answer,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -163,7 +167,7 @@ fn ready(daemon: &mut Child) -> Ready {
 fn not_started(daemon: &mut Child, log: &Log) -> Failure {
     let code = match daemon.wait().map(|status| status.code()) {
         Ok(Some(2)) => Code::Configuration,
-        // Somebody killed it.
+        // A signal ended it.
         Ok(None) => Code::ShuttingDown,
         _ => Code::NoDaemon,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use futures_util::FutureExt;
@@ -54,6 +55,9 @@ pub struct Args {
     #[arg(long)]
     detach: bool,
 }
+
+/// How long what cannot be cancelled may hold up the end: a name that is being looked up, say.
+const RUNTIME_END: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 pub enum AppError {
@@ -133,7 +137,8 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
     let next = serving.block_on(serve_until_stopped(door, broker, program)).map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
-    drop((serving, background));
+    serving.shutdown_timeout(RUNTIME_END);
+    background.shutdown_timeout(RUNTIME_END);
     match next {
         None => Ok(()),
         Some(next) => Err(AppError::HandOver(next.start())),
@@ -198,9 +203,11 @@ async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Progr
                 told = signals.next_stop() => tracing::warn!(?told, "stopped at once"),
             }
             store(&broker, 0);
+            broker.journal.flush().await;
             return Ok(None);
         }
         door = stopped.drain().await;
+        broker.journal.flush().await;
         // Much may have happened while the last requests were answered.
         if program.is_sound().await {
             if let Some(told) = signals.next_stop().now_or_never() {

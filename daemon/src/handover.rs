@@ -29,7 +29,7 @@ const SLACK: Duration = Duration::from_secs(60);
 const CAP: u64 = 256 * 1024 * 1024;
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Snapshot<S> {
     version: u32,
     /// Boot time counts from here.
@@ -41,7 +41,7 @@ struct Snapshot<S> {
     sessions: Vec<Kept<S>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Kept<S> {
     profile: String,
     /// Whose session of which role it is.
@@ -67,8 +67,13 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     let clock = |gate: &Gate| (gate.upstream.identity(), gate.upstream.server_clock().estimate());
     let clocks = broker.gates.values().map(|gate| clock(gate)).collect();
     let snapshot = Snapshot { version: VERSION, boot_id: boot_id()?, made_at: now.boot, clocks, sessions };
-    // As large as it gets, so that no part of it is left behind where it grew out of.
-    let mut text = Zeroizing::new(Vec::with_capacity(4096 + held.len() * 4096));
+    // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
+    // its length at the most.
+    let length = |granted: &Granted| {
+        2 * (granted.session_token.expose_secret().len() + granted.secret_access_key.expose_secret().len())
+    };
+    let room = held.iter().map(|(_, session)| 2048 + length(&session.granted)).sum::<usize>();
+    let mut text = Zeroizing::new(Vec::with_capacity(4096 + 512 * broker.gates.len() + room));
     serde_json::to_writer(&mut *text, &snapshot)?;
     let memory = rustix::fs::memfd_create("rolekeeper-sessions", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(memory);

@@ -110,12 +110,17 @@ impl Journal {
         let _ = self.queue.send(Note::Handed(record, peer.nearest().clone()));
     }
 
-    /// What was noted of a profile until now, and when the record as a whole begins.
-    pub async fn of(&self, profile: &str) -> (Vec<Holder>, Option<String>) {
+    /// Waits until everything that was noted is written.
+    pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
         if self.queue.send(Note::Flush(done)).is_ok() {
             let _ = wait.await;
         }
+    }
+
+    /// What was noted of a profile until now, and when the record as a whole begins.
+    pub async fn of(&self, profile: &str) -> (Vec<Holder>, Option<String>) {
+        self.flush().await;
         let records = lock(&self.records);
         let since = records.front().map(|record| record.at.clone());
         (records.iter().filter(|record| record.profile == profile).cloned().collect(), since)

@@ -13,8 +13,8 @@ use crate::clock::{Alarm, Now, Woken};
 use crate::refresh::{Due, RESUME_SPREAD, due, spread};
 use crate::upstream::gate::{Gate, Haste};
 
-/// After a step of the wall clock an upstream is asked for its time, unless it told it as recently as this.
-const RECENT: Duration = Duration::from_secs(60);
+/// After a step of the wall clock an upstream is asked for its time, but not more often than this.
+const APART: Duration = Duration::from_secs(60);
 
 impl Broker {
     pub async fn keep_fresh(self: Arc<Self>, mut alarm: Alarm) {
@@ -60,7 +60,7 @@ impl Broker {
         self.spread_out(&missed, &now);
         if stepped > SignedDuration::ZERO {
             let unsure = |gate: &&Arc<Gate>| {
-                gate.upstream.server_clock().silence(now.boot).is_some_and(|silence| silence > RECENT)
+                gate.upstream.server_clock().latest(now.boot).is_some() && gate.may_be_asked_time(now.boot, APART)
             };
             for gate in self.gates.values().filter(unsure) {
                 tokio::spawn(Arc::clone(self).ask_time(Arc::clone(gate)));

@@ -85,6 +85,8 @@ pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
     let count = handover::unpack(broker, sessions);
     if count > 0 {
         tracing::info!(count, "sessions of an earlier process are served on");
+        // What the store has may be more, or older.
+        broker.has_new.notify_one();
     }
 }
 

@@ -186,7 +186,9 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
         let (mut kills, deadline) = (0_u64, Instant::now() + Duration::from_secs(60));
         while kills < 60 && Instant::now() < deadline && !asking.iter().any(ScopedJoinHandle::is_finished) {
             let started = Instant::now();
-            let instant = Duration::from_micros(random.u64(0..40_000));
+            // At any instant of a start, and every other time of what comes after one.
+            let after = Duration::from_millis(if kills % 2 == 0 { 0 } else { 250 });
+            let instant = after + Duration::from_micros(random.u64(0..40_000));
             while started.elapsed() < instant {
                 std::thread::yield_now();
             }

@@ -57,9 +57,10 @@ async fn lose_time(machine: &Machine, span: Duration) {
     if !service.truth().date_is_wrong.is_zero() {
         return;
     }
-    // The last answer must be old enough for another one to be asked for.
+    // It must be known whether its dates are right, and it is asked for its time once a minute at the most.
     machine.ask(0).await;
-    pass(Duration::from_secs(90)).await;
+    pass(Duration::from_secs(61)).await;
+    machine.ask(0).await;
     service.truth().lost += span;
     machine.time().step(SignedDuration::try_from(span).expect("it fits"));
     let is_told = || {

@@ -57,7 +57,8 @@ async fn week(profiles: usize, length: Duration) {
     let calls = machine.services.iter().map(|service| service.truth().calls.len()).collect::<Vec<_>>();
     println!("{profiles} profiles: {leases:?} leases, {refusals:?} refusals, {calls:?} calls");
     assert_eq!(refusals[1], 0, "the outages of one upstream cost nothing at the other");
-    assert!(refusals[0] > 0, "there were outages that somebody noticed");
+    // A day may be without one.
+    assert!(length < WEEK || refusals[0] > 0, "there were outages that somebody noticed");
 }
 
 /// Of the first upstream, and of this machine's clocks.

@@ -53,10 +53,6 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         Landing(landing)
     }
 
-    pub fn is_under_way(&self) -> bool {
-        lock(&self.0).is_some()
-    }
-
     /// Keeps nothing of a flight that has landed.
     fn clear(&self) {
         let mut current = lock(&self.0);

@@ -113,7 +113,9 @@ fn jump(before: &Now, now: &Now) -> Option<Woken> {
     let by_wall = now.wall.duration_since(before.wall);
     let by_boot = SignedDuration::try_from(now.boot.since(before.boot)).unwrap_or(SignedDuration::MAX);
     let stepped = by_wall.saturating_sub(by_boot);
-    (slept > TOLERANCE || stepped.unsigned_abs() > TOLERANCE).then_some(Woken::Jumped { slept, stepped })
+    // The clocks are not read at quite the same moment.
+    let slept = if slept > TOLERANCE { slept } else { Duration::ZERO };
+    (!slept.is_zero() || stepped.unsigned_abs() > TOLERANCE).then_some(Woken::Jumped { slept, stepped })
 }
 
 #[cfg(target_os = "linux")]

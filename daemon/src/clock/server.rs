@@ -102,11 +102,6 @@ impl ServerClock {
         self.most.store(estimate.ahead.map_or(UNKNOWN, |ahead| ahead.most), Ordering::Relaxed);
     }
 
-    /// For how long nothing has been learnt; nothing before the first session.
-    pub fn silence(&self, now: Boot) -> Option<Duration> {
-        lock(&self.estimate).at.map(|at| now.since(at))
-    }
-
     fn learn(&self, estimate: &mut Estimate, before: Option<Span>, span: Span, now: Boot) {
         let age = estimate.at.map_or(Duration::ZERO, |at| now.since(at));
         let drift = i64::try_from(millis(age) * DRIFT / 1_000_000).unwrap_or(i64::MAX);
@@ -167,7 +162,6 @@ mod tests {
         assert_eq!(latest(&clock, 14), Some(1004), "it may have been issued as soon as the request was sent");
         clock.issued(at(1100), boot(111), boot(112));
         assert_eq!(latest(&clock, 112), Some(1101), "a shorter round trip says more");
-        assert_eq!(clock.silence(boot(120)), Some(Duration::from_secs(8)));
         let ahead = |wall: i64| {
             let now = Now { boot: boot(112), wall: at(wall), awake: Duration::ZERO };
             clock.wall_ahead(&now).as_secs()

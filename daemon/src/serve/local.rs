@@ -159,6 +159,10 @@ fn bad_frame(error: &FrameError) -> Failure {
 /// knows of each request whether it arrived.
 async fn next(stream: &mut BufReader<Stream>, silence: Duration, stop: &Stop) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
+    // A peer that is never silent is stopped, too.
+    if stop.was_told() {
+        take_no_more(stream.get_ref()).map_err(FrameError::Io)?;
+    }
     let first = tokio::select! {
         biased;
         first = timeout(silence, stream.read(&mut header)) => first,

@@ -61,6 +61,10 @@ impl Stop {
         self.told.cancel();
     }
 
+    pub(crate) fn was_told(&self) -> bool {
+        self.told.is_cancelled()
+    }
+
     pub(crate) async fn is_told(&self) {
         self.told.cancelled().await;
     }

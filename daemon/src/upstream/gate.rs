@@ -2,12 +2,13 @@
 //! at one gate costs nothing at another.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as Turn, MutexGuard as MyTurn, Semaphore, SemaphorePermit};
 
 use super::breaker::{Breaker, Permit};
 use super::{Upstream, UpstreamError};
-use crate::clock::{Boot, Clock};
+use crate::clock::{AtomicBoot, Boot, Clock};
 use crate::config::Place;
 use crate::lock;
 use crate::refresh::Failing;
@@ -28,6 +29,8 @@ pub struct Gate {
     /// First come, first served; a profile has one call at the most, so this is fair between them.
     places: Semaphore,
     unhurried: Semaphore,
+    /// When it was last asked for its time.
+    asked_time: AtomicBoot,
 }
 
 /// Whether somebody waits for a call's result.
@@ -54,6 +57,7 @@ impl Gate {
             probe: Turn::const_new(()),
             places: Semaphore::const_new(PLACES),
             unhurried: Semaphore::const_new(UNHURRIED),
+            asked_time: AtomicBoot::default(),
         })
     }
 
@@ -76,6 +80,16 @@ impl Gate {
             }
         };
         Ok(Pass { gate: self, probe, _places: (unhurried, place) })
+    }
+
+    /// Whether it is to be asked for its time now: not while it is away, nor more often than this. A yes is noted.
+    pub fn may_be_asked_time(&self, now: Boot, apart: Duration) -> bool {
+        let recently = self.asked_time.read().is_some_and(|at| now.since(at) < apart);
+        let may = !recently && self.failing().is_none();
+        if may {
+            self.asked_time.replace(Some(now));
+        }
+        may
     }
 
     /// Since when the upstream as a whole has been failing, if it has.

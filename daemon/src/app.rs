@@ -36,7 +36,7 @@ use crate::upstream::gate::Gate;
     after_help = "Exit codes: 0 stopped when told to, 1 unexpected, 2 usage or configuration, 3 the socket cannot be served.\n\n\
     Prints one line of JSON on standard output when it serves; logs to standard error. SIGTERM and SIGINT end it\n\
     once the requests under way are answered, within 5 s. SIGHUP puts the program and the configuration that are on\n\
-    disk in the place of the running ones, if they are sound: sessions stay, and no request is lost."
+    disk in the place of the running ones, if they are sound: sessions stay, and no request for credentials is lost."
 )]
 pub struct Args {
     /// The configuration [default: $ROLEKEEPER_CONFIG, else $XDG_CONFIG_HOME/rolekeeper/config.toml]

@@ -19,12 +19,10 @@ use crate::cache::Slot;
 use crate::cache::state::{MARGIN, Session};
 use crate::clock::{Boot, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
-use crate::upstream::Granted;
 use crate::upstream::gate::Gate;
+use crate::upstream::{Granted, SLACK};
 
 const VERSION: u32 = 1;
-/// How much longer than asked for a session may be.
-const SLACK: Duration = Duration::from_secs(60);
 /// The most that is read, in bytes.
 const CAP: u64 = 256 * 1024 * 1024;
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);

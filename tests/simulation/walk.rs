@@ -36,7 +36,7 @@ async fn step(machine: &Machine) {
         1 => {
             let calls = service.truth().calls.len();
             machine.time().step(SignedDuration::from_hours([-24, -1, 1, 24][fastrand::usize(0..4)]));
-            // Whatever the clock on the wall says, nobody is sent to the upstream by it.
+            // Whatever the clock on the wall says, no session is fetched because of it.
             for number in 0..3 {
                 if machine.left(number) > HOUR / 2 {
                     assert_eq!(machine.ask(number).await, Got::Lease);

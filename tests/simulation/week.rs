@@ -85,7 +85,7 @@ async fn weather(machine: Arc<Machine>) {
     }
 }
 
-/// Not of a promise, but of this test: it must be worth its time.
+/// Without this a failing seed would be of no use.
 #[test]
 fn the_same_seed_gives_the_same_day() {
     let calls = || {

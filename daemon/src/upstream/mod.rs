@@ -16,6 +16,9 @@ use thiserror::Error;
 use crate::clock::ServerClock;
 use crate::config::RoleRequest;
 
+/// The most by which a session may be longer than what was asked for before it is taken for nonsense.
+pub const SLACK: Duration = Duration::from_secs(60);
+
 /// A service that issues sessions.
 pub trait Upstream: fmt::Debug + Send + Sync {
     /// Assumes a role once: no retry, no cache.

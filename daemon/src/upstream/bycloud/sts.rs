@@ -11,10 +11,7 @@ use super::wire::{methods, open_enum, paged};
 use super::{ByCloud, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, SessionId};
 use crate::config::RoleRequest;
 use crate::lock;
-use crate::upstream::{Granted, UpstreamError};
-
-/// The most by which a session may be longer than what was asked for before the reply is taken for nonsense.
-const SLACK: Duration = Duration::from_secs(60);
+use crate::upstream::{Granted, SLACK, UpstreamError};
 
 open_enum! {
     SessionStatus { Active = "active", Expired = "expired", Revoked = "revoked" }

@@ -49,8 +49,10 @@ pub(crate) fn ask_again<T>(
     let mut pause = PAUSE;
     loop {
         match open().and_then(|mut stream| exchange(&mut stream)) {
-            Err(Failure { code: Code::ShuttingDown, .. })
-                if Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + FOLLOW_DEADLINE) =>
+            Err(Failure { code, .. })
+                // There may be none for a moment where somebody else starts it.
+                if (code == Code::ShuttingDown || (code == Code::NoDaemon && deadline.is_some()))
+                    && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + FOLLOW_DEADLINE) =>
             {
                 std::thread::sleep(pause);
             }
@@ -76,7 +78,11 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
         Ready::Yes => connect::open(socket)?.ok_or_else(|| {
             Failure::new(Code::ShuttingDown, "rolekeeperd went away as soon as it was ready", "run the command again")
         }),
-        Ready::Exited => Err(not_started(&mut daemon, &log)),
+        // Somebody else, such as a service manager, may have been first.
+        Ready::Exited => match connect::open(socket) {
+            Ok(Some(stream)) => Ok(stream),
+            _ => Err(not_started(&mut daemon, &log)),
+        },
         Ready::TooLate => {
             let _ = daemon.kill();
             Err(Failure::new(

@@ -1,6 +1,7 @@
 //! The command line for people: help, options, and which command runs.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -64,6 +65,104 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a command with a profile's credentials in its environment
+    #[command(after_help = "The command gets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,\n\
+        AWS_CREDENTIAL_EXPIRATION and ROLEKEEPER_PROFILE, and none of the variables that would shadow them.\n\
+        The exit code is the command's own, 128 and the number if a signal ended it, and 6 if --on-revoke=term did.")]
+    Exec {
+        /// What to do when the credentials are revoked while it runs [default: nothing, and nobody watches]
+        #[arg(long, value_name = "WHAT")]
+        on_revoke: Option<command::exec::OnRevoke>,
+        /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Print how things are with a profile, and again whenever they have changed, one line of JSON each
+    Watch {
+        /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+    },
+    /// Show or end sessions at an upstream
+    #[command(args_conflicts_with_subcommands = true)]
+    Sessions {
+        #[command(subcommand)]
+        command: Option<SessionsCommand>,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop the session of a profile, or of all, and give no credentials until it is resumed
+    Logout {
+        /// The profile's name in the daemon's configuration [default: all]
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: Option<String>,
+        /// Revoke it at the upstream, too; that is tried again until it is confirmed or the session has expired
+        #[arg(long)]
+        revoke: bool,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give credentials of a profile again whose session was revoked or logged out of
+    Resume {
+        /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a new session of a profile now
+    Refresh {
+        /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell the daemon that a service has refused a profile's credentials: it asks the upstream whether they are revoked
+    ReportRejected {
+        /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What there is to do with sessions at an upstream.
+#[derive(Subcommand)]
+enum SessionsCommand {
+    /// List the active sessions of your principal, those of this machine with their profiles (the default)
+    List {
+        /// The upstream, where there are several
+        #[arg(long, value_name = "NAME")]
+        upstream: Option<String>,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a session, here at once and at the upstream
+    Revoke {
+        /// The session's id
+        #[arg(value_name = "ID")]
+        session_id: String,
+        /// What others will read about why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// The upstream, where there are several
+        #[arg(long, value_name = "NAME")]
+        upstream: Option<String>,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Everything but the methods of `iam`, which only those pay for who want them.
@@ -93,30 +192,51 @@ pub(crate) fn complete() -> bool {
     })
 }
 
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<ExitCode, Failure> {
     let wants_methods = std::env::args_os().any(|word| word == "iam");
     let methods = if wants_methods { iam::methods()? } else { Vec::new() };
     let matches = match whole(&methods).try_get_matches() {
         Ok(matches) => matches,
         Err(shown) if matches!(shown.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return command::print(&shown.to_string());
+            return done(command::print(&shown.to_string()));
         }
         Err(wrong) => return Err(usage(&wrong)),
     };
     match matches.subcommand() {
-        Some(("iam", given)) => return iam::run(&methods, given, matches.get_one("socket").cloned()),
+        Some(("iam", given)) => return done(iam::run(&methods, given, matches.get_one("socket").cloned())),
         Some(("completions", given)) => {
-            return completions::run(given.get_one::<String>("shell").map_or("", String::as_str));
+            return done(completions::run(given.get_one::<String>("shell").map_or("", String::as_str)));
         }
         _ => {}
     }
     let Cli { socket, command } = Cli::from_arg_matches(&matches).map_err(|wrong| usage(&wrong))?;
-    match command {
+    done(match command {
+        Command::Exec { profile, on_revoke, command } => {
+            return command::exec::run(&profile, on_revoke, &command, socket);
+        }
         Command::CredentialProcess { profile } => command::credential_process::run(&profile, socket),
         Command::Status { json } => command::status::run(json, socket),
         Command::Explain { profile, json } => command::explain::run(&profile, json, socket),
         Command::Audit { profile, since, json } => command::audit::run(&profile, &since, json, socket),
-    }
+        Command::Watch { profile } => command::watch::run(&profile, socket),
+        Command::Sessions { command: None, json } => command::sessions::list(None, json, socket),
+        Command::Sessions { command: Some(SessionsCommand::List { upstream, json }), .. } => {
+            command::sessions::list(upstream.as_deref(), json, socket)
+        }
+        Command::Sessions { command: Some(SessionsCommand::Revoke { session_id, reason, upstream, json }), .. } => {
+            command::sessions::revoke(&session_id, reason.as_deref(), upstream.as_deref(), json, socket)
+        }
+        Command::Logout { profile, revoke, json } => {
+            command::revocation::logout(profile.as_deref(), revoke, json, socket)
+        }
+        Command::Resume { profile, json } => command::revocation::resume(&profile, json, socket),
+        Command::Refresh { profile, json } => command::revocation::refresh(&profile, json, socket),
+        Command::ReportRejected { profile, json } => command::revocation::report_rejected(&profile, json, socket),
+    })
+}
+
+fn done(outcome: Result<(), Failure>) -> Result<ExitCode, Failure> {
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 /// clap's own message on one line, in the words of every other failure.

@@ -141,6 +141,21 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
     frame::read(stream).map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
 }
 
+/// Sends one request that is answered again and again, until `hear` has heard enough.
+pub fn subscribe(
+    stream: &mut Stream,
+    request: Request<'_>,
+    mut hear: impl FnMut(Reply<'_>) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut text = ask(stream, request)?;
+    // There may be nothing to tell for days.
+    stream.set_recv_timeout(None).map_err(|error| broken(&FrameError::Io(error)))?;
+    while hear(reply(&text)?)? {
+        text = frame::read(stream).map_err(|error| broken(&error))?;
+    }
+    Ok(())
+}
+
 /// Sends one request whose answer comes in parts, and returns them as one text.
 pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Failure> {
     let mut whole = String::new();

@@ -22,12 +22,12 @@ fn main() -> ExitCode {
         (Some(command), Some(profile), None)
             if command == "credential-process" && !profile.as_encoded_bytes().starts_with(b"-") =>
         {
-            command::credential_process::run(&profile.to_string_lossy(), None)
+            command::credential_process::run(&profile.to_string_lossy(), None).map(|()| ExitCode::SUCCESS)
         }
-        _ if cli::complete() => Ok(()),
+        _ if cli::complete() => Ok(ExitCode::SUCCESS),
         _ => cli::run(),
     };
-    outcome.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
+    outcome.unwrap_or_else(|failure| report(&failure))
 }
 
 fn report(failure: &Failure) -> ExitCode {

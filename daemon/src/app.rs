@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use futures_util::FutureExt;
 use rolekeeper::connect;
-use rolekeeper::protocol::Failure;
+use rolekeeper::protocol::{Cause, Failure};
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -17,12 +17,13 @@ use tracing_subscriber::prelude::*;
 use crate::broker::Broker;
 use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
-use crate::config::Config;
 use crate::config::file::{self, ConfigError};
+use crate::config::{Config, Place};
 use crate::descriptors::{self, Inherited};
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process::{self, Told};
+use crate::revoke::ledger::{self, Ledger};
 use crate::serve::bind::{BindError, Door, adopt, bind};
 use crate::serve::{self, Gauge, Stop};
 use crate::succession::{Next, Program, keep_stored, pack, store, take_over};
@@ -114,15 +115,16 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
     process::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
-    let runtime = |threads| {
+    let runtime = |threads, begin: fn()| {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
+            .on_thread_start(begin)
             .enable_all()
             .build()
             .map_err(AppError::Runtime)
     };
-    // A reply of an upstream takes longer to read than a request of a tool.
-    let (serving, background) = (runtime(2)?, runtime(1)?);
+    // A reply of an upstream takes longer to read than a request of a tool, and is waited for less often.
+    let (serving, background) = (runtime(2, || {})?, runtime(1, process::give_way)?);
     let door = serving.block_on(async {
         Ok::<_, AppError>(match inherited.socket() {
             Some(socket) => adopt(socket)?,
@@ -131,9 +133,12 @@ pub fn run(args: Args) -> Result<(), AppError> {
     })?;
     let broker = background.block_on(async { broker(config, state) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
+    broker.restore();
     take_over(&broker, inherited.sessions);
     background.spawn(Arc::clone(&broker).keep_fresh(alarm));
     background.spawn(keep_stored(Arc::clone(&broker)));
+    #[cfg(target_os = "linux")]
+    crate::desktop::start(&broker);
     let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
     let next = serving.block_on(serve_until_stopped(door, broker, program)).map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
@@ -153,14 +158,17 @@ fn program() -> io::Result<PathBuf> {
 
 fn broker(config: Config, state: Option<PathBuf>) -> Result<Arc<Broker>, AppError> {
     let (mut profiles, mut gates) = (Vec::new(), BTreeMap::new());
-    for upstream in config.upstreams {
+    let mut upstreams = config.upstreams;
+    upstreams.sort_by(|one, other| one.name.cmp(&other.name));
+    for (upstream, place) in upstreams.into_iter().zip(0..) {
         let client = ByCloud::new(upstream.endpoint, upstream.token)?;
-        let gate = Gate::new(Arc::clone(&upstream.name), Box::new(client));
+        let gate = Gate::new(Arc::clone(&upstream.name), Place::new(place), Box::new(client), upstream.check_every);
         profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&gate))));
         gates.insert(upstream.name, gate);
     }
     let policy = Policy { owner: process::user() };
-    Ok(Broker::new(policy, Cache::new(profiles), gates, journal(state), Clock::System))
+    let (journal, ledger) = (journal(state.clone()), ledger(state));
+    Ok(Broker::new(policy, Cache::new(profiles), gates, journal, ledger, Clock::System))
 }
 
 /// The record of who was given credentials, in the user's state folder if it can be written there.
@@ -174,6 +182,16 @@ fn journal(folder: Option<PathBuf>) -> Journal {
         tracing::warn!(path = %path.display(), %error, "who is given credentials is remembered until this daemon ends");
         Journal::in_memory()
     })
+}
+
+/// What must not be forgotten of revocations, in the same folder.
+fn ledger(folder: Option<PathBuf>) -> Ledger {
+    match folder.map(|folder| Ledger::open(&ledger::path(&folder))) {
+        Some(Ok(ledger)) => return ledger,
+        Some(Err(error)) => tracing::warn!(%error, "which profiles are held is forgotten when this daemon ends"),
+        None => {}
+    }
+    Ledger::in_memory()
 }
 
 /// Serves until it is told to stop, or to make room for the program and the configuration that are on disk by then.
@@ -198,16 +216,20 @@ async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Progr
         let stopped = serving.await.map_err(io::Error::other)?;
         if told != Told::Reload {
             descriptors::stopping();
+            let ended = broker.revoke_on(Cause::Stopped, |on| on.stop);
+            let last = async { tokio::join!(stopped.close(), broker.await_withdrawals(&ended)) };
             tokio::select! {
-                () = stopped.close() => {}
+                _ = last => {}
                 told = signals.next_stop() => tracing::warn!(?told, "stopped at once"),
             }
             store(&broker, 0);
             broker.journal.flush().await;
+            broker.ledger.flush().await;
             return Ok(None);
         }
         door = stopped.drain().await;
         broker.journal.flush().await;
+        broker.ledger.flush().await;
         // Much may have happened while the last requests were answered.
         if program.is_sound().await {
             if let Some(told) = signals.next_stop().now_or_never() {

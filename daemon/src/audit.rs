@@ -11,7 +11,7 @@ use rolekeeper::protocol::{Audit, AuditedCall, Holder, Holders};
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::iam::bycloud_of;
 use crate::iam::no_call::NoCall;
-use crate::journal::shown;
+use crate::journal::{Noted, shown};
 use crate::serve::peer::Peer;
 use crate::serve::reply;
 use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, Method, SessionId};
@@ -26,7 +26,8 @@ impl Broker {
         let client = bycloud_of(grant.slot())?;
         let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
         let since = self.clock.now().wall.checked_sub(back).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
-        let (records, record_since) = self.journal.of(profile).await;
+        let Noted { holders: records, mut endings, since: record_since } = self.journal.of(profile).await;
+        endings.retain(|ending| ending.noticed_at.parse().is_ok_and(|at: Timestamp| at >= since));
         let mut sessions: BTreeSet<&str> = records.iter().map(|record| record.session_id.as_str()).collect();
         let mut principals: BTreeSet<&str> = records.iter().map(|record| record.principal.as_str()).collect();
         let current = grant.slot().session();
@@ -45,7 +46,8 @@ impl Broker {
         let suspects = Suspects::of(records);
         let calls = entries.into_iter().map(|entry| audited(entry, &suspects)).collect();
         let holders = suspects.holders;
-        Ok(Audit { profile: profile.into(), since: shown(since), calls, truncated, failure, record_since, holders })
+        let (profile, since) = (profile.into(), shown(since));
+        Ok(Audit { profile, since, calls, truncated, failure, record_since, holders, endings })
     }
 }
 

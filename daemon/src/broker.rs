@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rolekeeper::protocol::Ending;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::cache::flight::{Flight, Landing};
+use crate::cache::standing::Generation;
 use crate::cache::state::{MARGIN, Session, State};
 use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
@@ -20,10 +22,15 @@ use crate::iam::no_call::NoCall;
 use crate::journal::Journal;
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, GRACE, Health, RECOVERY_SPREAD, refresh_left, spread};
+use crate::revoke::Withdrawals;
+use crate::revoke::feed::{is_stale, view_age};
+use crate::revoke::ledger::Ledger;
+use crate::revoke::notices::Notices;
 use crate::serve::peer::Peer;
 use crate::timetable::Timetable;
 use crate::upstream::gate::{Gate, Haste};
-use crate::upstream::{Granted, UpstreamError};
+use crate::upstream::{Granted, UpstreamError, Why};
+use crate::watch::Watchers;
 
 /// How long a consumer waits for the upstream before it is told so. The fetch goes on without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -38,8 +45,15 @@ pub struct Broker {
     pub gates: BTreeMap<Arc<str>, Arc<Gate>>,
     /// Who was given what.
     pub journal: Journal,
+    /// What must survive this process.
+    pub ledger: Ledger,
+    /// What the upstreams are still to revoke.
+    pub withdrawals: Withdrawals,
+    /// Who is told of changes.
+    pub watchers: Watchers,
+    pub notices: Notices,
     pub started_at: Boot,
-    /// A session was published.
+    /// A session was published, or is over.
     pub has_new: Notify,
     /// Where upstreams are called: reads do not queue behind that.
     background: Handle,
@@ -50,6 +64,8 @@ pub struct Broker {
 pub struct Lease {
     pub session: Arc<Session>,
     pub expires_at: Timestamp,
+    /// How old the view of revocations is, if that is older than the profile wants.
+    pub stale_view: Option<Duration>,
 }
 
 /// Why there is no lease, named for what is to be done about it.
@@ -61,6 +77,10 @@ pub enum Refusal {
     Denied(Denied),
     #[error("{}", .0.error)]
     Failing(Failing, Now),
+    #[error("profile {profile} is held: {held}")]
+    Held { profile: String, held: Arc<Ending> },
+    #[error("whether the session of profile {profile} has been revoked was last known {} s ago, and it is strict: {why}", .age.as_secs())]
+    ViewStale { profile: String, age: Duration, why: String },
     #[error("the upstream has not answered within {} s", WAIT.as_secs())]
     StillWaiting,
     /// For what is asked of the upstream at that moment, and given up with the answer.
@@ -81,12 +101,28 @@ impl Broker {
         cache: Cache,
         gates: BTreeMap<Arc<str>, Arc<Gate>>,
         journal: Journal,
+        ledger: Ledger,
         clock: Clock,
     ) -> Arc<Self> {
-        let started_at = clock.now().boot;
-        let (timetable, has_new) = (Timetable::default(), Notify::new());
-        let background = Handle::current();
-        Arc::new(Self { policy, cache, clock, timetable, gates, journal, started_at, has_new, background })
+        Arc::new(Self {
+            policy,
+            cache,
+            started_at: clock.now().boot,
+            clock,
+            timetable: Timetable::default(),
+            gates,
+            journal,
+            ledger,
+            withdrawals: Withdrawals::default(),
+            watchers: Watchers::default(),
+            notices: Notices::default(),
+            has_new: Notify::new(),
+            background: Handle::current(),
+        })
+    }
+
+    pub(crate) fn background(&self) -> &Handle {
+        &self.background
     }
 
     pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, Refusal> {
@@ -100,15 +136,25 @@ impl Broker {
         let slot = grant.slot();
         slot.used(&self.clock.now(), GRACE);
         let session = loop {
-            match slot.lookup(self.clock.now().boot) {
-                State::Fresh(session) => break session,
+            let session = match slot.lookup(self.clock.now().boot) {
+                State::Fresh(session) => session,
                 State::Aging(session) => {
                     self.refresh(slot);
-                    break session;
+                    session
                 }
-                // Looked up once more, because the machine may have slept while it was fetched.
-                State::Expired => self.await_fetch(slot).await?,
+                State::Expired => {
+                    if let Some(held) = slot.standing.hold() {
+                        return Err(Refusal::Held { profile: want.into(), held });
+                    }
+                    // Looked up once more, because much may have happened while it was fetched.
+                    self.await_fetch(slot, false).await?;
+                    continue;
+                }
+            };
+            if self.may_serve(slot, &session) {
+                break session;
             }
+            self.await_look(slot).await?;
         };
         Ok((grant, session))
     }
@@ -126,12 +172,15 @@ impl Broker {
         let left = session.left(now.boot, slot.gate.upstream.server_clock());
         let span = slot.profile.lease.limit().map_or(left, |limit| limit.min(left));
         slot.used(&now, span.saturating_add(GRACE));
-        Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session }
+        self.expect_looks(slot);
+        let stale_view = Some(view_age(slot, &session, now.boot)).filter(|age| is_stale(slot, *age));
+        Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session, stale_view }
     }
 
-    /// Waits until a new session is in the cache.
-    async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(), Refusal> {
-        match tokio::time::timeout(WAIT, self.fetch(slot, Haste::Awaited).result()).await {
+    /// Waits until a session is in the cache; with `anew`, until it is another than now.
+    pub(crate) async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>, anew: bool) -> Result<(), Refusal> {
+        let old = slot.session().filter(|_| anew);
+        match tokio::time::timeout(WAIT, self.fetch(slot, Haste::Awaited, old).result()).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(failing))) => Err(Refusal::Failing(failing, self.clock.now())),
             Ok(Err(_crashed)) => Err(Refusal::BrokeOff),
@@ -142,24 +191,28 @@ impl Broker {
     /// Fetches a new session in the background, unless that is under way or too soon after a failure.
     pub(crate) fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) {
         match slot.health(|health| health.permit(self.clock.now().boot)) {
-            Ok(()) => drop(self.fetch(slot, Haste::Background)),
-            Err(failing) => self.timetable.set_by(slot, failing.next_try),
+            Ok(()) => drop(self.fetch(slot, Haste::Background, None)),
+            Err(failing) => self.timetable.set_by(&slot.plan, failing.next_try),
         }
     }
 
     /// Joins or starts the one flight that fetches this profile's session.
-    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>, haste: Haste) -> Landing<Fetched> {
-        let work = || Arc::clone(self).assume(Arc::clone(slot), haste);
+    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>, haste: Haste, old: Option<Arc<Session>>) -> Landing<Fetched> {
+        let work = || Arc::clone(self).assume(Arc::clone(slot), haste, old);
         Flight::join(&self.background, slot, |slot| &slot.flight, work)
     }
 
-    /// Assumes the role and publishes the session: the work of a flight.
-    async fn assume(self: Arc<Self>, slot: Arc<Slot>, haste: Haste) -> Fetched {
+    /// Assumes the role and publishes the session: the work of a flight. Where somebody wants another than the `old` one,
+    /// a fresh one will not do.
+    async fn assume(self: Arc<Self>, slot: Arc<Slot>, haste: Haste, old: Option<Arc<Session>>) -> Fetched {
         let now = || self.clock.now().boot;
+        let is_old = |session: &Arc<Session>| old.as_ref().is_some_and(|old| Arc::ptr_eq(old, session));
         // Who saw the cache before another flight landed starts a flight of its own, for which nothing is left to do.
-        if matches!(slot.lookup(now()), State::Fresh(_)) {
+        if matches!(slot.lookup(now()), State::Fresh(session) if !is_old(&session)) {
             return Ok(());
         }
+        // Nothing to do either where it is held: whoever asks will find that out.
+        let Ok(begun) = slot.standing.begin() else { return Ok(()) };
         slot.health(|health| health.permit(now()))?;
         let pass = match slot.gate.enter(haste, &self.clock).await {
             Ok(pass) => pass,
@@ -171,43 +224,59 @@ impl Broker {
         pass.tell(slot.place, answer.as_ref().err(), now(), fastrand::f64());
         match answer {
             Ok(granted) => {
-                self.publish(&slot, granted, sent);
+                self.publish(&slot, granted, sent, begun);
                 Ok(())
             }
             Err(error) => Err(self.put_off(&slot, error)),
         }
     }
 
-    fn publish(&self, slot: &Slot, granted: Granted, sent: Boot) {
+    fn publish(&self, slot: &Slot, granted: Granted, sent: Boot, begun: Generation) {
         let (life, received_at) = (granted.life(), self.clock.now().boot);
         tracing::info!(profile = %slot.profile.name, session = %granted.session_id, ?life, "role assumed");
         slot.gate.upstream.server_clock().issued(granted.issued_at, sent, received_at);
         let refresh_left = refresh_left(life, fastrand::f64());
         slot.health(Health::succeeded);
-        self.hold(slot, Session { granted, obtained_at: sent, received_at, refresh_left });
+        self.serve(slot, Session { granted, obtained_at: sent, received_at, refresh_left }, begun);
         self.has_new.notify_one();
     }
 
-    /// A session is served from here on, and planned to be refreshed.
-    pub(crate) fn hold(&self, slot: &Slot, session: Session) {
+    /// A session is served from here on, and planned to be refreshed; unless there was a revocation since it was asked
+    /// for, of which it may be a part: then nobody ever sees it, and the upstream is to end it.
+    pub(crate) fn serve(&self, slot: &Slot, session: Session, begun: Generation) -> bool {
         let refresh_at = session.ends_at().minus(session.refresh_left);
-        slot.publish(session);
-        self.timetable.set(slot, refresh_at);
+        let session = Arc::new(session);
+        let counts = slot.standing.publish(Arc::clone(&session), begun);
+        if counts {
+            self.timetable.set(&slot.plan, refresh_at);
+            self.watchers.tell(slot, None);
+        } else {
+            self.withdraw(slot, &session, "not used: there was a revocation while it was issued");
+        }
+        counts
     }
 
     /// Notes a failure of this profile's own call, and when it is to be looked at again.
-    fn put_off(&self, slot: &Slot, error: UpstreamError) -> Failing {
+    fn put_off(self: &Arc<Self>, slot: &Slot, error: UpstreamError) -> Failing {
         let now = self.clock.now().boot;
+        match error {
+            UpstreamError::Refused { why: Why::AccountDisabled, .. } => self.account_disabled(&slot.gate),
+            // Whoever takes a role away may have revoked its sessions.
+            UpstreamError::Refused { .. } if slot.session().is_some() => {
+                self.timetable.set_by(&slot.gate.feed.plan, now);
+            }
+            _ => {}
+        }
         tracing::warn!(profile = %slot.profile.name, %error, "the role could not be assumed");
         let failing = slot.health(|health| health.failed(error, now, fastrand::f64()));
-        self.timetable.set(slot, failing.next_try);
+        self.timetable.set(&slot.plan, failing.next_try);
         failing
     }
 
     /// No call was made: the upstream is known to be away. Once it is asked again, not all are to come at once.
     fn wait_for_upstream(&self, slot: &Slot, away: Failing) -> Failing {
         let spread = spread(self.cache.slots().len(), RECOVERY_SPREAD, fastrand::f64());
-        self.timetable.set(slot, away.next_try.plus(spread));
+        self.timetable.set(&slot.plan, away.next_try.plus(spread));
         away
     }
 
@@ -229,9 +298,10 @@ fn long_enough(granted: Granted, slot: &Slot) -> Result<Granted, UpstreamError> 
             granted.life().as_secs(),
             MARGIN.as_secs()
         ),
+        why: Why::Other,
     })
 }
 
 #[cfg(test)]
 #[path = "broker_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! The request path under virtual time, with an upstream that follows a script.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 use futures_util::FutureExt;
@@ -8,24 +8,29 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::clock::{Alarm, ServerClock};
-use crate::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
-use crate::lock;
-use crate::upstream::Upstream;
+use crate::config::{DEFAULT_CHECK, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest};
+use crate::sync::lock;
+use crate::upstream::{Fate, Upstream};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 const UID: u32 = 1000;
 
-fn me() -> Peer {
+pub(crate) fn me() -> Peer {
     Peer::new(UID, None)
 }
 
 /// Answers after `delay`, with the script's next line, or with an hour once the script has ended.
 #[derive(Debug, Default)]
-struct Scripted {
-    delay: Duration,
-    script: Mutex<VecDeque<Result<Duration, UpstreamError>>>,
-    calls: Mutex<Vec<tokio::time::Instant>>,
-    server_clock: ServerClock,
+pub(crate) struct Scripted {
+    pub(crate) delay: Duration,
+    pub(crate) script: Mutex<VecDeque<Result<Duration, UpstreamError>>>,
+    pub(crate) calls: Mutex<Vec<tokio::time::Instant>>,
+    pub(crate) server_clock: ServerClock,
+    pub(crate) revoked: Mutex<BTreeSet<Box<str>>>,
+    /// How often it was asked what is active.
+    pub(crate) looks: Mutex<usize>,
+    /// It issues sessions, and says nothing of them.
+    pub(crate) is_blind: Mutex<bool>,
 }
 
 /// For a gate, which owns its upstream, and a test, which looks at it.
@@ -47,6 +52,18 @@ impl Upstream for Shared {
 
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         self.0.ask_time()
+    }
+
+    fn active_sessions<'a>(&'a self, principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        self.0.active_sessions(principal)
+    }
+
+    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+        self.0.fate(session_id)
+    }
+
+    fn withdraw<'a>(&'a self, id: &'a str, reason: Option<&'a str>) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        self.0.withdraw(id, reason)
     }
 }
 
@@ -81,34 +98,69 @@ impl Upstream for Scripted {
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async { Ok(()) }.boxed()
     }
+
+    fn active_sessions<'a>(&'a self, _principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        async {
+            *lock(&self.looks) += 1;
+            if *lock(&self.is_blind) {
+                return Err(UpstreamError::Unavailable { what: "it cannot be seen".into(), retry_after: None });
+            }
+            let revoked = lock(&self.revoked);
+            let issued = (1..=self.calls()).map(|number| format!("s-{number}").into());
+            Ok(issued.filter(|id| !revoked.contains(id)).collect())
+        }
+        .boxed()
+    }
+
+    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+        let by = || Some("user/admin@example.test".to_owned());
+        let fate = match lock(&self.revoked).contains(session_id) {
+            true => Fate::Revoked { at: Some(Timestamp::UNIX_EPOCH), by: by(), reason: Some("lost laptop".into()) },
+            false => Fate::Active,
+        };
+        async { Ok(fate) }.boxed()
+    }
+
+    fn withdraw<'a>(&'a self, id: &'a str, _reason: Option<&'a str>) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        async {
+            if *lock(&self.is_blind) {
+                return Err(UpstreamError::Unavailable { what: "it cannot be told".into(), retry_after: None });
+            }
+            lock(&self.revoked).insert(id.into());
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 impl Scripted {
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         lock(&self.calls).len()
     }
 }
 
-fn down() -> Result<Duration, UpstreamError> {
+pub(crate) fn down() -> Result<Duration, UpstreamError> {
     Err(UpstreamError::Unavailable { what: "the upstream is down".into(), retry_after: None })
 }
 
 /// A broker with one profile, its refreshing task, and its upstream.
-fn broker(lease: LeaseLimit, upstream: Scripted) -> (Arc<Broker>, Arc<Scripted>) {
+pub(crate) fn broker(lease: LeaseLimit, upstream: Scripted) -> (Arc<Broker>, Arc<Scripted>) {
     let upstream = Arc::new(upstream);
-    let profile = Profile {
-        name: ProfileName::parse("dev").unwrap(),
-        upstream: "bycloud".into(),
-        role: RoleRequest { role_id: RoleId::parse("r-1").unwrap(), duration: HOUR },
-        lease,
-    };
-    let gate = Gate::new("bycloud".into(), Box::new(Shared(Arc::clone(&upstream))));
+    let role = RoleRequest { role_id: RoleId::parse("r-1").unwrap(), duration: HOUR };
+    let profile = Profile::new(ProfileName::parse("dev").unwrap(), "bycloud".into(), role);
+    broker_for(Profile { lease, ..profile }, upstream)
+}
+
+pub(crate) fn broker_for(profile: Profile, upstream: Arc<Scripted>) -> (Arc<Broker>, Arc<Scripted>) {
+    let shared = Box::new(Shared(Arc::clone(&upstream)));
+    let gate = Gate::new("bycloud".into(), Place::new(0), shared, DEFAULT_CHECK);
     let cache = Cache::new([(profile, Arc::clone(&gate))]);
     let broker = Broker::new(
         Policy { owner: UID },
         cache,
         BTreeMap::from([("bycloud".into(), gate)]),
         Journal::in_memory(),
+        Ledger::in_memory(),
         Clock::virtual_from(Timestamp::UNIX_EPOCH),
     );
     let alarm = Alarm::new(&broker.clock).unwrap();
@@ -116,7 +168,7 @@ fn broker(lease: LeaseLimit, upstream: Scripted) -> (Arc<Broker>, Arc<Scripted>)
     (broker, upstream)
 }
 
-fn scripted(script: impl IntoIterator<Item = Result<Duration, UpstreamError>>) -> Scripted {
+pub(crate) fn scripted(script: impl IntoIterator<Item = Result<Duration, UpstreamError>>) -> Scripted {
     Scripted { script: Mutex::new(script.into_iter().collect()), ..Scripted::default() }
 }
 
@@ -221,7 +273,7 @@ async fn a_failed_refresh_is_tried_again_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_not_repeated_by_itself_and_drops_no_session() {
-    let refused = || Err(UpstreamError::Refused { what: "trust policy".into() });
+    let refused = || Err(UpstreamError::Refused { what: "trust policy".into(), why: Why::Other });
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([Ok(HOUR), refused(), refused(), refused()]));
     broker.lease(&me(), "dev").await.unwrap();
     pass(50 * 60).await;
@@ -278,20 +330,17 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
     use rolekeeper::protocol::{Reply, ReplyFrame, VERSION};
     let upstream = Box::new(Scripted {
         script: Mutex::new(
-            std::iter::repeat_with(|| Err(UpstreamError::Refused { what: "\u{1F600}".repeat(5000) }))
+            std::iter::repeat_with(|| Err(UpstreamError::Refused { what: "\u{1F600}".repeat(5000), why: Why::Other }))
                 .take(1000)
                 .collect(),
         ),
         ..Scripted::default()
     });
-    let gate = Gate::new("bycloud".into(), upstream);
+    let gate = Gate::new("bycloud".into(), Place::new(0), upstream, DEFAULT_CHECK);
     let profiles = (0..1000).map(|number| {
-        let profile = Profile {
-            name: ProfileName::parse(&format!("{number:0>64}")).unwrap(),
-            upstream: "u".repeat(64).into(),
-            role: RoleRequest { role_id: RoleId::parse(&"r".repeat(64)).unwrap(), duration: HOUR },
-            lease: LeaseLimit::Full,
-        };
+        let name = ProfileName::parse(&format!("{number:0>64}")).unwrap();
+        let role = RoleRequest { role_id: RoleId::parse(&"r".repeat(64)).unwrap(), duration: HOUR };
+        let profile = Profile::new(name, "u".repeat(64).into(), role);
         (profile, Arc::clone(&gate))
     });
     let broker = Broker::new(
@@ -299,6 +348,7 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
         Cache::new(profiles),
         BTreeMap::new(),
         Journal::in_memory(),
+        Ledger::in_memory(),
         Clock::virtual_from(Timestamp::UNIX_EPOCH),
     );
     let names: Vec<String> = broker.cache.names().map(Into::into).collect();

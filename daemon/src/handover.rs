@@ -84,7 +84,7 @@ fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
     let granted = &session.granted;
     Kept {
         profile: slot.profile.name.to_string(),
-        identity: identity(slot),
+        identity: slot.identity(),
         session_id: granted.session_id.to_string(),
         principal: granted.principal.to_string(),
         access_key_id: granted.access_key_id.to_string(),
@@ -156,7 +156,7 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
             expires_at: kept.expires_at,
         },
     };
-    let is_usable = kept.identity == identity(slot)
+    let is_usable = kept.identity == slot.identity()
         && session.obtained_at <= session.received_at
         && session.received_at <= now.boot
         && session.granted.life() <= LONGEST_SESSION + SLACK
@@ -164,15 +164,10 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
     if !is_usable {
         return None;
     }
+    // A profile that is held has no session.
+    let begun = slot.standing.begin().ok()?;
     slot.used(now, Duration::from_millis(kept.use_left_ms));
-    broker.hold(slot, session);
-    Some(())
-}
-
-/// A session is this profile's for as long as this stays the same.
-fn identity(slot: &Slot) -> String {
-    let role = &slot.profile.role;
-    format!("{} {} {}", slot.gate.upstream.identity(), role.role_id.as_str(), role.duration.as_secs())
+    broker.serve(slot, session, begun).then_some(())
 }
 
 fn boot_id() -> io::Result<String> {

@@ -1,9 +1,10 @@
-//! The daemon's own record of who was given credentials: a line of JSON each, in a file that only the user reads.
+//! The daemon's own record: who was given credentials, and which sessions ended before their time. A line of JSON each,
+//! in a file that only the user reads.
 //!
 //! Nobody waits for it: a thread of its own looks up the parents of processes and writes.
 
-use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,13 +13,15 @@ use std::thread;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use rolekeeper::protocol::Holder;
+use rolekeeper::protocol::{Ending, Holder};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::cache::state::Session;
 use crate::clock::Boot;
-use crate::lock;
+use crate::private_file;
 use crate::serve::peer::{Lineage, Peer};
+use crate::sync::lock;
 
 /// How many records are kept, in memory and, give or take as many again, in the file.
 const KEPT: usize = 10_000;
@@ -27,14 +30,61 @@ const FILE_CAP: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Clone)]
 pub struct Journal {
-    records: Arc<Mutex<VecDeque<Holder>>>,
+    records: Arc<Mutex<VecDeque<Record>>>,
     queue: Sender<Note>,
+}
+
+/// One line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Record {
+    Ended {
+        profile: String,
+        #[serde(flatten)]
+        ending: Ending,
+    },
+    Handed(Holder),
+}
+
+/// What was noted of a profile.
+#[derive(Debug)]
+pub struct Noted {
+    pub holders: Vec<Holder>,
+    pub endings: Vec<Ending>,
+    /// When the record as a whole begins.
+    pub since: Option<String>,
+}
+
+/// A session whose credentials somebody was given.
+#[derive(Debug)]
+pub struct Handed {
+    pub profile: String,
+    pub principal: String,
+    /// By the upstream's clock: the last time.
+    pub last_at: Timestamp,
+}
+
+impl Record {
+    fn profile(&self) -> &str {
+        match self {
+            Self::Ended { profile, .. } => profile,
+            Self::Handed(holder) => &holder.profile,
+        }
+    }
+
+    fn at(&self) -> &str {
+        match self {
+            Self::Ended { ending, .. } => &ending.noticed_at,
+            Self::Handed(holder) => &holder.at,
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Note {
     /// A record whose processes are still to be filled in.
     Handed(Holder, Lineage),
+    Ended(Record),
     /// Whoever waits here wants everything before it to be written.
     Flush(oneshot::Sender<()>),
 }
@@ -59,10 +109,10 @@ impl Journal {
         if path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
         }
-        let mut records: VecDeque<Holder> = VecDeque::new();
+        let mut records: VecDeque<Record> = VecDeque::new();
         if let Ok(file) = File::open(path) {
             for line in BufReader::new(file.take(FILE_CAP)).split(b'\n') {
-                records.extend(serde_json::from_slice::<Holder>(&line?));
+                records.extend(serde_json::from_slice::<Record>(&line?));
                 if records.len() > KEPT {
                     records.pop_front();
                 }
@@ -72,7 +122,7 @@ impl Journal {
         Ok(Self::start(records, Some(file)))
     }
 
-    fn start(records: VecDeque<Holder>, file: Option<Lines>) -> Self {
+    fn start(records: VecDeque<Record>, file: Option<Lines>) -> Self {
         let (queue, notes) = mpsc::channel();
         let records = Arc::new(Mutex::new(records));
         let shared = Arc::clone(&records);
@@ -110,6 +160,11 @@ impl Journal {
         let _ = self.queue.send(Note::Handed(record, peer.nearest().clone()));
     }
 
+    /// Notes that a session has ended before its time, or what more is known of it.
+    pub fn ended(&self, profile: &str, ending: &Ending) {
+        let _ = self.queue.send(Note::Ended(Record::Ended { profile: profile.into(), ending: ending.clone() }));
+    }
+
     /// Waits until everything that was noted is written.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
@@ -118,12 +173,34 @@ impl Journal {
         }
     }
 
-    /// What was noted of a profile until now, and when the record as a whole begins.
-    pub async fn of(&self, profile: &str) -> (Vec<Holder>, Option<String>) {
+    /// What was noted of a profile until now.
+    pub async fn of(&self, profile: &str) -> Noted {
         self.flush().await;
         let records = lock(&self.records);
-        let since = records.front().map(|record| record.at.clone());
-        (records.iter().filter(|record| record.profile == profile).cloned().collect(), since)
+        let since = records.front().map(|record| record.at().to_owned());
+        let (mut holders, mut endings) = (Vec::new(), Vec::new());
+        for record in records.iter().filter(|record| record.profile() == profile) {
+            match record {
+                Record::Handed(holder) => holders.push(holder.clone()),
+                Record::Ended { ending, .. } => endings.push(ending.clone()),
+            }
+        }
+        Noted { holders, endings, since }
+    }
+
+    /// Every session whose credentials somebody was given, as far as the record goes back.
+    pub async fn sessions(&self) -> BTreeMap<String, Handed> {
+        self.flush().await;
+        let mut sessions = BTreeMap::new();
+        for record in &*lock(&self.records) {
+            if let Record::Handed(Holder { at, session_id, principal, profile, .. }) = record
+                && let Ok(last_at) = at.parse()
+            {
+                let handed = Handed { profile: profile.clone(), principal: principal.clone(), last_at };
+                sessions.insert(session_id.clone(), handed);
+            }
+        }
+        sessions
     }
 }
 
@@ -133,28 +210,33 @@ pub(crate) fn shown(at: Timestamp) -> String {
 }
 
 /// The thread: completes, keeps and writes records until the journal is gone.
-fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Holder>>, mut file: Option<Lines>) {
+fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Record>>, mut file: Option<Lines>) {
     for note in notes {
-        match note {
-            Note::Flush(done) => drop(done.send(())),
-            Note::Handed(mut record, lineage) => {
-                record.processes = lineage.complete();
-                if let Some(lines) = &mut file {
-                    lines.add(&record, records);
-                }
-                let mut records = lock(records);
-                records.push_back(record);
-                if records.len() > KEPT {
-                    records.pop_front();
-                }
+        let record = match note {
+            Note::Flush(done) => {
+                let _ = done.send(());
+                continue;
             }
+            Note::Handed(mut holder, lineage) => {
+                holder.processes = lineage.complete();
+                Record::Handed(holder)
+            }
+            Note::Ended(record) => record,
+        };
+        if let Some(lines) = &mut file {
+            lines.add(&record, records);
+        }
+        let mut records = lock(records);
+        records.push_back(record);
+        if records.len() > KEPT {
+            records.pop_front();
         }
     }
 }
 
 impl Lines {
     /// A failure is said once, and mended by writing everything anew when there is room again.
-    fn add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) {
+    fn add(&mut self, record: &Record, before: &Mutex<VecDeque<Record>>) {
         if let Err(error) = self.try_add(record, before) {
             if self.written != usize::MAX {
                 tracing::warn!(path = %self.path.display(), %error, "who is given credentials cannot be written");
@@ -163,40 +245,26 @@ impl Lines {
         }
     }
 
-    fn try_add(&mut self, record: &Holder, before: &Mutex<VecDeque<Holder>>) -> io::Result<()> {
+    fn try_add(&mut self, record: &Record, before: &Mutex<VecDeque<Record>>) -> io::Result<()> {
         if self.written >= 2 * KEPT {
             *self = Self::rewrite(&self.path, &lock(before))?;
         }
         self.written += 1;
-        private().append(true).open(&self.path)?.write_all(&line(record)?)
+        private_file::writable().append(true).open(&self.path)?.write_all(&line(record)?)
     }
 
     /// The file anew, with these records, in place of the old one at once.
-    fn rewrite(path: &Path, records: &VecDeque<Holder>) -> io::Result<Self> {
-        let fresh = path.with_extension("new");
+    fn rewrite(path: &Path, records: &VecDeque<Record>) -> io::Result<Self> {
         let mut text = Vec::new();
         for record in records {
             text.extend(line(record)?);
         }
-        // What an interrupted one left, or a link to somewhere else.
-        let _ = std::fs::remove_file(&fresh);
-        let mut file = private().create_new(true).write(true).open(&fresh)?;
-        file.write_all(&text).and_then(|()| file.sync_all())?;
-        std::fs::rename(&fresh, path)?;
+        private_file::replace(path, &text)?;
         Ok(Self { path: path.into(), written: records.len() })
     }
 }
 
-/// A file that only the user reads, made if it is not there.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-fn line(record: &Holder) -> io::Result<Vec<u8>> {
+fn line(record: &Record) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
     Ok(line)
@@ -224,14 +292,14 @@ mod tests {
             journal.handed(&peer, "dev", &session("s-1"), now);
         }
         journal.handed(&Peer::new(7, None), "other", &session("s-2"), now);
-        let noted = journal.of("dev").await.0;
+        let noted = journal.of("dev").await.holders;
         let seen: Vec<_> =
             noted.iter().map(|record| (record.uid, record.session_id.as_str(), record.at.as_str())).collect();
         let at = "1970-01-01T00:01:00.000Z";
         assert_eq!(seen, [(7, "s-1", at), (8, "s-1", at)], "a minute after the answer came, by the upstream's clock");
         drop(journal);
-        private().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
-        assert_eq!(Journal::open(&path).unwrap().of("dev").await.0, noted);
+        private_file::writable().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
+        assert_eq!(Journal::open(&path).unwrap().of("dev").await.holders, noted);
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 
@@ -258,7 +326,7 @@ mod tests {
         for number in 0..2 * KEPT + 5 {
             journal.handed(&Peer::new(7, None), "dev", &session(&format!("s-{number}")), Boot::ZERO);
         }
-        let kept = journal.of("dev").await.0;
+        let kept = journal.of("dev").await.holders;
         assert_eq!((kept.len(), kept[0].session_id.as_str()), (KEPT, "s-10005"));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), KEPT + 5);
     }

@@ -9,8 +9,10 @@ use jiff::SignedDuration;
 use crate::broker::Broker;
 use crate::cache::Slot;
 use crate::cache::state::State;
-use crate::clock::{Alarm, Now, Woken};
+use crate::clock::{Alarm, Boot, Now, Woken};
+use crate::config::Place;
 use crate::refresh::{Due, RESUME_SPREAD, due, spread};
+use crate::timetable::Item;
 use crate::upstream::gate::{Gate, Haste};
 
 /// After a step of the wall clock an upstream is asked for its time, but not more often than this.
@@ -28,20 +30,39 @@ impl Broker {
                 self.time_jumped(slept, stepped);
             }
             let now = self.clock.now();
-            while let Some(slot) = self.timetable.take_due(now.boot, self.cache.slots()) {
-                self.tend(slot, &now);
+            while let Some(item) = self.take_due(now.boot) {
+                match item {
+                    Item::Profile(place) => self.cache.at(place).into_iter().for_each(|slot| self.tend(slot, &now)),
+                    Item::Feed(place) => self.gate_at(place).into_iter().for_each(|gate| drop(self.look(gate))),
+                    Item::Withdrawals => self.withdraw_due(),
+                }
             }
         }
+    }
+
+    fn take_due(&self, now: Boot) -> Option<Item> {
+        self.timetable.take_due(now, |item| match item {
+            Item::Profile(place) => self.cache.at(place).map(|slot| &slot.plan),
+            Item::Feed(place) => self.gate_at(place).map(|gate| &gate.feed.plan),
+            Item::Withdrawals => Some(&self.withdrawals.plan),
+        })
+    }
+
+    fn gate_at(&self, place: Place) -> Option<&Arc<Gate>> {
+        self.gates.values().nth(place.index())
     }
 
     /// A profile's time has come.
     fn tend(self: &Arc<Self>, slot: &Arc<Slot>, now: &Now) {
         match due(&slot.lookup(now.boot), slot.is_wanted(now)) {
             Due::Refresh => self.refresh(slot),
-            Due::Drop => slot.forget(now),
+            Due::Drop => {
+                slot.forget(now);
+                self.watchers.tell(slot, None);
+            }
             Due::Later { left } => {
                 if let Some(session) = slot.session() {
-                    self.timetable.set(slot, session.ends_at().minus(left));
+                    self.timetable.set(&slot.plan, session.ends_at().minus(left));
                 }
             }
         }
@@ -56,8 +77,11 @@ impl Broker {
         if !slept.is_zero() {
             self.gates.values().for_each(|gate| gate.upstream.resumed());
         }
-        let missed = self.timetable.take_all_due(now.boot, self.cache.slots());
-        self.spread_out(&missed, &now);
+        let missed: Vec<_> = std::iter::from_fn(|| self.take_due(now.boot)).collect();
+        let profile = |item: &Item| if let Item::Profile(place) = item { self.cache.at(*place) } else { None };
+        self.spread_out(&missed.iter().filter_map(profile).collect::<Vec<_>>(), &now);
+        self.look_soon(now.boot);
+        self.withdraw_soon();
         if stepped > SignedDuration::ZERO {
             let unsure = |gate: &&Arc<Gate>| {
                 gate.upstream.server_clock().latest(now.boot).is_some() && gate.may_be_asked_time(now.boot, APART)
@@ -89,7 +113,7 @@ impl Broker {
 
     fn spread_out(&self, slots: &[&Arc<Slot>], now: &Now) {
         for slot in slots {
-            self.timetable.set_by(slot, now.boot.plus(spread(slots.len(), RESUME_SPREAD, fastrand::f64())));
+            self.timetable.set_by(&slot.plan, now.boot.plus(spread(slots.len(), RESUME_SPREAD, fastrand::f64())));
         }
     }
 }

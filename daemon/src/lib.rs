@@ -15,6 +15,8 @@ pub mod clock;
 pub mod config;
 #[cfg(unix)]
 pub mod descriptors;
+#[cfg(target_os = "linux")]
+pub mod desktop;
 pub mod explain;
 #[cfg(target_os = "linux")]
 pub mod handover;
@@ -26,18 +28,14 @@ pub mod policy;
 pub mod private_file;
 pub mod process;
 pub mod refresh;
+pub mod revoke;
 pub mod serve;
 pub mod status;
 pub mod succession;
+mod sync;
 pub mod timetable;
 pub mod upstream;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks for a short section that leaves the value whole at every step, so that a panic elsewhere poisons nothing.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub mod watch;
 
 /// A name that somebody else chose, fit for a message.
 pub(crate) fn printable(name: &str) -> String {

@@ -1,8 +1,8 @@
 //! Files that only the user may read: the configuration and tokens. What others can read is refused, and so is
 //! whatever is not a file: a pipe would hang whoever reads it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -67,6 +67,25 @@ pub fn read(path: &Path) -> Result<String, PrivateFileError> {
         return Err(fail(Why::TooLong));
     }
     String::from_utf8(bytes).map_err(|_| fail(Why::NotText))
+}
+
+/// Puts a file with this text in the place of the one that is there, at once: whoever reads it sees the one or the other.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    // What an interrupted one left, or a link to somewhere else.
+    let _ = std::fs::remove_file(&fresh);
+    let mut file = writable().create_new(true).open(&fresh)?;
+    file.write_all(text).and_then(|()| file.sync_all())?;
+    std::fs::rename(&fresh, path)
+}
+
+/// Opens a file for writing that only the user reads, and makes it if it is not there.
+pub fn writable() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 /// Without waiting: opening a pipe for reading would wait for its writer.

@@ -71,7 +71,7 @@ pub fn due(state: &State, is_wanted: bool) -> Due {
 }
 
 /// Whether the last calls failed, since when, and when the next may be made.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Health(Option<Box<Failing>>);
 
 /// A row of failures that has not ended.
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(back_off(3, &down(None), 1.0), seconds(40));
         assert!(back_off(1, &down(Some(seconds(86_400))), 0.0) <= BACK_OFF_CAP, "a day is not believed");
         assert!(back_off(1, &down(Some(seconds(60))), 1.0) > seconds(60), "those told the same time still spread");
-        let refused = UpstreamError::Refused { what: "no".into() };
+        let refused = UpstreamError::Refused { what: "no".into(), why: crate::upstream::Why::Other };
         assert_eq!(back_off(100, &refused, 1.0), MENDED_CAP, "who mends it need not wait long");
     }
 

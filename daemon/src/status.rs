@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, FailingStatus, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus, StatusPage,
+    ClockStatus, DaemonStatus, Ending, FailingStatus, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus,
+    StatusPage,
 };
 
 use crate::broker::Broker;
 use crate::cache::Slot;
 use crate::cache::state::State;
 use crate::clock::{Boot, Now};
+use crate::revoke::feed::{is_stale, view_age};
 use crate::upstream::gate::Gate;
 
 /// The most of a failure's message, in characters: it also keeps a page within a frame.
@@ -47,10 +49,11 @@ impl Broker {
 }
 
 fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
-    let held = slot.session();
+    let (held, hold) = (slot.session(), slot.standing.hold());
     let state = match (slot.lookup(now.boot), &held) {
         (State::Fresh(_), _) => ProfileState::Fresh,
         (State::Aging(_), _) => ProfileState::Aging,
+        _ if hold.is_some() => ProfileState::Held,
         (State::Expired, Some(_)) => ProfileState::Expired,
         (State::Expired, None) => ProfileState::Idle,
     };
@@ -58,13 +61,17 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
     let session = held.map(|session| {
         let left = session.left(now.boot, slot.gate.upstream.server_clock());
         // What is planned for a session that nobody wants is to forget it.
-        let refreshed_at = slot.planned.read().filter(|_| slot.is_wanted(now));
+        let view_age = view_age(slot, &session, now.boot);
+        let refreshed_at = slot.plan.at().filter(|_| slot.is_wanted(now));
         SessionStatus {
             id: session.granted.session_id.to_string(),
             age_seconds: now.boot.since(session.obtained_at).as_secs(),
             left_seconds: left.as_secs(),
             next_refresh_seconds: refreshed_at.map(until),
             is_left_to_expire: slot.use_left(now).is_zero(),
+            view_age_seconds: view_age.as_secs(),
+            is_view_stale: is_stale(slot, view_age),
+            view_failure: slot.gate.feed.failure().map(short),
         }
     });
     // Its own failure, or its upstream's: nothing is tried before both may.
@@ -80,8 +87,16 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
             since_seconds: now.boot.since(failing.since).as_secs(),
             attempts: failing.attempts,
             next_try_seconds: until(failing.next_try),
-            message: failing.error.to_string().chars().take(MESSAGE_CAP).collect(),
+            message: short(failing.error.to_string()),
         }),
+        held: hold.map(|hold| Ending { reason: hold.reason.clone().map(short), ..Ending::clone(&hold) }),
+    }
+}
+
+fn short(message: String) -> String {
+    match message.char_indices().nth(MESSAGE_CAP) {
+        Some((end, _)) => message[..end].into(),
+        None => message,
     }
 }
 

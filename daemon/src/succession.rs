@@ -87,6 +87,8 @@ pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
         tracing::info!(count, "sessions of an earlier process are served on");
         // What the store has may be more, or older.
         broker.has_new.notify_one();
+        // Nobody looked while there was no process.
+        broker.look_soon(broker.clock.now().boot);
     }
 }
 

@@ -1,41 +1,75 @@
-//! What is planned: one time at the most for each profile, all of them on the one timer.
+//! What is planned: one time at the most for each thing that there is to do, all of them on the one timer.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::cache::Slot;
-use crate::clock::Boot;
+use crate::clock::{AtomicBoot, Boot};
 use crate::config::Place;
-use crate::lock;
+use crate::sync::{Mutex, lock};
 
 #[derive(Debug, Default)]
 pub struct Timetable {
-    plan: Mutex<BTreeSet<(Boot, Place)>>,
+    entries: Mutex<BTreeSet<(Boot, Item)>>,
     sooner: Notify,
 }
 
+/// What there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// A profile is looked at: refreshed, forgotten, or left alone.
+    Profile(Place),
+    /// An upstream is asked which sessions have been revoked.
+    Feed(Place),
+    /// An upstream is told to revoke sessions.
+    Withdrawals,
+}
+
+/// For when it is planned. Only the timetable writes it.
+#[derive(Debug)]
+pub struct Plan {
+    item: Item,
+    at: AtomicBoot,
+}
+
+impl Plan {
+    pub fn new(item: Item) -> Self {
+        Self { item, at: AtomicBoot::default() }
+    }
+
+    pub fn at(&self) -> Option<Boot> {
+        self.at.read()
+    }
+}
+
 impl Timetable {
-    /// Plans when a profile is to be looked at next, in place of the time planned before.
-    pub fn set(&self, slot: &Slot, at: Boot) {
-        let mut plan = lock(&self.plan);
-        let first = plan.first().copied();
-        if let Some(before) = slot.planned.replace(Some(at)) {
-            plan.remove(&(before, slot.place));
+    /// Plans something, in place of the time planned before.
+    pub fn set(&self, plan: &Plan, at: Boot) {
+        let mut entries = lock(&self.entries);
+        let first = entries.first().copied();
+        if let Some(before) = plan.at.replace(Some(at)) {
+            entries.remove(&(before, plan.item));
         }
-        plan.insert((at, slot.place));
-        let is_sooner = first.is_none_or(|first| (at, slot.place) < first);
-        drop(plan);
+        entries.insert((at, plan.item));
+        let is_sooner = first.is_none_or(|first| (at, plan.item) < first);
+        drop(entries);
         if is_sooner {
             self.sooner.notify_one();
         }
     }
 
     /// The same, unless it is planned for sooner.
-    pub fn set_by(&self, slot: &Slot, at: Boot) {
-        if slot.planned.read().is_none_or(|planned| planned > at) {
-            self.set(slot, at);
+    pub fn set_by(&self, plan: &Plan, at: Boot) {
+        if plan.at().is_none_or(|planned| planned > at) {
+            self.set(plan, at);
+        }
+    }
+
+    /// Nothing is planned for it any more.
+    pub fn unset(&self, plan: &Plan) {
+        let mut entries = lock(&self.entries);
+        if let Some(before) = plan.at.replace(None) {
+            entries.remove(&(before, plan.item));
         }
     }
 
@@ -45,22 +79,19 @@ impl Timetable {
     }
 
     pub fn earliest(&self) -> Option<Boot> {
-        lock(&self.plan).first().map(|(at, _)| *at)
+        lock(&self.entries).first().map(|(at, _)| *at)
     }
 
-    /// Takes out one profile that is due.
-    pub fn take_due<'a>(&self, now: Boot, slots: &'a [Arc<Slot>]) -> Option<&'a Arc<Slot>> {
-        let mut plan = lock(&self.plan);
-        if plan.first()?.0 > now {
+    /// Takes out one thing that is due.
+    pub fn take_due<'a>(&self, now: Boot, plan_of: impl Fn(Item) -> Option<&'a Plan>) -> Option<Item> {
+        let mut entries = lock(&self.entries);
+        if entries.first()?.0 > now {
             return None;
         }
-        let slot = slots.get(plan.pop_first()?.1.index())?;
-        slot.planned.replace(None);
-        Some(slot)
-    }
-
-    /// Takes out all that are due.
-    pub fn take_all_due<'a>(&self, now: Boot, slots: &'a [Arc<Slot>]) -> Vec<&'a Arc<Slot>> {
-        std::iter::from_fn(|| self.take_due(now, slots)).collect()
+        let (_, item) = entries.pop_first()?;
+        if let Some(plan) = plan_of(item) {
+            plan.at.replace(None);
+        }
+        Some(item)
     }
 }

@@ -1,6 +1,7 @@
 //! What it costs to keep sessions: memory of 100,000 that are scheduled, and what an idle process does meanwhile. Run it by
 //! `tests/bench`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,13 @@ use rolekeeperd::broker::Broker;
 use rolekeeperd::cache::Cache;
 use rolekeeperd::cache::state::Session;
 use rolekeeperd::clock::{Alarm, Clock, ServerClock};
-use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::config::{DEFAULT_CHECK, Place, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
+use rolekeeperd::revoke::ledger::Ledger;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::upstream::gate::Gate;
-use rolekeeperd::upstream::{Granted, Upstream, UpstreamError};
+use rolekeeperd::upstream::{Fate, Granted, Upstream, UpstreamError};
 
 const SESSIONS: usize = 100_000;
 
@@ -54,6 +56,22 @@ impl Upstream for Instantly {
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async { Ok(()) }.boxed()
     }
+
+    fn active_sessions<'a>(&'a self, _principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        async { Ok((0..SESSIONS).map(|number| role(number).role_id.as_str().into()).collect()) }.boxed()
+    }
+
+    fn fate<'a>(&'a self, _session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+        async { Ok(Fate::Active) }.boxed()
+    }
+
+    fn withdraw<'a>(
+        &'a self,
+        _session_id: &'a str,
+        _reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        async { Ok(()) }.boxed()
+    }
 }
 
 fn main() {
@@ -67,20 +85,16 @@ fn main() {
 
 async fn sessions() {
     let name: Arc<str> = "bycloud".into();
-    let gate = Gate::new(Arc::clone(&name), Box::new(Instantly::default()));
+    let gate = Gate::new(Arc::clone(&name), Place::new(0), Box::new(Instantly::default()), DEFAULT_CHECK);
     let before = resident();
     let profiles = (0..SESSIONS).map(|number| {
-        let profile = Profile {
-            name: ProfileName::parse(&format!("p{number:05}")).expect("a name"),
-            upstream: Arc::clone(&name),
-            role: role(number),
-            lease: LeaseLimit::Balanced,
-        };
+        let profile_name = ProfileName::parse(&format!("p{number:05}")).expect("a name");
+        let profile = Profile::new(profile_name, Arc::clone(&name), role(number));
         (profile, Arc::clone(&gate))
     });
     let (policy, cache) = (Policy { owner: 1 }, Cache::new(profiles));
     let gates = [(name, gate)].into();
-    let broker = Broker::new(policy, cache, gates, journal().await, Clock::System);
+    let broker = Broker::new(policy, cache, gates, journal().await, Ledger::in_memory(), Clock::System);
     tokio::spawn(Arc::clone(&broker).keep_fresh(Alarm::new(&broker.clock).expect("an alarm")));
     let configured = resident();
     for number in 0..SESSIONS {
@@ -110,7 +124,7 @@ async fn journal() -> Journal {
         journal.handed(&Peer::new(1, None), "p00000", &session, session.received_at);
     }
     // It is written by a thread of its own.
-    let (held, _) = journal.of("p00000").await;
+    let held = journal.of("p00000").await.holders;
     assert_eq!(held.len(), 10_000);
     journal
 }

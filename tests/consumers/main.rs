@@ -1,6 +1,8 @@
 //! Real consumers: the AWS CLI and boto3, through a profile with `credential_process`; and a real tester of APIs for the
 //! sandbox. `tests/run` installs them.
 
+mod desktop;
+mod revoked;
 mod schemathesis;
 mod systemd;
 
@@ -13,7 +15,8 @@ use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs};
 use serde_json::json;
 
 fn installed(program: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/consumers/bin").join(program);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/consumers");
+    let path = if program.contains('/') { folder.join(program) } else { folder.join("bin").join(program) };
     assert!(path.exists(), "{} is missing: run tests/consumers/setup", path.display());
     path
 }

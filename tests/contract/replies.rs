@@ -11,9 +11,10 @@ use rolekeeper_tests::harness::Home;
 use rolekeeperd::broker::Broker;
 use rolekeeperd::cache::Cache;
 use rolekeeperd::clock::Clock;
-use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::config::{DEFAULT_CHECK, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
+use rolekeeperd::revoke::ledger::Ledger;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::upstream::gate::Gate;
 use rolekeeperd::upstream::{Upstream, UpstreamError};
@@ -31,6 +32,9 @@ struct Recorded {
     hex: Option<String>,
     means: String,
     retry_after: Option<u64>,
+    /// Whether it ends a session that is held.
+    #[serde(default)]
+    drops: bool,
 }
 
 impl Recorded {
@@ -136,18 +140,22 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
     let good = all.iter().find(|each| each.name == "a good one").expect("there is a good one").bytes();
     for case in &all {
         let url = serve(good.clone(), case.bytes());
-        let gate = Gate::new("u".into(), Box::new(client(&home, &url, "canary-long-lived")));
-        let profile = Profile {
-            name: ProfileName::parse("dev").expect("a name"),
-            upstream: Arc::clone(&gate.name),
-            role: role(),
-            lease: LeaseLimit::Full,
-        };
+        let gate =
+            Gate::new("u".into(), Place::new(0), Box::new(client(&home, &url, "canary-long-lived")), DEFAULT_CHECK);
+        let profile = Profile::new(ProfileName::parse("dev").expect("a name"), Arc::clone(&gate.name), role());
+        let profile = Profile { lease: LeaseLimit::Full, ..profile };
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
         let cache = Cache::new([(profile, Arc::clone(&gate))]);
         let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
         run(async {
-            let broker = Broker::new(Policy { owner: 1 }, cache, gates, Journal::in_memory(), clock.clone());
+            let broker = Broker::new(
+                Policy { owner: 1 },
+                cache,
+                gates,
+                Journal::in_memory(),
+                Ledger::in_memory(),
+                clock.clone(),
+            );
             let peer = Peer::new(1, None);
             let held = broker.lease(&peer, "dev").await.expect("the first answer is good").session;
             // Three quarters of an hour later it is due, and a quarter is left.
@@ -157,13 +165,17 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             assert!(Arc::ptr_eq(&lease.session, &held));
             let landed = || {
                 let status = broker.status(None, 0).profiles.remove(0);
-                status.failing.is_some() || status.session.is_some_and(|session| session.age_seconds < 60)
+                status.session.is_none()
+                    || status.failing.is_some()
+                    || status.session.is_some_and(|session| session.age_seconds < 60)
             };
             while !landed() {
                 tokio::task::yield_now().await;
             }
-            let after = broker.lease(&peer, "dev").await.expect("it is still served").session;
-            assert_eq!(Arc::ptr_eq(&after, &held), case.means != "granted", "{}", case.name);
+            let after = broker.cache.find("dev").expect("it is configured").session();
+            assert_eq!(after.is_none(), case.drops, "{}", case.name);
+            let is_same = after.is_some_and(|after| Arc::ptr_eq(&after, &held));
+            assert_eq!(is_same, case.means != "granted" && !case.drops, "{}", case.name);
             let answer = gate.upstream.assume(&role()).await;
             let error = answer.as_ref().err();
             assert_eq!(meaning(error.map_or(Ok(()), Err)), case.means, "{}: {error:?}", case.name);

@@ -11,6 +11,8 @@ mod frames;
 mod iam;
 mod iam_story;
 mod main_job;
+mod revocation;
+mod revocation_running;
 mod sandbox_durability;
 mod sandbox_program;
 mod socket;

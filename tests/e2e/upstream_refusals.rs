@@ -27,7 +27,7 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
     failed(
         &ask("notrust"),
         8,
-        &["(upstream_refused)", "trust_policy_denied", "the trust policy of role NoTrust", "request "],
+        &["(trust_denied)", "trust_policy_denied", "the trust policy of role NoTrust", "request "],
     );
     failed(&ask("notallowed"), 8, &["access_denied", "no policy of the caller allows sts:AssumeRole"]);
     // Whoever may assume only some roles does not learn which others exist.
@@ -143,7 +143,7 @@ fn a_disabled_account_is_told_apart_from_a_bad_token() {
     let path = format!("/service-accounts/{}", accounts["items"][0]["id"].as_str().unwrap());
     assert_eq!(sandbox.api(admin, "PATCH", &path, Some(&json!({ "enabled": false }))).0, 200);
     let _daemon = home.daemon(&[]);
-    failed(&home.rolekeeper(&["credential-process", "ci"]), 8, &["(upstream_refused)", "principal_disabled"]);
+    failed(&home.rolekeeper(&["credential-process", "ci"]), 8, &["(account_disabled)", "principal_disabled"]);
 }
 
 #[test]

@@ -13,11 +13,11 @@ use rolekeeperd::journal::Journal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::with_seeds;
-use crate::world::{Got, HOUR, Machine, pass};
+use crate::world::{CHECK_EVERY, Got, HOUR, Machine, pass};
 
 /// Two machines that are one, before and after.
 fn machine(clock: &Clock, duration: Duration) -> Machine {
-    Machine::on(clock.clone(), 2, 1, Journal::in_memory(), |_| (duration, LeaseLimit::Full))
+    Machine::on(clock.clone(), 2, 1, Journal::in_memory(), CHECK_EVERY, |_| (duration, LeaseLimit::Full))
 }
 
 fn clock() -> Clock {

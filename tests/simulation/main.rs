@@ -4,6 +4,7 @@
 
 mod fleet;
 mod handover;
+mod revocation;
 mod service;
 mod table;
 mod walk;

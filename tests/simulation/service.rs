@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use rolekeeperd::clock::{Boot, Clock, ServerClock};
 use rolekeeperd::config::RoleRequest;
 use rolekeeperd::upstream::gate::PLACES;
-use rolekeeperd::upstream::{Granted, Upstream, UpstreamError};
+use rolekeeperd::upstream::{Fate, Granted, Upstream, UpstreamError, Why};
 
 /// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(crate) struct Service(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    number: usize,
     clock: Clock,
     server_clock: ServerClock,
     truth: Mutex<Truth>,
@@ -51,6 +52,8 @@ pub(crate) struct Truth {
     pub(crate) date_is_wrong: SignedDuration,
     /// Every session: when it ends, in true time.
     pub(crate) ends: BTreeMap<String, Duration>,
+    /// The same by their ends.
+    by_end: BTreeSet<(Duration, String)>,
     /// When each role was asked for lately, in boot time: at most 12 a minute.
     recent: BTreeMap<String, VecDeque<Boot>>,
     /// Roles that are being asked for: at most once at a time.
@@ -60,6 +63,10 @@ pub(crate) struct Truth {
     /// Every call, in boot time.
     pub(crate) calls: Vec<Boot>,
     pub(crate) granted: usize,
+    /// Which sessions were revoked, and when, in boot time.
+    pub(crate) revoked: BTreeMap<String, Boot>,
+    /// When it was asked what is active, in boot time.
+    pub(crate) looks: Vec<Boot>,
     /// How much of `lost` an answer of its own has told of by its time.
     pub(crate) told: Duration,
     pub(crate) most_at_once: usize,
@@ -72,22 +79,30 @@ impl Truth {
 }
 
 impl Service {
-    pub(crate) fn new(clock: &Clock) -> Self {
+    pub(crate) fn new(clock: &Clock, number: usize) -> Self {
         let truth = Truth {
             weather: Weather::Fair,
             latency: Duration::from_millis(20)..Duration::from_millis(400),
             lost: Duration::ZERO,
             date_is_wrong: SignedDuration::ZERO,
             ends: BTreeMap::new(),
+            by_end: BTreeSet::new(),
             recent: BTreeMap::new(),
             under_way: BTreeSet::new(),
             by_role: BTreeMap::new(),
             calls: Vec::new(),
             granted: 0,
+            revoked: BTreeMap::new(),
+            looks: Vec::new(),
             told: Duration::ZERO,
             most_at_once: 0,
         };
-        Self(Arc::new(Inner { clock: clock.clone(), server_clock: ServerClock::default(), truth: Mutex::new(truth) }))
+        Self(Arc::new(Inner {
+            number,
+            clock: clock.clone(),
+            server_clock: ServerClock::default(),
+            truth: Mutex::new(truth),
+        }))
     }
 
     pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
@@ -151,7 +166,9 @@ impl Service {
                 Err(away(None))
             }
             Weather::Overloaded(retry_after) => self.answer(sent, || Err(away(retry_after))).await,
-            Weather::Refused => self.answer(sent, || Err(UpstreamError::Refused { what: "no".into() })).await,
+            Weather::Refused => {
+                self.answer(sent, || Err(UpstreamError::Refused { what: "no".into(), why: Why::Other })).await
+            }
             Weather::LoggedOut => {
                 let no = UpstreamError::LoginNeeded { what: "no".into(), hint: "a new token".into() };
                 self.answer(sent, || Err(no)).await
@@ -186,6 +203,7 @@ impl Service {
             truth.granted += 1;
             let session_id = format!("s-{}", truth.granted);
             truth.ends.insert(session_id.clone(), now + role.duration);
+            truth.by_end.insert((now + role.duration, session_id.clone()));
             Ok(Granted {
                 session_id: session_id.into(),
                 principal: "user/u-1".into(),
@@ -217,13 +235,67 @@ impl Upstream for Service {
     }
 
     fn identity(&self) -> String {
-        "scripted".into()
+        format!("scripted {}", self.0.number)
     }
 
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);
             if weather == Weather::Fair { self.answer(sent, || Ok(())).await } else { self.fail(weather, sent).await }
+        }
+        .boxed()
+    }
+
+    fn active_sessions<'a>(&'a self, _principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        async {
+            let (sent, weather) = (self.boot(), self.truth().weather);
+            self.truth().looks.push(sent);
+            if !matches!(weather, Weather::Fair | Weather::Refused) {
+                return self.fail(weather, sent).await;
+            }
+            let active = || {
+                let now = self.true_now();
+                let truth = self.truth();
+                let unexpired = truth.by_end.range((now, String::new())..).filter(|(end, _)| *end > now);
+                let active = unexpired.filter(|(_, id)| !truth.revoked.contains_key(id));
+                Ok(active.map(|(_, id)| id.as_str().into()).collect())
+            };
+            self.answer(sent, active).await
+        }
+        .boxed()
+    }
+
+    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+        async {
+            let (sent, weather) = (self.boot(), self.truth().weather);
+            if !matches!(weather, Weather::Fair | Weather::Refused) {
+                return self.fail(weather, sent).await;
+            }
+            let fate = || {
+                let left = self.left(session_id);
+                Ok(match self.truth().revoked.get(session_id) {
+                    Some(_) => Fate::Revoked { at: None, by: Some("user/admin".into()), reason: None },
+                    None if left.is_zero() => Fate::Expired,
+                    None => Fate::Active,
+                })
+            };
+            self.answer(sent, fate).await
+        }
+        .boxed()
+    }
+
+    fn withdraw<'a>(&'a self, id: &'a str, _reason: Option<&'a str>) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        async {
+            let (sent, weather) = (self.boot(), self.truth().weather);
+            if !matches!(weather, Weather::Fair | Weather::Refused) {
+                return self.fail(weather, sent).await;
+            }
+            let revoke = || {
+                let now = self.boot();
+                self.truth().revoked.entry(id.into()).or_insert(now);
+                Ok(())
+            };
+            self.answer(sent, revoke).await
         }
         .boxed()
     }

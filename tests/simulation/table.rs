@@ -11,7 +11,7 @@ use rolekeeperd::journal::Journal;
 
 use crate::service::Weather;
 use crate::with_seeds;
-use crate::world::{Got, HOUR, Machine, pass};
+use crate::world::{Got, HOUR, Machine, NEVER, pass};
 
 const PAGE: &str = include_str!("../../daemon/failures.md");
 
@@ -93,7 +93,7 @@ fn read_all(folder: &Path, sources: &mut String) {
 /// The row's event in the row's state: what was answered, the state after it, the calls that it cost.
 async fn happen(row: &Row) -> (String, String, String) {
     let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-    let machine = Machine::on(clock, 4, 1, Journal::in_memory(), |_| (HOUR, LeaseLimit::Balanced));
+    let machine = Machine::on(clock, 4, 1, Journal::in_memory(), NEVER, |_| (HOUR, LeaseLimit::Balanced));
     bring_to(&machine, &row.state).await;
     let is_known = row.upstream == "is known to be away";
     if is_known {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use rolekeeperd::broker::{Broker, Lease, Refusal};
-use rolekeeperd::cache::Cache;
 use rolekeeperd::cache::state::{MARGIN, Session, State};
+use rolekeeperd::cache::{Cache, Slot};
 use rolekeeperd::clock::{Alarm, Clock, VirtualTime};
-use rolekeeperd::config::{LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::config::{DEFAULT_VIEW_AGE, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
+use rolekeeperd::revoke::feed;
+use rolekeeperd::revoke::ledger::Ledger;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::serve::reply;
 use rolekeeperd::upstream::gate::Gate;
@@ -19,6 +21,10 @@ use rolekeeperd::upstream::gate::Gate;
 use crate::service::{Service, Weather};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// How often most machines here ask for revocations: seldom, so that a week does not take too long.
+pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(150);
+/// Never, for as long as a simulation takes.
+pub(crate) const NEVER: Duration = Duration::from_secs(10_000 * 3600);
 /// No session is given up for lost before this is left of it: the margin, a second because a `Date` has whole ones, and a
 /// slow round trip. For a session's own round trip, which may have been slept through, see [`Machine::surely_left`].
 const SURELY: Duration = Duration::from_secs(15 + 1 + 4);
@@ -60,7 +66,7 @@ impl Machine {
     /// Profiles in turn of as many services, with lives and leases of all kinds.
     pub(crate) fn new(profiles: usize, services: usize, journal: Journal) -> Self {
         let clock = Clock::virtual_from(Timestamp::from_second(1_700_000_000).expect("a time"));
-        Self::on(clock, profiles, services, journal, |number| {
+        Self::on(clock, profiles, services, journal, CHECK_EVERY, |number| {
             let lives = [Duration::from_secs(900), HOUR, HOUR, HOUR, HOUR * 12];
             let leases = [LeaseLimit::Balanced, LeaseLimit::Full, LeaseLimit::Strict];
             (lives[number / services % lives.len()], leases[number / services % leases.len()])
@@ -72,28 +78,29 @@ impl Machine {
         profiles: usize,
         services: usize,
         journal: Journal,
+        check_every: Duration,
         kind: impl Fn(usize) -> (Duration, LeaseLimit),
     ) -> Self {
-        let services: Vec<_> = (0..services).map(|_| Service::new(&clock)).collect();
+        let services: Vec<_> = (0..services).map(|number| Service::new(&clock, number)).collect();
         let gates: Vec<_> = services
             .iter()
             .zip(0..)
-            .map(|(service, number)| Gate::new(format!("u{number}").into(), Box::new(service.clone())))
+            .map(|(service, number)| {
+                let name = format!("u{number}").into();
+                Gate::new(name, Place::new(number), Box::new(service.clone()), check_every)
+            })
             .collect();
         let profile = |number: usize| {
             let gate = &gates[number % gates.len()];
             let (duration, lease) = kind(number);
-            let profile = Profile {
-                name: ProfileName::parse(&format!("p{number}")).expect("a name"),
-                upstream: Arc::clone(&gate.name),
-                role: RoleRequest { role_id: RoleId::parse(&format!("r{number}")).expect("an id"), duration },
-                lease,
-            };
+            let name = ProfileName::parse(&format!("p{number}")).expect("a name");
+            let role = RoleRequest { role_id: RoleId::parse(&format!("r{number}")).expect("an id"), duration };
+            let profile = Profile { lease, ..Profile::new(name, Arc::clone(&gate.name), role) };
             (profile, Arc::clone(gate))
         };
         let cache = Cache::new((0..profiles).map(profile));
         let named = gates.iter().map(|gate| (Arc::clone(&gate.name), Arc::clone(gate))).collect();
-        let broker = Broker::new(Policy { owner: 1 }, cache, named, journal, clock.clone());
+        let broker = Broker::new(Policy { owner: 1 }, cache, named, journal, Ledger::in_memory(), clock.clone());
         let alarm = Alarm::new(&clock).expect("an alarm");
         tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
         let consumer = |number: usize| Consumer {
@@ -124,13 +131,44 @@ impl Machine {
         self.left(number).saturating_sub(round_trip)
     }
 
+    pub(crate) fn slot(&self, number: usize) -> &Arc<Slot> {
+        self.broker.cache.find(&self.consumers[number].profile).expect("it is configured")
+    }
+
+    pub(crate) fn service(&self, number: usize) -> &Service {
+        &self.consumers[number].service
+    }
+
+    pub(crate) fn peer(&self, number: usize) -> &Peer {
+        &self.consumers[number].peer
+    }
+
+    /// The last session that this profile's consumer was given.
+    pub(crate) fn given(&self, number: usize) -> Option<String> {
+        let session = self.consumers[number].session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.as_ref().map(|session| session.granted.session_id.to_string())
+    }
+
+    /// It is over, and its consumer knows that another one has to be waited for. Returns which it was.
+    pub(crate) fn forget(&self, number: usize) -> Option<String> {
+        let session = self.consumers[number].session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        session.map(|session| session.granted.session_id.to_string())
+    }
+
+    /// A strict profile, and it has not been known for a while whether its session was revoked: it is looked at first.
+    pub(crate) fn is_blind(&self, number: usize) -> bool {
+        let slot = self.slot(number);
+        let age = |session: Arc<Session>| feed::view_age(slot, &session, self.clock.now().boot);
+        slot.profile.lease == LeaseLimit::Strict && slot.session().map(age) > Some(slot.profile.max_view_age)
+    }
+
     /// Somebody waits for its first session.
     pub(crate) fn is_fetching(&self, number: usize) -> bool {
         self.services[0].truth().is_under_way(&format!("r{number}"))
     }
 
     pub(crate) fn is_fresh(&self, number: usize) -> bool {
-        let slot = self.broker.cache.find(&self.consumers[number].profile).expect("it is configured");
+        let slot = self.slot(number);
         matches!(slot.lookup(self.clock.now().boot), State::Fresh(_))
     }
 
@@ -142,7 +180,8 @@ impl Machine {
         let answer = match asking.as_mut().now_or_never() {
             Some(answer) => answer,
             None => {
-                assert!(held < SURELY, "{} waits with {held:?} left of what it was given", consumer.profile);
+                let may_wait = held < SURELY || self.is_blind(number);
+                assert!(may_wait, "{} waits with {held:?} left of what it was given", consumer.profile);
                 let asked = self.clock.now().awake;
                 let answer = asking.await;
                 let waited = self.clock.now().awake.saturating_sub(asked);
@@ -156,7 +195,8 @@ impl Machine {
                 Got::Lease
             }
             Err(refusal) => {
-                assert!(held < SURELY, "{}: {refusal} with {held:?} left", consumer.profile);
+                let may_refuse = held < SURELY || matches!(refusal, Refusal::ViewStale { .. } | Refusal::Held { .. });
+                assert!(may_refuse, "{}: {refusal} with {held:?} left", consumer.profile);
                 self.check_refusal(consumer, &refusal);
                 Got::Refusal(reply::failure(&refusal).code.as_str())
             }
@@ -182,6 +222,8 @@ impl Machine {
                 assert!(wait <= Duration::from_secs(600), "{}: the next try is in {wait:?}", consumer.profile);
                 assert!(failing.since <= now.boot && failing.attempts > 0);
             }
+            Refusal::Held { .. } => {}
+            Refusal::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
             Refusal::StillWaiting => assert!(matches!(
                 consumer.service.truth().weather,
                 Weather::Silent | Weather::Fair | Weather::Overloaded(_) | Weather::Captive

@@ -41,7 +41,7 @@ fn span(text: &str) -> Result<u64, Failure> {
 }
 
 fn prose(audit: &Audit) -> String {
-    let Audit { profile, since, calls, truncated, record_since, holders, .. } = audit;
+    let Audit { profile, since, calls, truncated, record_since, holders, endings, .. } = audit;
     let mut text = format!("profile {profile}: {} since {since}\n", counted(calls.len(), "call"));
     for AuditedCall { at, action, resource, status, ip_address, session_id, holders: indices, .. } in calls {
         let _ = writeln!(text, "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}");
@@ -51,6 +51,9 @@ fn prose(audit: &Audit) -> String {
         if indices.is_empty() {
             text += "  this daemon has no record of who had these credentials then\n";
         }
+    }
+    for ending in endings {
+        let _ = writeln!(text, "\n{}  {}", ending.noticed_at, ending);
     }
     if *truncated {
         text += "\nThere are more calls: ask for a shorter time with --since\n";
@@ -135,6 +138,7 @@ mod tests {
             truncated: false,
             failure: None,
             record_since: Some("2025-12-30T00:00:00Z".into()),
+            endings: Vec::new(),
             holders: vec![holder(None, 3), holder(Some("q-1"), 1)],
         };
         assert_eq!(

@@ -4,11 +4,15 @@
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod credential_process;
+pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod iam;
 mod json;
+pub(crate) mod revocation;
 mod screen;
+pub(crate) mod sessions;
 pub(crate) mod status;
+pub(crate) mod watch;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -21,14 +25,20 @@ pub(crate) use screen::{printable, printable_lines};
 
 /// Writes a command's result in one piece. A reader that has gone, such as `head`, had what it wanted: no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_some(text).map(|_| ())
+}
+
+/// Writes a piece of a command's result. Returns whether somebody still reads.
+pub(crate) fn print_some(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(
             Code::Unexpected,
             format!("standard output cannot be written: {error}"),
             "see where the output of this command goes",
         )),
-        _ => Ok(()),
     }
 }
 

@@ -83,6 +83,19 @@ fn table(status: &Status) -> String {
                 printable(&failing.message)
             );
         }
+        if let Some(held) = &profile.held {
+            let _ =
+                writeln!(text, "{:wide$}  {}; rolekeeper resume {}", "", printable(&held.to_string()), profile.profile);
+        }
+        if let Some(session) = profile.session.as_ref().filter(|session| session.is_view_stale) {
+            let why = session.view_failure.as_ref().map_or_else(String::new, |why| format!(": {}", printable(why)));
+            let _ = writeln!(
+                text,
+                "{:wide$}  whether it was revoked was last known {} ago{why}",
+                "",
+                duration(session.view_age_seconds)
+            );
+        }
     }
     text
 }
@@ -93,6 +106,7 @@ fn row(profile: &ProfileStatus, wide: usize) -> String {
         ProfileState::Fresh => "fresh",
         ProfileState::Aging => "aging",
         ProfileState::Expired => "expired",
+        ProfileState::Held => "held",
     };
     let (age, left, next, id) = profile.session.as_ref().map_or_else(Default::default, |session| {
         (
@@ -123,7 +137,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::{FailingStatus, SessionStatus};
+    use rolekeeper::protocol::{Cause, Ending, FailingStatus, SessionStatus};
 
     #[test]
     fn the_table_shows_state_times_and_failures() {
@@ -134,6 +148,7 @@ mod tests {
             state,
             session: None,
             failing: None,
+            held: None,
         };
         let mut dev = profile("dev", ProfileState::Aging);
         dev.session = Some(SessionStatus {
@@ -142,6 +157,9 @@ mod tests {
             left_seconds: 1075,
             next_refresh_seconds: Some(4),
             is_left_to_expire: false,
+            view_age_seconds: 12,
+            is_view_stale: false,
+            view_failure: None,
         });
         let mut old = profile("old", ProfileState::Fresh);
         old.session = Some(SessionStatus {
@@ -150,6 +168,18 @@ mod tests {
             left_seconds: 3540,
             next_refresh_seconds: None,
             is_left_to_expire: true,
+            view_age_seconds: 400,
+            is_view_stale: true,
+            view_failure: Some("the upstream answered 403".into()),
+        });
+        let mut lost = profile("lost", ProfileState::Held);
+        lost.held = Some(Ending {
+            cause: Cause::Revoked,
+            session_id: Some("s-3".into()),
+            by: Some("user/admin@example.test".into()),
+            at: Some("2026-01-01T00:00:00.000Z".into()),
+            reason: Some("lost laptop".into()),
+            noticed_at: "2026-01-01T00:00:20.000Z".into(),
         });
         dev.failing = Some(FailingStatus {
             since_seconds: 90,
@@ -165,7 +195,7 @@ mod tests {
                 connections: 1,
                 clocks: vec![ClockStatus { upstream: "bycloud".into(), ahead_seconds: -3700 }],
             },
-            profiles: vec![profile("ci", ProfileState::Idle), dev, old],
+            profiles: vec![profile("ci", ProfileState::Idle), dev, lost, old],
         };
         assert_eq!(
             table(&status),
@@ -177,7 +207,10 @@ PROFILE  STATE         AGE      LEFT  NEXT REFRESH  SESSION
 ci       idle
 dev      aging      42m 5s   17m 55s         in 4s  s-1
          failing for 1m 30s (3 tries, next in 4s): the upstream answered 503
+lost     held
+         session s-3 was revoked by user/admin@example.test at 2026-01-01T00:00:00.000Z, because: lost laptop; rolekeeper resume lost
 old      fresh       1m 0s    59m 0s  none, unused  s-2
+         whether it was revoked was last known 6m 40s ago: the upstream answered 403
 "
         );
     }

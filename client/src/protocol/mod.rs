@@ -18,7 +18,7 @@ pub use report::*;
 pub const VERSION: u32 = 1;
 
 /// The most profiles in one [`StatusPage`], so that a page fits a frame however long its messages are.
-pub const STATUS_PAGE: usize = 30;
+pub const STATUS_PAGE: usize = 10;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFrame<'a> {
@@ -40,7 +40,7 @@ pub struct Version {
     pub v: u32,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request<'a> {
     /// Credentials of one profile.
@@ -67,9 +67,53 @@ pub enum Request<'a> {
         /// How far to look back.
         since_seconds: u64,
     },
+    /// A [`Watched`] of a profile at once, and another whenever it has changed, until the client hangs up. Changes that
+    /// come faster than the client reads are told as one.
+    Watch {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+    },
+    /// Fetch a new session now: a [`Watched`] in parts.
+    Refresh {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+    },
+    /// Give credentials of a held profile again: a [`Watched`] in parts.
+    Resume {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+    },
+    /// A service has refused credentials of this profile. Its session is looked at, and what is found is told: a
+    /// [`Watched`] in parts.
+    ReportRejected {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+    },
+    /// Drop the session of a profile, or of all, and hold it: a [`LoggedOut`] in parts.
+    Logout {
+        #[serde(borrow, default)]
+        profile: Option<Cow<'a, str>>,
+        /// Revoke it at the upstream, too.
+        revoke: bool,
+    },
+    /// The principal's active sessions at an upstream: [`Sessions`] in parts.
+    Sessions {
+        /// May be left out if there is only one.
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+    },
+    /// End a session at an upstream, and here if it is one of ours: a [`Withdrawn`] in parts.
+    RevokeSession {
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        session_id: Cow<'a, str>,
+        #[serde(borrow, default)]
+        reason: Option<Cow<'a, str>>,
+    },
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IamCall<'a> {
     /// The upstream whose principal calls; may be left out if there is only one.
     #[serde(borrow, default)]
@@ -91,6 +135,7 @@ pub enum Reply<'a> {
     Status(StatusPage),
     #[serde(borrow)]
     Part(Part<'a>),
+    Watched(Watched),
     Error(Failure),
 }
 
@@ -123,6 +168,9 @@ pub struct Lease<'a> {
     pub expires_at: Cow<'a, str>,
     #[serde(borrow)]
     pub session_id: Cow<'a, str>,
+    /// How long ago it was last known that nobody has revoked the session, if that is longer than the profile wants.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub view_age_seconds: Option<u64>,
 }
 
 impl fmt::Debug for Lease<'_> {
@@ -170,8 +218,18 @@ pub enum Code {
     UnknownMethod,
     NotAllowed,
     LoginNeeded,
+    /// The session was revoked, or logged out of, and nobody has resumed the profile.
+    Held,
     UpstreamUnavailable,
+    /// It is not known recently enough whether the session has been revoked, and the profile is strict.
+    ViewStale,
     UpstreamRefused,
+    /// The upstream does not know the role.
+    RoleGone,
+    /// The role does not trust the principal.
+    TrustDenied,
+    /// The principal's account is disabled.
+    AccountDisabled,
     /// Arises in the client: the command line.
     Usage,
     /// Arises in the client: a daemon that it started refused its configuration.
@@ -197,8 +255,13 @@ impl Code {
             Self::UnknownMethod => "unknown_method",
             Self::NotAllowed => "not_allowed",
             Self::LoginNeeded => "login_needed",
+            Self::Held => "held",
             Self::UpstreamUnavailable => "upstream_unavailable",
+            Self::ViewStale => "view_stale",
             Self::UpstreamRefused => "upstream_refused",
+            Self::RoleGone => "role_gone",
+            Self::TrustDenied => "trust_denied",
+            Self::AccountDisabled => "account_disabled",
             Self::Unexpected => "unexpected",
             Self::Usage => "usage",
             Self::Configuration => "configuration",
@@ -214,8 +277,9 @@ impl Code {
             Self::NoDaemon | Self::Busy | Self::ShuttingDown => 3,
             Self::NotAllowed => 4,
             Self::LoginNeeded => 5,
-            Self::UpstreamUnavailable => 7,
-            Self::UpstreamRefused => 8,
+            Self::Held => 6,
+            Self::UpstreamUnavailable | Self::ViewStale => 7,
+            Self::UpstreamRefused | Self::RoleGone | Self::TrustDenied | Self::AccountDisabled => 8,
         }
     }
 }
@@ -226,7 +290,18 @@ mod tests {
 
     #[test]
     fn a_code_is_spelled_alike_on_the_wire_and_in_messages() {
-        for code in [Code::BadRequest, Code::LoginNeeded, Code::UpstreamRefused, Code::NoDaemon, Code::Unexpected] {
+        for code in [
+            Code::BadRequest,
+            Code::LoginNeeded,
+            Code::Held,
+            Code::ViewStale,
+            Code::UpstreamRefused,
+            Code::RoleGone,
+            Code::TrustDenied,
+            Code::AccountDisabled,
+            Code::NoDaemon,
+            Code::Unexpected,
+        ] {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
         }
     }
@@ -234,8 +309,8 @@ mod tests {
     #[test]
     fn an_unknown_code_of_a_newer_daemon_is_unexpected_and_keeps_its_message() {
         let failure: Failure =
-            serde_json::from_str(r#"{"code":"held","message":"revoked","hint":"resume it","who":"x"}"#).unwrap();
-        assert_eq!(failure, Failure::new(Code::Unexpected, "revoked", "resume it"));
+            serde_json::from_str(r#"{"code":"tired","message":"asleep","hint":"wake it","who":"x"}"#).unwrap();
+        assert_eq!(failure, Failure::new(Code::Unexpected, "asleep", "wake it"));
     }
 
     #[test]
@@ -246,6 +321,7 @@ mod tests {
             session_token: "canary-token".into(),
             expires_at: "2026-01-01T00:00:00Z".into(),
             session_id: "s-1".into(),
+            view_age_seconds: None,
         };
         assert!(!format!("{lease:?}").contains("canary"));
     }

@@ -1,5 +1,7 @@
 //! What the daemon reports: its status, why a role can be assumed or not, and what was done with sessions.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,6 +45,9 @@ pub struct ProfileStatus {
     pub session: Option<SessionStatus>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failing: Option<FailingStatus>,
+    /// Why nothing is served, if somebody has to resume it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Ending>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +59,8 @@ pub enum ProfileState {
     /// Served, and due for a refresh.
     Aging,
     Expired,
+    /// Nothing is served until somebody resumes it.
+    Held,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,6 +74,167 @@ pub struct SessionStatus {
     /// Nobody has used it for a while: it will not be refreshed unless somebody asks.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_left_to_expire: bool,
+    /// How long ago it was last known that nobody has revoked it.
+    #[serde(default)]
+    pub view_age_seconds: u64,
+    /// That is longer than the profile wants.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_view_stale: bool,
+    /// Why the upstream could not be asked when it was last tried.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub view_failure: Option<String>,
+}
+
+/// How a session ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub cause: Cause,
+    /// Absent if there was none at that moment.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session_id: Option<String>,
+    /// Who did it, as far as it is known: `user/dev@example.test`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
+    /// RFC 3339: when it was done, by the upstream's clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// RFC 3339: when it was in force here, by this machine's clock.
+    pub noticed_at: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Somebody revoked it at the upstream, or by `rolekeeper sessions revoke` here.
+    Revoked,
+    /// The principal's account was disabled, which revokes all of its sessions.
+    AccountDisabled,
+    /// `rolekeeper logout`
+    LoggedOut,
+    /// The screen was locked.
+    Locked,
+    /// The machine went to sleep.
+    Slept,
+    /// The daemon was stopped.
+    Stopped,
+    /// A cause of a newer daemon.
+    #[serde(other)]
+    Unknown,
+}
+
+/// `session s-1 was revoked by user/admin@example.test at 2026-…, because: lost laptop`
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, session_id, by, at, reason, noticed_at } = self;
+        match session_id {
+            Some(id) => write!(f, "session {id}")?,
+            None => write!(f, "it")?,
+        }
+        f.write_str(match cause {
+            Cause::LoggedOut => " was logged out",
+            Cause::AccountDisabled => " ended with its account, which was disabled",
+            Cause::Locked => " was ended as the screen was locked",
+            Cause::Slept => " was ended as the machine went to sleep",
+            Cause::Stopped => " was ended with the daemon",
+            Cause::Revoked | Cause::Unknown => " was revoked",
+        })?;
+        if let Some(by) = by {
+            write!(f, " by {by}")?;
+        }
+        write!(f, " at {}", at.as_ref().unwrap_or(noticed_at))?;
+        reason.as_ref().map_or(Ok(()), |reason| write!(f, ", because: {reason}"))
+    }
+}
+
+/// What there is of a profile at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    pub profile: String,
+    /// A revocation raises it. Credentials that were given under a lower one are to be used no more.
+    pub generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<WatchedSession>,
+    /// Why nothing is served, if somebody has to resume it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Ending>,
+    /// How the last session ended, if that was before its time and by a revocation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended: Option<Ending>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchedSession {
+    pub id: String,
+    /// RFC 3339: its true end, by the upstream's clock.
+    pub expires_at: String,
+}
+
+/// What `logout` did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoggedOut {
+    /// In order of name.
+    pub profiles: Vec<LoggedOutProfile>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoggedOutProfile {
+    pub profile: String,
+    /// Absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// A session and whether the upstream has confirmed that it is over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Withdrawn {
+    pub session_id: String,
+    /// Whose session it was here, if it was one of ours.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<String>,
+    pub at_upstream: Withdrawal,
+    /// Why it is not confirmed, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Withdrawal {
+    /// It was not asked for.
+    Unasked,
+    Confirmed,
+    /// It is tried again until it is confirmed or the session has expired.
+    Pending,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sessions {
+    pub upstream: String,
+    /// Oldest first.
+    pub sessions: Vec<UpstreamSession>,
+    /// Whether there are more than are shown at once.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// An active session, as the upstream shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpstreamSession {
+    pub id: String,
+    pub role_id: String,
+    pub role_name: String,
+    /// `user/019…`
+    pub principal: String,
+    /// RFC 3339, by the upstream's clock.
+    pub issued_at: String,
+    pub expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source_ip: Option<String>,
+    /// The profile whose session it is here, if it is one of ours.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,6 +318,9 @@ pub struct Audit {
     pub record_since: Option<String>,
     /// Who was given credentials of the profile, alike ones together.
     pub holders: Vec<Holders>,
+    /// Sessions of the profile that ended before their time.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub endings: Vec<Ending>,
 }
 
 /// One entry of the upstream's audit log.

@@ -96,11 +96,10 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 session_token: "token".into(),
                 expires_at: "2026-01-01T00:00:00Z".into(),
                 session_id: "s-1".into(),
+                view_age_seconds: None,
             }),
             Request::Status { .. } => Reply::Status(status(upstream)),
-            Request::Iam(_) | Request::Explain { .. } | Request::Audit { .. } => {
-                Reply::Part(Part { text: answer.into(), more: false })
-            }
+            _ => Reply::Part(Part { text: answer.into(), more: false }),
         };
         stream.write_all(&frame::encode(&ReplyFrame { v: VERSION, reply }).unwrap()).unwrap();
     }
@@ -114,6 +113,7 @@ fn status(upstream: &str) -> StatusPage {
         state: ProfileState::Idle,
         session: None,
         failing: None,
+        held: None,
     };
     let daemon =
         DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 1, connections: 1, clocks: Vec::new() };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::lock;
+use crate::sync::lock;
 
 /// The place of a flight that may be under way. `None` in the channel means that it has not landed.
 #[derive(Debug)]

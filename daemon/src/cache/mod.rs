@@ -1,20 +1,23 @@
 //! Profiles and their sessions. Reading a session takes no lock that a refresh can hold.
 
 pub mod flight;
+pub mod standing;
 pub mod state;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use rolekeeper::protocol::Ending;
 
-use crate::clock::{AtomicBoot, Boot, Now, millis};
+use crate::clock::{Boot, Now, millis};
 use crate::config::{Place, Profile};
-use crate::lock;
-use crate::refresh::{Failing, Health};
+use crate::refresh::{Failing, GRACE, Health};
+use crate::sync::lock;
+use crate::timetable::{Item, Plan};
 use crate::upstream::gate::Gate;
 use flight::Flight;
+use standing::Standing;
 use state::{Session, State};
 
 /// The slots of all configured profiles, in order of name.
@@ -35,6 +38,10 @@ impl Cache {
     pub fn find(&self, name: &str) -> Option<&Arc<Slot>> {
         let place = self.0.binary_search_by(|slot| slot.profile.name.as_str().cmp(name)).ok()?;
         self.0.get(place)
+    }
+
+    pub fn at(&self, place: Place) -> Option<&Arc<Slot>> {
+        self.0.get(place.index())
     }
 
     pub fn slots(&self) -> &[Arc<Slot>] {
@@ -61,13 +68,13 @@ pub struct Slot {
     pub place: Place,
     pub profile: Profile,
     pub gate: Arc<Gate>,
-    session: ArcSwapOption<Session>,
+    /// Its session, or why there is none.
+    pub(crate) standing: Standing<Session, Ending>,
     /// The fetch under way, if any.
     pub(crate) flight: Flight<Fetched>,
     /// How the last fetches went: it decides when the next may be made.
     health: Mutex<Health>,
-    /// The time for which it stands in the timetable, which alone writes it.
-    pub(crate) planned: AtomicBoot,
+    pub(crate) plan: Plan,
     /// Until when somebody may still ask, in milliseconds of [`Now::awake`].
     used_until: AtomicU64,
 }
@@ -78,31 +85,34 @@ impl Slot {
             place,
             profile,
             gate,
-            session: ArcSwapOption::empty(),
+            standing: Standing::default(),
             flight: Flight::default(),
             health: Mutex::default(),
-            planned: AtomicBoot::default(),
+            plan: Plan::new(Item::Profile(place)),
             used_until: AtomicU64::new(0),
         }
     }
 
     pub fn lookup(&self, now: Boot) -> State {
-        State::of(self.session.load_full(), now, self.gate.upstream.server_clock())
+        State::of(self.session(), now, self.gate.upstream.server_clock())
     }
 
     /// The session whatever its state, for those who report on it.
     pub fn session(&self) -> Option<Arc<Session>> {
-        self.session.load_full()
+        self.standing.session()
     }
 
-    /// Puts a session in the place of the one before.
-    pub(crate) fn publish(&self, session: Session) {
-        self.session.store(Some(Arc::new(session)));
+    /// Whose session of which role it has: it is this profile's for as long as this stays the same. No secret is in it.
+    pub(crate) fn identity(&self) -> String {
+        let role = &self.profile.role;
+        format!("{} {} {}", self.gate.upstream.identity(), role.role_id.as_str(), role.duration.as_secs())
     }
 
     /// The session is of no use any more; nor is what failed, if nobody waits for it to be mended.
     pub(crate) fn forget(&self, now: &Now) {
-        self.session.store(None);
+        if let Some(session) = self.session().filter(|_| matches!(self.lookup(now.boot), State::Expired)) {
+            self.standing.drop_old(&session);
+        }
         if self.use_left(now).is_zero() {
             self.health(Health::succeeded);
         }
@@ -122,6 +132,16 @@ impl Slot {
     /// It was asked for, or somebody holds a lease on it, and may ask again within `span`.
     pub(crate) fn used(&self, now: &Now, span: Duration) {
         self.used_until.fetch_max(millis(now.awake.saturating_add(span)), Ordering::Relaxed);
+    }
+
+    /// Nobody is expected to ask again.
+    pub(crate) fn unused(&self) {
+        self.used_until.store(0, Ordering::Relaxed);
+    }
+
+    /// Somebody may still hold a lease that has not ended.
+    pub fn is_leased(&self, now: &Now) -> bool {
+        self.use_left(now) > GRACE
     }
 
     /// For how long it still counts as used.

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Boot, Now, millis};
-use crate::lock;
+use crate::sync::lock;
 
 /// A `Date` that is further than this from the time on a session of the same upstream is some other machine's.
 const DISAGREEMENT: i64 = 60_000;

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::raw::{Faults, Table, parse};
 use super::{
-    Config, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest,
-    SHORTEST_SESSION, TokenSource, UpstreamConfig, is_name, nearest,
+    CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke, Profile,
+    ProfileName, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, TokenSource, UpstreamConfig, is_name, nearest,
 };
 use crate::cache::state::MARGIN;
 use crate::private_file::{self, PrivateFileError, Why};
@@ -113,8 +113,13 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
         }
     }
     for (name, table) in root.named_tables("profile", &mut faults) {
+        let span = table.span.clone();
         let profile = profile(&name, table, &names, &mut faults);
         if let Some((profile, upstream)) = profile.and_then(|it| upstreams.get_mut(&it.upstream).map(|up| (it, up))) {
+            if profile.max_view_age < upstream.check_every * 2 {
+                let why = "is less than twice its upstream's `check_every`: one late answer would make it too old";
+                faults.add(&span, format!("`profile.{name}.max_view_age` {why}"));
+            }
             upstream.profiles.push(profile);
         }
     }
@@ -138,9 +143,19 @@ fn upstream(name: &Arc<str>, mut table: Table<'_>, folder: &Path, faults: &mut F
     });
     let endpoint = table.text("endpoint", faults, Endpoint::parse);
     let token = table.table("token", faults).and_then(|token| token_source(token, folder, faults));
+    let check_every = table.text("check_every", faults, |text| {
+        let outside = "is out of range; an upstream is asked every 1s to 2m30s";
+        time_span(text).and_then(|span| if CHECKS.contains(&span) { Ok(span) } else { Err(outside.into()) })
+    });
     table.finish(faults);
     kind?;
-    Some(UpstreamConfig { name: Arc::clone(name), endpoint: endpoint?, token: token?, profiles: Vec::new() })
+    Some(UpstreamConfig {
+        name: Arc::clone(name),
+        endpoint: endpoint?,
+        token: token?,
+        check_every: check_every.unwrap_or(DEFAULT_CHECK),
+        profiles: Vec::new(),
+    })
 }
 
 fn token_source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
@@ -199,12 +214,35 @@ fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mu
     });
     let duration = table.text("duration", faults, session_duration);
     let lease = table.text("lease", faults, lease_limit);
+    let on_revoke = table.text("on_revoke", faults, |text| match text {
+        "hold" => Ok(OnRevoke::Hold),
+        "reassume" => Ok(OnRevoke::Reassume),
+        _ => Err("is none of \"hold\" and \"reassume\"".into()),
+    });
+    let mut revoke_on = RevokeOn::default();
+    table.texts("revoke_on", faults, |text| {
+        match text {
+            "stop" => revoke_on.stop = true,
+            "lock" => revoke_on.lock = true,
+            "sleep" => revoke_on.sleep = true,
+            _ => return Err("is none of \"stop\", \"lock\" and \"sleep\"".into()),
+        }
+        Ok(())
+    });
+    let max_view_age = table.text("max_view_age", faults, |text| {
+        let outside = "is out of range; what is known of revocations may be 10s to 12h old";
+        let ages = Duration::from_secs(10)..=LONGEST_SESSION;
+        time_span(text).and_then(|span| if ages.contains(&span) { Ok(span) } else { Err(outside.into()) })
+    });
     table.finish(faults);
+    let role = RoleRequest { role_id: role_id?, duration: duration.unwrap_or(DEFAULT_SESSION) };
+    let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role);
     Some(Profile {
-        name: ProfileName::parse(name)?,
-        upstream: upstream?,
-        role: RoleRequest { role_id: role_id?, duration: duration.unwrap_or(DEFAULT_SESSION) },
-        lease: lease.unwrap_or_default(),
+        lease: lease.unwrap_or(defaults.lease),
+        on_revoke: on_revoke.unwrap_or(defaults.on_revoke),
+        revoke_on,
+        max_view_age: max_view_age.unwrap_or(defaults.max_view_age),
+        ..defaults
     })
 }
 

@@ -5,6 +5,7 @@ const GOOD: &str = r#"
 kind = "bycloud"
 endpoint = "https://iam.example.test"
 token = { file = "token" }
+check_every = "10s"
 
 [upstream.local]
 kind = "bycloud"
@@ -16,6 +17,9 @@ upstream = "bycloud"
 role_id = "550e8400-e29b-41d4-a716-446655440000"
 duration = "1h30m"
 lease = "strict"
+on_revoke = "reassume"
+revoke_on = ["stop", "sleep"]
+max_view_age = "1m"
 
 [profile.ci]
 upstream = "bycloud"
@@ -48,6 +52,10 @@ fn a_good_file_becomes_upstreams_with_their_profiles() {
     assert!(local.profiles.is_empty());
     let [ci, dev] = bycloud.profiles.as_slice() else { panic!("{bycloud:?}") };
     assert_eq!((dev.role.duration, dev.lease), (Duration::from_secs(5400), LeaseLimit::Strict));
+    assert_eq!((dev.on_revoke, dev.max_view_age), (OnRevoke::Reassume, Duration::from_secs(60)));
+    assert_eq!(dev.revoke_on, RevokeOn { stop: true, lock: false, sleep: true });
+    assert_eq!((ci.on_revoke, ci.revoke_on), (OnRevoke::Hold, RevokeOn::default()));
+    assert_eq!((bycloud.check_every, local.check_every), (Duration::from_secs(10), DEFAULT_CHECK));
     assert_eq!((ci.role.duration, ci.lease), (DEFAULT_SESSION, LeaseLimit::Limit(Duration::from_secs(1200))));
 }
 
@@ -58,7 +66,7 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
     2:8: `upstream.a.kind`: `bycloudd` is no kind of upstream; this version knows `bycloud`
     3:12: `upstream.a.endpoint`: `http://iam.example.test` would send the token in clear; use https (http is for loopback addresses only)
     4:9: `upstream.a.token` has no source; write { file = "PATH" } or { env = "NAME" }
-    5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token
+    5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token, check_every
     7:10: `profile.x y`: a name has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit
     7:10: `profile.x y.role_id` is missing; write, for example, role_id = "550e8400-e29b-41d4-a716-446655440000"
     8:12: `profile.x y.upstream`: `b` is no [upstream] of this file
@@ -75,6 +83,25 @@ fn each_value_out_of_range_or_kind_has_its_own_message() {
         ("duration = \"1h30m\"", "duration = \"3600\"", "is no time; write a number and a unit"),
         ("duration = \"1h30m\"", "duration = \"-1h\"", "is no time"),
         ("duration = \"1h30m\"", "durration = \"1h\"", "unknown key `profile.dev.durration`; did you mean `duration`?"),
+        ("on_revoke = \"reassume\"", "on_revoke = \"ignore\"", "`ignore` is none of \"hold\" and \"reassume\""),
+        (
+            "revoke_on = [\"stop\", \"sleep\"]",
+            "revoke_on = \"stop\"",
+            "`profile.dev.revoke_on` must be a list of texts in quotes, not string",
+        ),
+        (
+            "revoke_on = [\"stop\", \"sleep\"]",
+            "revoke_on = [\"stop\", \"lid\"]",
+            "`lid` is none of \"stop\", \"lock\" and \"sleep\"",
+        ),
+        ("revoke_on = [\"stop\", \"sleep\"]", "revoke_on = [7]", "`profile.dev.revoke_on` lists texts, not integer"),
+        ("max_view_age = \"1m\"", "max_view_age = \"5s\"", "`5s` is out of range; what is known of revocations may be"),
+        (
+            "check_every = \"10s\"",
+            "check_every = \"151s\"",
+            "`151s` is out of range; an upstream is asked every 1s to 2m30s",
+        ),
+        ("check_every = \"10s\"", "check_every = \"31s\"", "`profile.dev.max_view_age` is less than twice"),
         ("lease = \"strict\"", "lease = \"lax\"", "`profile.dev.lease`: `lax` is no lease"),
         ("lease = \"strict\"", "lease = \"5s\"", "is out of range; a lease lasts from 15s to 12h"),
         ("role_id = \"r-1\"", "role_id = \"a/b\"", "`profile.ci.role_id`: `a/b` is no role id"),
@@ -84,7 +111,7 @@ fn each_value_out_of_range_or_kind_has_its_own_message() {
         ("token = { file = \"token\" }", "token = { file = \"a\", env = \"B\" }", "more than one source"),
         ("token = { file = \"token\" }", "token = { keyring = \"a\" }", "unknown key `upstream.bycloud.token.keyring`"),
         ("[profile.ci]", "[profil.ci]", "unknown key `profil`; did you mean `profile`?"),
-        ("[profile.ci]", "[profile.ci", "18:12: unclosed table, expected `]`"),
+        ("[profile.ci]", "[profile.ci", "22:12: unclosed table, expected `]`"),
     ];
     for (old, new, want) in cases {
         let found = faults(&with(old, new));

@@ -17,6 +17,11 @@ pub const SHORTEST_SESSION: Duration = Duration::from_secs(900);
 pub const LONGEST_SESSION: Duration = Duration::from_secs(43_200);
 const DEFAULT_SESSION: Duration = Duration::from_secs(3600);
 
+/// How often an upstream may be asked for revocations.
+pub const CHECKS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(150);
+pub const DEFAULT_CHECK: Duration = Duration::from_secs(30);
+pub const DEFAULT_VIEW_AGE: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
@@ -28,6 +33,8 @@ pub struct UpstreamConfig {
     pub name: Arc<str>,
     pub endpoint: Endpoint,
     pub token: TokenSource,
+    /// How often it is asked which sessions have been revoked, while anybody holds a lease.
+    pub check_every: Duration,
     pub profiles: Vec<Profile>,
 }
 
@@ -44,6 +51,47 @@ pub struct Profile {
     pub upstream: Arc<str>,
     pub role: RoleRequest,
     pub lease: LeaseLimit,
+    pub on_revoke: OnRevoke,
+    pub revoke_on: RevokeOn,
+    /// For how long what is known of revocations is good enough. A strict profile is not served on less, others are, and
+    /// it is said.
+    pub max_view_age: Duration,
+}
+
+impl Profile {
+    /// With the defaults for everything else.
+    pub fn new(name: ProfileName, upstream: Arc<str>, role: RoleRequest) -> Self {
+        Self {
+            name,
+            upstream,
+            role,
+            lease: LeaseLimit::default(),
+            on_revoke: OnRevoke::default(),
+            revoke_on: RevokeOn::default(),
+            max_view_age: DEFAULT_VIEW_AGE,
+        }
+    }
+}
+
+/// What happens when somebody else has revoked a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRevoke {
+    /// Nothing is served until a person resumes the profile.
+    #[default]
+    Hold,
+    /// The role is assumed again: for machines that nobody sits at.
+    Reassume,
+}
+
+/// At which of this machine's events a profile's session is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RevokeOn {
+    /// The daemon is stopped.
+    pub stop: bool,
+    /// The user's screen is locked.
+    pub lock: bool,
+    /// The machine goes to sleep.
+    pub sleep: bool,
 }
 
 #[derive(Debug)]

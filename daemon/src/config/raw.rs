@@ -84,6 +84,30 @@ impl<'i> Table<'i> {
         parse(&text).map_err(|why| faults.add(&span, format!("`{}`: `{text}` {why}", self.name_of(key)))).ok()
     }
 
+    /// A list of texts, each parsed as it comes.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+        mut parse: impl FnMut(&str) -> Result<(), String>,
+    ) {
+        let taken = self.take(key, "a list of texts in quotes", faults, |value| match value {
+            DeValue::Array(list) => Some(list),
+            _ => None,
+        });
+        for item in taken.into_iter().flat_map(|(list, _)| list) {
+            let span = item.span();
+            match item.into_inner() {
+                DeValue::String(text) => {
+                    if let Err(why) = parse(&text) {
+                        faults.add(&span, format!("`{}`: `{text}` {why}", self.name_of(key)));
+                    }
+                }
+                other => faults.add(&span, format!("`{}` lists texts, not {}", self.name_of(key), other.type_str())),
+            }
+        }
+    }
+
     /// A table under a key.
     pub(super) fn table(&mut self, key: &'static str, faults: &mut Faults) -> Option<Table<'i>> {
         let path = self.name_of(key);

@@ -6,6 +6,7 @@ pub(crate) mod no_call;
 use std::sync::Arc;
 
 use rolekeeper::protocol::IamCall;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::broker::{Broker, Refusal, WAIT};
@@ -13,7 +14,8 @@ use crate::cache::Slot;
 use crate::config::nearest;
 use crate::printable;
 use crate::serve::peer::Peer;
-use crate::upstream::bycloud::{self, Answer, ByCloud, IamError, Route};
+use crate::upstream::bycloud::{self, Answer, ByCloud, IamError, Method, RevokeStsSession, Route, Said};
+use crate::upstream::gate::Gate;
 
 use no_call::NoCall;
 
@@ -45,11 +47,17 @@ impl Broker {
 
     async fn call(self: &Arc<Self>, peer: &Peer, route: &Route, call: IamCall<'_>) -> Result<Answer, Refusal> {
         let Some(profile) = &call.profile else {
-            let client = self.bycloud_named(call.upstream.as_deref())?;
+            let gate = self.gate_named(call.upstream.as_deref())?;
+            let revoked =
+                (route.name == RevokeStsSession::ROUTE.name).then(|| call.parameters.get("session_id").cloned());
+            let client = client_of(gate)?;
             let answer = match client.token() {
                 Ok(token) => client.call(route, call.parameters, &token).await,
                 Err(error) => Err(error),
             };
+            if answer.is_ok() {
+                self.something_was_changed(gate, route, revoked.flatten().as_ref().and_then(Value::as_str));
+            }
             return answer.map_err(|error| NoCall::failed(error, route).into());
         };
         let (grant, session) = self.session(peer, profile).await?;
@@ -57,30 +65,43 @@ impl Broker {
         let answer = client.call(route, call.parameters, &session.granted.session_token).await;
         let request_id = answer.as_ref().map_or_else(IamError::request_id, |answer| answer.request_id.as_deref());
         self.journal.called(peer, profile, &session, self.clock.now().boot, request_id);
+        if answer.as_ref().is_err_and(|error| error.said() == Some(&Said::SessionRevoked)) {
+            self.token_was_refused(grant.slot(), &session);
+        }
         answer.map_err(|error| {
             NoCall::Failed { error: Arc::new(error), route: *route, session: Some(profile.to_string()) }.into()
         })
     }
 
-    fn bycloud_named(&self, name: Option<&str>) -> Result<&ByCloud, NoCall> {
-        let known = || self.gates.keys().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
-        let mut all = self.gates.iter();
-        let (name, gate) = match (name, all.next(), all.next()) {
-            (None, Some(only), None) => only,
-            (None, None, _) => {
-                return Err(NoCall::UnknownUpstream { name: "-".into(), known: "none is configured".into() });
-            }
-            (None, _, _) => return Err(NoCall::WhichUpstream { known: known() }),
-            (Some(name), _, _) => self
-                .gates
-                .get_key_value(name)
-                .ok_or_else(|| NoCall::UnknownUpstream { name: printable(name), known: known() })?,
-        };
-        gate.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: name.to_string() })
+    /// A call of ours has changed something at an upstream, which may have ended sessions.
+    fn something_was_changed(self: &Arc<Self>, gate: &Arc<Gate>, route: &Route, revoked: Option<&str>) {
+        if let Some((slot, session)) = revoked.and_then(|id| self.slot_of(gate, id)) {
+            self.token_was_refused(&slot, &session);
+        } else if !route.verb.is_read() {
+            self.timetable.set_by(&gate.feed.plan, self.clock.now().boot);
+        }
     }
+
+    pub(crate) fn gate_named(&self, name: Option<&str>) -> Result<&Arc<Gate>, NoCall> {
+        let known = || self.gates.keys().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+        let mut all = self.gates.values();
+        match (name, all.next(), all.next()) {
+            (None, Some(only), None) => Ok(only),
+            (None, None, _) => Err(NoCall::UnknownUpstream { name: "-".into(), known: "none is configured".into() }),
+            (None, _, _) => Err(NoCall::WhichUpstream { known: known() }),
+            (Some(name), _, _) => {
+                self.gates.get(name).ok_or_else(|| NoCall::UnknownUpstream { name: printable(name), known: known() })
+            }
+        }
+    }
+}
+
+/// The client of an upstream that has the API.
+pub(crate) fn client_of(gate: &Gate) -> Result<&ByCloud, NoCall> {
+    gate.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: gate.name.to_string() })
 }
 
 /// The client of a profile's upstream.
 pub(crate) fn bycloud_of(slot: &Slot) -> Result<&ByCloud, NoCall> {
-    slot.gate.upstream.bycloud().ok_or_else(|| NoCall::NoApi { name: slot.profile.upstream.to_string() })
+    client_of(&slot.gate)
 }

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::peer::Peer;
 use super::{Gauge, Stop, reply};
 use crate::broker::{Broker, Refusal};
+use crate::watch::Watching;
 
 /// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
 const FRAME_DEADLINE: Duration = Duration::from_secs(5);
@@ -82,6 +83,10 @@ async fn answer(
             Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
             Err(refusal) => write(stream, refused(refusal)).await,
         },
+        Request::Watch { profile } => match broker.watch(peer, &profile) {
+            Ok(watching) => tell_changes(stream, watching, stop).await,
+            Err(refusal) => write(stream, refused(refusal)).await,
+        },
         Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
         Request::Iam(call) => send(stream, broker.iam(peer, call, stop.last_call()).await).await,
         Request::Explain { profile } => {
@@ -90,6 +95,40 @@ async fn answer(
         Request::Audit { profile, since_seconds } => {
             let back = Duration::from_secs(since_seconds);
             report(stream, until_last_call(stop, broker.audit(peer, &profile, back)).await).await
+        }
+        Request::Refresh { profile } => {
+            report(stream, until_last_call(stop, broker.refresh_now(peer, &profile)).await).await
+        }
+        Request::ReportRejected { profile } => {
+            report(stream, until_last_call(stop, broker.report_rejected(peer, &profile)).await).await
+        }
+        Request::Sessions { upstream } => {
+            report(stream, until_last_call(stop, broker.sessions(upstream.as_deref())).await).await
+        }
+        // What has begun is not given up in the middle.
+        Request::Resume { profile } => report(stream, broker.resume(peer, &profile).await).await,
+        Request::Logout { profile, revoke } => {
+            report(stream, broker.logout(peer, profile.as_deref(), revoke).await).await
+        }
+        Request::RevokeSession { upstream, session_id, reason } => {
+            let revoked = broker.revoke_session(peer, upstream.as_deref(), &session_id, reason.as_deref());
+            report(stream, revoked.await).await
+        }
+    }
+}
+
+/// How things are with a profile, and again whenever they have changed, until the peer hangs up or has not read for a
+/// while.
+async fn tell_changes(stream: &mut BufReader<Stream>, mut watching: Watching, stop: &Stop) -> Result<(), FrameError> {
+    loop {
+        write(stream, Reply::Watched(watching.look())).await?;
+        tokio::select! {
+            () = watching.changed() => {}
+            () = stop.last_call_to_ask_again() => {
+                return write(stream, Reply::Error(reply::failure(&Refusal::Stopping))).await;
+            }
+            // Nothing is to be said meanwhile: it has hung up, or does not know what it does.
+            _ = stream.read_u8() => return Err(FrameError::Closed),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock};
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::protocol::Process;
 
-use crate::lock;
+use crate::sync::lock;
 
 /// How many processes are looked at: the one that asked, its shell, an editor, a terminal, and what is between them.
 const GENERATIONS: usize = 9;

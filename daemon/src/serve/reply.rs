@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use crate::broker::{Lease, Refusal};
 use crate::clock::Now;
 use crate::refresh::Failing;
-use crate::upstream::UpstreamError;
+use crate::upstream::{UpstreamError, Why};
 
 /// The lease as it crosses the socket, expiry in whole seconds so that rounding never makes it later.
 pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
@@ -18,6 +18,7 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
         session_token: granted.session_token.expose_secret().into(),
         expires_at: DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&lease.expires_at).into(),
         session_id: (*granted.session_id).into(),
+        view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
     }
 }
 
@@ -49,6 +50,13 @@ pub fn failure(refusal: &Refusal) -> Failure {
             },
         ),
         Refusal::Denied(_) => (Code::NotAllowed, "a daemon of your own: ROLEKEEPER_SOCKET names its socket".into()),
+        Refusal::Held { profile, .. } => (
+            Code::Held,
+            format!("rolekeeper audit {profile}, which shows what was done with it; then rolekeeper resume {profile}"),
+        ),
+        Refusal::ViewStale { .. } => {
+            (Code::ViewStale, "again in a while, or see why the upstream cannot be asked".into())
+        }
         Refusal::Failing(failing, now) => return failing_upstream(failing, now),
         Refusal::StillWaiting => (Code::UpstreamUnavailable, "again in a while; the request is still under way".into()),
         Refusal::TooSlow => (Code::UpstreamUnavailable, "again in a while".into()),
@@ -71,12 +79,17 @@ fn failing_upstream(failing: &Failing, now: &Now) -> Failure {
             (Code::UpstreamUnavailable, format!("again in {wait} s, when the upstream is asked again{history}"))
         }
         UpstreamError::LoginNeeded { hint, .. } => (Code::LoginNeeded, format!("{hint}; it is read again in {wait} s")),
-        UpstreamError::Refused { .. } => (
-            Code::UpstreamRefused,
-            format!(
-                "the profile's role_id and duration, and the role's trust policy and yours; asked again after {wait} s"
-            ),
-        ),
+        UpstreamError::Refused { why, .. } => {
+            let (code, what) = match why {
+                Why::NotFound => (Code::RoleGone, "the profile's role_id: the role may have been deleted"),
+                Why::NotTrusted => (Code::TrustDenied, "the role's trust policy, and whose token it is"),
+                Why::AccountDisabled => (Code::AccountDisabled, "whoever may enable the account"),
+                Why::Other => {
+                    (Code::UpstreamRefused, "the profile's role_id and duration, and the role's trust policy and yours")
+                }
+            };
+            (code, format!("{what}; asked again after {wait} s"))
+        }
     };
     Failure::new(code, failing.error.to_string(), hint)
 }

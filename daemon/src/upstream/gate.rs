@@ -10,8 +10,9 @@ use super::breaker::{Breaker, Permit};
 use super::{Upstream, UpstreamError};
 use crate::clock::{AtomicBoot, Boot, Clock};
 use crate::config::Place;
-use crate::lock;
 use crate::refresh::Failing;
+use crate::revoke::feed::Feed;
+use crate::sync::lock;
 
 /// The most calls under way at once to one upstream.
 pub const PLACES: usize = 32;
@@ -23,6 +24,8 @@ pub struct Gate {
     /// Its name in the configuration.
     pub name: Arc<str>,
     pub upstream: Box<dyn Upstream>,
+    /// What is known of revocations there.
+    pub feed: Feed,
     breaker: Mutex<Breaker>,
     /// Of the one call that finds out whether it is back.
     probe: Turn<()>,
@@ -49,10 +52,12 @@ pub struct Pass<'a> {
 }
 
 impl Gate {
-    pub fn new(name: Arc<str>, upstream: Box<dyn Upstream>) -> Arc<Self> {
+    /// It has this place in the order of names, and is asked for revocations this often.
+    pub fn new(name: Arc<str>, place: Place, upstream: Box<dyn Upstream>, check_every: Duration) -> Arc<Self> {
         Arc::new(Self {
             name,
             upstream,
+            feed: Feed::new(place, check_every),
             breaker: Mutex::default(),
             probe: Turn::const_new(()),
             places: Semaphore::const_new(PLACES),
@@ -82,6 +87,12 @@ impl Gate {
         Ok(Pass { gate: self, probe, _places: (unhurried, place) })
     }
 
+    /// Waits for a place, whether the upstream is known to be away or not: for the one look at what was revoked, which also
+    /// finds out whether it is back.
+    pub async fn enter_anyway(&self) -> Pass<'_> {
+        Pass { gate: self, probe: None, _places: (None, self.places.acquire().await.ok()) }
+    }
+
     /// Whether it is to be asked for its time now: not while it is away, nor more often than this. A yes is noted.
     pub fn may_be_asked_time(&self, now: Boot, apart: Duration) -> bool {
         let recently = self.asked_time.read().is_some_and(|at| now.since(at) < apart);
@@ -90,6 +101,15 @@ impl Gate {
             self.asked_time.replace(Some(now));
         }
         may
+    }
+
+    /// It has answered, if only with a refusal.
+    pub fn answered(&self, now: Boot) {
+        let mut breaker = lock(&self.breaker);
+        if let Some(failing) = breaker.failing() {
+            tracing::info!(upstream = %self.name, away = ?now.since(failing.since), "it is back");
+        }
+        breaker.answered();
     }
 
     /// Since when the upstream as a whole has been failing, if it has.
@@ -108,10 +128,8 @@ impl Pass<'_> {
         let mut breaker = lock(&self.gate.breaker);
         match error {
             None | Some(UpstreamError::Refused { .. }) => {
-                if let Some(failing) = breaker.failing() {
-                    tracing::info!(upstream = %self.gate.name, away = ?now.since(failing.since), "it is back");
-                }
-                breaker.answered();
+                drop(breaker);
+                self.gate.answered(now);
             }
             Some(error) => {
                 let was_open = breaker.failing().is_some();

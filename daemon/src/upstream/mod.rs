@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod bycloud;
 pub mod gate;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,17 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 
     /// Any call that changes nothing: its answer tells the time, and so does a refusal.
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
+
+    /// The ids of all active sessions of a principal. What it leaves out is expired or revoked, or was issued after it was
+    /// asked.
+    fn active_sessions<'a>(&'a self, principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
+
+    /// What has become of a session.
+    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>>;
+
+    /// Ends a session. One that has ended, or is not known, is no error.
+    fn withdraw<'a>(&'a self, session_id: &'a str, reason: Option<&'a str>)
+    -> BoxFuture<'a, Result<(), UpstreamError>>;
 
     /// The machine has slept: connections from before lead nowhere.
     fn resumed(&self) {}
@@ -63,6 +75,22 @@ impl Granted {
     }
 }
 
+/// What an upstream says of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    Active,
+    Expired,
+    Revoked {
+        /// By the upstream's clock.
+        at: Option<Timestamp>,
+        /// `user/dev@example.test`, or an id.
+        by: Option<String>,
+        reason: Option<String>,
+    },
+    /// The upstream does not know it, or does not say.
+    Unknown,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UpstreamError {
     /// Try again later: timeouts, refused connections, 5xx, 429, and every answer that is not the upstream's own.
@@ -73,7 +101,19 @@ pub enum UpstreamError {
     LoginNeeded { what: String, hint: String },
     /// The upstream understood and said no.
     #[error("{what}")]
-    Refused { what: String },
+    Refused { what: String, why: Why },
+}
+
+/// What a refusal is about, where that decides what is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is no such role, or session.
+    NotFound,
+    /// The role does not trust the principal.
+    NotTrusted,
+    /// The principal's account is disabled, and all of its sessions with it.
+    AccountDisabled,
+    Other,
 }
 
 impl UpstreamError {

@@ -108,6 +108,16 @@ impl Home {
         self.configure(&text);
     }
 
+    /// More lines for the upstream, then for every profile, of what [`Self::configure_for`] wrote.
+    ///
+    /// # Panics
+    /// When it wrote nothing.
+    pub fn configure_more(&self, upstream: &str, profiles: &str) {
+        let text = fs::read_to_string(self.config_path()).expect("there is a configuration");
+        let text = text.replace("kind = \"bycloud\"\n", &format!("kind = \"bycloud\"\n{upstream}\n"));
+        self.configure(&text.replace("upstream = \"sandbox\"\n", &format!("upstream = \"sandbox\"\n{profiles}\n")));
+    }
+
     /// A program with this home and no other variable of the test's environment, but PATH.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);

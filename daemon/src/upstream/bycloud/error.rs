@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::keys::KeyError;
-use crate::upstream::UpstreamError;
+use crate::upstream::{UpstreamError, Why};
 
 /// What to do about a token that no longer counts.
 pub const NEW_TOKEN: &str = "put a new token where the configuration says it is";
@@ -101,20 +101,19 @@ impl IamError {
         let what = self.to_string();
         match self {
             Self::NoToken(error) => UpstreamError::LoginNeeded { what, hint: error.hint() },
-            Self::Invalid { .. } => UpstreamError::Refused { what },
+            Self::Invalid { .. } => UpstreamError::Refused { what, why: Why::Other },
             Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable { what, retry_after: None },
             Self::NoAnswer { retry_after, .. } => UpstreamError::Unavailable { what, retry_after: *retry_after },
             Self::Said { said, retry_after, .. } => match said {
                 Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
                     UpstreamError::LoginNeeded { what, hint: NEW_TOKEN.into() }
                 }
-                Said::InvalidRequest
-                | Said::PrincipalDisabled
-                | Said::AccessDenied
-                | Said::TrustPolicyDenied
-                | Said::NotFound
-                | Said::Conflict
-                | Said::InUse => UpstreamError::Refused { what },
+                Said::PrincipalDisabled => UpstreamError::Refused { what, why: Why::AccountDisabled },
+                Said::TrustPolicyDenied => UpstreamError::Refused { what, why: Why::NotTrusted },
+                Said::NotFound => UpstreamError::Refused { what, why: Why::NotFound },
+                Said::InvalidRequest | Said::AccessDenied | Said::Conflict | Said::InUse => {
+                    UpstreamError::Refused { what, why: Why::Other }
+                }
                 Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other(_) => {
                     UpstreamError::Unavailable { what, retry_after: *retry_after }
                 }

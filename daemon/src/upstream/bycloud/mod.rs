@@ -14,6 +14,7 @@ mod sts;
 mod users;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +22,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Granted, Upstream, UpstreamError};
+use super::{Fate, Granted, Upstream, UpstreamError};
 use crate::clock::ServerClock;
 use crate::config::{Endpoint, RoleRequest, TokenSource};
 
@@ -77,6 +78,22 @@ impl Upstream for ByCloud {
             }
         }
         .boxed()
+    }
+
+    fn active_sessions<'a>(&'a self, principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        self.active(principal).boxed()
+    }
+
+    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+        self.become_of(session_id).boxed()
+    }
+
+    fn withdraw<'a>(
+        &'a self,
+        session_id: &'a str,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        self.end(session_id, reason).boxed()
     }
 
     fn resumed(&self) {

@@ -1,17 +1,24 @@
 //! Sessions: a role is assumed (A7), and sessions are seen and revoked (A8).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::wire::{methods, open_enum, paged};
-use super::{ByCloud, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, SessionId};
+use super::{
+    ByCloud, GetServiceAccount, GetUser, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, Said, SessionId,
+};
 use crate::config::RoleRequest;
-use crate::lock;
-use crate::upstream::{Granted, SLACK, UpstreamError};
+use crate::sync::lock;
+use crate::upstream::{Fate, Granted, SLACK, UpstreamError};
+
+/// As many as a page may have (A5).
+const PAGE: u32 = 1000;
 
 open_enum! {
     SessionStatus { Active = "active", Expired = "expired", Revoked = "revoked" }
@@ -94,6 +101,54 @@ impl ByCloud {
         })
     }
 
+    /// The active sessions of a principal, by all pages.
+    pub(super) async fn active(&self, principal: &str) -> Result<BTreeSet<Box<str>>, UpstreamError> {
+        let sessions = self.items(active_of(principal)).map_ok(|session| session.id.as_str().into());
+        Ok(sessions.try_collect().await?)
+    }
+
+    pub(super) async fn become_of(&self, session_id: &str) -> Result<Fate, UpstreamError> {
+        let session = match self.get_sts_session(&GetStsSession { session_id: session_id.into() }).await {
+            Ok(session) => session,
+            Err(error) if matches!(error.said(), Some(Said::NotFound | Said::AccessDenied)) => {
+                return Ok(Fate::Unknown);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match session.status {
+            SessionStatus::Active => Fate::Active,
+            SessionStatus::Expired => Fate::Expired,
+            SessionStatus::Revoked => {
+                let by = match &session.revoked_by {
+                    Some(by) => Some(self.name_of(by).await),
+                    None => None,
+                };
+                Fate::Revoked { at: session.revoked_at, by, reason: session.revoke_reason }
+            }
+            SessionStatus::Other(_) => Fate::Unknown,
+        })
+    }
+
+    pub(super) async fn end(&self, session_id: &str, reason: Option<&str>) -> Result<(), UpstreamError> {
+        let request = RevokeStsSession { session_id: session_id.into(), reason: reason.map(Into::into) };
+        match self.revoke_sts_session(&request).await {
+            Err(error) if error.said() == Some(&Said::NotFound) => Ok(()),
+            ended => Ok(ended?),
+        }
+    }
+
+    /// What people call a principal, as far as that can be read; a session does not say what it is the id of.
+    async fn name_of(&self, id: &PrincipalId) -> String {
+        if let Ok(user) = self.get_user(&GetUser { user_id: id.as_str().into() }).await {
+            return format!("user/{}", user.email);
+        }
+        let account = GetServiceAccount { service_account_id: id.as_str().into() };
+        match self.get_service_account(&account).await {
+            Ok(account) => format!("service_account/{}", account.name),
+            Err(_) => id.to_string(),
+        }
+    }
+
     /// The same principal in the same memory, however many sessions are its.
     fn one_text(&self, principal: &str) -> Arc<str> {
         let mut last = lock(&self.principal);
@@ -101,6 +156,18 @@ impl ByCloud {
             *last = principal.into();
         }
         Arc::clone(&last)
+    }
+}
+
+/// The first page of a principal's active sessions.
+pub fn active_of(principal: &str) -> ListStsSessions {
+    let (kind, id) = principal.split_once('/').unwrap_or(("", principal));
+    ListStsSessions {
+        principal_id: Some(id.into()),
+        principal_type: Some(PrincipalType::from(kind.to_owned())).filter(|_| !kind.is_empty()),
+        active_only: Some(true),
+        limit: Some(PAGE),
+        ..ListStsSessions::default()
     }
 }
 

@@ -1,0 +1,114 @@
+//! What a profile stands on: its session, the generation under which a new one may be published, and why none may be.
+//! They change together under one lock, which is held for moments only; reading the session takes no lock.
+//!
+//! It knows nothing of what a session or a hold is, and takes its cells from `crate::sync`: the same source is searched
+//! for bad interleavings (`tests/interleavings`).
+
+use crate::sync::{Arc, Mutex, Swap, lock};
+
+/// Raised by each revocation: what was begun under an older one is thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u64);
+
+#[derive(Debug)]
+pub struct Standing<S, H> {
+    session: Swap<S>,
+    rest: Mutex<Rest<H>>,
+}
+
+#[derive(Debug)]
+struct Rest<H> {
+    generation: u64,
+    hold: Option<Arc<H>>,
+}
+
+/// Everything at one moment.
+#[derive(Debug)]
+pub struct View<S, H> {
+    pub generation: Generation,
+    pub session: Option<Arc<S>>,
+    pub hold: Option<Arc<H>>,
+}
+
+impl Generation {
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl<S, H> Default for Standing<S, H> {
+    fn default() -> Self {
+        Self { session: Swap::default(), rest: Mutex::new(Rest { generation: 0, hold: None }) }
+    }
+}
+
+impl<S, H> Standing<S, H> {
+    pub fn session(&self) -> Option<Arc<S>> {
+        self.session.load_full()
+    }
+
+    pub fn hold(&self) -> Option<Arc<H>> {
+        lock(&self.rest).hold.clone()
+    }
+
+    pub fn view(&self) -> View<S, H> {
+        let rest = lock(&self.rest);
+        View { generation: Generation(rest.generation), session: self.session.load_full(), hold: rest.hold.clone() }
+    }
+
+    /// A fetch begins: what it brings counts under this generation only. While there is a hold, none may begin.
+    pub fn begin(&self) -> Result<Generation, Arc<H>> {
+        let rest = lock(&self.rest);
+        rest.hold.as_ref().map_or(Ok(Generation(rest.generation)), |hold| Err(Arc::clone(hold)))
+    }
+
+    /// Puts a session in the place of the one before, unless there was a revocation since its fetch began.
+    #[must_use]
+    pub fn publish(&self, session: Arc<S>, begun: Generation) -> bool {
+        let rest = lock(&self.rest);
+        let counts = rest.generation == begun.0 && rest.hold.is_none();
+        if counts {
+            self.session.store(Some(session));
+        }
+        counts
+    }
+
+    /// Ends the session, whatever fetches are under way, and holds what is to come. Nothing happens if the session is
+    /// not the one that was meant.
+    pub fn end(&self, is_meant: impl FnOnce(Option<&S>) -> bool, hold: Option<H>) -> Option<View<S, H>> {
+        let mut rest = lock(&self.rest);
+        let session = self.session.load_full();
+        if !is_meant(session.as_deref()) {
+            return None;
+        }
+        rest.generation += 1;
+        if let Some(hold) = hold {
+            rest.hold = Some(Arc::new(hold));
+        }
+        self.session.store(None);
+        Some(View { generation: Generation(rest.generation), session, hold: rest.hold.clone() })
+    }
+
+    /// Drops a session that is of no use any more. A newer one stays.
+    pub fn drop_old(&self, old: &Arc<S>) {
+        let _rest = lock(&self.rest);
+        if self.session.load_full().is_some_and(|session| Arc::ptr_eq(&session, old)) {
+            self.session.store(None);
+        }
+    }
+
+    /// Puts a hold in the place of the one before: more is known now. None is set where there is none.
+    pub fn amend(&self, is_meant: impl FnOnce(&H) -> bool, hold: H) -> bool {
+        let mut rest = lock(&self.rest);
+        let may = rest.hold.as_deref().is_some_and(is_meant);
+        if may {
+            rest.hold = Some(Arc::new(hold));
+        }
+        may
+    }
+
+    /// Ends the hold, and returns it.
+    pub fn resume(&self) -> Option<Arc<H>> {
+        lock(&self.rest).hold.take()
+    }
+}

@@ -1,0 +1,89 @@
+//! Desktop notifications (the Desktop Notifications Specification). A connection for each: a daemon that has nothing to
+//! say is woken by nobody.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+use zbus::Connection;
+use zbus::Variant;
+
+use crate::revoke::notices::Notice;
+
+/// What happens within this is told in one notification.
+const TOGETHER: Duration = Duration::from_millis(300);
+/// The most profiles that are named in one.
+const NAMED: usize = 5;
+/// Shown until somebody has seen it.
+const UNTIL_SEEN: i32 = 0;
+
+pub(super) async fn show(mut notices: Receiver<Notice>) {
+    while let Some(first) = notices.recv().await {
+        tokio::time::sleep(TOGETHER).await;
+        let mut all = vec![first];
+        while let Ok(more) = notices.try_recv() {
+            all.push(more);
+        }
+        if let Err(error) = notify(&all).await {
+            tracing::debug!(%error, "there is no desktop that shows it");
+        }
+    }
+}
+
+async fn notify(notices: &[Notice]) -> zbus::Result<()> {
+    let (title, body) = words(notices);
+    let hints = HashMap::from([("urgency", Variant::U8(2)), ("category", Variant::from("security"))]);
+    let nothing_to_choose: &[&str] = &[];
+    let arguments = ("rolekeeper", 0_u32, "dialog-warning", title, body, nothing_to_choose, hints, UNTIL_SEEN);
+    let (path, interface) = ("/org/freedesktop/Notifications", "org.freedesktop.Notifications");
+    let bus = Connection::session().await?;
+    bus.call_method(Some(interface), path, Some(interface), "Notify", &arguments).await.map(|_| ())
+}
+
+fn words(notices: &[Notice]) -> (String, String) {
+    let title = match notices {
+        [one] => format!("Credentials of {} were revoked", one.profile),
+        many => format!("Credentials of {} profiles were revoked", many.len()),
+    };
+    let mut body = String::new();
+    for Notice { profile, ending, holds } in notices.iter().take(NAMED) {
+        let then = if *holds { format!(" To go on: rolekeeper resume {profile}") } else { String::new() };
+        let _ = writeln!(body, "{profile}: {ending}.{then}");
+    }
+    if notices.len() > NAMED {
+        body += "rolekeeper status shows the others\n";
+    }
+    (title, escaped(body.trim_end()))
+}
+
+/// Servers may take a body for markup; what others wrote is to be read as it is.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rolekeeper::protocol::{Cause, Ending};
+
+    #[test]
+    fn many_are_told_at_once_and_what_others_wrote_is_no_markup() {
+        let ending = Ending {
+            cause: Cause::Revoked,
+            session_id: Some("s-1".into()),
+            by: Some("user/<b>admin</b>".into()),
+            at: Some("2026-01-01T00:00:00.000Z".into()),
+            reason: Some("lost & found".into()),
+            noticed_at: "2026-01-01T00:00:09.000Z".into(),
+        };
+        let notice = Notice { profile: "dev".into(), ending, holds: true };
+        let (title, body) = words(std::slice::from_ref(&notice));
+        assert_eq!(title, "Credentials of dev were revoked");
+        let want = "dev: session s-1 was revoked by user/&lt;b&gt;admin&lt;/b&gt; at 2026-01-01T00:00:00.000Z, \
+                    because: lost &amp; found. To go on: rolekeeper resume dev";
+        assert_eq!(body, want);
+        let (title, body) = words(&vec![notice; 12]);
+        assert_eq!((title.as_str(), body.lines().count()), ("Credentials of 12 profiles were revoked", 6));
+    }
+}

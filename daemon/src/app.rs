@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::descriptors::{self, Inherited};
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process::{self, Told};
-use crate::revoke::ledger::{self, Ledger};
+use crate::revoke::ledger::{self, Ledger, LedgerError};
 use crate::serve::bind::{BindError, Door, adopt, bind};
 use crate::serve::{self, Gauge, Stop};
 use crate::succession::{Next, Program, keep_stored, pack, store, take_over};
@@ -60,6 +60,9 @@ pub struct Args {
 /// How long what cannot be cancelled may hold up the end: a name that is being looked up, say.
 const RUNTIME_END: Duration = Duration::from_secs(1);
 
+/// How long the last answers and what is to be revoked may hold up the end.
+const END: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Error)]
 pub enum AppError {
     #[error(transparent)]
@@ -70,6 +73,8 @@ pub enum AppError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Upstream(#[from] SetupError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
     #[error("the descriptors that this process was started with cannot be used: {0}")]
@@ -84,6 +89,7 @@ impl AppError {
             Self::Config(error) => error.hint(),
             Self::Socket(failure) => failure.hint.clone(),
             Self::Bind(error) => error.hint(),
+            Self::Ledger(error) => error.hint(),
             Self::Upstream(_) => "see that the system has a certificate store (Debian: ca-certificates)".into(),
             Self::Inherited(_) => "see LISTEN_FDS, LISTEN_FDNAMES, ROLEKEEPER_HANDOVER and the unit's sockets".into(),
             Self::HandOver(_) => "start rolekeeperd again".into(),
@@ -95,7 +101,7 @@ impl AppError {
         match self {
             Self::Config(_) | Self::Socket(_) => 2,
             Self::Bind(_) => 3,
-            Self::Upstream(_) | Self::Runtime(_) | Self::Inherited(_) | Self::HandOver(_) => 1,
+            Self::Upstream(_) | Self::Ledger(_) | Self::Runtime(_) | Self::Inherited(_) | Self::HandOver(_) => 1,
         }
     }
 }
@@ -131,7 +137,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
             None => bind(&socket)?,
         })
     })?;
-    let broker = background.block_on(async { broker(config, state) })?;
+    let broker = background.block_on(async { broker(config, state, &door.path) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
     take_over(&broker, inherited.sessions);
@@ -156,7 +162,7 @@ fn program() -> io::Result<PathBuf> {
     name.map_or_else(std::env::current_exe, Ok)
 }
 
-fn broker(config: Config, state: Option<PathBuf>) -> Result<Arc<Broker>, AppError> {
+fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<Broker>, AppError> {
     let (mut profiles, mut gates) = (Vec::new(), BTreeMap::new());
     let mut upstreams = config.upstreams;
     upstreams.sort_by(|one, other| one.name.cmp(&other.name));
@@ -167,7 +173,7 @@ fn broker(config: Config, state: Option<PathBuf>) -> Result<Arc<Broker>, AppErro
         gates.insert(upstream.name, gate);
     }
     let policy = Policy { owner: process::user() };
-    let (journal, ledger) = (journal(state.clone()), ledger(state));
+    let (journal, ledger) = (journal(state.clone()), ledger(state, socket)?);
     Ok(Broker::new(policy, Cache::new(profiles), gates, journal, ledger, Clock::System))
 }
 
@@ -185,13 +191,8 @@ fn journal(folder: Option<PathBuf>) -> Journal {
 }
 
 /// What must not be forgotten of revocations, in the same folder.
-fn ledger(folder: Option<PathBuf>) -> Ledger {
-    match folder.map(|folder| Ledger::open(&ledger::path(&folder))) {
-        Some(Ok(ledger)) => return ledger,
-        Some(Err(error)) => tracing::warn!(%error, "which profiles are held is forgotten when this daemon ends"),
-        None => {}
-    }
-    Ledger::in_memory()
+fn ledger(folder: Option<PathBuf>, socket: &Path) -> Result<Ledger, LedgerError> {
+    folder.map_or_else(|| Ok(Ledger::in_memory()), |folder| Ledger::open(&ledger::path(&folder, socket)))
 }
 
 /// Serves until it is told to stop, or to make room for the program and the configuration that are on disk by then.
@@ -215,34 +216,49 @@ async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Progr
         stop.tell(told == Told::Reload);
         let stopped = serving.await.map_err(io::Error::other)?;
         if told != Told::Reload {
-            descriptors::stopping();
-            let ended = broker.revoke_on(Cause::Stopped, |on| on.stop);
-            let last = async { tokio::join!(stopped.close(), broker.await_withdrawals(&ended)) };
+            let last = end(&broker, stopped.close());
             tokio::select! {
-                _ = last => {}
+                () = last => {}
                 told = signals.next_stop() => tracing::warn!(?told, "stopped at once"),
             }
-            store(&broker, 0);
-            broker.journal.flush().await;
-            broker.ledger.flush().await;
             return Ok(None);
         }
         door = stopped.drain().await;
-        broker.journal.flush().await;
-        broker.ledger.flush().await;
         // Much may have happened while the last requests were answered.
         if program.is_sound().await {
             if let Some(told) = signals.next_stop().now_or_never() {
                 tracing::info!(?told, "stopping");
+                end(&broker, std::future::ready(())).await;
                 return Ok(None);
             }
-            return Ok(Some(Next { program, socket: door.leave_open()?, sessions: pack(&broker) }));
+            let sessions = pack(&broker);
+            broker.journal.flush().await;
+            broker.ledger.flush().await;
+            return Ok(Some(Next { program, socket: door.leave_open()?, sessions }));
         }
     }
 }
 
+/// The end: what is to be revoked with the daemon is, also what the last who ask were given. What the upstream has not
+/// confirmed by then is left to the next daemon.
+async fn end(broker: &Arc<Broker>, last_answers: impl Future<Output = ()>) {
+    descriptors::stopping();
+    let revoke = || broker.revoke_on(Cause::Stopped, |on| on.stop);
+    let first = async { broker.await_withdrawals(&revoke().await).await };
+    let all = async {
+        tokio::join!(last_answers, first);
+        broker.await_withdrawals(&revoke().await).await;
+    };
+    if tokio::time::timeout(END, all).await.is_err() {
+        revoke().await;
+    }
+    store(broker, 0);
+    broker.journal.flush().await;
+    broker.ledger.flush().await;
+}
+
 /// The line that says that clients may come. Whoever started the daemon may have stopped reading.
-fn announce(socket: &std::path::Path) {
+fn announce(socket: &Path) {
     let line = serde_json::json!({ "ready": true, "socket": socket, "pid": std::process::id() });
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

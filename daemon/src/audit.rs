@@ -28,6 +28,13 @@ impl Broker {
         let since = self.clock.now().wall.checked_sub(back).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
         let Noted { holders: records, mut endings, since: record_since } = self.journal.of(profile).await;
         endings.retain(|ending| ending.noticed_at.parse().is_ok_and(|at: Timestamp| at >= since));
+        // What came to be known of one later says everything.
+        let mut told = BTreeSet::new();
+        endings.reverse();
+        endings.retain(|ending| {
+            ending.session_id.is_none() || told.insert((ending.session_id.clone(), ending.cause as u8))
+        });
+        endings.reverse();
         let mut sessions: BTreeSet<&str> = records.iter().map(|record| record.session_id.as_str()).collect();
         let mut principals: BTreeSet<&str> = records.iter().map(|record| record.principal.as_str()).collect();
         let current = grant.slot().session();

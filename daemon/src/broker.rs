@@ -15,17 +15,17 @@ use tokio::sync::Notify;
 
 use crate::cache::flight::{Flight, Landing};
 use crate::cache::standing::Generation;
-use crate::cache::state::{MARGIN, Session, State};
+use crate::cache::state::{MARGIN, Session, Sightings, State};
 use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
 use crate::iam::no_call::NoCall;
 use crate::journal::Journal;
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, GRACE, Health, RECOVERY_SPREAD, refresh_left, spread};
-use crate::revoke::Withdrawals;
 use crate::revoke::feed::{is_stale, view_age};
 use crate::revoke::ledger::Ledger;
 use crate::revoke::notices::Notices;
+use crate::revoke::{Withdrawals, keep_earlier};
 use crate::serve::peer::Peer;
 use crate::timetable::Timetable;
 use crate::upstream::gate::{Gate, Haste};
@@ -79,7 +79,7 @@ pub enum Refusal {
     Failing(Failing, Now),
     #[error("profile {profile} is held: {held}")]
     Held { profile: String, held: Arc<Ending> },
-    #[error("whether the session of profile {profile} has been revoked was last known {} s ago, and it is strict: {why}", .age.as_secs())]
+    #[error("it is not known whether the session of profile {profile} has been revoked; {} s ago it had not been: {why}", .age.as_secs())]
     ViewStale { profile: String, age: Duration, why: String },
     #[error("the upstream has not answered within {} s", WAIT.as_secs())]
     StillWaiting,
@@ -135,6 +135,7 @@ impl Broker {
         let grant = self.grant(peer, want)?;
         let slot = grant.slot();
         slot.used(&self.clock.now(), GRACE);
+        let mut has_looked = false;
         let session = loop {
             let session = match slot.lookup(self.clock.now().boot) {
                 State::Fresh(session) => session,
@@ -151,10 +152,11 @@ impl Broker {
                     continue;
                 }
             };
-            if self.may_serve(slot, &session) {
+            if has_looked || self.may_serve(slot, &session) {
                 break session;
             }
             self.await_look(slot).await?;
+            has_looked = true;
         };
         Ok((grant, session))
     }
@@ -237,21 +239,31 @@ impl Broker {
         slot.gate.upstream.server_clock().issued(granted.issued_at, sent, received_at);
         let refresh_left = refresh_left(life, fastrand::f64());
         slot.health(Health::succeeded);
-        self.serve(slot, Session { granted, obtained_at: sent, received_at, refresh_left }, begun);
+        let sightings = Sightings::default();
+        self.serve(
+            slot,
+            Session { granted, obtained_at: sent, received_at, refresh_left, generation: begun, sightings },
+        );
         self.has_new.notify_one();
     }
 
     /// A session is served from here on, and planned to be refreshed; unless there was a revocation since it was asked
     /// for, of which it may be a part: then nobody ever sees it, and the upstream is to end it.
-    pub(crate) fn serve(&self, slot: &Slot, session: Session, begun: Generation) -> bool {
-        let refresh_at = session.ends_at().minus(session.refresh_left);
+    pub(crate) fn serve(&self, slot: &Slot, session: Session) -> bool {
+        let (refresh_at, now) = (session.ends_at().minus(session.refresh_left), self.clock.now().boot);
         let session = Arc::new(session);
-        let counts = slot.standing.publish(Arc::clone(&session), begun);
+        let replaced = |earlier: &mut Vec<_>, old: Option<&Session>| keep_earlier(earlier, old, now);
+        let counts = slot.standing.publish(Arc::clone(&session), session.generation, replaced);
         if counts {
             self.timetable.set(&slot.plan, refresh_at);
             self.watchers.tell(slot, None);
+            if self.watchers.has(slot) {
+                self.expect_looks(slot);
+            }
         } else {
             self.withdraw(slot, &session, "not used: there was a revocation while it was issued");
+            // Somebody may still want one.
+            self.timetable.set_by(&slot.plan, now);
         }
         counts
     }

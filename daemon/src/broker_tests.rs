@@ -31,6 +31,8 @@ pub(crate) struct Scripted {
     pub(crate) looks: Mutex<usize>,
     /// It issues sessions, and says nothing of them.
     pub(crate) is_blind: Mutex<bool>,
+    /// It does not show everything: neither do lists have these, nor can they be read.
+    pub(crate) hidden: Mutex<BTreeSet<String>>,
 }
 
 /// For a gate, which owns its upstream, and a test, which looks at it.
@@ -47,6 +49,10 @@ impl Upstream for Shared {
     }
 
     fn identity(&self) -> String {
+        "scripted".into()
+    }
+
+    fn place(&self) -> String {
         "scripted".into()
     }
 
@@ -95,6 +101,10 @@ impl Upstream for Scripted {
         "scripted".into()
     }
 
+    fn place(&self) -> String {
+        "scripted".into()
+    }
+
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async { Ok(()) }.boxed()
     }
@@ -106,8 +116,9 @@ impl Upstream for Scripted {
                 return Err(UpstreamError::Unavailable { what: "it cannot be seen".into(), retry_after: None });
             }
             let revoked = lock(&self.revoked);
-            let issued = (1..=self.calls()).map(|number| format!("s-{number}").into());
-            Ok(issued.filter(|id| !revoked.contains(id)).collect())
+            let hidden = lock(&self.hidden);
+            let issued = (1..=self.calls()).map(|number| format!("s-{number}"));
+            Ok(issued.filter(|id| !revoked.contains(id.as_str()) && !hidden.contains(id)).map(Into::into).collect())
         }
         .boxed()
     }
@@ -116,6 +127,7 @@ impl Upstream for Scripted {
         let by = || Some("user/admin@example.test".to_owned());
         let fate = match lock(&self.revoked).contains(session_id) {
             true => Fate::Revoked { at: Some(Timestamp::UNIX_EPOCH), by: by(), reason: Some("lost laptop".into()) },
+            false if lock(&self.hidden).contains(session_id) => Fate::Unknown,
             false => Fate::Active,
         };
         async { Ok(fate) }.boxed()

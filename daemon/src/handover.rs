@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::broker::Broker;
 use crate::cache::Slot;
-use crate::cache::state::{MARGIN, Session};
+use crate::cache::state::{Earlier, MARGIN, Session, Sightings};
 use crate::clock::{Boot, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
 use crate::upstream::gate::Gate;
@@ -37,6 +38,19 @@ struct Snapshot<S> {
     /// What time it is at upstreams, by their identity.
     clocks: BTreeMap<String, Estimate>,
     sessions: Vec<Kept<S>>,
+    /// Those that a revocation has raised, by profile and role.
+    #[serde(default)]
+    generations: BTreeMap<String, u64>,
+    /// What was replaced and may still be used, by profile and role.
+    #[serde(default)]
+    earlier: BTreeMap<String, Vec<Replaced>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Replaced {
+    session_id: Box<str>,
+    principal: String,
+    ends_at: Boot,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +78,9 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
     let clock = |gate: &Gate| (gate.upstream.identity(), gate.upstream.server_clock().estimate());
     let clocks = broker.gates.values().map(|gate| clock(gate)).collect();
-    let snapshot = Snapshot { version: VERSION, boot_id: boot_id()?, made_at: now.boot, clocks, sessions };
+    let (generations, earlier) = standings(broker);
+    let snapshot =
+        Snapshot { version: VERSION, boot_id: boot_id()?, made_at: now.boot, clocks, sessions, generations, earlier };
     // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
     // its length at the most.
     let length = |granted: &Granted| {
@@ -78,6 +94,41 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     file.write_all(&text)?;
     rustix::fs::fcntl_add_seals(&file, SEALS)?;
     Ok(file.into())
+}
+
+fn standings(broker: &Broker) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Replaced>>) {
+    let (mut generations, mut earlier) = (BTreeMap::new(), BTreeMap::new());
+    for slot in broker.cache.slots() {
+        let generation = slot.standing.view().generation.number();
+        if generation > 0 {
+            generations.insert(profile_and_role(slot), generation);
+        }
+        let replaced = slot.standing.earlier();
+        if !replaced.is_empty() {
+            earlier.insert(profile_and_role(slot), replaced.iter().map(|session| Replaced::of(session)).collect());
+        }
+    }
+    (generations, earlier)
+}
+
+fn profile_and_role(slot: &Slot) -> String {
+    format!("{} {}", slot.profile.name, slot.role_there())
+}
+
+impl Replaced {
+    fn of(session: &Earlier) -> Self {
+        Self {
+            session_id: session.session_id.clone(),
+            principal: session.principal.to_string(),
+            ends_at: session.ends_at,
+        }
+    }
+}
+
+impl From<Replaced> for Arc<Earlier> {
+    fn from(Replaced { session_id, principal, ends_at }: Replaced) -> Self {
+        Self::new(Earlier { session_id, principal: principal.into(), ends_at, sightings: Sightings::default() })
+    }
 }
 
 fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
@@ -109,6 +160,12 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
         if let Some(known) = newest.clocks.remove(&gate.upstream.identity()) {
             gate.upstream.server_clock().restore(known);
         }
+    }
+    for slot in broker.cache.slots() {
+        let key = profile_and_role(slot);
+        let generation = newest.generations.remove(&key).unwrap_or(0);
+        let earlier = newest.earlier.remove(&key).unwrap_or_default();
+        slot.standing.go_on(generation, earlier.into_iter().map(Into::into).collect());
     }
     let now = broker.clock.now();
     newest.sessions.into_iter().filter_map(|kept| take_over(broker, kept, &now)).count()
@@ -142,10 +199,14 @@ fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
 /// `None` if it is of no use any more.
 fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()> {
     let slot = broker.cache.find(&kept.profile)?;
+    // A profile that is held has no session.
+    let generation = slot.standing.begin().ok()?;
     let session = Session {
         obtained_at: kept.obtained_at,
         received_at: kept.received_at,
         refresh_left: Duration::from_millis(kept.refresh_left_ms),
+        generation,
+        sightings: Sightings::default(),
         granted: Granted {
             session_id: kept.session_id.into(),
             principal: kept.principal.into(),
@@ -157,6 +218,7 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
         },
     };
     let is_usable = kept.identity == slot.identity()
+        && broker.ledger.pending(&session.granted.session_id).is_none()
         && session.obtained_at <= session.received_at
         && session.received_at <= now.boot
         && session.granted.life() <= LONGEST_SESSION + SLACK
@@ -164,10 +226,8 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
     if !is_usable {
         return None;
     }
-    // A profile that is held has no session.
-    let begun = slot.standing.begin().ok()?;
     slot.used(now, Duration::from_millis(kept.use_left_ms));
-    broker.serve(slot, session, begun).then_some(())
+    broker.serve(slot, session).then_some(())
 }
 
 fn boot_id() -> io::Result<String> {

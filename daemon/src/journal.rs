@@ -273,12 +273,21 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::standing::Generation;
+    use crate::cache::state::Sightings;
     use crate::upstream::Granted;
 
     fn session(id: &str) -> Session {
         let at = |seconds| Boot::ZERO.plus(std::time::Duration::from_secs(seconds));
         let granted = Granted { session_id: id.into(), ..Granted::example() };
-        Session { granted, obtained_at: at(0), received_at: at(1), refresh_left: std::time::Duration::from_secs(90) }
+        Session {
+            granted,
+            obtained_at: at(0),
+            received_at: at(1),
+            refresh_left: std::time::Duration::from_secs(90),
+            generation: Generation::default(),
+            sightings: Sightings::default(),
+        }
     }
 
     #[tokio::test]

@@ -29,8 +29,8 @@ pub enum Why {
     NotYours { owner: u32, me: u32 },
     #[error("can be read or written by others (mode {mode:04o})")]
     OpenToOthers { mode: u32 },
-    #[error("is longer than {CAP} bytes")]
-    TooLong,
+    #[error("is longer than {most} bytes")]
+    TooLong { most: u64 },
     #[error("is not UTF-8 text")]
     NotText,
 }
@@ -43,7 +43,7 @@ impl PrivateFileError {
             Why::OpenToOthers { .. } => format!("chmod 600 {path}"),
             Why::NotYours { .. } => format!("copy it to a file of your own, or chown it: {path}"),
             Why::Unreadable(_) => format!("see who owns it and its mode: ls -l {path}"),
-            Why::Missing | Why::NotAFile | Why::TooLong | Why::NotText => {
+            Why::Missing | Why::NotAFile | Why::TooLong { .. } | Why::NotText => {
                 format!("see that the right file is at {path}")
             }
         }
@@ -52,6 +52,11 @@ impl PrivateFileError {
 
 /// The text of a file that belongs to this user or to root, and that nobody else may read or write.
 pub fn read(path: &Path) -> Result<String, PrivateFileError> {
+    read_within(path, CAP)
+}
+
+/// The same for a file that may have this many bytes.
+pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
     let fail = |why| PrivateFileError { path: path.to_owned(), why };
     let file = open(path).map_err(|error| {
         fail(if error.kind() == io::ErrorKind::NotFound { Why::Missing } else { Why::Unreadable(error) })
@@ -61,10 +66,10 @@ pub fn read(path: &Path) -> Result<String, PrivateFileError> {
         return Err(fail(Why::NotAFile));
     }
     check_owner(&meta).map_err(fail)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(CAP)).unwrap_or_default() + 1);
-    let length = file.take(CAP + 1).read_to_end(&mut bytes).map_err(|error| fail(Why::Unreadable(error)))?;
-    if length as u64 > CAP {
-        return Err(fail(Why::TooLong));
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
+    let length = file.take(most + 1).read_to_end(&mut bytes).map_err(|error| fail(Why::Unreadable(error)))?;
+    if length as u64 > most {
+        return Err(fail(Why::TooLong { most }));
     }
     String::from_utf8(bytes).map_err(|_| fail(Why::NotText))
 }
@@ -157,6 +162,6 @@ mod tests {
         std::fs::write(&binary, [0xff, 0xfe]).unwrap();
         assert!(matches!(read(&binary).unwrap_err().why, Why::NotText));
         std::fs::write(&binary, vec![b'x'; CAP as usize + 1]).unwrap();
-        assert!(matches!(read(&binary).unwrap_err().why, Why::TooLong));
+        assert!(matches!(read(&binary).unwrap_err().why, Why::TooLong { .. }));
     }
 }

@@ -82,14 +82,15 @@ impl Next {
 
 /// Takes over the sessions of earlier processes.
 pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
-    let count = handover::unpack(broker, sessions);
-    if count > 0 {
-        tracing::info!(count, "sessions of an earlier process are served on");
-        // What the store has may be more, or older.
-        broker.has_new.notify_one();
-        // Nobody looked while there was no process.
-        broker.look_soon(broker.clock.now().boot);
+    if sessions.is_empty() {
+        return;
     }
+    let count = handover::unpack(broker, sessions);
+    tracing::info!(count, "sessions of an earlier process are served on");
+    // What the store has may be more, or older.
+    broker.has_new.notify_one();
+    // Nobody looked while there was no process.
+    broker.look_soon(broker.clock.now().boot);
 }
 
 /// Keeps the service manager's store up to date, if there is one.

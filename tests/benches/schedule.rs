@@ -10,7 +10,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rolekeeperd::broker::Broker;
 use rolekeeperd::cache::Cache;
-use rolekeeperd::cache::state::Session;
+use rolekeeperd::cache::standing::Generation;
+use rolekeeperd::cache::state::{Session, Sightings};
 use rolekeeperd::clock::{Alarm, Clock, ServerClock};
 use rolekeeperd::config::{DEFAULT_CHECK, Place, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::journal::Journal;
@@ -50,6 +51,10 @@ impl Upstream for Instantly {
     }
 
     fn identity(&self) -> String {
+        "instantly".into()
+    }
+
+    fn place(&self) -> String {
         "instantly".into()
     }
 
@@ -119,6 +124,8 @@ async fn journal() -> Journal {
         obtained_at: Clock::System.now().boot,
         received_at: Clock::System.now().boot,
         refresh_left: Duration::ZERO,
+        generation: Generation::default(),
+        sightings: Sightings::default(),
     };
     for _ in 0..10_000 {
         journal.handed(&Peer::new(1, None), "p00000", &session, session.received_at);

@@ -12,6 +12,7 @@ mod iam;
 mod iam_story;
 mod main_job;
 mod revocation;
+mod revocation_random;
 mod revocation_running;
 mod sandbox_durability;
 mod sandbox_program;

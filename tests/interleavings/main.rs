@@ -18,7 +18,7 @@ struct Session {
     begun: Generation,
 }
 
-type Slot = Standing<Session, u64>;
+type Slot = Standing<Session, u64, u64>;
 
 /// What must hold for whoever looks, at whatever moment.
 struct Truth {
@@ -34,13 +34,14 @@ impl Truth {
         // The upstream takes its time.
         thread::yield_now();
         let id = self.next.fetch_add(1, Ordering::SeqCst);
-        let _ = self.slot.publish(Arc::new(Session { id, begun }), begun);
+        let replaced = |earlier: &mut Vec<_>, old: Option<&Session>| earlier.extend(old.map(|old| Arc::new(old.id)));
+        let _ = self.slot.publish(Arc::new(Session { id, begun }), begun, replaced);
     }
 
     fn revoke(&self, hold: Option<u64>) {
         let current = self.slot.session().map(|session| session.id);
-        let is_meant = |session: Option<&Session>| session.map(|session| session.id) == current;
-        if let Some(view) = self.slot.end(is_meant, hold) {
+        let is_meant = |_: &[_], session: Option<&Session>| session.map(|session| session.id) == current;
+        if let Some(view) = self.slot.end(is_meant, hold, |earlier, _| earlier.clear()) {
             self.least.fetch_max(view.generation.number(), Ordering::SeqCst);
         }
     }
@@ -114,7 +115,7 @@ fn a_fetch_that_would_publish_whatever_happened_is_found_out() {
                 let late = thread::spawn(move || {
                     // As if the generation were looked up at the end.
                     let now = late.slot.begin().expect("nothing is held");
-                    let _ = late.slot.publish(Arc::new(Session { id: 0, begun }), now);
+                    let _ = late.slot.publish(Arc::new(Session { id: 0, begun }), now, |_, _| {});
                 });
                 truth.revoke(None);
                 truth.read();

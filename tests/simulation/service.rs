@@ -238,6 +238,10 @@ impl Upstream for Service {
         format!("scripted {}", self.0.number)
     }
 
+    fn place(&self) -> String {
+        self.identity()
+    }
+
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);

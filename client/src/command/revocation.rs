@@ -58,7 +58,7 @@ fn logged_out(report: &LoggedOut) -> String {
     let mut text = String::new();
     for LoggedOutProfile { profile, withdrawn } in &report.profiles {
         let _ = write!(text, "profile {profile}: logged out");
-        if let Some(withdrawn) = withdrawn {
+        for withdrawn in withdrawn {
             let _ = write!(text, "; {}", at_upstream(withdrawn));
         }
         text.push('\n');

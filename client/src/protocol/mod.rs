@@ -168,6 +168,12 @@ pub struct Lease<'a> {
     pub expires_at: Cow<'a, str>,
     #[serde(borrow)]
     pub session_id: Cow<'a, str>,
+    /// The session's true end, written as `expires_at` is: for whoever cannot ask again.
+    #[serde(borrow, default)]
+    pub ends_at: Cow<'a, str>,
+    /// That of the profile when the session was asked for: a later one means that it has been revoked.
+    #[serde(default)]
+    pub generation: u64,
     /// How long ago it was last known that nobody has revoked the session, if that is longer than the profile wants.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub view_age_seconds: Option<u64>,
@@ -321,6 +327,8 @@ mod tests {
             session_token: "canary-token".into(),
             expires_at: "2026-01-01T00:00:00Z".into(),
             session_id: "s-1".into(),
+            ends_at: "2026-01-01T00:30:00Z".into(),
+            generation: 0,
             view_age_seconds: None,
         };
         assert!(!format!("{lease:?}").contains("canary"));

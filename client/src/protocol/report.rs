@@ -152,7 +152,8 @@ impl fmt::Display for Ending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
     pub profile: String,
-    /// A revocation raises it. Credentials that were given under a lower one are to be used no more.
+    /// A revocation raises it. Credentials that were given under a lower one are to be used no more. A daemon that follows
+    /// one that was killed begins with 0.
     pub generation: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<WatchedSession>,
@@ -181,9 +182,8 @@ pub struct LoggedOut {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoggedOutProfile {
     pub profile: String,
-    /// Absent if there was none.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub withdrawn: Option<Withdrawn>,
+    /// Its session and, if they are to be revoked, those before it that have not expired.
+    pub withdrawn: Vec<Withdrawn>,
 }
 
 /// A session and whether the upstream has confirmed that it is over.

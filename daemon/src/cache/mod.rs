@@ -18,7 +18,7 @@ use crate::timetable::{Item, Plan};
 use crate::upstream::gate::Gate;
 use flight::Flight;
 use standing::Standing;
-use state::{Session, State};
+use state::{Earlier, Session, State};
 
 /// The slots of all configured profiles, in order of name.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub struct Slot {
     pub profile: Profile,
     pub gate: Arc<Gate>,
     /// Its session, or why there is none.
-    pub(crate) standing: Standing<Session, Ending>,
+    pub(crate) standing: Standing<Session, Earlier, Ending>,
     /// The fetch under way, if any.
     pub(crate) flight: Flight<Fetched>,
     /// How the last fetches went: it decides when the next may be made.
@@ -106,6 +106,11 @@ impl Slot {
     pub(crate) fn identity(&self) -> String {
         let role = &self.profile.role;
         format!("{} {} {}", self.gate.upstream.identity(), role.role_id.as_str(), role.duration.as_secs())
+    }
+
+    /// What a hold is about: it stays while the token is moved, or the duration changed.
+    pub(crate) fn role_there(&self) -> String {
+        format!("{} {}", self.gate.upstream.place(), self.profile.role.role_id.as_str())
     }
 
     /// The session is of no use any more; nor is what failed, if nobody waits for it to be mended.

@@ -1,5 +1,6 @@
-//! What a profile stands on: its session, the generation under which a new one may be published, and why none may be.
-//! They change together under one lock, which is held for moments only; reading the session takes no lock.
+//! What a profile stands on: its session, those before it that somebody may still use, the generation under which a new
+//! one may be published, and why none may be. They change together under one lock, which is held for moments only; reading
+//! the session takes no lock.
 //!
 //! It knows nothing of what a session or a hold is, and takes its cells from `crate::sync`: the same source is searched
 //! for bad interleavings (`tests/interleavings`).
@@ -7,18 +8,19 @@
 use crate::sync::{Arc, Mutex, Swap, lock};
 
 /// Raised by each revocation: what was begun under an older one is thrown away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
 #[derive(Debug)]
-pub struct Standing<S, H> {
+pub struct Standing<S, E, H> {
     session: Swap<S>,
-    rest: Mutex<Rest<H>>,
+    rest: Mutex<Rest<E, H>>,
 }
 
 #[derive(Debug)]
-struct Rest<H> {
+struct Rest<E, H> {
     generation: u64,
+    earlier: Vec<Arc<E>>,
     hold: Option<Arc<H>>,
 }
 
@@ -36,19 +38,32 @@ impl Generation {
     }
 }
 
-impl<S, H> Default for Standing<S, H> {
+impl<S, E, H> Default for Standing<S, E, H> {
     fn default() -> Self {
-        Self { session: Swap::default(), rest: Mutex::new(Rest { generation: 0, hold: None }) }
+        let rest = Rest { generation: 0, earlier: Vec::new(), hold: None };
+        Self { session: Swap::default(), rest: Mutex::new(rest) }
     }
 }
 
-impl<S, H> Standing<S, H> {
+impl<S, E, H> Standing<S, E, H> {
     pub fn session(&self) -> Option<Arc<S>> {
         self.session.load_full()
     }
 
     pub fn hold(&self) -> Option<Arc<H>> {
         lock(&self.rest).hold.clone()
+    }
+
+    /// The sessions before this one that somebody may still use.
+    pub fn earlier(&self) -> Vec<Arc<E>> {
+        lock(&self.rest).earlier.clone()
+    }
+
+    /// Goes on where another process of the daemon has stopped.
+    pub fn go_on(&self, generation: u64, earlier: Vec<Arc<E>>) {
+        let mut rest = lock(&self.rest);
+        rest.generation = rest.generation.max(generation);
+        rest.earlier = earlier;
     }
 
     pub fn view(&self) -> View<S, H> {
@@ -62,26 +77,39 @@ impl<S, H> Standing<S, H> {
         rest.hold.as_ref().map_or(Ok(Generation(rest.generation)), |hold| Err(Arc::clone(hold)))
     }
 
-    /// Puts a session in the place of the one before, unless there was a revocation since its fetch began.
+    /// Puts a session in the place of the one before, unless there was a revocation since its fetch began. `replaced` is
+    /// told of the one before, to keep what is to be kept of it among the earlier ones.
     #[must_use]
-    pub fn publish(&self, session: Arc<S>, begun: Generation) -> bool {
-        let rest = lock(&self.rest);
+    pub fn publish(
+        &self,
+        session: Arc<S>,
+        begun: Generation,
+        replaced: impl FnOnce(&mut Vec<Arc<E>>, Option<&S>),
+    ) -> bool {
+        let mut rest = lock(&self.rest);
         let counts = rest.generation == begun.0 && rest.hold.is_none();
         if counts {
+            replaced(&mut rest.earlier, self.session.load_full().as_deref());
             self.session.store(Some(session));
         }
         counts
     }
 
-    /// Ends the session, whatever fetches are under way, and holds what is to come. Nothing happens if the session is
-    /// not the one that was meant.
-    pub fn end(&self, is_meant: impl FnOnce(Option<&S>) -> bool, hold: Option<H>) -> Option<View<S, H>> {
+    /// Ends the session, whatever fetches are under way, and holds what is to come. Nothing happens if neither the session
+    /// nor an earlier one is meant. Of what ends, too, `ended` says what is kept.
+    pub fn end(
+        &self,
+        is_meant: impl FnOnce(&[Arc<E>], Option<&S>) -> bool,
+        hold: Option<H>,
+        ended: impl FnOnce(&mut Vec<Arc<E>>, Option<&S>),
+    ) -> Option<View<S, H>> {
         let mut rest = lock(&self.rest);
         let session = self.session.load_full();
-        if !is_meant(session.as_deref()) {
+        if !is_meant(&rest.earlier, session.as_deref()) {
             return None;
         }
         rest.generation += 1;
+        ended(&mut rest.earlier, session.as_deref());
         if let Some(hold) = hold {
             rest.hold = Some(Arc::new(hold));
         }

@@ -1,8 +1,10 @@
 //! What a session is worth now: a pure function of the session and the time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::standing::Generation;
 use crate::clock::{Boot, ServerClock};
 use crate::upstream::Granted;
 
@@ -20,6 +22,53 @@ pub struct Session {
     pub received_at: Boot,
     /// It is due for a refresh when no more than this is left. Drawn once, when it was obtained.
     pub refresh_left: Duration,
+    /// Of the profile, when it was asked for.
+    pub generation: Generation,
+    pub sightings: Sightings,
+}
+
+/// A session that another one has replaced: somebody may use it until its end. Its secrets are gone.
+#[derive(Debug)]
+pub struct Earlier {
+    pub session_id: Box<str>,
+    pub principal: Arc<str>,
+    pub ends_at: Boot,
+    pub sightings: Sightings,
+}
+
+impl Earlier {
+    pub fn of(session: &Session) -> Self {
+        Self {
+            session_id: session.granted.session_id.clone(),
+            principal: Arc::clone(&session.granted.principal),
+            ends_at: session.ends_at(),
+            sightings: session.sightings.clone(),
+        }
+    }
+}
+
+/// Whether the upstream's lists of active sessions have had a session, and whether the last one has missed it.
+#[derive(Debug, Default)]
+pub struct Sightings(AtomicU8);
+
+impl Sightings {
+    const SEEN: u8 = 1;
+    const MISSED: u8 = 2;
+
+    pub fn seen(&self) {
+        self.0.store(Self::SEEN, Ordering::Relaxed);
+    }
+
+    /// Returns whether it has been seen once, and then missed by two lists in a row.
+    pub fn missed(&self) -> bool {
+        self.0.compare_exchange(Self::SEEN, Self::MISSED, Ordering::Relaxed, Ordering::Relaxed) == Err(Self::MISSED)
+    }
+}
+
+impl Clone for Sightings {
+    fn clone(&self) -> Self {
+        Self(AtomicU8::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl Session {
@@ -75,6 +124,8 @@ mod tests {
             obtained_at: at(100),
             received_at: at(101),
             refresh_left: Duration::from_secs(1100),
+            generation: Generation::default(),
+            sightings: Sightings::default(),
         });
         let name = |now, server: &ServerClock| match State::of(Some(Arc::clone(&session)), now, server) {
             State::Fresh(_) => "fresh",

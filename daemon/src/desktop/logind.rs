@@ -7,18 +7,22 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use rolekeeper::protocol::Cause;
 use zbus::message::Type;
+use zbus::names::{MemberName, OwnedUniqueName};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
 
 use crate::broker::Broker;
 use crate::process;
 
+const BUS: &str = "org.freedesktop.DBus";
 const LOGIND: &str = "org.freedesktop.login1";
 const MANAGER: &str = "org.freedesktop.login1.Manager";
 const SESSION: &str = "org.freedesktop.login1.Session";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PATH: &str = "/org/freedesktop/login1";
 
+/// How long an answer of logind's is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Until the bus is tried again where it cannot be had.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -34,35 +38,44 @@ pub(super) async fn follow(broker: Arc<Broker>) {
     }
 }
 
-/// Until the bus goes away.
+/// Until the bus, or the logind that is there now, goes away.
 async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
-    let bus = Connection::system().await?;
-    let signals = |interface: &'static str, member: &'static str| {
-        let rule = MatchRule::builder().msg_type(Type::Signal).sender(LOGIND).interface(interface).member(member);
+    let bus = zbus::connection::Builder::system().method_timeout(ANSWER).build().await?;
+    // Anybody on the bus may say that the machine sleeps; only logind knows.
+    let logind = bus.call_method(Some(BUS), "/org/freedesktop/DBus", Some(BUS), "GetNameOwner", &LOGIND).await?;
+    let logind: OwnedUniqueName = logind.body().deserialize()?;
+    let signals = |rule: zbus::Result<MatchRule<'static>>| {
         let bus = &bus;
-        async move { MessageStream::for_match_rule(rule.build()?, bus, None).await }
+        async move { MessageStream::for_match_rule(rule?, bus, None).await }
     };
+    let signal = |interface: &'static str, member: &'static str| {
+        MatchRule::builder().msg_type(Type::Signal).interface(interface).member(member)
+    };
+    let by_logind = |interface, member| signal(interface, member).sender(logind.clone());
     // A desktop that locks by itself says so in a property.
-    let changes = signals(PROPERTIES, "PropertiesChanged").await?;
-    let (sleeps, locks) = (signals(MANAGER, "PrepareForSleep").await?, signals(SESSION, "Lock").await?);
-    let mut signals = futures_util::stream::select_all([sleeps, locks, changes].map(Box::pin));
+    let changes = by_logind(PROPERTIES, "PropertiesChanged").arg(0, SESSION).build();
+    let (sleeps, locks) = (by_logind(MANAGER, "PrepareForSleep").build(), by_logind(SESSION, "Lock").build());
+    let owner = signal(BUS, "NameOwnerChanged").sender(BUS).arg(0, LOGIND).build();
+    let all = [signals(sleeps).await?, signals(locks).await?, signals(changes).await?, signals(owner).await?];
+    let mut signals = futures_util::stream::select_all(all.map(Box::pin));
     let mut delay = put_off_sleep(broker, &bus).await?;
     tracing::info!("locks and sleeps are noticed");
     *was_told = false;
     while let Some(signal) = signals.next().await {
         let signal = signal?;
-        match signal.header().member().map(zbus::names::MemberName::as_str) {
-            Some("PrepareForSleep") => {
-                if signal.body().deserialize::<bool>()? {
-                    let ended = broker.revoke_on(Cause::Slept, |on| on.sleep);
+        match signal.header().member().map(MemberName::as_str) {
+            Some("PrepareForSleep") => match signal.body().deserialize::<bool>() {
+                Ok(true) => {
+                    let ended = broker.revoke_on(Cause::Slept, |on| on.sleep).await;
                     broker.await_withdrawals(&ended).await;
                     delay = None;
-                } else {
-                    delay = put_off_sleep(broker, &bus).await?;
                 }
-            }
+                Ok(false) => delay = put_off_sleep(broker, &bus).await?,
+                Err(error) => tracing::warn!(%error, "logind says something else than whether the machine sleeps"),
+            },
+            Some("NameOwnerChanged") => break,
             _ if is_lock(&signal) && is_mine(&bus, &signal).await => {
-                broker.revoke_on(Cause::Locked, |on| on.lock);
+                broker.revoke_on(Cause::Locked, |on| on.lock).await;
             }
             _ => {}
         }

@@ -6,13 +6,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use zbus::Connection;
 use zbus::Variant;
+
+use rolekeeper::protocol::Cause;
 
 use crate::revoke::notices::Notice;
 
 /// What happens within this is told in one notification.
 const TOGETHER: Duration = Duration::from_millis(300);
+/// How long a desktop is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
 /// The most profiles that are named in one.
 const NAMED: usize = 5;
 /// Shown until somebody has seen it.
@@ -37,7 +40,7 @@ async fn notify(notices: &[Notice]) -> zbus::Result<()> {
     let nothing_to_choose: &[&str] = &[];
     let arguments = ("rolekeeper", 0_u32, "dialog-warning", title, body, nothing_to_choose, hints, UNTIL_SEEN);
     let (path, interface) = ("/org/freedesktop/Notifications", "org.freedesktop.Notifications");
-    let bus = Connection::session().await?;
+    let bus = zbus::connection::Builder::session().method_timeout(ANSWER).build().await?;
     bus.call_method(Some(interface), path, Some(interface), "Notify", &arguments).await.map(|_| ())
 }
 
@@ -48,7 +51,11 @@ fn words(notices: &[Notice]) -> (String, String) {
     };
     let mut body = String::new();
     for Notice { profile, ending, holds } in notices.iter().take(NAMED) {
-        let then = if *holds { format!(" To go on: rolekeeper resume {profile}") } else { String::new() };
+        let then = match ending.cause {
+            _ if *holds => format!(" To go on: rolekeeper resume {profile}"),
+            Cause::AccountDisabled => " It goes on once the account is enabled.".into(),
+            _ => " The role is assumed again.".into(),
+        };
         let _ = writeln!(body, "{profile}: {ending}.{then}");
     }
     if notices.len() > NAMED {
@@ -65,7 +72,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::{Cause, Ending};
+    use rolekeeper::protocol::Ending;
 
     #[test]
     fn many_are_told_at_once_and_what_others_wrote_is_no_markup() {

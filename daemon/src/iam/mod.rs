@@ -66,7 +66,7 @@ impl Broker {
         let request_id = answer.as_ref().map_or_else(IamError::request_id, |answer| answer.request_id.as_deref());
         self.journal.called(peer, profile, &session, self.clock.now().boot, request_id);
         if answer.as_ref().is_err_and(|error| error.said() == Some(&Said::SessionRevoked)) {
-            self.token_was_refused(grant.slot(), &session);
+            self.token_was_refused(grant.slot(), &session.granted.session_id);
         }
         answer.map_err(|error| {
             NoCall::Failed { error: Arc::new(error), route: *route, session: Some(profile.to_string()) }.into()
@@ -75,8 +75,8 @@ impl Broker {
 
     /// A call of ours has changed something at an upstream, which may have ended sessions.
     fn something_was_changed(self: &Arc<Self>, gate: &Arc<Gate>, route: &Route, revoked: Option<&str>) {
-        if let Some((slot, session)) = revoked.and_then(|id| self.slot_of(gate, id)) {
-            self.token_was_refused(&slot, &session);
+        if let Some((slot, id)) = revoked.and_then(|id| Some((self.slot_of(gate, id)?, id))) {
+            self.token_was_refused(&slot, id);
         } else if !route.verb.is_read() {
             self.timetable.set_by(&gate.feed.plan, self.clock.now().boot);
         }

@@ -2,35 +2,33 @@
 //! while nobody holds a lease. What is missing from the list is looked at by itself, for who did it and why. That an old
 //! session's credentials still work somewhere is never taken for an answer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use rolekeeper::protocol::Cause;
 
-use super::Known;
+use super::compare::known;
+use super::{Known, Which};
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::cache::Slot;
 use crate::cache::flight::{Flight, Landing};
-use crate::cache::state::{Session, State};
+use crate::cache::state::Session;
 use crate::clock::{AtomicBoot, Boot, Now};
 use crate::config::{LeaseLimit, Place};
+use crate::refresh::BACK_OFF_CAP;
 use crate::sync::{Mutex, lock};
 use crate::timetable::{Item, Plan};
 use crate::upstream::gate::Gate;
-use crate::upstream::{Fate, UpstreamError, Why};
+use crate::upstream::{Fate, UpstreamError};
 
-/// The least time between two looks at an upstream, whoever asks for one.
+/// The least time between two looks at an upstream that somebody asks for, and after one that failed.
 const APART: Duration = Duration::from_secs(5);
 /// The part of the interval after which the next look is made: daemons that were started together drift apart.
 const EARLY: std::ops::Range<f64> = 0.8..1.0;
-/// How many missing sessions are looked at together.
-const TOGETHER: usize = 8;
+/// The most that a look takes: those that come after it wait for its end.
+const LOOK: Duration = Duration::from_secs(60);
 
 type Looked = Result<(), UpstreamError>;
-/// A profile and its session when the look began.
-type Held = (Arc<Slot>, Arc<Session>);
 
 /// What is known of revocations at one upstream.
 #[derive(Debug)]
@@ -88,7 +86,13 @@ impl Broker {
         slot.profile.lease != LeaseLimit::Strict || !is_stale(slot, view_age(slot, session, self.clock.now().boot))
     }
 
+    /// Waits for a look. One that has failed is not repeated at once.
     pub(crate) async fn await_look(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(), Refusal> {
+        let feed = &slot.gate.feed;
+        let is_recent = feed.tried_at.read().is_some_and(|at| self.clock.now().boot.since(at) < APART);
+        if let Some(why) = feed.failure().filter(|_| is_recent) {
+            return self.stale(slot, why).map_or(Ok(()), Err);
+        }
         let why = match tokio::time::timeout(WAIT, self.look(&slot.gate).result()).await {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(error))) => error.to_string(),
@@ -133,7 +137,8 @@ impl Broker {
             tokio::time::sleep(apart).await;
             let looked = self.look(gate).result().await;
             if gate.feed.tried_at.read().is_some_and(|at| at >= asked) {
-                return looked.unwrap_or(Ok(()));
+                let broke_off = |_| UpstreamError::Unavailable { what: "the look broke off".into(), retry_after: None };
+                return looked.map_err(broke_off)?;
             }
         }
     }
@@ -148,103 +153,58 @@ impl Broker {
         let feed = &gate.feed;
         let began = self.clock.now().boot;
         feed.tried_at.replace(Some(began));
-        let looked = self.compare(&gate, began).await;
-        match &looked {
+        let ended = Mutex::default();
+        let looked = tokio::time::timeout(LOOK, self.compare(&gate, began, &ended)).await.unwrap_or_else(|_elapsed| {
+            let what = format!("listSTSSessions: not everything was told within {} s", LOOK.as_secs());
+            Err(UpstreamError::Unavailable { what, retry_after: None })
+        });
+        self.explain_endings(&gate, std::mem::take(&mut lock(&ended)));
+        let pause = match &looked {
             Ok(()) => {
                 feed.viewed_at.replace(Some(began));
+                Duration::ZERO
             }
-            Err(error) => tracing::warn!(upstream = %gate.name, %error, "it cannot be asked what was revoked"),
-        }
+            Err(error) => {
+                tracing::warn!(upstream = %gate.name, %error, "it cannot be asked what was revoked");
+                error.retry_after().unwrap_or_default().clamp(APART, BACK_OFF_CAP)
+            }
+        };
         *lock(&feed.failure) = looked.as_ref().err().map(ToString::to_string);
         let now = self.clock.now();
         if self.slots_of(&gate).any(|slot| self.is_waited_for(slot, &now)) {
-            self.timetable.set(&feed.plan, began.plus(feed.interval()).max(now.boot));
+            self.timetable.set(&feed.plan, began.plus(feed.interval().max(pause)).max(now.boot));
         }
         looked
     }
 
-    /// What is held is compared with what the upstream says is active.
-    async fn compare(self: &Arc<Self>, gate: &Arc<Gate>, began: Boot) -> Looked {
-        let mut held: BTreeMap<Arc<str>, Vec<Held>> = BTreeMap::new();
-        for slot in self.slots_of(gate) {
-            // One that is over by itself is no longer active.
-            if let State::Fresh(session) | State::Aging(session) = slot.lookup(began)
-                && session.received_at <= began
-            {
-                held.entry(Arc::clone(&session.granted.principal)).or_default().push((Arc::clone(slot), session));
-            }
-        }
-        let _pass = gate.enter_anyway().await;
-        for (principal, mut held) in held {
-            match gate.upstream.active_sessions(&principal).await {
-                Ok(active) => {
-                    gate.answered(self.clock.now().boot);
-                    held.retain(|(_, session)| !active.contains(&session.granted.session_id));
-                }
-                Err(UpstreamError::Refused { why: Why::AccountDisabled, .. }) => {
-                    self.account_disabled(gate);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            let learning = held.into_iter().map(|(slot, session)| Arc::clone(self).learn(slot, session));
-            stream::iter(learning).buffer_unordered(TOGETHER).try_collect::<()>().await?;
-        }
-        Ok(())
-    }
-
-    /// A session is not among the active ones.
-    async fn learn(self: Arc<Self>, slot: Arc<Slot>, session: Arc<Session>) -> Looked {
-        match slot.gate.upstream.fate(&session.granted.session_id).await? {
-            // The list is behind: it will be there the next time.
-            Fate::Active => {}
-            Fate::Expired => {
-                slot.standing.drop_old(&session);
-                self.timetable.set_by(&slot.plan, self.clock.now().boot);
-            }
-            fate => {
-                self.revoke(&slot, Some(&session.granted.session_id), known(fate));
-            }
-        }
-        Ok(())
-    }
-
     /// The upstream has refused a session's token as revoked. Why comes later.
-    pub(crate) fn token_was_refused(self: &Arc<Self>, slot: &Arc<Slot>, session: &Session) {
-        let id = &session.granted.session_id;
-        if !self.revoke(slot, Some(id), Known::only(Cause::Revoked)).happened {
-            return;
-        }
-        let (broker, slot, id) = (Arc::clone(self), Arc::clone(slot), id.clone());
+    pub(crate) fn token_was_refused(self: &Arc<Self>, slot: &Arc<Slot>, id: &str) {
+        let only = Known::only(Cause::Revoked);
+        let Some(ending) = self.revoke(slot, Which::These(&[id.into()]), only).ending else { return };
+        let (broker, slot, id) = (Arc::clone(self), Arc::clone(slot), id.to_owned());
         self.background().spawn(async move {
+            let mut ending = ending;
             if let Ok(fate @ Fate::Revoked { .. }) = slot.gate.upstream.fate(&id).await {
-                broker.amend(&slot, &id, known(fate));
+                ending = Arc::new(broker.ending(Some(&id), known(fate)));
+                broker.amend(&slot, &ending);
             }
+            broker.explain_endings(&slot.gate, vec![(Arc::clone(&slot), ending)]);
         });
     }
 
     /// An account that is disabled has no sessions (A13).
     pub(crate) fn account_disabled(self: &Arc<Self>, gate: &Arc<Gate>) {
-        for slot in self.slots_of(gate) {
-            if let Some(session) = slot.session() {
-                self.revoke(slot, Some(&session.granted.session_id), Known::only(Cause::AccountDisabled));
-            }
-        }
-    }
-
-    fn slots_of(&self, gate: &Arc<Gate>) -> impl Iterator<Item = &Arc<Slot>> {
-        self.cache.slots().iter().filter(|slot| Arc::ptr_eq(&slot.gate, gate))
+        let end = |slot: &Arc<Slot>| {
+            let id = slot.session()?.granted.session_id.clone();
+            let ended = self.revoke(slot, Which::These(&[id]), Known::only(Cause::AccountDisabled));
+            Some((Arc::clone(slot), ended.ending?))
+        };
+        self.explain_endings(gate, self.slots_of(gate).filter_map(end).collect());
     }
 
     /// Somebody would want to know of a revocation.
     fn is_waited_for(&self, slot: &Slot, now: &Now) -> bool {
-        slot.session().is_some() && (slot.is_leased(now) || self.watchers.has(slot))
-    }
-}
-
-fn known(fate: Fate) -> Known {
-    match fate {
-        Fate::Revoked { at, by, reason } => Known { cause: Cause::Revoked, by, at, reason },
-        _ => Known::only(Cause::Revoked),
+        let has_any = slot.session().is_some() || !slot.standing.earlier().is_empty();
+        has_any && (slot.is_leased(now) || self.watchers.has(slot))
     }
 }

@@ -8,16 +8,21 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use rolekeeper::protocol::Ending;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::cache::Slot;
 use crate::clock::{Boot, Now};
-use crate::private_file;
+use crate::private_file::{self, PrivateFileError, Why};
 use crate::refresh::{Failing, Health};
 use crate::sync::{Arc, Mutex, lock};
 use crate::upstream::UpstreamError;
+
+/// The most that is read of the file, in bytes.
+const CAP: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub struct Ledger {
@@ -36,15 +41,18 @@ struct Book {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Hold {
-    identity: String,
+    /// The upstream's place and the role.
+    role: String,
     ending: Ending,
 }
 
 /// A session that an upstream is to revoke.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Withdrawal {
-    /// Of the upstream.
+    /// Of the upstream, with whose principal's token it is revoked if that is still configured.
     pub identity: String,
+    /// The upstream's.
+    pub place: String,
     #[serde(default)]
     pub profile: Option<String>,
     #[serde(default)]
@@ -58,8 +66,37 @@ pub struct Withdrawal {
 }
 
 impl Withdrawal {
-    pub fn new(identity: String, profile: Option<String>, reason: Option<String>, expires_at: Timestamp) -> Self {
-        Self { identity, profile, reason, expires_at, health: Health::default(), is_under_way: false }
+    /// Of a session of this profile.
+    pub(crate) fn of(slot: &Slot, reason: &str, expires_at: Timestamp) -> Self {
+        Self {
+            identity: slot.gate.upstream.identity(),
+            place: slot.gate.upstream.place(),
+            profile: Some(slot.profile.name.to_string()),
+            reason: Some(reason.into()),
+            expires_at,
+            health: Health::default(),
+            is_under_way: false,
+        }
+    }
+}
+
+/// Why what an earlier daemon wrote cannot be used. To go on without it would give out what somebody has revoked.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    #[error("which profiles are held after a revocation cannot be read: {0}")]
+    Unreadable(#[from] PrivateFileError),
+    #[error("which profiles are held after a revocation cannot be understood: {path}: {error}", path = .path.display())]
+    Nonsense { path: PathBuf, error: serde_json::Error },
+}
+
+impl LedgerError {
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unreadable(error) => error.hint(),
+            Self::Nonsense { path, .. } => {
+                format!("look into {}, and move it away to start with nothing held", path.display())
+            }
+        }
     }
 }
 
@@ -68,16 +105,14 @@ impl Ledger {
         Self { book: Arc::default(), queue: None }
     }
 
-    /// Reads what an earlier daemon wrote. What cannot be understood is kept beside it, for people.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let book = match private_file::read(path) {
-            Ok(text) => serde_json::from_str(&text).or_else(|error| {
-                let aside = path.with_extension("unreadable");
-                tracing::error!(path = %path.display(), %error, aside = %aside.display(), "it cannot be understood: nothing is held");
-                std::fs::rename(path, aside).map(|()| Book::default())
-            })?,
-            Err(error) if matches!(error.why, private_file::Why::Missing) => Book::default(),
-            Err(error) => return Err(io::Error::other(error)),
+    /// Reads what an earlier daemon wrote.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let book = match private_file::read_within(path, CAP) {
+            Ok(text) => {
+                serde_json::from_str(&text).map_err(|error| LedgerError::Nonsense { path: path.into(), error })?
+            }
+            Err(PrivateFileError { why: Why::Missing, .. }) => Book::default(),
+            Err(error) => return Err(error.into()),
         };
         let book = Arc::new(Mutex::new(book));
         let (queue, notes) = mpsc::channel();
@@ -89,18 +124,22 @@ impl Ledger {
     /// Why a profile is held, if it was when the last daemon ended.
     pub(crate) fn hold_of(&self, slot: &Slot) -> Option<Ending> {
         let book = lock(&self.book);
-        let hold = book.holds.get(slot.profile.name.as_str()).filter(|hold| hold.identity == slot.identity())?;
+        let hold = book.holds.get(slot.profile.name.as_str()).filter(|hold| hold.role == slot.role_there())?;
         Some(hold.ending.clone())
     }
 
-    pub(crate) fn hold(&self, slot: &Slot, ending: &Ending) {
-        let hold = Hold { identity: slot.identity(), ending: ending.clone() };
-        lock(&self.book).holds.insert(slot.profile.name.to_string(), hold);
-        self.changed();
-    }
-
-    pub(crate) fn release(&self, slot: &Slot) {
-        lock(&self.book).holds.remove(slot.profile.name.as_str());
+    /// Notes whether a profile is held, and why: as it is now, in whatever order that is noted.
+    pub(crate) fn note(&self, slot: &Slot) {
+        let mut book = lock(&self.book);
+        let name = slot.profile.name.as_str();
+        match slot.standing.hold() {
+            Some(hold) => {
+                let hold = Hold { role: slot.role_there(), ending: Ending::clone(&hold) };
+                book.holds.insert(name.into(), hold);
+            }
+            None => drop(book.holds.remove(name)),
+        }
+        drop(book);
         self.changed();
     }
 
@@ -115,8 +154,10 @@ impl Ledger {
         self.changed();
     }
 
-    pub(crate) fn failed(&self, session_id: &str, error: UpstreamError, now: Boot) {
+    pub(crate) fn failed(&self, session_id: &str, error: &UpstreamError, now: Boot) {
         if let Some(withdrawal) = lock(&self.book).withdrawals.get_mut(session_id) {
+            // Whatever it is, nobody waits for it to be mended.
+            let error = UpstreamError::Unavailable { what: error.to_string(), retry_after: error.retry_after() };
             withdrawal.health.failed(error, now, fastrand::f64());
             withdrawal.is_under_way = false;
         }
@@ -127,11 +168,26 @@ impl Ledger {
         lock(&self.book).withdrawals.get(session_id).map(|withdrawal| withdrawal.health.failing().cloned())
     }
 
-    /// Takes up what is to be tried now. What has expired by itself is struck out.
-    pub(crate) fn take_due(&self, now: &Now) -> Vec<(Box<str>, Withdrawal)> {
+    /// The sessions of a profile that are still to be revoked.
+    pub(crate) fn pending_of(&self, profile: &str) -> Vec<String> {
+        let book = lock(&self.book);
+        let of_profile = book.withdrawals.iter().filter(|(_, each)| each.profile.as_deref() == Some(profile));
+        of_profile.map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// Takes up what is to be tried now. What has been tried and has expired by itself, by the upstream's time as far as
+    /// that is known, is struck out.
+    pub(crate) fn take_due(
+        &self,
+        now: &Now,
+        upstream_time: impl Fn(&Withdrawal) -> Option<Timestamp>,
+    ) -> Vec<(Box<str>, Withdrawal)> {
         let mut book = lock(&self.book);
         let before = book.withdrawals.len();
-        book.withdrawals.retain(|_, withdrawal| withdrawal.expires_at > now.wall);
+        book.withdrawals.retain(|_, withdrawal| {
+            let was_tried = withdrawal.health.failing().is_some();
+            !was_tried || withdrawal.expires_at > upstream_time(withdrawal).unwrap_or(now.wall)
+        });
         let has_expired = book.withdrawals.len() < before;
         let is_due = |withdrawal: &Withdrawal| !withdrawal.is_under_way && withdrawal.health.permit(now.boot).is_ok();
         let due = book.withdrawals.iter_mut().filter(|(_, withdrawal)| is_due(withdrawal));
@@ -193,7 +249,11 @@ fn keep(notes: &Receiver<Option<oneshot::Sender<()>>>, book: &Mutex<Book>, path:
     }
 }
 
-/// Where it is, in the user's state folder.
-pub fn path(folder: &Path) -> PathBuf {
-    folder.join("revocations.json")
+/// Where it is, in the user's state folder: a file for each socket, so that two daemons do not write the same.
+pub fn path(folder: &Path, socket: &Path) -> PathBuf {
+    let socket = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), PLAIN);
+    folder.join(format!("revocations{}.json", socket.to_string().replace('/', "-")))
 }
+
+/// What a file's name may have of the path of a socket; a slash is written as a dash.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use jiff::SignedDuration;
 use rolekeeper::protocol::{Cause, Withdrawal as Standing};
 use tokio::time::sleep;
 
 use crate::broker::tests::{HOUR, Scripted, broker, broker_for, me, scripted};
 use crate::broker::{Broker, Refusal};
+use crate::clock::Clock;
 use crate::config::{LeaseLimit, OnRevoke, Profile, ProfileName, RoleId, RoleRequest};
 use crate::sync::lock;
 use crate::upstream::{UpstreamError, Why};
@@ -111,7 +113,7 @@ async fn what_the_user_logs_out_of_is_over_at_once_and_revoked_as_soon_as_the_up
     id(&broker).await.unwrap();
     *lock(&upstream.is_blind) = true;
     let out = standing_still(broker.logout(&me(), None, true)).await.unwrap();
-    let withdrawn = out.profiles[0].withdrawn.clone().unwrap();
+    let withdrawn = out.profiles[0].withdrawn[0].clone();
     assert_eq!((withdrawn.session_id.as_str(), withdrawn.at_upstream), ("s-1", Standing::Pending));
     assert!(withdrawn.failure.unwrap().contains("it cannot be told"));
     assert!(matches!(id(&broker).await, Err(Refusal::Held { .. })));
@@ -146,6 +148,7 @@ async fn a_strict_profile_is_refused_on_an_old_view_and_another_is_served_with_i
             let Err(Refusal::ViewStale { age, why, .. }) = answer else { panic!("{answer:?}") };
             assert_eq!((age.as_secs(), why.as_str()), (301, "it cannot be seen"));
             *lock(&upstream.is_blind) = false;
+            sleep(Duration::from_secs(5)).await;
             assert!(broker.lease(&me(), "dev").await.is_ok(), "it is looked at when somebody asks");
         } else {
             assert_eq!(answer.unwrap().stale_view.unwrap().as_secs(), 301);
@@ -211,4 +214,84 @@ async fn a_new_session_on_request_replaces_the_one_that_is_fresh() {
     assert_eq!(id(&broker).await.unwrap(), "s-1");
     broker.refresh_now(&me(), "dev").await.unwrap();
     assert_eq!(id(&broker).await.unwrap(), "s-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_look_is_not_repeated_for_everybody_who_asks() {
+    let (broker, upstream) = with(Profile { lease: LeaseLimit::Strict, ..profile() });
+    id(&broker).await.unwrap();
+    *lock(&upstream.is_blind) = true;
+    sleep(Duration::from_secs(301)).await;
+    let before = *lock(&upstream.looks);
+    for _ in 0..100 {
+        assert!(matches!(id(&broker).await, Err(Refusal::ViewStale { .. })));
+    }
+    assert!(*lock(&upstream.looks) <= before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_revokes_a_session_that_another_has_replaced_ends_that_one_too() {
+    for reassumes in [false, true] {
+        let on_revoke = if reassumes { OnRevoke::Reassume } else { OnRevoke::Hold };
+        let (broker, upstream) = with(Profile { on_revoke, ..profile() });
+        assert_eq!(id(&broker).await.unwrap(), "s-1");
+        broker.refresh_now(&me(), "dev").await.unwrap();
+        assert_eq!(id(&broker).await.unwrap(), "s-2");
+        let generation = broker.watch(&me(), "dev").unwrap().look().generation;
+        revoke(&upstream, "s-1");
+        sleep(A_LOOK).await;
+        let now = broker.watch(&me(), "dev").unwrap().look();
+        assert_eq!(now.generation, generation + 1);
+        if reassumes {
+            assert_eq!(id(&broker).await.unwrap(), "s-3");
+            // The second one may still be used by somebody.
+            revoke(&upstream, "s-2");
+            sleep(A_LOOK).await;
+            assert_eq!(id(&broker).await.unwrap(), "s-4");
+        } else {
+            assert_eq!(now.held.unwrap().session_id.as_deref(), Some("s-1"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_neither_listed_nor_can_be_read_is_over_only_if_it_has_been_listed_before() {
+    let (broker, upstream) = broker(LeaseLimit::Balanced, scripted([]));
+    assert_eq!(id(&broker).await.unwrap(), "s-1");
+    lock(&upstream.hidden).insert("s-1".into());
+    sleep(Duration::from_secs(290)).await;
+    assert_eq!(id(&broker).await.unwrap(), "s-1", "this upstream does not show it");
+    let status = broker.status(None, 0).profiles[0].session.clone().unwrap();
+    assert!(status.view_failure.unwrap().contains("session s-1 is not listed, and cannot be read either"));
+    lock(&upstream.hidden).clear();
+    sleep(A_LOOK).await;
+    lock(&upstream.hidden).insert("s-1".into());
+    let looks = *lock(&upstream.looks);
+    while *lock(&upstream.looks) < looks + 1 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(id(&broker).await.unwrap(), "s-1", "one list may be late");
+    sleep(A_LOOK).await;
+    assert!(matches!(id(&broker).await, Err(Refusal::Held { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_ahead_discards_nothing_that_is_to_be_revoked() {
+    let (broker, upstream) = broker(LeaseLimit::Balanced, scripted([]));
+    id(&broker).await.unwrap();
+    let Clock::Virtual(time) = &broker.clock else { unreachable!() };
+    time.step(SignedDuration::from_hours(240));
+    *lock(&upstream.is_blind) = true;
+    let out = standing_still(broker.logout(&me(), None, true)).await.unwrap();
+    assert_eq!(out.profiles[0].withdrawn[0].at_upstream, Standing::Pending);
+    *lock(&upstream.is_blind) = false;
+    sleep(Duration::from_secs(301)).await;
+    assert!(lock(&upstream.revoked).contains("s-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_of_the_screen_is_no_event_for_profiles_without_a_session() {
+    let (broker, _) = broker(LeaseLimit::Balanced, scripted([]));
+    broker.revoke_on(Cause::Locked, |_| true).await;
+    assert_eq!(broker.journal.of("dev").await.endings, []);
 }

@@ -12,10 +12,11 @@ use crate::broker::Broker;
 use crate::cache::Slot;
 use crate::cache::state::Session;
 use crate::timetable::{Item, Plan};
+use crate::upstream::UpstreamError;
 use crate::upstream::gate::{Gate, Haste};
 
-/// How long somebody waits who wants to know whether the upstream has confirmed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long somebody waits who wants to know whether the upstream has confirmed: less than a machine puts off its sleep.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub struct Withdrawals {
@@ -33,10 +34,7 @@ impl Broker {
     /// A session of a profile is to be revoked at its upstream, too.
     pub(crate) fn withdraw(&self, slot: &Slot, session: &Session, reason: &str) {
         let granted = &session.granted;
-        let profile = Some(slot.profile.name.to_string());
-        let withdrawal =
-            Withdrawal::new(slot.gate.upstream.identity(), profile, Some(reason.into()), granted.expires_at);
-        self.ledger.add(&granted.session_id, withdrawal);
+        self.ledger.add(&granted.session_id, Withdrawal::of(slot, reason, granted.expires_at));
         self.withdraw_soon();
     }
 
@@ -46,20 +44,38 @@ impl Broker {
 
     /// Tries everything that may be tried now.
     pub(crate) fn withdraw_due(self: &Arc<Self>) {
-        for (id, withdrawal) in self.ledger.take_due(&self.clock.now()) {
-            let Some(gate) = self.gates.values().find(|gate| gate.upstream.identity() == withdrawal.identity) else {
-                tracing::warn!(session = %id, "it cannot be revoked: its upstream is no longer configured");
-                self.ledger.settle(&id);
-                continue;
-            };
-            self.background().spawn(Arc::clone(self).try_to_withdraw(Arc::clone(gate), id, withdrawal));
+        let now = self.clock.now();
+        let time = |withdrawal: &Withdrawal| self.gate_for(withdrawal)?.upstream.server_clock().latest(now.boot);
+        for (id, withdrawal) in self.ledger.take_due(&now, time) {
+            if let Some(gate) = self.gate_for(&withdrawal) {
+                self.background().spawn(Arc::clone(self).try_to_withdraw(Arc::clone(gate), id, withdrawal));
+            } else {
+                let what = "its upstream is no longer configured".to_owned();
+                tracing::warn!(session = %id, %what, "it cannot be revoked");
+                self.ledger.failed(&id, &UpstreamError::Unavailable { what, retry_after: None }, now.boot);
+            }
         }
         self.plan_withdrawals();
     }
 
+    /// Who can tell the upstream: the same principal, or any other there.
+    fn gate_for(&self, withdrawal: &Withdrawal) -> Option<&Arc<Gate>> {
+        let mut gates = self.gates.values();
+        let same = gates.find(|gate| gate.upstream.identity() == withdrawal.identity);
+        same.or_else(|| self.gates.values().find(|gate| gate.upstream.place() == withdrawal.place))
+    }
+
     async fn try_to_withdraw(self: Arc<Self>, gate: Arc<Gate>, id: Box<str>, withdrawal: Withdrawal) {
-        let withdrawn = match gate.enter(Haste::Awaited, &self.clock).await {
-            Ok(_pass) => gate.upstream.withdraw(&id, withdrawal.reason.as_deref()).await,
+        let withdrawn = match gate.enter(Haste::Background, &self.clock).await {
+            Ok(pass) => {
+                let withdrawn = gate.upstream.withdraw(&id, withdrawal.reason.as_deref()).await;
+                // How it went is that of a profile's call, if there is such a profile.
+                let profile = withdrawal.profile.as_deref().and_then(|profile| self.cache.find(profile));
+                if let Some(slot) = profile {
+                    pass.tell(slot.place, withdrawn.as_ref().err(), self.clock.now().boot, fastrand::f64());
+                }
+                withdrawn
+            }
             Err(away) => Err(away.error),
         };
         match withdrawn {
@@ -69,7 +85,7 @@ impl Broker {
             }
             Err(error) => {
                 tracing::warn!(session = %id, profile = withdrawal.profile, %error, "it cannot be revoked at the upstream");
-                self.ledger.failed(&id, error, self.clock.now().boot);
+                self.ledger.failed(&id, &error, self.clock.now().boot);
             }
         }
         self.plan_withdrawals();
@@ -99,10 +115,14 @@ impl Broker {
         let _ = tokio::time::timeout(PATIENCE, tried).await;
     }
 
-    /// How things stand with a session that was to be revoked.
-    pub(crate) fn withdrawn(&self, session_id: String, profile: Option<String>) -> Withdrawn {
+    /// How things stand with a session that was ended here, and was to be revoked if that was `asked` for.
+    pub(crate) fn withdrawn(&self, session_id: String, profile: Option<String>, asked: bool) -> Withdrawn {
         let pending = self.ledger.pending(&session_id);
-        let at_upstream = if pending.is_some() { Standing::Pending } else { Standing::Confirmed };
+        let at_upstream = match &pending {
+            Some(_) => Standing::Pending,
+            None if asked => Standing::Confirmed,
+            None => Standing::Unasked,
+        };
         let failure = pending.flatten().map(|failing| failing.error.to_string());
         Withdrawn { session_id, profile, at_upstream, failure }
     }

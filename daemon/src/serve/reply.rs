@@ -1,5 +1,6 @@
 //! From what the broker says to what a peer reads: the one table of codes and hints.
 
+use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use rolekeeper::protocol::{self, Code, Failure};
 use secrecy::ExposeSecret;
@@ -12,12 +13,15 @@ use crate::upstream::{UpstreamError, Why};
 /// The lease as it crosses the socket, expiry in whole seconds so that rounding never makes it later.
 pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
     let granted = &lease.session.granted;
+    let shown = |at: &Timestamp| DateTimePrinter::new().precision(Some(0)).timestamp_to_string(at).into();
     protocol::Lease {
         access_key_id: (*granted.access_key_id).into(),
         secret_access_key: granted.secret_access_key.expose_secret().into(),
         session_token: granted.session_token.expose_secret().into(),
-        expires_at: DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&lease.expires_at).into(),
+        expires_at: shown(&lease.expires_at),
         session_id: (*granted.session_id).into(),
+        ends_at: shown(&granted.expires_at),
+        generation: lease.session.generation.number(),
         view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
     }
 }

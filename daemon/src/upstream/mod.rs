@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -31,6 +32,9 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// Where sessions come from and whose they are: one of another identity is another's. No secret is in it.
     fn identity(&self) -> String;
 
+    /// Where sessions come from, whosever they are.
+    fn place(&self) -> String;
+
     /// Any call that changes nothing: its answer tells the time, and so does a refusal.
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
 
@@ -40,6 +44,11 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 
     /// What has become of a session.
     fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>>;
+
+    /// What people call a principal that a [`Fate`] has by its id, if that can be read.
+    fn name_of<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Option<String>> {
+        std::future::ready(None).boxed()
+    }
 
     /// Ends a session. One that has ended, or is not known, is no error.
     fn withdraw<'a>(&'a self, session_id: &'a str, reason: Option<&'a str>)
@@ -83,7 +92,7 @@ pub enum Fate {
     Revoked {
         /// By the upstream's clock.
         at: Option<Timestamp>,
-        /// `user/dev@example.test`, or an id.
+        /// An id; [`Upstream::name_of`] may know more.
         by: Option<String>,
         reason: Option<String>,
     },

@@ -66,7 +66,11 @@ impl Upstream for ByCloud {
     }
 
     fn identity(&self) -> String {
-        format!("bycloud {} {:?}", self.endpoint, self.token)
+        format!("{} {:?}", self.place(), self.token)
+    }
+
+    fn place(&self) -> String {
+        format!("bycloud {}", self.endpoint)
     }
 
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
@@ -86,6 +90,10 @@ impl Upstream for ByCloud {
 
     fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
         self.become_of(session_id).boxed()
+    }
+
+    fn name_of<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<String>> {
+        self.principal_by_id(id).boxed()
     }
 
     fn withdraw<'a>(

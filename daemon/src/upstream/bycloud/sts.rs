@@ -14,6 +14,7 @@ use super::{
     ByCloud, GetServiceAccount, GetUser, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, Said, SessionId,
 };
 use crate::config::RoleRequest;
+use crate::one_line;
 use crate::sync::lock;
 use crate::upstream::{Fate, Granted, SLACK, UpstreamError};
 
@@ -118,13 +119,11 @@ impl ByCloud {
         Ok(match session.status {
             SessionStatus::Active => Fate::Active,
             SessionStatus::Expired => Fate::Expired,
-            SessionStatus::Revoked => {
-                let by = match &session.revoked_by {
-                    Some(by) => Some(self.name_of(by).await),
-                    None => None,
-                };
-                Fate::Revoked { at: session.revoked_at, by, reason: session.revoke_reason }
-            }
+            SessionStatus::Revoked => Fate::Revoked {
+                at: session.revoked_at,
+                by: session.revoked_by.map(|by| one_line(by.as_str())),
+                reason: session.revoke_reason.as_deref().map(one_line),
+            },
             SessionStatus::Other(_) => Fate::Unknown,
         })
     }
@@ -137,16 +136,13 @@ impl ByCloud {
         }
     }
 
-    /// What people call a principal, as far as that can be read; a session does not say what it is the id of.
-    async fn name_of(&self, id: &PrincipalId) -> String {
-        if let Ok(user) = self.get_user(&GetUser { user_id: id.as_str().into() }).await {
-            return format!("user/{}", user.email);
+    /// A session does not say what it is the id of.
+    pub(super) async fn principal_by_id(&self, id: &str) -> Option<String> {
+        if let Ok(user) = self.get_user(&GetUser { user_id: id.into() }).await {
+            return Some(one_line(&format!("user/{}", user.email)));
         }
-        let account = GetServiceAccount { service_account_id: id.as_str().into() };
-        match self.get_service_account(&account).await {
-            Ok(account) => format!("service_account/{}", account.name),
-            Err(_) => id.to_string(),
-        }
+        let account = self.get_service_account(&GetServiceAccount { service_account_id: id.into() }).await.ok()?;
+        Some(one_line(&format!("service_account/{}", account.name)))
     }
 
     /// The same principal in the same memory, however many sessions are its.

@@ -1,0 +1,195 @@
+//! What one look finds: what is held here, compared with what the upstream says is active.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use rolekeeper::protocol::{Cause, Ending};
+
+use super::{Known, Which};
+use crate::broker::Broker;
+use crate::cache::Slot;
+use crate::cache::state::{Earlier, Session, Sightings, State};
+use crate::clock::Boot;
+use crate::sync::{Mutex, lock};
+use crate::upstream::gate::Gate;
+use crate::upstream::{Fate, UpstreamError, Why};
+
+/// How many profiles with missing sessions are looked at together.
+const TOGETHER: usize = 8;
+
+/// Endings that are in force, and of which nobody has been told yet.
+type Ended = Mutex<Vec<(Arc<Slot>, Arc<Ending>)>>;
+
+/// A session that may still be used somewhere.
+enum Held {
+    Current(Arc<Session>),
+    Earlier(Arc<Earlier>),
+}
+
+/// A profile and what is held of it, of one principal.
+type OfProfile = (Arc<Slot>, Vec<Held>);
+
+/// What has become of a session.
+enum Become {
+    Active,
+    Expired,
+    Over(Known),
+}
+
+impl Held {
+    fn id(&self) -> &str {
+        match self {
+            Self::Current(session) => &session.granted.session_id,
+            Self::Earlier(earlier) => &earlier.session_id,
+        }
+    }
+
+    fn principal(&self) -> &Arc<str> {
+        match self {
+            Self::Current(session) => &session.granted.principal,
+            Self::Earlier(earlier) => &earlier.principal,
+        }
+    }
+
+    fn sightings(&self) -> &Sightings {
+        match self {
+            Self::Current(session) => &session.sightings,
+            Self::Earlier(earlier) => &earlier.sightings,
+        }
+    }
+}
+
+impl Broker {
+    /// Everything that is held at an upstream is looked for. What is found is in force at once, also beside a failure.
+    pub(super) async fn compare(
+        self: &Arc<Self>,
+        gate: &Arc<Gate>,
+        began: Boot,
+        ended: &Ended,
+    ) -> Result<(), UpstreamError> {
+        let mut by_principal: BTreeMap<Arc<str>, Vec<OfProfile>> = BTreeMap::new();
+        for slot in self.slots_of(gate) {
+            let mut of_slot: BTreeMap<Arc<str>, Vec<Held>> = BTreeMap::new();
+            for held in held_by(slot, began) {
+                of_slot.entry(Arc::clone(held.principal())).or_default().push(held);
+            }
+            for (principal, held) in of_slot {
+                by_principal.entry(principal).or_default().push((Arc::clone(slot), held));
+            }
+        }
+        let _pass = gate.enter_anyway().await;
+        let mut failure = None;
+        for (principal, held) in by_principal {
+            if let Err(error) = self.compare_of(gate, &principal, held, ended).await {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn compare_of(
+        self: &Arc<Self>,
+        gate: &Arc<Gate>,
+        principal: &str,
+        mut held: Vec<OfProfile>,
+        ended: &Ended,
+    ) -> Result<(), UpstreamError> {
+        let active = match gate.upstream.active_sessions(principal).await {
+            Ok(active) => active,
+            Err(UpstreamError::Refused { why: Why::AccountDisabled, .. }) => {
+                self.account_disabled(gate);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        gate.answered(self.clock.now().boot);
+        let is_missing = |held: &Held| {
+            let is_active = active.contains(held.id());
+            if is_active {
+                held.sightings().seen();
+            }
+            !is_active
+        };
+        for (_, of_slot) in &mut held {
+            of_slot.retain(is_missing);
+        }
+        held.retain(|(_, of_slot)| !of_slot.is_empty());
+        let learning = held.into_iter().map(|(slot, missing)| self.learn_all(slot, missing, ended));
+        let learnt: Vec<_> = stream::iter(learning).buffer_unordered(TOGETHER).collect().await;
+        learnt.into_iter().collect()
+    }
+
+    /// Several sessions of one profile that are over are one ending.
+    async fn learn_all(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        missing: Vec<Held>,
+        ended: &Ended,
+    ) -> Result<(), UpstreamError> {
+        let (mut ids, mut first, mut failure) = (Vec::new(), None, None);
+        for held in missing {
+            match learn(&slot.gate, &held).await {
+                Ok(Become::Over(known)) => {
+                    ids.push(held.id().into());
+                    first.get_or_insert(known);
+                }
+                Ok(Become::Expired) => {
+                    if let Held::Current(session) = &held {
+                        slot.standing.drop_old(session);
+                        self.timetable.set_by(&slot.plan, self.clock.now().boot);
+                    }
+                }
+                Ok(Become::Active) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(ending) = first.and_then(|known| self.revoke(&slot, Which::These(&ids), known).ending) {
+            lock(ended).push((slot, ending));
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The profiles of an upstream.
+    pub(super) fn slots_of(&self, gate: &Arc<Gate>) -> impl Iterator<Item = &Arc<Slot>> {
+        self.cache.slots().iter().filter(|slot| Arc::ptr_eq(&slot.gate, gate))
+    }
+}
+
+/// Everything of a profile that may still be used somewhere, as long as it is not held: then all of it is over.
+fn held_by(slot: &Arc<Slot>, began: Boot) -> Vec<Held> {
+    if slot.standing.hold().is_some() {
+        return Vec::new();
+    }
+    let earlier = slot.standing.earlier().into_iter().filter(|earlier| earlier.ends_at > began);
+    let mut all: Vec<_> = earlier.map(Held::Earlier).collect();
+    // One that is over by itself is no longer active, and one that came later may not be in the list.
+    if let State::Fresh(session) | State::Aging(session) = slot.lookup(began)
+        && session.received_at <= began
+    {
+        all.push(Held::Current(session));
+    }
+    all
+}
+
+/// What has become of a session that is not among the active ones. If the upstream does not say, it is over only if lists
+/// have had it before and two in a row have not: a list may be late, or may not show everything to everybody.
+async fn learn(gate: &Gate, held: &Held) -> Result<Become, UpstreamError> {
+    match gate.upstream.fate(held.id()).await? {
+        // The list is behind: it will be there the next time.
+        Fate::Active => Ok(Become::Active),
+        Fate::Expired => Ok(Become::Expired),
+        Fate::Unknown if !held.sightings().missed() => {
+            let what = format!("session {} is not listed, and cannot be read either", held.id());
+            Err(UpstreamError::Unavailable { what, retry_after: None })
+        }
+        fate => Ok(Become::Over(known(fate))),
+    }
+}
+
+pub(super) fn known(fate: Fate) -> Known {
+    match fate {
+        Fate::Revoked { at, by, reason } => Known { cause: Cause::Revoked, by, at, reason },
+        Fate::Active | Fate::Expired | Fate::Unknown => Known::only(Cause::Revoked),
+    }
+}

@@ -59,7 +59,8 @@ pub fn read(path: &Path) -> Result<String, PrivateFileError> {
 pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
     let fail = |why| PrivateFileError { path: path.to_owned(), why };
     let file = open(path).map_err(|error| {
-        fail(if error.kind() == io::ErrorKind::NotFound { Why::Missing } else { Why::Unreadable(error) })
+        let is_missing = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        fail(if is_missing { Why::Missing } else { Why::Unreadable(error) })
     })?;
     let meta = file.metadata().map_err(|error| fail(Why::Unreadable(error)))?;
     if !meta.is_file() {

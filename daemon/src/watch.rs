@@ -55,6 +55,10 @@ impl Watchers {
 }
 
 impl Watching {
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
     /// How things are now. Only what changes from here on is news.
     pub fn look(&mut self) -> Watched {
         let last = self.changes.borrow_and_update().clone();

@@ -218,3 +218,64 @@ fn a_daemon_that_is_told_to_stop_revokes_what_it_was_asked_to() {
     let _daemon = home.daemon(&[]);
     ask(&home, "dev").json();
 }
+
+#[test]
+fn a_reason_that_is_no_sentence_neither_forges_lines_nor_breaks_anything() {
+    let (sandbox, home) = world("");
+    let _daemon = home.daemon(&[]);
+    ask(&home, "dev").json();
+    let reason = "%0a%20%20try%3a%20curl%20x%1b%5b2J".repeat(12);
+    let path = format!("/sts/sessions/{}?reason={reason}", session(&home, "dev"));
+    assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+    held(&home, "dev");
+    let run = ask(&home, "dev");
+    assert_eq!((run.code, run.stderr.lines().count()), (6, 2), "{run:?}");
+    assert!(run.stderr.contains("\\n  try: curl x\\u{1b}[2J") && !run.stderr.contains('\u{1b}'), "{run:?}");
+    assert!(run.stderr.len() < 2000, "{run:?}");
+    assert!(home.rolekeeper(&["status"]).stdout.contains("held"));
+}
+
+#[test]
+fn a_hold_outlives_changes_of_the_configuration_that_are_not_about_the_role() {
+    let (_sandbox, home) = world("");
+    let daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+    home.configure_more("", "duration = \"30m\"");
+    daemon.signal(rustix::process::Signal::HUP);
+    eventually("it serves again", || (daemon.log().matches("serving").count() == 2).then_some(()));
+    assert_eq!((ask(&home, "dev").code, ask(&home, "ci").code), (6, 0));
+}
+
+#[test]
+fn a_daemon_that_cannot_read_what_is_held_does_not_start() {
+    let (_sandbox, home) = world("");
+    let daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+    assert_eq!(daemon.stop(), 0);
+    let files = std::fs::read_dir(home.path().join("state/rolekeeper")).unwrap();
+    let mut held = files.map(|file| file.unwrap().path());
+    let held = held.find(|path| path.to_string_lossy().contains("/revocations")).unwrap();
+    std::fs::write(&held, "{").unwrap();
+    let run = home.rolekeeperd(&[]);
+    let words =
+        ["which profiles are held after a revocation cannot be understood", held.to_str().unwrap(), "move it away"];
+    assert!(run.code == 1 && words.iter().all(|word| run.stderr.contains(word)), "{run:?}");
+    std::fs::remove_file(&held).unwrap();
+    let _daemon = home.daemon(&[]);
+    ask(&home, "dev").json();
+}
+
+#[test]
+fn a_session_that_a_newer_one_has_replaced_is_still_looked_at_also_after_a_reload() {
+    let (sandbox, home) = world("");
+    let daemon = home.daemon(&[]);
+    ask(&home, "dev").json();
+    let first = session(&home, "dev");
+    assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
+    daemon.signal(rustix::process::Signal::HUP);
+    eventually("it serves again", || (daemon.log().matches("serving").count() == 2).then_some(()));
+    ask(&home, "dev").json();
+    revoke(&sandbox, &first);
+    held(&home, "dev");
+    assert!(ask(&home, "dev").stderr.contains(&first));
+}

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const PROFILES: usize = 8;
 const TOOLS: usize = 3;
-const ACTS: usize = 250;
+const ACTS: usize = 150;
 /// Far more than the second between two looks: how soon it is in force is measured in virtual time and by `tests/bench`.
 const AT_ALL: Duration = Duration::from_secs(10);
 
@@ -253,7 +253,7 @@ fn check(world: World) {
         }
     }
     println!("{leases} leases, {held} sessions ended, {} of them by others; {others:?}", revoked.len());
-    assert!(leases > 1000 && held > 20 && revoked.len() > 20 && outs.len() > 10, "much was tried");
+    assert!(leases > 1000 && held > 10 && revoked.len() > 10 && outs.len() > 5, "much was tried");
 }
 
 fn lease(answer: &Answer) -> Option<&str> {

@@ -1,37 +1,75 @@
 //! V6 and V7 for what is running: subscribers, and commands that cannot notice by themselves.
 
+mod signals;
+
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
-use serde_json::Value;
+use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, world};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::{Value, json};
 
-/// A client that goes on running. It starts no daemon.
-struct Running(Child, Lines<BufReader<ChildStdout>>);
+/// A client that goes on running, in a process group of its own.
+struct Running {
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
 
 impl Running {
+    /// It starts no daemon.
     fn start(home: &Home, args: &[&str]) -> Self {
         let mut command = home.client();
+        command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
+        Self::by(home, command)
+    }
+
+    fn by(home: &Home, mut command: Command) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(home.path().join("said")).unwrap();
-        let mut child =
-            command.env("ROLEKEEPER_AUTOSTART", "0").args(args).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        Self::telling(command.stderr(log))
+    }
+
+    fn telling(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self(child, lines)
+        Self { child, lines: Some(lines) }
     }
 
     fn line(&mut self) -> String {
-        self.1.next().expect("it says something").unwrap()
+        self.lines.as_mut().unwrap().next().expect("it says something").unwrap()
     }
 
     fn json(&mut self) -> Value {
         serde_json::from_str(&self.line()).unwrap()
     }
+
+    /// What else is said before everybody has ended who could say something.
+    fn rest(&mut self) -> Vec<String> {
+        self.lines.take().unwrap().map(Result::unwrap).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let pid = self.child.id();
+        let commands = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let leaders = commands.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        for leader in leaders.chain([Pid::from_child(&self.child)]) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+        let _ = self.child.wait();
     }
 }
 
@@ -44,12 +82,32 @@ fn logout(home: &Home) {
     assert_eq!(run.code, 0, "{run:?}");
 }
 
+/// Waits until a client other than the one that asks here is connected.
+fn subscribed(home: &Home) {
+    let connections = || home.rolekeeper(&["status", "--json"]).json()["daemon"]["connections"].as_u64();
+    eventually("it has subscribed", || (connections() == Some(2)).then_some(()));
+}
+
+fn reload(daemon: &Daemon<'_>) {
+    let starts = || daemon.log().matches("serving").count();
+    let before = starts();
+    daemon.signal(Signal::HUP);
+    eventually("it serves again", || (starts() > before).then_some(()));
+}
+
 fn resume(home: &Home) {
     assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
 }
 
 /// A command that says which credentials it has, and then waits.
 const WAIT: [&str; 3] = ["sh", "-c", "echo $AWS_ACCESS_KEY_ID $ROLEKEEPER_PROFILE $AWS_PROFILE; exec sleep 600"];
+
+/// A command that counts how often it is told to end, and does so, with 7, when it was that often.
+fn told<'a>(times: &'a str) -> [&'a str; 4] {
+    let script =
+        "trap 'n=$((n + 1)); echo $n; [ $n = $0 ] && exit 7' TERM; echo ready; while :; do sleep 600 & wait; done";
+    ["sh", "-c", script, times]
+}
 
 fn exec<'a>(on_revoke: &'a str, command: &[&'a str]) -> Vec<&'a str> {
     [&["exec", "--on-revoke", on_revoke, "dev", "--"], command].concat()
@@ -60,7 +118,7 @@ fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daem
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let mut watch = Running::start(&home, &["watch", "dev"]);
-    assert_eq!(watch.json(), serde_json::json!({ "profile": "dev", "generation": 0 }));
+    assert_eq!(watch.json(), json!({ "profile": "dev", "generation": 0 }));
     home.rolekeeper(&["credential-process", "dev"]).json();
     let id = watch.json()["session"]["id"].as_str().unwrap().to_owned();
     logout(&home);
@@ -115,33 +173,109 @@ fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoke
     assert!(first.starts_with("BYIA") && first.ends_with(" dev"), "{first}");
     assert_eq!((ended.line(), again.line()), (first.clone(), first.clone()));
     logout(&home);
-    assert_eq!(ended.0.wait().unwrap().code(), Some(6));
+    assert_eq!(ended.code(), Some(6));
     eventually("all have said so", || {
         let said = said(&home);
         (said.matches("were revoked while the command ran").count() >= 3
             && said.contains("the command is started then"))
         .then_some(())
     });
-    assert!(warned.0.try_wait().unwrap().is_none(), "it goes on");
+    assert!(warned.runs(), "it goes on");
     resume(&home);
     let second = again.line();
     assert!(second.starts_with("BYIA") && second != first, "{second}");
     // Who is told to end ends its command.
-    let pid = rustix::process::Pid::from_child(&again.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(again.0.wait().unwrap().code(), Some(128 + 15));
+    again.signal(Signal::TERM);
+    assert_eq!(again.code(), Some(128 + 15));
 }
 
 #[test]
-fn a_daemon_that_is_replaced_is_no_revocation() {
+fn a_daemon_that_is_replaced_is_no_revocation_and_what_the_next_one_revokes_is_noticed_once() {
     let (_sandbox, home): (SandboxProcess, Home) = world();
     let mut daemon = home.daemon(&[]);
+    // Up to a generation that no daemon begins with.
     logout(&home);
     resume(&home);
-    let mut running = Running::start(&home, &exec("term", &WAIT));
+    let mut running = Running::start(&home, &exec("term", &told("1")));
+    assert_eq!(running.line(), "ready");
+    for _ in 0..2 {
+        daemon.kill();
+        daemon = home.daemon(&[]);
+        subscribed(&home);
+    }
+    assert!(running.runs());
+    logout(&home);
+    assert_eq!((running.rest(), running.code()), (vec!["1".to_owned()], Some(6)));
+    assert!(said(&home).contains("rolekeeper resume dev"));
+}
+
+#[test]
+fn a_reload_is_no_revocation_and_hides_none() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    logout(&home);
+    resume(&home);
+    let mut running = Running::start(&home, &exec("term", &told("1")));
+    assert_eq!(running.line(), "ready");
+    reload(&daemon);
+    subscribed(&home);
+    assert!(running.runs());
+    logout(&home);
+    assert_eq!((running.rest(), running.code()), (vec!["1".to_owned()], Some(6)));
+}
+
+#[test]
+fn a_subscriber_starts_no_daemon_and_says_when_there_is_none_and_when_there_is_one_again() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let mut command = home.client();
+    command.args(exec("warn", &WAIT));
+    let mut running = Running::by(&home, command);
     running.line();
-    daemon.kill();
+    assert_eq!(daemon.stop(), 0);
+    eventually("it is said", || said(&home).contains("are not noticed until").then_some(()));
+    assert_eq!(home.rolekeeper(&["status"]).code, 3, "nobody has started another");
     let _daemon = home.daemon(&[]);
-    home.rolekeeper(&["credential-process", "dev"]).json();
-    assert!(running.0.try_wait().unwrap().is_none());
+    eventually("it is said", || said(&home).contains("are noticed again").then_some(()));
+    logout(&home);
+    eventually("it is noticed", || said(&home).contains("were revoked while the command ran").then_some(()));
+    assert_eq!(said(&home).matches("noticed").count(), 2, "{}", said(&home));
+    assert!(running.runs());
+}
+
+#[test]
+fn a_command_that_is_to_be_started_again_waits_for_an_upstream_that_is_away() {
+    let (sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let mut running = Running::start(&home, &exec("restart", &WAIT));
+    let first = running.line();
+    logout(&home);
+    eventually("it waits", || said(&home).contains("(held)").then_some(()));
+    sandbox.fault(&json!({ "kind": "status", "status": 503 }));
+    resume(&home);
+    eventually("it waits on", || said(&home).contains("(upstream_unavailable)").then_some(()));
+    sandbox.heal();
+    assert_ne!(running.line(), first);
+}
+
+#[test]
+fn a_command_is_told_when_its_session_ends_and_not_when_somebody_would_ask_again() {
+    let (_sandbox, home) = world();
+    home.configure_more("", "lease = \"strict\"");
+    let _daemon = home.daemon(&[]);
+    let asked_again = home.rolekeeper(&["credential-process", "dev"]).json()["Expiration"].clone();
+    let ends = Running::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
+    let run = home.rolekeeper(&["exec", "dev", "--", "sh", "-c", "echo $AWS_CREDENTIAL_EXPIRATION"]);
+    assert_eq!(run.stdout.trim(), ends, "{run:?}");
+    assert_ne!(ends, asked_again);
+}
+
+#[test]
+fn a_subscriber_ends_with_its_reader_though_nothing_changes() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let mut watch = Running::start(&home, &["watch", "dev"]);
+    watch.json();
+    watch.lines = None;
+    assert_eq!(watch.code(), Some(0));
 }

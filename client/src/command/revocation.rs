@@ -26,7 +26,7 @@ pub(crate) fn refresh(profile: &str, json: bool, socket: Option<PathBuf>) -> Res
     command::print_report(&text, json, standing)
 }
 
-/// Says what was found: a failure if the session is over.
+/// Says what was found: a failure if the profile is held now.
 pub(crate) fn report_rejected(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let text = watched(&Request::ReportRejected { profile: profile.into() }, socket)?;
     command::print_report(&text, json, standing)?;
@@ -46,11 +46,14 @@ fn watched(request: &Request<'_>, socket: Option<PathBuf>) -> Result<String, Fai
 }
 
 fn standing(watched: &Watched) -> String {
-    let Watched { profile, session, held, .. } = watched;
-    match (session, held) {
-        (Some(session), _) => format!("profile {profile}: session {} until {}\n", session.id, session.expires_at),
-        (None, Some(held)) => format!("profile {profile}: {held}\n"),
-        (None, None) => format!("profile {profile}: no session\n"),
+    let Watched { profile, session, held, ended, .. } = watched;
+    let over = ended.as_ref().or(held.as_ref()).map(|ending| format!("profile {profile}: {ending}\n"));
+    match session {
+        Some(session) => {
+            let now = format!("profile {profile}: session {} until {}\n", session.id, session.expires_at);
+            over.unwrap_or_default() + &now
+        }
+        None => over.unwrap_or_else(|| format!("profile {profile}: no session\n")),
     }
 }
 

@@ -113,21 +113,22 @@ impl Broker {
 
     /// A service has refused credentials of this profile: the upstream is looked at, and what is found is in force.
     pub async fn report_rejected(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
-        let grant = self.grant(peer, profile)?;
-        let slot = grant.slot();
+        // What ends meanwhile is told, too.
+        let mut watching = self.watch(peer, profile)?;
+        let slot = Arc::clone(watching.slot());
         tracing::info!(profile = %slot.profile.name, pid = ?peer.pid, "its credentials were refused somewhere");
-        if slot.session().is_some() {
+        if slot.standing.hold().is_none() {
             let looked = tokio::time::timeout(WAIT, self.look_again(&slot.gate)).await;
             let why = match looked {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_elapsed) => Some(format!("no answer within {} s", WAIT.as_secs())),
             };
-            if let Some(refusal) = why.and_then(|why| self.stale(slot, why)) {
+            if let Some(refusal) = why.and_then(|why| self.stale(&slot, why)) {
                 return Err(refusal);
             }
         }
-        Ok(crate::watch::watched(slot, None))
+        Ok(watching.look())
     }
 
     /// What an earlier daemon left behind.

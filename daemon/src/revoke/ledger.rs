@@ -1,7 +1,7 @@
 //! What must not be forgotten when this process ends: which profiles are held, and which sessions the upstream is still
 //! to revoke. No secret is in it. A thread of its own writes the file, in one piece and at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -37,6 +37,9 @@ struct Book {
     holds: BTreeMap<String, Hold>,
     #[serde(default)]
     withdrawals: BTreeMap<Box<str>, Withdrawal>,
+    /// What the upstream has confirmed to this process: nobody needs to tell it again.
+    #[serde(skip)]
+    settled: BTreeSet<Box<str>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,13 +147,20 @@ impl Ledger {
     }
 
     pub(crate) fn add(&self, session_id: &str, withdrawal: Withdrawal) {
-        lock(&self.book).withdrawals.entry(session_id.into()).or_insert(withdrawal);
+        let mut book = lock(&self.book);
+        if !book.settled.contains(session_id) {
+            book.withdrawals.entry(session_id.into()).or_insert(withdrawal);
+        }
+        drop(book);
         self.changed();
     }
 
-    /// The upstream has confirmed that a session is over, or it is over by itself.
+    /// The upstream has confirmed that a session is over.
     pub(crate) fn settle(&self, session_id: &str) {
-        lock(&self.book).withdrawals.remove(session_id);
+        let mut book = lock(&self.book);
+        book.withdrawals.remove(session_id);
+        book.settled.insert(session_id.into());
+        drop(book);
         self.changed();
     }
 
@@ -257,3 +267,48 @@ pub fn path(folder: &Path, socket: &Path) -> PathBuf {
 
 /// What a file's name may have of the path of a socket; a slash is written as a dash.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::{HOUR, broker, scripted};
+    use crate::config::LeaseLimit;
+
+    #[test]
+    fn each_socket_has_a_file_of_its_own() {
+        let folder = Path::new("/state");
+        let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"].map(|socket| path(folder, Path::new(socket)));
+        assert_eq!(names[0], folder.join("revocations-run-a-socket.json"));
+        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+        assert!(names.iter().all(|name| name.parent() == Some(folder)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_revoked_is_read_again_however_much_it_is() {
+        let (broker, _) = broker(LeaseLimit::Balanced, scripted([]));
+        let slot = broker.cache.find("dev").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("revocations.json");
+        let ledger = Ledger::open(&file).unwrap();
+        let end = broker.clock.now().wall + HOUR;
+        for number in 0..10_000 {
+            ledger.add(&format!("s-{number}"), Withdrawal::of(slot, "lost laptop", end));
+        }
+        ledger.flush().await;
+        assert!(std::fs::metadata(&file).unwrap().len() > 1024 * 1024);
+        let again = Ledger::open(&file).unwrap();
+        assert_eq!(again.pending_of("dev").len(), 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_upstream_has_confirmed_is_not_told_again() {
+        let (broker, _) = broker(LeaseLimit::Balanced, scripted([]));
+        let (slot, ledger) = (broker.cache.find("dev").unwrap(), Ledger::in_memory());
+        let withdrawal = || Withdrawal::of(slot, "lost laptop", broker.clock.now().wall + HOUR);
+        ledger.add("s-1", withdrawal());
+        assert!(ledger.pending("s-1").is_some());
+        ledger.settle("s-1");
+        ledger.add("s-1", withdrawal());
+        assert!(ledger.pending("s-1").is_none());
+    }
+}

@@ -16,7 +16,7 @@ use rolekeeper::protocol::{Code, Failure};
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// For a daemon that goes away to be followed by another one: a little more than it may take to end.
-const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
+pub(crate) const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
 
 /// Between two looks at what somebody else is doing.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -45,10 +45,18 @@ pub(crate) fn ask_again<T>(
     open: impl Fn() -> Result<Stream, Failure>,
     exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    ask_and_keep(open, exchange).map(|(answer, _)| answer)
+}
+
+/// The same, and the connection on which there was an answer.
+pub(crate) fn ask_and_keep<T>(
+    open: impl Fn() -> Result<Stream, Failure>,
+    exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
+) -> Result<(T, Stream), Failure> {
     let mut deadline = None;
     let mut pause = PAUSE;
     loop {
-        match open().and_then(|mut stream| exchange(&mut stream)) {
+        match open().and_then(|mut stream| Ok((exchange(&mut stream)?, stream))) {
             Err(Failure { code, .. })
                 // There may be none for a moment where somebody else starts it.
                 if (code == Code::ShuttingDown || (code == Code::NoDaemon && deadline.is_some()))

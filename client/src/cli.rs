@@ -68,7 +68,8 @@ enum Command {
     /// Run a command with a profile's credentials in its environment
     #[command(after_help = "The command gets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,\n\
         AWS_CREDENTIAL_EXPIRATION and ROLEKEEPER_PROFILE, and none of the variables that would shadow them.\n\
-        The exit code is the command's own, 128 and the number if a signal ended it, and 6 if --on-revoke=term did.")]
+        The exit code is the command's own, 128 and the number if a signal ended it, and 6 if --on-revoke=term did.\n\
+        On a terminal --on-revoke signals the command alone, elsewhere its whole process group.")]
     Exec {
         /// What to do when the credentials are revoked while it runs [default: nothing, and nobody watches]
         #[arg(long, value_name = "WHAT")]
@@ -81,6 +82,9 @@ enum Command {
         command: Vec<std::ffi::OsString>,
     },
     /// Print how things are with a profile, and again whenever they have changed, one line of JSON each
+    #[command(
+        after_help = "It goes on with the next daemon when one goes away, starts none then, and ends with its reader."
+    )]
     Watch {
         /// The profile's name in the daemon's configuration
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]

@@ -141,19 +141,17 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
     frame::read(stream).map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
 }
 
-/// Sends one request that is answered again and again, until `hear` has heard enough.
-pub fn subscribe(
-    stream: &mut Stream,
-    request: Request<'_>,
-    mut hear: impl FnMut(Reply<'_>) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
-    let mut text = ask(stream, request)?;
+/// Sends one request that is answered again and again, and returns the text of its first reply. [`next`] waits for another.
+pub fn subscribe(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
+    let text = ask(stream, request)?;
     // There may be nothing to tell for days.
     stream.set_recv_timeout(None).map_err(|error| broken(&FrameError::Io(error)))?;
-    while hear(reply(&text)?)? {
-        text = frame::read(stream).map_err(|error| broken(&error))?;
-    }
-    Ok(())
+    Ok(text)
+}
+
+/// The text of one more reply to a request that was sent before.
+pub fn next(stream: &mut Stream) -> Result<Vec<u8>, Failure> {
+    frame::read(stream).map_err(|error| broken(&error))
 }
 
 /// Sends one request whose answer comes in parts, and returns them as one text.
@@ -166,7 +164,7 @@ pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Fai
         if !part.more {
             return Ok(whole);
         }
-        text = frame::read(stream).map_err(|error| broken(&error))?;
+        text = next(stream)?;
     }
 }
 

@@ -1,77 +1,13 @@
 //! V6 and V7 for what is running: subscribers, and commands that cannot notice by themselves.
 
+mod running;
 mod signals;
 
-use std::io::{BufRead, BufReader, Lines};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
-
 use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, world};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A client that goes on running, in a process group of its own.
-struct Running {
-    child: Child,
-    lines: Option<Lines<BufReader<ChildStdout>>>,
-}
-
-impl Running {
-    /// It starts no daemon.
-    fn start(home: &Home, args: &[&str]) -> Self {
-        let mut command = home.client();
-        command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
-        Self::by(home, command)
-    }
-
-    fn by(home: &Home, mut command: Command) -> Self {
-        let log = std::fs::File::options().create(true).append(true).open(home.path().join("said")).unwrap();
-        Self::telling(command.stderr(log))
-    }
-
-    fn telling(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines: Some(lines) }
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.as_mut().unwrap().next().expect("it says something").unwrap()
-    }
-
-    fn json(&mut self) -> Value {
-        serde_json::from_str(&self.line()).unwrap()
-    }
-
-    /// What else is said before everybody has ended who could say something.
-    fn rest(&mut self) -> Vec<String> {
-        self.lines.take().unwrap().map(Result::unwrap).collect()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn code(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-
-    fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let pid = self.child.id();
-        let commands = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let leaders = commands.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-        for leader in leaders.chain([Pid::from_child(&self.child)]) {
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
-}
+use self::running::Running;
 
 fn said(home: &Home) -> String {
     std::fs::read_to_string(home.path().join("said")).unwrap()
@@ -103,7 +39,7 @@ fn resume(home: &Home) {
 const WAIT: [&str; 3] = ["sh", "-c", "echo $AWS_ACCESS_KEY_ID $ROLEKEEPER_PROFILE $AWS_PROFILE; exec sleep 600"];
 
 /// A command that counts how often it is told to end, and does so, with 7, when it was that often.
-fn told<'a>(times: &'a str) -> [&'a str; 4] {
+fn told(times: &str) -> [&str; 4] {
     let script =
         "trap 'n=$((n + 1)); echo $n; [ $n = $0 ] && exit 7' TERM; echo ready; while :; do sleep 600 & wait; done";
     ["sh", "-c", script, times]

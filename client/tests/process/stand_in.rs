@@ -96,6 +96,8 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 session_token: "token".into(),
                 expires_at: "2026-01-01T00:00:00Z".into(),
                 session_id: "s-1".into(),
+                ends_at: "2026-01-01T00:30:00Z".into(),
+                generation: 0,
                 view_age_seconds: None,
             }),
             Request::Status { .. } => Reply::Status(status(upstream)),

@@ -5,9 +5,9 @@ use std::os::unix::net::UnixListener;
 
 use rolekeeper_tests::harness::{Home, eventually, programs, world};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
-use super::{Running, WAIT, exec, logout, said, told};
+use super::{Running, exec, logout, said, told};
 
 #[test]
 fn what_a_command_has_started_ends_with_it() {
@@ -44,12 +44,14 @@ fn a_standard_error_that_nobody_reads_does_not_keep_a_command_alive() {
     while full.write(&[b'.'; 4096]).is_ok() {}
     fcntl_setfl(&full, OFlags::empty()).unwrap();
     let mut command = home.client();
-    command.env("ROLEKEEPER_AUTOSTART", "0").args(exec("term", &WAIT)).stderr(full);
+    command.env("ROLEKEEPER_AUTOSTART", "0").args(exec("term", &told("2"))).stderr(full);
     let mut running = Running::telling(&mut command);
+    // With it goes the test's own hold on that end of the pipe.
     drop(command);
-    running.line();
+    assert_eq!(running.line(), "ready");
     logout(&home);
-    assert!(running.rest().is_empty());
+    assert_eq!(running.line(), "1");
+    eventually("it is killed", || running.commands().is_empty().then_some(()));
     drop(reader);
     assert_eq!(running.code(), Some(6));
 }
@@ -64,6 +66,24 @@ fn who_ends_this_program_while_its_command_ends_does_not_find_the_command_starte
     assert_eq!(running.line(), "1");
     running.signal(Signal::TERM);
     assert_eq!((running.rest(), running.code()), (vec!["2".to_owned()], Some(7)));
+}
+
+#[test]
+fn a_command_is_stopped_and_goes_on_with_this_program() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let mut running = Running::start(&home, &exec("term", &["sh", "-c", "echo ready; exec sleep 600"]));
+    running.line();
+    let both = [running.commands()[0], running.pid()];
+    for (signal, are_stopped) in [(Signal::TSTP, true), (Signal::CONT, false)] {
+        running.signal(signal);
+        eventually("both have heard it", || both.iter().all(|pid| is_stopped(*pid) == are_stopped).then_some(()));
+    }
+}
+
+fn is_stopped(pid: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().any(|line| line.starts_with("State:\tT"))
 }
 
 /// A command that waits for a profile to be resumed, started by a shell after these words.

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use interprocess::local_socket::Stream;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, Reply, Request};
 
@@ -65,35 +66,39 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let socket = connect::socket_path(socket)?;
     match on_revoke {
-        None => Err(replace(with_credentials(&socket, profile, command)?)),
+        None => Err(replace(autostart::ask(&socket, |stream| with_credentials(stream, profile, command))?.0)),
         #[cfg(unix)]
-        Some(on_revoke) => watched::run(&socket, profile, on_revoke, command),
+        Some(on_revoke) => watched::run(socket, profile, on_revoke, command),
         #[cfg(not(unix))]
         Some(_) => Err(Failure::new(Code::Usage, "--on-revoke needs Unix signals", "the same without --on-revoke")),
     }
 }
 
-/// The command with credentials, ready to be started.
-fn with_credentials(socket: &Path, profile: &str, words: &[OsString]) -> Result<Command, Failure> {
+/// The command with credentials, ready to be started, and the profile's generation that they are of. A daemon of an older
+/// version does not tell it.
+fn with_credentials(stream: &mut Stream, profile: &str, words: &[OsString]) -> Result<(Command, Option<u64>), Failure> {
     let (program, arguments) = words
         .split_first()
         .ok_or_else(|| Failure::new(Code::Usage, "a command is missing", "rolekeeper exec PROFILE -- COMMAND"))?;
-    autostart::ask(socket, |stream| {
-        let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
-        let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
-        if let Some(seconds) = lease.view_age_seconds {
-            command::tell(&format!("rolekeeper: whether this session has been revoked was last known {seconds} s ago"));
-        }
-        let mut command = Command::new(program);
-        command.args(arguments);
-        for name in SHADOWING {
-            command.env_remove(name);
-        }
-        command.env(ACCESS_KEY, &*lease.access_key_id).env(SECRET_KEY, &*lease.secret_access_key);
-        command.env(TOKEN, &*lease.session_token).env(EXPIRATION, &*lease.expires_at);
-        command.env("ROLEKEEPER_PROFILE", profile);
-        Ok(command)
-    })
+    let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
+    let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
+    if let Some(seconds) = lease.view_age_seconds {
+        command::tell(&format!("rolekeeper: whether this session has been revoked was last known {seconds} s ago"));
+    }
+    // An environment is never asked for again: what counts is when the session itself ends.
+    let (expiration, generation) = match &*lease.ends_at {
+        "" => (&lease.expires_at, None),
+        _ => (&lease.ends_at, Some(lease.generation)),
+    };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    for name in SHADOWING {
+        command.env_remove(name);
+    }
+    command.env(ACCESS_KEY, &*lease.access_key_id).env(SECRET_KEY, &*lease.secret_access_key);
+    command.env(TOKEN, &*lease.session_token).env(EXPIRATION, &**expiration);
+    command.env("ROLEKEEPER_PROFILE", profile);
+    Ok((command, generation))
 }
 
 /// Puts the command in the place of this program. Returns only if it cannot be started.

@@ -1,181 +1,168 @@
-//! A command that is watched over: what is told of its profile, what it is told by others, and its end, one after the
-//! other.
+//! A command that is watched over. Threads of their own have credentials and hear of their revocation, hear signals, and
+//! wait for the command's end; what is to be done about each is done here, one after the other, and never waits for a
+//! daemon or for a reader of standard error.
+
+mod process;
+mod signals;
+mod supply;
+mod voice;
 
 use std::ffi::OsString;
-use std::path::Path;
-use std::process::{Child, ExitCode, ExitStatus};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
-use std::time::Duration;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
+use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, Watched};
-use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::Signals;
+use rustix::process::Signal;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use super::{OnRevoke, not_started, with_credentials};
-use crate::command;
-use crate::command::watch::follow;
+use self::process::Process;
+use self::supply::Supply;
+use self::voice::Voice;
+use super::OnRevoke;
 
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Between two looks whether anything is left of a command whose first process has ended: nobody tells.
+const LOOK: Duration = Duration::from_millis(50);
+
 enum Event {
-    /// The profile as it is now, and whether a daemon's generations begin with this.
-    Profile(Box<Watched>, bool),
-    /// The daemon tells no more.
-    Unwatched(Failure),
+    /// The command with credentials, ready to be started.
+    Granted(Box<Command>),
+    /// There are none, and waiting does not help.
+    Refused(Failure),
+    /// Those of the last [`Event::Granted`] were revoked: the profile as it is now.
+    Revoked(Box<Watched>),
     Signal(i32),
-    Ended(std::io::Result<ExitStatus>),
+    /// The command is to be reaped.
+    Ended,
 }
 
 /// How a run of the command came to its end.
-enum End {
-    ByItself(ExitStatus),
-    /// Because its credentials were revoked.
-    Revoked(Box<Watched>),
+struct End {
+    status: ExitStatus,
+    /// Why it was told to end, if that was for its credentials.
+    revoked: Option<Box<Watched>>,
+    /// Somebody else wanted an end, too.
+    is_unwanted: bool,
 }
 
-pub(super) fn run(socket: &Path, profile: &str, on_revoke: OnRevoke, words: &[OsString]) -> Result<ExitCode, Failure> {
-    let (tell, events) = mpsc::channel();
-    // Before there is a child that could miss one.
-    signals(tell.clone())?;
-    watch(socket, profile, tell.clone());
-    let mut watched = first(&events)?;
-    loop {
-        // What was revoked before the lease was given is no news.
-        let mut command = match with_credentials(socket, profile, words) {
-            Err(Failure { code: Code::Held, message, hint }) if on_revoke == OnRevoke::Restart => {
-                command::tell(&format!("rolekeeper: {message}\n  try: {hint}; the command is started then"));
-                match until_resumed(&events)? {
-                    Ok(resumed) => watched = resumed,
-                    Err(signal) => return Ok(ended_by(signal)),
-                }
-                continue;
-            }
-            command => command?,
-        };
-        let child = command.spawn().map_err(|error| not_started(&command, &error))?;
-        match watch_over(child, watched, on_revoke, &events, &tell)? {
-            End::ByItself(status) => return Ok(code(status)),
-            End::Revoked(now) if on_revoke == OnRevoke::Restart => watched = now,
-            End::Revoked(now) => return Err(revoked(&now)),
-        }
-    }
-}
-
-/// Until the child has ended.
-fn watch_over(
-    mut child: Child,
-    mut known: Box<Watched>,
+pub(super) fn run(
+    socket: PathBuf,
+    profile: &str,
     on_revoke: OnRevoke,
-    events: &Receiver<Event>,
-    tell: &Sender<Event>,
-) -> Result<End, Failure> {
-    let pid = Pid::from_child(&child);
-    let tell = tell.clone();
-    thread::spawn(move || tell.send(Event::Ended(child.wait())));
-    let mut is_revoked = false;
+    words: &[OsString],
+) -> Result<ExitCode, Failure> {
+    let voice = Voice::default();
+    let (tell, events) = mpsc::channel();
+    // A terminal's signals go to its whole foreground group, in which the command must be to read from it.
+    let has_group = !std::io::stdin().is_terminal();
+    // Before there is a child that could miss one.
+    signals::hear(has_group, tell.clone())?;
+    let supply = Supply { socket, profile: profile.into(), words: words.into(), on_revoke, voice: voice.clone(), tell };
+    let outcome = supervise(&supply, has_group, &events);
+    voice.finish();
+    outcome
+}
+
+fn supervise(supply: &Supply, has_group: bool, events: &Receiver<Event>) -> Result<ExitCode, Failure> {
+    let mut has_started = false;
     loop {
-        let event = if is_revoked {
-            events.recv_timeout(GRACE).or_else(|timeout| match timeout {
-                RecvTimeoutError::Timeout => {
-                    // It may have ended in this moment.
-                    let _ = kill_process(pid, Signal::KILL);
-                    events.recv()
-                }
-                RecvTimeoutError::Disconnected => Err(mpsc::RecvError),
-            })
-        } else {
-            events.recv()
+        supply.begin(has_started);
+        let command = match granted(events)? {
+            Ok(command) => command,
+            Err(signal) => return Ok(ended_by(signal)),
         };
-        match event.map_err(|_| rolekeeper::connect::out_of_place())? {
-            Event::Ended(status) => {
-                let status = status.map_err(|error| lost(&error))?;
-                return Ok(if is_revoked { End::Revoked(known) } else { End::ByItself(status) });
-            }
-            Event::Signal(signal) => {
-                if let Some(signal) = Signal::from_named_raw(signal) {
-                    let _ = kill_process(pid, signal);
-                }
-            }
-            Event::Unwatched(failure) => {
-                command::tell(&format!("rolekeeper: revocations are no longer noticed: {failure}"));
-            }
-            Event::Profile(now, is_new_daemon) => {
-                let is_over = now.held.is_some() || (!is_new_daemon && now.generation != known.generation);
-                let was_over = known.held.is_some();
-                known = now;
-                if is_over && !was_over && !is_revoked {
-                    command::tell(&format!("rolekeeper: {}", revoked(&known).message));
-                    if on_revoke != OnRevoke::Warn {
-                        is_revoked = true;
-                        let _ = kill_process(pid, Signal::TERM);
-                    }
-                }
-            }
+        let process = Process::start(*command, has_group, supply.tell.clone())?;
+        has_started = true;
+        let End { status, revoked, is_unwanted } = watch_over(process, supply, events)?;
+        match revoked {
+            None => return Ok(code(status)),
+            Some(now) if supply.on_revoke != OnRevoke::Restart => return Err(failure(&now)),
+            Some(_) if is_unwanted => return Ok(code(status)),
+            Some(_) => {}
         }
     }
 }
 
-/// Tells what becomes of the profile.
-fn watch(socket: &Path, profile: &str, tell: Sender<Event>) {
-    let (socket, profile) = (socket.to_owned(), profile.to_owned());
-    thread::spawn(move || {
-        let followed = follow(&socket, &profile, |watched, is_new_daemon| {
-            Ok(tell.send(Event::Profile(Box::new(watched), is_new_daemon)).is_ok())
-        });
-        if let Err(failure) = followed {
-            let _ = tell.send(Event::Unwatched(failure));
-        }
-    });
-}
-
-/// Passes on what this program is told; a terminal tells the child by itself.
-fn signals(tell: Sender<Event>) -> Result<(), Failure> {
-    let wanted = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
-    let mut signals = Signals::new(wanted).map_err(|error| lost(&error))?;
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            let by_terminal = [SIGCONT, SIGINT, SIGQUIT, SIGWINCH].contains(&signal);
-            if !by_terminal && tell.send(Event::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
-}
-
-fn first(events: &Receiver<Event>) -> Result<Box<Watched>, Failure> {
+/// Waits for credentials, or for a signal that ends this program.
+fn granted(events: &Receiver<Event>) -> Result<Result<Box<Command>, i32>, Failure> {
     loop {
-        match events.recv().map_err(|_| rolekeeper::connect::out_of_place())? {
-            Event::Profile(watched, _) => return Ok(watched),
-            Event::Unwatched(failure) => return Err(failure),
-            Event::Signal(_) | Event::Ended(_) => {}
+        match events.recv().map_err(|_| connect::out_of_place())? {
+            Event::Granted(command) => return Ok(Ok(command)),
+            Event::Refused(failure) => return Err(failure),
+            Event::Signal(signal) if signals::ends(signal) => return Ok(Err(signal)),
+            Event::Signal(signal) => signals::stop_at(signal),
+            Event::Revoked(_) | Event::Ended => {}
         }
     }
 }
 
-/// Waits until credentials are given again, or a signal says not to.
-fn until_resumed(events: &Receiver<Event>) -> Result<Result<Box<Watched>, i32>, Failure> {
+/// Until the command has ended, and whatever of its group is to end with it.
+fn watch_over(mut process: Process, supply: &Supply, events: &Receiver<Event>) -> Result<End, Failure> {
+    let mut revoked = None;
+    let mut kill_at = None;
+    let mut is_unwanted = false;
     loop {
-        match events.recv().map_err(|_| rolekeeper::connect::out_of_place())? {
-            Event::Profile(watched, _) if watched.held.is_none() => return Ok(Ok(watched)),
-            Event::Signal(signal) => return Ok(Err(signal)),
-            Event::Unwatched(failure) => return Err(failure),
-            Event::Profile(..) | Event::Ended(_) => {}
+        if let Some(status) = process.status()
+            && (kill_at.is_none() || !process.has_rest())
+        {
+            return Ok(End { status, revoked, is_unwanted });
+        }
+        match next(events, kill_at, process.status().is_some())? {
+            None if kill_at.is_some_and(|at| at <= Instant::now()) => {
+                process.signal(Signal::KILL);
+                kill_at = None;
+            }
+            Some(Event::Ended) => process.reap().map_err(|error| lost(&error))?,
+            Some(Event::Signal(signal)) => {
+                process.pass_on(signal);
+                signals::stop_at(signal);
+                // Without a revocation they may mean something else to the command.
+                is_unwanted |= signal == SIGTERM || (revoked.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
+            }
+            Some(Event::Revoked(now)) => {
+                let message = failure(&now).message;
+                if supply.on_revoke != OnRevoke::Warn {
+                    process.signal(Signal::TERM);
+                    kill_at = Some(Instant::now() + GRACE);
+                    revoked = Some(now);
+                }
+                supply.voice.say(&format!("rolekeeper: {message}"));
+            }
+            Some(Event::Granted(_) | Event::Refused(_)) | None => {}
         }
     }
 }
 
-fn revoked(watched: &Watched) -> Failure {
-    let profile = &watched.profile;
-    let ending = watched.held.as_ref().or(watched.ended.as_ref());
-    let how = ending.map_or_else(String::new, |ending| format!(": {ending}"));
+/// Waits for an event: no longer than until `kill_at`, and where there is something left to look after, for a moment.
+fn next(events: &Receiver<Event>, kill_at: Option<Instant>, looks: bool) -> Result<Option<Event>, Failure> {
+    let event = match kill_at.map(|at| at.saturating_duration_since(Instant::now())) {
+        None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(left) => events.recv_timeout(if looks { left.min(LOOK) } else { left }),
+    };
+    match event {
+        Ok(event) => Ok(Some(event)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(connect::out_of_place()),
+    }
+}
+
+fn failure(now: &Watched) -> Failure {
+    let profile = &now.profile;
+    let how = now.held.as_ref().or(now.ended.as_ref()).map_or_else(String::new, |ending| format!(": {ending}"));
+    let next = match now.held {
+        Some(_) => format!("rolekeeper resume {profile}"),
+        None => "run the command again: it gets new credentials".into(),
+    };
     Failure::new(
         Code::Held,
         format!("the credentials of profile {profile} were revoked while the command ran{how}"),
-        format!("rolekeeper audit {profile}; then rolekeeper resume {profile}"),
+        format!("rolekeeper audit {profile}; then {next}"),
     )
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -25,6 +26,8 @@ use crate::sync::lock;
 
 /// How many records are kept, in memory and, give or take as many again, in the file.
 const KEPT: usize = 10_000;
+/// How long a record waits for its thread. Woken at once, it would take the core on which an answer is being written.
+const LATER: Duration = Duration::from_millis(10);
 /// The most that is read of a file, in bytes: more than as many records as it ever holds.
 const FILE_CAP: u64 = 64 * 1024 * 1024;
 
@@ -83,7 +86,7 @@ impl Record {
 #[derive(Debug)]
 enum Note {
     /// A record whose processes are still to be filled in.
-    Handed(Holder, Lineage),
+    Handed(Holder, Arc<Lineage>),
     Ended(Record),
     /// Whoever waits here wants everything before it to be written.
     Flush(oneshot::Sender<()>),
@@ -157,7 +160,7 @@ impl Journal {
             processes: Vec::new(),
         };
         // The thread ends with the journal, not before.
-        let _ = self.queue.send(Note::Handed(record, peer.nearest().clone()));
+        let _ = self.queue.send(Note::Handed(record, Arc::clone(peer.nearest())));
     }
 
     /// Notes that a session has ended before its time, or what more is known of it.
@@ -211,26 +214,34 @@ pub(crate) fn shown(at: Timestamp) -> String {
 
 /// The thread: completes, keeps and writes records until the journal is gone.
 fn write(notes: &Receiver<Note>, records: &Mutex<VecDeque<Record>>, mut file: Option<Lines>) {
-    for note in notes {
-        let record = match note {
-            Note::Flush(done) => {
-                let _ = done.send(());
-                continue;
-            }
-            Note::Handed(mut holder, lineage) => {
-                holder.processes = lineage.complete();
-                Record::Handed(holder)
-            }
-            Note::Ended(record) => record,
-        };
-        if let Some(lines) = &mut file {
-            lines.add(&record, records);
+    while let Ok(first) = notes.recv() {
+        // Not in the moment in which whoever it is about is to be answered.
+        thread::sleep(LATER);
+        for note in std::iter::once(first).chain(notes.try_iter()) {
+            keep(note, records, &mut file);
         }
-        let mut records = lock(records);
-        records.push_back(record);
-        if records.len() > KEPT {
-            records.pop_front();
+    }
+}
+
+fn keep(note: Note, records: &Mutex<VecDeque<Record>>, file: &mut Option<Lines>) {
+    let record = match note {
+        Note::Flush(done) => {
+            let _ = done.send(());
+            return;
         }
+        Note::Handed(mut holder, lineage) => {
+            holder.processes = lineage.whole().to_vec();
+            Record::Handed(holder)
+        }
+        Note::Ended(record) => record,
+    };
+    if let Some(lines) = file {
+        lines.add(&record, records);
+    }
+    let mut records = lock(records);
+    records.push_back(record);
+    if records.len() > KEPT {
+        records.pop_front();
     }
 }
 

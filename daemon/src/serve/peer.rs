@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::protocol::Process;
@@ -23,7 +23,7 @@ pub struct Peer {
     pub uid: u32,
     pub pid: Option<i32>,
     /// The process and its nearest parents, looked up once, while they are surely there.
-    nearest: OnceLock<Lineage>,
+    nearest: OnceLock<Arc<Lineage>>,
     /// The sessions that it was given credentials of.
     given: Mutex<BTreeSet<String>>,
 }
@@ -49,37 +49,46 @@ impl Peer {
 
     /// The process and those of its parents that may not be there for long. To be asked first while the peer waits for
     /// an answer.
-    pub fn nearest(&self) -> &Lineage {
-        self.nearest.get_or_init(|| {
-            let mut lineage = Lineage { processes: Vec::new(), next: self.pid };
-            lineage.follow(AT_ONCE);
-            lineage
-        })
+    pub fn nearest(&self) -> &Arc<Lineage> {
+        self.nearest.get_or_init(|| Arc::new(Lineage::begin(self.pid)))
     }
 }
 
 /// A process and its parents, the nearest first and without the one that started the system, as far as they can be seen:
 /// by `/proc` on Linux, elsewhere not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Lineage {
-    pub processes: Vec<Process>,
+    nearest: Vec<Process>,
     /// Who comes next.
     next: Option<i32>,
+    /// All of it, once somebody has wanted to know.
+    whole: OnceLock<Vec<Process>>,
 }
 
 impl Lineage {
-    /// All of it.
-    pub fn complete(mut self) -> Vec<Process> {
-        self.follow(GENERATIONS);
-        self.processes
+    fn begin(pid: Option<i32>) -> Self {
+        let mut nearest = Vec::new();
+        let next = follow(&mut nearest, pid, AT_ONCE);
+        Self { nearest, next, whole: OnceLock::new() }
     }
 
-    fn follow(&mut self, generations: usize) {
-        while let Some(pid) = self.next.filter(|pid| *pid > 1 && self.processes.len() < generations) {
-            self.processes.push(Process { pid, program: program(pid) });
-            self.next = parent(pid);
-        }
+    /// All of it, looked up once for a connection.
+    pub fn whole(&self) -> &[Process] {
+        self.whole.get_or_init(|| {
+            let mut whole = self.nearest.clone();
+            follow(&mut whole, self.next, GENERATIONS);
+            whole
+        })
     }
+}
+
+/// Adds processes until there are so many. Returns who comes next.
+fn follow(processes: &mut Vec<Process>, mut next: Option<i32>, generations: usize) -> Option<i32> {
+    while let Some(pid) = next.filter(|pid| *pid > 1 && processes.len() < generations) {
+        processes.push(Process { pid, program: program(pid) });
+        next = parent(pid);
+    }
+    next
 }
 
 /// Proc(5): the fourth field of `stat`, behind the name in parentheses, which may contain anything.
@@ -106,15 +115,15 @@ mod tests {
         let pid = |id: u32| i32::try_from(id).unwrap();
         let me = pid(std::process::id());
         let peer = Peer::new(0, Some(me));
-        let nearest = peer.nearest().clone();
+        let lineage = peer.nearest();
         let program = std::env::current_exe().unwrap().display().to_string();
-        assert_eq!(nearest.processes[0], Process { pid: me, program });
+        assert_eq!(lineage.nearest[0], Process { pid: me, program });
         let mother = pid(std::os::unix::process::parent_id());
-        assert_eq!(nearest.processes.get(1).map(|process| process.pid), Some(mother).filter(|pid| *pid > 1));
-        let all = nearest.clone().complete();
-        assert!(all.starts_with(&nearest.processes) && all.len() <= GENERATIONS);
+        assert_eq!(lineage.nearest.get(1).map(|process| process.pid), Some(mother).filter(|pid| *pid > 1));
+        let all = lineage.whole();
+        assert!(all.starts_with(&lineage.nearest) && all.len() <= GENERATIONS);
         assert!(all.iter().all(|process| process.pid > 1));
-        assert!(Peer::new(0, None).nearest().clone().complete().is_empty());
+        assert!(Peer::new(0, None).nearest().whole().is_empty());
     }
 
     #[test]

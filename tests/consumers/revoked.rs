@@ -114,9 +114,9 @@ fn a_revoked_key_is_used_for_as_long_as_the_documentation_says() {
         ("botocore", botocore, "strict", [minutes(1), minutes(1)]),
         ("botocore", botocore, "4m", [minutes(1), minutes(1)]),
         ("JavaScript v3", javascript, "full", [minutes(56), minutes(56)]),
-        ("JavaScript v3", javascript, "balanced", [minutes(17), minutes(12)]),
-        ("JavaScript v3", javascript, "strict", [minutes(11), minutes(8)]),
-        ("JavaScript v3", javascript, "4m", [minutes(5), minutes(2)]),
+        ("JavaScript v3", javascript, "balanced", [minutes(12), minutes(7)]),
+        ("JavaScript v3", javascript, "strict", [minutes(11), minutes(6)]),
+        ("JavaScript v3", javascript, "4m", [minutes(5), minutes(1)]),
     ];
     let mut wrong = Vec::new();
     for (name, sdk, lease, most) in table {

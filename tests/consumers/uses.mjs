@@ -25,5 +25,7 @@ for await (const _ of createInterface({ input: process.stdin })) {
   } catch (error) {
     said = { error: `${error.name}: ${error.message}`.split("\n")[0] };
   }
+  // The SDK may be asking for others meanwhile, which takes it no time to speak of in a world where a step is ten seconds.
+  while (process.getActiveResourcesInfo().includes("ProcessWrap")) await new Promise(setImmediate);
   console.log(JSON.stringify(said));
 }

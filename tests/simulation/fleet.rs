@@ -63,8 +63,9 @@ fn twenty_thousand_daemons_started_together_do_not_refresh_together() {
     });
 }
 
-/// Of R6: no herd, and one call each. It cannot be under twice the rate of quiet times as well: nobody is to wait for more
-/// than the cap of 5 min once the upstream is back, so whatever fell due in half an hour is fetched in 5 min.
+/// R6: no herd, and one call each. "Under twice the steady rate" is read as that of the outage, when it has lasted. Under
+/// twice that of quiet times nobody could stay: in half an hour four of five daemons fall due, each for a session that ends
+/// 27 min later at the most, and these alone, spread as evenly as can be, are more calls than that.
 #[test]
 fn ten_thousand_daemons_come_back_from_an_outage_as_they_were_trying_during_it() {
     const SIZE: usize = 10_000;

@@ -69,7 +69,7 @@ impl ServerClock {
         estimate.dates_agree = estimate.date.is_some_and(|date| date.distance(span) <= DISAGREEMENT);
         // What was learnt from dates goes with the trust in them.
         let before = estimate.ahead.filter(|_| estimate.dates_agree || !agreed);
-        self.learn(&mut estimate, before, span, received);
+        self.learn(&mut estimate, before, span, sent, received);
     }
 
     /// A reply with this `Date` came to a request that was sent then.
@@ -79,7 +79,7 @@ impl ServerClock {
         estimate.date = Some(span);
         if estimate.dates_agree {
             let before = estimate.ahead;
-            self.learn(&mut estimate, before, span, received);
+            self.learn(&mut estimate, before, span, sent, received);
         }
     }
 
@@ -102,10 +102,16 @@ impl ServerClock {
         self.most.store(estimate.ahead.map_or(UNKNOWN, |ahead| ahead.most), Ordering::Relaxed);
     }
 
-    fn learn(&self, estimate: &mut Estimate, before: Option<Span>, span: Span, now: Boot) {
+    fn learn(&self, estimate: &mut Estimate, before: Option<Span>, span: Span, sent: Boot, now: Boot) {
         let age = estimate.at.map_or(Duration::ZERO, |at| now.since(at));
         let drift = i64::try_from(millis(age) * DRIFT / 1_000_000).unwrap_or(i64::MAX);
-        let ahead = before.and_then(|before| before.widened(drift).overlap(span)).unwrap_or(span);
+        let both = before.and_then(|before| before.widened(drift).overlap(span));
+        // An answer that was long under way may be from before time was lost that a newer one has told of.
+        let is_earlier = both.is_none() && before.is_some_and(|before| span.most < before.least);
+        if is_earlier && estimate.at.is_some_and(|at| sent < at) {
+            return;
+        }
+        let ahead = both.unwrap_or(span);
         estimate.ahead = Some(ahead);
         estimate.at = Some(now);
         self.most.store(ahead.most, Ordering::Relaxed);
@@ -180,6 +186,12 @@ mod tests {
         // This machine was paused for an hour without counting it.
         clock.dated(at(4610), boot(21), boot(22));
         assert_eq!(latest(&clock, 22), Some(4612));
+        clock.dated(at(1011), boot(20), boot(23));
+        assert_eq!(
+            latest(&clock, 23),
+            Some(4613),
+            "an answer from before the pause that took longer knows nothing of it"
+        );
     }
 
     #[test]

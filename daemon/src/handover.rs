@@ -51,6 +51,7 @@ struct Replaced {
     session_id: Box<str>,
     principal: String,
     ends_at: Boot,
+    expires_at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,6 +70,8 @@ struct Kept<S> {
     received_at: Boot,
     refresh_left_ms: u64,
     use_left_ms: u64,
+    #[serde(default)]
+    sightings: Sightings,
 }
 
 /// All sessions of a broker, in memory that nobody can change.
@@ -76,9 +79,10 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     let now = broker.clock.now();
     let held: Vec<_> = broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
     let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
+    let (generations, earlier) = standings(broker);
     let clock = |gate: &Gate| (gate.upstream.identity(), gate.upstream.server_clock().estimate());
     let clocks = broker.gates.values().map(|gate| clock(gate)).collect();
-    let (generations, earlier) = standings(broker);
+    let others = generations.len() + earlier.values().map(Vec::len).sum::<usize>();
     let snapshot =
         Snapshot { version: VERSION, boot_id: boot_id()?, made_at: now.boot, clocks, sessions, generations, earlier };
     // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
@@ -87,6 +91,7 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
         2 * (granted.session_token.expose_secret().len() + granted.secret_access_key.expose_secret().len())
     };
     let room = held.iter().map(|(_, session)| 2048 + length(&session.granted)).sum::<usize>();
+    let room = room + 1024 * others;
     let mut text = Zeroizing::new(Vec::with_capacity(4096 + 512 * broker.gates.len() + room));
     serde_json::to_writer(&mut *text, &snapshot)?;
     let memory = rustix::fs::memfd_create("rolekeeper-sessions", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -121,13 +126,14 @@ impl Replaced {
             session_id: session.session_id.clone(),
             principal: session.principal.to_string(),
             ends_at: session.ends_at,
+            expires_at: session.expires_at,
         }
     }
 }
 
-impl From<Replaced> for Arc<Earlier> {
-    fn from(Replaced { session_id, principal, ends_at }: Replaced) -> Self {
-        Self::new(Earlier { session_id, principal: principal.into(), ends_at, sightings: Sightings::default() })
+impl From<Replaced> for Earlier {
+    fn from(Replaced { session_id, principal, ends_at, expires_at }: Replaced) -> Self {
+        Self { session_id, principal: principal.into(), ends_at, expires_at }
     }
 }
 
@@ -147,6 +153,7 @@ fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
         received_at: session.received_at,
         refresh_left_ms: millis(session.refresh_left),
         use_left_ms: millis(slot.use_left(now)),
+        sightings: session.sightings.clone(),
     }
 }
 
@@ -165,7 +172,10 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
         let key = profile_and_role(slot);
         let generation = newest.generations.remove(&key).unwrap_or(0);
         let earlier = newest.earlier.remove(&key).unwrap_or_default();
-        slot.standing.go_on(generation, earlier.into_iter().map(Into::into).collect());
+        // What is held has none, and what this machine has ended itself is not to be found revoked.
+        let is_over = |replaced: &Replaced| broker.ledger.is_ending(&replaced.session_id);
+        let earlier = earlier.into_iter().filter(|replaced| slot.standing.hold().is_none() && !is_over(replaced));
+        slot.standing.go_on(generation, earlier.map(|replaced| Arc::new(replaced.into())).collect());
     }
     let now = broker.clock.now();
     newest.sessions.into_iter().filter_map(|kept| take_over(broker, kept, &now)).count()
@@ -206,7 +216,7 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
         received_at: kept.received_at,
         refresh_left: Duration::from_millis(kept.refresh_left_ms),
         generation,
-        sightings: Sightings::default(),
+        sightings: kept.sightings,
         granted: Granted {
             session_id: kept.session_id.into(),
             principal: kept.principal.into(),
@@ -218,7 +228,7 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
         },
     };
     let is_usable = kept.identity == slot.identity()
-        && broker.ledger.pending(&session.granted.session_id).is_none()
+        && !broker.ledger.is_ending(&session.granted.session_id)
         && session.obtained_at <= session.received_at
         && session.received_at <= now.boot
         && session.granted.life() <= LONGEST_SESSION + SLACK

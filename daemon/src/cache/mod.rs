@@ -102,6 +102,11 @@ impl Slot {
         self.standing.session()
     }
 
+    /// Whether there is a session of which the upstream may be asked what has become of it.
+    pub(crate) fn has_any(&self) -> bool {
+        self.session().is_some() || !self.standing.earlier().is_empty()
+    }
+
     /// Whose session of which role it has: it is this profile's for as long as this stays the same. No secret is in it.
     pub(crate) fn identity(&self) -> String {
         let role = &self.profile.role;

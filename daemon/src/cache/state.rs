@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use super::standing::Generation;
 use crate::clock::{Boot, ServerClock};
 use crate::upstream::Granted;
@@ -33,7 +36,8 @@ pub struct Earlier {
     pub session_id: Box<str>,
     pub principal: Arc<str>,
     pub ends_at: Boot,
-    pub sightings: Sightings,
+    /// The same by the upstream's clock.
+    pub expires_at: Timestamp,
 }
 
 impl Earlier {
@@ -42,13 +46,13 @@ impl Earlier {
             session_id: session.granted.session_id.clone(),
             principal: Arc::clone(&session.granted.principal),
             ends_at: session.ends_at(),
-            sightings: session.sightings.clone(),
+            expires_at: session.granted.expires_at,
         }
     }
 }
 
 /// Whether the upstream's lists of active sessions have had a session, and whether the last one has missed it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sightings(AtomicU8);
 
 impl Sightings {

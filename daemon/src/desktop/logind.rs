@@ -23,18 +23,23 @@ const PATH: &str = "/org/freedesktop/login1";
 
 /// How long an answer of logind's is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Until a logind, or a bus, that has gone away is looked for again.
+const RESTART: Duration = Duration::from_secs(2);
 /// Until the bus is tried again where it cannot be had.
 const PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) async fn follow(broker: Arc<Broker>) {
     let mut was_told = false;
     loop {
-        let ended = listen(&broker, &mut was_told).await;
-        if !std::mem::replace(&mut was_told, true) {
-            let error = ended.err().map(tracing::field::display);
-            tracing::warn!(error, "locks and sleeps are not noticed: logind does not answer on the system's D-Bus");
+        match listen(&broker, &mut was_told).await {
+            Ok(()) => tokio::time::sleep(RESTART).await,
+            Err(error) => {
+                if !std::mem::replace(&mut was_told, true) {
+                    tracing::warn!(%error, "locks and sleeps are not noticed: logind does not answer on the system's D-Bus");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -9,8 +9,9 @@ use rolekeeper::protocol::{Cause, Ending};
 use super::{Known, Which};
 use crate::broker::Broker;
 use crate::cache::Slot;
-use crate::cache::state::{Earlier, Session, Sightings, State};
+use crate::cache::state::{Earlier, Session, State};
 use crate::clock::Boot;
+use crate::config::OnRevoke;
 use crate::sync::{Mutex, lock};
 use crate::upstream::gate::Gate;
 use crate::upstream::{Fate, UpstreamError, Why};
@@ -52,11 +53,8 @@ impl Held {
         }
     }
 
-    fn sightings(&self) -> &Sightings {
-        match self {
-            Self::Current(session) => &session.sightings,
-            Self::Earlier(earlier) => &earlier.sightings,
-        }
+    fn is_current(&self) -> bool {
+        matches!(self, Self::Current(_))
     }
 }
 
@@ -81,8 +79,12 @@ impl Broker {
         let _pass = gate.enter_anyway().await;
         let mut failure = None;
         for (principal, held) in by_principal {
-            if let Err(error) = self.compare_of(gate, &principal, held, ended).await {
-                failure.get_or_insert(error);
+            // Another token may since be in use, which may not see what an earlier one has.
+            let has_current = held.iter().flat_map(|(_, held)| held).any(Held::is_current);
+            match self.compare_of(gate, &principal, held, ended).await {
+                Err(error) if has_current => failure = failure.or(Some(error)),
+                Err(error) => tracing::debug!(upstream = %gate.name, %principal, %error, "its sessions cannot be seen"),
+                Ok(()) => {}
             }
         }
         failure.map_or(Ok(()), Err)
@@ -106,8 +108,8 @@ impl Broker {
         gate.answered(self.clock.now().boot);
         let is_missing = |held: &Held| {
             let is_active = active.contains(held.id());
-            if is_active {
-                held.sightings().seen();
+            if let (true, Held::Current(session)) = (is_active, held) {
+                session.sightings.seen();
             }
             !is_active
         };
@@ -133,6 +135,10 @@ impl Broker {
                 Ok(Become::Over(known)) => {
                     ids.push(held.id().into());
                     first.get_or_insert(known);
+                    // Then all of them are over.
+                    if slot.profile.on_revoke == OnRevoke::Hold {
+                        break;
+                    }
                 }
                 Ok(Become::Expired) => {
                     if let Held::Current(session) = &held {
@@ -141,7 +147,8 @@ impl Broker {
                     }
                 }
                 Ok(Become::Active) => {}
-                Err(error) => failure = Some(error),
+                Err(error) if held.is_current() => failure = Some(error),
+                Err(error) => tracing::debug!(session = held.id(), %error, "what became of it is not known"),
             }
         }
         if let Some(ending) = first.and_then(|known| self.revoke(&slot, Which::These(&ids), known).ending) {
@@ -161,29 +168,30 @@ fn held_by(slot: &Arc<Slot>, began: Boot) -> Vec<Held> {
     if slot.standing.hold().is_some() {
         return Vec::new();
     }
-    let earlier = slot.standing.earlier().into_iter().filter(|earlier| earlier.ends_at > began);
-    let mut all: Vec<_> = earlier.map(Held::Earlier).collect();
+    let mut all = Vec::new();
     // One that is over by itself is no longer active, and one that came later may not be in the list.
     if let State::Fresh(session) | State::Aging(session) = slot.lookup(began)
         && session.received_at <= began
     {
         all.push(Held::Current(session));
     }
+    let earlier = slot.standing.earlier().into_iter().filter(|earlier| earlier.ends_at > began);
+    all.extend(earlier.map(Held::Earlier));
     all
 }
 
-/// What has become of a session that is not among the active ones. If the upstream does not say, it is over only if lists
-/// have had it before and two in a row have not: a list may be late, or may not show everything to everybody.
+/// What has become of a session that is not among the active ones. If the upstream does not say, one that is served is over
+/// only if lists have had it before and two in a row have not: a list may be late, or may not show everything to everybody.
 async fn learn(gate: &Gate, held: &Held) -> Result<Become, UpstreamError> {
-    match gate.upstream.fate(held.id()).await? {
+    match (gate.upstream.fate(held.id()).await?, held) {
         // The list is behind: it will be there the next time.
-        Fate::Active => Ok(Become::Active),
-        Fate::Expired => Ok(Become::Expired),
-        Fate::Unknown if !held.sightings().missed() => {
+        (Fate::Active, _) => Ok(Become::Active),
+        (Fate::Expired, _) | (Fate::Unknown, Held::Earlier(_)) => Ok(Become::Expired),
+        (Fate::Unknown, Held::Current(session)) if !session.sightings.missed() => {
             let what = format!("session {} is not listed, and cannot be read either", held.id());
             Err(UpstreamError::Unavailable { what, retry_after: None })
         }
-        fate => Ok(Become::Over(known(fate))),
+        (fate, _) => Ok(Become::Over(known(fate))),
     }
 }
 

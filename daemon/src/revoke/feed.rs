@@ -111,18 +111,17 @@ impl Broker {
     /// Somebody is given a lease, or watches: from here on the upstream is looked at, at once if that was long ago.
     pub(crate) fn expect_looks(&self, slot: &Slot) {
         let feed = &slot.gate.feed;
-        if feed.plan.at().is_none()
-            && let Some(session) = slot.session()
-        {
+        if feed.plan.at().is_none() && slot.has_any() {
             let now = self.clock.now().boot;
-            let last = feed.good_at(&session).max(feed.tried_at.read().unwrap_or(Boot::ZERO));
+            let good = slot.session().map_or(Boot::ZERO, |session| feed.good_at(&session));
+            let last = good.max(feed.tried_at.read().unwrap_or(Boot::ZERO));
             self.timetable.set_by(&feed.plan, now.max(last.plus(feed.interval())));
         }
     }
 
     /// Looks at every upstream of which sessions are held, soon: much may have happened.
     pub(crate) fn look_soon(&self, now: Boot) {
-        for gate in self.gates.values().filter(|gate| self.slots_of(gate).any(|slot| slot.session().is_some())) {
+        for gate in self.gates.values().filter(|gate| self.slots_of(gate).any(|slot| slot.has_any())) {
             self.timetable.set_by(&gate.feed.plan, now);
         }
     }
@@ -204,7 +203,6 @@ impl Broker {
 
     /// Somebody would want to know of a revocation.
     fn is_waited_for(&self, slot: &Slot, now: &Now) -> bool {
-        let has_any = slot.session().is_some() || !slot.standing.earlier().is_empty();
-        has_any && (slot.is_leased(now) || self.watchers.has(slot))
+        slot.has_any() && (slot.is_leased(now) || self.watchers.has(slot))
     }
 }

@@ -1,7 +1,7 @@
 //! What must not be forgotten when this process ends: which profiles are held, and which sessions the upstream is still
 //! to revoke. No secret is in it. A thread of its own writes the file, in one piece and at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -37,9 +37,9 @@ struct Book {
     holds: BTreeMap<String, Hold>,
     #[serde(default)]
     withdrawals: BTreeMap<Box<str>, Withdrawal>,
-    /// What the upstream has confirmed to this process: nobody needs to tell it again.
-    #[serde(skip)]
-    settled: BTreeSet<Box<str>>,
+    /// What the upstream has confirmed, until it would have expired: nobody needs to tell it again.
+    #[serde(default)]
+    settled: BTreeMap<Box<str>, Timestamp>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ impl Ledger {
 
     pub(crate) fn add(&self, session_id: &str, withdrawal: Withdrawal) {
         let mut book = lock(&self.book);
-        if !book.settled.contains(session_id) {
+        if !book.settled.contains_key(session_id) {
             book.withdrawals.entry(session_id.into()).or_insert(withdrawal);
         }
         drop(book);
@@ -156,12 +156,20 @@ impl Ledger {
     }
 
     /// The upstream has confirmed that a session is over.
-    pub(crate) fn settle(&self, session_id: &str) {
+    pub(crate) fn settle(&self, session_id: &str, upstream_time: Timestamp) {
         let mut book = lock(&self.book);
-        book.withdrawals.remove(session_id);
-        book.settled.insert(session_id.into());
+        if let Some((id, withdrawal)) = book.withdrawals.remove_entry(session_id) {
+            book.settled.retain(|_, expires_at| *expires_at > upstream_time);
+            book.settled.insert(id, withdrawal.expires_at);
+        }
         drop(book);
         self.changed();
+    }
+
+    /// Whether this machine has ended a session, whatever the upstream knows of it.
+    pub(crate) fn is_ending(&self, session_id: &str) -> bool {
+        let book = lock(&self.book);
+        book.withdrawals.contains_key(session_id) || book.settled.contains_key(session_id)
     }
 
     pub(crate) fn failed(&self, session_id: &str, error: &UpstreamError, now: Boot) {
@@ -307,8 +315,8 @@ mod tests {
         let withdrawal = || Withdrawal::of(slot, "lost laptop", broker.clock.now().wall + HOUR);
         ledger.add("s-1", withdrawal());
         assert!(ledger.pending("s-1").is_some());
-        ledger.settle("s-1");
+        ledger.settle("s-1", broker.clock.now().wall);
         ledger.add("s-1", withdrawal());
-        assert!(ledger.pending("s-1").is_none());
+        assert!(ledger.pending("s-1").is_none() && ledger.is_ending("s-1"));
     }
 }

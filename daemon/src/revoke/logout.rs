@@ -9,7 +9,6 @@ use super::ledger::Withdrawal;
 use super::{Known, Which};
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::cache::Slot;
-use crate::cache::state::Session;
 use crate::config::RevokeOn;
 use crate::serve::peer::Peer;
 
@@ -27,63 +26,66 @@ impl Broker {
     ) -> Result<LoggedOut, Refusal> {
         let slots = self.granted(peer, profile)?;
         let known = Known { by: Some(this(peer)), ..Known::only(Cause::LoggedOut) };
-        let end = |slot| (slot, self.revoke(slot, Which::Whatever, known.clone()).session);
-        let ended: Vec<_> = slots.iter().map(end).collect();
-        let mut of_slots: Vec<_> =
-            ended.iter().map(|(_, session)| Vec::from_iter(session.as_deref().map(id))).collect();
-        if revoke {
-            for (slot, session) in ended.iter().filter_map(|(slot, session)| Some((slot, session.as_ref()?))) {
-                self.withdraw(slot, session, LOGGED_OUT);
-            }
-            self.withdraw_earlier(&slots).await;
-            for (ids, slot) in of_slots.iter_mut().zip(&slots) {
-                ids.extend(self.ledger.pending_of(slot.profile.name.as_str()));
-                ids.sort_unstable();
-                ids.dedup();
-            }
-        }
+        let ended = self.end_all(&slots, &known, revoke).await;
         self.ledger.flush().await;
         if revoke {
-            self.await_withdrawals(&of_slots.concat()).await;
+            self.await_withdrawals(&ended.concat()).await;
         }
         let report = |(slot, ids): (&Arc<Slot>, Vec<String>)| {
             let profile = slot.profile.name.to_string();
             let withdrawn = |id| self.withdrawn(id, Some(profile.clone()), revoke);
             LoggedOutProfile { withdrawn: ids.into_iter().map(withdrawn).collect(), profile: profile.clone() }
         };
-        Ok(LoggedOut { profiles: slots.iter().zip(of_slots).map(report).collect() })
-    }
-
-    /// Sessions that were replaced by newer ones, whose credentials somebody was given: they count on at the upstream.
-    async fn withdraw_earlier(&self, slots: &[Arc<Slot>]) {
-        let handed = self.journal.sessions().await;
-        let now = self.clock.now();
-        for slot in slots {
-            let upstream_time = slot.gate.upstream.server_clock().latest(now.boot).unwrap_or(now.wall);
-            let of_profile = handed.iter().filter(|(_, handed)| handed.profile == slot.profile.name.as_str());
-            for (id, handed) in of_profile {
-                let end = handed.last_at.saturating_add(slot.profile.role.duration).unwrap_or(Timestamp::MAX);
-                if end > upstream_time {
-                    self.ledger.add(id, Withdrawal::of(slot, LOGGED_OUT, end));
-                }
-            }
-        }
-        self.withdraw_soon();
+        Ok(LoggedOut { profiles: slots.iter().zip(ended).map(report).collect() })
     }
 
     /// An event of this machine's, for the profiles that asked for it: their sessions are over here when this begins to
     /// wait. Returns those that the upstream is to end.
     pub async fn revoke_on(self: &Arc<Self>, cause: Cause, asked: impl Fn(RevokeOn) -> bool) -> Vec<String> {
         let asked = self.cache.slots().iter().filter(|slot| asked(slot.profile.revoke_on)).cloned();
-        let slots: Vec<_> = asked.collect();
-        for slot in &slots {
-            // Whatever is being fetched is not to be served either.
-            if let Some(session) = self.revoke(slot, Which::Whatever, Known::only(cause)).session {
-                self.withdraw(slot, &session, LOGGED_OUT);
+        self.end_all(&asked.collect::<Vec<_>>(), &Known::only(cause), true).await.concat()
+    }
+
+    /// Ends what there is of each profile, and whatever is being fetched for it, also at the upstream if that is wanted.
+    /// Returns the sessions of each.
+    async fn end_all(self: &Arc<Self>, slots: &[Arc<Slot>], known: &Known, revoke: bool) -> Vec<Vec<String>> {
+        let mut ids = Vec::new();
+        for slot in slots {
+            let ended = self.revoke(slot, Which::Whatever, known.clone());
+            if revoke {
+                self.withdraw_all(slot, &ended, LOGGED_OUT);
+            }
+            ids.push(Vec::from_iter(ended.session.map(|session| session.granted.session_id.to_string())));
+        }
+        if revoke {
+            self.withdraw_what_others_left(slots).await;
+            for (ids, slot) in ids.iter_mut().zip(slots) {
+                ids.extend(self.ledger.pending_of(slot.profile.name.as_str()));
+                ids.sort_unstable();
+                ids.dedup();
             }
         }
-        self.withdraw_earlier(&slots).await;
-        slots.iter().flat_map(|slot| self.ledger.pending_of(slot.profile.name.as_str())).collect()
+        ids
+    }
+
+    /// Sessions that a daemon before this one has given out count on at the upstream. Their ends are not known: none lives
+    /// longer than one that would be granted now.
+    async fn withdraw_what_others_left(&self, slots: &[Arc<Slot>]) {
+        let handed = self.journal.sessions().await;
+        let now = self.clock.now();
+        for slot in slots {
+            let upstream_time = slot.gate.upstream_time(&now);
+            let of_profile = handed.iter().filter(|(_, handed)| handed.profile == slot.profile.name.as_str());
+            for (id, handed) in of_profile {
+                // Whoever has come back meanwhile has one that is meant to go on.
+                let is_current = slot.session().is_some_and(|session| *session.granted.session_id == **id);
+                let end = handed.last_at.saturating_add(slot.profile.role.duration).unwrap_or(Timestamp::MAX);
+                if end > upstream_time && !is_current {
+                    self.ledger.add(id, Withdrawal::of(slot, LOGGED_OUT, end));
+                }
+            }
+        }
+        self.withdraw_soon();
     }
 
     /// Credentials are given again.
@@ -147,10 +149,6 @@ impl Broker {
             None => self.cache.names().map(|name| Ok(Arc::clone(self.grant(peer, name)?.slot()))).collect(),
         }
     }
-}
-
-fn id(session: &Session) -> String {
-    session.granted.session_id.to_string()
 }
 
 /// Who asked for it, as far as the kernel tells.

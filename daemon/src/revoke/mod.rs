@@ -28,6 +28,8 @@ pub use withdrawals::Withdrawals;
 
 /// How long the names of those who revoked are waited for before the person is told.
 const NAMING: Duration = Duration::from_secs(5);
+/// When it is seen to that a profile whose role is to be assumed again has a session.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The most replaced sessions of one profile that are looked at.
 const EARLIER: usize = 16;
 
@@ -81,13 +83,14 @@ impl Broker {
         let ending = self.ending(ended_id.as_deref(), known);
         let holds = holds(slot, ending.cause);
         let is_meant = |earlier: &[Arc<Earlier>], session: Option<&Session>| which.is_met_by(earlier, session);
+        let mut replaced = Vec::new();
         let ended = |earlier: &mut Vec<Arc<Earlier>>, session: Option<&Session>| {
             if ending.cause == Cause::Revoked && !holds {
                 // Those that nobody has revoked may be used on, and are looked at.
                 keep_earlier(earlier, session, self.clock.now().boot);
                 earlier.retain(|earlier| !which.has(&earlier.session_id));
             } else {
-                earlier.clear();
+                replaced = std::mem::take(earlier);
             }
         };
         let Some(view) = slot.standing.end(is_meant, holds.then(|| ending.clone()), ended) else {
@@ -107,12 +110,16 @@ impl Broker {
                 by = ending.by, reason = ending.reason, holds, "the session is over");
         }
         match ending.cause {
-            Cause::Revoked if !holds && slot.is_wanted(&self.clock.now()) => self.refresh(slot),
+            Cause::Revoked if !holds && slot.is_wanted(&self.clock.now()) => {
+                self.refresh(slot);
+                // A fetch that was under way brings nothing.
+                self.timetable.set_by(&slot.plan, self.clock.now().boot.plus(AGAIN));
+            }
             Cause::Revoked | Cause::AccountDisabled => {}
             // Nobody is meant to use it soon.
             _ => slot.unused(),
         }
-        Revoked { session: view.session, ending: Some(ending) }
+        Revoked { session: view.session, earlier: replaced, ending: Some(ending) }
     }
 
     /// More is known of an ending that is in force already.
@@ -183,6 +190,8 @@ pub(crate) fn keep_earlier(earlier: &mut Vec<Arc<Earlier>>, session: Option<&Ses
 pub(crate) struct Revoked {
     /// The session that was served until then.
     pub(crate) session: Option<Arc<Session>>,
+    /// Those before it that are not looked at any more.
+    pub(crate) earlier: Vec<Arc<Earlier>>,
     /// Absent if it did nothing.
     pub(crate) ending: Option<Arc<Ending>>,
 }

@@ -96,9 +96,8 @@ impl Broker {
         };
         let known = Known { by: Some(this(peer)), reason: reason.map(one_line), ..Known::only(Cause::Revoked) };
         // An earlier one ends no later than one that would be granted now.
-        let now = self.clock.now();
-        let upstream_time = slot.gate.upstream.server_clock().latest(now.boot).unwrap_or(now.wall);
-        let end = upstream_time.saturating_add(slot.profile.role.duration).unwrap_or(Timestamp::MAX);
+        let end =
+            gate.upstream_time(&self.clock.now()).saturating_add(slot.profile.role.duration).unwrap_or(Timestamp::MAX);
         self.ledger.add(session_id, Withdrawal::of(&slot, reason.unwrap_or("revoked by rolekeeper"), end));
         self.revoke(&slot, Which::These(&[session_id.into()]), known);
         self.withdraw_soon();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rolekeeper::protocol::{Withdrawal as Standing, Withdrawn};
 use tokio::sync::Notify;
 
+use super::Revoked;
 use super::ledger::Withdrawal;
 use crate::broker::Broker;
 use crate::cache::Slot;
@@ -31,6 +32,16 @@ impl Default for Withdrawals {
 }
 
 impl Broker {
+    /// Everything of a profile that was ended here is to be revoked at its upstream, too.
+    pub(crate) fn withdraw_all(&self, slot: &Slot, ended: &Revoked, reason: &str) {
+        if let Some(session) = &ended.session {
+            self.withdraw(slot, session, reason);
+        }
+        for earlier in &ended.earlier {
+            self.ledger.add(&earlier.session_id, Withdrawal::of(slot, reason, earlier.expires_at));
+        }
+    }
+
     /// A session of a profile is to be revoked at its upstream, too.
     pub(crate) fn withdraw(&self, slot: &Slot, session: &Session, reason: &str) {
         let granted = &session.granted;
@@ -81,7 +92,7 @@ impl Broker {
         match withdrawn {
             Ok(()) => {
                 tracing::info!(session = %id, profile = withdrawal.profile, "revoked at the upstream");
-                self.ledger.settle(&id);
+                self.ledger.settle(&id, gate.upstream_time(&self.clock.now()));
             }
             Err(error) => {
                 tracing::warn!(session = %id, profile = withdrawal.profile, %error, "it cannot be revoked at the upstream");

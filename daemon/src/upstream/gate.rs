@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Mutex as Turn, MutexGuard as MyTurn, Semaphore, SemaphorePermit};
 
 use super::breaker::{Breaker, Permit};
 use super::{Upstream, UpstreamError};
-use crate::clock::{AtomicBoot, Boot, Clock};
+use crate::clock::{AtomicBoot, Boot, Clock, Now};
 use crate::config::Place;
 use crate::refresh::Failing;
 use crate::revoke::feed::Feed;
@@ -110,6 +111,11 @@ impl Gate {
             tracing::info!(upstream = %self.name, away = ?now.since(failing.since), "it is back");
         }
         breaker.answered();
+    }
+
+    /// What time it is there, as far as that is known; else what time it is here.
+    pub fn upstream_time(&self, now: &Now) -> Timestamp {
+        self.upstream.server_clock().latest(now.boot).unwrap_or(now.wall)
     }
 
     /// Since when the upstream as a whole has been failing, if it has.

@@ -9,7 +9,7 @@ use crate::sync::{Arc, Mutex, Swap, lock};
 
 /// Raised by each revocation: what was begun under an older one is thrown away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(u64);
+pub struct Generation(u32);
 
 #[derive(Debug)]
 pub struct Standing<S, E, H> {
@@ -19,7 +19,7 @@ pub struct Standing<S, E, H> {
 
 #[derive(Debug)]
 struct Rest<E, H> {
-    generation: u64,
+    generation: u32,
     earlier: Vec<Arc<E>>,
     hold: Option<Arc<H>>,
 }
@@ -34,7 +34,7 @@ pub struct View<S, H> {
 
 impl Generation {
     pub fn number(self) -> u64 {
-        self.0
+        self.0.into()
     }
 }
 
@@ -62,7 +62,7 @@ impl<S, E, H> Standing<S, E, H> {
     /// Goes on where another process of the daemon has stopped.
     pub fn go_on(&self, generation: u64, earlier: Vec<Arc<E>>) {
         let mut rest = lock(&self.rest);
-        rest.generation = rest.generation.max(generation);
+        rest.generation = rest.generation.max(u32::try_from(generation).unwrap_or(u32::MAX));
         rest.earlier = earlier;
     }
 
@@ -108,7 +108,7 @@ impl<S, E, H> Standing<S, E, H> {
         if !is_meant(&rest.earlier, session.as_deref()) {
             return None;
         }
-        rest.generation += 1;
+        rest.generation = rest.generation.saturating_add(1);
         ended(&mut rest.earlier, session.as_deref());
         if let Some(hold) = hold {
             rest.hold = Some(Arc::new(hold));

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const PROFILES: usize = 8;
 const TOOLS: usize = 3;
-const ACTS: usize = 150;
+const ACTS: usize = 200;
 /// Far more than the second between two looks: how soon it is in force is measured in virtual time and by `tests/bench`.
 const AT_ALL: Duration = Duration::from_secs(10);
 
@@ -78,7 +78,7 @@ impl World {
             text = text.replace(&header, &format!("{header}on_revoke = \"reassume\"\n"));
         }
         home.configure(&text);
-        sandbox.fault(&json!({ "kind": "delay", "ms": 50 }));
+        sandbox.fault(&json!({ "kind": "delay", "ms": 200 }));
         Self {
             sandbox,
             home,
@@ -115,27 +115,36 @@ impl World {
 
     /// What people do, one thing after the other.
     fn act(&self) {
-        let mut logged_out: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut logged_out = BTreeMap::new();
         for _ in 0..ACTS {
             std::thread::sleep(Duration::from_millis(fastrand::u64(10..100)));
             let profile = fastrand::usize(0..PROFILES);
             match fastrand::u8(0..10) {
-                0..4 => self.revoke(profile),
-                4..6 => {
-                    self.tell("logout", profile);
-                    logged_out.entry(profile).or_insert_with(|| self.now());
-                }
-                6..9 => {
-                    if let Some(from) = logged_out.remove(&profile) {
-                        self.outs.lock().unwrap().push(Out { profile, from, to: self.now() });
-                    }
-                    self.tell("resume", profile);
+                0..3 => self.revoke(profile),
+                3..5 => self.log_out(profile, &mut logged_out),
+                5..7 => self.resume(profile, &mut logged_out),
+                7..9 => {
+                    // By now somebody's session is being fetched.
+                    self.resume(profile, &mut logged_out);
+                    self.log_out(profile, &mut logged_out);
                 }
                 _ => self.stumble(),
             }
         }
         let to = self.now();
         self.outs.lock().unwrap().extend(logged_out.into_iter().map(|(profile, from)| Out { profile, from, to }));
+    }
+
+    fn log_out(&self, profile: usize, logged_out: &mut BTreeMap<usize, u64>) {
+        self.tell("logout", profile);
+        logged_out.entry(profile).or_insert_with(|| self.now());
+    }
+
+    fn resume(&self, profile: usize, logged_out: &mut BTreeMap<usize, u64>) {
+        if let Some(from) = logged_out.remove(&profile) {
+            self.outs.lock().unwrap().push(Out { profile, from, to: self.now() });
+        }
+        self.tell("resume", profile);
     }
 
     fn tell(&self, command: &str, profile: usize) {
@@ -253,7 +262,7 @@ fn check(world: World) {
         }
     }
     println!("{leases} leases, {held} sessions ended, {} of them by others; {others:?}", revoked.len());
-    assert!(leases > 1000 && held > 10 && revoked.len() > 10 && outs.len() > 5, "much was tried");
+    assert!(leases > 1000 && held > 5 && revoked.len() > 5 && outs.len() > 5, "much was tried");
 }
 
 fn lease(answer: &Answer) -> Option<&str> {

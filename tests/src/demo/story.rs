@@ -1,6 +1,7 @@
 //! The demo's story, a step a function: a role assumed, cached, handed to real tools, refreshed, kept through an
-//! outage, and a clean stop.
+//! outage, revoked, and a clean stop.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub fn tell(options: &Options) {
     watch_refresh(&mut screen, &sandbox, &home, started);
     survive_outage(&mut screen, &sandbox, &home);
     explain_and_audit(&mut screen, &sandbox, &home);
+    notice_revocation(&mut screen, &sandbox, &home);
     stop(&mut screen, &home, daemon);
     if let Some(path) = &options.picture {
         std::fs::write(path, screen.picture()).expect("the picture can be written");
@@ -63,6 +65,7 @@ fn introduce(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
         format!("  ByCloud IAM (sandbox) at {}: users, roles, policies, sessions", sandbox.endpoint()),
     );
     home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly"), ("locked", "NoTrust"), ("prod", "S3BucketAccess")]);
+    home.configure_more("check_every = \"1s\"", "");
     let config = std::fs::read_to_string(home.config_path()).expect("it was written");
     let config = config.replace(&home.path().display().to_string(), "~");
     for line in config.lines() {
@@ -219,9 +222,42 @@ fn program(process: &Value) -> String {
     format!("{} ({})", path.rsplit('/').next().unwrap_or_default(), process["pid"])
 }
 
+fn notice_revocation(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
+    screen.gap();
+    screen.say(
+        Style::Title,
+        "7. An administrator revokes the session: what runs with it ends, and nobody is given it again",
+    );
+    screen.say(Style::Command, "  $ rolekeeper exec --on-revoke term dev -- ./server");
+    let mut server = home.client();
+    server.args(["exec", "--on-revoke", "term", "dev", "--", "sh", "-c", "echo up; exec sleep 60"]);
+    let mut server =
+        server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut line).expect("it runs");
+    let id = status(home)["session"]["id"].as_str().expect("there is one").to_owned();
+    let path = format!("/sts/sessions/{id}?reason=lost%20laptop");
+    assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+    let revoked = Instant::now();
+    screen.say(Style::Bad, "  the session is revoked at the sandbox, because: lost laptop");
+    let code = server.wait().expect("it ends").code();
+    assert_eq!(code, Some(6));
+    let took = revoked.elapsed().as_secs_f64();
+    screen.say(
+        Style::Good,
+        format!("  {took:.1} s later the server is gone, exit code 6; here the cloud is asked every second"),
+    );
+    screen.say(Style::Command, "  $ rolekeeper credential-process dev");
+    let refused = eventually("it is known who did it", || {
+        Some(home.rolekeeper(&["credential-process", "dev"])).filter(|run| run.stderr.contains("admin@"))
+    });
+    let words = refused.stderr.trim_end().replace(&id, &format!("{}...", &id[..8]));
+    screen.say(Style::Bad, format!("  {}", words.replace('\n', "\n  ")));
+}
+
 fn stop(screen: &mut Screen, home: &Home, daemon: Daemon<'_>) {
     screen.gap();
-    screen.say(Style::Title, "7. A clean stop");
+    screen.say(Style::Title, "8. A clean stop");
     screen.say(Style::Command, format!("  $ kill {}", daemon.pid()));
     let code = daemon.stop();
     assert!(code == 0 && !home.socket().exists());

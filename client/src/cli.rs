@@ -9,6 +9,9 @@ use clap_complete::{ArgValueCandidates, CompleteEnv};
 use rolekeeper::contract::Method;
 use rolekeeper::protocol::{Code, Failure};
 
+use crate::command::env::Format;
+use crate::command::environment::Mode;
+use crate::command::exec::Plan;
 use crate::command::iam::{self, arguments, suggest};
 use crate::command::{self, completions};
 
@@ -65,12 +68,24 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run a command with a profile's credentials in its environment
-    #[command(after_help = "The command gets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,\n\
-        AWS_CREDENTIAL_EXPIRATION and ROLEKEEPER_PROFILE, and none of the variables that would shadow them.\n\
-        The exit code is the command's own, 128 and the number if a signal ended it, and 6 if --on-revoke=term did.\n\
-        On a terminal --on-revoke signals the command alone, elsewhere its whole process group.")]
+    /// Run a command that finds a profile's credentials in its environment
+    #[command(
+        after_help = "With --mode env, the default, the command gets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,\n\
+        AWS_SESSION_TOKEN and AWS_CREDENTIAL_EXPIRATION: every tool knows them, nothing on this machine comes before\n\
+        them, and they are never renewed. With --mode http it gets AWS_CONTAINER_CREDENTIALS_FULL_URI and\n\
+        AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, with --mode imds AWS_EC2_METADATA_SERVICE_ENDPOINT: SDKs ask the daemon\n\
+        again before the end, for what runs longer than a session. AWS's configuration files are set aside then,\n\
+        because credentials in them would come first, and NO_PROXY names this machine.\n\n\
+        In every mode it gets ROLEKEEPER_PROFILE, the profile's region, if it has one, and none of the variables that\n\
+        would shadow these.\n\n\
+        The exit code is the command's own, 128 and the number if a signal ended it, 127 if there is no such command,\n\
+        126 if it cannot be run, and 6 if --on-revoke=term ended it.\n\
+        On a terminal --on-revoke signals the command alone, elsewhere its whole process group."
+    )]
     Exec {
+        /// How the command gets credentials
+        #[arg(long, value_name = "MODE", default_value = "env")]
+        mode: Mode,
         /// What to do when the credentials are revoked while it runs [default: nothing, and nobody watches]
         #[arg(long, value_name = "WHAT")]
         on_revoke: Option<command::exec::OnRevoke>,
@@ -80,6 +95,21 @@ enum Command {
         /// The command and its arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<std::ffi::OsString>,
+    },
+    /// Print the environment that exec gives to a command, for a shell or a file
+    #[command(
+        after_help = "It holds secrets in --mode env. ROLEKEEPER_PROFILE is not part of it, so that exec works in that shell."
+    )]
+    Env {
+        /// The profile's name in the daemon's configuration
+        #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+        profile: String,
+        /// Who is to read it
+        #[arg(long, value_name = "FORMAT", default_value = "sh")]
+        format: Format,
+        /// How a tool gets credentials
+        #[arg(long, value_name = "MODE", default_value = "env")]
+        mode: Mode,
     },
     /// Print how things are with a profile, and again whenever they have changed, one line of JSON each
     #[command(
@@ -215,9 +245,10 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     }
     let Cli { socket, command } = Cli::from_arg_matches(&matches).map_err(|wrong| usage(&wrong))?;
     done(match command {
-        Command::Exec { profile, on_revoke, command } => {
-            return command::exec::run(&profile, on_revoke, &command, socket);
+        Command::Exec { profile, mode, on_revoke, command } => {
+            return command::exec::run(Plan { profile, mode, words: command }, on_revoke, socket);
         }
+        Command::Env { profile, format, mode } => command::env::run(&profile, mode, format, socket),
         Command::CredentialProcess { profile } => command::credential_process::run(&profile, socket),
         Command::Status { json } => command::status::run(json, socket),
         Command::Explain { profile, json } => command::explain::run(&profile, json, socket),

@@ -19,13 +19,14 @@ use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::file::{self, ConfigError};
 use crate::config::{Config, Place};
-use crate::descriptors::{self, Inherited};
+use crate::descriptors::{self, Inherited, Legacy};
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::revoke::ledger::{self, Ledger, LedgerError};
 use crate::serve::bind::{BindError, Door, adopt, bind};
-use crate::serve::{self, Gauge, Stop};
+use crate::serve::http::Endpoints;
+use crate::serve::{self, Desk};
 use crate::succession::{Next, Program, keep_stored, pack, store, take_over};
 use crate::upstream::bycloud::{ByCloud, SetupError};
 use crate::upstream::gate::Gate;
@@ -137,16 +138,22 @@ pub fn run(args: Args) -> Result<(), AppError> {
             None => bind(&socket)?,
         })
     })?;
+    let endpoint_port = config.endpoint_port;
     let broker = background.block_on(async { broker(config, state, &door.path) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
     take_over(&broker, inherited.sessions);
+    let endpoints = serving.block_on(async {
+        let now = broker.clock.now().boot;
+        Endpoints::start(&door.path, inherited.endpoints, endpoint_port, &broker.cache, now)
+    });
+    let endpoints = Arc::new(endpoints.map_err(AppError::Inherited)?);
     background.spawn(Arc::clone(&broker).keep_fresh(alarm));
     background.spawn(keep_stored(Arc::clone(&broker)));
     #[cfg(target_os = "linux")]
     crate::desktop::start(&broker);
     let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
-    let next = serving.block_on(serve_until_stopped(door, broker, program)).map_err(AppError::Runtime)?;
+    let next = serving.block_on(serve_until_stopped(door, broker, endpoints, program)).map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
     serving.shutdown_timeout(RUNTIME_END);
     background.shutdown_timeout(RUNTIME_END);
@@ -196,12 +203,17 @@ fn ledger(folder: Option<PathBuf>, socket: &Path) -> Result<Ledger, LedgerError>
 }
 
 /// Serves until it is told to stop, or to make room for the program and the configuration that are on disk by then.
-async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Program) -> io::Result<Option<Next>> {
+async fn serve_until_stopped(
+    mut door: Door,
+    broker: Arc<Broker>,
+    endpoints: Arc<Endpoints>,
+    program: Program,
+) -> io::Result<Option<Next>> {
     let mut signals = process::Signals::new()?;
     announce(&door.path);
     loop {
-        let (stop, gauge) = (Stop::default(), Gauge::new(process::connection_cap()));
-        let serving = tokio::spawn(serve::run(door, Arc::clone(&broker), gauge, stop.clone()));
+        let desk = Desk::new(Arc::clone(&broker), Arc::clone(&endpoints), process::connection_cap());
+        let serving = tokio::spawn(serve::run(door, Arc::clone(&desk)));
         let told = loop {
             let told = signals.next().await;
             if told != Told::Reload {
@@ -213,7 +225,7 @@ async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Progr
             }
         };
         tracing::info!(?told, "stopping");
-        stop.tell(told == Told::Reload);
+        desk.stop.tell(told == Told::Reload);
         let stopped = serving.await.map_err(io::Error::other)?;
         if told != Told::Reload {
             let last = end(&broker, stopped.close());
@@ -234,7 +246,8 @@ async fn serve_until_stopped(mut door: Door, broker: Arc<Broker>, program: Progr
             let sessions = pack(&broker);
             broker.journal.flush().await;
             broker.ledger.flush().await;
-            return Ok(Some(Next { program, socket: door.leave_open()?, sessions }));
+            let legacy = Legacy { socket: door.leave_open()?, endpoints: endpoints.leave_open()?, sessions };
+            return Ok(Some(Next { program, legacy }));
         }
     }
 }

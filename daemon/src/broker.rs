@@ -63,6 +63,8 @@ pub struct Broker {
 #[derive(Debug, Clone)]
 pub struct Lease {
     pub session: Arc<Session>,
+    /// Of the profile that it is of.
+    pub slot: Arc<Slot>,
     pub expires_at: Timestamp,
     /// How old the view of revocations is, if that is older than the profile wants.
     pub stale_view: Option<Duration>,
@@ -90,6 +92,8 @@ pub enum Refusal {
     BrokeOff,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
     Stopping,
+    #[error("no endpoint can be opened for it: {0}")]
+    NoEndpoint(String),
     #[error(transparent)]
     Iam(#[from] NoCall),
 }
@@ -176,7 +180,8 @@ impl Broker {
         slot.used(&now, span.saturating_add(GRACE));
         self.expect_looks(slot);
         let stale_view = Some(view_age(slot, &session, now.boot)).filter(|age| is_stale(slot, *age));
-        Lease { expires_at: now.wall.saturating_add(span).unwrap_or(now.wall), session, stale_view }
+        let expires_at = now.wall.saturating_add(span).unwrap_or(now.wall);
+        Lease { expires_at, session, slot: Arc::clone(slot), stale_view }
     }
 
     /// Waits until a session is in the cache; with `anew`, until it is another than now.

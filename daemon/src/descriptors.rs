@@ -13,11 +13,14 @@ use rustix::io::FdFlags;
 use sd_notify::NotifyState;
 
 use crate::process::{adopt, ignore};
+use crate::serve::http::Line;
 
 /// What a process that takes the place of another one is told: `pid=4711,socket=7,lock=8,sessions=9`.
 const HANDOVER: &str = "ROLEKEEPER_HANDOVER";
 /// How the sessions are called, in the service manager's store with a number behind it.
 const SESSIONS: &str = "sessions";
+/// The endpoints, with the line's name behind it; a service manager's socket unit may be called so, too.
+const HTTP: &str = "http.";
 const SOCKET: &str = "socket";
 const LOCK: &str = "lock";
 
@@ -28,6 +31,7 @@ pub struct Inherited {
     lock: Option<OwnedFd>,
     /// Of earlier processes, in no order.
     pub sessions: Vec<OwnedFd>,
+    pub endpoints: Vec<(Line, OwnedFd)>,
 }
 
 #[derive(Debug)]
@@ -61,11 +65,14 @@ impl Inherited {
     fn add(&mut self, name: &str, raw: RawFd) -> io::Result<()> {
         let descriptor = adopt(raw)?;
         rustix::io::fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
+        let listens = rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
         if name.starts_with(SESSIONS) {
             self.sessions.push(descriptor);
+        } else if let Some(line) = name.strip_prefix(HTTP).and_then(Line::parse).filter(|_| listens) {
+            self.endpoints.push((line, descriptor));
         } else if name == LOCK && self.lock.is_none() {
             self.lock = Some(descriptor);
-        } else if rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false) && self.socket.is_none() {
+        } else if listens && self.socket.is_none() {
             self.socket = Some(descriptor);
         } else {
             eprintln!("rolekeeperd: a descriptor called {name:?} was passed in, which is of no use here");
@@ -80,7 +87,8 @@ impl Inherited {
 
     /// Their numbers, which are not to be closed.
     pub fn raw(&self) -> Vec<RawFd> {
-        self.socket.iter().chain(&self.lock).chain(&self.sessions).map(AsRawFd::as_raw_fd).collect()
+        let endpoints = self.endpoints.iter().map(|(_, descriptor)| descriptor);
+        self.socket.iter().chain(&self.lock).chain(&self.sessions).chain(endpoints).map(AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -117,12 +125,23 @@ pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&before)])
 }
 
+/// What a process that takes the place of this one gets.
+#[derive(Debug)]
+pub struct Legacy {
+    pub socket: Socket,
+    pub endpoints: Vec<(Line, OwnedFd)>,
+    /// Where they can be handed over; else they are fetched anew.
+    pub sessions: Option<OwnedFd>,
+}
+
 /// Puts another program in the place of this process. It returns only if that cannot be done.
-pub fn hand_over(program: &Path, arguments: &[OsString], socket: &Socket, sessions: Option<&OwnedFd>) -> io::Error {
-    let named = [(SOCKET, Some(&socket.descriptor)), (LOCK, socket.lock.as_ref()), (SESSIONS, sessions)];
+pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io::Error {
+    let Legacy { socket, endpoints, sessions } = legacy;
+    let named = [(SOCKET, Some(&socket.descriptor)), (LOCK, socket.lock.as_ref()), (SESSIONS, sessions.as_ref())];
+    let named = named.into_iter().filter_map(|(name, descriptor)| Some((name.to_owned(), descriptor?)));
+    let endpoints = endpoints.iter().map(|(line, descriptor)| (format!("{HTTP}{line}"), descriptor));
     let mut told = format!("pid={}", std::process::id());
-    for (name, descriptor) in named {
-        let Some(descriptor) = descriptor else { continue };
+    for (name, descriptor) in named.chain(endpoints) {
         if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
             return error.into();
         }

@@ -1,5 +1,6 @@
 //! What `rolekeeper status` shows: a view of the broker, page by page. It shows ids and times, never a credential.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rolekeeper::protocol::{
@@ -33,6 +34,7 @@ impl Broker {
             pid: std::process::id(),
             uptime_seconds: now.boot.since(self.started_at).as_secs(),
             connections,
+            endpoints: BTreeMap::new(),
             clocks: self.clocks(&now),
         };
         StatusPage { daemon, profiles, next }

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tracing_subscriber::filter::Targets;
 
 use crate::broker::Broker;
-use crate::descriptors::{self, Socket};
+use crate::descriptors::{self, Legacy};
 use crate::handover;
 
 /// How long the program on disk may take to look at the configuration.
@@ -36,9 +36,7 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Next {
     pub program: Program,
-    pub socket: Socket,
-    /// Where they can be handed over; else they are fetched anew.
-    pub sessions: Option<OwnedFd>,
+    pub legacy: Legacy,
 }
 
 impl Program {
@@ -73,10 +71,16 @@ impl Program {
 impl Next {
     /// Returns only if it cannot be started.
     pub fn start(self) -> io::Error {
-        let Self { program: Program { path, config, socket: name, log }, socket, sessions } = self;
-        let arguments =
-            ["--config".into(), config.into(), "--socket".into(), name.into(), "--log".into(), log.to_string().into()];
-        descriptors::hand_over(&path, &arguments, &socket, sessions.as_ref())
+        let Self { program: Program { path, config, socket, log }, legacy } = self;
+        let arguments = [
+            "--config".into(),
+            config.into(),
+            "--socket".into(),
+            socket.into(),
+            "--log".into(),
+            log.to_string().into(),
+        ];
+        descriptors::hand_over(&path, &arguments, &legacy)
     }
 }
 

@@ -4,6 +4,8 @@
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod credential_process;
+pub(crate) mod env;
+pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod iam;

@@ -45,12 +45,18 @@ fn read(stream: &mut Stream) -> Result<Status, Failure> {
 }
 
 fn table(status: &Status) -> String {
-    let DaemonStatus { version, pid, uptime_seconds, connections, clocks } = &status.daemon;
+    let DaemonStatus { version, pid, uptime_seconds, connections, endpoints, clocks } = &status.daemon;
     let mut text = format!(
         "rolekeeperd {version}, process {pid}, up {}, {connections} connection{}\n",
         duration(*uptime_seconds),
         if *connections == 1 { "" } else { "s" }
     );
+    for (line, address) in endpoints {
+        let _ = match line.strip_prefix("imds.") {
+            Some(profile) => writeln!(text, "instance metadata of {} at {address}", printable(profile)),
+            None => writeln!(text, "container credentials at {address}"),
+        };
+    }
     for ClockStatus { upstream, ahead_seconds } in clocks {
         let (by, how) =
             (duration(ahead_seconds.unsigned_abs()), if *ahead_seconds > 0 { "ahead of" } else { "behind" });
@@ -193,6 +199,9 @@ mod tests {
                 pid: 7,
                 uptime_seconds: 90_000,
                 connections: 1,
+                endpoints: [("container", "127.0.0.1:9911"), ("imds.dev", "127.0.0.1:9912")]
+                    .map(|(line, address)| (line.into(), address.into()))
+                    .into(),
                 clocks: vec![ClockStatus { upstream: "bycloud".into(), ahead_seconds: -3700 }],
             },
             profiles: vec![profile("ci", ProfileState::Idle), dev, lost, old],
@@ -201,6 +210,8 @@ mod tests {
             table(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
+container credentials at 127.0.0.1:9911
+instance metadata of dev at 127.0.0.1:9912
 this machine's clock is 1h 1m behind that of bycloud: what is signed by it may be refused
 
 PROFILE  STATE         AGE      LEFT  NEXT REFRESH  SESSION

@@ -96,6 +96,13 @@ pub enum Request<'a> {
         /// Revoke it at the upstream, too.
         revoke: bool,
     },
+    /// Where programs on this machine can ask for a profile's credentials over HTTP, opened if need be: an [`Endpoint`] in
+    /// parts.
+    Endpoint {
+        #[serde(borrow)]
+        profile: Cow<'a, str>,
+        kind: EndpointKind,
+    },
     /// The principal's active sessions at an upstream: [`Sessions`] in parts.
     Sessions {
         /// May be left out if there is only one.
@@ -177,6 +184,12 @@ pub struct Lease<'a> {
     /// How long ago it was last known that nobody has revoked the session, if that is longer than the profile wants.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub view_age_seconds: Option<u64>,
+    /// Where the profile's services are, if its configuration says so.
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    pub region: Option<Cow<'a, str>>,
+    /// The account that the role is of, 12 digits, if that is known.
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    pub account_id: Option<Cow<'a, str>>,
 }
 
 impl fmt::Debug for Lease<'_> {
@@ -242,6 +255,10 @@ pub enum Code {
     Configuration,
     /// Arises in the client.
     NoDaemon,
+    /// Arises in the client: what `exec` is to run is not there.
+    CommandNotFound,
+    /// Arises in the client: what `exec` is to run is there, and cannot be run.
+    CommandNotRun,
     /// Also any code of a newer daemon that this client does not know.
     #[serde(other)]
     Unexpected,
@@ -272,6 +289,8 @@ impl Code {
             Self::Usage => "usage",
             Self::Configuration => "configuration",
             Self::NoDaemon => "no_daemon",
+            Self::CommandNotFound => "command_not_found",
+            Self::CommandNotRun => "command_not_run",
         }
     }
 
@@ -286,6 +305,9 @@ impl Code {
             Self::Held => 6,
             Self::UpstreamUnavailable | Self::ViewStale => 7,
             Self::UpstreamRefused | Self::RoleGone | Self::TrustDenied | Self::AccountDisabled => 8,
+            // As a shell and env(1) have it.
+            Self::CommandNotRun => 126,
+            Self::CommandNotFound => 127,
         }
     }
 }
@@ -330,6 +352,8 @@ mod tests {
             ends_at: "2026-01-01T00:30:00Z".into(),
             generation: 0,
             view_age_seconds: None,
+            region: None,
+            account_id: None,
         };
         assert!(!format!("{lease:?}").contains("canary"));
     }

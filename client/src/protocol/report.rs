@@ -1,6 +1,8 @@
 //! What the daemon reports: its status, why a role can be assumed or not, and what was done with sessions.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,12 +18,34 @@ pub struct StatusPage {
     pub next: Option<String>,
 }
 
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointKind {
+    /// Container credentials: `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    Container,
+    /// Version 2 of EC2's instance metadata service: `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    Imds,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub url: String,
+    /// The file with the word that a request must have in `Authorization`, read anew for each: it changes. Instance
+    /// metadata has none; there the caller's user counts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DaemonStatus {
     pub version: String,
     pub pid: u32,
     pub uptime_seconds: u64,
     pub connections: usize,
+    /// The addresses that answer over HTTP, by what they speak: `container`, or `imds.` and a profile.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub endpoints: BTreeMap<String, String>,
     /// Upstreams whose time is not this machine's.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub clocks: Vec<ClockStatus>,

@@ -1,5 +1,6 @@
 //! A daemon without an upstream: it has one profile, and answers every call with the same text.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output};
@@ -99,6 +100,8 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 ends_at: "2026-01-01T00:30:00Z".into(),
                 generation: 0,
                 view_age_seconds: None,
+                region: None,
+                account_id: None,
             }),
             Request::Status { .. } => Reply::Status(status(upstream)),
             _ => Reply::Part(Part { text: answer.into(), more: false }),
@@ -117,7 +120,13 @@ fn status(upstream: &str) -> StatusPage {
         failing: None,
         held: None,
     };
-    let daemon =
-        DaemonStatus { version: "0.1.0".into(), pid: 7, uptime_seconds: 1, connections: 1, clocks: Vec::new() };
+    let daemon = DaemonStatus {
+        version: "0.1.0".into(),
+        pid: 7,
+        uptime_seconds: 1,
+        connections: 1,
+        endpoints: BTreeMap::new(),
+        clocks: Vec::new(),
+    };
     StatusPage { daemon, profiles: vec![profile], next: None }
 }

@@ -10,8 +10,9 @@ use thiserror::Error;
 
 use super::raw::{Faults, Table, parse};
 use super::{
-    CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke, Profile,
-    ProfileName, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, TokenSource, UpstreamConfig, is_name, nearest,
+    AccountId, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke,
+    Profile, ProfileName, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, TokenSource, UpstreamConfig,
+    is_name, nearest,
 };
 use crate::cache::state::MARGIN;
 use crate::private_file::{self, PrivateFileError, Why};
@@ -112,6 +113,7 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
             upstreams.insert(Arc::clone(name), upstream);
         }
     }
+    let endpoint_port = root.table("endpoint", &mut faults).and_then(|table| endpoint_port(table, &mut faults));
     for (name, table) in root.named_tables("profile", &mut faults) {
         let span = table.span.clone();
         let profile = profile(&name, table, &names, &mut faults);
@@ -125,7 +127,19 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     }
     root.finish(&mut faults);
     faults.0.sort_by_key(|fault| fault.at);
-    if faults.0.is_empty() { Ok(Config { upstreams: upstreams.into_values().collect() }) } else { Err(faults) }
+    if !faults.0.is_empty() {
+        return Err(faults);
+    }
+    Ok(Config { upstreams: upstreams.into_values().collect(), endpoint_port })
+}
+
+fn endpoint_port(mut table: Table<'_>, faults: &mut Faults) -> Option<u16> {
+    let port = table.integer("port", faults, |port| match u16::try_from(port) {
+        Ok(port @ 1024..) => Ok(port),
+        _ => Err("is out of range; a port of a user's own is from 1024 to 65535".into()),
+    });
+    table.finish(faults);
+    port
 }
 
 fn upstream(name: &Arc<str>, mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<UpstreamConfig> {
@@ -234,6 +248,12 @@ fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mu
         let ages = Duration::from_secs(10)..=LONGEST_SESSION;
         time_span(text).and_then(|span| if ages.contains(&span) { Ok(span) } else { Err(outside.into()) })
     });
+    let region = table.text("region", faults, |text| {
+        Region::parse(text).ok_or_else(|| "is no region; write one such as \"eu-central-1\"".into())
+    });
+    let account_id = table.text("account_id", faults, |text| {
+        AccountId::parse(text).ok_or_else(|| "is no account; its number has 12 digits".into())
+    });
     table.finish(faults);
     let role = RoleRequest { role_id: role_id?, duration: duration.unwrap_or(DEFAULT_SESSION) };
     let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role);
@@ -242,6 +262,8 @@ fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mu
         on_revoke: on_revoke.unwrap_or(defaults.on_revoke),
         revoke_on,
         max_view_age: max_view_age.unwrap_or(defaults.max_view_age),
+        region,
+        account_id,
         ..defaults
     })
 }

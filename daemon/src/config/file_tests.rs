@@ -20,6 +20,11 @@ lease = "strict"
 on_revoke = "reassume"
 revoke_on = ["stop", "sleep"]
 max_view_age = "1m"
+region = "eu-central-1"
+account_id = "012345678901"
+
+[endpoint]
+port = 9911
 
 [profile.ci]
 upstream = "bycloud"
@@ -53,6 +58,10 @@ fn a_good_file_becomes_upstreams_with_their_profiles() {
     let [ci, dev] = bycloud.profiles.as_slice() else { panic!("{bycloud:?}") };
     assert_eq!((dev.role.duration, dev.lease), (Duration::from_secs(5400), LeaseLimit::Strict));
     assert_eq!((dev.on_revoke, dev.max_view_age), (OnRevoke::Reassume, Duration::from_secs(60)));
+    assert_eq!(config.endpoint_port, Some(9911));
+    assert_eq!(dev.region.as_ref().map(Region::as_str), Some("eu-central-1"));
+    assert_eq!(dev.account_id.as_ref().map(AccountId::as_str), Some("012345678901"));
+    assert_eq!((&ci.region, &ci.account_id), (&None, &None));
     assert_eq!(dev.revoke_on, RevokeOn { stop: true, lock: false, sleep: true });
     assert_eq!((ci.on_revoke, ci.revoke_on), (OnRevoke::Hold, RevokeOn::default()));
     assert_eq!((bycloud.check_every, local.check_every), (Duration::from_secs(10), DEFAULT_CHECK));
@@ -110,8 +119,17 @@ fn each_value_out_of_range_or_kind_has_its_own_message() {
         ("token = { file = \"token\" }", "token = \"t\"", "`upstream.bycloud.token` must be a table, not string"),
         ("token = { file = \"token\" }", "token = { file = \"a\", env = \"B\" }", "more than one source"),
         ("token = { file = \"token\" }", "token = { keyring = \"a\" }", "unknown key `upstream.bycloud.token.keyring`"),
+        ("region = \"eu-central-1\"", "region = \"\"", "`profile.dev.region`: `` is no region"),
+        ("account_id = \"012345678901\"", "account_id = \"12345678901\"", "is no account; its number has 12 digits"),
+        (
+            "port = 9911",
+            "port = 80",
+            "`endpoint.port`: 80 is out of range; a port of a user's own is from 1024 to 65535",
+        ),
+        ("port = 9911", "port = \"9911\"", "`endpoint.port` must be a whole number, not string"),
+        ("port = 9911", "prot = 9911", "unknown key `endpoint.prot`; did you mean `port`?"),
         ("[profile.ci]", "[profil.ci]", "unknown key `profil`; did you mean `profile`?"),
-        ("[profile.ci]", "[profile.ci", "22:12: unclosed table, expected `]`"),
+        ("[profile.ci]", "[profile.ci", "27:12: unclosed table, expected `]`"),
     ];
     for (old, new, want) in cases {
         let found = faults(&with(old, new));

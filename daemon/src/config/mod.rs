@@ -25,6 +25,9 @@ pub const DEFAULT_VIEW_AGE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
+    /// The port on 127.0.0.1 of the container credentials endpoint, which is then open from the start; else it is opened
+    /// on any free port when somebody asks where it is.
+    pub endpoint_port: Option<u16>,
 }
 
 /// A service that issues sessions, and the profiles that use it.
@@ -56,6 +59,10 @@ pub struct Profile {
     /// For how long what is known of revocations is good enough. A strict profile is not served on less, others are, and
     /// it is said.
     pub max_view_age: Duration,
+    /// Where its services are, for consumers that want to know.
+    pub region: Option<Region>,
+    /// The account that its role is of: 12 digits.
+    pub account_id: Option<AccountId>,
 }
 
 impl Profile {
@@ -69,6 +76,8 @@ impl Profile {
             on_revoke: OnRevoke::default(),
             revoke_on: RevokeOn::default(),
             max_view_age: DEFAULT_VIEW_AGE,
+            region: None,
+            account_id: None,
         }
     }
 }
@@ -163,6 +172,34 @@ impl Borrow<str> for ProfileName {
 impl fmt::Display for ProfileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The name of a region: 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region(Box<str>);
+
+impl Region {
+    pub fn parse(text: &str) -> Option<Self> {
+        is_name(text).then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An AWS account's number: 12 digits, of which the first may be zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountId(Box<str>);
+
+impl AccountId {
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 12 && text.bytes().all(|each| each.is_ascii_digit())).then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

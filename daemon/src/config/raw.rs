@@ -84,6 +84,20 @@ impl<'i> Table<'i> {
         parse(&text).map_err(|why| faults.add(&span, format!("`{}`: `{text}` {why}", self.name_of(key)))).ok()
     }
 
+    /// A whole number, parsed as a text is.
+    pub(super) fn integer<T>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+        parse: impl FnOnce(i64) -> Result<T, String>,
+    ) -> Option<T> {
+        let (number, span) = self.take(key, "a whole number", faults, |value| match value {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        })?;
+        parse(number).map_err(|why| faults.add(&span, format!("`{}`: {number} {why}", self.name_of(key)))).ok()
+    }
+
     /// A list of texts, each parsed as it comes.
     pub(super) fn texts(
         &mut self,

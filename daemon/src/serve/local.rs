@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::peer::Peer;
-use super::{Gauge, Stop, reply};
-use crate::broker::{Broker, Refusal};
+use super::{Desk, Stop, http, reply};
+use crate::broker::Refusal;
 use crate::watch::Watching;
 
 /// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
@@ -33,15 +33,9 @@ pub(super) async fn refuse_busy(stream: Stream) {
 }
 
 /// Serves a connection until its end, its deadlines, or until the daemon stops.
-pub(super) async fn serve(
-    stream: Stream,
-    peer: Peer,
-    broker: Arc<Broker>,
-    gauge: Gauge,
-    stop: Stop,
-) -> Result<(), FrameError> {
+pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Result<(), FrameError> {
     let mut stream = BufReader::with_capacity(512, stream);
-    if let Err(denied) = broker.policy.admit(&peer) {
+    if let Err(denied) = desk.broker.policy.admit(&peer) {
         tracing::warn!(uid = denied.uid, pid = ?peer.pid, "refused: another user's process");
         let failure = reply::failure(&Refusal::Denied(denied));
         return write(&mut stream, Reply::Error(failure)).await;
@@ -50,10 +44,10 @@ pub(super) async fn serve(
     peer.nearest();
     let mut silence = FRAME_DEADLINE;
     loop {
-        let text = next(&mut stream, silence, &stop).await;
+        let text = next(&mut stream, silence, &desk.stop).await;
         silence = IDLE_DEADLINE;
         match text {
-            Ok(text) => answer(&mut stream, &text, &peer, &broker, &gauge, &stop).await?,
+            Ok(text) => answer(&mut stream, &text, &peer, desk).await?,
             Err(FrameError::Closed) => return Ok(()),
             Err(error @ FrameError::Io(_)) => return Err(error),
             Err(error) => {
@@ -65,14 +59,8 @@ pub(super) async fn serve(
 }
 
 /// Parses one request, calls the broker, prints the reply.
-async fn answer(
-    stream: &mut BufReader<Stream>,
-    text: &[u8],
-    peer: &Peer,
-    broker: &Arc<Broker>,
-    gauge: &Gauge,
-    stop: &Stop,
-) -> Result<(), FrameError> {
+async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: &Arc<Desk>) -> Result<(), FrameError> {
+    let Desk { broker, stop, .. } = &**desk;
     let request = match parse(text) {
         Ok(request) => request,
         Err(failure) => return write(stream, Reply::Error(failure)).await,
@@ -87,7 +75,11 @@ async fn answer(
             Ok(watching) => tell_changes(stream, watching, stop).await,
             Err(refusal) => write(stream, refused(refusal)).await,
         },
-        Request::Status { after } => write(stream, Reply::Status(broker.status(after.as_deref(), gauge.open()))).await,
+        Request::Status { after } => {
+            let mut status = broker.status(after.as_deref(), desk.gauge.open());
+            status.daemon.endpoints = desk.endpoints.shown();
+            write(stream, Reply::Status(status)).await
+        }
         Request::Iam(call) => send(stream, broker.iam(peer, call, stop.last_call()).await).await,
         Request::Explain { profile } => {
             report(stream, until_last_call(stop, broker.explain(peer, &profile)).await).await
@@ -102,6 +94,7 @@ async fn answer(
         Request::ReportRejected { profile } => {
             report(stream, until_last_call(stop, broker.report_rejected(peer, &profile)).await).await
         }
+        Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind)).await,
         Request::Sessions { upstream } => {
             report(stream, until_last_call(stop, broker.sessions(upstream.as_deref())).await).await
         }

@@ -1,9 +1,11 @@
 //! The doors of the daemon: what is accepted, how many at once, and how they close.
 
 pub mod bind;
+pub mod http;
 mod local;
 pub mod peer;
 pub mod reply;
+mod tcp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
 use bind::Door;
+use http::Endpoints;
 use peer::Peer;
 
 /// How long requests under way may take once the daemon is told to stop.
@@ -84,24 +87,42 @@ impl Stop {
     }
 }
 
+/// What every connection needs.
+#[derive(Debug)]
+pub struct Desk {
+    pub broker: Arc<Broker>,
+    pub endpoints: Arc<Endpoints>,
+    gauge: Gauge,
+    pub stop: Stop,
+    tasks: TaskTracker,
+}
+
+impl Desk {
+    pub fn new(broker: Arc<Broker>, endpoints: Arc<Endpoints>, connections: usize) -> Arc<Self> {
+        let (gauge, stop, tasks) = (Gauge::new(connections), Stop::default(), TaskTracker::new());
+        Arc::new(Self { broker, endpoints, gauge, stop, tasks })
+    }
+}
+
 /// What has stopped accepting.
 #[derive(Debug)]
 pub struct Stopped {
     door: Door,
-    tasks: TaskTracker,
-    gauge: Gauge,
+    desk: Arc<Desk>,
 }
 
-/// Accepts until `stop`.
-pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: Stop) -> Stopped {
-    let tasks = TaskTracker::new();
+/// Accepts until it is told to stop.
+pub async fn run(door: Door, desk: Arc<Desk>) -> Stopped {
+    for (line, listener) in desk.endpoints.all() {
+        http::accept(&desk, line, listener);
+    }
     loop {
         let accepted = tokio::select! {
             accepted = door.listener.accept() => accepted,
-            () = stop.is_told() => return Stopped { door, tasks, gauge },
+            () = desk.stop.is_told() => return Stopped { door, desk },
         };
         match accepted {
-            Ok(stream) => welcome(stream, &tasks, &broker, &gauge, &stop),
+            Ok(stream) => welcome(stream, &desk),
             Err(error) => {
                 // Out of descriptors, most likely: waiting lets some connections end.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -114,40 +135,41 @@ pub async fn run(door: Door, broker: Arc<Broker>, gauge: Gauge, stop: Stop) -> S
 impl Stopped {
     /// Nobody new may connect from here on, and the requests under way are ended.
     pub async fn close(self) {
-        let Self { door, tasks, gauge } = self;
+        let Self { door, desk } = self;
         drop(door);
-        drain(tasks, gauge).await;
+        desk.endpoints.close();
+        drain(&desk).await;
     }
 
     /// The requests under way are ended. Who connects from here on waits for whoever serves next.
     pub async fn drain(self) -> Door {
-        drain(self.tasks, self.gauge).await;
+        drain(&self.desk).await;
         self.door
     }
 }
 
 /// Gives the requests under way [`DRAIN`] to end.
-async fn drain(tasks: TaskTracker, gauge: Gauge) {
-    tasks.close();
-    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = gauge.open(), "stopped before every request was answered");
+async fn drain(desk: &Desk) {
+    desk.tasks.close();
+    if tokio::time::timeout(DRAIN, desk.tasks.wait()).await.is_err() {
+        tracing::warn!(connections = desk.gauge.open(), "stopped before every request was answered");
     }
 }
 
-fn welcome(stream: Stream, tasks: &TaskTracker, broker: &Arc<Broker>, gauge: &Gauge, stop: &Stop) {
+fn welcome(stream: Stream, desk: &Arc<Desk>) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),
     };
-    let Some(place) = gauge.take() else {
+    let Some(place) = desk.gauge.take() else {
         tracing::warn!(pid = ?peer.pid, "refused: too many connections");
-        tasks.spawn(local::refuse_busy(stream));
+        desk.tasks.spawn(local::refuse_busy(stream));
         return;
     };
-    let (broker, gauge, stop) = (Arc::clone(broker), gauge.clone(), stop.clone());
-    tasks.spawn(async move {
+    let desk = Arc::clone(desk);
+    desk.tasks.clone().spawn(async move {
         let (_place, pid) = (place, peer.pid);
-        if let Err(error) = local::serve(stream, peer, broker, gauge, stop).await {
+        if let Err(error) = local::serve(stream, peer, &desk).await {
             tracing::debug!(?pid, %error, "a connection ended early");
         }
     });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::protocol::Process;
 
+use super::tcp::Ends;
 use crate::sync::lock;
 
 /// How many processes are looked at: the one that asked, its shell, an editor, a terminal, and what is between them.
@@ -41,6 +42,13 @@ impl Peer {
         Ok(Self::new(credentials.uid(), credentials.pid().filter(|pid| *pid > 0)))
     }
 
+    /// The other end of a connection over TCP, whose process is looked up when somebody wants to know.
+    pub fn over_tcp(uid: u32, ends: Ends) -> Self {
+        let peer = Self::new(uid, None);
+        let _ = peer.nearest.set(Arc::new(Lineage { ends: Some(ends), ..Lineage::begin(None) }));
+        peer
+    }
+
     /// Whether it is given this session's credentials for the first time.
     pub fn is_first_time(&self, session: &str) -> bool {
         let mut given = lock(&self.given);
@@ -61,6 +69,8 @@ pub struct Lineage {
     nearest: Vec<Process>,
     /// Who comes next.
     next: Option<i32>,
+    /// Where it is to be found, if it came over TCP.
+    ends: Option<Ends>,
     /// All of it, once somebody has wanted to know.
     whole: OnceLock<Vec<Process>>,
 }
@@ -69,14 +79,15 @@ impl Lineage {
     fn begin(pid: Option<i32>) -> Self {
         let mut nearest = Vec::new();
         let next = follow(&mut nearest, pid, AT_ONCE);
-        Self { nearest, next, whole: OnceLock::new() }
+        Self { nearest, next, ends: None, whole: OnceLock::new() }
     }
 
     /// All of it, looked up once for a connection.
     pub fn whole(&self) -> &[Process] {
         self.whole.get_or_init(|| {
             let mut whole = self.nearest.clone();
-            follow(&mut whole, self.next, GENERATIONS);
+            let found = || self.ends?.other()?.process();
+            follow(&mut whole, self.next.or_else(found), GENERATIONS);
             whole
         })
     }

@@ -12,18 +12,24 @@ use crate::upstream::{UpstreamError, Why};
 
 /// The lease as it crosses the socket, expiry in whole seconds so that rounding never makes it later.
 pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
-    let granted = &lease.session.granted;
-    let shown = |at: &Timestamp| DateTimePrinter::new().precision(Some(0)).timestamp_to_string(at).into();
+    let (granted, profile) = (&lease.session.granted, &lease.slot.profile);
     protocol::Lease {
         access_key_id: (*granted.access_key_id).into(),
         secret_access_key: granted.secret_access_key.expose_secret().into(),
         session_token: granted.session_token.expose_secret().into(),
-        expires_at: shown(&lease.expires_at),
+        expires_at: shown(&lease.expires_at).into(),
         session_id: (*granted.session_id).into(),
-        ends_at: shown(&granted.expires_at),
+        ends_at: shown(&granted.expires_at).into(),
         generation: lease.session.generation.number(),
         view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
+        region: profile.region.as_ref().map(|region| region.as_str().into()),
+        account_id: profile.account_id.as_ref().map(|account| account.as_str().into()),
     }
+}
+
+/// RFC 3339 in UTC, with a `Z`.
+pub(super) fn shown(at: &Timestamp) -> String {
+    DateTimePrinter::new().precision(Some(0)).timestamp_to_string(at)
 }
 
 /// The most text of one part, in bytes: escaped as JSON in JSON it is twice as long at the most.
@@ -65,6 +71,10 @@ pub fn failure(refusal: &Refusal) -> Failure {
         Refusal::StillWaiting => (Code::UpstreamUnavailable, "again in a while; the request is still under way".into()),
         Refusal::TooSlow => (Code::UpstreamUnavailable, "again in a while".into()),
         Refusal::Stopping => (Code::ShuttingDown, "again, which starts another daemon".into()),
+        Refusal::NoEndpoint(_) => (
+            Code::Configuration,
+            "another port under [endpoint] in the configuration, or see what listens there".into(),
+        ),
         Refusal::Iam(no_call) => (no_call.code(), no_call.hint()),
         Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
     };

@@ -1,5 +1,5 @@
-//! `rolekeeper exec PROFILE -- COMMAND`: a command with a profile's credentials in its environment. It takes the place of
-//! this program, unless somebody is to watch over it.
+//! `rolekeeper exec PROFILE -- COMMAND`: a command that finds a profile's credentials in its environment, or the way to them.
+//! It takes the place of this program, unless somebody is to watch over it.
 
 #[cfg(unix)]
 mod watched;
@@ -10,42 +10,10 @@ use std::process::{Command, ExitCode};
 
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, Reply, Request};
+use rolekeeper::protocol::{Code, Failure};
 
-use crate::{autostart, command};
-
-/// Whatever an AWS SDK might take instead of what is set here, or together with it.
-const SHADOWING: [&str; 25] = [
-    "AWS_ACCESS_KEY",
-    "AWS_ACCOUNT_ID",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CREDENTIAL_FILE",
-    "AWS_CREDENTIAL_SCOPE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
-    "AWS_IMDS_USE_IPV6",
-    "AWS_PROFILE",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_SDK_LOAD_CONFIG",
-    "AWS_SECRET_KEY",
-    "AWS_SECURITY_TOKEN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "BOTO_CONFIG",
-    "SECRET_ACCESS_KEY",
-    ACCESS_KEY,
-    SECRET_KEY,
-    TOKEN,
-    EXPIRATION,
-];
-const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
-const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
-const TOKEN: &str = "AWS_SESSION_TOKEN";
-const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
+use super::environment::{Environment, Mode};
+use crate::autostart;
 
 /// What is done about a command whose credentials are revoked while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,47 +26,50 @@ pub(crate) enum OnRevoke {
     Restart,
 }
 
-pub(crate) fn run(
-    profile: &str,
-    on_revoke: Option<OnRevoke>,
-    command: &[OsString],
-    socket: Option<PathBuf>,
-) -> Result<ExitCode, Failure> {
+/// What is to run, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) profile: String,
+    pub(crate) mode: Mode,
+    /// The command and its arguments.
+    pub(crate) words: Vec<OsString>,
+}
+
+/// Tells which profile a command runs with.
+const INSIDE: &str = "ROLEKEEPER_PROFILE";
+
+pub(crate) fn run(plan: Plan, on_revoke: Option<OnRevoke>, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    if let Some(outer) = connect::variable(INSIDE) {
+        let outer = outer.to_string_lossy();
+        return Err(Failure::new(
+            Code::Usage,
+            format!("this runs inside of `rolekeeper exec {outer}` already"),
+            format!("outside of it; or, if that is what you want, env -u {INSIDE} rolekeeper exec ..."),
+        ));
+    }
     let socket = connect::socket_path(socket)?;
     match on_revoke {
-        None => Err(replace(autostart::ask(&socket, |stream| with_credentials(stream, profile, command))?.0)),
+        None => Err(replace(autostart::ask(&socket, |stream| plan.with_credentials(stream))?.0)),
         #[cfg(unix)]
-        Some(on_revoke) => watched::run(socket, profile, on_revoke, command),
+        Some(on_revoke) => watched::run(socket, plan, on_revoke),
         #[cfg(not(unix))]
         Some(_) => Err(Failure::new(Code::Usage, "--on-revoke needs Unix signals", "the same without --on-revoke")),
     }
 }
 
-/// The command with credentials, ready to be started, and the profile's generation that they are of. A daemon of an older
-/// version does not tell it.
-fn with_credentials(stream: &mut Stream, profile: &str, words: &[OsString]) -> Result<(Command, Option<u64>), Failure> {
-    let (program, arguments) = words
-        .split_first()
-        .ok_or_else(|| Failure::new(Code::Usage, "a command is missing", "rolekeeper exec PROFILE -- COMMAND"))?;
-    let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
-    let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
-    if let Some(seconds) = lease.view_age_seconds {
-        command::tell(&format!("rolekeeper: whether this session has been revoked was last known {seconds} s ago"));
+impl Plan {
+    /// The command with credentials, ready to be started, and the profile's generation that they are of, if that is told.
+    fn with_credentials(&self, stream: &mut Stream) -> Result<(Command, Option<u64>), Failure> {
+        let (program, arguments) = self
+            .words
+            .split_first()
+            .ok_or_else(|| Failure::new(Code::Usage, "a command is missing", "rolekeeper exec PROFILE -- COMMAND"))?;
+        let environment = Environment::ask(stream, &self.profile, self.mode)?;
+        let mut command = Command::new(program);
+        environment.enter(command.args(arguments));
+        command.env(INSIDE, &self.profile);
+        Ok((command, environment.generation))
     }
-    // An environment is never asked for again: what counts is when the session itself ends.
-    let (expiration, generation) = match &*lease.ends_at {
-        "" => (&lease.expires_at, None),
-        _ => (&lease.ends_at, Some(lease.generation)),
-    };
-    let mut command = Command::new(program);
-    command.args(arguments);
-    for name in SHADOWING {
-        command.env_remove(name);
-    }
-    command.env(ACCESS_KEY, &*lease.access_key_id).env(SECRET_KEY, &*lease.secret_access_key);
-    command.env(TOKEN, &*lease.session_token).env(EXPIRATION, &**expiration);
-    command.env("ROLEKEEPER_PROFILE", profile);
-    Ok((command, generation))
 }
 
 /// Puts the command in the place of this program. Returns only if it cannot be started.
@@ -117,8 +88,9 @@ fn replace(mut command: Command) -> Failure {
 }
 
 fn not_started(command: &Command, error: &std::io::Error) -> Failure {
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
     Failure::new(
-        Code::Usage,
+        if is_missing { Code::CommandNotFound } else { Code::CommandNotRun },
         format!("{} cannot be started: {error}", Path::new(command.get_program()).display()),
         "the path of a program, or the name of one on the PATH",
     )

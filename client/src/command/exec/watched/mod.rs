@@ -7,7 +7,6 @@ mod signals;
 mod supply;
 mod voice;
 
-use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -22,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use self::process::Process;
 use self::supply::Supply;
 use self::voice::Voice;
-use super::OnRevoke;
+use super::{OnRevoke, Plan};
 
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -51,19 +50,14 @@ struct End {
     is_unwanted: bool,
 }
 
-pub(super) fn run(
-    socket: PathBuf,
-    profile: &str,
-    on_revoke: OnRevoke,
-    words: &[OsString],
-) -> Result<ExitCode, Failure> {
+pub(super) fn run(socket: PathBuf, plan: Plan, on_revoke: OnRevoke) -> Result<ExitCode, Failure> {
     let voice = Voice::default();
     let (tell, events) = mpsc::channel();
     // A terminal's signals go to its whole foreground group, in which the command must be to read from it.
     let has_group = !std::io::stdin().is_terminal();
     // Before there is a child that could miss one.
     signals::hear(has_group, tell.clone())?;
-    let supply = Supply { socket, profile: profile.into(), words: words.into(), on_revoke, voice: voice.clone(), tell };
+    let supply = Supply { socket, plan, on_revoke, voice: voice.clone(), tell };
     let outcome = supervise(&supply, has_group, &events);
     voice.finish();
     outcome

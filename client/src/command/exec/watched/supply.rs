@@ -2,7 +2,6 @@
 //! then on. The daemon that gave them is the one whose word on them counts first, over the same connection: between the
 //! two nothing can happen unheard.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::Sender;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, Watched};
 
-use super::super::{OnRevoke, with_credentials};
+use super::super::{OnRevoke, Plan};
 use super::{Event, Voice};
 use crate::autostart;
 use crate::command::watch::{self, Following};
@@ -24,8 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(super) struct Supply {
     pub(super) socket: PathBuf,
-    pub(super) profile: String,
-    pub(super) words: Vec<OsString>,
+    pub(super) plan: Plan,
     pub(super) on_revoke: OnRevoke,
     pub(super) voice: Voice,
     pub(super) tell: Sender<Event>,
@@ -99,20 +97,20 @@ impl Supply {
         };
         loop {
             let ((command, generation, now), stream) = autostart::ask_and_keep(open, |stream| {
-                let (command, generation) = with_credentials(stream, &self.profile, &self.words)?;
-                Ok((command, generation, watch::subscribe(stream, &self.profile)?))
+                let (command, generation) = self.plan.with_credentials(stream)?;
+                Ok((command, generation, watch::subscribe(stream, &self.plan.profile)?))
             })?;
             let mut standing = Standing { generation: generation.unwrap_or(now.generation), is_held: false };
             // Otherwise they were revoked in this moment.
             if !standing.is_revoked(&now, true) {
-                let following = Following::new(self.socket.clone(), &self.profile, Some(stream));
+                let following = Following::new(self.socket.clone(), &self.plan.profile, Some(stream));
                 return Ok(Granted { command, standing, following });
             }
         }
     }
 
     fn until_resumed(&self) {
-        let mut following = Following::new(self.socket.clone(), &self.profile, None);
+        let mut following = Following::new(self.socket.clone(), &self.plan.profile, None);
         while following.next(|text| self.voice.say(text)).0.held.is_some() {}
     }
 }
@@ -140,6 +138,8 @@ fn may_pass(code: Code) -> bool {
         | Code::UpstreamRefused
         | Code::Usage
         | Code::Configuration
+        | Code::CommandNotFound
+        | Code::CommandNotRun
         | Code::Unexpected => false,
     }
 }

@@ -1,0 +1,178 @@
+//! The environment by which AWS SDKs find a profile's credentials: what is set in it, and what must not be, since SDKs would
+//! take that instead. It is asked for once, over one connection.
+
+use std::process::Command;
+
+use interprocess::local_socket::Stream;
+use rolekeeper::connect;
+use rolekeeper::protocol::{Endpoint, EndpointKind, Failure, Lease, Reply, Request};
+
+/// How a command gets credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// The credentials themselves, in variables: for every tool, until they expire
+    #[default]
+    Env,
+    /// The address of the daemon's endpoint for containers: SDKs ask it again
+    Http,
+    /// The address of an endpoint like EC2's instance metadata (version 2), for what knows nothing else
+    Imds,
+}
+
+/// Whatever an AWS SDK might take instead of what is set here, or together with it. An empty variable is not an absent one
+/// to all of them.
+const SHADOWING: [&str; 25] = [
+    "AWS_ACCESS_KEY",
+    "AWS_ACCOUNT_ID",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CREDENTIAL_FILE",
+    "AWS_CREDENTIAL_SCOPE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_IMDS_USE_IPV6",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SDK_LOAD_CONFIG",
+    "AWS_SECRET_KEY",
+    "AWS_SECURITY_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "BOTO_CONFIG",
+    "SECRET_ACCESS_KEY",
+    ACCESS_KEY,
+    SECRET_KEY,
+    TOKEN,
+    EXPIRATION,
+    FULL_URI,
+    TOKEN_FILE,
+    METADATA,
+];
+/// The same for one service each, whose name follows.
+const SHADOWING_PREFIX: &str = "AWS_BEARER_TOKEN_";
+
+const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const TOKEN: &str = "AWS_SESSION_TOKEN";
+const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
+const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
+
+/// What a command is to find in its environment. The values are secrets, or lead to some.
+pub(crate) struct Environment {
+    pub(crate) set: Vec<(&'static str, String)>,
+    /// In the order of names, none of those that are set.
+    pub(crate) unset: Vec<String>,
+    /// That of the profile when its session was asked for. A daemon of an older version does not tell it.
+    pub(crate) generation: Option<u64>,
+}
+
+impl Environment {
+    /// The credentials are fetched in every mode, so that whatever is wrong is told before a command runs.
+    pub(crate) fn ask(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Self, Failure> {
+        let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
+        let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
+        if let Some(seconds) = lease.view_age_seconds {
+            super::tell(&format!("rolekeeper: whether this session has been revoked was last known {seconds} s ago"));
+        }
+        let mut set = match mode {
+            Mode::Env => keys(&lease),
+            Mode::Http | Mode::Imds => address(&endpoint(stream, profile, mode)?)?,
+        };
+        if let Some(region) = &lease.region {
+            // botocore reads the second only, the others the first.
+            set.extend([("AWS_REGION", region.to_string()), ("AWS_DEFAULT_REGION", region.to_string())]);
+        }
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let mut unset: Vec<String> = names.filter(|name| name.starts_with(SHADOWING_PREFIX)).collect();
+        unset.extend(SHADOWING.map(Into::into));
+        unset.retain(|name| set.iter().all(|(set, _)| set != name));
+        unset.sort();
+        let generation = (!lease.ends_at.is_empty()).then_some(lease.generation);
+        Ok(Self { set, unset, generation })
+    }
+
+    pub(crate) fn enter(&self, command: &mut Command) {
+        for name in &self.unset {
+            command.env_remove(name);
+        }
+        command.envs(self.set.iter().map(|(name, value)| (name, value)));
+    }
+}
+
+fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
+    // An environment is never asked for again: what counts is when the session itself ends.
+    let expiration = if lease.ends_at.is_empty() { &lease.expires_at } else { &lease.ends_at };
+    let mut set = vec![
+        (ACCESS_KEY, lease.access_key_id.to_string()),
+        (SECRET_KEY, lease.secret_access_key.to_string()),
+        (EXPIRATION, expiration.to_string()),
+    ];
+    if !lease.session_token.is_empty() {
+        set.push((TOKEN, lease.session_token.to_string()));
+    }
+    if let Some(account) = &lease.account_id {
+        set.push(("AWS_ACCOUNT_ID", account.to_string()));
+    }
+    set
+}
+
+fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, Failure> {
+    let kind = if mode == Mode::Imds { EndpointKind::Imds } else { EndpointKind::Container };
+    let text = connect::document(stream, Request::Endpoint { profile: profile.into(), kind })?;
+    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+}
+
+/// The address, and what keeps SDKs from going elsewhere: credentials in the AWS files would come first, and some SDKs ask
+/// even this machine through a proxy.
+fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut set = match &endpoint.token_file {
+        None => vec![
+            (METADATA, endpoint.url.clone()),
+            ("AWS_EC2_METADATA_DISABLED", "false".into()),
+            ("AWS_EC2_METADATA_V1_DISABLED", "true".into()),
+        ],
+        Some(file) => {
+            let file = file.to_str().ok_or_else(connect::out_of_place)?;
+            vec![(FULL_URI, endpoint.url.clone()), (TOKEN_FILE, file.into())]
+        }
+    };
+    set.extend([("AWS_CONFIG_FILE", NOWHERE.into()), ("AWS_SHARED_CREDENTIALS_FILE", NOWHERE.into())]);
+    let before = |name| connect::variable(name).and_then(|value| value.into_string().ok());
+    let (lower, upper) = (before("no_proxy"), before("NO_PROXY"));
+    set.push(("no_proxy", past_proxies(lower.as_deref().or(upper.as_deref()))));
+    set.push(("NO_PROXY", past_proxies(upper.as_deref().or(lower.as_deref()))));
+    Ok(set)
+}
+
+/// What is asked without a proxy, and this machine.
+fn past_proxies(before: Option<&str>) -> String {
+    let mut names: Vec<&str> =
+        before.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    for here in ["127.0.0.1", "localhost"] {
+        if !names.contains(&here) && !names.contains(&"*") {
+            names.push(here);
+        }
+    }
+    names.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_asked_without_a_proxy_and_the_rest_stays() {
+        for (before, want) in [
+            (None, "127.0.0.1,localhost"),
+            (Some(""), "127.0.0.1,localhost"),
+            (Some("a.test, .b.test"), "a.test,.b.test,127.0.0.1,localhost"),
+            (Some("localhost,127.0.0.1"), "localhost,127.0.0.1"),
+            (Some("*"), "*"),
+        ] {
+            assert_eq!(past_proxies(before), want);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The words that requests for container credentials must have in `Authorization`: one for each profile, in a file beside the
+//! socket that only the user reads. SDKs read it anew for each request, so it changes while programs run.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::clock::Boot;
+use crate::config::ProfileName;
+use crate::private_file;
+use crate::sync::lock;
+
+/// In bytes; twice as many hexadecimal digits.
+const LENGTH: usize = 32;
+/// A token this old is replaced at its next use.
+const ROTATION: Duration = Duration::from_secs(3600);
+/// For how long the one before is still good: it may have been read from the file a moment earlier.
+const OVERLAP: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub(super) struct Tokens {
+    folder: PathBuf,
+    held: Mutex<BTreeMap<ProfileName, Held>>,
+}
+
+struct Held {
+    token: Zeroizing<String>,
+    since: Boot,
+    before: Option<(Zeroizing<String>, Boot)>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("since", &self.since).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// Those of an earlier daemon stay good, since programs that it served may still run.
+    pub(super) fn open<'a>(folder: &Path, profiles: impl IntoIterator<Item = &'a ProfileName>, now: Boot) -> Self {
+        let mut held = BTreeMap::new();
+        for profile in profiles {
+            if let Some(token) = read(&path(folder, profile)) {
+                held.insert(profile.clone(), Held { token, since: now, before: None });
+            }
+        }
+        Self { folder: folder.into(), held: Mutex::new(held) }
+    }
+
+    /// The file that has a profile's token, without a line's end: SDKs send it as it stands.
+    pub(super) fn file(&self, profile: &ProfileName, now: Boot) -> io::Result<PathBuf> {
+        let path = path(&self.folder, profile);
+        let mut held = lock(&self.held);
+        match held.get(profile) {
+            // Somebody may have tidied up.
+            Some(held) if !path.is_file() => private_file::replace(&path, held.token.as_bytes())?,
+            Some(_) => {}
+            None => {
+                let token = fresh()?;
+                private_file::replace(&path, token.as_bytes())?;
+                held.insert(profile.clone(), Held { token, since: now, before: None });
+            }
+        }
+        Ok(path)
+    }
+
+    /// Whether this is the profile's token, or was until a moment ago. Comparing takes as long for any two of one length.
+    pub(super) fn check(&self, profile: &ProfileName, given: &[u8], now: Boot) -> bool {
+        let mut held = lock(&self.held);
+        let Some(held) = held.get_mut(profile) else { return false };
+        if bool::from(held.token.as_bytes().ct_eq(given)) {
+            if now.since(held.since) >= ROTATION {
+                self.rotate(profile, held, now);
+            }
+            return true;
+        }
+        held.before.as_ref().is_some_and(|(before, until)| now < *until && bool::from(before.as_bytes().ct_eq(given)))
+    }
+
+    fn rotate(&self, profile: &ProfileName, held: &mut Held, now: Boot) {
+        let rotated = fresh().and_then(|token| {
+            private_file::replace(&path(&self.folder, profile), token.as_bytes())?;
+            Ok(token)
+        });
+        held.since = now;
+        match rotated {
+            Ok(token) => held.before = Some((std::mem::replace(&mut held.token, token), now.plus(OVERLAP))),
+            Err(error) => tracing::warn!(%profile, %error, "the endpoint's token could not be replaced"),
+        }
+    }
+}
+
+fn path(folder: &Path, profile: &ProfileName) -> PathBuf {
+    folder.join(format!("{profile}.token"))
+}
+
+/// The secret in a file, which is made if need be.
+pub(super) fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
+    if let Some(secret) = read(path) {
+        return Ok(secret);
+    }
+    let secret = fresh()?;
+    private_file::replace(path, secret.as_bytes())?;
+    Ok(secret)
+}
+
+/// A secret that nobody else can have read or written.
+fn read(path: &Path) -> Option<Zeroizing<String>> {
+    let text = private_file::read(path).map(Zeroizing::new).ok()?;
+    (text.len() == 2 * LENGTH && text.bytes().all(|each| each.is_ascii_hexdigit())).then_some(text)
+}
+
+fn fresh() -> io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; LENGTH]);
+    SystemRandom::new().fill(&mut *bytes).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    let mut secret = Zeroizing::new(String::with_capacity(2 * LENGTH));
+    for byte in bytes.iter() {
+        // A text takes whatever is written to it.
+        let _ = write!(*secret, "{byte:02x}");
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Boot {
+        Boot::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    fn dev() -> ProfileName {
+        ProfileName::parse("dev").unwrap()
+    }
+
+    #[test]
+    fn a_token_has_256_bits_is_the_users_alone_and_opens_one_profile() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(folder.path(), [&dev()], at(0));
+        let prod = ProfileName::parse("prod").unwrap();
+        let (file, other) = (tokens.file(&dev(), at(0)).unwrap(), tokens.file(&prod, at(0)).unwrap());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let token = std::fs::read(&file).unwrap();
+        assert!(token.len() == 64 && token.iter().all(u8::is_ascii_hexdigit));
+        assert!(tokens.check(&dev(), &token, at(1)));
+        assert_ne!(token, std::fs::read(other).unwrap());
+        assert!(!tokens.check(&prod, &token, at(1)));
+        assert!(!tokens.check(&ProfileName::parse("none").unwrap(), &token, at(1)));
+        for wrong in [&[][..], &token[..63], &[&token[..], b"0"].concat(), &[b'0'; 64]] {
+            assert!(!tokens.check(&dev(), wrong, at(1)));
+        }
+        assert!(!format!("{tokens:?}").contains(std::str::from_utf8(&token).unwrap()));
+    }
+
+    #[test]
+    fn it_changes_with_use_and_the_one_before_is_good_for_a_while_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(folder.path(), [], at(0));
+        let file = tokens.file(&dev(), at(0)).unwrap();
+        let first = std::fs::read(&file).unwrap();
+        assert!(tokens.check(&dev(), &first, at(3599)));
+        assert_eq!(std::fs::read(&file).unwrap(), first);
+        assert!(tokens.check(&dev(), &first, at(3600)));
+        let second = std::fs::read(&file).unwrap();
+        assert_ne!(first, second);
+        assert!(tokens.check(&dev(), &second, at(3601)) && tokens.check(&dev(), &first, at(3899)));
+        assert!(!tokens.check(&dev(), &first, at(3900)));
+        assert!(tokens.check(&dev(), &second, at(3900)));
+    }
+
+    #[test]
+    fn the_next_daemon_takes_it_over_and_makes_it_anew_if_others_could_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Tokens::open(folder.path(), [], at(0)).file(&dev(), at(0)).unwrap();
+        let token = std::fs::read(&file).unwrap();
+        assert!(Tokens::open(folder.path(), [&dev()], at(9)).check(&dev(), &token, at(9)));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let tokens = Tokens::open(folder.path(), [&dev()], at(9));
+        assert!(!tokens.check(&dev(), &token, at(9)));
+        tokens.file(&dev(), at(9)).unwrap();
+        assert_ne!(std::fs::read(&file).unwrap(), token);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::remove_file(&file).unwrap();
+        let again = std::fs::read(tokens.file(&dev(), at(10)).unwrap()).unwrap();
+        assert!(tokens.check(&dev(), &again, at(10)));
+    }
+}

@@ -6,6 +6,8 @@ mod clocks;
 mod completions;
 mod configuration;
 mod connections;
+mod endpoints;
+mod exec;
 mod explain;
 mod frames;
 mod iam;

@@ -84,7 +84,7 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
     assert_eq!((run.code, run.stdout.trim()), (42, format!("{} dev", ours["AccessKeyId"].as_str().unwrap()).as_str()));
     for (arguments, code, word) in [
         (vec!["exec", "nobody", "--", "true"], 2, "there is no profile"),
-        (vec!["exec", "dev", "--", "no-such-program"], 2, "no-such-program cannot be started"),
+        (vec!["exec", "dev", "--", "no-such-program"], 127, "no-such-program cannot be started"),
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),
     ] {

@@ -126,7 +126,7 @@ impl Home {
         command
     }
 
-    fn enter(&self, command: &mut Command) {
+    pub fn enter(&self, command: &mut Command) {
         command.env("HOME", self.path());
         command.env("XDG_RUNTIME_DIR", self.path().join("run"));
         command.env("XDG_CONFIG_HOME", self.path().join("config"));
@@ -280,7 +280,15 @@ impl Drop for Daemon<'_> {
 
 /// The secrets in a JSON document, by the names that they have in leases and replies.
 fn secrets_of(value: &Value) -> Vec<String> {
-    const NAMES: [&str; 5] = ["SecretAccessKey", "SessionToken", "secret", "secret_access_key", "session_token"];
+    const NAMES: [&str; 7] = [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "SecretAccessKey",
+        "SessionToken",
+        "secret",
+        "secret_access_key",
+        "session_token",
+    ];
     match value {
         Value::Object(fields) => {
             let named = fields.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));

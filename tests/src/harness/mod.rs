@@ -2,12 +2,14 @@
 
 mod clock;
 mod home;
+mod http;
 mod programs;
 mod sandbox;
 mod terminal;
 
 pub use clock::Clocks;
 pub use home::{Daemon, Home, Run};
+pub use http::{Endpoint, Said};
 pub use programs::{Programs, programs};
 pub use sandbox::SandboxProcess;
 

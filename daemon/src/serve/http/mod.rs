@@ -13,6 +13,7 @@ mod tokens;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -39,6 +40,8 @@ pub use lines::{Endpoints, Line};
 const ANSWER: Duration = Duration::from_millis(400);
 /// From the end of one request, or from the beginning, to the end of the next one's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the first one is waited for once the daemon is told to stop.
+const FIRST: Duration = Duration::from_millis(500);
 /// The longest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;
 /// The most connections: strangers can make some, too.
@@ -53,6 +56,8 @@ struct Caller {
     /// The port it came in by.
     port: u16,
     peer: Arc<Peer>,
+    /// Whether a request has come.
+    has_asked: AtomicBool,
     /// Where there is no token, the user counts: whether it is the one that the daemon serves.
     is_owner: bool,
 }
@@ -111,7 +116,6 @@ fn welcome(desk: &Arc<Desk>, line: &Line, stream: TcpStream, from: SocketAddr) {
     desk.tasks.clone().spawn(async move {
         let _place = place;
         let caller = Arc::new(Caller::new(desk, line, ends).await);
-        let stop = caller.desk.stop.clone();
         let service = service_fn(|request| {
             let caller = Arc::clone(&caller);
             async move { Ok::<_, io::Error>(caller.answer(request).await) }
@@ -121,7 +125,7 @@ fn welcome(desk: &Arc<Desk>, line: &Line, stream: TcpStream, from: SocketAddr) {
         let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.is_told() => {
+            () = caller.is_over() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -143,10 +147,20 @@ impl Caller {
                 other.is_ok_and(|other| other.is_some_and(|socket| socket.uid == owner))
             }
         };
-        Self { desk, line, port: ends.here.port(), peer: Arc::new(Peer::over_tcp(owner, ends)), is_owner }
+        let (port, peer) = (ends.here.port(), Arc::new(Peer::over_tcp(owner, ends)));
+        Self { desk, line, port, peer, has_asked: AtomicBool::new(false), is_owner }
+    }
+
+    /// No more requests are taken. The first one may be on its way, and whoever sent it would not know that it was too late.
+    async fn is_over(&self) {
+        self.desk.stop.is_told().await;
+        if !self.has_asked.load(Ordering::Relaxed) {
+            tokio::time::sleep(FIRST).await;
+        }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
+        self.has_asked.store(true, Ordering::Relaxed);
         let answer = match guard::check(request.headers(), request.uri(), self.port) {
             Err(why) => failed(StatusCode::FORBIDDEN, Code::NotAllowed, &why),
             Ok(()) => match &self.line {

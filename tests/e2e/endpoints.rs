@@ -1,0 +1,443 @@
+//! S2 and issue-wide rules of the endpoints that speak HTTP: closed until somebody asks, for the right ones only, always
+//! answered soon, and there again when another daemon follows.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rolekeeper_tests::harness::{Clocks, Daemon, Endpoint, Home, Said, SandboxProcess, eventually, programs, world};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+fn status(home: &Home) -> Value {
+    home.rolekeeper(&["status", "--json"]).json()
+}
+
+fn reload(daemon: &Daemon<'_>) {
+    let starts = || daemon.log().matches("serving").count();
+    let before = starts();
+    daemon.signal(Signal::HUP);
+    eventually("it serves again", || (starts() > before).then_some(()));
+}
+
+/// A token for instance metadata, in a header.
+fn imds_token(imds: &Endpoint) -> String {
+    let said = imds.ask("PUT", "/latest/api/token", &[("X-aws-ec2-metadata-token-ttl-seconds", "21600")]);
+    assert!(said.status == 200 && said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"), "{said:?}");
+    said.body
+}
+
+fn imds_get(imds: &Endpoint, path: &str) -> Said {
+    imds.ask("GET", path, &[("X-aws-ec2-metadata-token", &imds_token(imds))])
+}
+
+const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+
+#[test]
+fn nothing_listens_until_somebody_asks_and_then_on_loopback_only() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    home.rolekeeper(&["credential-process", "dev"]).json();
+    let listens = || {
+        let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().flatten();
+        let links: Vec<_> = links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+        let table = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
+        let listening = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let inode = |inode| links.iter().any(|link| link.as_os_str() == format!("socket:[{inode}]").as_str());
+            fields.get(3) == Some(&"0A") && fields.get(9).is_some_and(|it| inode(*it))
+        };
+        let addresses = |table: &String| -> Vec<String> {
+            table.lines().filter(listening).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
+        };
+        table.iter().flat_map(addresses).collect::<Vec<_>>()
+    };
+    assert_eq!(listens(), Vec::<String>::new());
+    assert_eq!(status(&home)["daemon"]["endpoints"], Value::Null);
+    let (http, imds) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "dev", "imds"));
+    let open = listens();
+    assert!(open.len() == 2 && open.iter().all(|address| address.starts_with("0100007F:")), "{open:?}");
+    assert_eq!(status(&home)["daemon"]["endpoints"], json!({ "container": http.host, "imds.dev": imds.host }));
+    assert_eq!(Endpoint::of(&home, "dev", "http").host, http.host, "there is one");
+}
+
+#[test]
+fn container_credentials_are_those_of_credential_process_with_every_field() {
+    let (sandbox, home) = world();
+    home.configure_more("", "account_id = \"012345678901\"\nregion = \"eu-central-1\"");
+    let _daemon = home.daemon(&[]);
+    let ours = home.rolekeeper(&["credential-process", "dev"]).json();
+    let said = Endpoint::of(&home, "dev", "http").credentials();
+    assert_eq!(said.status, 200);
+    assert!(said.head.contains("application/json") && said.head.contains("no-store"), "{said:?}");
+    let document = said.json();
+    assert_eq!(document["AccessKeyId"], ours["AccessKeyId"]);
+    assert_eq!(document["SecretAccessKey"], ours["SecretAccessKey"]);
+    assert_eq!(document["Token"], ours["SessionToken"]);
+    assert_eq!(document["AccountId"], "012345678901");
+    assert!(document["Expiration"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(document.as_object().unwrap().len(), 5);
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+}
+
+#[test]
+fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("other", "S3ReadOnly"), ("notrust", "NoTrust")]);
+    let _daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    let other = Endpoint::of(&home, "other", "http");
+    let token = http.token();
+    let with = |token: &str, path: &str| http.ask("GET", path, &[("Authorization", token)]);
+    let refused = |said: Said, status: u16, code: &str| {
+        let body = said.json();
+        assert_eq!((said.status, &body["code"]), (status, &json!(code)), "{said:?}");
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("; try: ") && !message.contains('\n') && !said.body.contains(&token), "{message}");
+    };
+    refused(http.ask("GET", &http.path, &[]), 403, "not_allowed");
+    for wrong in ["", "x", &other.token(), &format!("Bearer {token}"), &format!("{token}0"), &token.to_uppercase()] {
+        refused(with(wrong, &http.path), 403, "not_allowed");
+    }
+    refused(with(&token, &other.path), 403, "not_allowed");
+    refused(with(&token, "/credentials/nobody"), 403, "not_allowed");
+    for nowhere in ["/", "/credentials/", "/credentials", "/credentials/a%2fb", "/credentials/../dev", "/x?a=b"] {
+        refused(with(&token, nowhere), 404, "bad_request");
+    }
+    let put = http.ask("PUT", &http.path, &[("Authorization", &token)]);
+    assert!(put.head.contains("allow: GET"), "{put:?}");
+    refused(put, 405, "bad_request");
+    let logout = home.rolekeeper(&["logout", "dev"]);
+    assert_eq!(logout.code, 0);
+    refused(http.credentials(), 403, "held");
+    home.rolekeeper(&["resume", "dev"]);
+    assert_eq!(http.credentials().status, 200);
+}
+
+#[test]
+fn an_answer_comes_soon_whatever_the_upstream_does() {
+    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("cold", "S3ReadOnly")]);
+    let mut command = home.command(&programs().rolekeeperd);
+    let mut clocks = Clocks::preload(&home, &mut command);
+    let _daemon = home.daemon_by(command);
+    let (dev, cold) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "cold", "http"));
+    let before = dev.credentials().json();
+    assert_eq!(home.rolekeeper(&["logout", "cold"]).code, 0);
+    assert_eq!(home.rolekeeper(&["resume", "cold"]).code, 0);
+    sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
+    // Where there is no session, it is said at once, and goes on being asked for.
+    let asked = Instant::now();
+    let said = cold.credentials();
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert_eq!((said.status, &said.json()["code"]), (503, &json!("upstream_unavailable")));
+    assert!(said.head.contains("retry-after: 1"), "{said:?}");
+    // Due for a refresh that does not come: what is good is given out.
+    clocks.sleep(Duration::from_secs(45 * 60));
+    let asked = Instant::now();
+    let said = dev.credentials();
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert_eq!((said.status, &said.json()["AccessKeyId"]), (200, &before["AccessKeyId"]));
+    // Until the end.
+    clocks.sleep(Duration::from_secs(15 * 60));
+    assert_eq!(dev.credentials().status, 503);
+}
+
+#[test]
+fn pages_proxies_and_smugglers_get_nothing() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    let (host, path, token) = (&http.host, &http.path, http.token());
+    let port = host.rsplit_once(':').unwrap().1;
+    let good = format!("Host: {host}\r\nAuthorization: {token}\r\nConnection: close\r\n");
+    let secret = http.credentials().json()["SecretAccessKey"].as_str().unwrap().to_owned();
+    home.secret(&secret);
+    let get = format!("GET {path} HTTP/1.1\r\n");
+    let mut hostile: Vec<String> = Vec::new();
+    for name in [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "0.0.0.0",
+        "[::1]",
+        "localhost.",
+        "127.1",
+        "127.0.0.1.evil.example",
+        "evil.example@127.0.0.1",
+        "127.0.0.1:1:",
+        "2130706433",
+        "0x7f000001",
+        "",
+    ] {
+        for shown in [name.to_owned(), format!("{name}:{port}"), format!(" {name} :{port}"), format!("{name}:0{port}x")]
+        {
+            if shown != *host {
+                hostile.push(format!("{get}Host: {shown}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"));
+            }
+        }
+    }
+    for header in [
+        "Origin: http://evil.example",
+        "Origin: null",
+        "Referer: http://evil.example/",
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: no-cors",
+        "Sec-Fetch-Dest: image",
+        "X-Forwarded-For: 192.0.2.1",
+        "X-Forwarded-Host: x",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Anything: x",
+        "Forwarded: for=192.0.2.1",
+        "Via: 1.1 proxy",
+        "X-Real-IP: 192.0.2.1",
+        "Proxy-Connection: keep-alive",
+        "Proxy-Authorization: x",
+        "Content-Length: 5",
+        "Transfer-Encoding: chunked",
+        "Host: 127.0.0.1:1",
+        "Host: evil.example",
+        "Transfer-Encoding: identity",
+    ] {
+        for spelled in [header.to_owned(), header.to_uppercase(), header.to_lowercase()] {
+            hostile.push(format!("{get}{good}{spelled}\r\n\r\n"));
+            hostile.push(format!("{get}{spelled}\r\n{good}\r\n"));
+        }
+    }
+    for line in [
+        format!("GET http://{host}{path} HTTP/1.1"),
+        format!("GET http://evil.example{path} HTTP/1.1"),
+        format!("CONNECT {host} HTTP/1.1"),
+        format!("OPTIONS {path} HTTP/1.1"),
+        format!("OPTIONS * HTTP/1.1"),
+        format!("HEAD {path} HTTP/1.1"),
+        format!("POST {path} HTTP/1.1"),
+        format!("TRACE {path} HTTP/1.1"),
+        format!("GET {path} HTTP/1.0\r\nHost: evil.example"),
+        format!("GET {path} HTTP/9.9"),
+        format!("GET {path}"),
+        format!("GET //{host}{path} HTTP/1.1"),
+        format!("GET {path}/ HTTP/1.1"),
+        format!("GET {path}%00 HTTP/1.1"),
+        format!("GET /credentials//dev HTTP/1.1"),
+        format!("GET {path};x HTTP/1.1"),
+        format!("get {path} HTTP/1.1"),
+        format!("G\u{0}T {path} HTTP/1.1"),
+        "PRI * HTTP/2.0".to_owned(),
+    ] {
+        hostile.push(format!("{line}\r\n{good}\r\n"));
+    }
+    for request in [
+        // Two lengths, a length and chunks, and a request within a body.
+        format!("{get}{good}Content-Length: 0\r\nContent-Length: 5\r\n\r\nabcde"),
+        format!("{get}{good}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("{get}{good}Transfer-Encoding: xchunked\r\n\r\n"),
+        format!("{get}{good}Content-Length: +0\r\n\r\n"),
+        format!("{get}Host: evil.example\r\nContent-Length: 200\r\n\r\n{get}{good}\r\n"),
+        // A continued line, a bare line feed, a space before the colon.
+        format!("{get}Host: evil.example\r\n {host}\r\nAuthorization: {token}\r\n\r\n"),
+        format!("{get}Host : {host}\r\nAuthorization: {token}\r\n\r\n"),
+        format!("{get}Authorization: {token}\r\nConnection: close\r\n\r\n"),
+        format!("{get}{good}X: {}\r\n\r\n", "x".repeat(100_000)),
+        format!("{get}{good}{}\r\n", "X: y\r\n".repeat(5000)),
+        format!("\u{16}\u{3}\u{1}{get}{good}\r\n"),
+    ] {
+        hostile.push(request);
+    }
+    assert!(hostile.len() >= 200, "{}", hostile.len());
+    for request in &hostile {
+        let said = http.try_raw(request);
+        assert!(!said.contains(&secret) && !said.starts_with("HTTP/1.1 200"), "{request:?} was answered with {said}");
+        assert!(!said.to_lowercase().contains("access-control"), "{said}");
+    }
+    assert_eq!(http.credentials().status, 200, "and a good one is answered still");
+}
+
+#[test]
+fn slow_clients_take_their_own_places_only() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    let slow: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&http.host).unwrap()).collect();
+    eventually("it has as many as it takes", || daemon.log().contains("too many connections over HTTP").then_some(()));
+    home.rolekeeper(&["credential-process", "dev"]).json();
+    drop(slow);
+    eventually("there is room again", || http.try_raw("x\r\n\r\n").starts_with("HTTP/1.1 400").then_some(()));
+    assert_eq!(http.credentials().status, 200);
+}
+
+#[test]
+fn the_address_and_the_token_outlive_the_daemon() {
+    let (sandbox, home) = world();
+    let mut daemon = home.daemon(&[]);
+    let (http, imds) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "dev", "imds"));
+    let (token, metadata) = (http.token(), imds_token(&imds));
+    let works = || {
+        let held = imds.ask("GET", &format!("{ROLES}dev"), &[("X-aws-ec2-metadata-token", &metadata)]);
+        assert_eq!((http.credentials().status, held.status, http.token()), (200, 200, token.clone()), "{held:?}");
+    };
+    works();
+    reload(&daemon);
+    works();
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+    daemon.kill();
+    let daemon = home.daemon(&[]);
+    works();
+    assert_eq!(daemon.stop(), 0);
+    assert!(TcpStream::connect(&http.host).is_err(), "a daemon that was stopped serves nobody");
+    let _daemon = home.daemon(&[]);
+    works();
+}
+
+#[test]
+fn nobody_is_turned_away_while_a_daemon_reloads() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut answered = 0;
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(http.credentials().status, 200);
+                answered += 1;
+            }
+            answered
+        });
+        let stop = Over(&over);
+        for _ in 0..4 {
+            reload(&daemon);
+        }
+        drop(stop);
+        assert!(asking.join().unwrap() > 10);
+    });
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn tokens_change_while_programs_run() {
+    let (_sandbox, home) = world();
+    let mut command = home.command(&programs().rolekeeperd);
+    let mut clocks = Clocks::preload(&home, &mut command);
+    let _daemon = home.daemon_by(command);
+    let http = Endpoint::of(&home, "dev", "http");
+    let first = http.token();
+    let with = |token: &str| http.ask("GET", &http.path, &[("Authorization", token)]).status;
+    clocks.sleep(Duration::from_secs(3601));
+    assert_eq!(with(&first), 200, "read a moment ago");
+    let second = http.token();
+    assert_ne!(first, second);
+    assert_eq!((with(&second), with(&first)), (200, 200));
+    clocks.sleep(Duration::from_secs(301));
+    assert_eq!((with(&second), with(&first)), (200, 403));
+}
+
+#[test]
+fn a_port_of_the_configuration_is_open_from_the_start_and_one_that_is_taken_is_told_to_who_asks() {
+    let (_sandbox, home) = world();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    home.configure(&format!("{text}\n[endpoint]\nport = {port}\n"));
+    let daemon = home.daemon(&[]);
+    let run = home.rolekeeper(&["exec", "--mode", "http", "dev", "--", "true"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    let want = format!("no endpoint can be opened for it: 127.0.0.1:{port}: Address already in use");
+    assert!(run.stderr.contains(&want) && run.stderr.contains("[endpoint]"), "{run:?}");
+    assert!(daemon.log().contains("the endpoint cannot be opened"));
+    home.rolekeeper(&["credential-process", "dev"]).json();
+    drop(taken);
+    assert_eq!(Endpoint::of(&home, "dev", "http").host, format!("127.0.0.1:{port}"));
+    drop(daemon);
+    let _daemon = home.daemon(&[]);
+    assert_eq!(status(&home)["daemon"]["endpoints"]["container"], format!("127.0.0.1:{port}"));
+}
+
+#[test]
+fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
+    let (_sandbox, home) = world();
+    home.configure_more("", "region = \"eu-central-1\"");
+    let _daemon = home.daemon(&[]);
+    let ours = home.rolekeeper(&["credential-process", "dev"]).json();
+    let imds = Endpoint::of(&home, "dev", "imds");
+    assert_eq!(imds.path, "/", "SDKs drop a path");
+    let said = imds_get(&imds, ROLES);
+    assert_eq!((said.status, said.body.as_str()), (200, "dev"));
+    let said = imds_get(&imds, &format!("{ROLES}dev"));
+    assert!(said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: "), "{said:?}");
+    let document = said.json();
+    assert!(!said.body.contains('\n'));
+    assert_eq!((&document["Code"], &document["Type"]), (&json!("Success"), &json!("AWS-HMAC")));
+    assert_eq!((&document["AccessKeyId"], &document["Token"]), (&ours["AccessKeyId"], &ours["SessionToken"]));
+    assert!(document["Expiration"].as_str().unwrap().ends_with('Z'));
+    assert!(document["LastUpdated"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(imds_get(&imds, "/latest/meta-data/placement/region").body, "eu-central-1");
+    assert_eq!(imds_get(&imds, "/latest/meta-data/placement/availability-zone/").body, "eu-central-1a");
+    assert_eq!(imds_get(&imds, "/latest/dynamic/instance-identity/document").json()["region"], "eu-central-1");
+    for (path, status) in [(format!("{ROLES}other"), 404), ("/".into(), 404), ("/latest/user-data".into(), 404)] {
+        assert_eq!(imds_get(&imds, &path).status, status, "{path}");
+    }
+    // Version 1, a wrong token, another port's token, a life out of range, another version of the API.
+    assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[]).status, 401);
+    assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[("X-aws-ec2-metadata-token", "x")]).status, 401);
+    assert_eq!(imds.ask("PUT", "/latest/api/token", &[]).status, 400);
+    let ttl = ("X-aws-ec2-metadata-token-ttl-seconds", "60");
+    assert_eq!(imds.ask("PUT", "/latest/api/token", &[ttl, ("X-Forwarded-For", "192.0.2.1")]).status, 403);
+    assert_eq!(imds.ask("GET", "/latest/api/token", &[ttl]).status, 405);
+    home.rolekeeper(&["logout", "dev"]);
+    let document = imds_get(&imds, &format!("{ROLES}dev")).json();
+    assert_eq!(document["Code"], "AssumeRoleUnauthorizedAccess");
+    assert!(document["Message"].as_str().unwrap().contains("profile dev is held"), "{document}");
+}
+
+/// There is no word that a stranger would have to know: the kernel tells who it is.
+#[test]
+fn instance_metadata_is_not_for_other_users() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let imds = Endpoint::of(&home, "dev", "imds");
+    let ask = |uid: Option<u32>| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--request", "PUT", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+        command.args(["--header", "X-aws-ec2-metadata-token-ttl-seconds: 60"]);
+        command.arg(format!("http://{}/latest/api/token", imds.host));
+        if let Some(uid) = uid {
+            command.uid(uid).gid(uid);
+        }
+        String::from_utf8(command.output().expect("curl starts").stdout).unwrap()
+    };
+    assert_eq!(ask(None), "200");
+    // To be another user one has to be root.
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(ask(Some(65_534)), "403");
+    }
+}
+
+#[test]
+fn a_service_reports_over_http_that_it_has_refused_the_credentials() {
+    let (sandbox, home) = world();
+    // No look comes of itself in time.
+    home.configure_more("check_every = \"150s\"", "");
+    let _daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    http.credentials();
+    let report = |token: &str| http.ask("POST", &format!("{}/rejected", http.path), &[("Authorization", token)]);
+    assert_eq!(report("x").status, 403);
+    let said = report(&http.token());
+    assert!(said.status == 200 && said.json()["held"].is_null(), "{said:?}");
+    let id = status(&home)["profiles"][0]["session"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/sts/sessions/{id}");
+    assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+    report(&http.token());
+    eventually("it is held", || (http.credentials().json()["code"] == "held").then_some(()));
+}

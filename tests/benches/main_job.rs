@@ -11,6 +11,11 @@ use rolekeeper::frame;
 use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess};
 use serde_json::{Value, json};
 
+use shown::{micros, percentile, row};
+
+#[path = "shown.rs"]
+mod shown;
+
 const PROFILES: usize = 1000;
 
 fn main() {
@@ -119,10 +124,6 @@ fn killed(sandbox: &SandboxProcess) {
     }
     row("from SIGKILL to the next lease, upstream included, median", micros(percentile(times.clone(), 50)), "100 ms");
     row("  slowest of 20", micros(percentile(times, 99)), "100 ms");
-}
-
-fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {
-    println!("{what:58} {measured:>12} {bound:>12}");
 }
 
 fn request(profile: &str) -> Vec<u8> {
@@ -293,14 +294,4 @@ fn herd(sandbox: &SandboxProcess) {
         micros(took.saturating_sub(Duration::from_secs(2))),
         "",
     );
-}
-
-fn percentile(mut times: Vec<Duration>, percent: usize) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() * percent / 100).copied().unwrap_or_default()
-}
-
-fn micros(time: Duration) -> String {
-    let micros = time.as_secs_f64() * 1e6;
-    if micros >= 1000.0 { format!("{:.2} ms", micros / 1000.0) } else { format!("{micros:.0} us") }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Endpoint, Home, SandboxProcess, eventually, programs, world};
 
 /// A systemd that runs until this is dropped.
 struct Systemd {
@@ -53,14 +53,20 @@ fn script(arguments: &[PathBuf]) -> Output {
     Command::new(script).args(arguments).output().expect("it starts")
 }
 
-/// The units as they are shipped, but for where the program, the socket and the home are.
+/// A port that nobody listens on, for the moment.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// The units as they are shipped, but for where the program, the sockets and the home are.
 fn units(home: &Home) -> Vec<PathBuf> {
     let variables = [("HOME", ""), ("XDG_CONFIG_HOME", "config"), ("XDG_STATE_HOME", "state")];
     let environment: String = variables
         .iter()
         .map(|(name, folder)| format!("Environment={name}={}\n", home.path().join(folder).display()))
         .collect();
-    ["rolekeeperd.service", "rolekeeperd.socket"]
+    ["rolekeeperd.service", "rolekeeperd.socket", "rolekeeperd-http.socket"]
         .map(|name| {
             let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd").join(name);
             let text = std::fs::read_to_string(shipped).expect("it is there");
@@ -68,8 +74,9 @@ fn units(home: &Home) -> Vec<PathBuf> {
             let text = text
                 .replace("%h/.cargo/bin/rolekeeperd", &program)
                 .replace("%t/rolekeeper/socket", &home.socket().display().to_string())
+                .replace("127.0.0.1:9911", &format!("127.0.0.1:{}", free_port()))
                 .replace("[Service]\n", &format!("[Service]\n{environment}"));
-            assert!(text.contains(&program) || text.contains("ListenStream=/"), "{text}");
+            assert!(text.contains(&program) || text.contains("ListenStream="), "{text}");
             home.private_file(name, &text)
         })
         .to_vec()
@@ -103,6 +110,21 @@ fn systemd_keeps_the_sessions_over_a_kill_a_restart_and_a_reload() {
     assert!(home.socket().exists(), "the socket is systemd's");
     ask();
     assert_eq!(sandbox.calls("assumeRole"), 2, "a stop ends the sessions here");
+}
+
+#[test]
+fn who_asks_the_endpoint_starts_the_daemon_by_systemd() {
+    let (_sandbox, home): (SandboxProcess, Home) = world();
+    let Some(systemd) = Systemd::start(&home, &units(&home)) else { return };
+    systemd.ctl(&["start", "rolekeeperd.socket", "rolekeeperd-http.socket"]);
+    let http = Endpoint::of(&home, "dev", "http");
+    let unit = std::fs::read_to_string(home.path().join("rolekeeperd-http.socket")).expect("the unit");
+    assert!(unit.contains(&format!("ListenStream={}\n", http.host)), "{unit} {}", http.host);
+    assert_eq!(http.credentials().status, 200);
+    for how in [&["stop", "rolekeeperd.service"][..], &["kill", "--signal=KILL", "rolekeeperd.service"]] {
+        systemd.ctl(how);
+        assert_eq!(http.credentials().status, 200, "{how:?} {}", systemd.log());
+    }
 }
 
 fn starts(systemd: &Systemd) -> usize {

@@ -9,12 +9,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use rolekeeper::connect;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::clock::Boot;
 use crate::config::ProfileName;
 use crate::private_file;
+use crate::serve::bind::create_folder;
 use crate::sync::lock;
 
 /// In bytes; twice as many hexadecimal digits.
@@ -60,11 +62,11 @@ impl Tokens {
         let mut held = lock(&self.held);
         match held.get(profile) {
             // Somebody may have tidied up.
-            Some(held) if !path.is_file() => private_file::replace(&path, held.token.as_bytes())?,
+            Some(held) if !path.is_file() => write(&path, &held.token)?,
             Some(_) => {}
             None => {
                 let token = fresh()?;
-                private_file::replace(&path, token.as_bytes())?;
+                write(&path, &token)?;
                 held.insert(profile.clone(), Held { token, since: now, before: None });
             }
         }
@@ -86,7 +88,7 @@ impl Tokens {
 
     fn rotate(&self, profile: &ProfileName, held: &mut Held, now: Boot) {
         let rotated = fresh().and_then(|token| {
-            private_file::replace(&path(&self.folder, profile), token.as_bytes())?;
+            write(&path(&self.folder, profile), &token)?;
             Ok(token)
         });
         held.since = now;
@@ -107,7 +109,7 @@ pub(super) fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
         return Ok(secret);
     }
     let secret = fresh()?;
-    private_file::replace(path, secret.as_bytes())?;
+    write(path, &secret)?;
     Ok(secret)
 }
 
@@ -115,6 +117,11 @@ pub(super) fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
 fn read(path: &Path) -> Option<Zeroizing<String>> {
     let text = private_file::read(path).map(Zeroizing::new).ok()?;
     (text.len() == 2 * LENGTH && text.bytes().all(|each| each.is_ascii_hexdigit())).then_some(text)
+}
+
+fn write(path: &Path, secret: &str) -> io::Result<()> {
+    create_folder(connect::folder_of(path))?;
+    private_file::replace(path, secret.as_bytes())
 }
 
 fn fresh() -> io::Result<Zeroizing<String>> {

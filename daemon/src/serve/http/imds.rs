@@ -23,7 +23,7 @@ const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
 /// The longest life of a token, in seconds.
 const LONGEST: u64 = 21_600;
-const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+const ROLES: &str = "latest/meta-data/iam/security-credentials/";
 
 pub(super) async fn answer(caller: &Caller, profile: &ProfileName, request: &Request<Incoming>) -> Answer {
     if !caller.is_owner {
@@ -31,12 +31,14 @@ pub(super) async fn answer(caller: &Caller, profile: &ProfileName, request: &Req
                        try: rolekeeper exec --mode http, whose endpoint has a token";
         return failed(StatusCode::FORBIDDEN, Code::NotAllowed, message);
     }
-    let (path, method, now) = (request.uri().path(), request.method(), caller.desk.broker.clock.now().boot);
+    // The SDK for Java puts a slash of its own behind the endpoint's, which an old AWS CLI needs.
+    let path = request.uri().path().trim_start_matches('/');
+    let (method, now) = (request.method(), caller.desk.broker.clock.now().boot);
     let key = match caller.desk.endpoints.key() {
         Ok(key) => key,
         Err(error) => return failed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unexpected, &error.to_string()),
     };
-    if path == "/latest/api/token" {
+    if path == "latest/api/token" {
         return if method == Method::PUT { token(request.headers(), key, profile, now) } else { wrong_method("PUT") };
     }
     if method != Method::GET {
@@ -64,11 +66,11 @@ fn about(caller: &Caller, profile: &ProfileName, path: &str) -> Answer {
         return unknown();
     };
     match path {
-        "/latest/meta-data/placement/region" => plain(StatusCode::OK, region.as_str().to_owned(), "text/plain"),
-        "/latest/meta-data/placement/availability-zone" | "/latest/meta-data/placement/availability-zone/" => {
+        "latest/meta-data/placement/region" => plain(StatusCode::OK, region.as_str().to_owned(), "text/plain"),
+        "latest/meta-data/placement/availability-zone" | "latest/meta-data/placement/availability-zone/" => {
             plain(StatusCode::OK, format!("{}a", region.as_str()), "text/plain")
         }
-        "/latest/dynamic/instance-identity/document" => json(&identity(slot, region.as_str())),
+        "latest/dynamic/instance-identity/document" => json(&identity(slot, region.as_str())),
         _ => unknown(),
     }
 }

@@ -21,5 +21,6 @@ mod sandbox_program;
 mod socket;
 mod succession;
 mod tls;
+mod tls_door;
 mod upstream_failures;
 mod upstream_refusals;

@@ -54,7 +54,7 @@ pub fn tell(options: &Options) {
 /// Where the consumers are installed; they need Python and a package index, which a machine may not have.
 fn consumers() -> Option<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let setup = Command::new(tests.join("consumers/setup")).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let setup = Command::new(tests.join("consumers/setup")).arg("python").stdout(Stdio::null()).stderr(Stdio::null()).status();
     setup.is_ok_and(|status| status.success()).then(|| tests.join("../target/consumers/bin"))
 }
 

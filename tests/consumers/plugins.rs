@@ -1,0 +1,216 @@
+//! kubectl, docker and git, as they are, each configured by `rolekeeper setup`: what they send, and what their users read.
+
+use std::path::Path;
+
+use rolekeeper_tests::harness::{Daemon, Home, Run, world};
+
+use super::is_missing;
+use super::tls_door::{TlsDoor, tls_door};
+use super::witness::{Reply, Request, Witness};
+
+/// A program with this home, and rolekeeper on its PATH.
+fn run(home: &Home, program: &str, arguments: &[&str]) -> Run {
+    let mut command = home.command(Path::new(program));
+    let client = rolekeeper_tests::harness::programs().rolekeeper.canonicalize().expect("it is built");
+    let path = std::env::var("PATH").expect("a path");
+    let folders = [home.path().join("bin"), client.parent().expect("a folder").into()];
+    command.env("PATH", format!("{}:{}:{path}", folders[0].display(), folders[1].display()));
+    command.env("ROLEKEEPER_AUTOSTART", "0").env("GIT_TERMINAL_PROMPT", "0").args(arguments);
+    home.finish(command)
+}
+
+fn setup(home: &Home, arguments: &[&str]) {
+    let run = run(home, "rolekeeper", &[&["setup"], arguments, &["--write"]].concat());
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+fn token(home: &Home) -> String {
+    let lease = home.rolekeeper(&["credential-process", "dev"]).json();
+    lease["SessionToken"].as_str().expect("a token").to_owned()
+}
+
+/// What the user reads, in whichever of the two streams.
+fn text(run: &Run) -> String {
+    format!("{}\n{}", run.stdout, run.stderr)
+}
+
+const HELD: &str = "profile dev is held";
+
+fn hold(home: &Home) {
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+}
+
+/// An API server that knows one way to be asked.
+fn api_server() -> (Witness, TlsDoor) {
+    let service = Witness::start(|request| match request.header("authorization") {
+        Some(given) if given.starts_with("Bearer bysess_") => {
+            Reply::new("200 OK\r\nContent-Type: application/json", "{\"major\":\"1\"}")
+        }
+        _ => Reply::new("401 Unauthorized\r\nContent-Type: application/json", "{}"),
+    });
+    let door = tls_door(&service.url, "127.0.0.1");
+    (service, door)
+}
+
+fn kubectl(home: &Home, arguments: &[&str]) -> Run {
+    run(home, "kubectl", arguments)
+}
+
+#[test]
+fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
+    if is_missing("kubectl") {
+        return;
+    }
+    let (_sandbox, home) = world();
+    let daemon: Daemon<'_> = home.daemon(&[]);
+    let (service, door) = api_server();
+    let server = format!("https://{}", door.address);
+    let authority = home.private_file("authority.pem", &door.authority);
+    setup(&home, &["kube", "dev", "--server", &server]);
+    for arguments in [
+        &[
+            "config",
+            "set-cluster",
+            "c",
+            "--server",
+            &server,
+            "--certificate-authority",
+            authority.to_str().expect("text"),
+        ][..],
+        &["config", "set-context", "c", "--cluster", "c", "--user", "dev"],
+        &["config", "use-context", "c"],
+    ] {
+        let run = kubectl(&home, arguments);
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+    let run = kubectl(&home, &["get", "--raw", "/version"]);
+    assert!(run.code == 0 && run.stdout.contains("\"major\""), "{run:?}");
+    let seen = service.seen();
+    assert!(!seen.is_empty());
+    let want = format!("Bearer {}", token(&home));
+    assert!(seen.iter().all(|request| request.header("authorization") == Some(&want)), "every request");
+    // Another server that the same user is pointed at gets nothing.
+    let (other, other_door) = api_server();
+    let authority = home.private_file("other.pem", &other_door.authority);
+    let elsewhere = format!("https://{}", other_door.address);
+    kubectl(
+        &home,
+        &[
+            "config",
+            "set-cluster",
+            "c",
+            "--server",
+            &elsewhere,
+            "--certificate-authority",
+            authority.to_str().expect("text"),
+        ],
+    );
+    let run = kubectl(&home, &["get", "--raw", "/version"]);
+    assert!(run.code != 0 && run.stderr.contains(&elsewhere), "{run:?}");
+    assert!(other.seen().iter().all(|request| request.header("authorization").is_none()));
+    kubectl(&home, &["config", "set-cluster", "c", "--server", &server]);
+    hold(&home);
+    let run = kubectl(&home, &["get", "--raw", "/version"]);
+    assert!(run.code != 0 && run.stderr.contains(HELD) && run.stderr.contains("rolekeeper resume dev"), "{run:?}");
+    drop(daemon);
+    let run = kubectl(&home, &["get", "--raw", "/version"]);
+    assert!(run.code != 0 && run.stderr.contains("no daemon is running"), "{run:?}");
+}
+
+/// The user name and the password of basic authentication.
+fn basic(request: &Request) -> Option<(String, String)> {
+    let given = request.header("authorization")?.strip_prefix("Basic ")?;
+    let text = String::from_utf8(base64(given)?).ok()?;
+    text.split_once(':').map(|(user, password)| (user.into(), password.into()))
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0_u32, 0);
+    for each in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | u32::try_from(DIGITS.iter().position(|digit| *digit == each)?).ok()?;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+/// A registry, or a git host, for whoever has a session token as password.
+fn guarded(body: &'static str, kind: &'static str) -> Witness {
+    Witness::start(move |request| match basic(request) {
+        Some((_, password)) if password.starts_with("bysess_") => {
+            Reply::new(&format!("200 OK\r\nContent-Type: {kind}"), body)
+        }
+        _ => Reply::new("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"", ""),
+    })
+}
+
+fn passwords(service: &Witness) -> Vec<String> {
+    service.seen().iter().filter_map(basic).map(|(_, password)| password).collect()
+}
+
+const MANIFEST: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[]}"#;
+
+#[test]
+fn docker_logs_in_to_the_registry_with_the_session_token() {
+    if is_missing("docker") {
+        return;
+    }
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let registry = guarded(MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json");
+    let host = registry.url.trim_start_matches("http://");
+    let bin = home.path().join("bin");
+    std::fs::create_dir(&bin).expect("a folder");
+    setup(&home, &["docker", "dev", "--host", host, "--bin", bin.to_str().expect("text")]);
+    let image = format!("{host}/team/app:1");
+    let inspect = || run(&home, "docker", &["manifest", "inspect", "--insecure", &image]);
+    let ran = inspect();
+    assert!(ran.stdout.contains("schemaVersion"), "{ran:?}");
+    let sent = passwords(&registry);
+    assert!(!sent.is_empty() && sent.iter().all(|password| *password == token(&home)));
+    // Another registry is not asked with it.
+    let other = guarded(MANIFEST, "application/json");
+    let elsewhere = format!("{}/team/app:1", other.url.trim_start_matches("http://"));
+    assert_ne!(run(&home, "docker", &["manifest", "inspect", "--insecure", &elsewhere]).code, 0);
+    assert_eq!(passwords(&other), Vec::<String>::new());
+    hold(&home);
+    let ran = inspect();
+    assert!(ran.code != 0 && text(&ran).contains(HELD), "{ran:?}");
+    assert_eq!(passwords(&registry), Vec::<String>::new());
+}
+
+#[test]
+fn git_logs_in_to_its_host_with_the_session_token() {
+    if is_missing("git") {
+        return;
+    }
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let refs = "0123456789abcdef0123456789abcdef01234567\trefs/heads/main\n";
+    let service = guarded(refs, "text/plain");
+    // It is not sent in clear, but for this machine.
+    let host = service.url.trim_start_matches("http://");
+    setup(&home, &["git", "dev", "--host", host]);
+    let config = home.path().join(".gitconfig");
+    let text_of = std::fs::read_to_string(&config).expect("it is there");
+    // What is set up is for https.
+    std::fs::write(&config, text_of.replace(&format!("https://{host}"), &service.url)).expect("it is written");
+    let list = || run(&home, "git", &["ls-remote", &format!("{}/team/app.git", service.url)]);
+    let ran = list();
+    assert!(ran.code == 0 && ran.stdout.contains("refs/heads/main"), "{ran:?}");
+    let sent = passwords(&service);
+    assert!(!sent.is_empty() && sent.iter().all(|password| *password == token(&home)));
+    let other = guarded(refs, "text/plain");
+    assert_ne!(run(&home, "git", &["ls-remote", &format!("{}/team/app.git", other.url)]).code, 0);
+    assert_eq!(passwords(&other), Vec::<String>::new());
+    hold(&home);
+    let ran = list();
+    assert!(ran.code != 0 && ran.stderr.contains(HELD), "{ran:?}");
+    assert!(!ran.stderr.contains("terminal prompts disabled"), "it is not asked for instead: {ran:?}");
+}

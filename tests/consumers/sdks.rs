@@ -1,0 +1,322 @@
+//! Every SDK with its default credential chain, through every endpoint that it supports: which credentials it signs with,
+//! how often it asks for them, and what its user reads when there are none.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs};
+use serde_json::Value;
+
+use super::installed;
+use super::witness::Witness;
+
+const ACCOUNT: &str = "123456789012";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sdk {
+    Botocore,
+    JavaScript,
+    Go,
+    Java,
+    Rust,
+}
+
+/// How the credentials get to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Environment,
+    Process,
+    Container,
+    Metadata,
+}
+
+const SDKS: [Sdk; 5] = [Sdk::Botocore, Sdk::JavaScript, Sdk::Go, Sdk::Java, Sdk::Rust];
+const WAYS: [Way; 4] = [Way::Environment, Way::Process, Way::Container, Way::Metadata];
+
+impl Sdk {
+    /// The program that is made of it, or `None` where it could not be installed, which is said.
+    fn program(self) -> Option<Vec<PathBuf>> {
+        let drivers = Path::new(env!("CARGO_MANIFEST_DIR")).join("consumers/drivers");
+        let (part, words) = match self {
+            Self::Botocore => ("python", vec![installed("python"), drivers.join("driver.py")]),
+            Self::JavaScript => ("javascript", vec!["node".into(), drivers.join("driver.mjs")]),
+            Self::Go => ("go", vec![PathBuf::from("driver-go")]),
+            Self::Java => ("java", vec![PathBuf::from("driver-java")]),
+            Self::Rust => ("rust", vec![PathBuf::from("driver-rust")]),
+        };
+        if super::is_missing(part) {
+            return None;
+        }
+        let [program, rest @ ..] = words.as_slice() else { return None };
+        let is_driver = program.to_string_lossy().starts_with("driver-");
+        let program = if is_driver { installed(&program.to_string_lossy()) } else { program.clone() };
+        Some([&[program], rest].concat())
+    }
+}
+
+/// An SDK at work: it makes a request for each line that it is given.
+struct Driver {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    fn ask(&mut self, line: &str) -> Value {
+        writeln!(self.stdin, "{line}").expect("it reads");
+        let said = self.lines.next().expect("it answers").expect("a line");
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the tests here start from.
+struct World {
+    sandbox: SandboxProcess,
+    home: Home,
+    sts: Witness,
+}
+
+impl World {
+    fn new(more: &str) -> Self {
+        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+        home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+        home.configure_more("", &format!("region = \"eu-central-1\"\naccount_id = \"{ACCOUNT}\"\n{more}"));
+        std::fs::create_dir(home.path().join(".aws")).expect("a folder");
+        let client = programs().rolekeeper.canonicalize().expect("it is built");
+        // Its runs are counted.
+        let counted = home.private_file(
+            "counted",
+            &format!(
+                "#!/bin/sh\necho run >> {}\nexec {} credential-process \"$1\"\n",
+                home.path().join("runs").display(),
+                client.display()
+            ),
+        );
+        std::fs::set_permissions(&counted, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("it is set");
+        let config = format!("[profile dev]\nregion = eu-central-1\ncredential_process = {} dev\n", counted.display());
+        home.private_file(".aws/config", &config);
+        Self { sandbox, home, sts: Witness::sts(ACCOUNT) }
+    }
+
+    fn daemon(&self) -> Daemon<'_> {
+        self.home.daemon(&["--log", "info,rolekeeperd::serve::http=debug"])
+    }
+
+    /// The SDK, started as its user would start it. `None` where it is not installed.
+    fn start(&self, sdk: Sdk, way: Way) -> Option<Driver> {
+        self.start_with(sdk, way, &[])
+    }
+
+    /// The same, where these variables are set.
+    fn start_with(&self, sdk: Sdk, way: Way, variables: &[(&str, &str)]) -> Option<Driver> {
+        let words = sdk.program()?;
+        let mut command = match way {
+            Way::Process => {
+                let mut command = self.home.command(&words[0]);
+                command.args(&words[1..]).env("AWS_PROFILE", "dev");
+                command
+            }
+            Way::Environment | Way::Container | Way::Metadata => {
+                let mode = [(Way::Environment, "env"), (Way::Container, "http"), (Way::Metadata, "imds")];
+                let mode = mode.iter().find(|(each, _)| *each == way).map(|(_, mode)| *mode).expect("a mode");
+                let mut command = self.home.client();
+                command.args(["exec", "--mode", mode, "dev", "--"]).args(&words);
+                command
+            }
+        };
+        let sdk = installed("node_modules/@aws-sdk/client-sts/package.json");
+        command.env("SDK", sdk.ancestors().nth(4).expect("a folder")).env("STS_ENDPOINT", &self.sts.url);
+        let log = std::fs::File::options().append(true).create(true).open(self.home.path().join("sdk.log"));
+        command
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log.expect("a log"));
+        let mut child = command.spawn().expect("it starts");
+        let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        Some(Driver { child, stdin, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// How often credentials were asked for: processes that were run, answers of an endpoint.
+    fn asked(&self, way: Way, daemon: &Daemon<'_>) -> usize {
+        match way {
+            Way::Environment => 0,
+            Way::Process => std::fs::read_to_string(self.home.path().join("runs")).unwrap_or_default().lines().count(),
+            Way::Container => daemon.log().matches("answered line=container").count(),
+            Way::Metadata => daemon.log().matches("answered line=imds.dev").count(),
+        }
+    }
+}
+
+/// Every pair of an SDK that is installed and a way for its credentials.
+fn each(mut check: impl FnMut(Sdk, Way)) {
+    for sdk in SDKS.into_iter().filter(|sdk| sdk.program().is_some()) {
+        WAYS.into_iter().for_each(|way| check(sdk, way));
+    }
+}
+
+/// Asks so many times, and returns how often the SDK asked for credentials meanwhile. It must have signed with ours.
+fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: Way, times: usize) -> usize {
+    let before = world.asked(way, daemon);
+    let mut driver = world.start(sdk, way).expect("it is installed");
+    for _ in 0..times {
+        let said = driver.ask("");
+        assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
+    }
+    let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
+    let text = |name: &str| ours[name].as_str().expect("a text").to_owned();
+    assert_eq!(world.sts.signers(), vec![(text("AccessKeyId"), text("SessionToken")); times], "{sdk:?} {way:?}");
+    world.asked(way, daemon) - before
+}
+
+#[test]
+fn every_sdk_signs_with_the_session_by_every_way_and_asks_once() {
+    let world = World::new("lease = \"full\"");
+    let daemon = world.daemon();
+    each(|sdk, way| {
+        let want = match way {
+            Way::Environment => 0,
+            Way::Process | Way::Container => 1,
+            // The token, the role's name, its credentials.
+            Way::Metadata => 3,
+        };
+        assert_eq!(good(&world, &daemon, sdk, way, 3), want, "{sdk:?} {way:?}");
+    });
+    assert_eq!(world.sandbox.calls("assumeRole"), 1);
+}
+
+/// How often an SDK asks for three requests, by what it is advertised: for the table in the README.
+#[test]
+fn a_short_lease_costs_each_sdk_what_is_documented() {
+    for (lease, process, container) in [
+        ("strict", [(4, 4), (1, 1), (1, 1), (1, 1), (1, 1)], [(4, 4), (1, 1), (1, 1), (1, 3), (1, 1)]),
+        ("4m", [(4, 4), (3, 3), (1, 1), (1, 1), (1, 1)], [(4, 4), (2, 3), (3, 3), (1, 3), (1, 1)]),
+    ] {
+        let world = World::new(&format!("lease = \"{lease}\""));
+        let daemon = world.daemon();
+        each(|sdk, way| {
+            let at = SDKS.iter().position(|each| *each == sdk).expect("one of them");
+            let (least, most) = match way {
+                Way::Process => process[at],
+                // In the background for some.
+                Way::Container => container[at],
+                Way::Environment | Way::Metadata => return,
+            };
+            let asked = good(&world, &daemon, sdk, way, 3);
+            assert!((least..=most).contains(&asked), "{lease} {sdk:?} {way:?}: {asked}");
+        });
+        assert_eq!(world.sandbox.calls("assumeRole"), 1);
+    }
+}
+
+/// What the user of a program reads whose profile is held, and how often the SDK tries.
+#[test]
+fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
+    let held = "profile dev is held";
+    each(|sdk, way| {
+        let (words, tries) = match (sdk, way) {
+            (_, Way::Environment) => return,
+            (Sdk::Botocore, Way::Process) => (held, 1),
+            (Sdk::Botocore, Way::Container) => (held, 3),
+            (Sdk::Botocore, Way::Metadata) => ("Unable to locate credentials", 3),
+            (Sdk::JavaScript, Way::Process) => ("Could not load credentials from any providers", 2),
+            (Sdk::JavaScript, Way::Container) => ("Could not load credentials from any providers", 5),
+            (Sdk::JavaScript, Way::Metadata) => ("Could not load credentials from any providers", 3),
+            (Sdk::Go, Way::Process) => ("exit status 6", 1),
+            (Sdk::Go, Way::Container) => ("held: profile dev is held", 1),
+            (Sdk::Go, Way::Metadata) => (held, 3),
+            (Sdk::Java, Way::Process) => ("Failed to refresh process-based credentials", 1),
+            (Sdk::Java, Way::Container) => ("Failed to load credentials from metadata service", 1),
+            (Sdk::Java, Way::Metadata) => ("Failed to load credentials from IMDS", 3),
+            (Sdk::Rust, Way::Process) => (held, 1),
+            (Sdk::Rust, Way::Container) => ("StatusCode(403)", 1),
+            (Sdk::Rust, Way::Metadata) => (held, 3),
+        };
+        let world = World::new("");
+        let daemon = world.daemon();
+        let mut driver = world.start(sdk, way).expect("it is installed");
+        // Once the endpoint is open `exec` has all that it needs, and the SDK has not asked yet.
+        let status = || world.home.rolekeeper(&["status", "--json"]).json();
+        let is_open = || way == Way::Process || status()["daemon"]["endpoints"].is_object();
+        eventually("the endpoint is open", || is_open().then_some(()));
+        assert_eq!(world.home.rolekeeper(&["logout", "dev"]).code, 0);
+        let before = world.asked(way, &daemon);
+        let said = driver.ask("");
+        assert!(said["error"].as_str().is_some_and(|error| error.contains(words)), "{sdk:?} {way:?}: {said}");
+        assert_eq!(world.asked(way, &daemon) - before, tries, "{sdk:?} {way:?}: {said}");
+        assert_eq!(world.sts.signers(), [], "{sdk:?} {way:?}");
+    });
+}
+
+#[test]
+fn an_upstream_that_is_away_is_no_news_to_an_sdk_while_there_is_a_session() {
+    let world = World::new("");
+    let daemon = world.daemon();
+    world.home.rolekeeper(&["credential-process", "dev"]).json();
+    world.sandbox.fault(&serde_json::json!({ "kind": "status", "status": 503 }));
+    each(|sdk, way| {
+        good(&world, &daemon, sdk, way, 2);
+    });
+}
+
+/// Everything that would come before, or in between, is there.
+#[test]
+fn exec_gets_past_whatever_else_is_configured_on_the_machine() {
+    let world = World::new("");
+    let daemon = world.daemon();
+    world
+        .home
+        .private_file(".aws/credentials", "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n");
+    each(|sdk, way| {
+        if way == Way::Process {
+            return;
+        }
+        let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
+        // The service is asked through a proxy, too, if there is one: only in the other ways is that kept off this machine.
+        let others = if way == Way::Environment { &OTHERS[..OTHERS.len() - 2] } else { &OTHERS };
+        let mut driver = world.start_with(sdk, way, others).expect("it is installed");
+        let said = driver.ask("");
+        assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
+        let (key, _) = world.sts.signers().remove(0);
+        assert_eq!(ours["AccessKeyId"], key, "{sdk:?} {way:?}");
+    });
+    drop(daemon);
+}
+
+const OTHERS: [(&str, &str); 10] = [
+    ("AWS_PROFILE", "missing"),
+    ("AWS_DEFAULT_PROFILE", "missing"),
+    ("AWS_ACCESS_KEY_ID", "AKIAOTHER"),
+    ("AWS_SECURITY_TOKEN", "old"),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere"),
+    ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/other"),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/other"),
+    ("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z"),
+    // Nobody listens there.
+    ("HTTP_PROXY", "http://127.0.0.1:9"),
+    ("http_proxy", "http://127.0.0.1:9"),
+];
+
+#[test]
+fn many_threads_of_a_fresh_session_make_one_upstream_call() {
+    let world = World::new("");
+    let _daemon = world.daemon();
+    world.sandbox.fault(&serde_json::json!({ "kind": "delay", "ms": 500 }));
+    let mut driver = world.start(Sdk::Botocore, Way::Process).expect("it is installed");
+    assert_eq!(driver.ask("threads 20"), serde_json::json!({ "accounts": 20, "errors": [] }));
+    let runs = std::fs::read_to_string(world.home.path().join("runs")).expect("there were some").lines().count();
+    assert_eq!((runs, world.sandbox.calls("assumeRole")), (20, 1));
+    if !super::is_missing("javascript") {
+        let mut driver = world.start(Sdk::JavaScript, Way::Process).expect("it is installed");
+        assert_eq!(driver.ask("threads 20"), serde_json::json!({ "accounts": 20, "errors": [] }));
+    }
+    assert_eq!(world.sandbox.calls("assumeRole"), 1);
+}

@@ -105,33 +105,12 @@ fn unspeakable(what: &str, hint: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
-    const HOSTILE: [&str; 7] = [
-        "plain/+=",
-        "it's",
-        "$(touch /tmp/x) `id` $HOME ${A} %PATH% !!",
-        "back\\slash \\' \\n",
-        "two\nlines\n",
-        "\"quoted\" ; & | > < * ? ~ #",
-        "\u{2019}; echo \u{201b} \u{00e9}",
-    ];
 
     fn environment(value: &str) -> Environment {
         let set = vec![("A_VALUE", value.to_owned()), ("LAST", "end".into())];
         Environment { set, unset: vec!["AWS_PROFILE".into()], generation: None }
-    }
-
-    #[test]
-    fn a_shell_reads_every_value_as_it_is() {
-        for value in HOSTILE {
-            let script = Format::Sh.write(&environment(value)).unwrap();
-            let script = format!("set -eu\n{script}printf %s \"$A_VALUE/$LAST/${{AWS_PROFILE-none}}\"");
-            let said = Command::new("sh").args(["-c", &script]).env("AWS_PROFILE", "x").output().unwrap();
-            assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{value}/end/none"));
-        }
     }
 
     #[test]
@@ -146,18 +125,8 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_of_dotenv_files_would_change_is_refused() {
-        let plain = Format::Dotenv.write(&environment("bysess_a/+=:.Z")).unwrap();
-        assert_eq!(plain, "A_VALUE=bysess_a/+=:.Z\nLAST=end\n");
-        for value in &HOSTILE[1..] {
-            let failure = Format::Dotenv.write(&environment(value)).unwrap_err();
-            assert!(!failure.to_string().contains(value));
-        }
-    }
-
-    #[test]
     fn json_has_every_value_and_null_for_what_must_not_be_set() {
-        for value in HOSTILE {
+        for value in ["it's", "two\nlines", "\"\\ $x"] {
             let read: Value = serde_json::from_str(&Format::Json.write(&environment(value)).unwrap()).unwrap();
             assert_eq!((&read["A_VALUE"], &read["AWS_PROFILE"]), (&Value::from(value), &Value::Null));
         }

@@ -2,6 +2,8 @@
 
 #![cfg(target_os = "linux")]
 
+mod env;
+mod consumers;
 mod offers;
 mod pipes;
 mod replies;

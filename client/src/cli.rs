@@ -41,6 +41,18 @@ enum Command {
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
     },
+    /// Print a profile's token as Kubernetes clients expect it of a credential plugin
+    #[command(after_help = command::kube::HELP)]
+    Kube(command::kube::Arguments),
+    /// Give a profile's token to docker and its kin, as a credential helper
+    #[command(after_help = command::docker_credential::HELP)]
+    DockerCredential(command::docker_credential::Arguments),
+    /// Give a profile's token to git, as a credential helper
+    #[command(after_help = command::git_credential::HELP)]
+    GitCredential(command::git_credential::Arguments),
+    /// Print a profile's session token
+    #[command(after_help = command::token::HELP)]
+    Token(command::token::Arguments),
     /// Show the daemon, its profiles and their sessions
     Status {
         /// Print JSON instead of a table
@@ -250,6 +262,10 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         }
         Command::Env { profile, format, mode } => command::env::run(&profile, mode, format, socket),
         Command::CredentialProcess { profile } => command::credential_process::run(&profile, socket),
+        Command::Kube(arguments) => command::kube::run(&arguments, socket),
+        Command::DockerCredential(arguments) => return command::docker_credential::run(&arguments, socket),
+        Command::GitCredential(arguments) => command::git_credential::run(&arguments, socket),
+        Command::Token(arguments) => command::token::run(&arguments, socket),
         Command::Status { json } => command::status::run(json, socket),
         Command::Explain { profile, json } => command::explain::run(&profile, json, socket),
         Command::Audit { profile, since, json } => command::audit::run(&profile, &since, json, socket),

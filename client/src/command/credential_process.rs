@@ -4,23 +4,18 @@
 use std::path::PathBuf;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Failure, Lease, Reply, Request};
+use rolekeeper::protocol::{Failure, Lease};
 use serde::Serialize;
 
-use crate::{autostart, command};
+use super::lease;
+use crate::command;
 
 pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let socket = connect::socket_path(socket)?;
-    let document = autostart::ask(&socket, |stream| {
-        let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
-        match connect::reply(&text)? {
-            Reply::Lease(lease) => document(&lease),
-            _ => Err(connect::out_of_place()),
-        }
-    })?;
+    let document = lease::ask(profile, socket, document)?;
     command::print(&command::for_standard_output(document))
 }
 
+/// One line, so that whatever part of it a reader gets is either whole or no JSON.
 fn document(lease: &Lease<'_>) -> Result<String, Failure> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -28,8 +23,12 @@ fn document(lease: &Lease<'_>) -> Result<String, Failure> {
         version: u8,
         access_key_id: &'a str,
         secret_access_key: &'a str,
+        // aws-config signs with a token of no length.
+        #[serde(skip_serializing_if = "str::is_empty")]
         session_token: &'a str,
         expiration: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account_id: Option<&'a str>,
     }
     serde_json::to_string(&Document {
         version: 1,
@@ -37,7 +36,37 @@ fn document(lease: &Lease<'_>) -> Result<String, Failure> {
         secret_access_key: &lease.secret_access_key,
         session_token: &lease.session_token,
         expiration: &lease.expires_at,
+        account_id: lease.account_id.as_deref(),
     })
     .map(|json| json + "\n")
     .map_err(|_| connect::out_of_place())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::canary;
+    use super::*;
+
+    #[test]
+    fn the_document_is_one_line_with_the_number_1_and_every_key_as_it_is_spelled() {
+        let lease = Lease { account_id: Some("012345678901".into()), ..canary() };
+        assert_eq!(
+            document(&lease).unwrap(),
+            "{\"Version\":1,\"AccessKeyId\":\"BYIA1\",\"SecretAccessKey\":\"canary-secret\",\
+            \"SessionToken\":\"canary-token\",\"Expiration\":\"2026-01-01T00:00:00Z\",\"AccountId\":\"012345678901\"}\n"
+        );
+    }
+
+    #[test]
+    fn what_there_is_not_has_no_key() {
+        let text = document(&Lease { session_token: "".into(), ..canary() }).unwrap();
+        assert!(!text.contains("SessionToken") && !text.contains("AccountId") && !text.contains("null"), "{text}");
+    }
+
+    #[test]
+    fn a_lease_with_an_ordinary_token_stays_below_what_the_smallest_reader_takes() {
+        let lease =
+            Lease { session_token: "t".repeat(4096).into(), account_id: Some("1".repeat(12).into()), ..canary() };
+        assert!(document(&lease).unwrap().len() < 8 * 1024);
+    }
 }

@@ -1,19 +1,25 @@
 //! One file a command. Results go to standard output, everything else to standard error. For tools it stays empty on
 //! success: some SDKs read both as one stream.
 
+mod address;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod credential_process;
+pub(crate) mod docker_credential;
 pub(crate) mod env;
 pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod git_credential;
 pub(crate) mod iam;
 mod json;
+pub(crate) mod kube;
+mod lease;
 pub(crate) mod revocation;
 mod screen;
 pub(crate) mod sessions;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod watch;
 
 use std::io::{ErrorKind, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! A daemon without an upstream: it has one profile, and answers every call with the same text.
+//! A daemon without an upstream: it has one profile, and another one that is held, and answers every call with the same text.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use rolekeeper::frame;
 use rolekeeper::protocol::{
-    DaemonStatus, Lease, Part, ProfileState, ProfileStatus, Reply, ReplyFrame, Request, RequestFrame, StatusPage,
-    VERSION,
+    Code, DaemonStatus, Failure, Lease, Part, ProfileState, ProfileStatus, Reply, ReplyFrame, Request, RequestFrame,
+    StatusPage, VERSION,
 };
 use tempfile::TempDir;
 
@@ -91,6 +91,9 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
         asked.fetch_add(1, Ordering::SeqCst);
         let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
         let reply = match request {
+            Request::Lease { profile } if profile == "held" => {
+                Reply::Error(Failure::new(Code::Held, "profile held is held", "rolekeeper resume held"))
+            }
             Request::Lease { .. } => Reply::Lease(Lease {
                 access_key_id: answer.into(),
                 secret_access_key: "secret".into(),

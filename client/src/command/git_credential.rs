@@ -1,0 +1,306 @@
+//! `rolekeeper git-credential PROFILE ACTION`: the session token as git expects it of a credential helper
+//! (gitcredentials(7), git-credential(1)). Without an answer git asks a person for a password, which is no help where a
+//! profile is held: then it is told to quit. A password in the input is never kept, compared or repeated.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap_complete::ArgValueCandidates;
+use interprocess::local_socket::traits::Stream as _;
+use rolekeeper::connect;
+use rolekeeper::protocol::{Code, Failure, Lease, Request};
+
+use super::address::{self, Host, Origin, Scheme};
+use super::iam::suggest;
+use super::lease;
+use crate::command;
+
+pub(crate) const HELP: &str = "\
+In ~/.gitconfig:
+
+  [credential \"https://git.example.test\"]
+      helper =
+      helper = /usr/local/bin/rolekeeper git-credential dev
+
+The empty helper turns off those before it for that address: one that keeps passwords would keep the token, too. The same by
+commands:
+
+  git config --global --add credential.https://git.example.test.helper ''
+  git config --global --add credential.https://git.example.test.helper '/usr/local/bin/rolekeeper git-credential dev'
+
+A helper of no address is asked for every one: then say which are meant, as in git-credential dev --host git.example.test.
+The token goes over https, and over http to this machine alone.";
+
+/// More than git tells of a server, in bytes.
+const INPUT_CAP: u64 = 64 * 1024;
+
+/// How long git is kept waiting while the daemon looks at a session that was refused. It goes on looking by itself.
+const REPORT_DEADLINE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The profile's name in the daemon's configuration
+    #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+    profile: String,
+    /// What is wanted: get, store or erase; anything else is passed over
+    action: String,
+    /// The user name that goes with the token, unless git names one [default: the access key's id]
+    #[arg(long, value_name = "NAME", value_parser = lease::username)]
+    username: Option<String>,
+    /// Give the token to this host alone; may be given several times
+    #[arg(long = "host", value_name = "HOST[:PORT]", value_parser = Host::parse)]
+    hosts: Vec<Host>,
+}
+
+pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let asked = Asked::read(io::stdin());
+    match arguments.action.as_str() {
+        "get" => match asked.and_then(|asked| get(arguments, &asked, socket)) {
+            Ok(answer) => command::print(&answer),
+            Err(failure) => {
+                command::print("quit=1\n")?;
+                Err(failure)
+            }
+        },
+        "erase" => {
+            // git wants to hear nothing of it.
+            if asked.is_ok_and(|asked| asked.has_password && asked.is_meant(&arguments.hosts)) {
+                let _ = report_rejected(&arguments.profile, socket);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Nothing at all if the token is not for that host.
+fn get(arguments: &Arguments, asked: &Asked, socket: Option<PathBuf>) -> Result<String, Failure> {
+    let Some(origin) = asked.origin.as_ref().filter(|origin| address::is_meant(&arguments.hosts, origin)) else {
+        return Ok(String::new());
+    };
+    origin.check_secrecy()?;
+    let username = asked.username.as_deref().or(arguments.username.as_deref());
+    lease::ask(&arguments.profile, socket, |lease| answer(username, lease))
+}
+
+fn answer(username: Option<&str>, lease: &Lease<'_>) -> Result<String, Failure> {
+    let username = username.unwrap_or(&lease.access_key_id);
+    if username.chars().any(char::is_control) {
+        return Err(connect::out_of_place());
+    }
+    let expiry = epoch_seconds(&lease.expires_at).ok_or_else(connect::out_of_place)?;
+    Ok(format!("username={username}\npassword={}\npassword_expiry_utc={expiry}\n", lease::token(lease)?))
+}
+
+/// The host has refused the password that it was given, which may have been ours. No daemon is started for that.
+fn report_rejected(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let Some(mut stream) = connect::open(&connect::socket_path(socket)?)? else { return Ok(()) };
+    if stream.set_recv_timeout(Some(REPORT_DEADLINE)).is_ok() {
+        connect::document(&mut stream, Request::ReportRejected { profile: profile.into() })?;
+    }
+    Ok(())
+}
+
+/// What git tells of itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    /// None for what is neither http nor https, and for a host that cannot be understood.
+    origin: Option<Origin>,
+    username: Option<String>,
+    has_password: bool,
+}
+
+impl Asked {
+    /// Reads `key=value` lines up to an empty one or the end. Of two alike the last counts; unknown ones are passed over.
+    fn read(input: impl Read) -> Result<Self, Failure> {
+        let mut input = BufReader::new(input.take(INPUT_CAP + 1));
+        let (mut asked, mut scheme, mut host) = (Self::default(), None, String::new());
+        let mut length = 0;
+        loop {
+            let mut line = Vec::new();
+            let read = input.read_until(b'\n', &mut line);
+            length += read.map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+            if length as u64 > INPUT_CAP {
+                return Err(refuse("is longer than git makes it"));
+            }
+            let line = String::from_utf8(line).map_err(|_| refuse("is not UTF-8"))?;
+            let line = line.strip_suffix('\n').unwrap_or(&line);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if line.is_empty() {
+                break;
+            }
+            let (key, value) = line.split_once('=').ok_or_else(|| refuse("has a line that is no key=value"))?;
+            if line.chars().any(char::is_control) {
+                return Err(refuse("has control characters"));
+            }
+            match key {
+                "protocol" => scheme = Scheme::named(value),
+                "host" => value.clone_into(&mut host),
+                "username" => asked.username = Some(value.to_owned()).filter(|name| !name.is_empty()),
+                "password" => asked.has_password = !value.is_empty(),
+                _ => {}
+            }
+        }
+        asked.origin = scheme.and_then(|scheme| Origin::of_host(scheme, &host));
+        Ok(asked)
+    }
+
+    fn is_meant(&self, hosts: &[Host]) -> bool {
+        self.origin.as_ref().is_some_and(|origin| address::is_meant(hosts, origin) && origin.check_secrecy().is_ok())
+    }
+}
+
+fn refuse(why: &str) -> Failure {
+    Failure::new(
+        Code::Usage,
+        format!("what git says on standard input {why}"),
+        "key=value lines, as git credential has them",
+    )
+}
+
+/// Of a time as a lease has it: `2026-01-01T00:00:00Z`.
+fn epoch_seconds(time: &str) -> Option<u64> {
+    let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(clock, ':', [2, 2, 2])?;
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let length_of = |month: u64| match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let is_time = hour < 24 && minute < 60 && second < 60;
+    if year < 1970 || !(1..=12).contains(&month) || day < 1 || day > length_of(month) || !is_time {
+        return None;
+    }
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let days_before_year = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
+    let days = days_before_year + (1..month).map(length_of).sum::<u64>() + day - 1;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// Three numbers of so many digits.
+fn numbers(text: &str, between: char, digits: [usize; 3]) -> Option<[u64; 3]> {
+    let mut parts = text.split(between);
+    let mut numbers = [0; 3];
+    for (number, digits) in numbers.iter_mut().zip(digits) {
+        let part = parts.next()?;
+        if part.len() != digits || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        *number = part.parse().ok()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::canary;
+    use super::*;
+
+    fn arguments(hosts: &[&str]) -> Arguments {
+        let hosts = hosts.iter().map(|host| Host::parse(host).unwrap()).collect();
+        Arguments { profile: "dev".into(), action: "get".into(), username: None, hosts }
+    }
+
+    fn asked(text: &str) -> Asked {
+        Asked::read(text.as_bytes()).unwrap()
+    }
+
+    /// What it does before it asks the daemon; there is none.
+    fn without_daemon(hosts: &[&str], text: &str) -> Result<String, Failure> {
+        // An environment variable would change what is said, not that it fails.
+        get(&arguments(hosts), &asked(text), Some(format!("/{}", "x".repeat(200)).into()))
+    }
+
+    #[test]
+    fn an_answer_has_the_name_that_git_knows_and_the_expiry_in_seconds() {
+        let want = "username=BYIA1\npassword=canary-token\npassword_expiry_utc=1767225600\n";
+        assert_eq!(answer(None, &canary()).unwrap(), want);
+        assert!(answer(Some("me"), &canary()).unwrap().starts_with("username=me\n"));
+        for broken in [
+            Lease { access_key_id: "a\npassword=x".into(), ..canary() },
+            Lease { session_token: "canary\nhost=evil.test".into(), ..canary() },
+            Lease { expires_at: "soon".into(), ..canary() },
+        ] {
+            assert!(!answer(None, &broken).unwrap_err().to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn a_request_is_read_to_its_empty_line_and_what_is_new_in_it_is_passed_over() {
+        let text = "capability[]=authtype\r\nprotocol=https\nhost=git.example.test:8443\nwwwauth[]=Basic realm=\"x\"\n\
+            path=a/b=c\nusername=me\npassword=p\n\nhost=evil.test\n";
+        let origin = Origin::of_url("https://git.example.test:8443").map(|(origin, _)| origin);
+        assert_eq!(asked(text), Asked { origin, username: Some("me".into()), has_password: true });
+        assert_eq!(asked(""), Asked::default());
+        assert_eq!(asked("protocol=https\nhost=a.test\nusername=\npassword="), asked("protocol=https\nhost=a.test"));
+    }
+
+    #[test]
+    fn a_request_that_is_none_is_refused_and_not_repeated() {
+        let long = format!("host={}", "a".repeat(70_000));
+        for text in [&b"canary"[..], b"host=canary\0", b"username=canary\rx\n", b"host=canary\xff", long.as_bytes()] {
+            let failure = Asked::read(text).unwrap_err();
+            assert!(failure.code == Code::Usage && !failure.to_string().contains("canary"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_not_meant_gets_no_answer_and_is_no_failure() {
+        for (hosts, text) in [
+            (&["git.example.test"][..], "protocol=https\nhost=other.test"),
+            (&["git.example.test"], "protocol=https\nhost=git.example.test:8443"),
+            (&["git.example.test"], "protocol=http\nhost=other.test"),
+            (&[], "protocol=ssh\nhost=git.example.test"),
+            (&[], "protocol=cert\npath=/a"),
+            (&[], "protocol=https\nhost=me@git.example.test"),
+            (&[], "host=git.example.test"),
+        ] {
+            assert_eq!(without_daemon(hosts, text).as_deref(), Ok(""), "{text}");
+            assert!(!asked(text).is_meant(&arguments(hosts).hosts), "{text}");
+        }
+        let is_asked = |hosts: &[&str], text| without_daemon(hosts, text).unwrap_err().code == Code::Configuration;
+        assert!(is_asked(&["git.example.test:8443"], "protocol=https\nhost=git.example.test:8443"));
+        assert!(is_asked(&[], "protocol=http\nhost=127.0.0.1:3000"));
+    }
+
+    #[test]
+    fn a_host_that_would_get_the_token_in_the_clear_is_refused() {
+        let failure = without_daemon(&[], "protocol=http\nhost=git.example.test").unwrap_err();
+        assert_eq!(failure.code, Code::NotAllowed);
+        assert!(failure.message.contains("http://git.example.test"), "{failure}");
+    }
+
+    #[test]
+    fn a_time_is_counted_from_1970_and_what_is_none_has_no_count() {
+        for (time, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2000-02-29T23:59:59Z", 951_868_799),
+            ("2024-12-31T12:00:00Z", 1_735_646_400),
+            ("2026-01-01T00:00:00Z", 1_767_225_600),
+            ("2100-03-01T00:00:00Z", 4_107_542_400),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ] {
+            assert_eq!(epoch_seconds(time), Some(seconds), "{time}");
+        }
+        for time in [
+            "",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+00:00",
+            "2026-01-01T00:00:00.5Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "+026-01-01T00:00:00Z",
+            "2026-1-01T00:00:00Z",
+        ] {
+            assert_eq!(epoch_seconds(time), None, "{time}");
+        }
+    }
+}

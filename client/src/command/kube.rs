@@ -1,0 +1,244 @@
+//! `rolekeeper kube PROFILE`: the session token as Kubernetes clients expect it of a credential plugin (client-go,
+//! `client.authentication.k8s.io`). What the client says of itself in `KUBERNETES_EXEC_INFO` may come from a kubeconfig of
+//! somebody else's: it is never repeated as it stands, and a cluster that nobody has named gets no token.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap_complete::ArgValueCandidates;
+use rolekeeper::connect;
+use rolekeeper::protocol::{Code, Failure, Lease};
+use serde::{Deserialize, Serialize};
+
+use super::address::Origin;
+use super::iam::suggest;
+use super::lease;
+use crate::command;
+
+pub(crate) const HELP: &str = "\
+In a kubeconfig:
+
+  users:
+  - name: dev
+    user:
+      exec:
+        apiVersion: client.authentication.k8s.io/v1
+        command: /usr/local/bin/rolekeeper
+        args: [kube, dev, --server, \"https://k8s.example.test:6443\"]
+        interactiveMode: Never
+        provideClusterInfo: true
+
+With --server no other cluster gets the token; scheme, host and port count. It needs provideClusterInfo: true.
+A client such as kubectl asks once, and again when the token has expired.";
+
+const INFO: &str = "KUBERNETES_EXEC_INFO";
+const GROUP: &str = "client.authentication.k8s.io/";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The profile's name in the daemon's configuration
+    #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+    profile: String,
+    /// Give the token for this cluster alone; may be given several times
+    #[arg(long = "server", value_name = "URL", value_parser = server)]
+    servers: Vec<Origin>,
+}
+
+fn server(text: &str) -> Result<Origin, String> {
+    match Origin::of_url(text) {
+        Some((origin, "" | "/")) => Ok(origin),
+        _ => Err("scheme, host and port of a cluster, such as https://k8s.example.test:6443".into()),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let asked = asked(connect::variable(INFO))?;
+    check_cluster(arguments, asked.cluster)?;
+    let document = lease::ask(&arguments.profile, socket, |lease| document(asked.version, lease))?;
+    command::print(&command::for_standard_output(document))
+}
+
+/// What the client wants. Each field is checked where it is used.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    version: &'static str,
+    cluster: Option<Cluster>,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Cluster {
+    server: String,
+}
+
+/// Without the variable somebody has started this by hand.
+fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Info {
+        api_version: String,
+        kind: String,
+        spec: Option<Spec>,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        cluster: Option<Cluster>,
+    }
+    let Some(info) = info else { return Ok(Asked { version: "v1", cluster: None }) };
+    let info = info.into_string().map_err(|_| unreadable("it is not UTF-8"))?;
+    // Its own words for what is wrong may repeat a value.
+    let info: Info = serde_json::from_str(&info)
+        .map_err(|error| unreadable(&format!("see line {} column {}", error.line(), error.column())))?;
+    if info.kind != "ExecCredential" {
+        return Err(unreadable("its kind is another one"));
+    }
+    let version = match info.api_version.strip_prefix(GROUP) {
+        Some("v1") => "v1",
+        Some("v1beta1") => "v1beta1",
+        _ => return Err(other_version(&info.api_version)),
+    };
+    Ok(Asked { version, cluster: info.spec.and_then(|spec| spec.cluster) })
+}
+
+fn unreadable(why: &str) -> Failure {
+    Failure::new(
+        Code::Usage,
+        format!("{INFO} does not hold an ExecCredential: {why}"),
+        "start this from a Kubernetes client, or unset the variable",
+    )
+}
+
+fn other_version(theirs: &str) -> Failure {
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"./-".contains(&byte);
+    let theirs = if theirs.len() <= 60 && theirs.bytes().all(is_harmless) { theirs } else { "another one" };
+    Failure::new(
+        Code::Usage,
+        format!("the Kubernetes client wants an ExecCredential of version {theirs}, and this gives v1 and v1beta1"),
+        format!("apiVersion: {GROUP}v1 beside the command in the kubeconfig"),
+    )
+}
+
+fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), Failure> {
+    let Arguments { profile, servers } = arguments;
+    if servers.is_empty() {
+        return Ok(());
+    }
+    let Some(Cluster { server }) = cluster else {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "profile {profile} is for named clusters, and the Kubernetes client does not tell which one it means"
+            ),
+            "provideClusterInfo: true beside the command in the kubeconfig",
+        ));
+    };
+    let (which, hint) = match Origin::of_url(&server) {
+        Some((origin, _path)) if servers.contains(&origin) => return Ok(()),
+        Some((origin, _path)) => (
+            format!("the cluster {origin}"),
+            format!("another profile, or --server {origin} if it is meant for this one"),
+        ),
+        None => {
+            ("a cluster whose address is no plain URL".into(), "scheme, host and port as the cluster's server".into())
+        }
+    };
+    Err(Failure::new(Code::NotAllowed, format!("profile {profile} is not for {which}"), hint))
+}
+
+fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        api_version: String,
+        kind: &'a str,
+        status: Status<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Status<'a> {
+        token: &'a str,
+        expiration_timestamp: &'a str,
+    }
+    let status = Status { token: lease::token(lease)?, expiration_timestamp: &lease.expires_at };
+    serde_json::to_string(&Document { api_version: format!("{GROUP}{version}"), kind: "ExecCredential", status })
+        .map(|json| json + "\n")
+        .map_err(|_| connect::out_of_place())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::canary;
+    use super::*;
+
+    fn info(version: &str, spec: &str) -> Option<OsString> {
+        Some(format!(r#"{{"kind":"ExecCredential","apiVersion":"{version}","spec":{spec}}}"#).into())
+    }
+
+    fn cluster(server: &str) -> Option<Cluster> {
+        Some(Cluster { server: server.into() })
+    }
+
+    #[test]
+    fn the_answer_is_of_the_version_that_is_asked_for_and_ends_when_the_lease_does() {
+        for (version, want) in [("v1", "v1"), ("v1beta1", "v1beta1")] {
+            let asked = asked(info(&format!("{GROUP}{version}"), r#"{"interactive":false}"#)).unwrap();
+            assert_eq!((asked.version, asked.cluster), (want, None));
+        }
+        assert_eq!(asked(None).unwrap().version, "v1");
+        assert_eq!(
+            document("v1beta1", &canary()).unwrap(),
+            "{\"apiVersion\":\"client.authentication.k8s.io/v1beta1\",\"kind\":\"ExecCredential\",\"status\":\
+            {\"token\":\"canary-token\",\"expirationTimestamp\":\"2026-01-01T00:00:00Z\"}}\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_exec_credential_is_refused_and_not_repeated() {
+        let v1 = format!("{GROUP}v1");
+        for info in [
+            Some("canary".into()),
+            Some("{\"kind\":\"ExecCredential\",\"apiVersion\":[\"canary\"]}".into()),
+            Some("{\"kind\":\"ExecCredential\"}".into()),
+            Some(format!(r#"{{"kind":"canary","apiVersion":"{v1}"}}"#).into()),
+            info(&v1, "\"canary\""),
+            info(&v1, r#"{"cluster":{"server":"canary","server":"https://a.test"}}"#),
+            info("canary \\u001b[2J", "{}"),
+            info(&format!("canary{}", "y".repeat(60)), "{}"),
+        ] {
+            let failure = asked(info).unwrap_err();
+            assert_eq!(failure.code, Code::Usage);
+            assert!(!failure.to_string().contains("canary"), "{failure}");
+        }
+        let failure = asked(info(&format!("{GROUP}v1alpha1"), "{}")).unwrap_err();
+        assert!(failure.message.contains("client.authentication.k8s.io/v1alpha1"), "{failure}");
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_named_gets_no_token_and_its_password_is_not_shown() {
+        let servers = vec![server("https://k8s.example.test:6443").unwrap(), server("https://other.test/").unwrap()];
+        let arguments = Arguments { profile: "dev".into(), servers };
+        for url in ["https://K8s.example.test:6443", "https://k8s.example.test:6443/k8s/c-1", "https://other.test:443"]
+        {
+            assert_eq!(check_cluster(&arguments, cluster(url)), Ok(()), "{url}");
+        }
+        for (url, shown) in [
+            ("http://k8s.example.test:6443", "http://k8s.example.test:6443"),
+            ("https://k8s.example.test", "https://k8s.example.test"),
+            ("https://evil.test:6443/canary?canary", "https://evil.test:6443"),
+            ("https://canary:canary@k8s.example.test:6443", "whose address is no plain URL"),
+            ("k8s.example.test:6443", "whose address is no plain URL"),
+        ] {
+            let failure = check_cluster(&arguments, cluster(url)).unwrap_err();
+            assert_eq!(failure.code, Code::NotAllowed, "{url}");
+            assert!(failure.message.ends_with(shown) && !failure.to_string().contains("canary"), "{failure}");
+        }
+        let failure = check_cluster(&arguments, None).unwrap_err();
+        assert!(failure.code == Code::Usage && failure.hint.contains("provideClusterInfo: true"), "{failure}");
+    }
+
+    #[test]
+    fn a_guard_that_would_not_be_kept_to_in_full_is_refused() {
+        for text in ["k8s.example.test", "https://k8s.example.test/k8s", "https://a@b.test", "ftp://a.test"] {
+            assert!(server(text).is_err(), "{text}");
+        }
+    }
+}

@@ -2,8 +2,10 @@
 //! sandbox. `tests/run` installs them.
 
 mod desktop;
+mod driver;
 mod plugins;
 mod revoked;
+mod s3;
 mod schemathesis;
 mod sdks;
 mod systemd;

@@ -140,11 +140,9 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A registry, or a git host, for whoever has a session token as password.
-fn guarded(body: &'static str, kind: &'static str) -> Witness {
+fn guarded(inside: fn(&Request) -> Reply) -> Witness {
     Witness::start(move |request| match basic(request) {
-        Some((_, password)) if password.starts_with("bysess_") => {
-            Reply::new(&format!("200 OK\r\nContent-Type: {kind}"), body)
-        }
+        Some((_, password)) if password.starts_with("bysess_") => inside(request),
         _ => Reply::new("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"", ""),
     })
 }
@@ -153,8 +151,14 @@ fn passwords(service: &Witness) -> Vec<String> {
     service.seen().iter().filter_map(basic).map(|(_, password)| password).collect()
 }
 
-const MANIFEST: &str =
-    r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[]}"#;
+/// What a registry has of an image: its manifest, and the configuration that this names.
+fn image(request: &Request) -> Reply {
+    const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
+        "config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":2,
+        "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},"layers":[]}"#;
+    let body = if request.line.contains("/blobs/") { "{}" } else { MANIFEST };
+    Reply::new("200 OK\r\nContent-Type: application/vnd.docker.distribution.manifest.v2+json", body)
+}
 
 #[test]
 fn docker_logs_in_to_the_registry_with_the_session_token() {
@@ -163,20 +167,22 @@ fn docker_logs_in_to_the_registry_with_the_session_token() {
     }
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let registry = guarded(MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json");
-    let host = registry.url.trim_start_matches("http://");
+    let registry = guarded(image);
+    let door = tls_door(&registry.url, "127.0.0.1");
+    let host = &door.address.to_string();
     let bin = home.path().join("bin");
     std::fs::create_dir(&bin).expect("a folder");
     setup(&home, &["docker", "dev", "--host", host, "--bin", bin.to_str().expect("text")]);
-    let image = format!("{host}/team/app:1");
-    let inspect = || run(&home, "docker", &["manifest", "inspect", "--insecure", &image]);
+    let tag = format!("{host}/team/app:1");
+    let inspect = || run(&home, "docker", &["manifest", "inspect", "--insecure", &tag]);
     let ran = inspect();
     assert!(ran.stdout.contains("schemaVersion"), "{ran:?}");
     let sent = passwords(&registry);
     assert!(!sent.is_empty() && sent.iter().all(|password| *password == token(&home)));
     // Another registry is not asked with it.
-    let other = guarded(MANIFEST, "application/json");
-    let elsewhere = format!("{}/team/app:1", other.url.trim_start_matches("http://"));
+    let other = guarded(image);
+    let other_door = tls_door(&other.url, "127.0.0.1");
+    let elsewhere = format!("{}/team/app:1", other_door.address);
     assert_ne!(run(&home, "docker", &["manifest", "inspect", "--insecure", &elsewhere]).code, 0);
     assert_eq!(passwords(&other), Vec::<String>::new());
     hold(&home);
@@ -192,8 +198,8 @@ fn git_logs_in_to_its_host_with_the_session_token() {
     }
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let refs = "0123456789abcdef0123456789abcdef01234567\trefs/heads/main\n";
-    let service = guarded(refs, "text/plain");
+    let refs = |_: &Request| Reply::new("200 OK", "0123456789abcdef0123456789abcdef01234567\trefs/heads/main\n");
+    let service = guarded(refs);
     // It is not sent in clear, but for this machine.
     let host = service.url.trim_start_matches("http://");
     setup(&home, &["git", "dev", "--host", host]);
@@ -206,7 +212,7 @@ fn git_logs_in_to_its_host_with_the_session_token() {
     assert!(ran.code == 0 && ran.stdout.contains("refs/heads/main"), "{ran:?}");
     let sent = passwords(&service);
     assert!(!sent.is_empty() && sent.iter().all(|password| *password == token(&home)));
-    let other = guarded(refs, "text/plain");
+    let other = guarded(refs);
     assert_ne!(run(&home, "git", &["ls-remote", &format!("{}/team/app.git", other.url)]).code, 0);
     assert_eq!(passwords(&other), Vec::<String>::new());
     hold(&home);

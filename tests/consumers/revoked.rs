@@ -1,60 +1,31 @@
 //! V7: for how long real SDKs that are already running go on using a key that was revoked, by the lease that they were
 //! given. An hour of virtual time each, one request every ten seconds.
 
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rolekeeper_tests::harness::{Clocks, Home, SandboxProcess, eventually, programs};
-use serde_json::Value;
 
-use super::installed;
+use super::driver::{Driver, botocore, javascript};
 
 const STEP: Duration = Duration::from_secs(10);
 /// Steps before the revocation, and after it.
 const BEFORE: usize = 30;
 const AFTER: usize = 360;
 
-/// A program that signs a request for each line that it is given.
-struct Sdk(Child, ChildStdin, Lines<BufReader<ChildStdout>>);
-
-impl Sdk {
-    fn start(mut command: Command) -> Self {
-        let log = std::fs::File::create("/dev/null").expect("nowhere");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
-        let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        Self(child, stdin, BufReader::new(stdout).lines())
-    }
-
-    /// The key of a request, unless there was none.
-    fn sign(&mut self) -> Option<String> {
-        writeln!(self.1).expect("it reads");
-        let line = self.2.next().expect("it answers").expect("a line");
-        let said: Value = serde_json::from_str(&line).expect("JSON");
-        assert!(said["key"].is_string() || said["error"].is_string(), "{line}");
-        said["key"].as_str().map(Into::into)
-    }
+/// The key of a request, unless there was none.
+fn sign(sdk: &mut Driver) -> Option<String> {
+    let said = sdk.ask("");
+    assert!(said["key"].is_string() || said["error"].is_string(), "{said}");
+    said["key"].as_str().map(Into::into)
 }
 
-impl Drop for Sdk {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn in_python(home: &Home) -> Command {
+    botocore(home, "uses.py")
 }
 
-fn botocore(home: &Home) -> Command {
-    let mut command = home.command(&installed("python"));
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("consumers/uses.py"));
-    command
-}
-
-fn javascript(home: &Home) -> Command {
-    let mut command = home.command(Path::new("node"));
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("consumers/uses.mjs"));
-    command.env("SDK", installed("node_modules/@aws-sdk/client-s3/package.json").ancestors().nth(4).expect("a folder"));
-    command
+fn in_javascript(home: &Home) -> Command {
+    javascript(home, "uses.mjs")
 }
 
 /// How many requests were signed with the revoked key, and after which time the last one was.
@@ -71,11 +42,11 @@ fn uses(sdk: fn(&Home) -> Command, lease: &str, on_revoke: &str) -> (usize, Dura
     let _daemon = home.daemon_by(daemon);
     let mut command = sdk(&home);
     clocks.join(&home, command.env("AWS_PROFILE", "dev"));
-    let mut sdk = Sdk::start(command);
-    let key = sdk.sign().expect("a key");
+    let mut sdk = Driver::start(&home, command);
+    let key = sign(&mut sdk).expect("a key");
     for _ in 0..BEFORE {
         clocks.sleep(STEP);
-        assert_eq!(sdk.sign().as_ref(), Some(&key));
+        assert_eq!(sign(&mut sdk).as_ref(), Some(&key));
     }
     revoke_all(&sandbox);
     // It is noticed within the interval, of three steps.
@@ -88,14 +59,14 @@ fn uses(sdk: fn(&Home) -> Command, lease: &str, on_revoke: &str) -> (usize, Dura
     let (mut count, mut last) = (3, STEP * 3);
     for step in 4..AFTER {
         clocks.sleep(STEP);
-        if sdk.sign().as_ref() == Some(&key) {
+        if sign(&mut sdk).as_ref() == Some(&key) {
             (count, last) = (count + 1, STEP * u32::try_from(step).expect("a number"));
         }
     }
     (count, last)
 }
 
-fn revoke_all(sandbox: &SandboxProcess) {
+pub(crate) fn revoke_all(sandbox: &SandboxProcess) {
     let admin = sandbox.token("admin");
     let active = sandbox.api(admin, "GET", "/sts/sessions?active_only=true", None).1;
     for session in active["items"].as_array().expect("a list") {
@@ -109,14 +80,14 @@ fn revoke_all(sandbox: &SandboxProcess) {
 fn a_revoked_key_is_used_for_as_long_as_the_documentation_says() {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     let table = [
-        ("botocore", botocore as fn(&Home) -> Command, "full", [minutes(46), minutes(46)]),
-        ("botocore", botocore, "balanced", [minutes(7), minutes(2)]),
-        ("botocore", botocore, "strict", [minutes(1), minutes(1)]),
-        ("botocore", botocore, "4m", [minutes(1), minutes(1)]),
-        ("JavaScript v3", javascript, "full", [minutes(56), minutes(56)]),
-        ("JavaScript v3", javascript, "balanced", [minutes(12), minutes(7)]),
-        ("JavaScript v3", javascript, "strict", [minutes(11), minutes(6)]),
-        ("JavaScript v3", javascript, "4m", [minutes(5), minutes(1)]),
+        ("botocore", in_python as fn(&Home) -> Command, "full", [minutes(46), minutes(46)]),
+        ("botocore", in_python, "balanced", [minutes(7), minutes(2)]),
+        ("botocore", in_python, "strict", [minutes(1), minutes(1)]),
+        ("botocore", in_python, "4m", [minutes(1), minutes(1)]),
+        ("JavaScript v3", in_javascript, "full", [minutes(56), minutes(56)]),
+        ("JavaScript v3", in_javascript, "balanced", [minutes(12), minutes(7)]),
+        ("JavaScript v3", in_javascript, "strict", [minutes(11), minutes(6)]),
+        ("JavaScript v3", in_javascript, "4m", [minutes(5), minutes(1)]),
     ];
     let mut wrong = Vec::new();
     for (name, sdk, lease, most) in table {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    /// `GET /path HTTP/1.1`
+    pub(crate) line: String,
     headers: Vec<(String, String)>,
 }
 
@@ -80,9 +82,9 @@ impl Witness {
 fn once(mut stream: &TcpStream, seen: &Mutex<Vec<Request>>, answer: &impl Fn(&Request) -> Reply) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut lines = reader.by_ref().lines().map_while(|line| line.ok().filter(|line| !line.is_empty()));
-    lines.next()?;
+    let line = lines.next()?;
     let headers = lines.filter_map(|line| line.split_once(':').map(|(name, value)| (name.into(), value.trim().into())));
-    let request = Request { headers: headers.collect() };
+    let request = Request { line, headers: headers.collect() };
     let length = request.header("content-length").map_or(Some(0), |length| length.parse().ok())?;
     std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
     let Reply { head, body } = answer(&request);

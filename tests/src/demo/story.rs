@@ -54,7 +54,8 @@ pub fn tell(options: &Options) {
 /// Where the consumers are installed; they need Python and a package index, which a machine may not have.
 fn consumers() -> Option<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let setup = Command::new(tests.join("consumers/setup")).arg("python").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let setup =
+        Command::new(tests.join("consumers/setup")).arg("python").stdout(Stdio::null()).stderr(Stdio::null()).status();
     setup.is_ok_and(|status| status.success()).then(|| tests.join("../target/consumers/bin"))
 }
 
@@ -132,6 +133,13 @@ fn use_real_tools(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, fo
     let run = home.finish(python);
     assert_eq!(run.code, 0, "{run:?}");
     screen.say(Style::Plain, format!("  {}", run.stdout.trim()));
+    screen.say(Style::Command, "  $ rolekeeper exec --mode http dev -- aws configure list");
+    let aws = folder.join("aws");
+    let mut exec = home.client();
+    exec.args(["exec", "--mode", "http", "dev", "--"]).arg(aws).args(["configure", "list"]);
+    for line in lines_with(&home.finish(exec), &["access_key"]) {
+        screen.say(Style::Plain, format!("  {}", line.trim_end()));
+    }
     screen.say(Style::Good, format!("  {}", so_far(sandbox)));
 }
 

@@ -28,6 +28,9 @@ enum Command {
         /// Where faults, counts and time are controlled
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
         control: SocketAddr,
+        /// Where S3 and STS are served, as AWS's clients know them
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+        s3: SocketAddr,
         /// Keep everything in this file [default: in memory]
         #[arg(long, value_name = "FILE")]
         data: Option<PathBuf>,
@@ -42,10 +45,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Serve { listen, control, data, fixture, max_session } = Cli::parse().command;
+    let Command::Serve { listen, control, s3, data, fixture, max_session } = Cli::parse().command;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let sandbox = match sandbox::start(Options { listen, control, data, fixture, max_session }).await {
+    let sandbox = match sandbox::start(Options { listen, control, s3, data, fixture, max_session }).await {
         Ok(sandbox) => sandbox,
         Err(error) => {
             eprintln!("rolekeeper-sandbox: {error}\n  try: {}", error.hint());

@@ -37,6 +37,11 @@ impl SandboxProcess {
         self.text(&["endpoint"])
     }
 
+    /// Where S3 and STS answer, for AWS's clients.
+    pub fn s3(&self) -> &str {
+        self.text(&["s3"])
+    }
+
     /// A principal's token: a user's by the part of the address before the `@`, a service account's by its name.
     pub fn token(&self, principal: &str) -> &str {
         self.text(&["tokens", principal])

@@ -23,26 +23,59 @@ pub(super) struct Entry<'a> {
     pub(super) now: Millis,
 }
 
+/// An entry as it is stored.
+pub(super) struct Row<'a> {
+    /// The id and the type.
+    pub(super) actor: Option<(&'a str, &'a str)>,
+    pub(super) action: String,
+    pub(super) resource_type: &'a str,
+    pub(super) resource_id: Option<&'a str>,
+    pub(super) status: &'a str,
+    pub(super) details: Value,
+    pub(super) ip: IpAddr,
+    pub(super) request_id: &'a str,
+    pub(super) session_id: Option<&'a str>,
+    pub(super) now: Millis,
+}
+
 pub(super) fn note(tx: &Connection, entry: &Entry<'_>, answer: &Answer) -> rusqlite::Result<()> {
     let Entry { method, target, caller, ip, request_id, now } = entry;
     let body = answer.as_ref().ok().and_then(|(_, body)| body.as_ref());
     let made = body.and_then(|body| body["id"].as_str());
+    insert(
+        tx,
+        &Row {
+            actor: caller.map(|caller| (caller.principal_id.as_str(), caller.principal_type)),
+            action: format!("{}.{}", method.service(), method.name()),
+            resource_type: method.kind.word(),
+            resource_id: target.or(made),
+            status: status(answer),
+            details: details(answer),
+            ip: *ip,
+            request_id,
+            session_id: caller.and_then(|caller| caller.session_id.as_deref()),
+            now: *now,
+        },
+    )
+}
+
+pub(super) fn insert(tx: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
     let sql = "INSERT INTO audit_logs (id, timestamp, actor_id, actor_type, action, resource_type, resource_id, status,
                    ip_address, request_id, session_id, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     tx.prepare_cached(sql)?
         .execute(params![
             new_id(),
-            now,
-            caller.map(|caller| &caller.principal_id),
-            caller.map(|caller| caller.principal_type),
-            format!("{}.{}", method.service(), method.name()),
-            method.kind.word(),
-            target.or(made),
-            status(answer),
-            ip.to_string(),
-            request_id,
-            caller.and_then(|caller| caller.session_id.as_ref()),
-            details(answer).to_string(),
+            row.now,
+            row.actor.map(|(id, _)| id),
+            row.actor.map(|(_, kind)| kind),
+            row.action,
+            row.resource_type,
+            row.resource_id,
+            row.status,
+            row.ip.to_string(),
+            row.request_id,
+            row.session_id,
+            row.details.to_string(),
         ])
         .map(drop)
 }

@@ -86,7 +86,8 @@ fn service_account(tx: &Connection, org: &str, credential: &str) -> Result<Calle
     })
 }
 
-fn session(tx: &Connection, org: &str, id: &str, now: Millis) -> Result<Caller, ApiError> {
+/// The caller that a session is, refused if it has ended.
+pub(super) fn session(tx: &Connection, org: &str, id: &str, now: Millis) -> Result<Caller, ApiError> {
     let sql =
         "SELECT role_id, role_name, principal_id, principal_type, expires_at, revoked_at FROM sessions WHERE id = ?";
     let (role_id, role_name, principal_id, kind, expires_at, revoked_at) = tx

@@ -103,6 +103,11 @@ pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value,
             state.calls.clear();
             Ok(json!({}))
         }
+        ("GET", ["s3-requests"]) => Ok(state.s3_requests.list()),
+        ("DELETE", ["s3-requests"]) => {
+            state.s3_requests.clear();
+            Ok(json!({}))
+        }
         ("GET", ["clock"]) => Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() })),
         ("POST", ["clock"]) => {
             let seconds = read::<SetClock>(body)?.advance_seconds;

@@ -20,7 +20,9 @@ mod methods;
 mod page;
 mod params;
 mod policy;
+mod s3;
 mod server;
+mod sigv4;
 mod store;
 
 use std::net::SocketAddr;
@@ -47,6 +49,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where the control interface is served; loopback only.
     pub control: SocketAddr,
+    /// Where S3 and STS are served, as AWS's clients know them; loopback only.
+    pub s3: SocketAddr,
     /// The database; in memory if absent.
     pub data: Option<PathBuf>,
     /// Who and what there is in a new database; a small organisation if absent.
@@ -58,16 +62,16 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { listen: any, control: any, data: None, fixture: None, max_session: None }
+        Self { listen: any, control: any, s3: any, data: None, fixture: None, max_session: None }
     }
 }
 
 /// A running sandbox. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// What a client has to know: `endpoint`, `control`, `admin_token`, `tokens` by principal, `roles` by name.
+    /// What a client has to know: `endpoint`, `control`, `s3`, `admin_token`, `tokens` by principal, `roles` by name.
     pub ready: Value,
-    servers: [JoinHandle<()>; 2],
+    servers: [JoinHandle<()>; 3],
 }
 
 impl Drop for Sandbox {
@@ -85,6 +89,7 @@ struct State {
     clock: Clock,
     faults: Faults,
     calls: Calls,
+    s3_requests: s3::Requests,
     limits: control::Limits,
 }
 
@@ -117,14 +122,19 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         clock,
         faults: Faults::default(),
         calls: Calls::default(),
+        s3_requests: s3::Requests::default(),
         limits: control::Limits::new(options.max_session),
     });
-    let (api, control) = (bind(options.listen).await?, bind(options.control).await?);
+    let (api, control, s3) = (bind(options.listen).await?, bind(options.control).await?, bind(options.s3).await?);
     let mut ready = state.store.ready()?;
     ready["endpoint"] = json!(url(&api)?);
     ready["control"] = json!(url(&control)?);
-    let servers =
-        [tokio::spawn(server::serve_api(api, Arc::clone(&state))), tokio::spawn(server::serve_control(control, state))];
+    ready["s3"] = json!(url(&s3)?);
+    let servers = [
+        tokio::spawn(server::serve_api(api, Arc::clone(&state))),
+        tokio::spawn(s3::serve(s3, Arc::clone(&state))),
+        tokio::spawn(server::serve_control(control, state)),
+    ];
     Ok(Sandbox { ready, servers })
 }
 

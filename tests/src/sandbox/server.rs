@@ -64,7 +64,7 @@ pub(super) async fn serve_control(listener: TcpListener, state: Arc<State>) {
     .await;
 }
 
-async fn accept<F: Future<Output = ()> + Send + 'static>(
+pub(super) async fn accept<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     serve: impl Fn(TcpStream, SocketAddr) -> F,
 ) {

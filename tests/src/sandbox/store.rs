@@ -59,11 +59,23 @@ const SCHEMA: &str = "
         hash BLOB PRIMARY KEY, kind TEXT NOT NULL, subject_id TEXT NOT NULL, expires_at INTEGER) STRICT, WITHOUT ROWID;
     CREATE INDEX tokens_by_subject ON tokens (subject_id);
     CREATE TABLE ready (kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT;
-    PRAGMA user_version = 2;
 ";
 
-/// The `user_version` of [`SCHEMA`].
-const VERSION: i64 = 2;
+/// What version 2 does not have: S3, and the secrets that its signatures are checked with.
+const SCHEMA_3: &str = "
+    CREATE TABLE session_keys (
+        access_key_id TEXT PRIMARY KEY, session_id TEXT NOT NULL UNIQUE REFERENCES sessions ON DELETE CASCADE,
+        secret TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE buckets (name TEXT PRIMARY KEY, created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE objects (
+        bucket TEXT NOT NULL REFERENCES buckets, key TEXT NOT NULL, data BLOB NOT NULL, etag TEXT NOT NULL,
+        headers TEXT NOT NULL, checksum_header TEXT, checksum TEXT, modified_at INTEGER NOT NULL,
+        PRIMARY KEY (bucket, key)) STRICT;
+    PRAGMA user_version = 3;
+";
+
+/// The `user_version` of [`SCHEMA`] with [`SCHEMA_3`].
+const VERSION: i64 = 3;
 
 /// Whose token it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +115,13 @@ impl Store {
             0 => {
                 let tx = connection.transaction()?;
                 tx.execute_batch(SCHEMA)?;
+                tx.execute_batch(SCHEMA_3)?;
                 fixture::apply(&tx, fixture, now)?;
+                tx.commit()?;
+            }
+            2 => {
+                let tx = connection.transaction()?;
+                tx.execute_batch(SCHEMA_3)?;
                 tx.commit()?;
             }
             VERSION => {}
@@ -222,6 +240,13 @@ pub(super) fn find_token(
             Ok((kind, row.get(1)?, row.get(2)?))
         })
         .optional()
+}
+
+/// Keeps an access key with its secret: a signature cannot be checked with a hash of it.
+pub(super) fn put_key(tx: &Connection, access_key_id: &str, session_id: &str, secret: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO session_keys (access_key_id, session_id, secret) VALUES (?, ?, ?)")?
+        .execute([access_key_id, session_id, secret])
+        .map(drop)
 }
 
 fn hash(token: &str) -> Vec<u8> {

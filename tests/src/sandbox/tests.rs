@@ -392,6 +392,7 @@ async fn a_bad_start_says_what_is_wrong() {
     .unwrap();
     let cases = [
         (Options { listen: "192.0.2.1:0".parse().unwrap(), ..Options::default() }, "not a loopback address"),
+        (Options { s3: "192.0.2.1:0".parse().unwrap(), ..Options::default() }, "not a loopback address"),
         (Options { data: Some(dir.path().into()), ..Options::default() }, "the data file"),
         (Options { fixture: Some(fixture), ..Options::default() }, "there is no policy P"),
         (Options { fixture: Some("/nonexistent".into()), ..Options::default() }, "/nonexistent"),
@@ -404,3 +405,7 @@ async fn a_bad_start_says_what_is_wrong() {
 
 mod faults;
 mod organisation;
+mod s3;
+mod s3_client;
+mod s3_refusals;
+mod sigv4;

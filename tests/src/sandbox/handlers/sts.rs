@@ -9,7 +9,7 @@ use crate::sandbox::error::ApiError;
 use crate::sandbox::methods::{Answer, Kind};
 use crate::sandbox::page::Query;
 use crate::sandbox::policy::TrustPolicy;
-use crate::sandbox::store::{TokenKind, new_id, put_token, random_text};
+use crate::sandbox::store::{TokenKind, new_id, put_key, put_token, random_text};
 
 const SHORTEST: i64 = 900;
 const LONGEST: i64 = 43_200;
@@ -93,11 +93,13 @@ fn start(call: &Call<'_>, tx: &Connection, role_id: &str, role_name: &str, expir
         call.ip.to_string()
     ])?;
     put_token(tx, &token, TokenKind::Session, &id, Some(expires_at))?;
+    let (access_key_id, secret) = (random_text("BYIA", 16).to_ascii_uppercase(), random_text("", 40));
+    put_key(tx, &access_key_id, &id, &secret)?;
     created(json!({
         "session": one::<Sessions>(call, tx, &id)?,
         "credentials": {
-            "access_key_id": random_text("BYIA", 16).to_ascii_uppercase(),
-            "secret_access_key": random_text("", 40),
+            "access_key_id": access_key_id,
+            "secret_access_key": secret,
             "session_token": token,
             "expires_at": text(expires_at),
         },

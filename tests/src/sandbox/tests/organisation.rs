@@ -4,7 +4,7 @@ use super::*;
 
 impl World {
     /// Creates something as the administrator and returns its id.
-    async fn make(&self, collection: &str, body: Value) -> String {
+    pub(super) async fn make(&self, collection: &str, body: Value) -> String {
         let said = self.as_admin("POST", &format!("/{collection}"), body).await;
         assert_eq!(said.status, 201, "{}", said.body);
         said.body["id"].as_str().unwrap().into()

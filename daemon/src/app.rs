@@ -144,10 +144,9 @@ pub fn run(args: Args) -> Result<(), AppError> {
     broker.restore();
     take_over(&broker, inherited.sessions);
     let endpoints = serving.block_on(async {
-        let now = broker.clock.now().boot;
-        Endpoints::start(&door.path, inherited.endpoints, endpoint_port, &broker.cache, now)
+        Endpoints::start(&door.path, inherited.endpoints, endpoint_port, &broker.cache, &broker.clock.now())
     });
-    let endpoints = Arc::new(endpoints.map_err(AppError::Inherited)?);
+    let endpoints = Arc::new(endpoints);
     background.spawn(Arc::clone(&broker).keep_fresh(alarm));
     background.spawn(keep_stored(Arc::clone(&broker)));
     #[cfg(target_os = "linux")]

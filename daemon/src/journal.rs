@@ -328,7 +328,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, precious) = (dir.path().join("leases.jsonl"), dir.path().join("precious"));
         std::fs::write(&precious, "precious").unwrap();
-        std::os::unix::fs::symlink(&precious, dir.path().join("leases.new")).unwrap();
+        std::os::unix::fs::symlink(&precious, dir.path().join("leases.jsonl.new")).unwrap();
         drop(Journal::open(&path).unwrap());
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
         let pipe = dir.path().join("pipe");

@@ -77,7 +77,9 @@ pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
 
 /// Puts a file with this text in the place of the one that is there, at once: whoever reads it sees the one or the other.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
     // What an interrupted one left, or a link to somewhere else.
     let _ = std::fs::remove_file(&fresh);
     let mut file = writable().create_new(true).open(&fresh)?;

@@ -241,6 +241,7 @@ fn exec_gets_past_whatever_else_is_configured_on_the_machine() {
     world
         .home
         .private_file(".aws/credentials", "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n");
+    world.home.private_file(".boto", "[Credentials]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n");
     each(|sdk, way| {
         if way == Way::Process {
             return;

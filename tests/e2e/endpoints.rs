@@ -1,7 +1,7 @@
 //! S2 and issue-wide rules of the endpoints that speak HTTP: closed until somebody asks, for the right ones only, always
 //! answered soon, and there again when another daemon follows.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -262,30 +262,81 @@ fn slow_clients_take_their_own_places_only() {
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
     let slow: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&http.host).unwrap()).collect();
-    eventually("it has as many as it takes", || daemon.log().contains("too many connections over HTTP").then_some(()));
+    eventually("it has as many as it takes", || {
+        daemon.log().contains("too many connections line=container").then_some(())
+    });
     home.rolekeeper(&["credential-process", "dev"]).json();
     drop(slow);
     eventually("there is room again", || http.try_raw("x\r\n\r\n").starts_with("HTTP/1.1 400").then_some(()));
     assert_eq!(http.credentials().status, 200);
 }
 
+/// A connection that is not read from, or a request that never ends, holds up neither others nor a reload.
 #[test]
-fn the_address_and_the_token_outlive_the_daemon() {
+fn who_does_not_read_or_does_not_end_holds_up_nobody() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    let deaf: Vec<TcpStream> = (0..260)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(2048).unwrap();
+            socket.connect(&http.host.parse::<SocketAddr>().unwrap().into()).unwrap();
+            let mut stream = TcpStream::from(socket);
+            stream.set_nonblocking(true).unwrap();
+            let many = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
+            while std::io::Write::write(&mut stream, many.as_bytes()).is_ok() {}
+            stream
+        })
+        .collect();
+    eventually("there is room again", || http.try_raw("x\r\n\r\n").starts_with("HTTP/1.1 400").then_some(()));
+    let mut unfinished = TcpStream::connect(&http.host).unwrap();
+    std::io::Write::write_all(&mut unfinished, b"GET / HT").unwrap();
+    let asked = Instant::now();
+    reload(&daemon);
+    home.rolekeeper(&["credential-process", "dev"]).json();
+    // Five seconds is what a drain may take.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    drop((deaf, unfinished));
+}
+
+#[test]
+fn a_socket_that_is_open_to_other_machines_is_not_taken_over() {
+    let (_sandbox, home) = world();
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let mut command = Command::new("sh");
+    // The socket is descriptor 3 there.
+    let daemon = programs().rolekeeperd.canonicalize().unwrap();
+    command.args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\""]).arg(daemon);
+    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "http.container");
+    let daemon = home.daemon_with(command, std::os::fd::OwnedFd::from(listener.try_clone().unwrap()).into());
+    assert!(daemon.log().contains("and not on 127.0.0.1"), "{}", daemon.log());
+    assert!(Endpoint::of(&home, "dev", "http").host.starts_with("127.0.0.1:"));
+}
+
+#[test]
+fn the_address_outlives_the_daemon_and_the_token_one_that_never_let_go_of_it() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
     let (http, imds) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "dev", "imds"));
     let (token, metadata) = (http.token(), imds_token(&imds));
     let works = || {
         let held = imds.ask("GET", &format!("{ROLES}dev"), &[("X-aws-ec2-metadata-token", &metadata)]);
-        assert_eq!((http.credentials().status, held.status, http.token()), (200, 200, token.clone()), "{held:?}");
+        assert_eq!((http.credentials().status, held.status), (200, 200), "{held:?}");
     };
     works();
     reload(&daemon);
     works();
+    assert_eq!(http.token(), token);
     assert_eq!(sandbox.calls("assumeRole"), 1);
     daemon.kill();
+    // Somebody else may listen there meanwhile, and be sent the token.
+    let squatter = TcpListener::bind(&http.host).unwrap();
+    drop(squatter);
     let daemon = home.daemon(&[]);
     works();
+    assert_ne!(http.token(), token, "it is in the same file");
+    assert_eq!(http.ask("GET", &http.path, &[("Authorization", &token)]).status, 403);
     assert_eq!(daemon.stop(), 0);
     assert!(TcpStream::connect(&http.host).is_err(), "a daemon that was stopped serves nobody");
     let _daemon = home.daemon(&[]);

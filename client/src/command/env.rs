@@ -42,6 +42,9 @@ impl Format {
     fn write(self, environment: &Environment) -> Result<String, Failure> {
         let mut text = String::new();
         let Environment { set, unset, .. } = environment;
+        // A name that a shell could take for more than that is none that a shell has set.
+        let is_name = |name: &&String| name.bytes().all(|each| each.is_ascii_alphanumeric() || each == b'_');
+        let unset: Vec<&str> = unset.iter().filter(is_name).map(String::as_str).collect();
         match self {
             Self::Json => return json(environment),
             Self::Dotenv => {}
@@ -100,7 +103,7 @@ fn dotenv(value: &str) -> Result<&str, Failure> {
 }
 
 fn unspeakable(what: &str, hint: &str) -> Failure {
-    Failure::new(Code::UpstreamUnavailable, format!("a value has characters that cannot be written for {what}"), hint)
+    Failure::new(Code::Usage, format!("a value has characters that cannot be written for {what}"), hint)
 }
 
 #[cfg(test)]
@@ -110,7 +113,7 @@ mod tests {
 
     fn environment(value: &str) -> Environment {
         let set = vec![("A_VALUE", value.to_owned()), ("LAST", "end".into())];
-        Environment { set, unset: vec!["AWS_PROFILE".into()], generation: None }
+        Environment { set, unset: vec!["AWS_BEARER_TOKEN_x;touch /tmp/x;:".into(), "AWS_PROFILE".into()], generation: None }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
-use rolekeeper::protocol::{Endpoint, EndpointKind, Failure, Lease, Reply, Request};
+use rolekeeper::protocol::{Code, Endpoint, EndpointKind, Failure, Lease, Reply, Request};
 
 /// How a command gets credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -38,7 +38,7 @@ const SHADOWING: [&str; 25] = [
     "AWS_SECRET_KEY",
     "AWS_SECURITY_TOKEN",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "BOTO_CONFIG",
+    BOTO_CONFIG,
     "SECRET_ACCESS_KEY",
     ACCESS_KEY,
     SECRET_KEY,
@@ -58,6 +58,8 @@ const EXPIRATION: &str = "AWS_CREDENTIAL_EXPIRATION";
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+const METADATA_DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
+const BOTO_CONFIG: &str = "BOTO_CONFIG";
 const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
 /// What a command is to find in its environment. The values are secrets, or lead to some.
@@ -121,7 +123,13 @@ fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
 
 fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, Failure> {
     let kind = if mode == Mode::Imds { EndpointKind::Imds } else { EndpointKind::Container };
-    let text = connect::document(stream, Request::Endpoint { profile: profile.into(), kind })?;
+    let text = connect::document(stream, Request::Endpoint { profile: profile.into(), kind }).map_err(|failure| {
+        if failure.code != Code::BadRequest {
+            return failure;
+        }
+        let what = "the daemon is older than this command, and has no endpoints";
+        Failure::new(Code::UnsupportedVersion, what, "restart rolekeeperd, or kill -HUP it")
+    })?;
     serde_json::from_str(&text).map_err(|_| connect::out_of_place())
 }
 
@@ -131,15 +139,18 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
     let mut set = match &endpoint.token_file {
         None => vec![
             (METADATA, endpoint.url.clone()),
-            ("AWS_EC2_METADATA_DISABLED", "false".into()),
+            (METADATA_DISABLED, "false".into()),
             ("AWS_EC2_METADATA_V1_DISABLED", "true".into()),
         ],
         Some(file) => {
             let file = file.to_str().ok_or_else(connect::out_of_place)?;
-            vec![(FULL_URI, endpoint.url.clone()), (TOKEN_FILE, file.into())]
+            // Some SDKs would go on to this machine's own metadata when they are refused here.
+            vec![(FULL_URI, endpoint.url.clone()), (TOKEN_FILE, file.into()), (METADATA_DISABLED, "true".into())]
         }
     };
-    set.extend([("AWS_CONFIG_FILE", NOWHERE.into()), ("AWS_SHARED_CREDENTIALS_FILE", NOWHERE.into())]);
+    for file in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", BOTO_CONFIG] {
+        set.push((file, NOWHERE.into()));
+    }
     let before = |name| connect::variable(name).and_then(|value| value.into_string().ok());
     let (lower, upper) = (before("no_proxy"), before("NO_PROXY"));
     set.push(("no_proxy", past_proxies(lower.as_deref().or(upper.as_deref()))));
@@ -152,7 +163,8 @@ fn past_proxies(before: Option<&str>) -> String {
     let mut names: Vec<&str> =
         before.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     for here in ["127.0.0.1", "localhost"] {
-        if !names.contains(&here) && !names.contains(&"*") {
+        // Alone it stands for everything, in a list for nothing to some.
+        if !names.contains(&here) && names != ["*"] {
             names.push(here);
         }
     }
@@ -171,6 +183,7 @@ mod tests {
             (Some("a.test, .b.test"), "a.test,.b.test,127.0.0.1,localhost"),
             (Some("localhost,127.0.0.1"), "localhost,127.0.0.1"),
             (Some("*"), "*"),
+            (Some("a.test,*"), "a.test,*,127.0.0.1,localhost"),
         ] {
             assert_eq!(past_proxies(before), want);
         }

@@ -113,8 +113,8 @@ pub struct Stopped {
 
 /// Accepts until it is told to stop.
 pub async fn run(door: Door, desk: Arc<Desk>) -> Stopped {
-    for (line, listener) in desk.endpoints.all() {
-        http::accept(&desk, line, listener);
+    for (line, opened) in desk.endpoints.all() {
+        http::accept(&desk, line, opened);
     }
     loop {
         let accepted = tokio::select! {

@@ -1,8 +1,7 @@
-//! Who is at the other end of a TCP connection on this machine, by the kernel's tables (proc(5), `/proc/net/tcp`): on Linux
-//! alone. It is known for as long as the other end is open.
+//! Who is at the other end of a TCP connection on this machine, as the kernel tells (sock_diag(7)): on Linux alone. It is
+//! known for as long as the other end is open, and costs the same however many connections there are.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::net::SocketAddr;
 
 /// The other end of a connection, from which it came, and this one.
 #[derive(Debug, Clone, Copy)]
@@ -15,18 +14,28 @@ pub struct Ends {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
     pub uid: u32,
-    inode: u64,
+    inode: u32,
 }
 
 impl Ends {
-    /// The socket at the other end, unless it is closed by now.
+    /// The socket at the other end, unless it is closed by now, or this cannot be told here.
+    #[cfg(target_os = "linux")]
     pub fn other(&self) -> Option<Socket> {
-        let find = |table: &str, shown: fn(SocketAddr) -> String| {
-            let text = std::fs::read_to_string(table).ok()?;
-            socket(&text, &shown(self.from), &shown(self.here))
-        };
-        // A socket for both kinds of addresses is in the second table.
-        find("/proc/net/tcp", shown_v4).or_else(|| find("/proc/net/tcp6", shown_v6))
+        use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+        use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+
+        let (netlink, datagram) = (AddressFamily::NETLINK, SocketType::DGRAM);
+        let kernel = socket_with(netlink, datagram, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).ok()?;
+        sendto(&kernel, &request(self.from, self.here)?, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
+        let mut reply = [0; 512];
+        // It is there once the request is sent.
+        let (length, _) = recv(&kernel, &mut reply, RecvFlags::DONTWAIT).ok()?;
+        socket(reply.get(..length)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn other(&self) -> Option<Socket> {
+        None
     }
 }
 
@@ -34,7 +43,7 @@ impl Socket {
     /// A process that has it open, of those that may be looked at.
     pub fn process(&self) -> Option<i32> {
         let wanted = format!("socket:[{}]", self.inode);
-        let has_it = |process: &Path| {
+        let has_it = |process: &std::path::Path| {
             let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
             open.map(|entry| entry.path())
                 .any(|path| std::fs::read_link(path).is_ok_and(|target| target.as_os_str() == wanted.as_str()))
@@ -46,36 +55,44 @@ impl Socket {
     }
 }
 
-/// The line of one end. One that is nobody's any more has no inode, and the user 0.
-fn socket(table: &str, local: &str, remote: &str) -> Option<Socket> {
-    table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let is_it = fields.next() == Some(local) && fields.next() == Some(remote);
-        // Behind them: state, queues, timer, retransmissions.
-        let mut fields = fields.skip(4).filter(|_| is_it);
-        let uid = fields.next()?.parse().ok()?;
-        let inode = fields.nth(1)?.parse().ok().filter(|inode| *inode != 0)?;
-        Some(Socket { uid, inode })
-    })
-}
+/// `SOCK_DIAG_BY_FAMILY`
+const BY_FAMILY: u16 = 20;
+/// What comes before the body of a message: its length, type, flags, number and sender.
+const HEADER: usize = 16;
 
-/// In the order that the bytes have in memory, as numbers of this machine.
-fn shown_v4(address: SocketAddr) -> String {
-    match address.ip() {
-        IpAddr::V4(ip) => format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port()),
-        IpAddr::V6(_) => String::new(),
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for the one socket whose own address is `local`.
+fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
+    const IPV4: u8 = 2;
+    const TCP: u8 = 6;
+    let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) else { return None };
+    let mut text = Vec::with_capacity(72);
+    text.extend(72_u32.to_ne_bytes());
+    text.extend(BY_FAMILY.to_ne_bytes());
+    // `NLM_F_REQUEST`, then the number and the sender.
+    text.extend(1_u16.to_ne_bytes());
+    text.extend([0; 8]);
+    // Nothing more than is always told, in whatever state it is.
+    text.extend([IPV4, TCP, 0, 0]);
+    text.extend(u32::MAX.to_ne_bytes());
+    text.extend(local.port().to_be_bytes());
+    text.extend(remote.port().to_be_bytes());
+    for address in [local.ip(), remote.ip()] {
+        text.extend(address.octets());
+        text.extend([0; 12]);
     }
+    // Whichever interface, and no cookie.
+    text.extend([0; 4]);
+    text.extend([0xff; 8]);
+    Some(text)
 }
 
-fn shown_v6(address: SocketAddr) -> String {
-    let ip: Ipv6Addr = match address.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    let octets = ip.octets();
-    let text: String =
-        octets.as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect();
-    format!("{text}:{:04X}", address.port())
+/// `struct inet_diag_msg`. A socket that is nobody's any more has no inode, and the user 0.
+fn socket(reply: &[u8]) -> Option<Socket> {
+    let word = |at: usize| Some(u32::from_ne_bytes(reply.get(at..at + 4)?.try_into().ok()?));
+    let kind = u16::from_ne_bytes(reply.get(4..6)?.try_into().ok()?);
+    // Behind the header: family, state and timer, both addresses, the timer's end, both queues.
+    let (uid, inode) = (word(HEADER + 4 + 48 + 12)?, word(HEADER + 4 + 48 + 16)?);
+    (kind == BY_FAMILY && inode != 0).then_some(Socket { uid, inode })
 }
 
 #[cfg(test)]
@@ -85,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    fn connected(listen: &str, to: &str) -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind(listen).unwrap();
+    fn connected(to: &str) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let address: SocketAddr = format!("{to}:{port}").parse().unwrap();
         let client = TcpStream::connect(address).unwrap();
@@ -99,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_other_end_is_found_with_its_user_and_process() {
-        let (_client, here) = connected("127.0.0.1:0", "127.0.0.1");
+        let (_client, here) = connected("127.0.0.1");
         let socket = ends(&here).other().unwrap();
         assert_eq!(socket.uid, rustix::process::geteuid().as_raw());
         assert_eq!(socket.process(), Some(i32::try_from(std::process::id()).unwrap()));
@@ -107,24 +124,22 @@ mod tests {
 
     #[test]
     fn a_socket_for_both_kinds_of_addresses_is_found_too() {
-        let (_client, here) = connected("127.0.0.1:0", "[::ffff:127.0.0.1]");
+        let (_client, here) = connected("[::ffff:127.0.0.1]");
         assert!(ends(&here).other().is_some());
     }
 
     #[test]
     fn an_end_that_is_closed_is_nobodys_and_not_roots() {
-        let (client, here) = connected("127.0.0.1:0", "127.0.0.1");
+        let (client, here) = connected("127.0.0.1");
         let ends = ends(&here);
         drop(client);
         assert_eq!(ends.other(), None);
     }
 
     #[test]
-    fn a_line_is_read_by_its_fields() {
-        let table = "  sl  local_address rem_address   st\n   \
-                     0: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 77 1 x\n";
-        assert_eq!(socket(table, "0100007F:C350", "0100007F:1F90"), Some(Socket { uid: 1000, inode: 77 }));
-        assert_eq!(socket(table, "0100007F:1F90", "0100007F:C350"), None);
-        assert_eq!(socket(&table.replace(" 77 ", " 0 "), "0100007F:C350", "0100007F:1F90"), None);
+    fn what_is_no_socket_is_none() {
+        for reply in [&[][..], &[0; 16], &[0; 200]] {
+            assert_eq!(socket(reply), None);
+        }
     }
 }

@@ -177,11 +177,19 @@ impl Home {
     ///
     /// # Panics
     /// When it does not serve.
-    pub fn daemon_by(&self, mut command: Command) -> Daemon<'_> {
+    pub fn daemon_by(&self, command: Command) -> Daemon<'_> {
+        self.daemon_with(command, Stdio::null())
+    }
+
+    /// The same, with something as standard input.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn daemon_with(&self, mut command: Command, stdin: Stdio) -> Daemon<'_> {
         let log = self.path().join("daemon.log");
         let stderr = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         self.enter(&mut command);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
         assert!(line.contains("\"ready\":true"), "{line:?} {:?}", fs::read_to_string(&log));

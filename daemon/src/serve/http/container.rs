@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use rolekeeper::protocol::Code;
 use serde::Serialize;
 
-use super::{ANSWER, Answer, Caller, failed, json, plain, refused};
+use super::answer::{Answer, failed, json, plain, refused, wrong_method};
+use super::{ANSWER, Caller};
 use crate::broker::Refusal;
 use crate::config::ProfileName;
 use crate::serve::reply;
@@ -24,12 +25,10 @@ pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answ
     let Some(rest) = request.uri().path().strip_prefix(PATH) else { return unknown() };
     let (name, is_report) = rest.strip_suffix(REJECTED).map_or((rest, false), |name| (name, true));
     let Some(profile) = ProfileName::parse(name) else { return unknown() };
-    let wanted = if is_report { Method::POST } else { Method::GET };
-    if *request.method() != wanted {
-        let message = format!("this path takes {wanted}; try: that");
-        let mut answer = failed(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, &message);
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(if is_report { "POST" } else { "GET" }));
-        return answer;
+    match (request.method(), is_report) {
+        (&Method::GET, false) | (&Method::POST, true) => {}
+        (_, false) => return wrong_method("GET"),
+        (_, true) => return wrong_method("POST"),
     }
     let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     if !caller.desk.endpoints.tokens.check(&profile, given, caller.desk.broker.clock.now().boot) {

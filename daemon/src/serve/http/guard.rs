@@ -1,5 +1,5 @@
-//! What every request over HTTP must be like, before it is looked at who asks for what: sent by a program on this machine
-//! to this very address, and not by a page in a browser, nor through a proxy.
+//! What every request over HTTP must be like, before it is looked at who asks for what: meant for this very address, and sent
+//! neither by a page in a browser nor through a proxy.
 
 use hyper::Uri;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};

@@ -13,7 +13,8 @@ use ring::hmac;
 use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 
-use super::{Answer, Caller, failed, json, plain, sentence, status};
+use super::Caller;
+use super::answer::{Answer, failed, json, plain, sentence, status, wrong_method};
 use crate::cache::Slot;
 use crate::clock::Boot;
 use crate::config::ProfileName;
@@ -157,13 +158,6 @@ fn signed(end: u64, profile: &ProfileName) -> Vec<u8> {
 fn bytes(hex: &[u8]) -> Option<Vec<u8>> {
     let (pairs, []) = hex.as_chunks::<2>() else { return None };
     pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-fn wrong_method(right: &'static str) -> Answer {
-    let mut answer =
-        failed(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, &format!("this path takes {right}; try: that"));
-    answer.headers_mut().insert(hyper::header::ALLOW, HeaderValue::from_static(right));
-    answer
 }
 
 fn unknown() -> Answer {

@@ -7,15 +7,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ring::hmac;
 use tokio::net::TcpListener;
 
-use super::CONNECTIONS;
 use super::tokens::{Tokens, kept};
 use crate::cache::Cache;
-use crate::clock::Boot;
+use crate::clock::Now;
 use crate::config::ProfileName;
 use crate::private_file;
 use crate::serve::Gauge;
@@ -65,12 +65,36 @@ pub struct Endpoints {
     pub(super) tokens: Tokens,
     /// What signs the tokens of instance metadata.
     key: OnceLock<hmac::Key>,
+}
+
+/// The most connections of a line.
+const CONNECTIONS: usize = 256;
+
+/// A line that is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) listener: Arc<TcpListener>,
     pub(super) gauge: Gauge,
+    /// How many connections there was no place for.
+    pub(super) refused: Arc<AtomicU64>,
+}
+
+impl Opened {
+    fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = Arc::new(TcpListener::from_std(listener)?);
+        Ok(Self { listener, gauge: Gauge::new(CONNECTIONS), refused: Arc::default() })
+    }
+
+    /// By strangers, perhaps.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.gauge.open() > CONNECTIONS / 2
+    }
 }
 
 #[derive(Debug, Default)]
 struct Lines {
-    open: BTreeMap<Line, Arc<TcpListener>>,
+    open: BTreeMap<Line, Opened>,
     /// Those that were asked for since the socket's folder is there, open or not.
     ports: BTreeMap<Line, u16>,
 }
@@ -78,21 +102,19 @@ struct Lines {
 impl Endpoints {
     /// Opens what earlier daemons had open, or passed to this one, and what the configuration wants. A port that is taken
     /// is an error for those who ask for it.
-    pub fn start(
-        socket: &Path,
-        inherited: Vec<(Line, OwnedFd)>,
-        port: Option<u16>,
-        cache: &Cache,
-        now: Boot,
-    ) -> io::Result<Self> {
+    pub fn start(socket: &Path, inherited: Vec<(Line, OwnedFd)>, port: Option<u16>, cache: &Cache, now: &Now) -> Self {
         let folder = folder(socket);
-        let profiles = cache.slots().iter().map(|slot| &slot.profile.name);
-        let tokens = Tokens::open(&folder, profiles, now);
         let mut lines = Lines { ports: remembered(&folder), ..Lines::default() };
         for (line, descriptor) in inherited {
-            let listener = listen_on(descriptor.into())?;
-            lines.ports.insert(line.clone(), listener.local_addr()?.port());
-            lines.open.insert(line, listener);
+            match passed(descriptor) {
+                Ok((port, opened)) => {
+                    lines.ports.insert(line.clone(), port);
+                    if lines.open.insert(line.clone(), opened).is_some() {
+                        tracing::warn!(%line, "two sockets were passed in for it; the last one is used");
+                    }
+                }
+                Err(error) => tracing::warn!(%line, %error, "the socket that was passed in for it is not used"),
+            }
         }
         if let Some(port) = port
             && lines.ports.insert(Line::Container, port) != Some(port)
@@ -101,38 +123,43 @@ impl Endpoints {
         }
         lines.ports.retain(|line, _| line.is_known(cache));
         lines.open.retain(|line, _| line.is_known(cache));
+        let profiles = cache.slots().iter().map(|slot| &slot.profile.name);
+        // Nobody else can have listened on a port that was never let go of, and have been sent them.
+        let is_kept = lines.open.contains_key(&Line::Container);
+        let tokens = Tokens::open(&folder, profiles, is_kept, now);
         let wanted: Vec<Line> = lines.ports.keys().cloned().collect();
-        let (lines, gauge) = (Mutex::new(lines), Gauge::new(CONNECTIONS));
-        let endpoints = Self { folder, port, lines, tokens, key: OnceLock::new(), gauge };
+        let endpoints = Self { folder, port, lines: Mutex::new(lines), tokens, key: OnceLock::new() };
         for line in wanted {
             if let Err(error) = endpoints.open(&line) {
                 tracing::warn!(%line, %error, "the endpoint cannot be opened");
             }
         }
-        Ok(endpoints)
+        endpoints
     }
 
     /// The endpoint, and whether it is new.
-    pub(super) fn open(&self, line: &Line) -> io::Result<(Arc<TcpListener>, bool)> {
+    pub(super) fn open(&self, line: &Line) -> io::Result<(Opened, bool)> {
         let Lines { open, ports } = &mut *lock(&self.lines);
-        if let Some(listener) = open.get(line) {
-            return Ok((Arc::clone(listener), false));
+        if let Some(opened) = open.get(line) {
+            return Ok((opened.clone(), false));
         }
         let before = ports.get(line).copied().unwrap_or(0);
         let is_fixed = *line == Line::Container && self.port.is_some();
-        let listener = match listen(before) {
-            // Programs that know it will not find it again; others need one all the same.
-            Err(_) if before != 0 && !is_fixed => listen(0)?,
-            listener => listener?,
+        let opened = match listen(before) {
+            Err(error) if before != 0 && !is_fixed => {
+                tracing::warn!(%line, %error, "another port is used; programs that know this one will not find it");
+                listen(0)?
+            }
+            opened => opened?,
         };
-        let address = listener.local_addr()?;
+        let address = opened.listener.local_addr()?;
         ports.insert(line.clone(), address.port());
         create_folder(&self.folder)?;
         let remembered: BTreeMap<String, u16> = ports.iter().map(|(line, port)| (line.to_string(), *port)).collect();
         private_file::replace(&self.folder.join(PORTS), &serde_json::to_vec(&remembered)?)?;
         tracing::info!(%line, %address, "an endpoint is open");
-        open.insert(line.clone(), Arc::clone(&listener));
-        Ok((listener, true))
+        open.insert(line.clone(), opened.clone());
+        Ok((opened, true))
     }
 
     /// It is kept in a file, so that what it signed is good when another daemon follows this one.
@@ -144,14 +171,14 @@ impl Endpoints {
         Ok(self.key.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())))
     }
 
-    pub(crate) fn all(&self) -> Vec<(Line, Arc<TcpListener>)> {
-        lock(&self.lines).open.iter().map(|(line, listener)| (line.clone(), Arc::clone(listener))).collect()
+    pub(crate) fn all(&self) -> Vec<(Line, Opened)> {
+        lock(&self.lines).open.iter().map(|(line, opened)| (line.clone(), opened.clone())).collect()
     }
 
     /// What is open, for people, as far as there is room for it in a frame.
     pub fn shown(&self) -> BTreeMap<String, String> {
-        let address = |listener: &TcpListener| listener.local_addr().ok().map(|address| address.to_string());
-        let shown = |(line, listener): (Line, Arc<TcpListener>)| Some((line.to_string(), address(&listener)?));
+        let shown =
+            |(line, opened): (Line, Opened)| Some((line.to_string(), opened.listener.local_addr().ok()?.to_string()));
         self.all().into_iter().filter_map(shown).take(SHOWN).collect()
     }
 
@@ -162,7 +189,8 @@ impl Endpoints {
 
     /// Another hold on each, for the process that comes next.
     pub fn leave_open(&self) -> io::Result<Vec<(Line, OwnedFd)>> {
-        self.all().into_iter().map(|(line, listener)| Ok((line, listener.as_fd().try_clone_to_owned()?))).collect()
+        let hold = |opened: Opened| opened.listener.as_fd().try_clone_to_owned();
+        self.all().into_iter().map(|(line, opened)| Ok((line, hold(opened)?))).collect()
     }
 }
 
@@ -178,16 +206,21 @@ fn folder(socket: &Path) -> PathBuf {
     name.into()
 }
 
-fn listen(port: u16) -> io::Result<Arc<TcpListener>> {
+fn listen(port: u16) -> io::Result<Opened> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     std::net::TcpListener::bind(address)
-        .and_then(listen_on)
+        .and_then(Opened::new)
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
-fn listen_on(listener: std::net::TcpListener) -> io::Result<Arc<TcpListener>> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener).map(Arc::new)
+/// A socket that listens already, and its port. What is open to other machines is none of ours.
+fn passed(descriptor: OwnedFd) -> io::Result<(u16, Opened)> {
+    let listener = std::net::TcpListener::from(descriptor);
+    let address = listener.local_addr()?;
+    if address.ip() != Ipv4Addr::LOCALHOST {
+        return Err(io::Error::other(format!("it listens on {address}, and not on 127.0.0.1")));
+    }
+    Ok((address.port(), Opened::new(listener)?))
 }
 
 fn remembered(folder: &Path) -> BTreeMap<Line, u16> {

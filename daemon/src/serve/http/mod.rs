@@ -2,8 +2,10 @@
 //! the local socket where it is, or the configuration gives it a port.
 //!
 //! Nothing here decides anything: what is asked is parsed, guarded, put to the broker, and answered within half a second,
-//! whatever the upstream does.
+//! whatever the upstream does. Strangers can connect, so that no connection is worth much: it ends when nothing is asked on
+//! it for a while, and holds up nobody.
 
+mod answer;
 mod container;
 mod guard;
 mod imds;
@@ -13,54 +15,41 @@ mod tokens;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use rolekeeper::protocol::{Code, Endpoint, EndpointKind, Failure};
-use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
-use zeroize::Zeroizing;
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::Desk;
 use super::peer::Peer;
 use super::tcp::Ends;
 use crate::broker::{Lease, Refusal};
 use crate::config::ProfileName;
+use answer::{Answer, failed};
+use lines::Opened;
 
 pub use lines::{Endpoints, Line};
 
 /// SDKs give up after 500 ms (Go, instance metadata) to 2 s (botocore, container credentials).
 const ANSWER: Duration = Duration::from_millis(400);
-/// From the end of one request, or from the beginning, to the end of the next one's head.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the first one is waited for once the daemon is told to stop.
-const FIRST: Duration = Duration::from_millis(500);
+/// How long the first request may take to come.
+const FIRST: Duration = Duration::from_secs(2);
+/// How long nothing may be asked after it.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Once the daemon is told to stop: how long the first request is waited for, and then how long a connection may take to end.
+const LAST: Duration = Duration::from_millis(500);
+/// About how much may be on the way to somebody who does not read it, in bytes: a few answers.
+const UNREAD: usize = 32 * 1024;
 /// The longest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;
-/// The most connections: strangers can make some, too.
-pub(super) const CONNECTIONS: usize = 256;
-
-type Answer = Response<Full<Bytes>>;
-
-/// One connection.
-struct Caller {
-    desk: Arc<Desk>,
-    line: Line,
-    /// The port it came in by.
-    port: u16,
-    peer: Arc<Peer>,
-    /// Whether a request has come.
-    has_asked: AtomicBool,
-    /// Where there is no token, the user counts: whether it is the one that the daemon serves.
-    is_owner: bool,
-}
 
 /// Where a profile's credentials can be asked for over HTTP. The endpoint is opened if need be.
 pub(super) fn endpoint(desk: &Arc<Desk>, peer: &Peer, profile: &str, kind: EndpointKind) -> Result<Endpoint, Refusal> {
@@ -69,12 +58,15 @@ pub(super) fn endpoint(desk: &Arc<Desk>, peer: &Peer, profile: &str, kind: Endpo
     let failed = |error: io::Error| Refusal::NoEndpoint(error.to_string());
     let line = match kind {
         EndpointKind::Container => Line::Container,
-        EndpointKind::Imds => Line::Imds(name.clone()),
+        EndpointKind::Imds if cfg!(target_os = "linux") => Line::Imds(name.clone()),
+        EndpointKind::Imds => {
+            return Err(Refusal::NoEndpoint("who asks for instance metadata can be told on Linux alone".into()));
+        }
     };
-    let (listener, is_new) = desk.endpoints.open(&line).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let (opened, is_new) = desk.endpoints.open(&line).map_err(failed)?;
+    let address = opened.listener.local_addr().map_err(failed)?;
     if is_new {
-        accept(desk, line, listener);
+        accept(desk, line, opened);
     }
     Ok(match kind {
         EndpointKind::Container => Endpoint {
@@ -87,80 +79,117 @@ pub(super) fn endpoint(desk: &Arc<Desk>, peer: &Peer, profile: &str, kind: Endpo
 }
 
 /// Serves a line until the daemon stops.
-pub(super) fn accept(desk: &Arc<Desk>, line: Line, listener: Arc<TcpListener>) {
+pub(super) fn accept(desk: &Arc<Desk>, line: Line, opened: Opened) {
     let desk = Arc::clone(desk);
     desk.tasks.clone().spawn(async move {
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = opened.listener.accept() => accepted,
                 () = desk.stop.is_told() => return,
             };
             match accepted {
-                Ok((stream, from)) => welcome(&desk, &line, stream, from),
+                Ok((stream, from)) => welcome(&desk, &line, &opened, stream, from),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
     });
 }
 
-fn welcome(desk: &Arc<Desk>, line: &Line, stream: TcpStream, from: SocketAddr) {
-    let Some(place) = desk.endpoints.gauge.take() else {
-        return tracing::warn!("refused: too many connections over HTTP");
-    };
+fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, from: SocketAddr) {
     let Ok(here) = stream.local_addr() else { return };
+    let (ends, owner) = (Ends { from, here }, desk.broker.policy.owner);
+    // Other users' processes get no more than half of the places.
+    let is_stranger = || ends.other().is_some_and(|socket| socket.uid != owner);
+    let place = opened.gauge.take().filter(|_| !opened.is_crowded() || !is_stranger());
+    let Some(place) = place else {
+        let refused = opened.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        // One line for each would be a flood of its own.
+        if refused.is_power_of_two() {
+            tracing::warn!(%line, refused, "too many connections");
+        }
+        return;
+    };
+    // Either may be refused, and is not needed for more than its purpose.
     let _ = stream.set_nodelay(true);
-    let (desk, line, ends) = (Arc::clone(desk), line.clone(), Ends { from, here });
-    desk.tasks.clone().spawn(async move {
+    let _ = set_socket_send_buffer_size(&stream, UNREAD);
+    let caller = Arc::new(Caller::new(Arc::clone(desk), line.clone(), ends));
+    desk.tasks.spawn(async move {
         let _place = place;
-        let caller = Arc::new(Caller::new(desk, line, ends).await);
-        let service = service_fn(|request| {
-            let caller = Arc::clone(&caller);
-            async move { Ok::<_, io::Error>(caller.answer(request).await) }
-        });
+        caller.serve(stream).await;
+    });
+}
+
+/// One connection.
+struct Caller {
+    desk: Arc<Desk>,
+    line: Line,
+    /// The port it came in by.
+    port: u16,
+    peer: Arc<Peer>,
+    /// Where there is no token, the user counts: whether it is the one that the daemon serves.
+    is_owner: bool,
+    /// How many requests have come.
+    asked: AtomicUsize,
+}
+
+impl Caller {
+    fn new(desk: Arc<Desk>, line: Line, ends: Ends) -> Self {
+        let owner = desk.broker.policy.owner;
+        let is_owner = match line {
+            Line::Container => true,
+            Line::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
+        };
+        let (port, peer) = (ends.here.port(), Arc::new(Peer::over_tcp(owner, ends)));
+        Self { desk, line, port, peer, is_owner, asked: AtomicUsize::new(0) }
+    }
+
+    async fn serve(self: &Arc<Self>, stream: TcpStream) {
+        let service = service_fn(|request| async move { Ok::<_, io::Error>(self.answer(request).await) });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(HEAD);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = std::pin::pin!(http.max_buf_size(HEAD).serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = caller.is_over() => {
+            // Nor does it read what it is answered, perhaps.
+            () = self.is_silent() => return,
+            () = self.is_over() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match timeout(LAST, connection).await {
+                    Ok(ended) => ended,
+                    Err(_elapsed) => return,
+                }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection over HTTP ended early");
         }
-    });
-}
+    }
 
-impl Caller {
-    async fn new(desk: Arc<Desk>, line: Line, ends: Ends) -> Self {
-        let owner = desk.broker.policy.owner;
-        let is_owner = match line {
-            Line::Container => true,
-            // The kernel's table may be long.
-            Line::Imds(_) => {
-                let other = tokio::task::spawn_blocking(move || ends.other()).await;
-                other.is_ok_and(|other| other.is_some_and(|socket| socket.uid == owner))
+    /// Nothing has been asked for a while.
+    async fn is_silent(&self) {
+        let (mut before, mut patience) = (0, FIRST);
+        loop {
+            sleep(patience).await;
+            let asked = self.asked.load(Ordering::Relaxed);
+            if asked == before {
+                return;
             }
-        };
-        let (port, peer) = (ends.here.port(), Arc::new(Peer::over_tcp(owner, ends)));
-        Self { desk, line, port, peer, has_asked: AtomicBool::new(false), is_owner }
+            (before, patience) = (asked, SILENCE);
+        }
     }
 
     /// No more requests are taken. The first one may be on its way, and whoever sent it would not know that it was too late.
     async fn is_over(&self) {
         self.desk.stop.is_told().await;
-        if !self.has_asked.load(Ordering::Relaxed) {
-            tokio::time::sleep(FIRST).await;
+        if self.asked.load(Ordering::Relaxed) == 0 {
+            sleep(LAST).await;
         }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        self.has_asked.store(true, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let answer = match guard::check(request.headers(), request.uri(), self.port) {
             Err(why) => failed(StatusCode::FORBIDDEN, Code::NotAllowed, &why),
             Ok(()) => match &self.line {
@@ -175,88 +204,13 @@ impl Caller {
 
     /// A lease, or why there is none, in time. What is under way for it goes on.
     async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
-        match tokio::time::timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
+        match timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
             Ok(lease) => lease.map_err(|refusal| super::reply::failure(&refusal)),
             Err(_elapsed) => Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!("there is no session of profile {profile} yet, and the upstream has not answered"),
                 "again in a second; it is still being asked",
             )),
-        }
-    }
-}
-
-fn plain(status: StatusCode, body: impl Into<Bytes>, kind: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
-/// A document that may hold secrets, which are wiped once it is sent.
-fn json(document: &impl Serialize) -> Answer {
-    match serde_json::to_vec(document) {
-        Ok(text) => plain(StatusCode::OK, Bytes::from_owner(Zeroizing::new(text)), "application/json"),
-        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unexpected, &error.to_string()),
-    }
-}
-
-/// As SDKs read it: never with a status of success, and on one line.
-fn failed(status: StatusCode, code: Code, message: &str) -> Answer {
-    let body = serde_json::json!({ "code": code.as_str(), "message": message }).to_string();
-    let mut answer = plain(status, body, "application/json");
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    answer
-}
-
-fn refused(failure: &Failure) -> Answer {
-    failed(status(failure.code), failure.code, &sentence(failure))
-}
-
-fn sentence(Failure { message, hint, .. }: &Failure) -> String {
-    format!("{message}; try: {hint}")
-}
-
-/// SDKs ask again after a 5xx, at once: only what may pass by itself is one.
-fn status(code: Code) -> StatusCode {
-    match code {
-        Code::UpstreamUnavailable | Code::ViewStale | Code::Busy | Code::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        Code::UnknownProfile => StatusCode::NOT_FOUND,
-        Code::NotAllowed
-        | Code::LoginNeeded
-        | Code::Held
-        | Code::UpstreamRefused
-        | Code::RoleGone
-        | Code::TrustDenied
-        | Code::AccountDisabled => StatusCode::FORBIDDEN,
-        Code::BadRequest
-        | Code::FrameTooLarge
-        | Code::UnsupportedVersion
-        | Code::UnknownUpstream
-        | Code::UnknownMethod
-        | Code::Usage
-        | Code::Configuration
-        | Code::NoDaemon
-        | Code::CommandNotFound
-        | Code::CommandNotRun
-        | Code::Unexpected => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_is_never_a_success_and_says_what_to_do_on_one_line() {
-        for code in [Code::Held, Code::UpstreamUnavailable, Code::UnknownProfile, Code::Unexpected] {
-            let answer = refused(&Failure::new(code, "a\nb", "c"));
-            assert!(answer.status().is_client_error() || answer.status().is_server_error());
         }
     }
 }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use rolekeeper::connect;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::clock::Boot;
+use crate::clock::{Boot, Now};
 use crate::config::ProfileName;
 use crate::private_file;
 use crate::serve::bind::create_folder;
@@ -45,30 +46,45 @@ impl fmt::Debug for Held {
 }
 
 impl Tokens {
-    /// Those of an earlier daemon stay good, since programs that it served may still run.
-    pub(super) fn open<'a>(folder: &Path, profiles: impl IntoIterator<Item = &'a ProfileName>, now: Boot) -> Self {
-        let mut held = BTreeMap::new();
+    /// Those of an earlier daemon are good on if they `are_kept`: programs that it served may still run. Else they are made
+    /// anew, and such programs find them in the same files.
+    pub(super) fn open<'a>(
+        folder: &Path,
+        profiles: impl IntoIterator<Item = &'a ProfileName>,
+        are_kept: bool,
+        now: &Now,
+    ) -> Self {
+        let tokens = Self { folder: folder.into(), held: Mutex::default() };
         for profile in profiles {
-            if let Some(token) = read(&path(folder, profile)) {
-                held.insert(profile.clone(), Held { token, since: now, before: None });
+            let path = path(folder, profile);
+            if path.symlink_metadata().is_err() {
+                continue;
+            }
+            match read(&path).filter(|_| are_kept) {
+                Some(token) => {
+                    let since = now.boot.minus(age(&path, now));
+                    lock(&tokens.held).insert(profile.clone(), Held { token, since, before: None });
+                }
+                None => {
+                    if let Err(error) = tokens.file(profile, now.boot) {
+                        tracing::warn!(%profile, %error, "the endpoint's token cannot be written");
+                    }
+                }
             }
         }
-        Self { folder: folder.into(), held: Mutex::new(held) }
+        tokens
     }
 
-    /// The file that has a profile's token, without a line's end: SDKs send it as it stands.
+    /// The file that has a profile's token, without a line's end: SDKs send it as it stands. One that somebody else could
+    /// read or write meanwhile, or that is gone, gets another token.
     pub(super) fn file(&self, profile: &ProfileName, now: Boot) -> io::Result<PathBuf> {
         let path = path(&self.folder, profile);
         let mut held = lock(&self.held);
-        match held.get(profile) {
-            // Somebody may have tidied up.
-            Some(held) if !path.is_file() => write(&path, &held.token)?,
-            Some(_) => {}
-            None => {
-                let token = fresh()?;
-                write(&path, &token)?;
-                held.insert(profile.clone(), Held { token, since: now, before: None });
-            }
+        let is_there = held.get(profile).is_some_and(|held| read(&path).is_some_and(|token| token == held.token));
+        if !is_there {
+            let token = fresh()?;
+            write(&path, &token)?;
+            held.insert(profile.clone(), Held { token, since: now, before: None });
         }
         Ok(path)
     }
@@ -97,6 +113,12 @@ impl Tokens {
             Err(error) => tracing::warn!(%profile, %error, "the endpoint's token could not be replaced"),
         }
     }
+}
+
+/// How long ago a file was written.
+fn age(path: &Path, now: &Now) -> Duration {
+    let written = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| Timestamp::try_from(at).ok());
+    written.and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok()).unwrap_or_default()
 }
 
 fn path(folder: &Path, profile: &ProfileName) -> PathBuf {
@@ -140,9 +162,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::clock::Clock;
 
     fn at(seconds: u64) -> Boot {
         Boot::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    fn now(seconds: u64) -> Now {
+        Now { boot: at(seconds), ..Clock::virtual_from(Timestamp::UNIX_EPOCH).now() }
     }
 
     fn dev() -> ProfileName {
@@ -152,7 +179,7 @@ mod tests {
     #[test]
     fn a_token_has_256_bits_is_the_users_alone_and_opens_one_profile() {
         let folder = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(folder.path(), [&dev()], at(0));
+        let tokens = Tokens::open(folder.path(), [&dev()], true, &now(0));
         let prod = ProfileName::parse("prod").unwrap();
         let (file, other) = (tokens.file(&dev(), at(0)).unwrap(), tokens.file(&prod, at(0)).unwrap());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -171,7 +198,7 @@ mod tests {
     #[test]
     fn it_changes_with_use_and_the_one_before_is_good_for_a_while_only() {
         let folder = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(folder.path(), [], at(0));
+        let tokens = Tokens::open(folder.path(), [], true, &now(0));
         let file = tokens.file(&dev(), at(0)).unwrap();
         let first = std::fs::read(&file).unwrap();
         assert!(tokens.check(&dev(), &first, at(3599)));
@@ -185,19 +212,33 @@ mod tests {
     }
 
     #[test]
-    fn the_next_daemon_takes_it_over_and_makes_it_anew_if_others_could_read_it() {
+    fn the_next_daemon_takes_it_over_unless_somebody_else_may_know_it() {
         let folder = tempfile::tempdir().unwrap();
-        let file = Tokens::open(folder.path(), [], at(0)).file(&dev(), at(0)).unwrap();
+        let file = Tokens::open(folder.path(), [], true, &now(0)).file(&dev(), at(0)).unwrap();
         let token = std::fs::read(&file).unwrap();
-        assert!(Tokens::open(folder.path(), [&dev()], at(9)).check(&dev(), &token, at(9)));
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let tokens = Tokens::open(folder.path(), [&dev()], at(9));
-        assert!(!tokens.check(&dev(), &token, at(9)));
-        tokens.file(&dev(), at(9)).unwrap();
-        assert_ne!(std::fs::read(&file).unwrap(), token);
+        assert!(Tokens::open(folder.path(), [&dev()], true, &now(9)).check(&dev(), &token, at(9)));
+        // Its port was free for a while.
+        let tokens = Tokens::open(folder.path(), [&dev()], false, &now(9));
+        let second = std::fs::read(&file).unwrap();
+        assert!(!tokens.check(&dev(), &token, at(9)) && tokens.check(&dev(), &second, at(9)));
+        // Others could read the file, before a daemon started and while it runs.
+        let open_to_all = || std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        open_to_all();
+        let tokens = Tokens::open(folder.path(), [&dev()], true, &now(9));
+        let third = std::fs::read(&file).unwrap();
+        assert!(!tokens.check(&dev(), &second, at(9)) && tokens.check(&dev(), &third, at(9)));
+        open_to_all();
+        tokens.file(&dev(), at(10)).unwrap();
+        let fourth = std::fs::read(&file).unwrap();
+        assert!(!tokens.check(&dev(), &third, at(10)) && tokens.check(&dev(), &fourth, at(10)));
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::remove_file(&file).unwrap();
-        let again = std::fs::read(tokens.file(&dev(), at(10)).unwrap()).unwrap();
-        assert!(tokens.check(&dev(), &again, at(10)));
+        // Damaged, gone, or a link to somewhere.
+        for spoil in
+            [|file: &Path| std::fs::write(file, "").unwrap(), |file: &Path| std::fs::remove_file(file).unwrap()]
+        {
+            spoil(&file);
+            tokens.file(&dev(), at(10)).unwrap();
+            assert!(tokens.check(&dev(), &std::fs::read(&file).unwrap(), at(10)));
+        }
     }
 }

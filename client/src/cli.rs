@@ -53,6 +53,12 @@ enum Command {
     /// Print a profile's session token
     #[command(after_help = command::token::HELP)]
     Token(command::token::Arguments),
+    /// Point another tool at rolekeeper, in that tool's own configuration
+    #[command(after_help = command::setup::HELP)]
+    Setup {
+        #[command(subcommand)]
+        tool: command::setup::Tool,
+    },
     /// Show the daemon, its profiles and their sessions
     Status {
         /// Print JSON instead of a table
@@ -266,6 +272,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::DockerCredential(arguments) => return command::docker_credential::run(&arguments, socket),
         Command::GitCredential(arguments) => command::git_credential::run(&arguments, socket),
         Command::Token(arguments) => command::token::run(&arguments, socket),
+        Command::Setup { tool } => command::setup::run(&tool, socket),
         Command::Status { json } => command::status::run(json, socket),
         Command::Explain { profile, json } => command::explain::run(&profile, json, socket),
         Command::Audit { profile, since, json } => command::audit::run(&profile, &since, json, socket),

@@ -18,6 +18,7 @@ mod lease;
 pub(crate) mod revocation;
 mod screen;
 pub(crate) mod sessions;
+pub(crate) mod setup;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod watch;

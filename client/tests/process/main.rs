@@ -7,5 +7,6 @@ mod consumers;
 mod offers;
 mod pipes;
 mod replies;
+mod setup;
 mod stand_in;
 mod terminal;

@@ -1,0 +1,62 @@
+//! `rolekeeper setup TOOL PROFILE`: other tools' configuration, so that they get their credentials here. It shows what it
+//! would change, does that with `--write`, and takes it out again with `--undo`.
+//!
+//! What it did not write stays as it is, to the byte; of a file that it does not understand it changes nothing.
+
+mod aws;
+mod block;
+mod diff;
+mod docker;
+mod file;
+mod git;
+mod kube;
+mod lines;
+#[cfg(test)]
+mod odd;
+mod plan;
+mod program;
+
+use std::path::PathBuf;
+
+use rolekeeper::protocol::Failure;
+
+pub(crate) const HELP: &str = "It shows what it would change, and does that with --write. With --undo it takes out what it put in.\n\
+    What is not its own stays as it is, and a copy of the file as it was is kept beside it (*.rolekeeper-backup).";
+
+/// The tool to set up.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Tool {
+    /// A profile for the AWS CLI and AWS SDKs
+    Aws(aws::Arguments),
+    /// A user for kubectl and other clients of Kubernetes
+    Kube(kube::Arguments),
+    /// A credential helper for Docker's registries
+    Docker(docker::Arguments),
+    /// A credential helper for git over HTTPS
+    Git(git::Arguments),
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct How {
+    /// Do it, instead of showing what it would change
+    #[arg(long, display_order = 900)]
+    write: bool,
+    /// Take out what setup has put in, or show that
+    #[arg(long, display_order = 901)]
+    undo: bool,
+    /// Print JSON instead of prose
+    #[arg(long, display_order = 902)]
+    json: bool,
+}
+
+pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let socket = program::socket(socket)?;
+    let socket = socket.as_deref();
+    let (plan, how) = match tool {
+        Tool::Aws(arguments) => (aws::plan(arguments, socket)?, arguments.how),
+        Tool::Kube(arguments) => (kube::plan(arguments, socket)?, arguments.how),
+        Tool::Docker(arguments) => (docker::plan(arguments, socket)?, arguments.how),
+        Tool::Git(arguments) => (git::plan(arguments, socket)?, arguments.how),
+    };
+    plan.carry_out(how)
+}

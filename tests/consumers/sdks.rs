@@ -187,25 +187,27 @@ fn a_short_lease_costs_each_sdk_what_is_documented() {
 #[test]
 fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
     let held = "profile dev is held";
+    let none = "Could not load credentials from any providers";
+    let table = [
+        (Sdk::Botocore, Way::Process, held, 1),
+        (Sdk::Botocore, Way::Container, held, 3),
+        (Sdk::Botocore, Way::Metadata, "Unable to locate credentials", 3),
+        (Sdk::JavaScript, Way::Process, none, 2),
+        (Sdk::JavaScript, Way::Container, none, 5),
+        (Sdk::JavaScript, Way::Metadata, none, 3),
+        (Sdk::Go, Way::Process, "exit status 6", 1),
+        (Sdk::Go, Way::Container, "held: profile dev is held", 1),
+        (Sdk::Go, Way::Metadata, held, 3),
+        (Sdk::Java, Way::Process, "Failed to refresh process-based credentials", 1),
+        (Sdk::Java, Way::Container, "Failed to load credentials from metadata service", 1),
+        (Sdk::Java, Way::Metadata, "Failed to load credentials from IMDS", 3),
+        (Sdk::Rust, Way::Process, held, 1),
+        (Sdk::Rust, Way::Container, "StatusCode(403)", 1),
+        (Sdk::Rust, Way::Metadata, held, 3),
+    ];
     each(|sdk, way| {
-        let (words, tries) = match (sdk, way) {
-            (_, Way::Environment) => return,
-            (Sdk::Botocore, Way::Process) => (held, 1),
-            (Sdk::Botocore, Way::Container) => (held, 3),
-            (Sdk::Botocore, Way::Metadata) => ("Unable to locate credentials", 3),
-            (Sdk::JavaScript, Way::Process) => ("Could not load credentials from any providers", 2),
-            (Sdk::JavaScript, Way::Container) => ("Could not load credentials from any providers", 5),
-            (Sdk::JavaScript, Way::Metadata) => ("Could not load credentials from any providers", 3),
-            (Sdk::Go, Way::Process) => ("exit status 6", 1),
-            (Sdk::Go, Way::Container) => ("held: profile dev is held", 1),
-            (Sdk::Go, Way::Metadata) => (held, 3),
-            (Sdk::Java, Way::Process) => ("Failed to refresh process-based credentials", 1),
-            (Sdk::Java, Way::Container) => ("Failed to load credentials from metadata service", 1),
-            (Sdk::Java, Way::Metadata) => ("Failed to load credentials from IMDS", 3),
-            (Sdk::Rust, Way::Process) => (held, 1),
-            (Sdk::Rust, Way::Container) => ("StatusCode(403)", 1),
-            (Sdk::Rust, Way::Metadata) => (held, 3),
-        };
+        let row = table.iter().find(|(of, by, ..)| (*of, *by) == (sdk, way));
+        let Some((_, _, words, tries)) = row else { return };
         let world = World::new("");
         let daemon = world.daemon();
         let mut driver = world.start(sdk, way).expect("it is installed");
@@ -217,7 +219,7 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
         let before = world.asked(way, &daemon);
         let said = driver.ask("");
         assert!(said["error"].as_str().is_some_and(|error| error.contains(words)), "{sdk:?} {way:?}: {said}");
-        assert_eq!(world.asked(way, &daemon) - before, tries, "{sdk:?} {way:?}: {said}");
+        assert_eq!(world.asked(way, &daemon) - before, *tries, "{sdk:?} {way:?}: {said}");
         assert_eq!(world.sts.signers(), [], "{sdk:?} {way:?}");
     });
 }

@@ -110,10 +110,13 @@ fn unspeakable(what: &str, hint: &str) -> Failure {
 mod tests {
     use super::*;
 
-
     fn environment(value: &str) -> Environment {
         let set = vec![("A_VALUE", value.to_owned()), ("LAST", "end".into())];
-        Environment { set, unset: vec!["AWS_BEARER_TOKEN_x;touch /tmp/x;:".into(), "AWS_PROFILE".into()], generation: None }
+        Environment {
+            set,
+            unset: vec!["AWS_BEARER_TOKEN_x;touch /tmp/x;:".into(), "AWS_PROFILE".into()],
+            generation: None,
+        }
     }
 
     #[test]

@@ -58,7 +58,8 @@ fn a_dotenv_file_is_read_alike_by_all_or_not_written() {
     let file = file.to_str().unwrap();
     let shell = read("sh", &["-c", ". \"$0\"; printf %s \"$AWS_ACCESS_KEY_ID\""], file);
     assert_eq!(shell.as_deref(), Some(HOSTILE[0]));
-    match Command::new("node").arg(format!("--env-file={file}")).args(["-p", "process.env.AWS_ACCESS_KEY_ID"]).output() {
+    match Command::new("node").arg(format!("--env-file={file}")).args(["-p", "process.env.AWS_ACCESS_KEY_ID"]).output()
+    {
         Ok(said) => assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{}\n", HOSTILE[0])),
         Err(_) => println!("skipped: node is not installed"),
     }

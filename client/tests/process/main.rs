@@ -2,8 +2,8 @@
 
 #![cfg(target_os = "linux")]
 
-mod env;
 mod consumers;
+mod env;
 mod offers;
 mod pipes;
 mod replies;

@@ -2,7 +2,7 @@
 //! neither by a page in a browser nor through a proxy.
 
 use hyper::Uri;
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
 /// Headers that browsers and proxies add, and SDKs do not: a page whose name leads to 127.0.0.1 must not get through, nor
 /// somebody far away who has found an open proxy here.
@@ -22,13 +22,13 @@ const STRANGERS: [&str; 10] = [
 /// The reason of a refusal is a sentence.
 pub(super) fn check(headers: &HeaderMap, uri: &Uri, port: u16) -> Result<(), String> {
     let mut hosts = headers.get_all(HOST).iter();
-    let (host, another) = (hosts.next().map(|host| host.as_bytes()), hosts.next());
+    let (host, another) = (hosts.next().map(HeaderValue::as_bytes), hosts.next());
     let is_here = host.is_some_and(|host| is_here(host, port));
     if !is_here || another.is_some() || uri.authority().is_some() {
         return Err(format!("this endpoint answers to the host 127.0.0.1:{port} only; try: the URL as it was given"));
     }
     let is_strange = |name: &str| STRANGERS.contains(&name) || name.starts_with("x-forwarded-");
-    if let Some(name) = headers.keys().map(|name| name.as_str()).find(|name| is_strange(name)) {
+    if let Some(name) = headers.keys().map(HeaderName::as_str).find(|name| is_strange(name)) {
         return Err(format!(
             "a request with the header {name} comes from a browser or through a proxy, and is not answered; \
              try: NO_PROXY=127.0.0.1"

@@ -17,7 +17,7 @@ use super::Caller;
 use super::answer::{Answer, failed, json, plain, sentence, status, wrong_method};
 use crate::cache::Slot;
 use crate::clock::Boot;
-use crate::config::ProfileName;
+use crate::config::{AccountId, ProfileName};
 use crate::serve::reply;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
@@ -77,7 +77,7 @@ fn about(caller: &Caller, profile: &ProfileName, path: &str) -> Answer {
 }
 
 fn identity(slot: &Slot, region: &str) -> serde_json::Value {
-    let account = slot.profile.account_id.as_ref().map(|account| account.as_str());
+    let account = slot.profile.account_id.as_ref().map(AccountId::as_str);
     serde_json::json!({ "version": "2017-09-30", "region": region, "accountId": account })
 }
 

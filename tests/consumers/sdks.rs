@@ -224,9 +224,11 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
     });
 }
 
+/// Less is left than botocore can do without a refresh: it asks each time, and must be answered.
 #[test]
 fn an_upstream_that_is_away_is_no_news_to_an_sdk_while_there_is_a_session() {
     let world = World::new("");
+    world.sandbox.control("POST", "/limits", Some(serde_json::json!({ "max_session_seconds": 300 })));
     let daemon = world.daemon();
     world.home.rolekeeper(&["credential-process", "dev"]).json();
     world.sandbox.fault(&serde_json::json!({ "kind": "status", "status": 503 }));
@@ -273,6 +275,27 @@ const OTHERS: [(&str, &str); 10] = [
     ("HTTP_PROXY", "http://127.0.0.1:9"),
     ("http_proxy", "http://127.0.0.1:9"),
 ];
+
+/// A command is a process of its own, which asks anew, and twice if it is told that less than 15 min are left.
+#[test]
+fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
+    for (lease, want) in [("full", 1), ("strict", 2)] {
+        let world = World::new(&format!("lease = \"{lease}\""));
+        let daemon = world.daemon();
+        let url = &world.sts.url;
+        let mut command = world.home.command(&installed("aws"));
+        command.args(["--profile", "dev", "sts", "get-caller-identity", "--endpoint-url", url]);
+        let run = world.home.finish(command);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(world.asked(Way::Process, &daemon), want, "{lease}");
+        let before = world.asked(Way::Container, &daemon);
+        let cli = installed("aws");
+        let words = ["exec", "--mode", "http", "dev", "--", cli.to_str().expect("text")];
+        let run = world.home.rolekeeper(&[&words[..], &["sts", "get-caller-identity", "--endpoint-url", url]].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(world.asked(Way::Container, &daemon) - before, want, "{lease}");
+    }
+}
 
 #[test]
 fn many_threads_of_a_fresh_session_make_one_upstream_call() {

@@ -5,10 +5,43 @@ use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use rolekeeper::protocol::{Code, Failure};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::broker::Lease;
+use crate::config::AccountId;
+use crate::serve::reply;
+
+/// About as long as credentials are, in bytes.
+const DOCUMENT: usize = 1024;
+
 pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Credentials as SDKs read them over HTTP.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Keys<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: &'a str,
+    expiration: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn of(lease: &'a Lease) -> Self {
+        let granted = &lease.session.granted;
+        Self {
+            access_key_id: &granted.access_key_id,
+            secret_access_key: granted.secret_access_key.expose_secret(),
+            token: granted.session_token.expose_secret(),
+            expiration: reply::shown(&lease.expires_at),
+            account_id: lease.slot.profile.account_id.as_ref().map(AccountId::as_str),
+        }
+    }
+}
 
 pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>, kind: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
@@ -20,8 +53,9 @@ pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>, kind: &'static s
 
 /// A document that may hold secrets, which are wiped once it is sent.
 pub(super) fn json(document: &impl Serialize) -> Answer {
-    match serde_json::to_vec(document) {
-        Ok(text) => plain(StatusCode::OK, Bytes::from_owner(Zeroizing::new(text)), "application/json"),
+    let mut text = Zeroizing::new(Vec::with_capacity(DOCUMENT));
+    match serde_json::to_writer(&mut *text, document) {
+        Ok(()) => plain(StatusCode::OK, Bytes::from_owner(text), "application/json"),
         Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unexpected, &error.to_string()),
     }
 }

@@ -9,9 +9,8 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use rolekeeper::protocol::Code;
-use serde::Serialize;
 
-use super::answer::{Answer, failed, json, plain, refused, wrong_method};
+use super::answer::{Answer, Keys, failed, json, plain, refused, wrong_method};
 use super::{ANSWER, Caller};
 use crate::broker::Refusal;
 use crate::config::ProfileName;
@@ -40,28 +39,9 @@ pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answ
 }
 
 async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Document<'a> {
-        access_key_id: &'a str,
-        secret_access_key: &'a str,
-        token: &'a str,
-        expiration: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        account_id: Option<&'a str>,
-    }
     match caller.lease(profile).await {
         Err(failure) => refused(&failure),
-        Ok(lease) => {
-            let lease = reply::lease(&lease);
-            json(&Document {
-                access_key_id: &lease.access_key_id,
-                secret_access_key: &lease.secret_access_key,
-                token: &lease.session_token,
-                expiration: &lease.expires_at,
-                account_id: lease.account_id.as_deref(),
-            })
-        }
+        Ok(lease) => json(&Keys::of(&lease)),
     }
 }
 

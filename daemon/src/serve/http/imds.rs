@@ -14,7 +14,7 @@ use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 
 use super::Caller;
-use super::answer::{Answer, failed, json, plain, sentence, status, wrong_method};
+use super::answer::{Answer, Keys, failed, json, plain, sentence, status, wrong_method};
 use crate::cache::Slot;
 use crate::clock::Boot;
 use crate::config::{AccountId, ProfileName};
@@ -89,12 +89,8 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
         code: &'a str,
         last_updated: &'a str,
         r#type: &'a str,
-        access_key_id: &'a str,
-        secret_access_key: &'a str,
-        token: &'a str,
-        expiration: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        account_id: Option<&'a str>,
+        #[serde(flatten)]
+        keys: Keys<'a>,
     }
     match caller.lease(profile).await {
         Err(failure) if status(failure.code).is_server_error() => {
@@ -103,17 +99,7 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
         Err(failure) => json(&refusal(&failure)),
         Ok(lease) => {
             let since = reply::shown(&lease.session.granted.issued_at);
-            let lease = reply::lease(&lease);
-            json(&Document {
-                code: "Success",
-                last_updated: &since,
-                r#type: "AWS-HMAC",
-                access_key_id: &lease.access_key_id,
-                secret_access_key: &lease.secret_access_key,
-                token: &lease.session_token,
-                expiration: &lease.expires_at,
-                account_id: lease.account_id.as_deref(),
-            })
+            json(&Document { code: "Success", last_updated: &since, r#type: "AWS-HMAC", keys: Keys::of(&lease) })
         }
     }
 }

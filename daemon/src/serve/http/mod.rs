@@ -151,6 +151,8 @@ impl Caller {
         let mut http = http1::Builder::new();
         let mut connection = std::pin::pin!(http.max_buf_size(HEAD).serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
+            // What has been asked is answered first.
+            biased;
             ended = connection.as_mut() => ended,
             // Nor does it read what it is answered, perhaps.
             () = self.is_silent() => return,

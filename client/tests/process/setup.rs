@@ -195,7 +195,7 @@ fn a_parameter_that_changes_changes_its_line_alone_and_where_it_is() {
     for (line, file, from, to) in [
         ("aws dev --region eu-1", ".aws/config", "--region eu-1", "--region eu-2"),
         ("kube dev --server https://one:1", ".kube/config", "https://one:1", "https://two:2"),
-        ("git dev --host g --username one", ".gitconfig", "--username one", "--username two"),
+        ("git dev --host g --username octo-1", ".gitconfig", "--username octo-1", "--username octo-2"),
     ] {
         let home = Home::new();
         home.done(&format!("{line} --write"));

@@ -119,6 +119,9 @@ fn other_version(theirs: &str) -> Failure {
 
 fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), Failure> {
     let Arguments { profile, servers } = arguments;
+    if let Some((origin, _path)) = cluster.as_ref().and_then(|cluster| Origin::of_url(&cluster.server)) {
+        origin.check_secrecy()?;
+    }
     if servers.is_empty() {
         return Ok(());
     }
@@ -221,7 +224,6 @@ mod tests {
             assert_eq!(check_cluster(&arguments, cluster(url)), Ok(()), "{url}");
         }
         for (url, shown) in [
-            ("http://k8s.example.test:6443", "http://k8s.example.test:6443"),
             ("https://k8s.example.test", "https://k8s.example.test"),
             ("https://evil.test:6443/canary?canary", "https://evil.test:6443"),
             ("https://canary:canary@k8s.example.test:6443", "whose address is no plain URL"),
@@ -233,6 +235,17 @@ mod tests {
         }
         let failure = check_cluster(&arguments, None).unwrap_err();
         assert!(failure.code == Code::Usage && failure.hint.contains("provideClusterInfo: true"), "{failure}");
+    }
+
+    #[test]
+    fn no_cluster_gets_the_token_in_the_clear_but_one_on_this_machine() {
+        for servers in [vec![], vec![server("http://k8s.example.test").unwrap()]] {
+            let arguments = Arguments { profile: "dev".into(), servers };
+            let failure = check_cluster(&arguments, cluster("http://k8s.example.test")).unwrap_err();
+            assert!(failure.code == Code::NotAllowed && failure.message.contains("in the clear"), "{failure}");
+        }
+        let anywhere = Arguments { profile: "dev".into(), servers: vec![] };
+        assert_eq!(check_cluster(&anywhere, cluster("http://127.0.0.1:8001")), Ok(()));
     }
 
     #[test]

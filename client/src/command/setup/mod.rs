@@ -20,7 +20,8 @@ use std::path::PathBuf;
 
 use rolekeeper::protocol::Failure;
 
-pub(crate) const HELP: &str = "It shows what it would change, and does that with --write. With --undo it takes out what it put in.\n\
+pub(crate) const HELP: &str = "It shows what it would change, and does that with --write. With --undo it shows what it would take\n\
+    out again, and does that with --undo --write.\n\
     What is not its own stays as it is, and a copy of the file as it was is kept beside it (*.rolekeeper-backup).";
 
 /// The tool to set up.

@@ -71,7 +71,11 @@ pub(crate) fn ask_and_keep<T>(
 }
 
 pub(crate) fn no_daemon(socket: &Path) -> Failure {
-    Failure::new(Code::NoDaemon, format!("no daemon is running at {}", socket.display()), "start rolekeeperd")
+    Failure::new(
+        Code::NoDaemon,
+        format!("no daemon is running at {}", socket.display()),
+        format!("rolekeeperd --socket {}", socket.display()),
+    )
 }
 
 fn start(socket: &Path) -> Result<Stream, Failure> {

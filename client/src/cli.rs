@@ -20,7 +20,8 @@ use crate::command::{self, completions};
 #[command(name = "rolekeeper", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 no daemon, 4 not allowed here,\n\
-    5 login needed, 6 held after a revocation, 7 upstream unavailable, 8 upstream refused.\n\
+    5 login needed, 6 held after a revocation, 7 upstream unavailable, 8 upstream refused;\n\
+    126 and 127 of exec: its command cannot be run, or is not there.\n\
     A reader that stops early, such as head, is no failure.\n\n\
     Environment: ROLEKEEPER_SOCKET (path of the socket), ROLEKEEPER_AUTOSTART=0 (never start a daemon),\n\
     ROLEKEEPER_CONFIG (configuration of a daemon that is started)."

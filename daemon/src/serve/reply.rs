@@ -96,7 +96,10 @@ fn failing_upstream(failing: &Failing, now: &Now) -> Failure {
         UpstreamError::Refused { why, .. } => {
             let (code, what) = match why {
                 Why::NotFound => (Code::RoleGone, "the profile's role_id: the role may have been deleted"),
-                Why::NotTrusted => (Code::TrustDenied, "the role's trust policy, and whose token it is"),
+                Why::NotTrusted => (
+                    Code::TrustDenied,
+                    "the role's trust policy, and whose token it is; rolekeeper explain PROFILE shows both",
+                ),
                 Why::AccountDisabled => (Code::AccountDisabled, "whoever may enable the account"),
                 Why::Other => {
                     (Code::UpstreamRefused, "the profile's role_id and duration, and the role's trust policy and yours")

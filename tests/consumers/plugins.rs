@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rolekeeper_tests::harness::{Daemon, Home, Run, world};
 
 use super::is_missing;
@@ -121,23 +122,8 @@ fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
 /// The user name and the password of basic authentication.
 fn basic(request: &Request) -> Option<(String, String)> {
     let given = request.header("authorization")?.strip_prefix("Basic ")?;
-    let text = String::from_utf8(base64(given)?).ok()?;
+    let text = String::from_utf8(BASE64_STANDARD.decode(given).ok()?).ok()?;
     text.split_once(':').map(|(user, password)| (user.into(), password.into()))
-}
-
-fn base64(text: &str) -> Option<Vec<u8>> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for each in text.trim_end_matches('=').bytes() {
-        bits = bits << 6 | u32::try_from(DIGITS.iter().position(|digit| *digit == each)?).ok()?;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
 }
 
 /// A registry, or a git host, for whoever has a session token as password.

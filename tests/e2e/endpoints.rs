@@ -2,38 +2,18 @@
 //! answered soon, and there again when another daemon follows.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rolekeeper_tests::harness::{Clocks, Daemon, Endpoint, Home, Said, SandboxProcess, eventually, programs, world};
-use rustix::process::Signal;
+use rolekeeper_tests::harness::{Clocks, Endpoint, Home, Over, Said, SandboxProcess, eventually, programs, world};
 use serde_json::{Value, json};
+
+use super::metadata::{ROLES, imds_token};
 
 fn status(home: &Home) -> Value {
     home.rolekeeper(&["status", "--json"]).json()
 }
-
-fn reload(daemon: &Daemon<'_>) {
-    let starts = || daemon.log().matches("serving").count();
-    let before = starts();
-    daemon.signal(Signal::HUP);
-    eventually("it serves again", || (starts() > before).then_some(()));
-}
-
-/// A token for instance metadata, in a header.
-fn imds_token(imds: &Endpoint) -> String {
-    let said = imds.ask("PUT", "/latest/api/token", &[("X-aws-ec2-metadata-token-ttl-seconds", "21600")]);
-    assert!(said.status == 200 && said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"), "{said:?}");
-    said.body
-}
-
-fn imds_get(imds: &Endpoint, path: &str) -> Said {
-    imds.ask("GET", path, &[("X-aws-ec2-metadata-token", &imds_token(imds))])
-}
-
-const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
 #[test]
 fn nothing_listens_until_somebody_asks_and_then_on_loopback_only() {
@@ -293,7 +273,7 @@ fn who_does_not_read_or_does_not_end_holds_up_nobody() {
     let mut unfinished = TcpStream::connect(&http.host).unwrap();
     std::io::Write::write_all(&mut unfinished, b"GET / HT").unwrap();
     let asked = Instant::now();
-    reload(&daemon);
+    daemon.reload();
     home.rolekeeper(&["credential-process", "dev"]).json();
     // Five seconds is what a drain may take.
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
@@ -325,7 +305,7 @@ fn the_address_outlives_the_daemon_and_the_token_one_that_never_let_go_of_it() {
         assert_eq!((http.credentials().status, held.status), (200, 200), "{held:?}");
     };
     works();
-    reload(&daemon);
+    daemon.reload();
     works();
     assert_eq!(http.token(), token);
     assert_eq!(sandbox.calls("assumeRole"), 1);
@@ -360,19 +340,11 @@ fn nobody_is_turned_away_while_a_daemon_reloads() {
         });
         let stop = Over(&over);
         for _ in 0..4 {
-            reload(&daemon);
+            daemon.reload();
         }
         drop(stop);
         assert!(asking.join().unwrap() > 10);
     });
-}
-
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -412,66 +384,6 @@ fn a_port_of_the_configuration_is_open_from_the_start_and_one_that_is_taken_is_t
     drop(daemon);
     let _daemon = home.daemon(&[]);
     assert_eq!(status(&home)["daemon"]["endpoints"]["container"], format!("127.0.0.1:{port}"));
-}
-
-#[test]
-fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
-    let (_sandbox, home) = world();
-    home.configure_more("", "region = \"eu-central-1\"");
-    let _daemon = home.daemon(&[]);
-    let ours = home.rolekeeper(&["credential-process", "dev"]).json();
-    let imds = Endpoint::of(&home, "dev", "imds");
-    assert_eq!(imds.path, "/", "SDKs drop a path");
-    let said = imds_get(&imds, ROLES);
-    assert_eq!((said.status, said.body.as_str()), (200, "dev"));
-    let said = imds_get(&imds, &format!("{ROLES}dev"));
-    assert!(said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: "), "{said:?}");
-    let document = said.json();
-    assert!(!said.body.contains('\n'));
-    assert_eq!((&document["Code"], &document["Type"]), (&json!("Success"), &json!("AWS-HMAC")));
-    assert_eq!((&document["AccessKeyId"], &document["Token"]), (&ours["AccessKeyId"], &ours["SessionToken"]));
-    assert!(document["Expiration"].as_str().unwrap().ends_with('Z'));
-    assert!(document["LastUpdated"].as_str().unwrap().ends_with('Z'));
-    assert_eq!(imds_get(&imds, "/latest/meta-data/placement/region").body, "eu-central-1");
-    assert_eq!(imds_get(&imds, "/latest/meta-data/placement/availability-zone/").body, "eu-central-1a");
-    assert_eq!(imds_get(&imds, "/latest/dynamic/instance-identity/document").json()["region"], "eu-central-1");
-    for (path, status) in [(format!("{ROLES}other"), 404), ("/".into(), 404), ("/latest/user-data".into(), 404)] {
-        assert_eq!(imds_get(&imds, &path).status, status, "{path}");
-    }
-    // Version 1, a wrong token, another port's token, a life out of range, another version of the API.
-    assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[]).status, 401);
-    assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[("X-aws-ec2-metadata-token", "x")]).status, 401);
-    assert_eq!(imds.ask("PUT", "/latest/api/token", &[]).status, 400);
-    let ttl = ("X-aws-ec2-metadata-token-ttl-seconds", "60");
-    assert_eq!(imds.ask("PUT", "/latest/api/token", &[ttl, ("X-Forwarded-For", "192.0.2.1")]).status, 403);
-    assert_eq!(imds.ask("GET", "/latest/api/token", &[ttl]).status, 405);
-    home.rolekeeper(&["logout", "dev"]);
-    let document = imds_get(&imds, &format!("{ROLES}dev")).json();
-    assert_eq!(document["Code"], "AssumeRoleUnauthorizedAccess");
-    assert!(document["Message"].as_str().unwrap().contains("profile dev is held"), "{document}");
-}
-
-/// There is no word that a stranger would have to know: the kernel tells who it is.
-#[test]
-fn instance_metadata_is_not_for_other_users() {
-    let (_sandbox, home) = world();
-    let _daemon = home.daemon(&[]);
-    let imds = Endpoint::of(&home, "dev", "imds");
-    let ask = |uid: Option<u32>| {
-        let mut command = Command::new("curl");
-        command.args(["--silent", "--request", "PUT", "--output", "/dev/null", "--write-out", "%{http_code}"]);
-        command.args(["--header", "X-aws-ec2-metadata-token-ttl-seconds: 60"]);
-        command.arg(format!("http://{}/latest/api/token", imds.host));
-        if let Some(uid) = uid {
-            command.uid(uid).gid(uid);
-        }
-        String::from_utf8(command.output().expect("curl starts").stdout).unwrap()
-    };
-    assert_eq!(ask(None), "200");
-    // To be another user one has to be root.
-    if rustix::process::geteuid().is_root() {
-        assert_eq!(ask(Some(65_534)), "403");
-    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod frames;
 mod iam;
 mod iam_story;
 mod main_job;
+mod metadata;
 mod revocation;
 mod revocation_random;
 mod revocation_running;

@@ -8,7 +8,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Home, Over, SandboxProcess, eventually, programs, world};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -28,17 +28,6 @@ fn ask_without_end(home: &Home, over: &AtomicBool) -> usize {
         }
     }
     answered
-}
-
-/// How often this daemon has begun to serve.
-fn starts(daemon: &Daemon<'_>) -> usize {
-    daemon.log().matches("serving").count()
-}
-
-fn reload(daemon: &Daemon<'_>) {
-    let before = starts(daemon);
-    daemon.signal(Signal::HUP);
-    eventually("it serves again", || (starts(daemon) > before).then_some(()));
 }
 
 #[test]
@@ -62,7 +51,7 @@ fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
             let newer = home.path().join("newer");
             assert!(std::process::Command::new("cp").arg(&program).arg(&newer).status().unwrap().success());
             std::fs::rename(&newer, &program).unwrap();
-            reload(&daemon);
+            daemon.reload();
         }
         drop(stop);
         let answered: usize = asking.into_iter().map(|asking| asking.join().unwrap()).sum();
@@ -76,14 +65,6 @@ fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
     assert!(!home.socket().exists(), "the last one removes the socket");
 }
 
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_request_that_waits_for_the_upstream_during_a_reload_is_answered_by_the_next_process() {
     let (sandbox, home) = world();
@@ -93,7 +74,7 @@ fn a_request_that_waits_for_the_upstream_during_a_reload_is_answered_by_the_next
         let waiting = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
         eventually("it waits", || (sandbox.calls("assumeRole") == 1).then_some(()));
         sandbox.heal();
-        reload(&daemon);
+        daemon.reload();
         let run = waiting.join().unwrap();
         assert_eq!(run.code, 0, "{run:?}");
     });
@@ -111,12 +92,12 @@ fn a_reload_takes_the_new_configuration_and_keeps_what_still_fits_it() {
     };
     let before = session("dev");
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("more", "S3ReadOnly")]);
-    reload(&daemon);
+    daemon.reload();
     assert_eq!(session("dev"), before);
     assert_ne!(session("more"), before);
     // The same name for another role is another profile.
     home.configure_for(&sandbox, "dev", &[("dev", "S3BucketAccess")]);
-    reload(&daemon);
+    daemon.reload();
     assert_ne!(session("dev"), before);
 }
 
@@ -136,7 +117,7 @@ fn a_reload_that_cannot_succeed_changes_nothing_and_says_why() {
     std::fs::remove_file(&program).unwrap();
     daemon.signal(Signal::HUP);
     eventually("it says why", || daemon.log().contains("No such file").then_some(()));
-    assert_eq!((answers(), starts(&daemon)), (0, 1));
+    assert_eq!((answers(), daemon.starts()), (0, 1));
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
@@ -151,7 +132,7 @@ fn a_hundred_reloads_at_once_leave_one_daemon_that_serves() {
         std::thread::yield_now();
     }
     assert_eq!(ask(), key);
-    reload(&daemon);
+    daemon.reload();
     assert_eq!(ask(), key);
     assert_eq!(sandbox.calls("assumeRole"), 1);
     let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();

@@ -20,6 +20,14 @@ pub const VERSION: u32 = 1;
 /// The most profiles in one [`StatusPage`], so that a page fits a frame however long its messages are.
 pub const STATUS_PAGE: usize = 10;
 
+/// Whether a text can be the name of a profile or an upstream: 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter
+/// or digit.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_.".contains(each))
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFrame<'a> {
     pub v: u32,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use rolekeeper::protocol::is_name;
 use thiserror::Error;
 
 use super::raw::{Faults, Table, parse};
 use super::{
     AccountId, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke,
     Profile, ProfileName, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, TokenSource, UpstreamConfig,
-    is_name, nearest,
+    nearest,
 };
 use crate::cache::state::MARGIN;
 use crate::private_file::{self, PrivateFileError, Why};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
+use rolekeeper::protocol::is_name;
 
 /// The shortest and the longest session that can be asked for (ByCloud IAM: `duration_seconds`, 900 to 43200).
 pub const SHORTEST_SESSION: Duration = Duration::from_secs(900);
@@ -201,12 +202,6 @@ impl AccountId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() <= 64
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_.".contains(each))
 }
 
 /// A role's id at its upstream: 1 to 64 letters, digits, `-` and `_`, so that it is one segment of a path as it stands.

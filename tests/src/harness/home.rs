@@ -257,6 +257,18 @@ impl Daemon<'_> {
         rustix::process::kill_process(pid, signal).expect("it is there");
     }
 
+    /// How often it has begun to serve.
+    pub fn starts(&self) -> usize {
+        self.log().matches("serving").count()
+    }
+
+    /// The program and the configuration that are on disk take over.
+    pub fn reload(&self) {
+        let before = self.starts();
+        self.signal(rustix::process::Signal::HUP);
+        super::eventually("it serves again", || (self.starts() > before).then_some(()));
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn stop(mut self) -> i32 {
         self.signal(rustix::process::Signal::TERM);

@@ -13,6 +13,7 @@ pub use http::{Endpoint, Said};
 pub use programs::{Programs, programs};
 pub use sandbox::SandboxProcess;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What most tests start from: a sandbox, and a home whose profile `dev` is a role that the developer may assume.
@@ -20,6 +21,16 @@ pub fn world() -> (SandboxProcess, Home) {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     (sandbox, home)
+}
+
+/// The word, given when this is dropped, that other threads need not go on: also when the one that has it panics.
+#[derive(Debug)]
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Asks until there is an answer, for 30 s at the most.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::protocol::{Code, Failure, is_name};
 
 use crate::command::address::Host;
 use crate::command::printable;
@@ -102,10 +102,7 @@ pub(super) fn at_home(rest: &str) -> Result<PathBuf, Failure> {
 
 /// The name of a profile, as the daemon has it.
 pub(super) fn profile(text: &str) -> Result<String, String> {
-    let is_name = text.len() <= 64
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_.".contains(each));
-    if is_name {
+    if is_name(text) {
         return Ok(text.into());
     }
     Err("a profile's name has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit".into())

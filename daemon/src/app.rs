@@ -21,6 +21,7 @@ use crate::config::file::{self, ConfigError};
 use crate::config::{Config, Place};
 use crate::descriptors::{self, Inherited, Legacy};
 use crate::journal::Journal;
+use crate::keys::Key;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::revoke::ledger::{self, Ledger, LedgerError};
@@ -91,7 +92,7 @@ impl AppError {
             Self::Socket(failure) => failure.hint.clone(),
             Self::Bind(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
-            Self::Upstream(_) => "see that the system has a certificate store (Debian: ca-certificates)".into(),
+            Self::Upstream(error) => error.hint().into(),
             Self::Inherited(_) => "see LISTEN_FDS, LISTEN_FDNAMES, ROLEKEEPER_HANDOVER and the unit's sockets".into(),
             Self::HandOver(_) => "start rolekeeperd again".into(),
             Self::Runtime(_) => "see the limits on processes and descriptors: ulimit -a".into(),
@@ -173,7 +174,8 @@ fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<B
     let mut upstreams = config.upstreams;
     upstreams.sort_by(|one, other| one.name.cmp(&other.name));
     for (upstream, place) in upstreams.into_iter().zip(0..) {
-        let client = ByCloud::new(upstream.endpoint, upstream.token)?;
+        let key = Key::new(Arc::clone(&upstream.name), upstream.token);
+        let client = ByCloud::new(upstream.endpoint, upstream.way, key)?;
         let gate = Gate::new(Arc::clone(&upstream.name), Place::new(place), Box::new(client), upstream.check_every);
         profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&gate))));
         gates.insert(upstream.name, gate);

@@ -1,4 +1,4 @@
-//! Files that only the user may read: the configuration and tokens. What others can read is refused, and so is
+//! Files that only the user may read: the configuration, tokens, and what encrypts them. What others can read is refused, and so is
 //! whatever is not a file: a pipe would hang whoever reads it.
 
 use std::fs::{File, OpenOptions};
@@ -57,6 +57,27 @@ pub fn read(path: &Path) -> Result<String, PrivateFileError> {
 
 /// The same for a file that may have this many bytes.
 pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
+    text(path, bytes(path, most, OTHERS)?)
+}
+
+/// The same for a file that the service manager made for this service: its access list shows as a group that may read it.
+pub fn read_of_service(path: &Path) -> Result<String, PrivateFileError> {
+    text(path, bytes(path, CAP, OTHERS & !0o040)?)
+}
+
+/// The same for what is not text.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
+    bytes(path, CAP, OTHERS)
+}
+
+/// What others may not do.
+const OTHERS: u32 = 0o077;
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
+    String::from_utf8(bytes).map_err(|_| PrivateFileError { path: path.to_owned(), why: Why::NotText })
+}
+
+fn bytes(path: &Path, most: u64, forbidden: u32) -> Result<Vec<u8>, PrivateFileError> {
     let fail = |why| PrivateFileError { path: path.to_owned(), why };
     let file = open(path).map_err(|error| {
         let is_missing = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
@@ -66,13 +87,10 @@ pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
     if !meta.is_file() {
         return Err(fail(Why::NotAFile));
     }
-    check_owner(&meta).map_err(fail)?;
+    check_owner(&meta, forbidden).map_err(fail)?;
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
     let length = file.take(most + 1).read_to_end(&mut bytes).map_err(|error| fail(Why::Unreadable(error)))?;
-    if length as u64 > most {
-        return Err(fail(Why::TooLong { most }));
-    }
-    String::from_utf8(bytes).map_err(|_| fail(Why::NotText))
+    if length as u64 > most { Err(fail(Why::TooLong { most })) } else { Ok(bytes) }
 }
 
 /// Puts a file with this text in the place of the one that is there, at once: whoever reads it sees the one or the other.
@@ -85,6 +103,14 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = writable().create_new(true).open(&fresh)?;
     file.write_all(text).and_then(|()| file.sync_all())?;
     std::fs::rename(&fresh, path)
+}
+
+/// A folder that only the user may enter, with those that it lies in. One that is there stays as it is.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 /// Opens a file for writing that only the user reads, and makes it if it is not there.
@@ -106,14 +132,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(unix)]
-fn check_owner(meta: &std::fs::Metadata) -> Result<(), Why> {
+fn check_owner(meta: &std::fs::Metadata, forbidden: u32) -> Result<(), Why> {
     use std::os::unix::fs::MetadataExt;
     let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
     if owner != me && owner != 0 {
         return Err(Why::NotYours { owner, me });
     }
     let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 { Err(Why::OpenToOthers { mode }) } else { Ok(()) }
+    if mode & forbidden != 0 { Err(Why::OpenToOthers { mode }) } else { Ok(()) }
 }
 
 #[cfg(not(unix))]
@@ -123,7 +149,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// A profile folder's access list keeps others out there.
 #[cfg(not(unix))]
-fn check_owner(_meta: &std::fs::Metadata) -> Result<(), Why> {
+fn check_owner(_meta: &std::fs::Metadata, _forbidden: u32) -> Result<(), Why> {
     Ok(())
 }
 

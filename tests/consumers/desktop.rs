@@ -9,7 +9,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs};
 use tokio::runtime::Runtime;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedVariant, interface};
+use zbus::zvariant::OwnedValue;
+use zbus::{Connection, interface};
 
 /// What the notification server was asked to show: title and body.
 type Shown = (String, String);
@@ -19,7 +20,7 @@ struct Manager(Sender<OwnedFd>);
 #[interface(name = "org.freedesktop.login1.Manager")]
 impl Manager {
     /// The caller holds up the machine's sleep until it closes what it gets.
-    fn inhibit(&self, what: &str, _who: &str, _why: &str, mode: &str) -> zbus::OwnedFd {
+    fn inhibit(&self, what: &str, _who: &str, _why: &str, mode: &str) -> zbus::zvariant::OwnedFd {
         assert_eq!((what, mode), ("sleep", "delay"));
         let (ours, theirs) = std::io::pipe().expect("a pipe");
         self.0.send(ours.into()).expect("the test runs");
@@ -36,7 +37,7 @@ struct Login(u32, bool);
 #[interface(name = "org.freedesktop.login1.Session")]
 impl Login {
     #[zbus(property)]
-    fn user(&self) -> (u32, zbus::OwnedObjectPath) {
+    fn user(&self) -> (u32, zbus::zvariant::OwnedObjectPath) {
         (self.0, "/org/freedesktop/login1/user/_0".try_into().expect("a path"))
     }
 
@@ -62,7 +63,7 @@ impl Notifications {
         summary: String,
         body: String,
         _actions: Vec<String>,
-        _hints: HashMap<String, OwnedVariant>,
+        _hints: HashMap<String, OwnedValue>,
         _timeout: i32,
     ) -> u32 {
         self.0.send((summary, body)).expect("the test runs");

@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::raw::{Faults, Table, parse};
 use super::{
     AccountId, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke,
-    Profile, ProfileName, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, TokenSource, UpstreamConfig,
-    nearest,
+    Profile, ProfileName, Proxy, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, UpstreamConfig, Way, callers,
+    nearest, token,
 };
 use crate::cache::state::MARGIN;
 use crate::private_file::{self, PrivateFileError, Why};
@@ -117,7 +117,7 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     let endpoint_port = root.table("endpoint", &mut faults).and_then(|table| endpoint_port(table, &mut faults));
     for (name, table) in root.named_tables("profile", &mut faults) {
         let span = table.span.clone();
-        let profile = profile(&name, table, &names, &mut faults);
+        let profile = profile(&name, table, (&names, folder), &mut faults);
         if let Some((profile, upstream)) = profile.and_then(|it| upstreams.get_mut(&it.upstream).map(|up| (it, up))) {
             if profile.max_view_age < upstream.check_every * 2 {
                 let why = "is less than twice its upstream's `check_every`: one late answer would make it too old";
@@ -157,50 +157,43 @@ fn upstream(name: &Arc<str>, mut table: Table<'_>, folder: &Path, faults: &mut F
         _ => Err("is no kind of upstream; this version knows `bycloud`".into()),
     });
     let endpoint = table.text("endpoint", faults, Endpoint::parse);
-    let token = table.table("token", faults).and_then(|token| token_source(token, folder, faults));
+    let token = table.table("token", faults).and_then(|token| token::source(token, folder, faults));
     let check_every = table.text("check_every", faults, |text| {
         let outside = "is out of range; an upstream is asked every 1s to 2m30s";
         time_span(text).and_then(|span| if CHECKS.contains(&span) { Ok(span) } else { Err(outside.into()) })
     });
+    let ca = table.text("ca", faults, |text| file_path(text, folder));
+    let proxy = table.text("proxy", faults, proxy).unwrap_or_default();
     table.finish(faults);
     kind?;
     Some(UpstreamConfig {
         name: Arc::clone(name),
         endpoint: endpoint?,
         token: token?,
+        way: Way { ca, proxy },
         check_every: check_every.unwrap_or(DEFAULT_CHECK),
         profiles: Vec::new(),
     })
 }
 
-fn token_source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
-    let (path, span) = (table.path.clone(), table.span.clone());
-    let before = faults.0.len();
-    let env = table.text("env", faults, |text| match text {
-        "" => Err("is no name of a variable".into()),
-        _ if text.contains(['=', '\0']) => Err("is no name of a variable".into()),
-        _ => Ok(TokenSource::Env(text.into())),
+/// `none`, or a proxy's URL.
+fn proxy(text: &str) -> Result<Proxy, String> {
+    if text == "none" {
+        return Ok(Proxy::Nothing);
+    }
+    let is_proxy = reqwest::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.path() == "/"
     });
-    let file = table.text("file", faults, |text| file_path(text, folder).map(TokenSource::File));
-    table.finish(faults);
-    match (env, file) {
-        (Some(source), None) | (None, Some(source)) => Some(source),
-        (Some(_), Some(_)) => {
-            faults.add(&span, format!("`{path}` has more than one source; keep one of `env` and `file`"));
-            None
-        }
-        (None, None) => {
-            if faults.0.len() == before {
-                faults
-                    .add(&span, format!("`{path}` has no source; write {{ file = \"PATH\" }} or {{ env = \"NAME\" }}"));
-            }
-            None
-        }
+    // It may have a password in it, which an error would repeat.
+    if is_proxy {
+        Ok(Proxy::At(text.into()))
+    } else {
+        Err("is no proxy; write \"http://HOST:PORT\" or \"none\"".into())
     }
 }
 
 /// `~/` is the home folder; what is not absolute lies beside the configuration.
-fn file_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn file_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
     match text.strip_prefix("~/") {
         _ if text.is_empty() => Err("is no path".into()),
         None => Ok(folder.join(text)),
@@ -210,7 +203,12 @@ fn file_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mut Faults) -> Option<Profile> {
+fn profile(
+    name: &str,
+    mut table: Table<'_>,
+    (upstreams, folder): (&[Arc<str>], &Path),
+    faults: &mut Faults,
+) -> Option<Profile> {
     check_name(name, &table, faults);
     for (key, example) in [("upstream", "\"bycloud\""), ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\"")] {
         if !table.has(key) {
@@ -255,6 +253,7 @@ fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mu
     let account_id = table.text("account_id", faults, |text| {
         AccountId::parse(text).ok_or_else(|| "is no account; its number has 12 digits".into())
     });
+    let callers = callers::callers(&mut table, folder, faults);
     table.finish(faults);
     let role = RoleRequest { role_id: role_id?, duration: duration.unwrap_or(DEFAULT_SESSION) };
     let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role);
@@ -265,6 +264,7 @@ fn profile(name: &str, mut table: Table<'_>, upstreams: &[Arc<str>], faults: &mu
         max_view_age: max_view_age.unwrap_or(defaults.max_view_age),
         region,
         account_id,
+        callers,
         ..defaults
     })
 }
@@ -304,7 +304,7 @@ fn lease_limit(text: &str) -> Result<LeaseLimit, String> {
 }
 
 /// A time with units, in whole seconds: `90s`, `15m`, `1h30m`.
-fn time_span(text: &str) -> Result<Duration, String> {
+pub(super) fn time_span(text: &str) -> Result<Duration, String> {
     text.parse::<SignedDuration>()
         .ok()
         .and_then(|span| Duration::try_from(span).ok())

@@ -1,4 +1,6 @@
 use super::*;
+use crate::config::TokenSource;
+use crate::config::callers::{CallerRule, Confirm};
 
 const GOOD: &str = r#"
 [upstream.bycloud]
@@ -69,13 +71,42 @@ fn a_good_file_becomes_upstreams_with_their_profiles() {
 }
 
 #[test]
+fn where_a_token_lives_and_who_may_have_a_profile_is_read() {
+    let token = |text: &str| {
+        let config = validate(&with("token = { file = \"token\" }", &format!("token = {text}")), Path::new("/conf"));
+        config.unwrap().upstreams.remove(0).token
+    };
+    assert_eq!(token("{ keyring = \"work\" }"), TokenSource::Keyring("work".into()));
+    assert_eq!(token("{ systemd_credential = \"t\" }"), TokenSource::SystemdCredential("t".into()));
+    let sealed =
+        |identity: Option<&str>| TokenSource::Age { file: "/conf/t.age".into(), identity: identity.map(Into::into) };
+    assert_eq!(token("{ age = \"t.age\" }"), sealed(None));
+    assert_eq!(token("{ age = \"t.age\", identity = \"/k\" }"), sealed(Some("/k")));
+    let run = |keep| TokenSource::Command { words: vec!["op".into(), "read".into()], keep: Duration::from_secs(keep) };
+    assert_eq!(token("{ command = [\"op\", \"read\"] }"), run(900));
+    assert_eq!(token("{ command = [\"op\", \"read\"], keep = \"0s\" }"), run(0));
+    let text = with(
+        "lease = \"20m\"",
+        "users = [\"root\", 1234]\ngroups = [0]\nconfirm = \"15m\"\n\
+         callers = [{ exe = \"/usr/bin/x\", terminal = true }, { under = \"y\", unit = \"ci.service\" }]",
+    );
+    let mut config = validate(&text, Path::new("/conf")).unwrap();
+    let callers = config.upstreams.remove(0).profiles.remove(0).callers;
+    assert_eq!((callers.users, callers.groups), (vec![0, 1234], vec![0]));
+    assert_eq!(callers.confirm, Confirm::For(Duration::from_secs(900)));
+    let first = CallerRule { exe: Some("/usr/bin/x".into()), terminal: Some(true), ..CallerRule::default() };
+    let unit = Some("ci.service".into());
+    assert_eq!(callers.rules, [first, CallerRule { under: Some("/conf/y".into()), unit, ..CallerRule::default() }]);
+}
+
+#[test]
 fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
     let text = "[upstream.a]\nkind = \"bycloudd\"\nendpoint = \"http://iam.example.test\"\ntoken = {}\nregion = 1\n\n[profile.\"x y\"]\nupstream = \"b\"\nduration = \"13h\"\n";
     insta::assert_snapshot!(faults(text).join("\n"), @r#"
     2:8: `upstream.a.kind`: `bycloudd` is no kind of upstream; this version knows `bycloud`
     3:12: `upstream.a.endpoint`: `http://iam.example.test` would send the token in clear; use https (http is for loopback addresses only)
-    4:9: `upstream.a.token` has no source; write { file = "PATH" } or { env = "NAME" }
-    5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token, check_every
+    4:9: `upstream.a.token` has no source; write { keyring = "NAME" }, { file = "PATH" } or { command = ["PROGRAM", …] }
+    5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token, check_every, ca, proxy
     7:10: `profile.x y`: a name has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit
     7:10: `profile.x y.role_id` is missing; write, for example, role_id = "550e8400-e29b-41d4-a716-446655440000"
     8:12: `profile.x y.upstream`: `b` is no [upstream] of this file
@@ -118,7 +149,40 @@ fn each_value_out_of_range_or_kind_has_its_own_message() {
         ("upstream = \"bycloud\"", "upstream = \"byclod\"", "did you mean `bycloud`?"),
         ("token = { file = \"token\" }", "token = \"t\"", "`upstream.bycloud.token` must be a table, not string"),
         ("token = { file = \"token\" }", "token = { file = \"a\", env = \"B\" }", "more than one source"),
-        ("token = { file = \"token\" }", "token = { keyring = \"a\" }", "unknown key `upstream.bycloud.token.keyring`"),
+        ("token = { file = \"token\" }", "token = { keyrings = \"a\" }", "did you mean `keyring`?"),
+        (
+            "token = { file = \"token\" }",
+            "token = { keyring = \"a b\" }",
+            "`a b` is no name: an entry's name has 1 to 64",
+        ),
+        (
+            "token = { file = \"token\" }",
+            "token = { command = [] }",
+            "`upstream.bycloud.token.command` names no program",
+        ),
+        ("token = { file = \"token\" }", "token = { command = \"op read\" }", "must be a list of texts in quotes"),
+        ("token = { file = \"token\" }", "token = { command = [\"op\"], keep = \"13h\" }", "is kept for 0s to 12h"),
+        (
+            "token = { file = \"token\" }",
+            "token = { file = \"a\", keep = \"1h\" }",
+            "`upstream.bycloud.token.keep` belongs to",
+        ),
+        ("token = { file = \"token\" }", "token = { env = \"A\", identity = \"k\" }", "identity` belongs to `age`"),
+        ("token = { file = \"token\" }", "token = { file = \"a\" }\nproxy = \"socks\"", "is no proxy; write \"http://"),
+        (
+            "lease = \"20m\"",
+            "users = [\"no such user\"]",
+            "`profile.ci.users`: `no such user` is no user of this machine",
+        ),
+        ("lease = \"20m\"", "groups = [true]", "`profile.ci.groups` lists names and numbers, not boolean"),
+        ("lease = \"20m\"", "confirm = \"often\"", "is none of \"always\", \"first\", \"never\" and a time"),
+        ("lease = \"20m\"", "confirm = \"13h\"", "a person's word is good for 1s to 12h"),
+        ("lease = \"20m\"", "callers = [{}]", "`profile.ci.callers` names nothing that a caller has to be"),
+        ("lease = \"20m\"", "callers = [7]", "`profile.ci.callers` lists tables"),
+        ("lease = \"20m\"", "callers = [{ exe = \"/\" }]", "`/` is a folder, not a program"),
+        ("lease = \"20m\"", "callers = [{ sha256 = \"00\" }]", "is no SHA-256: 64 hexadecimal digits"),
+        ("lease = \"20m\"", "callers = [{ unit = \"ci\" }]", "is no unit; write one such as"),
+        ("lease = \"20m\"", "callers = [{ path = \"/x\" }]", "unknown key `profile.ci.callers.path`"),
         ("region = \"eu-central-1\"", "region = \"\"", "`profile.dev.region`: `` is no region"),
         ("account_id = \"012345678901\"", "account_id = \"12345678901\"", "is no account; its number has 12 digits"),
         (

@@ -1,7 +1,9 @@
 //! The configuration: what is in force once it has been validated. How the file is read is in [`mod@file`].
 
+pub mod callers;
 pub mod file;
 mod raw;
+mod token;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 use rolekeeper::protocol::is_name;
+use secrecy::SecretString;
+
+pub use callers::Callers;
 
 /// The shortest and the longest session that can be asked for (ByCloud IAM: `duration_seconds`, 900 to 43200).
 pub const SHORTEST_SESSION: Duration = Duration::from_secs(900);
@@ -37,6 +42,7 @@ pub struct UpstreamConfig {
     pub name: Arc<str>,
     pub endpoint: Endpoint,
     pub token: TokenSource,
+    pub way: Way,
     /// How often it is asked which sessions have been revoked, while anybody holds a lease.
     pub check_every: Duration,
     pub profiles: Vec<Profile>,
@@ -47,6 +53,52 @@ pub struct UpstreamConfig {
 pub enum TokenSource {
     Env(String),
     File(PathBuf),
+    /// The system's own store: Secret Service, Keychain, Credential Manager. The name is that of the entry.
+    Keyring(String),
+    /// A file that is encrypted as age does it: to the key in a file, or with a passphrase that a person gives.
+    Age {
+        file: PathBuf,
+        identity: Option<PathBuf>,
+    },
+    /// What a program prints, kept for so long in memory: most such programs are slow, or ask a person.
+    Command {
+        words: Vec<String>,
+        keep: Duration,
+    },
+    /// A file that systemd made for this service alone (systemd.exec(5), `LoadCredential=`).
+    SystemdCredential(String),
+}
+
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "the variable {name}"),
+            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::Keyring(name) => write!(f, "the keyring's entry `{name}`"),
+            Self::Age { file, .. } => write!(f, "the encrypted file {}", file.display()),
+            Self::Command { words, .. } => write!(f, "the program {}", words.first().map_or("", String::as_str)),
+            Self::SystemdCredential(name) => write!(f, "the systemd credential {name}"),
+        }
+    }
+}
+
+/// Whom an upstream's certificate is to be signed by, and what is between.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// Only these authorities, a file of certificates in PEM; else those that the system trusts.
+    pub ca: Option<PathBuf>,
+    pub proxy: Proxy,
+}
+
+/// What requests to an upstream go through.
+#[derive(Debug, Clone, Default)]
+pub enum Proxy {
+    /// What `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    #[default]
+    Environment,
+    Nothing,
+    /// It may have a password in it.
+    At(SecretString),
 }
 
 #[derive(Debug)]
@@ -64,6 +116,8 @@ pub struct Profile {
     pub region: Option<Region>,
     /// The account that its role is of: 12 digits.
     pub account_id: Option<AccountId>,
+    /// Which processes may have it.
+    pub callers: Callers,
 }
 
 impl Profile {
@@ -79,6 +133,7 @@ impl Profile {
             max_view_age: DEFAULT_VIEW_AGE,
             region: None,
             account_id: None,
+            callers: Callers::default(),
         }
     }
 }

@@ -42,13 +42,14 @@ pub(super) struct Table<'i> {
     pub(super) span: Range<usize>,
     rest: BTreeMap<String, (Range<usize>, Spanned<DeValue<'i>>)>,
     known: Vec<&'static str>,
+    is_empty: bool,
 }
 
 impl<'i> Table<'i> {
     fn new(path: &str, span: Range<usize>, table: DeTable<'i>) -> Self {
-        let rest =
+        let rest: BTreeMap<_, _> =
             table.into_iter().map(|(key, value)| (key.as_ref().clone().into_owned(), (key.span(), value))).collect();
-        Self { path: path.into(), span, rest, known: Vec::new() }
+        Self { path: path.into(), span, is_empty: rest.is_empty(), rest, known: Vec::new() }
     }
 
     /// Takes a value that `accept` understands; `wanted` says what that would be.
@@ -103,23 +104,51 @@ impl<'i> Table<'i> {
         &mut self,
         key: &'static str,
         faults: &mut Faults,
-        mut parse: impl FnMut(&str) -> Result<(), String>,
+        parse: impl FnMut(&str) -> Result<(), String>,
     ) {
-        let taken = self.take(key, "a list of texts in quotes", faults, |value| match value {
+        self.list(key, ("a list of texts in quotes", "texts"), faults, parse, |value| match value {
+            DeValue::String(text) => Ok(text.into_owned()),
+            other => Err(other.type_str()),
+        });
+    }
+
+    /// A list of names or whole numbers, each parsed as it comes.
+    pub(super) fn names(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+        parse: impl FnMut(&str) -> Result<(), String>,
+    ) {
+        self.list(key, ("a list of names and numbers", "names and numbers"), faults, parse, |value| match value {
+            DeValue::String(text) => Ok(text.into_owned()),
+            DeValue::Integer(number) => Ok(number.as_str().to_owned()),
+            other => Err(other.type_str()),
+        });
+    }
+
+    fn list(
+        &mut self,
+        key: &'static str,
+        (wanted, items): (&str, &str),
+        faults: &mut Faults,
+        mut parse: impl FnMut(&str) -> Result<(), String>,
+        accept: impl Fn(DeValue<'i>) -> Result<String, &'static str>,
+    ) {
+        for (span, value) in self.array(key, wanted, faults) {
+            let fault = match accept(value) {
+                Ok(text) => parse(&text).err().map(|why| format!("`{}`: `{text}` {why}", self.name_of(key))),
+                Err(found) => Some(format!("`{}` lists {items}, not {found}", self.name_of(key))),
+            };
+            fault.into_iter().for_each(|fault| faults.add(&span, fault));
+        }
+    }
+
+    fn array(&mut self, key: &'static str, wanted: &str, faults: &mut Faults) -> Vec<(Range<usize>, DeValue<'i>)> {
+        let taken = self.take(key, wanted, faults, |value| match value {
             DeValue::Array(list) => Some(list),
             _ => None,
         });
-        for item in taken.into_iter().flat_map(|(list, _)| list) {
-            let span = item.span();
-            match item.into_inner() {
-                DeValue::String(text) => {
-                    if let Err(why) = parse(&text) {
-                        faults.add(&span, format!("`{}`: `{text}` {why}", self.name_of(key)));
-                    }
-                }
-                other => faults.add(&span, format!("`{}` lists texts, not {}", self.name_of(key), other.type_str())),
-            }
-        }
+        taken.into_iter().flat_map(|(list, _)| list).map(|item| (item.span(), item.into_inner())).collect()
     }
 
     /// A table under a key.
@@ -127,6 +156,28 @@ impl<'i> Table<'i> {
         let path = self.name_of(key);
         let (table, span) = self.take(key, "a table", faults, into_table)?;
         Some(Table::new(&path, span, table))
+    }
+
+    /// A truth value.
+    pub(super) fn flag(&mut self, key: &'static str, faults: &mut Faults) -> Option<bool> {
+        let taken = self.take(key, "true or false", faults, |value| match value {
+            DeValue::Boolean(flag) => Some(flag),
+            _ => None,
+        });
+        taken.map(|(flag, _)| flag)
+    }
+
+    /// The tables of a list.
+    pub(super) fn tables(&mut self, key: &'static str, faults: &mut Faults) -> Vec<Table<'i>> {
+        let path = self.name_of(key);
+        let mut tables = Vec::new();
+        for (span, value) in self.array(key, "a list of tables", faults) {
+            match into_table(value) {
+                Some(table) => tables.push(Table::new(&path, span, table)),
+                None => faults.add(&span, format!("`{path}` lists tables: {{ exe = \"PATH\" }}")),
+            }
+        }
+        tables
     }
 
     /// The tables whose names the user chose, such as `[profile.dev]`, in order of name.
@@ -147,8 +198,18 @@ impl<'i> Table<'i> {
         faults.add(&self.span, format!("`{}` is missing; write, for example, {key} = {example}", self.name_of(key)));
     }
 
+    /// Whether nothing is written in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.rest.contains_key(key)
+    }
+
+    /// Where a key's value stands, as long as nobody has taken it.
+    pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        self.rest.get(key).map(|(_, value)| value.span())
     }
 
     /// Reports what nobody took.

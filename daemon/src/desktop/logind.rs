@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use rolekeeper::protocol::Cause;
 use zbus::message::Type;
 use zbus::names::{MemberName, OwnedUniqueName};
+use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
-use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
 
 use crate::broker::Broker;
 use crate::process;
@@ -45,22 +45,22 @@ pub(super) async fn follow(broker: Arc<Broker>) {
 
 /// Until the bus, or the logind that is there now, goes away.
 async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
-    let bus = zbus::connection::Builder::system().method_timeout(ANSWER).build().await?;
+    let bus = zbus::connection::Builder::system()?.method_timeout(ANSWER).build().await?;
     // Anybody on the bus may say that the machine sleeps; only logind knows.
     let logind = bus.call_method(Some(BUS), "/org/freedesktop/DBus", Some(BUS), "GetNameOwner", &LOGIND).await?;
     let logind: OwnedUniqueName = logind.body().deserialize()?;
-    let signals = |rule: zbus::Result<MatchRule<'static>>| {
+    let signals = |rule: MatchRule<'static>| {
         let bus = &bus;
-        async move { MessageStream::for_match_rule(rule?, bus, None).await }
+        async move { MessageStream::for_match_rule(rule, bus, None).await }
     };
     let signal = |interface: &'static str, member: &'static str| {
-        MatchRule::builder().msg_type(Type::Signal).interface(interface).member(member)
+        MatchRule::builder().msg_type(Type::Signal).interface(interface)?.member(member)
     };
-    let by_logind = |interface, member| signal(interface, member).sender(logind.clone());
+    let by_logind = |interface, member| signal(interface, member)?.sender(logind.clone());
     // A desktop that locks by itself says so in a property.
-    let changes = by_logind(PROPERTIES, "PropertiesChanged").arg(0, SESSION).build();
-    let (sleeps, locks) = (by_logind(MANAGER, "PrepareForSleep").build(), by_logind(SESSION, "Lock").build());
-    let owner = signal(BUS, "NameOwnerChanged").sender(BUS).arg(0, LOGIND).build();
+    let changes = by_logind(PROPERTIES, "PropertiesChanged")?.arg(0, SESSION)?.build();
+    let (sleeps, locks) = (by_logind(MANAGER, "PrepareForSleep")?.build(), by_logind(SESSION, "Lock")?.build());
+    let owner = signal(BUS, "NameOwnerChanged")?.sender(BUS)?.arg(0, LOGIND)?.build();
     let all = [signals(sleeps).await?, signals(locks).await?, signals(changes).await?, signals(owner).await?];
     let mut signals = futures_util::stream::select_all(all.map(Box::pin));
     let mut delay = put_off_sleep(broker, &bus).await?;
@@ -102,7 +102,7 @@ fn is_lock(signal: &Message) -> bool {
     if signal.header().member().is_some_and(|member| member.as_str() == "Lock") {
         return true;
     }
-    type Changed = (String, std::collections::HashMap<String, OwnedVariant>, Vec<String>);
+    type Changed = (String, std::collections::HashMap<String, OwnedValue>, Vec<String>);
     signal.body().deserialize::<Changed>().is_ok_and(|(interface, changed, _)| {
         let hint = changed.get("LockedHint").and_then(|hint| hint.downcast_ref::<bool>().ok());
         interface == SESSION && hint == Some(true)
@@ -114,7 +114,7 @@ async fn is_mine(bus: &Connection, signal: &Message) -> bool {
     let header = signal.header();
     let Some(path) = header.path() else { return false };
     let user = bus.call_method(Some(LOGIND), path, Some(PROPERTIES), "Get", &(SESSION, "User")).await;
-    let user = user.and_then(|reply| reply.body().deserialize::<OwnedVariant>());
-    let user = user.and_then(<(u32, OwnedObjectPath)>::try_from);
+    let user = user.and_then(|reply| reply.body().deserialize::<OwnedValue>());
+    let user = user.and_then(|user| Ok(<(u32, OwnedObjectPath)>::try_from(user)?));
     user.is_ok_and(|(uid, _)| uid == process::user())
 }

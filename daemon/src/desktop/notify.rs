@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use zbus::Variant;
+use zbus::zvariant::Value;
 
 use rolekeeper::protocol::Cause;
 
@@ -36,11 +36,11 @@ pub(super) async fn show(mut notices: Receiver<Notice>) {
 
 async fn notify(notices: &[Notice]) -> zbus::Result<()> {
     let (title, body) = words(notices);
-    let hints = HashMap::from([("urgency", Variant::U8(2)), ("category", Variant::from("security"))]);
+    let hints = HashMap::from([("urgency", Value::U8(2)), ("category", Value::from("security"))]);
     let nothing_to_choose: &[&str] = &[];
     let arguments = ("rolekeeper", 0_u32, "dialog-warning", title, body, nothing_to_choose, hints, UNTIL_SEEN);
     let (path, interface) = ("/org/freedesktop/Notifications", "org.freedesktop.Notifications");
-    let bus = zbus::connection::Builder::session().method_timeout(ANSWER).build().await?;
+    let bus = zbus::connection::Builder::session()?.method_timeout(ANSWER).build().await?;
     bus.call_method(Some(interface), path, Some(interface), "Notify", &arguments).await.map(|_| ())
 }
 

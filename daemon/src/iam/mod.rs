@@ -51,7 +51,7 @@ impl Broker {
             let revoked =
                 (route.name == RevokeStsSession::ROUTE.name).then(|| call.parameters.get("session_id").cloned());
             let client = client_of(gate)?;
-            let answer = match client.token() {
+            let answer = match client.token().await {
                 Ok(token) => client.call(route, call.parameters, &token).await,
                 Err(error) => Err(error),
             };

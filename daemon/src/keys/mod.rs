@@ -1,51 +1,188 @@
-//! Where principals' long-lived tokens come from. A token is read at each use and wiped after it.
+//! Where principals' long-lived tokens come from, and how `rolekeeper login` puts them there. A token is read at each use
+//! and wiped after it; only what a slow program printed is kept for a while.
 
+mod command;
+mod error;
+mod keyring;
+mod sealed;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rolekeeper::connect;
 use secrecy::{ExposeSecret, SecretString};
-use thiserror::Error;
 use zeroize::Zeroize;
 
+use crate::clock::{Boot, Clock};
 use crate::config::TokenSource;
-use crate::private_file::{self, PrivateFileError};
+use crate::private_file;
+use crate::sync::lock;
 
-/// Why there is no token to use.
-#[derive(Debug, Error)]
-pub enum KeyError {
-    #[error("the variable {0} is not set for rolekeeperd")]
-    NoVariable(String),
-    #[error("the token file {0}")]
-    File(#[from] PrivateFileError),
-    #[error("{source_name} holds no token: {why}")]
-    NotAToken { source_name: String, why: &'static str },
+use command::Kept;
+pub use error::{KeyError, Why};
+use sealed::Sealed;
+
+/// The token of one principal, wherever it lives.
+#[derive(Debug)]
+pub struct Key {
+    upstream: Arc<str>,
+    source: TokenSource,
+    /// One asks at a time: a person is not to be asked twice, nor a program started twice.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    keyring: Arc<keyring::Asked>,
+    kept: Mutex<Option<Kept>>,
+    /// What opens an encrypted file, once a person has said it.
+    passphrase: Mutex<Option<SecretString>>,
 }
 
-impl KeyError {
-    /// What to do about it.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::NoVariable(name) => {
-                format!("set {name} for rolekeeperd and restart it, or use token = {{ file = … }}")
+impl Key {
+    pub fn new(upstream: Arc<str>, source: TokenSource) -> Self {
+        Self {
+            upstream,
+            source,
+            turn: Arc::default(),
+            keyring: Arc::default(),
+            kept: Mutex::default(),
+            passphrase: Mutex::default(),
+        }
+    }
+
+    pub fn source(&self) -> &TokenSource {
+        &self.source
+    }
+
+    /// Whether `login` can put a token there; elsewhere somebody else does.
+    pub fn is_writable(&self) -> bool {
+        matches!(self.source, TokenSource::Keyring(_) | TokenSource::Age { .. })
+    }
+
+    /// Whether a person has to say a passphrase first.
+    pub fn wants_passphrase(&self) -> bool {
+        matches!(self.source, TokenSource::Age { identity: None, .. }) && lock(&self.passphrase).is_none()
+    }
+
+    /// The token as it is now.
+    pub async fn token(&self) -> Result<SecretString, KeyError> {
+        let text = match &self.source {
+            TokenSource::Env(name) => match std::env::var_os(name) {
+                Some(value) => value.to_string_lossy().into_owned().into(),
+                None => return Err(self.fails(Why::NoVariable)),
+            },
+            TokenSource::File(path) => private_file::read(path).map_err(|error| self.fails(Why::File(error)))?.into(),
+            TokenSource::SystemdCredential(name) => {
+                let path = self.credential(name)?;
+                private_file::read_of_service(&path).map_err(|error| self.fails(Why::File(error)))?.into()
             }
-            Self::File(error) => error.hint(),
-            Self::NotAToken { source_name, .. } => format!("put the token, and nothing else, into {source_name}"),
+            TokenSource::Keyring(name) => {
+                let turn = Arc::clone(&self.turn);
+                keyring::read(name, turn, &self.keyring).await.map_err(|why| self.fails(why))?
+            }
+            TokenSource::Age { file, identity } => self.unseal(file, identity.as_deref()).await?,
+            TokenSource::Command { words, keep } => {
+                let now = || Clock::System.now().boot;
+                let _turn = self.turn.lock().await;
+                if let Some(token) = self.kept(now()) {
+                    return Ok(token);
+                }
+                let token = self.parsed(command::run(words).await.map_err(|why| self.fails(why))?)?;
+                *lock(&self.kept) = Kept::new(&token, now(), *keep);
+                return Ok(token);
+            }
+        };
+        self.parsed(text)
+    }
+
+    /// Puts a token there in the place of the one that is there, and looks whether it can be read again.
+    pub async fn store(&self, token: &SecretString, passphrase: Option<SecretString>) -> Result<(), KeyError> {
+        match &self.source {
+            TokenSource::Keyring(name) => {
+                let turn = Arc::clone(&self.turn);
+                keyring::write(name, token.clone(), turn, &self.keyring).await.map_err(|why| self.fails(why))?;
+            }
+            TokenSource::Age { file, identity } => {
+                let _turn = self.turn.lock().await;
+                let said = passphrase.clone().or_else(|| lock(&self.passphrase).clone());
+                let key = self.opener(identity.as_deref(), said)?;
+                let (file, token) = (file.clone(), token.clone());
+                sealed::blocking(move || sealed::write(&file, &key, &token)).await.map_err(|why| self.fails(why))?;
+                if passphrase.is_some() {
+                    *lock(&self.passphrase) = passphrase;
+                }
+            }
+            _ => return Err(self.fails(Why::ReadOnly)),
         }
+        let stored = self.token().await?;
+        let is_same = stored.expose_secret() == token.expose_secret();
+        if is_same { Ok(()) } else { Err(self.fails(Why::Unstored)) }
+    }
+
+    /// Takes the passphrase of an encrypted file, if it opens it.
+    pub async fn unlock(&self, passphrase: SecretString) -> Result<(), KeyError> {
+        let TokenSource::Age { file, identity: None } = &self.source else { return Err(self.fails(Why::NoPassphrase)) };
+        let (file, key) = (file.clone(), Sealed::Passphrase(passphrase.clone()));
+        sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))?;
+        *lock(&self.passphrase) = Some(passphrase);
+        Ok(())
+    }
+
+    /// The upstream has refused it: what is kept in memory may be out of date.
+    pub fn was_refused(&self) {
+        lock(&self.kept).take();
+    }
+
+    /// A person is at the keyboard: whatever was dismissed before may be asked again.
+    pub fn ask_again(&self) {
+        self.keyring.ask_again();
+    }
+
+    /// Takes a text for this principal's token, if it can be one.
+    pub fn parse(&self, text: SecretString) -> Result<SecretString, KeyError> {
+        self.parsed(text)
+    }
+
+    fn kept(&self, now: Boot) -> Option<SecretString> {
+        lock(&self.kept).as_ref()?.at(now)
+    }
+
+    async fn unseal(&self, file: &Path, identity: Option<&Path>) -> Result<SecretString, KeyError> {
+        let _turn = self.turn.lock().await;
+        let passphrase = lock(&self.passphrase).clone();
+        let (key, file) = (self.opener(identity, passphrase)?, file.to_owned());
+        sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))
+    }
+
+    fn opener(&self, identity: Option<&Path>, passphrase: Option<SecretString>) -> Result<Sealed, KeyError> {
+        match (identity, passphrase) {
+            (Some(path), _) => Ok(Sealed::Identity(path.into())),
+            (None, Some(passphrase)) => Ok(Sealed::Passphrase(passphrase)),
+            (None, None) => Err(self.fails(Why::Sealed)),
+        }
+    }
+
+    fn credential(&self, name: &str) -> Result<PathBuf, KeyError> {
+        let folder = connect::variable("CREDENTIALS_DIRECTORY").ok_or_else(|| self.fails(Why::NoCredentials))?;
+        Ok(Path::new(&folder).join(name))
+    }
+
+    /// Without the white space around it.
+    fn parsed(&self, text: SecretString) -> Result<SecretString, KeyError> {
+        let token = SecretString::from(text.expose_secret().trim());
+        match flaw(token.expose_secret()) {
+            Some(why) => Err(self.fails(Why::NotAToken(why))),
+            None => Ok(token),
+        }
+    }
+
+    fn fails(&self, why: Why) -> KeyError {
+        KeyError { upstream: Arc::clone(&self.upstream), source: self.source.clone(), why }
     }
 }
 
-/// The token of a source, without the white space around it.
-pub fn token(source: &TokenSource) -> Result<SecretString, KeyError> {
-    let (mut text, source_name) = match source {
-        TokenSource::Env(name) => {
-            let value = std::env::var_os(name).ok_or_else(|| KeyError::NoVariable(name.clone()))?;
-            (value.to_string_lossy().into_owned(), format!("the variable {name}"))
-        }
-        TokenSource::File(path) => (private_file::read(path)?, path.display().to_string()),
-    };
-    let token = SecretString::from(text.trim());
-    text.zeroize();
-    match flaw(token.expose_secret()) {
-        Some(why) => Err(KeyError::NotAToken { source_name, why }),
-        None => Ok(token),
-    }
+/// Bytes that somebody gave us, as text; they are wiped either way.
+fn text(mut bytes: Vec<u8>) -> Option<SecretString> {
+    let text = std::str::from_utf8(&bytes).ok().map(SecretString::from);
+    bytes.zeroize();
+    text
 }
 
 /// What keeps a text from being a bearer token (RFC 6750, `b64token`, and whatever else is printable).
@@ -61,33 +198,4 @@ fn flaw(token: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn from_file(text: &str, mode: u32) -> Result<SecretString, KeyError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        token(&TokenSource::File(path))
-    }
-
-    #[test]
-    fn a_file_gives_its_token_without_the_final_newline() {
-        assert_eq!(from_file("canary-token\n", 0o600).unwrap().expose_secret(), "canary-token");
-    }
-
-    #[test]
-    fn what_cannot_be_a_token_is_refused_without_showing_it() {
-        for text in ["", " \n", "canary two", "canary\u{7f}", "canaryé"] {
-            let error = from_file(text, 0o600).unwrap_err();
-            assert!(matches!(error, KeyError::NotAToken { .. }), "{text:?}");
-            assert!(!format!("{error} {} {error:?}", error.hint()).contains("canary"));
-        }
-        let open = from_file("canary", 0o644).unwrap_err();
-        assert!(open.to_string().contains("mode 0644") && open.hint().starts_with("chmod 600"));
-        let unset = token(&TokenSource::Env("ROLEKEEPER_TEST_UNSET".into())).unwrap_err();
-        assert!(matches!(unset, KeyError::NoVariable(_)) && unset.hint().contains("ROLEKEEPER_TEST_UNSET"));
-    }
-}
+mod tests;

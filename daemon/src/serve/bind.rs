@@ -17,6 +17,7 @@ use thiserror::Error;
 
 #[cfg(unix)]
 use crate::descriptors::Socket;
+use crate::private_file::create_folder;
 
 /// The listening socket. Dropping it removes a socket of ours, so that clients see at once that nobody is there.
 #[derive(Debug)]
@@ -126,12 +127,6 @@ fn socket_file(path: &Path) -> Option<(u64, u64)> {
 
     let meta = std::fs::symlink_metadata(path).ok().filter(|meta| meta.file_type().is_socket())?;
     Some((meta.dev(), meta.ino()))
-}
-
-#[cfg(unix)]
-pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// The kernel releases it when its holder dies, however that happens. The file stays: removing it would let two

@@ -18,8 +18,8 @@ use crate::cache::Cache;
 use crate::clock::Now;
 use crate::config::ProfileName;
 use crate::private_file;
+use crate::private_file::create_folder;
 use crate::serve::Gauge;
-use crate::serve::bind::create_folder;
 use crate::sync::lock;
 
 /// What listens on a port. Container credentials of all profiles share one; instance metadata has room for one role only.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::clock::{Boot, Now};
 use crate::config::ProfileName;
 use crate::private_file;
-use crate::serve::bind::create_folder;
+use crate::private_file::create_folder;
 use crate::sync::lock;
 
 /// In bytes; twice as many hexadecimal digits.

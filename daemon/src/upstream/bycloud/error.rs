@@ -9,7 +9,8 @@ use crate::keys::KeyError;
 use crate::upstream::{UpstreamError, Why};
 
 /// What to do about a token that no longer counts.
-pub const NEW_TOKEN: &str = "put a new token where the configuration says it is";
+pub const NEW_TOKEN: &str =
+    "put a new token where the configuration says it is; rolekeeper login does that for a keyring or an encrypted file";
 
 /// What the service said, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! The one way a request leaves for ByCloud IAM: [`ByCloud::call`], and [`ByCloud::send`] with types on top. Timeouts, no
 //! redirects, TLS unless loopback, a cap on replies, and one reading of every answer.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::tls::{Certificate, Version};
 use reqwest::{Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
@@ -16,8 +18,7 @@ use zeroize::Zeroizing;
 use super::error::{IamError, Said};
 use super::{ByCloud, Method, Route, Verb};
 use crate::clock::{Boot, Clock};
-use crate::config::Endpoint;
-use crate::keys;
+use crate::config::{Endpoint, Proxy, Way};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a whole call, slow bodies included.
@@ -33,14 +34,26 @@ const MESSAGE_CAP: usize = 200;
 
 /// The HTTP client cannot be set up on this machine.
 #[derive(Debug, Error)]
-#[error("the HTTP client for {endpoint} cannot be set up: {cause}")]
-pub struct SetupError {
-    endpoint: Endpoint,
-    cause: reqwest::Error,
+pub enum SetupError {
+    #[error("the HTTP client for {endpoint} cannot be set up: {cause}")]
+    Client { endpoint: Endpoint, cause: reqwest::Error },
+    #[error("the certificates in {path} cannot be used: {why}", path = path.display())]
+    Authorities { path: PathBuf, why: String },
+}
+
+impl SetupError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Client { .. } => "see that the system has a certificate store (Debian: ca-certificates)",
+            Self::Authorities { .. } => "name a file with certificates in PEM as the upstream's `ca`",
+        }
+    }
 }
 
 /// A client that sends tokens to the endpoint and nowhere else.
-pub(super) fn client(endpoint: &Endpoint) -> Result<reqwest::Client, SetupError> {
+pub(super) fn client(endpoint: &Endpoint, way: &Way) -> Result<reqwest::Client, SetupError> {
+    let broken = |cause| SetupError::Client { endpoint: endpoint.clone(), cause };
     let builder = reqwest::Client::builder()
         .user_agent(concat!("rolekeeper/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -51,9 +64,29 @@ pub(super) fn client(endpoint: &Endpoint) -> Result<reqwest::Client, SetupError>
         .pool_max_idle_per_host(4);
     // A proxy would get to read what plain HTTP sends, and has no business on loopback. Everything else is TLS, and no
     // certificate store is loaded where there is none to check.
-    let builder =
-        if endpoint.is_loopback_http() { builder.no_proxy().tls_certs_only([]) } else { builder.https_only(true) };
-    builder.build().map_err(|cause| SetupError { endpoint: endpoint.clone(), cause })
+    let builder = if endpoint.is_loopback_http() {
+        builder.no_proxy().tls_certs_only([])
+    } else {
+        let builder = match &way.proxy {
+            Proxy::Environment => builder,
+            Proxy::Nothing => builder.no_proxy(),
+            Proxy::At(url) => builder.proxy(reqwest::Proxy::all(url.expose_secret()).map_err(broken)?),
+        };
+        let builder = builder.https_only(true).tls_version_min(Version::TLS_1_2);
+        match &way.ca {
+            Some(path) => builder.tls_certs_only(authorities(path)?),
+            None => builder,
+        }
+    };
+    builder.build().map_err(broken)
+}
+
+/// Those that an upstream's certificate has to be signed by.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+    let fail = |why: String| SetupError::Authorities { path: path.to_owned(), why };
+    let text = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let found = Certificate::from_pem_bundle(&text).map_err(|error| fail(error.to_string()))?;
+    if found.is_empty() { Err(fail("there is none in it".into())) } else { Ok(found) }
 }
 
 /// What came back with a success.
@@ -81,7 +114,7 @@ impl ByCloud {
         let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
             return Err(invalid("the request is not an object".into()));
         };
-        let Answer { body, request_id, stamp } = self.call(&route, parameters, &self.token()?).await?;
+        let Answer { body, request_id, stamp } = self.call(&route, parameters, &self.token().await?).await?;
         let text: &[u8] = if body.is_empty() { b"null" } else { &body };
         let reply = serde_json::from_slice(text).map_err(|_| IamError::NoAnswer {
             what: format!("{} at {}: a reply that is not the documented one", route.name, self.endpoint),
@@ -92,8 +125,8 @@ impl ByCloud {
     }
 
     /// The principal's token, as it is now.
-    pub fn token(&self) -> Result<SecretString, IamError> {
-        Ok(keys::token(&self.token)?)
+    pub async fn token(&self) -> Result<SecretString, IamError> {
+        Ok(self.key.token().await?)
     }
 
     /// The one way out: parameters into path, query and body (A2, A3), the answer read whole, an error classified (A6).
@@ -135,6 +168,9 @@ impl ByCloud {
             return Err(call.no_answer(&format!("a {} that is not the documented reply", status.as_u16()), None));
         }
         let refused = call.refused(status, &headers, &body);
+        if matches!(refused.said(), Some(Said::InvalidToken | Said::TokenExpired)) {
+            self.key.was_refused();
+        }
         if refused.said().is_some_and(Said::is_verdict) {
             self.learn_time(stamp);
         }

@@ -24,7 +24,8 @@ use futures_util::future::BoxFuture;
 
 use super::{Fate, Granted, Upstream, UpstreamError};
 use crate::clock::ServerClock;
-use crate::config::{Endpoint, RoleRequest, TokenSource};
+use crate::config::{Endpoint, RoleRequest, Way};
+use crate::keys::Key;
 
 pub use audit_logs::*;
 pub use error::{IamError, NEW_TOKEN, Said};
@@ -43,16 +44,23 @@ pub use wire::*;
 pub struct ByCloud {
     http: ArcSwap<reqwest::Client>,
     endpoint: Endpoint,
-    token: TokenSource,
+    way: Way,
+    key: Key,
     server_clock: ServerClock,
     /// Who calls, as the last session said: one text for all of them.
     principal: Mutex<Arc<str>>,
 }
 
 impl ByCloud {
-    pub fn new(endpoint: Endpoint, token: TokenSource) -> Result<Self, SetupError> {
-        let http = ArcSwap::from_pointee(http::client(&endpoint)?);
-        Ok(Self { http, endpoint, token, server_clock: ServerClock::default(), principal: Mutex::new("".into()) })
+    pub fn new(endpoint: Endpoint, way: Way, key: Key) -> Result<Self, SetupError> {
+        let http = ArcSwap::from_pointee(http::client(&endpoint, &way)?);
+        let (server_clock, principal) = (ServerClock::default(), Mutex::new("".into()));
+        Ok(Self { http, endpoint, way, key, server_clock, principal })
+    }
+
+    /// Where the principal's token lives.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 }
 
@@ -66,7 +74,7 @@ impl Upstream for ByCloud {
     }
 
     fn identity(&self) -> String {
-        format!("{} {:?}", self.place(), self.token)
+        format!("{} {:?}", self.place(), self.key.source())
     }
 
     fn place(&self) -> String {
@@ -105,7 +113,7 @@ impl Upstream for ByCloud {
     }
 
     fn resumed(&self) {
-        match http::client(&self.endpoint) {
+        match http::client(&self.endpoint, &self.way) {
             Ok(fresh) => self.http.store(Arc::new(fresh)),
             Err(error) => tracing::warn!(%error, "connections from before the suspend are used again"),
         }

@@ -1,0 +1,130 @@
+//! Why there is no token to use, and what to do about it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::config::TokenSource;
+use crate::private_file::PrivateFileError;
+
+#[derive(Debug)]
+pub struct KeyError {
+    pub upstream: Arc<str>,
+    pub source: TokenSource,
+    pub why: Why,
+}
+
+/// What is wrong with the place, or with what is in it. No part of a token is ever in here.
+#[derive(Debug, Error)]
+pub enum Why {
+    #[error("is not set for rolekeeperd")]
+    NoVariable,
+    #[error("{0}")]
+    File(PrivateFileError),
+    #[error("holds no token: {0}")]
+    NotAToken(&'static str),
+    #[error("cannot be had: systemd passed no credentials to rolekeeperd")]
+    NoCredentials,
+    #[error("cannot be asked for: there is no keyring service on this session's bus")]
+    NoKeyring,
+    #[error("is not there")]
+    NoEntry,
+    #[error("is locked, and nobody has unlocked it when asked")]
+    Locked,
+    #[error("is locked, and the prompt that asks to unlock it has not been answered")]
+    Waiting,
+    #[error("cannot be used: {0}")]
+    Keyring(String),
+    #[error("is locked: nobody has said its passphrase since rolekeeperd was started")]
+    Sealed,
+    #[error("does not open with this passphrase")]
+    WrongPassphrase,
+    #[error("is not encrypted to the key in {0}")]
+    OtherIdentity(String),
+    #[error("cannot be decrypted: {0}")]
+    Unsealable(String),
+    #[error("has no passphrase")]
+    NoPassphrase,
+    #[error("cannot be started: {0}")]
+    NotStarted(std::io::Error),
+    #[error("ended with {0}")]
+    Ended(String),
+    #[error("has printed nothing that ends within {} s", super::command::DEADLINE.as_secs())]
+    TooSlow,
+    #[error("printed more than a token has")]
+    TooLong,
+    #[error("is not written by rolekeeper")]
+    ReadOnly,
+    #[error("gave another token than the one that was put there")]
+    Unstored,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            // It names the path itself.
+            Why::File(error) => write!(f, "the token file {error}"),
+            why => write!(f, "{} {why}", self.source),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl KeyError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let Self { upstream, source, why } = self;
+        match why {
+            Why::NoVariable => {
+                format!("set {} for rolekeeperd and restart it, or use token = {{ keyring = … }}", name(source))
+            }
+            Why::File(error) => error.hint(),
+            Why::NotAToken(_) if matches!(source, TokenSource::Keyring(_) | TokenSource::Age { .. }) => {
+                format!("rolekeeper login {upstream}")
+            }
+            Why::NotAToken(_) => format!("put the token, and nothing else, into {source}"),
+            Why::NoCredentials => {
+                format!("LoadCredentialEncrypted={}:PATH in the unit, and start it again", name(source))
+            }
+            Why::NoKeyring => {
+                "a daemon that is started in the desktop's session, or token = { age = … } without one".into()
+            }
+            Why::NoEntry => format!("rolekeeper login {upstream}"),
+            Why::Locked => format!("unlock the keyring, or rolekeeper unlock {upstream}, which asks once more"),
+            Why::Waiting => "answer the prompt on the screen, and try again".into(),
+            Why::Keyring(_) => "see the keyring's own log; token = { age = … } works without one".into(),
+            Why::Sealed | Why::WrongPassphrase => {
+                format!("rolekeeper unlock {upstream}, which asks for the passphrase")
+            }
+            Why::OtherIdentity(_) | Why::Unsealable(_) => {
+                format!("see that the right files are named, or rolekeeper login {upstream}")
+            }
+            Why::NoPassphrase => "rolekeeper status, which says how things are".into(),
+            Why::NotStarted(_) => {
+                "see that the program is where PATH of rolekeeperd leads, or write its whole path".into()
+            }
+            Why::Ended(_) | Why::TooSlow | Why::TooLong => {
+                format!("run it by hand, and see what it says: {}", words(source))
+            }
+            Why::ReadOnly => format!("put the token there yourself, or use token = {{ keyring = \"{upstream}\" }}"),
+            Why::Unstored => format!("see whether something else writes it, and rolekeeper login {upstream} again"),
+        }
+    }
+}
+
+fn name(source: &TokenSource) -> &str {
+    match source {
+        TokenSource::Env(name) | TokenSource::SystemdCredential(name) => name,
+        _ => "it",
+    }
+}
+
+/// Arguments may be long, and are in the configuration anyway.
+fn words(source: &TokenSource) -> String {
+    match source {
+        TokenSource::Command { words, .. } => crate::one_line(&words.join(" ")),
+        _ => String::new(),
+    }
+}

@@ -139,6 +139,16 @@ enum Command {
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
     },
+    #[command(after_help = command::login::HELP)]
+    Login(command::login::Arguments),
+    /// Open what a person has to open: an encrypted file by its passphrase, or a keyring whose prompt was dismissed
+    Unlock {
+        /// The upstream [default: the only one]
+        upstream: Option<String>,
+        /// Print JSON instead of prose
+        #[arg(long)]
+        json: bool,
+    },
     /// Show or end sessions at an upstream
     #[command(args_conflicts_with_subcommands = true)]
     Sessions {
@@ -285,6 +295,8 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Sessions { command: Some(SessionsCommand::Revoke { session_id, reason, upstream, json }), .. } => {
             command::sessions::revoke(&session_id, reason.as_deref(), upstream.as_deref(), json, socket)
         }
+        Command::Login(arguments) => command::login::run(&arguments, socket),
+        Command::Unlock { upstream, json } => command::login::unlock(upstream.as_deref(), json, socket),
         Command::Logout { profile, revoke, json } => {
             command::revocation::logout(profile.as_deref(), revoke, json, socket)
         }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-use crate::broker::Broker;
+use crate::broker::{Books, Broker};
 use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::file::{self, ConfigError};
@@ -22,6 +22,7 @@ use crate::config::{Config, Place};
 use crate::descriptors::{self, Inherited, Legacy};
 use crate::journal::Journal;
 use crate::keys::Key;
+use crate::login::Records;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::revoke::ledger::{self, Ledger, LedgerError};
@@ -181,8 +182,9 @@ fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<B
         gates.insert(upstream.name, gate);
     }
     let policy = Policy { owner: process::user() };
-    let (journal, ledger) = (journal(state.clone()), ledger(state, socket)?);
-    Ok(Broker::new(policy, Cache::new(profiles), gates, journal, ledger, Clock::System))
+    let logins = Records::at(state.as_ref().map(|folder| folder.join("credentials.json")));
+    let books = Books { journal: journal(state.clone()), ledger: ledger(state, socket)?, logins };
+    Ok(Broker::new(policy, Cache::new(profiles), gates, books, Clock::System))
 }
 
 /// The record of who was given credentials, in the user's state folder if it can be written there.

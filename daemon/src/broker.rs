@@ -20,6 +20,7 @@ use crate::cache::{Cache, Fetched, Slot};
 use crate::clock::{Boot, Clock, Now};
 use crate::iam::no_call::NoCall;
 use crate::journal::Journal;
+use crate::login::{NotRotated, Records};
 use crate::policy::{Denied, Grant, Policy};
 use crate::refresh::{Failing, GRACE, Health, RECOVERY_SPREAD, refresh_left, spread};
 use crate::revoke::feed::{is_stale, view_age};
@@ -49,6 +50,8 @@ pub struct Broker {
     pub ledger: Ledger,
     /// What the upstreams are still to revoke.
     pub withdrawals: Withdrawals,
+    /// Which credentials were made here.
+    pub logins: Records,
     /// Who is told of changes.
     pub watchers: Watchers,
     pub notices: Notices,
@@ -57,6 +60,21 @@ pub struct Broker {
     pub has_new: Notify,
     /// Where upstreams are called: reads do not queue behind that.
     background: Handle,
+}
+
+/// What is written down for later daemons.
+#[derive(Debug)]
+pub struct Books {
+    pub journal: Journal,
+    pub ledger: Ledger,
+    pub logins: Records,
+}
+
+impl Books {
+    /// Such as last as long as this process.
+    pub fn in_memory() -> Self {
+        Self { journal: Journal::in_memory(), ledger: Ledger::in_memory(), logins: Records::at(None) }
+    }
 }
 
 /// What a consumer gets: a session's credentials with an advertised expiry, which is never later than the true one.
@@ -96,6 +114,8 @@ pub enum Refusal {
     NoEndpoint(String),
     #[error(transparent)]
     Iam(#[from] NoCall),
+    #[error("the credential is not replaced: {0}")]
+    NotRotated(#[from] NotRotated),
 }
 
 impl Broker {
@@ -104,10 +124,10 @@ impl Broker {
         policy: Policy,
         cache: Cache,
         gates: BTreeMap<Arc<str>, Arc<Gate>>,
-        journal: Journal,
-        ledger: Ledger,
+        books: Books,
         clock: Clock,
     ) -> Arc<Self> {
+        let Books { journal, ledger, logins } = books;
         Arc::new(Self {
             policy,
             cache,
@@ -117,6 +137,7 @@ impl Broker {
             gates,
             journal,
             ledger,
+            logins,
             withdrawals: Withdrawals::default(),
             watchers: Watchers::default(),
             notices: Notices::default(),

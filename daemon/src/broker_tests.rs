@@ -171,8 +171,7 @@ pub(crate) fn broker_for(profile: Profile, upstream: Arc<Scripted>) -> (Arc<Brok
         Policy { owner: UID },
         cache,
         BTreeMap::from([("bycloud".into(), gate)]),
-        Journal::in_memory(),
-        Ledger::in_memory(),
+        Books::in_memory(),
         Clock::virtual_from(Timestamp::UNIX_EPOCH),
     );
     let alarm = Alarm::new(&broker.clock).unwrap();
@@ -359,8 +358,7 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
         Policy { owner: UID },
         Cache::new(profiles),
         BTreeMap::new(),
-        Journal::in_memory(),
-        Ledger::in_memory(),
+        Books::in_memory(),
         Clock::virtual_from(Timestamp::UNIX_EPOCH),
     );
     let names: Vec<String> = broker.cache.names().map(Into::into).collect();

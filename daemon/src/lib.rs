@@ -24,6 +24,7 @@ pub mod iam;
 pub mod journal;
 pub mod keeper;
 pub mod keys;
+pub mod login;
 pub mod policy;
 pub mod private_file;
 pub mod process;

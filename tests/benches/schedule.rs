@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use rolekeeperd::broker::Broker;
+use rolekeeperd::broker::{Books, Broker};
 use rolekeeperd::cache::Cache;
 use rolekeeperd::cache::standing::Generation;
 use rolekeeperd::cache::state::{Session, Sightings};
@@ -16,7 +16,6 @@ use rolekeeperd::clock::{Alarm, Clock, ServerClock};
 use rolekeeperd::config::{DEFAULT_CHECK, Place, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
-use rolekeeperd::revoke::ledger::Ledger;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::upstream::gate::Gate;
 use rolekeeperd::upstream::{Fate, Granted, Upstream, UpstreamError};
@@ -99,7 +98,8 @@ async fn sessions() {
     });
     let (policy, cache) = (Policy { owner: 1 }, Cache::new(profiles));
     let gates = [(name, gate)].into();
-    let broker = Broker::new(policy, cache, gates, journal().await, Ledger::in_memory(), Clock::System);
+    let broker =
+        Broker::new(policy, cache, gates, Books { journal: journal().await, ..Books::in_memory() }, Clock::System);
     tokio::spawn(Arc::clone(&broker).keep_fresh(Alarm::new(&broker.clock).expect("an alarm")));
     let configured = resident();
     for number in 0..SESSIONS {

@@ -12,6 +12,7 @@ mod explain;
 mod frames;
 mod iam;
 mod iam_story;
+mod login;
 mod main_job;
 mod metadata;
 mod revocation;

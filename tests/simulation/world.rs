@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use rolekeeperd::broker::{Broker, Lease, Refusal};
+use rolekeeperd::broker::{Books, Broker, Lease, Refusal};
 use rolekeeperd::cache::state::{MARGIN, Session, State};
 use rolekeeperd::cache::{Cache, Slot};
 use rolekeeperd::clock::{Alarm, Clock, VirtualTime};
@@ -13,7 +13,6 @@ use rolekeeperd::config::{DEFAULT_VIEW_AGE, LeaseLimit, Place, Profile, ProfileN
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
 use rolekeeperd::revoke::feed;
-use rolekeeperd::revoke::ledger::Ledger;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::serve::reply;
 use rolekeeperd::upstream::gate::Gate;
@@ -100,7 +99,8 @@ impl Machine {
         };
         let cache = Cache::new((0..profiles).map(profile));
         let named = gates.iter().map(|gate| (Arc::clone(&gate.name), Arc::clone(gate))).collect();
-        let broker = Broker::new(Policy { owner: 1 }, cache, named, journal, Ledger::in_memory(), clock.clone());
+        let broker =
+            Broker::new(Policy { owner: 1 }, cache, named, Books { journal, ..Books::in_memory() }, clock.clone());
         let alarm = Alarm::new(&clock).expect("an alarm");
         tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
         let consumer = |number: usize| Consumer {

@@ -15,6 +15,8 @@ pub(crate) mod iam;
 mod json;
 pub(crate) mod kube;
 mod lease;
+pub(crate) mod login;
+mod prompt;
 pub(crate) mod revocation;
 mod screen;
 pub(crate) mod sessions;

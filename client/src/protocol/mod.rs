@@ -111,6 +111,37 @@ pub enum Request<'a> {
         profile: Cow<'a, str>,
         kind: EndpointKind,
     },
+    /// Where an upstream's token lives: a [`KeyPlace`] in parts.
+    KeyPlace {
+        /// May be left out if there is only one.
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+    },
+    /// Put a token there, once the upstream has taken it: a [`LoggedIn`] in parts.
+    Login {
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        token: Hidden<'a>,
+        /// Of an encrypted file that has one.
+        #[serde(borrow, default)]
+        passphrase: Option<Hidden<'a>>,
+    },
+    /// Open an encrypted file with its passphrase, or ask once more to unlock the keyring: a [`LoggedIn`] in parts.
+    Unlock {
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        passphrase: Option<Hidden<'a>>,
+    },
+    /// Replace a service account's credential by a new one: a [`Rotated`] in parts.
+    Rotate {
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+        /// The one to be replaced, where that cannot be told.
+        #[serde(borrow, default)]
+        old: Option<Cow<'a, str>>,
+    },
     /// The principal's active sessions at an upstream: [`Sessions`] in parts.
     Sessions {
         /// May be left out if there is only one.
@@ -126,6 +157,17 @@ pub enum Request<'a> {
         #[serde(borrow, default)]
         reason: Option<Cow<'a, str>>,
     },
+}
+
+/// A text that is shown to nobody: a token or a passphrase on its way to where it is kept.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -196,6 +196,47 @@ pub struct WatchedSession {
     pub expires_at: String,
 }
 
+/// Where an upstream's token lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyPlace {
+    pub upstream: String,
+    /// `https://iam.example.test`
+    pub endpoint: String,
+    /// `the keyring's entry `work``
+    pub place: String,
+    /// Whether `login` can put one there.
+    pub is_writable: bool,
+    /// Whether it opens with a passphrase that a person has to say.
+    #[serde(default)]
+    pub has_passphrase: bool,
+}
+
+/// A token that the upstream takes, and whose it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoggedIn {
+    pub upstream: String,
+    pub place: String,
+    /// `user/dev@example.test`; absent if the token's owner may read nothing that says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub principal: Option<String>,
+}
+
+/// A service account's credential that has taken the place of another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rotated {
+    pub upstream: String,
+    pub place: String,
+    pub principal: String,
+    /// The ids of the new credential and of those that are no more.
+    pub credential_id: String,
+    pub deleted: Vec<String>,
+    /// Those that should be no more, and why they still are; the next rotation tries again.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+}
+
 /// What `logout` did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoggedOut {

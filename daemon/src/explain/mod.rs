@@ -4,14 +4,13 @@
 pub mod document;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use rolekeeper::protocol::{Check, Decisive, Explanation, Outcome};
 
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::cache::Slot;
 use crate::iam::bycloud_of;
+use crate::iam::whose::actor;
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{
     ByCloud, GetRole, GetServiceAccount, GetUser, Group, IamError, ListAuditLogs, ListGroupPolicies,
@@ -21,9 +20,6 @@ use crate::upstream::bycloud::{
 use document::{By, Decision, Document, Named, decide};
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
-
-/// How long the audit log is searched for the call that was just made.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who calls, as far as it is known.
 struct Principal {
@@ -106,19 +102,13 @@ impl Broker {
         request_id: Option<String>,
     ) -> Option<Principal> {
         if let Some(request_id) = request_id {
-            let hour_ago = self.clock.now().wall.checked_sub(jiff::SignedDuration::from_hours(1)).ok();
-            let entries = client.items(ListAuditLogs {
+            let search = ListAuditLogs {
                 action: Some("iam.getRole".into()),
                 resource_id: Some(role_id.to_string()),
-                from: hour_ago,
-                limit: Some(1000),
                 ..ListAuditLogs::default()
-            });
-            let ours = entries.try_filter(|entry| std::future::ready(entry.request_id == request_id));
-            let found = tokio::time::timeout(PATIENCE, std::pin::pin!(ours).try_next()).await;
-            let entry = found.ok().and_then(Result::ok).flatten();
-            if let Some((kind, id)) = entry.and_then(|entry| entry.actor_type.zip(entry.actor_id)) {
-                return Some(Principal::new(kind, id.as_str(), false));
+            };
+            if let Some((kind, id)) = actor(client, &request_id, search).await {
+                return Some(Principal::new(kind, &id, false));
             }
         }
         let session = slot.session()?;

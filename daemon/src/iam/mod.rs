@@ -2,6 +2,7 @@
 //! a profile's session.
 
 pub(crate) mod no_call;
+pub(crate) mod whose;
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub struct Key {
     source: TokenSource,
     /// One asks at a time: a person is not to be asked twice, nor a program started twice.
     turn: Arc<tokio::sync::Mutex<()>>,
-    keyring: Arc<keyring::Asked>,
+    keyring: keyring::Asked,
     kept: Mutex<Option<Kept>>,
     /// What opens an encrypted file, once a person has said it.
     passphrase: Mutex<Option<SecretString>>,
@@ -41,7 +41,7 @@ impl Key {
             upstream,
             source,
             turn: Arc::default(),
-            keyring: Arc::default(),
+            keyring: keyring::Asked::default(),
             kept: Mutex::default(),
             passphrase: Mutex::default(),
         }
@@ -56,9 +56,9 @@ impl Key {
         matches!(self.source, TokenSource::Keyring(_) | TokenSource::Age { .. })
     }
 
-    /// Whether a person has to say a passphrase first.
-    pub fn wants_passphrase(&self) -> bool {
-        matches!(self.source, TokenSource::Age { identity: None, .. }) && lock(&self.passphrase).is_none()
+    /// Whether it opens with a passphrase that a person has to say.
+    pub fn has_passphrase(&self) -> bool {
+        matches!(self.source, TokenSource::Age { identity: None, .. })
     }
 
     /// The token as it is now.
@@ -173,7 +173,8 @@ impl Key {
         }
     }
 
-    fn fails(&self, why: Why) -> KeyError {
+    /// An error of this key's.
+    pub(crate) fn fails(&self, why: Why) -> KeyError {
         KeyError { upstream: Arc::clone(&self.upstream), source: self.source.clone(), why }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::frame::{self, FrameError, HEADER};
-use rolekeeper::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION, Version};
+use rolekeeper::protocol::{Code, Failure, Hidden, Reply, ReplyFrame, Request, RequestFrame, VERSION, Version};
+use secrecy::SecretString;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -95,10 +96,21 @@ async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: 
             report(stream, until_last_call(stop, broker.report_rejected(peer, &profile)).await).await
         }
         Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind)).await,
+        Request::KeyPlace { upstream } => report(stream, broker.key_place(peer, upstream.as_deref())).await,
+        // What has begun is not given up in the middle.
+        Request::Login { upstream, token, passphrase } => {
+            let (token, passphrase) = (hidden(token), passphrase.map(hidden));
+            report(stream, broker.login(peer, upstream.as_deref(), token, passphrase).await).await
+        }
+        Request::Unlock { upstream, passphrase } => {
+            report(stream, broker.unlock(peer, upstream.as_deref(), passphrase.map(hidden)).await).await
+        }
+        Request::Rotate { upstream, old } => {
+            report(stream, broker.rotate(peer, upstream.as_deref(), old.as_deref()).await).await
+        }
         Request::Sessions { upstream } => {
             report(stream, until_last_call(stop, broker.sessions(upstream.as_deref())).await).await
         }
-        // What has begun is not given up in the middle.
         Request::Resume { profile } => report(stream, broker.resume(peer, &profile).await).await,
         Request::Logout { profile, revoke } => {
             report(stream, broker.logout(peer, profile.as_deref(), revoke).await).await
@@ -157,6 +169,10 @@ async fn until_last_call<T>(stop: &Stop, answer: impl Future<Output = Result<T, 
         answer = answer => answer,
         () = stop.last_call_to_ask_again() => Err(Refusal::Stopping),
     }
+}
+
+fn hidden(text: Hidden<'_>) -> SecretString {
+    text.0.into_owned().into()
 }
 
 fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {

@@ -76,6 +76,7 @@ pub fn failure(refusal: &Refusal) -> Failure {
             "another port under [endpoint] in the configuration, or see what listens there".into(),
         ),
         Refusal::Iam(no_call) => (no_call.code(), no_call.hint()),
+        Refusal::NotRotated(why) => (Code::Usage, why.hint()),
         Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
     };
     Failure::new(code, refusal.to_string(), hint)

@@ -15,7 +15,19 @@ impl Home {
     ///
     /// # Panics
     /// When there are no terminals, or it does not start.
-    pub fn on_terminal(&self, mut command: Command, columns: u16, typed: &str) -> Run {
+    pub fn on_terminal(&self, command: Command, columns: u16, typed: &str) -> Run {
+        self.at_terminal(command, columns, "", typed)
+    }
+
+    /// The same, typed once a question is there.
+    ///
+    /// # Panics
+    /// When there are no terminals, it does not start, or does not ask.
+    pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
+        self.at_terminal(command, 120, question, typed)
+    }
+
+    fn at_terminal(&self, mut command: Command, columns: u16, question: &str, typed: &str) -> Run {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
         tcsetwinsize(&master, Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("a size");
@@ -27,8 +39,13 @@ impl Home {
         // The last hold on the other side, but for the child's.
         drop(command);
         let mut terminal = File::from(master);
-        terminal.write_all(typed.as_bytes()).expect("it can be typed on");
         let mut bytes = Vec::new();
+        while !String::from_utf8_lossy(&bytes).contains(question) {
+            let mut some = [0; 1024];
+            let length = terminal.read(&mut some).expect("it asks");
+            bytes.extend(&some[..length]);
+        }
+        terminal.write_all(typed.as_bytes()).expect("it can be typed on");
         // It ends with an error when nobody is left on the other side.
         let _ = terminal.read_to_end(&mut bytes);
         let run = Run {

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use secrecy::SecretString;
 
 use super::{Fate, Granted, Upstream, UpstreamError};
 use crate::clock::ServerClock;
@@ -45,7 +46,9 @@ pub struct ByCloud {
     http: ArcSwap<reqwest::Client>,
     endpoint: Endpoint,
     way: Way,
-    key: Key,
+    key: Arc<Key>,
+    /// Used instead of what the key's place holds.
+    given: Option<SecretString>,
     server_clock: ServerClock,
     /// Who calls, as the last session said: one text for all of them.
     principal: Mutex<Arc<str>>,
@@ -55,7 +58,24 @@ impl ByCloud {
     pub fn new(endpoint: Endpoint, way: Way, key: Key) -> Result<Self, SetupError> {
         let http = ArcSwap::from_pointee(http::client(&endpoint, &way)?);
         let (server_clock, principal) = (ServerClock::default(), Mutex::new("".into()));
-        Ok(Self { http, endpoint, way, key, server_clock, principal })
+        Ok(Self { http, endpoint, way, key: Arc::new(key), given: None, server_clock, principal })
+    }
+
+    /// The same upstream for whoever has this token.
+    pub fn holding(&self, token: SecretString) -> Self {
+        Self {
+            http: ArcSwap::new(self.http.load_full()),
+            endpoint: self.endpoint.clone(),
+            way: self.way.clone(),
+            key: Arc::clone(&self.key),
+            given: Some(token),
+            server_clock: ServerClock::default(),
+            principal: Mutex::new("".into()),
+        }
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Where the principal's token lives.

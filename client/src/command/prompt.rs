@@ -1,0 +1,89 @@
+//! A secret from whoever runs a command: typed without an echo on a terminal, or else a line of standard input.
+
+use std::io::{self, BufRead, IsTerminal, Read};
+
+use rolekeeper::protocol::{Code, Failure};
+
+/// The most that is read, in bytes: more than the longest token.
+const CAP: usize = 64 * 1024;
+
+/// Whether somebody sees the question.
+pub(super) fn is_asked() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Asks for a text that nobody is to see. The last line's end is not part of it.
+pub(super) fn secret(question: &str) -> Result<String, Failure> {
+    let text = if is_asked() { typed(question) } else { piped() };
+    let text = text.map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("it cannot be read: {error}"),
+            "type it at the prompt, or give it on standard input: rolekeeper login < FILE",
+        )
+    })?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(Failure::new(Code::Usage, "nothing was typed", "the same again, with what was asked for"));
+    }
+    Ok(text.to_owned())
+}
+
+fn piped() -> io::Result<String> {
+    let mut text = String::new();
+    io::stdin().lock().take(CAP as u64 + 1).read_line(&mut text)?;
+    if text.len() > CAP { Err(io::Error::other("it is longer than any token")) } else { Ok(text) }
+}
+
+/// Byte by byte, because a line that a terminal edits has 4,096 bytes at the most.
+#[cfg(unix)]
+fn typed(question: &str) -> io::Result<String> {
+    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+
+    const CANCEL: u8 = 3;
+    const END: u8 = 4;
+    const ERASE: [u8; 2] = [8, 127];
+    const ERASE_ALL: u8 = 21;
+
+    let stdin = io::stdin();
+    let before = tcgetattr(&stdin)?;
+    let mut silent = before.clone();
+    silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+    silent.special_codes[SpecialCodeIndex::VMIN] = 1;
+    silent.special_codes[SpecialCodeIndex::VTIME] = 0;
+    tcsetattr(&stdin, OptionalActions::Now, &silent)?;
+    eprint(question);
+    let mut bytes: Vec<u8> = Vec::new();
+    let read = loop {
+        let mut byte = [0];
+        match stdin.lock().read(&mut byte) {
+            Ok(0) => break Ok(()),
+            Ok(_) => match byte[0] {
+                b'\n' | b'\r' | END => break Ok(()),
+                CANCEL => break Err(io::Error::other("it was given up")),
+                each if ERASE.contains(&each) => drop(bytes.pop()),
+                ERASE_ALL => bytes.clear(),
+                _ if bytes.len() == CAP => break Err(io::Error::other("it is longer than any token")),
+                each => bytes.push(each),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    eprint("\n");
+    read?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+#[cfg(not(unix))]
+fn typed(_question: &str) -> io::Result<String> {
+    Err(io::Error::other("it would be shown on this terminal"))
+}
+
+/// Where there is no standard error nobody sees the question, and may answer it all the same.
+#[cfg(unix)]
+fn eprint(text: &str) {
+    use std::io::Write;
+    let _ = io::stderr().write_all(text.as_bytes());
+}

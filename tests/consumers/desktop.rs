@@ -1,9 +1,8 @@
 //! A desktop as far as rolekeeper sees one: a real D-Bus, on which this test is logind and the notification server.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs};
@@ -11,6 +10,8 @@ use tokio::runtime::Runtime;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedValue;
 use zbus::{Connection, interface};
+
+use crate::bus::Bus;
 
 /// What the notification server was asked to show: title and body.
 type Shown = (String, String);
@@ -72,8 +73,7 @@ impl Notifications {
 }
 
 struct Desktop {
-    bus: Child,
-    address: String,
+    bus: Bus,
     runtime: Runtime,
     connection: Connection,
     delays: Receiver<OwnedFd>,
@@ -86,35 +86,28 @@ const ANOTHERS: &str = "/org/freedesktop/login1/session/anothers";
 
 impl Desktop {
     fn start(home: &Home) -> Self {
-        let mut bus = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--print-address"])
-            .arg(format!("--address=unix:path={}", home.path().join("bus").display()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon is installed: run tests/consumers/setup");
-        let mut address = String::new();
-        BufReader::new(bus.stdout.take().expect("it is piped")).read_line(&mut address).expect("an address");
+        let bus = Bus::start(home.path());
         let runtime = Runtime::new().expect("a runtime");
         let ((delay, delays), (show, shown)) = (mpsc::channel(), mpsc::channel());
         let me = rustix::process::geteuid().as_raw();
         let connection = runtime.block_on(async {
-            zbus::connection::Builder::address(address.trim())
-                .serve_at(PATH, Manager(delay))
-                .serve_at(MINE, Login(me, false))
-                .serve_at(ANOTHERS, Login(me + 1, false))
-                .serve_at("/org/freedesktop/Notifications", Notifications(show))
-                .name("org.freedesktop.login1")
-                .name("org.freedesktop.Notifications")
+            zbus::connection::Builder::address(bus.address.as_str())?
+                .serve_at(PATH, Manager(delay))?
+                .serve_at(MINE, Login(me, false))?
+                .serve_at(ANOTHERS, Login(me + 1, false))?
+                .serve_at("/org/freedesktop/Notifications", Notifications(show))?
+                .name("org.freedesktop.login1")?
+                .name("org.freedesktop.Notifications")?
                 .build()
                 .await
         });
         let connection = connection.expect("the bus serves");
-        Self { bus, address: address.trim().into(), runtime, connection, delays, shown }
+        Self { bus, runtime, connection, delays, shown }
     }
 
     fn daemon<'a>(&self, home: &'a Home) -> Daemon<'a> {
         let mut command = home.command(&programs().rolekeeperd);
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).env("DBUS_SESSION_BUS_ADDRESS", &self.address);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address).env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
         home.daemon_by(command)
     }
 
@@ -140,13 +133,6 @@ impl Desktop {
             let emitter = SignalEmitter::new(&self.connection, path).expect("a path");
             signal(&emitter).await.expect("it is sent");
         });
-    }
-}
-
-impl Drop for Desktop {
-    fn drop(&mut self) {
-        let _ = self.bus.kill();
-        let _ = self.bus.wait();
     }
 }
 

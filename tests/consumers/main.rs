@@ -1,8 +1,10 @@
 //! Real consumers: the AWS CLI and boto3, through a profile with `credential_process`; and a real tester of APIs for the
 //! sandbox. `tests/run` installs them.
 
+mod bus;
 mod desktop;
 mod driver;
+mod keyring;
 mod plugins;
 mod revoked;
 mod s3;

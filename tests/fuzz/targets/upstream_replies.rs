@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use rolekeeperd::fuzzing;
 use rolekeeperd::upstream::bycloud::{AuditLog, Group, Invitation, Page, Policy, Role, ServiceAccount, Session, User};
 use rolekeeperd::upstream::{SLACK, UpstreamError};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

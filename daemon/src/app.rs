@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,13 @@ use crate::broker::{Books, Broker};
 use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::file::{self, ConfigError};
-use crate::config::{Config, Place};
+use crate::config::{Callers, Config, Place};
+use crate::confine::{self, Places};
 use crate::descriptors::{self, Inherited, Legacy};
 use crate::journal::Journal;
 use crate::keys::Key;
 use crate::login::Records;
+use crate::lookout::Lookout;
 use crate::policy::Policy;
 use crate::process::{self, Told};
 use crate::revoke::ledger::{self, Ledger, LedgerError};
@@ -124,6 +127,9 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
     process::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
+    let lookout = lookout(&program, inherited.lookout.take()).map_err(AppError::Runtime)?;
+    let at = inherited.socket_path().unwrap_or_else(|| socket.clone());
+    confine::confine(&Places::of(&config, &program, &path, &at, state.as_deref()));
     let runtime = |threads, begin: fn()| {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -141,6 +147,8 @@ pub fn run(args: Args) -> Result<(), AppError> {
         })
     })?;
     let endpoint_port = config.endpoint_port;
+    let callers = || config.upstreams.iter().flat_map(|upstream| &upstream.profiles).map(|profile| &profile.callers);
+    lookout.watch_for(callers().any(Callers::asks_for_process), callers().any(Callers::asks_for_hash));
     let broker = background.block_on(async { broker(config, state, &door.path) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
@@ -154,7 +162,8 @@ pub fn run(args: Args) -> Result<(), AppError> {
     #[cfg(target_os = "linux")]
     crate::desktop::start(&broker);
     let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
-    let next = serving.block_on(serve_until_stopped(door, broker, endpoints, program)).map_err(AppError::Runtime)?;
+    let next =
+        serving.block_on(serve_until_stopped(door, broker, endpoints, lookout, program)).map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
     serving.shutdown_timeout(RUNTIME_END);
     background.shutdown_timeout(RUNTIME_END);
@@ -170,6 +179,15 @@ fn program() -> io::Result<PathBuf> {
     name.map_or_else(std::env::current_exe, Ok)
 }
 
+/// Who looks after callers: whoever did so for an earlier process, or one that is started while that can be done.
+fn lookout(program: &Path, earlier: Option<OwnedFd>) -> io::Result<Arc<Lookout>> {
+    match earlier {
+        Some(socket) => Ok(Lookout::at(socket)),
+        None if cfg!(target_os = "linux") => Lookout::start(program),
+        None => Lookout::within(),
+    }
+}
+
 fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<Broker>, AppError> {
     let (mut profiles, mut gates) = (Vec::new(), BTreeMap::new());
     let mut upstreams = config.upstreams;
@@ -181,7 +199,7 @@ fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<B
         profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&gate))));
         gates.insert(upstream.name, gate);
     }
-    let policy = Policy { owner: process::user() };
+    let policy = Policy::for_all(process::user(), profiles.iter().map(|(profile, _)| &profile.callers));
     let logins = Records::at(state.as_ref().map(|folder| folder.join("credentials.json")));
     let books = Books { journal: journal(state.clone()), ledger: ledger(state, socket)?, logins };
     Ok(Broker::new(policy, Cache::new(profiles), gates, books, Clock::System))
@@ -210,12 +228,14 @@ async fn serve_until_stopped(
     mut door: Door,
     broker: Arc<Broker>,
     endpoints: Arc<Endpoints>,
+    lookout: Arc<Lookout>,
     program: Program,
 ) -> io::Result<Option<Next>> {
     let mut signals = process::Signals::new()?;
     announce(&door.path);
     loop {
-        let desk = Desk::new(Arc::clone(&broker), Arc::clone(&endpoints), process::connection_cap());
+        let desk =
+            Desk::new(Arc::clone(&broker), Arc::clone(&endpoints), Arc::clone(&lookout), process::connection_cap());
         let serving = tokio::spawn(serve::run(door, Arc::clone(&desk)));
         let told = loop {
             let told = signals.next().await;
@@ -249,7 +269,8 @@ async fn serve_until_stopped(
             let sessions = pack(&broker);
             broker.journal.flush().await;
             broker.ledger.flush().await;
-            let legacy = Legacy { socket: door.leave_open()?, endpoints: endpoints.leave_open()?, sessions };
+            let (socket, endpoints) = (door.leave_open()?, endpoints.leave_open()?);
+            let legacy = Legacy { socket, endpoints, sessions, lookout: Some(lookout.leave_open()?) };
             return Ok(Some(Next { program, legacy }));
         }
     }

@@ -22,7 +22,7 @@ const SHOWN: usize = 5_000;
 impl Broker {
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
     pub async fn audit(&self, peer: &Peer, profile: &str, back: Duration) -> Result<Audit, Refusal> {
-        let grant = self.grant(peer, profile)?;
+        let grant = self.own(peer, profile)?;
         let client = bycloud_of(grant.slot())?;
         let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
         let since = self.clock.now().wall.checked_sub(back).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);

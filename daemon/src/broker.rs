@@ -93,7 +93,7 @@ pub struct Lease {
 pub enum Refusal {
     #[error("there is no profile `{name}`")]
     UnknownProfile { name: String, nearest: Option<String> },
-    #[error("this daemon serves another user than user {uid}", uid = .0.uid)]
+    #[error(transparent)]
     Denied(Denied),
     #[error("{}", .0.error)]
     Failing(Failing, Now),
@@ -157,7 +157,7 @@ impl Broker {
 
     /// A session that may be used for a peer, which does not see it.
     pub(crate) async fn session(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<(Grant, Arc<Session>), Refusal> {
-        let grant = self.grant(peer, want)?;
+        let grant = self.grant(peer, want).await?;
         let slot = grant.slot();
         slot.used(&self.clock.now(), GRACE);
         let mut has_looked = false;
@@ -186,9 +186,22 @@ impl Broker {
         Ok((grant, session))
     }
 
-    pub(crate) fn grant(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        let slot = self.cache.find(want).ok_or_else(|| self.unknown(want))?;
-        self.policy.authorize(peer, slot).map_err(Refusal::Denied)
+    pub(crate) async fn grant(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
+        self.policy.authorize(peer, self.find(want)?).await.map_err(Refusal::Denied)
+    }
+
+    fn find(&self, want: &str) -> Result<&Arc<Slot>, Refusal> {
+        self.cache.find(want).ok_or_else(|| self.unknown(want))
+    }
+
+    /// For what gives no credentials.
+    pub(crate) async fn see(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
+        self.policy.watch(peer, self.find(want)?).await.map_err(Refusal::Denied)
+    }
+
+    /// For what only the user whose daemon this is may do.
+    pub(crate) fn own(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
+        self.policy.own(peer, self.find(want)?).map_err(Refusal::Denied)
     }
 
     /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with. It is
@@ -277,6 +290,7 @@ impl Broker {
     /// for, of which it may be a part: then nobody ever sees it, and the upstream is to end it.
     pub(crate) fn serve(&self, slot: &Slot, session: Session) -> bool {
         let (refresh_at, now) = (session.ends_at().minus(session.refresh_left), self.clock.now().boot);
+        session.granted.keep_in_memory();
         let session = Arc::new(session);
         let replaced = |earlier: &mut Vec<_>, old: Option<&Session>| keep_earlier(earlier, old, now);
         let counts = slot.standing.publish(Arc::clone(&session), session.generation, replaced);

@@ -168,7 +168,7 @@ pub(crate) fn broker_for(profile: Profile, upstream: Arc<Scripted>) -> (Arc<Brok
     let gate = Gate::new("bycloud".into(), Place::new(0), shared, DEFAULT_CHECK);
     let cache = Cache::new([(profile, Arc::clone(&gate))]);
     let broker = Broker::new(
-        Policy { owner: UID },
+        Policy::of(UID),
         cache,
         BTreeMap::from([("bycloud".into(), gate)]),
         Books::in_memory(),
@@ -355,7 +355,7 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
         (profile, Arc::clone(&gate))
     });
     let broker = Broker::new(
-        Policy { owner: UID },
+        Policy::of(UID),
         Cache::new(profiles),
         BTreeMap::new(),
         Books::in_memory(),
@@ -368,7 +368,7 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = broker.status(after.as_deref(), 8192);
+        let page = broker.status(&me(), after.as_deref(), 8192).await;
         seen.extend(page.profiles.iter().map(|profile| profile.profile.clone()));
         after.clone_from(&page.next);
         rolekeeper::frame::encode(&ReplyFrame { v: VERSION, reply: Reply::Status(page) }).expect("it fits");

@@ -5,8 +5,9 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::io::FdFlags;
@@ -23,6 +24,8 @@ const SESSIONS: &str = "sessions";
 const HTTP: &str = "http.";
 const SOCKET: &str = "socket";
 const LOCK: &str = "lock";
+/// The way to the lookout, which only a process that is not confined can start.
+const LOOKOUT: &str = "lookout";
 
 /// What there was when this process began.
 #[derive(Debug, Default)]
@@ -32,6 +35,7 @@ pub struct Inherited {
     /// Of earlier processes, in no order.
     pub sessions: Vec<OwnedFd>,
     pub endpoints: Vec<(Line, OwnedFd)>,
+    pub lookout: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,8 @@ impl Inherited {
             self.endpoints.push((line, descriptor));
         } else if name == LOCK && self.lock.is_none() {
             self.lock = Some(descriptor);
+        } else if name == LOOKOUT && self.lookout.is_none() {
+            self.lookout = Some(descriptor);
         } else if listens && self.socket.is_none() {
             self.socket = Some(descriptor);
         } else {
@@ -85,10 +91,17 @@ impl Inherited {
         Some(Socket { descriptor, lock: self.lock.take() })
     }
 
+    /// Where the socket is, if there is one.
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        let listener = UnixListener::from(self.socket.as_ref()?.try_clone().ok()?);
+        listener.local_addr().ok()?.as_pathname().map(Path::to_owned)
+    }
+
     /// Their numbers, which are not to be closed.
     pub fn raw(&self) -> Vec<RawFd> {
         let endpoints = self.endpoints.iter().map(|(_, descriptor)| descriptor);
-        self.socket.iter().chain(&self.lock).chain(&self.sessions).chain(endpoints).map(AsRawFd::as_raw_fd).collect()
+        let single = self.socket.iter().chain(&self.lock).chain(&self.lookout);
+        single.chain(&self.sessions).chain(endpoints).map(AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -132,12 +145,18 @@ pub struct Legacy {
     pub endpoints: Vec<(Line, OwnedFd)>,
     /// Where they can be handed over; else they are fetched anew.
     pub sessions: Option<OwnedFd>,
+    pub lookout: Option<OwnedFd>,
 }
 
 /// Puts another program in the place of this process. It returns only if that cannot be done.
 pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io::Error {
-    let Legacy { socket, endpoints, sessions } = legacy;
-    let named = [(SOCKET, Some(&socket.descriptor)), (LOCK, socket.lock.as_ref()), (SESSIONS, sessions.as_ref())];
+    let Legacy { socket, endpoints, sessions, lookout } = legacy;
+    let named = [
+        (SOCKET, Some(&socket.descriptor)),
+        (LOCK, socket.lock.as_ref()),
+        (SESSIONS, sessions.as_ref()),
+        (LOOKOUT, lookout.as_ref()),
+    ];
     let named = named.into_iter().filter_map(|(name, descriptor)| Some((name.to_owned(), descriptor?)));
     let endpoints = endpoints.iter().map(|(line, descriptor)| (format!("{HTTP}{line}"), descriptor));
     let mut told = format!("pid={}", std::process::id());

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::cache::state::Session;
 use crate::clock::Boot;
 use crate::private_file;
-use crate::serve::peer::{Lineage, Peer};
+use crate::serve::peer::{Peer, Trace};
 use crate::sync::lock;
 
 /// How many records are kept, in memory and, give or take as many again, in the file.
@@ -86,7 +86,7 @@ impl Record {
 #[derive(Debug)]
 enum Note {
     /// A record whose processes are still to be filled in.
-    Handed(Holder, Arc<Lineage>),
+    Handed(Holder, Arc<Trace>),
     Ended(Record),
     /// Whoever waits here wants everything before it to be written.
     Flush(oneshot::Sender<()>),
@@ -160,7 +160,7 @@ impl Journal {
             processes: Vec::new(),
         };
         // The thread ends with the journal, not before.
-        let _ = self.queue.send(Note::Handed(record, Arc::clone(peer.nearest())));
+        let _ = self.queue.send(Note::Handed(record, Arc::clone(peer.trace())));
     }
 
     /// Notes that a session has ended before its time, or what more is known of it.
@@ -229,8 +229,8 @@ fn keep(note: Note, records: &Mutex<VecDeque<Record>>, file: &mut Option<Lines>)
             let _ = done.send(());
             return;
         }
-        Note::Handed(mut holder, lineage) => {
-            holder.processes = lineage.whole().to_vec();
+        Note::Handed(mut holder, trace) => {
+            holder.processes = trace.sight().processes();
             Record::Handed(holder)
         }
         Note::Ended(record) => record,

@@ -13,6 +13,7 @@ pub mod broker;
 pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod confine;
 #[cfg(unix)]
 pub mod descriptors;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,7 @@ pub mod journal;
 pub mod keeper;
 pub mod keys;
 pub mod login;
+pub mod lookout;
 pub mod policy;
 pub mod private_file;
 pub mod process;

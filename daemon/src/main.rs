@@ -5,12 +5,25 @@
     deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
 )]
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
 use rolekeeperd::app::{self, Args};
+use rolekeeperd::{confine, lookout};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Whatever held a secret, be it a library's buffer, is wiped when it is freed.
+#[global_allocator]
+static WIPED: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    confine::harden();
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == lookout::ARGUMENT) {
+        confine::confine_lookout();
+        lookout::stand_at(std::io::stdin());
+        return ExitCode::SUCCESS;
+    }
     match app::run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

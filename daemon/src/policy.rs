@@ -1,15 +1,24 @@
-//! May this peer have this profile? Pure: no clock, no I/O.
+//! May this peer have this profile? No clock, and no I/O but a look at which file a configured path leads to.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use crate::cache::Slot;
+use crate::config::callers::{CallerRule, Callers};
+use crate::lookout::{Program, Seen, is_between};
 use crate::serve::peer::Peer;
 
 /// Whom the daemon serves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// The user the daemon runs as.
     pub owner: u32,
+    /// Whom some profile names beside that.
+    users: Vec<u32>,
+    groups: Vec<u32>,
 }
 
 /// The proof that a peer may have a profile. Only [`Policy::authorize`] makes one.
@@ -25,41 +34,262 @@ impl Grant {
     }
 }
 
-/// The peer runs as another user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Denied {
-    pub uid: u32,
+/// Why a peer may not.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denied {
+    #[error("this daemon serves other users than user {uid}")]
+    User { uid: u32 },
+    #[error("only the user whose daemon this is may ask for that, not user {uid}")]
+    NotTheOwner { uid: u32 },
+    #[error("profile {profile} is not for user {uid}")]
+    NotForUser { profile: String, uid: u32 },
+    #[error("profile {profile} is for some programs only, and it cannot be told which one asks")]
+    Unseen { profile: String },
+    #[error(
+        "profile {profile} is for some programs only, and this connection was handed on by the process that made it"
+    )]
+    HandedOn { profile: String },
+    #[error(
+        "profile {profile} is for some programs only, and the process that made this connection has ended, or runs \
+        another program now"
+    )]
+    Changed { profile: String },
+    #[error("profile {profile} is not for {program}")]
+    Program { profile: String, program: String },
+}
+
+impl Denied {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::User { .. } => "a daemon of your own: ROLEKEEPER_SOCKET names its socket".into(),
+            Self::NotTheOwner { .. } => "whoever looks after the daemon".into(),
+            Self::NotForUser { profile, .. } => {
+                format!("whoever looks after the daemon: `users` and `groups` of [profile.{profile}]")
+            }
+            Self::Unseen { profile } => format!(
+                "credential-process or exec in --mode env instead of HTTP; else `callers` of [profile.{profile}]"
+            ),
+            Self::HandedOn { .. } | Self::Changed { .. } => "rolekeeper, which connects for each request".into(),
+            Self::Program { profile, .. } => format!("`callers` of [profile.{profile}], if this program may have it"),
+        }
+    }
 }
 
 impl Policy {
-    /// May this peer talk to the daemon at all? Only the user whose tokens it holds may; root could read them anyway,
-    /// but root's tools are not meant to use them by accident.
-    pub fn admit(self, peer: &Peer) -> Result<(), Denied> {
-        if peer.uid == self.owner { Ok(()) } else { Err(Denied { uid: peer.uid }) }
+    /// One user's own daemon.
+    pub fn of(owner: u32) -> Self {
+        Self { owner, ..Self::default() }
+    }
+
+    /// The same for whoever the profiles name.
+    pub fn for_all<'a>(owner: u32, profiles: impl IntoIterator<Item = &'a Callers>) -> Self {
+        let mut policy = Self::of(owner);
+        for callers in profiles {
+            policy.users.extend(&callers.users);
+            policy.groups.extend(&callers.groups);
+        }
+        policy
+    }
+
+    /// Whether there may be peers of other users.
+    pub fn is_shared(&self) -> bool {
+        !self.users.is_empty() || !self.groups.is_empty()
+    }
+
+    /// May this peer talk to the daemon at all? Root could read everything anyway, but root's tools are not meant to use
+    /// a user's tokens by accident.
+    pub async fn admit(&self, peer: &Peer) -> Result<(), Denied> {
+        let is_known = peer.uid == self.owner || is_of(peer, &self.users, &self.groups).await;
+        if is_known { Ok(()) } else { Err(Denied::User { uid: peer.uid }) }
     }
 
     /// May this peer do what concerns all of the daemon, or what it holds?
-    pub fn admit_owner(self, peer: &Peer) -> Result<(), Denied> {
-        self.admit(peer)
+    pub fn admit_owner(&self, peer: &Peer) -> Result<(), Denied> {
+        if peer.uid == self.owner { Ok(()) } else { Err(Denied::NotTheOwner { uid: peer.uid }) }
     }
 
-    pub fn authorize(self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
-        self.admit(peer)?;
+    /// Whether a profile is for this peer's user.
+    pub async fn is_for(&self, peer: &Peer, callers: &Callers) -> bool {
+        peer.uid == self.owner || is_of(peer, &callers.users, &callers.groups).await
+    }
+
+    /// May this peer see and end what the profile holds? No credentials are given on that.
+    pub fn own(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
+        self.admit_owner(peer)?;
         Ok(Grant { slot: Arc::clone(slot) })
     }
+
+    /// May this peer know how things are with the profile, and have it refreshed? No credentials are given on that.
+    pub async fn watch(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
+        if self.is_for(peer, &slot.profile.callers).await {
+            return Ok(Grant { slot: Arc::clone(slot) });
+        }
+        Err(Denied::NotForUser { profile: slot.profile.name.to_string(), uid: peer.uid })
+    }
+
+    pub async fn authorize(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
+        let (grant, callers) = (self.watch(peer, slot).await?, &slot.profile.callers);
+        if callers.asks_for_process() {
+            self.authorize_process(peer, callers, || slot.profile.name.to_string()).await?;
+        }
+        Ok(grant)
+    }
+
+    /// The process as it was when it connected has to fit a rule, and to be the same now.
+    async fn authorize_process(
+        &self,
+        peer: &Peer,
+        callers: &Callers,
+        profile: impl Fn() -> String,
+    ) -> Result<(), Denied> {
+        let seen = if peer.is_by_process() { peer.trace().sight().seen().await } else { None };
+        let Some(seen) = seen.filter(|seen| !seen.programs.is_empty()) else {
+            return Err(Denied::Unseen { profile: profile() });
+        };
+        if peer.is_handed_on() {
+            return Err(Denied::HandedOn { profile: profile() });
+        }
+        if !seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) || !peer.was_there_all_along() {
+            return Err(Denied::Changed { profile: profile() });
+        }
+        if callers.rules.iter().any(|rule| fits(rule, seen, file_at)) {
+            return Ok(());
+        }
+        Err(Denied::Program { profile: profile(), program: described(&seen.programs) })
+    }
+}
+
+async fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
+    if users.contains(&peer.uid) {
+        return true;
+    }
+    if groups.is_empty() {
+        return false;
+    }
+    peer.trace().sight().seen().await.is_some_and(|seen| seen.groups.iter().any(|group| groups.contains(group)))
+}
+
+/// Who asked: the peer, and what it passes on for. A rule names one of them.
+fn askers(programs: &[Program]) -> &[Program] {
+    let between = programs.iter().take_while(|program| is_between(&program.process.program)).count();
+    programs.get(..=between).unwrap_or(programs)
+}
+
+/// Whether a process is what a rule asks for. Which file a path leads to is looked up here, and not by the name that the
+/// process has for it, which may be another file in a folder tree of its own.
+fn fits(rule: &CallerRule, seen: &Seen, file_at: impl Fn(&Path) -> Option<(u64, u64)>) -> bool {
+    let CallerRule { exe, sha256, under, unit, terminal } = rule;
+    let asks = askers(&seen.programs);
+    let runs = |path: &Path, program: &Program| program.file.is_some() && program.file == file_at(path);
+    // Both of one program.
+    let is_it = |program: &Program| {
+        exe.as_deref().is_none_or(|path| runs(path, program)) && sha256.is_none_or(|hash| program.sha256 == Some(hash))
+    };
+    asks.iter().any(is_it)
+        && under.as_deref().is_none_or(|path| seen.programs.iter().skip(1).any(|program| runs(path, program)))
+        && unit.as_ref().is_none_or(|unit| seen.units.contains(unit))
+        && terminal.is_none_or(|terminal| terminal == seen.has_terminal)
+}
+
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
+fn described(programs: &[Program]) -> String {
+    let (asks, shown) = (askers(programs), |program: &Program| crate::one_line(&program.process.program));
+    let Some(asker) = asks.last() else { return "a process that cannot be seen".into() };
+    let by = programs.get(asks.len()).map(|parent| format!(", by {}", shown(parent))).unwrap_or_default();
+    format!("{} (process {}{by})", shown(asker), asker.process.pid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rolekeeper::protocol::Process;
+
+    #[tokio::test]
+    async fn only_the_owner_and_whom_a_profile_names_are_admitted() {
+        let peer = |uid| Peer::new(uid, None);
+        let policy = Policy::of(1000);
+        assert_eq!(policy.admit(&peer(1000)).await, Ok(()));
+        for uid in [0, 1, 999, 1001, u32::MAX] {
+            assert_eq!(policy.admit(&peer(uid)).await, Err(Denied::User { uid }));
+        }
+        let callers = Callers { users: vec![1001], ..Callers::default() };
+        let shared = Policy::for_all(1000, [&callers, &Callers::default()]);
+        assert_eq!(shared.admit(&peer(1001)).await, Ok(()));
+        assert_eq!(shared.admit(&peer(1002)).await, Err(Denied::User { uid: 1002 }));
+        assert_eq!(shared.admit_owner(&peer(1001)), Err(Denied::NotTheOwner { uid: 1001 }));
+        assert!(shared.is_for(&peer(1001), &callers).await && !shared.is_for(&peer(1001), &Callers::default()).await);
+    }
+
+    fn seen(programs: &[&str]) -> Seen {
+        let program = |(at, path): (usize, &&str)| Program {
+            process: Process { pid: 100 - i32::try_from(at).unwrap(), program: (*path).into() },
+            file: file(Path::new(path)),
+            sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
+        };
+        Seen {
+            programs: programs.iter().enumerate().map(program).collect(),
+            units: vec!["run-7.scope".into(), "ci.service".into()],
+            has_terminal: false,
+            groups: vec![],
+            pin: None,
+        }
+    }
+
+    /// Each path leads to a file of its own.
+    fn file(path: &Path) -> Option<(u64, u64)> {
+        (path != Path::new("?")).then(|| (1, path.to_str().unwrap().bytes().map(u64::from).sum()))
+    }
 
     #[test]
-    fn only_the_owner_is_admitted() {
-        let policy = Policy { owner: 1000 };
-        let peer = |uid| Peer::new(uid, None);
-        assert_eq!(policy.admit(&peer(1000)), Ok(()));
-        for uid in [0, 1, 999, 1001, u32::MAX] {
-            assert_eq!(policy.admit(&peer(uid)), Err(Denied { uid }));
+    fn a_rule_is_about_whoever_asked_and_not_about_who_passes_it_on() {
+        let (client, sh, make) = ("/usr/bin/rolekeeper", "/bin/sh", "/usr/bin/make");
+        let (terraform, bash, sshd) = ("/usr/bin/terraform", "/bin/bash", "/usr/sbin/sshd");
+        let exe = |path: &str| CallerRule { exe: Some(path.into()), ..CallerRule::default() };
+        let under = |path: &str| CallerRule { under: Some(path.into()), ..CallerRule::default() };
+        let table: &[(&[&str], CallerRule, bool)] = &[
+            (&[client, terraform, bash, sshd], exe(terraform), true),
+            (&[client, sh, terraform, bash, sshd], exe(terraform), true),
+            (&[terraform, bash], exe(terraform), true),
+            (&[client, make, terraform, bash], exe(terraform), false),
+            (&[client, make, terraform, bash], under(terraform), true),
+            (&[client, bash, sshd], exe(bash), true),
+            (&[client, bash, sshd], exe(terraform), false),
+            (&[terraform, bash], under(terraform), false),
+            (&["?", terraform], exe(terraform), false),
+            (&["?"], exe("?"), false),
+        ];
+        for (programs, rule, want) in table {
+            assert_eq!(fits(rule, &seen(programs), file), *want, "{programs:?} {rule:?}");
         }
+    }
+
+    #[test]
+    fn all_that_a_rule_names_has_to_be_so() {
+        let programs = ["/usr/bin/rolekeeper", "/usr/bin/aws", "/usr/bin/make"];
+        let whole = CallerRule {
+            exe: Some("/usr/bin/aws".into()),
+            sha256: Some([12; 32]),
+            under: Some("/usr/bin/make".into()),
+            unit: Some("ci.service".into()),
+            terminal: Some(false),
+        };
+        assert!(fits(&whole, &seen(&programs), file));
+        for wrong in [
+            CallerRule { exe: Some("/usr/bin/aws2".into()), ..whole.clone() },
+            CallerRule { sha256: Some([13; 32]), ..whole.clone() },
+            // That of the client, which is not the one that asks.
+            CallerRule { sha256: Some([19; 32]), ..whole.clone() },
+            CallerRule { under: Some("/usr/bin/vim".into()), ..whole.clone() },
+            CallerRule { unit: Some("cd.service".into()), ..whole.clone() },
+            CallerRule { terminal: Some(true), ..whole.clone() },
+        ] {
+            assert!(!fits(&wrong, &seen(&programs), file), "{wrong:?}");
+        }
+        assert_eq!(described(&seen(&programs).programs), "/usr/bin/aws (process 99, by /usr/bin/make)");
     }
 }

@@ -3,6 +3,11 @@
 use std::io;
 #[cfg(unix)]
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(unix)]
+use rustix::process::Resource;
+use secrecy::{ExposeSecret, SecretString};
 
 #[cfg(target_os = "linux")]
 use tokio::io::unix::AsyncFd;
@@ -25,7 +30,8 @@ pub fn prepare(detach: bool, keep: &[i32]) {
     #[cfg(unix)]
     {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-        raise_descriptor_limit();
+        raise_limit(Resource::Nofile);
+        raise_limit(Resource::Memlock);
         if detach {
             close_inherited(keep);
             leave_session();
@@ -33,6 +39,51 @@ pub fn prepare(detach: bool, keep: &[i32]) {
     }
     #[cfg(not(unix))]
     let _ = (detach, keep);
+}
+
+/// Core files would have every secret in them, and so would the answer to whoever traces this process. What is put in the
+/// place of this one has to do it again.
+pub(crate) fn hide_memory() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Rlimit, setrlimit};
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// How many bytes of secrets could not be kept out of swap.
+static UNLOCKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps the pages that a secret lies in out of swap, as far as the limit on that goes. They stay so: others that come to
+/// lie there may be secrets, too, and are at the most as many.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "locking pages has no safe form")]
+pub(crate) fn keep_in_memory(secret: &SecretString) {
+    let bytes = secret.expose_secret().as_bytes();
+    let start = bytes.as_ptr().cast_mut().cast();
+    // SAFETY: the range is that of a living slice, and locking changes nothing of what is in it.
+    if unsafe { rustix::mm::mlock(start, bytes.len()) }.is_err() {
+        UNLOCKED.fetch_add(bytes.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn keep_in_memory(_secret: &SecretString) {}
+
+/// For people: whether others can read it, and whether it may go to swap.
+pub(crate) fn memory_protection() -> String {
+    #[cfg(target_os = "linux")]
+    let hidden = rustix::process::dumpable_behavior()
+        .is_ok_and(|behavior| behavior == rustix::process::DumpableBehavior::NotDumpable);
+    #[cfg(not(target_os = "linux"))]
+    let hidden = false;
+    let dumps = if hidden { "cannot be dumped or traced" } else { "can be traced by its user" };
+    match UNLOCKED.load(Ordering::Relaxed) {
+        0 => format!("{dumps}; secrets are locked in it"),
+        bytes => format!("{dumps}; {bytes} bytes of secrets may be swapped out (see ulimit -l)"),
+    }
 }
 
 /// Lets the threads that serve go first where there are fewer cores than threads: this thread's own priority, and of
@@ -81,6 +132,30 @@ pub(crate) fn adopt(raw: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// A hold on the process that made a connection, by which it is told from a later one of the same number (Linux 6.5).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "rustix has no SO_PEERPIDFD")]
+pub(crate) fn connected_by(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+    use std::os::fd::AsRawFd;
+
+    const SO_PEERPIDFD: i32 = 77;
+    let (mut raw, mut length) = (-1_i32, libc::socklen_t::try_from(size_of::<i32>()).ok()?);
+    let to = std::ptr::from_mut(&mut raw).cast();
+    // SAFETY: `raw` and `length` outlive the call, and `length` is the size of `raw`.
+    let outcome = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, to, &mut length) };
+    // SAFETY: the kernel has just made it for this process.
+    (outcome == 0 && raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Whether the process behind such a hold still runs.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_alive(process: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // It becomes readable with the end.
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)).is_ok_and(|ended| ended == 0)
+}
+
 /// A descriptor of ours whose readiness the runtime is to watch.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "the runtime has to be promised that the descriptor stays the same")]
@@ -101,11 +176,11 @@ fn leave_session() {
 }
 
 #[cfg(unix)]
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // A soft limit that stays low only lowers the number of connections.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+fn raise_limit(limit: Resource) {
+    use rustix::process::{Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(limit);
+    // One that stays low only lowers the number of connections, or of what is locked.
+    let _ = setrlimit(limit, Rlimit { current: maximum, maximum });
 }
 
 /// How many connections may be open at once: each holds one descriptor.

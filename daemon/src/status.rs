@@ -13,6 +13,7 @@ use crate::cache::Slot;
 use crate::cache::state::State;
 use crate::clock::{Boot, Now};
 use crate::revoke::feed::{is_stale, view_age};
+use crate::serve::peer::Peer;
 use crate::upstream::gate::Gate;
 
 /// The most of a failure's message, in characters: it also keeps a page within a frame.
@@ -23,10 +24,15 @@ const SKEW: i64 = 60;
 const CLOCKS: usize = 20;
 
 impl Broker {
-    /// The profiles behind `after`, in order of name.
-    pub fn status(&self, after: Option<&str>, connections: usize) -> StatusPage {
+    /// The profiles behind `after` that are for this peer's user, in order of name.
+    pub async fn status(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
         let now = self.clock.now();
-        let slots = self.cache.slots_after(after);
+        let mut slots = Vec::new();
+        for slot in self.cache.slots_after(after) {
+            if slots.len() <= STATUS_PAGE && self.policy.is_for(peer, &slot.profile.callers).await {
+                slots.push(slot);
+            }
+        }
         let profiles: Vec<_> = slots.iter().take(STATUS_PAGE).map(|slot| profile_status(slot, &now)).collect();
         let next = profiles.last().filter(|_| slots.len() > STATUS_PAGE).map(|last| last.profile.clone());
         let daemon = DaemonStatus {
@@ -35,6 +41,7 @@ impl Broker {
             uptime_seconds: now.boot.since(self.started_at).as_secs(),
             connections,
             endpoints: BTreeMap::new(),
+            protection: Some(crate::confine::protection()),
             clocks: self.clocks(&now),
         };
         StatusPage { daemon, profiles, next }

@@ -96,7 +96,7 @@ async fn sessions() {
         let profile = Profile::new(profile_name, Arc::clone(&name), role(number));
         (profile, Arc::clone(&gate))
     });
-    let (policy, cache) = (Policy { owner: 1 }, Cache::new(profiles));
+    let (policy, cache) = (Policy::of(1), Cache::new(profiles));
     let gates = [(name, gate)].into();
     let broker =
         Broker::new(policy, cache, gates, Books { journal: journal().await, ..Books::in_memory() }, Clock::System);

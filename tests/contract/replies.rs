@@ -146,7 +146,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
         let cache = Cache::new([(profile, Arc::clone(&gate))]);
         let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
         run(async {
-            let broker = Broker::new(Policy { owner: 1 }, cache, gates, Books::in_memory(), clock.clone());
+            let broker = Broker::new(Policy::of(1), cache, gates, Books::in_memory(), clock.clone());
             let peer = Peer::new(1, None);
             let held = broker.lease(&peer, "dev").await.expect("the first answer is good").session;
             // Three quarters of an hour later it is due, and a quarter is left.

@@ -99,8 +99,7 @@ impl Machine {
         };
         let cache = Cache::new((0..profiles).map(profile));
         let named = gates.iter().map(|gate| (Arc::clone(&gate.name), Arc::clone(gate))).collect();
-        let broker =
-            Broker::new(Policy { owner: 1 }, cache, named, Books { journal, ..Books::in_memory() }, clock.clone());
+        let broker = Broker::new(Policy::of(1), cache, named, Books { journal, ..Books::in_memory() }, clock.clone());
         let alarm = Alarm::new(&clock).expect("an alarm");
         tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
         let consumer = |number: usize| Consumer {

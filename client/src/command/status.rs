@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Reply, Request, StatusPage,
+    ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Protection, Reply, Request, StatusPage,
 };
 use serde::Serialize;
 
@@ -45,12 +45,21 @@ fn read(stream: &mut Stream) -> Result<Status, Failure> {
 }
 
 fn table(status: &Status) -> String {
-    let DaemonStatus { version, pid, uptime_seconds, connections, endpoints, clocks } = &status.daemon;
+    let DaemonStatus { version, pid, uptime_seconds, connections, endpoints, protection, clocks } = &status.daemon;
     let mut text = format!(
         "rolekeeperd {version}, process {pid}, up {}, {connections} connection{}\n",
         duration(*uptime_seconds),
         if *connections == 1 { "" } else { "s" }
     );
+    if let Some(Protection { memory, files, calls }) = protection {
+        let _ = writeln!(
+            text,
+            "its memory {}; Landlock {}; seccomp {}",
+            printable(memory),
+            printable(files),
+            printable(calls)
+        );
+    }
     for (line, address) in endpoints {
         let _ = match line.strip_prefix("imds.") {
             Some(profile) => writeln!(text, "instance metadata of {} at {address}", printable(profile)),

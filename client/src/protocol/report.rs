@@ -46,9 +46,23 @@ pub struct DaemonStatus {
     /// The addresses that answer over HTTP, by what they speak: `container`, or `imds.` and a profile.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub endpoints: BTreeMap<String, String>,
+    /// What the daemon has taken from itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub protection: Option<Protection>,
     /// Upstreams whose time is not this machine's.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub clocks: Vec<ClockStatus>,
+}
+
+/// How the daemon is kept from harm, and harm from it: each is `active`, or `off: ` and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Protection {
+    /// Whether others can read its memory, and whether secrets in it may be swapped out; a sentence.
+    pub memory: String,
+    /// Landlock: it reads and writes only where its work is.
+    pub files: String,
+    /// seccomp: it makes no system call that reads other processes or changes the system.
+    pub calls: String,
 }
 
 /// Services refuse what is signed with a time that is not theirs; five minutes are usual.

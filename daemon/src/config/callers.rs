@@ -51,6 +51,11 @@ impl Callers {
     pub fn asks_for_process(&self) -> bool {
         !self.rules.is_empty()
     }
+
+    /// Whether programs have to be hashed for it.
+    pub fn asks_for_hash(&self) -> bool {
+        self.rules.iter().any(|rule| rule.sha256.is_some())
+    }
 }
 
 /// The longest that a person's word is good for: as long as any session.

@@ -50,7 +50,7 @@ impl Principal {
 
 impl Broker {
     pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, Refusal> {
-        let grant = self.grant(peer, profile)?;
+        let grant = self.own(peer, profile)?;
         let explaining = self.weigh(grant.slot(), bycloud_of(grant.slot())?);
         tokio::time::timeout(WAIT, explaining).await.map_err(|_| Refusal::TooSlow)
     }

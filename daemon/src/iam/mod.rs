@@ -48,6 +48,7 @@ impl Broker {
 
     async fn call(self: &Arc<Self>, peer: &Peer, route: &Route, call: IamCall<'_>) -> Result<Answer, Refusal> {
         let Some(profile) = &call.profile else {
+            self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
             let gate = self.gate_named(call.upstream.as_deref())?;
             let revoked =
                 (route.name == RevokeStsSession::ROUTE.name).then(|| call.parameters.get("session_id").cloned());

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Why;
 use crate::clock::Boot;
+use crate::process::keep_in_memory;
 
 /// How long it may take: a person may be asked for a finger.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -27,7 +28,8 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn new(token: &SecretString, now: Boot, keep: Duration) -> Option<Self> {
-        (!keep.is_zero()).then(|| Self { token: token.clone(), until: now.plus(keep) })
+        let kept = (!keep.is_zero()).then(|| Self { token: token.clone(), until: now.plus(keep) });
+        kept.inspect(|kept| keep_in_memory(&kept.token))
     }
 
     pub(super) fn at(&self, now: Boot) -> Option<SecretString> {

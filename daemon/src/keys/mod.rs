@@ -16,6 +16,7 @@ use zeroize::Zeroize;
 use crate::clock::{Boot, Clock};
 use crate::config::TokenSource;
 use crate::private_file;
+use crate::process::keep_in_memory;
 use crate::sync::lock;
 
 use command::Kept;
@@ -121,6 +122,7 @@ impl Key {
         let TokenSource::Age { file, identity: None } = &self.source else { return Err(self.fails(Why::NoPassphrase)) };
         let (file, key) = (file.clone(), Sealed::Passphrase(passphrase.clone()));
         sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))?;
+        keep_in_memory(&passphrase);
         *lock(&self.passphrase) = Some(passphrase);
         Ok(())
     }

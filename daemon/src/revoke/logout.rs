@@ -90,7 +90,7 @@ impl Broker {
 
     /// Credentials are given again.
     pub async fn resume(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
-        let grant = self.grant(peer, profile)?;
+        let grant = self.own(peer, profile)?;
         let slot = grant.slot();
         if slot.standing.resume().is_some() {
             tracing::info!(profile = %slot.profile.name, pid = ?peer.pid, "resumed");
@@ -103,7 +103,7 @@ impl Broker {
 
     /// A new session now, in the place of the one that there is.
     pub async fn refresh_now(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
-        let grant = self.grant(peer, profile)?;
+        let grant = self.see(peer, profile).await?;
         let slot = grant.slot();
         if let Some(held) = slot.standing.view().hold {
             return Err(Refusal::Held { profile: slot.profile.name.to_string(), held });
@@ -116,7 +116,7 @@ impl Broker {
     /// A service has refused credentials of this profile: the upstream is looked at, and what is found is in force.
     pub async fn report_rejected(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
         // What ends meanwhile is told, too.
-        let mut watching = self.watch(peer, profile)?;
+        let mut watching = self.watch(peer, profile).await?;
         let slot = Arc::clone(watching.slot());
         tracing::info!(profile = %slot.profile.name, pid = ?peer.pid, "its credentials were refused somewhere");
         if slot.standing.hold().is_none() {
@@ -145,8 +145,8 @@ impl Broker {
 
     fn granted(&self, peer: &Peer, profile: Option<&str>) -> Result<Vec<Arc<Slot>>, Refusal> {
         match profile {
-            Some(profile) => Ok(vec![Arc::clone(self.grant(peer, profile)?.slot())]),
-            None => self.cache.names().map(|name| Ok(Arc::clone(self.grant(peer, name)?.slot()))).collect(),
+            Some(profile) => Ok(vec![Arc::clone(self.own(peer, profile)?.slot())]),
+            None => self.cache.names().map(|name| Ok(Arc::clone(self.own(peer, name)?.slot()))).collect(),
         }
     }
 }

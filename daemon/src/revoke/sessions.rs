@@ -24,7 +24,8 @@ const SHOWN: usize = 1000;
 
 impl Broker {
     /// The active sessions of the principal, or of everybody where it is not known who that is.
-    pub async fn sessions(&self, upstream: Option<&str>) -> Result<Sessions, Refusal> {
+    pub async fn sessions(&self, peer: &Peer, upstream: Option<&str>) -> Result<Sessions, Refusal> {
+        self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
         tokio::time::timeout(WAIT, self.all_sessions(upstream)).await.map_err(|_elapsed| Refusal::TooSlow)?
     }
 
@@ -83,6 +84,7 @@ impl Broker {
         session_id: &str,
         reason: Option<&str>,
     ) -> Result<Withdrawn, Refusal> {
+        self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
         let gate = self.gate_named(upstream)?;
         let client = crate::iam::client_of(gate)?;
         let Some(slot) = self.slot_of(gate, session_id) else {

@@ -75,7 +75,20 @@ fn bind_locked(path: &Path, lock: File) -> Result<Door, BindError> {
     #[cfg(unix)]
     let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
     let listener = options.create_tokio().map_err(io_error)?;
+    tell_senders(&listener).map_err(io_error)?;
     Ok(Door { listener, path: path.into(), own: Some(Own { lock, file: socket_file(path) }) })
+}
+
+/// The kernel is to say who sends what, from the first byte of each connection on: they are as the listening socket is.
+fn tell_senders(listener: &Listener) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let Listener::UdSocket(listener) = listener;
+        rustix::net::sockopt::set_socket_passcred(listener.as_fd(), true)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+    Ok(())
 }
 
 /// A socket that listens already: an earlier process's, or the service manager's, which also removes it.
@@ -94,7 +107,11 @@ pub fn adopt(socket: Socket) -> Result<Door, BindError> {
             create_folder(connect::folder_of(&path)).map_err(unknown)?;
             bind_locked(&path, lock)
         }
-        own => Ok(Door { listener: Uds::try_from(OwnedFd::from(listener)).map_err(unknown)?.into(), path, own }),
+        own => {
+            let listener = Uds::try_from(OwnedFd::from(listener)).map_err(unknown)?.into();
+            tell_senders(&listener).map_err(unknown)?;
+            Ok(Door { listener, path, own })
+        }
     }
 }
 

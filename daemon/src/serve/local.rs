@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::line::Line;
 use super::peer::Peer;
 use super::{Desk, Stop, http, reply};
 use crate::broker::Refusal;
@@ -30,19 +31,21 @@ pub(super) async fn refuse_busy(stream: Stream) {
         "again in a moment; rolekeeper status shows the number, and a program that holds many must close some",
     );
     // A peer that is gone needs no answer.
-    let _ = write(&mut BufReader::with_capacity(1, stream), Reply::Error(failure)).await;
+    let peer = Arc::new(Peer::new(0, None));
+    let _ = write(&mut BufReader::with_capacity(1, Line::new(stream, peer)), Reply::Error(failure)).await;
 }
 
 /// Serves a connection until its end, its deadlines, or until the daemon stops.
 pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Result<(), FrameError> {
-    let mut stream = BufReader::with_capacity(512, stream);
-    if let Err(denied) = desk.broker.policy.admit(&peer) {
-        tracing::warn!(uid = denied.uid, pid = ?peer.pid, "refused: another user's process");
+    let peer = Arc::new(peer);
+    let mut stream = BufReader::with_capacity(512, Line::new(stream, Arc::clone(&peer)));
+    // While its first request is on the way.
+    peer.trace().sight();
+    if let Err(denied) = desk.broker.policy.admit(&peer).await {
+        tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
         let failure = reply::failure(&Refusal::Denied(denied));
         return write(&mut stream, Reply::Error(failure)).await;
     }
-    // While its first request is on the way.
-    peer.nearest();
     let mut silence = FRAME_DEADLINE;
     loop {
         let text = next(&mut stream, silence, &desk.stop).await;
@@ -60,7 +63,7 @@ pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Resul
 }
 
 /// Parses one request, calls the broker, prints the reply.
-async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: &Arc<Desk>) -> Result<(), FrameError> {
+async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &Arc<Desk>) -> Result<(), FrameError> {
     let Desk { broker, stop, .. } = &**desk;
     let request = match parse(text) {
         Ok(request) => request,
@@ -72,12 +75,12 @@ async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: 
             Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
             Err(refusal) => write(stream, refused(refusal)).await,
         },
-        Request::Watch { profile } => match broker.watch(peer, &profile) {
+        Request::Watch { profile } => match broker.watch(peer, &profile).await {
             Ok(watching) => tell_changes(stream, watching, stop).await,
             Err(refusal) => write(stream, refused(refusal)).await,
         },
         Request::Status { after } => {
-            let mut status = broker.status(after.as_deref(), desk.gauge.open());
+            let mut status = broker.status(peer, after.as_deref(), desk.gauge.open()).await;
             status.daemon.endpoints = desk.endpoints.shown();
             write(stream, Reply::Status(status)).await
         }
@@ -95,7 +98,7 @@ async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: 
         Request::ReportRejected { profile } => {
             report(stream, until_last_call(stop, broker.report_rejected(peer, &profile)).await).await
         }
-        Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind)).await,
+        Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind).await).await,
         Request::KeyPlace { upstream } => report(stream, broker.key_place(peer, upstream.as_deref())).await,
         // What has begun is not given up in the middle.
         Request::Login { upstream, token, passphrase } => {
@@ -109,7 +112,7 @@ async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: 
             report(stream, broker.rotate(peer, upstream.as_deref(), old.as_deref()).await).await
         }
         Request::Sessions { upstream } => {
-            report(stream, until_last_call(stop, broker.sessions(upstream.as_deref())).await).await
+            report(stream, until_last_call(stop, broker.sessions(peer, upstream.as_deref())).await).await
         }
         Request::Resume { profile } => report(stream, broker.resume(peer, &profile).await).await,
         Request::Logout { profile, revoke } => {
@@ -124,7 +127,7 @@ async fn answer(stream: &mut BufReader<Stream>, text: &[u8], peer: &Peer, desk: 
 
 /// How things are with a profile, and again whenever they have changed, until the peer hangs up or has not read for a
 /// while.
-async fn tell_changes(stream: &mut BufReader<Stream>, mut watching: Watching, stop: &Stop) -> Result<(), FrameError> {
+async fn tell_changes(stream: &mut BufReader<Line>, mut watching: Watching, stop: &Stop) -> Result<(), FrameError> {
     loop {
         write(stream, Reply::Watched(watching.look())).await?;
         tokio::select! {
@@ -138,7 +141,7 @@ async fn tell_changes(stream: &mut BufReader<Stream>, mut watching: Watching, st
     }
 }
 
-async fn report(stream: &mut BufReader<Stream>, report: Result<impl Serialize, Refusal>) -> Result<(), FrameError> {
+async fn report(stream: &mut BufReader<Line>, report: Result<impl Serialize, Refusal>) -> Result<(), FrameError> {
     match report {
         Err(refusal) => send(stream, Err(refusal)).await,
         Ok(report) => {
@@ -149,7 +152,7 @@ async fn report(stream: &mut BufReader<Stream>, report: Result<impl Serialize, R
 }
 
 /// A document in parts, or why there is none.
-async fn send(stream: &mut BufReader<Stream>, document: Result<Zeroizing<Vec<u8>>, Refusal>) -> Result<(), FrameError> {
+async fn send(stream: &mut BufReader<Line>, document: Result<Zeroizing<Vec<u8>>, Refusal>) -> Result<(), FrameError> {
     match document {
         Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
         Ok(document) => {
@@ -205,17 +208,17 @@ fn bad_frame(error: &FrameError) -> Failure {
 
 /// The next frame. Once the daemon is told to stop, the peer can send no more, and what it has sent is still read: it
 /// knows of each request whether it arrived.
-async fn next(stream: &mut BufReader<Stream>, silence: Duration, stop: &Stop) -> Result<Vec<u8>, FrameError> {
+async fn next(stream: &mut BufReader<Line>, silence: Duration, stop: &Stop) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
     // A peer that is never silent is stopped, too.
     if stop.was_told() {
-        take_no_more(stream.get_ref()).map_err(FrameError::Io)?;
+        stream.get_ref().take_no_more().map_err(FrameError::Io)?;
     }
     let first = tokio::select! {
         biased;
         first = timeout(silence, stream.read(&mut header)) => first,
         () = stop.is_told() => {
-            take_no_more(stream.get_ref()).map_err(FrameError::Io)?;
+            stream.get_ref().take_no_more().map_err(FrameError::Io)?;
             timeout(FRAME_DEADLINE, stream.read(&mut header)).await
         }
     };
@@ -226,15 +229,7 @@ async fn next(stream: &mut BufReader<Stream>, silence: Duration, stop: &Stop) ->
     timeout(FRAME_DEADLINE, rest(stream, header, first)).await.map_err(late)?
 }
 
-#[cfg(unix)]
-fn take_no_more(stream: &Stream) -> std::io::Result<()> {
-    use std::os::fd::AsFd;
-
-    let Stream::UdSocket(stream) = stream;
-    Ok(rustix::net::shutdown(stream.as_fd(), rustix::net::Shutdown::Read)?)
-}
-
-async fn rest(stream: &mut BufReader<Stream>, mut header: [u8; HEADER], first: usize) -> Result<Vec<u8>, FrameError> {
+async fn rest(stream: &mut BufReader<Line>, mut header: [u8; HEADER], first: usize) -> Result<Vec<u8>, FrameError> {
     let mut got = first;
     while let Some(missing) = header.get_mut(got..).filter(|missing| !missing.is_empty()) {
         match stream.read(missing).await.map_err(FrameError::Io)? {
@@ -252,7 +247,7 @@ fn late(_: tokio::time::error::Elapsed) -> FrameError {
     FrameError::Io(std::io::ErrorKind::TimedOut.into())
 }
 
-async fn write(stream: &mut BufReader<Stream>, reply: Reply<'_>) -> Result<(), FrameError> {
+async fn write(stream: &mut BufReader<Line>, reply: Reply<'_>) -> Result<(), FrameError> {
     let expected = if matches!(reply, Reply::Part(_)) { frame::MAX } else { 2048 };
     let frame = Zeroizing::new(frame::encode_within(&ReplyFrame { v: VERSION, reply }, expected)?);
     timeout(FRAME_DEADLINE, stream.write_all(&frame)).await.map_err(late)?.map_err(FrameError::Io)

@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod http;
+mod line;
 mod local;
 pub mod peer;
 pub mod reply;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
+use crate::lookout::Lookout;
 use bind::Door;
 use http::Endpoints;
 use peer::Peer;
@@ -92,15 +94,16 @@ impl Stop {
 pub struct Desk {
     pub broker: Arc<Broker>,
     pub endpoints: Arc<Endpoints>,
+    pub lookout: Arc<Lookout>,
     gauge: Gauge,
     pub stop: Stop,
     tasks: TaskTracker,
 }
 
 impl Desk {
-    pub fn new(broker: Arc<Broker>, endpoints: Arc<Endpoints>, connections: usize) -> Arc<Self> {
+    pub fn new(broker: Arc<Broker>, endpoints: Arc<Endpoints>, lookout: Arc<Lookout>, connections: usize) -> Arc<Self> {
         let (gauge, stop, tasks) = (Gauge::new(connections), Stop::default(), TaskTracker::new());
-        Arc::new(Self { broker, endpoints, gauge, stop, tasks })
+        Arc::new(Self { broker, endpoints, lookout, gauge, stop, tasks })
     }
 }
 
@@ -157,7 +160,7 @@ async fn drain(desk: &Desk) {
 }
 
 fn welcome(stream: Stream, desk: &Arc<Desk>) {
-    let peer = match Peer::of(&stream) {
+    let peer = match Peer::of(&stream, &desk.lookout) {
         Ok(peer) => peer,
         Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),
     };

@@ -59,7 +59,7 @@ pub fn failure(refusal: &Refusal) -> Failure {
                 }
             },
         ),
-        Refusal::Denied(_) => (Code::NotAllowed, "a daemon of your own: ROLEKEEPER_SOCKET names its socket".into()),
+        Refusal::Denied(denied) => (Code::NotAllowed, denied.hint()),
         Refusal::Held { profile, .. } => (
             Code::Held,
             format!("rolekeeper audit {profile}, which shows what was done with it; then rolekeeper resume {profile}"),

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::clock::ServerClock;
 use crate::config::RoleRequest;
+use crate::process::keep_in_memory;
 
 /// The most by which a session may be longer than what was asked for before it is taken for nonsense.
 pub const SLACK: Duration = Duration::from_secs(60);
@@ -79,6 +80,12 @@ pub struct Granted {
 }
 
 impl Granted {
+    /// Its secrets stay out of swap, as far as that can be had.
+    pub fn keep_in_memory(&self) {
+        keep_in_memory(&self.secret_access_key);
+        keep_in_memory(&self.session_token);
+    }
+
     pub fn life(&self) -> Duration {
         Duration::try_from(self.expires_at.duration_since(self.issued_at)).unwrap_or_default()
     }

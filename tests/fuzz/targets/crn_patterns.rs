@@ -33,6 +33,7 @@ fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
     match decide(&[Document::parse("it", &policy, false).unwrap()], "sts:AssumeRole", &role) {
         Decision::Allowed(by) => by.organization.unwrap_or_else(|| "yes".into()),
         Decision::NotAllowed => "no".into(),
-        other => panic!("{other:?}"),
+        Decision::Unknown(_) => "unknown".into(),
+        Decision::Denied(by) => panic!("{by:?}"),
     }
 }

@@ -33,6 +33,7 @@ use super::peer::Peer;
 use super::tcp::Ends;
 use crate::broker::{Lease, Refusal};
 use crate::config::ProfileName;
+use crate::policy::Denied;
 use answer::{Answer, failed};
 use lines::Opened;
 
@@ -52,8 +53,17 @@ const UNREAD: usize = 32 * 1024;
 const HEAD: usize = 16 * 1024;
 
 /// Where a profile's credentials can be asked for over HTTP. The endpoint is opened if need be.
-pub(super) fn endpoint(desk: &Arc<Desk>, peer: &Peer, profile: &str, kind: EndpointKind) -> Result<Endpoint, Refusal> {
-    let grant = desk.broker.grant(peer, profile)?;
+pub(super) async fn endpoint(
+    desk: &Arc<Desk>,
+    peer: &Peer,
+    profile: &str,
+    kind: EndpointKind,
+) -> Result<Endpoint, Refusal> {
+    let grant = desk.broker.grant(peer, profile).await?;
+    // Whoever asks there cannot be told from others.
+    if grant.slot().profile.callers.asks_for_process() {
+        return Err(Refusal::Denied(Denied::Unseen { profile: profile.into() }));
+    }
     let name = grant.slot().profile.name.clone();
     let failed = |error: io::Error| Refusal::NoEndpoint(error.to_string());
     let line = match kind {
@@ -142,7 +152,7 @@ impl Caller {
             Line::Container => true,
             Line::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
         };
-        let (port, peer) = (ends.here.port(), Arc::new(Peer::over_tcp(owner, ends)));
+        let (port, peer) = (ends.here.port(), Arc::new(Peer::over_tcp(owner, ends, &desk.lookout)));
         Self { desk, line, port, peer, is_owner, asked: AtomicUsize::new(0) }
     }
 

@@ -1,0 +1,103 @@
+//! seccomp: system calls by which one process reads another's memory, or changes the system, are refused (seccomp(2)). What is
+//! started from here is refused them, too.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+
+/// What is refused.
+pub(super) struct Refused {
+    calls: &'static [&'static [libc::c_long]],
+    /// Which kinds of sockets are not.
+    families: &'static [i32],
+}
+
+/// Other processes, and what is theirs.
+const OTHERS: &[libc::c_long] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_bpf,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
+
+/// The system: what is mounted, loaded, running, and what time it is.
+const SYSTEM: &[libc::c_long] = &[
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_personality,
+];
+
+/// Programs and connections.
+const PROGRAMS: &[libc::c_long] =
+    &[libc::SYS_execve, libc::SYS_execveat, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen];
+
+pub(super) const FOR_DAEMON: Refused =
+    Refused { calls: &[OTHERS, SYSTEM], families: &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] };
+pub(super) const FOR_LOOKOUT: Refused = Refused { calls: &[OTHERS, SYSTEM, PROGRAMS], families: &[] };
+
+#[allow(clippy::needless_pass_by_value, reason = "a constant")]
+pub(super) fn forbid(refused: Refused) -> Result<(), String> {
+    // Without it a filter is for root alone; and nothing that is started from here is ever more than this process.
+    rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
+    let program = program(&refused).map_err(|error| error.to_string())?;
+    apply_filter(&program).map_err(|error| error.to_string())
+}
+
+fn program(refused: &Refused) -> Result<BpfProgram, seccompiler::BackendError> {
+    let calls = refused.calls.iter().flat_map(|calls| calls.iter());
+    let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
+    let other_than = |family: &i32| {
+        let value = u64::try_from(*family).unwrap_or_default();
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+    };
+    let others = refused.families.iter().map(other_than).collect::<Result<Vec<_>, _>>()?;
+    let sockets = if others.is_empty() { Vec::new() } else { vec![SeccompRule::new(others)?] };
+    rules.insert(libc::SYS_socket, sockets);
+    let refuse = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
+}

@@ -1,0 +1,70 @@
+//! Which files the daemon's work is on, as its configuration says.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, TokenSource};
+
+/// Where it may read, write and start programs. Folders rather than files: what is replaced has the same name, and is
+/// another file.
+#[derive(Debug, Default)]
+pub struct Places {
+    pub read: Vec<PathBuf>,
+    pub write: Vec<PathBuf>,
+    pub execute: Vec<PathBuf>,
+    /// Why nothing is withheld, if that is so.
+    pub unconfined: Option<String>,
+}
+
+/// What libraries read: names and hosts, certificates, time zones, themselves.
+const OF_THE_SYSTEM: &[&str] = &[
+    "/bin",
+    "/dev",
+    "/etc",
+    "/gnu/store",
+    "/lib",
+    "/lib64",
+    "/nix/store",
+    "/proc",
+    "/run",
+    "/sys",
+    "/usr",
+    "/var/lib/ca-certificates",
+];
+
+impl Places {
+    /// For a daemon of this program, configuration, socket and state.
+    pub fn of(config: &Config, program: &Path, file: &Path, socket: &Path, state: Option<&Path>) -> Self {
+        let mut places = Self::default();
+        places.read.extend(OF_THE_SYSTEM.iter().map(PathBuf::from));
+        // Also where a link to it leads.
+        let real = program.canonicalize().ok();
+        for program in real.iter().map(PathBuf::as_path).chain([program]) {
+            places.execute.extend(folder_of(program));
+        }
+        places.read.extend(folder_of(file));
+        places.write.extend(folder_of(socket));
+        places.write.extend(state.map(Path::to_owned));
+        places.read.extend(rolekeeper::connect::variable("CREDENTIALS_DIRECTORY").map(PathBuf::from));
+        for upstream in &config.upstreams {
+            places.read.extend(upstream.way.ca.as_deref().and_then(folder_of));
+            match &upstream.token {
+                TokenSource::File(path) => places.read.extend(folder_of(path)),
+                TokenSource::Age { file, identity } => {
+                    places.write.extend(folder_of(file));
+                    places.write.extend(identity.as_deref().and_then(folder_of));
+                }
+                TokenSource::Command { words, .. } => {
+                    let program = words.first().map_or("", String::as_str);
+                    let why = format!("the token of {} comes from {program}, which may need anything", upstream.name);
+                    places.unconfined = Some(why);
+                }
+                TokenSource::Env(_) | TokenSource::Keyring(_) | TokenSource::SystemdCredential(_) => {}
+            }
+        }
+        places
+    }
+}
+
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned)
+}

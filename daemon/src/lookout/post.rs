@@ -1,0 +1,136 @@
+//! The lookout's own process, and what crosses the socket between it and the daemon: a message each way for each peer.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use super::look::{Hashes, Look, Program, holder_of};
+use super::sight::{Pin, Seen};
+
+/// How the daemon starts one.
+pub const ARGUMENT: &str = "--stand-lookout";
+/// The longest message, in bytes: a few paths.
+const LONGEST: usize = 64 * 1024;
+/// The longest question.
+const QUESTION: usize = 256;
+/// How many questions are taken up before the first is answered.
+const TOGETHER: usize = 64;
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Whom {
+    Pid(i32),
+    Inode(u32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Query {
+    pub(super) id: u64,
+    pub(super) whom: Whom,
+    pub(super) pin: bool,
+    pub(super) hash: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    id: u64,
+    programs: Vec<Program>,
+    units: Vec<String>,
+    has_terminal: bool,
+    groups: Vec<u32>,
+}
+
+/// The same for what a process was started with.
+pub fn stand_at(socket: impl AsFd) {
+    if let Ok(socket) = socket.as_fd().try_clone_to_owned() {
+        stand(&socket);
+    }
+}
+
+/// Answers until nobody asks any longer. Of all who wait, what may be gone soonest is looked at first.
+pub(super) fn stand(socket: &OwnedFd) {
+    let mut hashes = Hashes::default();
+    while let Some(first) = question(socket, RecvFlags::empty()) {
+        let more = std::iter::from_fn(|| question(socket, RecvFlags::DONTWAIT));
+        let begun: Vec<_> = std::iter::once(first)
+            .chain(more)
+            .take(TOGETHER)
+            .map(|query| {
+                let pid = match query.whom {
+                    Whom::Pid(pid) => Some(pid),
+                    Whom::Inode(inode) => holder_of(inode),
+                };
+                (Look::begin(pid, query.pin), query)
+            })
+            .collect();
+        for (look, query) in begun {
+            if !answer(socket, look, &query, &mut hashes) {
+                return;
+            }
+        }
+    }
+}
+
+fn question(socket: &OwnedFd, flags: RecvFlags) -> Option<Query> {
+    let mut text = [0; QUESTION];
+    let (length, _) = recv(socket.as_fd(), &mut text, flags).ok()?;
+    serde_json::from_slice(text.get(..length)?).ok()
+}
+
+/// Whether somebody still reads.
+fn answer(socket: &OwnedFd, look: Look, query: &Query, hashes: &mut Hashes) -> bool {
+    let report = look.finish(query.hash.then_some(hashes));
+    let mut answer = Answer {
+        id: query.id,
+        programs: report.programs,
+        units: report.units,
+        has_terminal: report.has_terminal,
+        groups: report.groups,
+    };
+    let mut text = serde_json::to_vec(&answer).unwrap_or_default();
+    // Paths of a kilobyte in all generations still fit; whatever does not is not shown.
+    if text.len() > LONGEST {
+        answer.programs.truncate(1);
+        answer.units.clear();
+        text = serde_json::to_vec(&answer).unwrap_or_default();
+    }
+    let pins: Vec<_> = report.pin.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !pins.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&pins));
+    }
+    sendmsg(socket, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL).is_ok()
+}
+
+/// The next answer, or nothing if there will be none.
+pub(super) fn receive(socket: &OwnedFd) -> Option<(u64, Seen)> {
+    let mut text = vec![0; LONGEST];
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
+            Err(rustix::io::Errno::INTR) => continue,
+            received => received.ok()?,
+        };
+        if received.bytes == 0 {
+            return None;
+        }
+        let rights = |message| match message {
+            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+            _ => None,
+        };
+        let pin = control.drain().find_map(rights).map(Pin::new);
+        let Some(answer) = text.get(..received.bytes).and_then(|text| serde_json::from_slice(text).ok()) else {
+            continue;
+        };
+        let Answer { id, programs, units, has_terminal, groups } = answer;
+        return Some((id, Seen { programs, units, has_terminal, groups, pin }));
+    }
+}

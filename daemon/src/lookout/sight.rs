@@ -1,0 +1,97 @@
+//! What was seen of a peer, once it is known.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
+
+use rolekeeper::protocol::Process;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::Program;
+use crate::sync::lock;
+
+/// How long the lookout is waited for. It answers in microseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A process as it was when it connected, or a little later.
+#[derive(Debug)]
+pub struct Seen {
+    /// The process itself, then its parents, the nearest first and without the one that started the system.
+    pub programs: Vec<Program>,
+    /// The systemd units that it is in, the innermost first.
+    pub units: Vec<String>,
+    pub has_terminal: bool,
+    pub groups: Vec<u32>,
+    pub pin: Option<Pin>,
+}
+
+/// What tells whether a process still runs what it ran: a view of its memory, which ends with an exec and with it. There
+/// is nothing to read in it but that.
+#[derive(Debug)]
+pub struct Pin(OwnedFd);
+
+impl Pin {
+    pub(super) fn new(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    pub fn holds(&self) -> bool {
+        // One entry of proc_pid_pagemap(5).
+        let mut entry = [0; 8];
+        rustix::io::pread(&self.0, &mut entry, 0).is_ok_and(|length| length > 0)
+    }
+}
+
+/// What is being looked for.
+#[derive(Debug, Default)]
+pub struct Sight {
+    seen: OnceLock<Option<Seen>>,
+    told: Notify,
+    lock: Mutex<()>,
+    also_told: Condvar,
+}
+
+impl Sight {
+    pub(super) fn awaited() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Nothing can be seen, and nothing need be waited for.
+    pub fn of_nobody() -> Arc<Self> {
+        let sight = Self::default();
+        let _ = sight.seen.set(None);
+        Arc::new(sight)
+    }
+
+    pub(super) fn tell(&self, seen: Option<Seen>) {
+        let _ = self.seen.set(seen);
+        self.told.notify_waiters();
+        drop(lock(&self.lock));
+        self.also_told.notify_all();
+    }
+
+    /// What was seen, or nothing if that cannot be told.
+    pub async fn seen(&self) -> Option<&Seen> {
+        let mut told = std::pin::pin!(self.told.notified());
+        told.as_mut().enable();
+        if self.seen.get().is_none() {
+            let _ = timeout(PATIENCE, told).await;
+        }
+        self.seen.get()?.as_ref()
+    }
+
+    /// The same for a thread that may wait.
+    pub fn wait(&self) -> Option<&Seen> {
+        let guard = lock(&self.lock);
+        let unknown = |_: &mut ()| self.seen.get().is_none();
+        // A poisoned lock guards nothing.
+        let _ = self.also_told.wait_timeout_while(guard, PATIENCE, unknown);
+        self.seen.get()?.as_ref()
+    }
+
+    /// For a record of who called.
+    pub fn processes(&self) -> Vec<Process> {
+        self.wait().map_or_else(Vec::new, |seen| seen.programs.iter().map(|program| program.process.clone()).collect())
+    }
+}

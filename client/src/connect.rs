@@ -131,8 +131,22 @@ fn connect(socket: &Path) -> io::Result<Stream> {
     Ok(stream)
 }
 
+/// How a reply begins that wants a proof of who asks.
+const PROVE: &[u8] = br#"{"v":1,"reply":{"prove":"#;
+
 /// Sends one request and returns the text of its reply, for [`reply`] to read.
 pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
+    let text = exchange(stream, request)?;
+    if !text.starts_with(PROVE) {
+        return Ok(text);
+    }
+    match reply(&text)? {
+        Reply::Prove { word } => exchange(stream, Request::Proof { word }),
+        _ => Err(out_of_place()),
+    }
+}
+
+fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let frame = frame::encode(&RequestFrame { v: VERSION, request }).map_err(|error| {
         Failure::new(Code::Usage, format!("the request cannot be sent: {error}"), "use shorter names and documents")
     })?;

@@ -11,6 +11,7 @@ pub mod app;
 pub mod audit;
 pub mod broker;
 pub mod cache;
+mod chance;
 pub mod clock;
 pub mod config;
 pub mod confine;

@@ -49,6 +49,8 @@ pub enum Denied {
         "profile {profile} is for some programs only, and this connection was handed on by the process that made it"
     )]
     HandedOn { profile: String },
+    #[error("profile {profile} is for some programs only, and this one has not answered once it was looked at")]
+    Unproven { profile: String },
     #[error(
         "profile {profile} is for some programs only, and the process that made this connection has ended, or runs \
         another program now"
@@ -70,7 +72,9 @@ impl Denied {
             Self::Unseen { profile } => format!(
                 "credential-process or exec in --mode env instead of HTTP; else `callers` of [profile.{profile}]"
             ),
-            Self::HandedOn { .. } | Self::Changed { .. } => "rolekeeper, which connects for each request".into(),
+            Self::HandedOn { .. } | Self::Unproven { .. } | Self::Changed { .. } => {
+                "rolekeeper, which connects for each request".into()
+            }
             Self::Program { profile, .. } => format!("`callers` of [profile.{profile}], if this program may have it"),
         }
     }
@@ -136,6 +140,11 @@ impl Policy {
         Ok(grant)
     }
 
+    /// Whether this peer has to be looked at, and then to answer, before it may have the profile.
+    pub fn wants_proof(peer: &Peer, slot: &Slot) -> bool {
+        slot.profile.callers.asks_for_process() && peer.is_by_process() && !peer.is_proven()
+    }
+
     /// The process as it was when it connected has to fit a rule, and to be the same now.
     async fn authorize_process(
         &self,
@@ -149,6 +158,9 @@ impl Policy {
         };
         if peer.is_handed_on() {
             return Err(Denied::HandedOn { profile: profile() });
+        }
+        if !peer.is_proven() {
+            return Err(Denied::Unproven { profile: profile() });
         }
         if !seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) || !peer.was_there_all_along() {
             return Err(Denied::Changed { profile: profile() });

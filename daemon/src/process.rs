@@ -250,3 +250,33 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn the_process_that_connected_is_known_from_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let _client = UnixStream::connect(&path).unwrap();
+        let (here, _) = listener.accept().unwrap();
+        let me = connected_by(here.as_fd()).unwrap();
+        assert!(is_alive(&me));
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        assert!(is_alive(&held));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_alive(&held));
+        let no_socket = std::fs::File::open("/dev/null").unwrap();
+        assert!(connected_by(no_socket.as_fd()).is_none());
+    }
+}

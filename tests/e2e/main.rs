@@ -2,6 +2,7 @@
 
 mod audit;
 mod autostart;
+mod callers;
 mod clocks;
 mod completions;
 mod configuration;

@@ -111,6 +111,11 @@ pub enum Request<'a> {
         profile: Cow<'a, str>,
         kind: EndpointKind,
     },
+    /// The answer to [`Reply::Prove`]; the reply to the request before it follows.
+    Proof {
+        #[serde(borrow)]
+        word: Cow<'a, str>,
+    },
     /// Where an upstream's token lives: a [`KeyPlace`] in parts.
     KeyPlace {
         /// May be left out if there is only one.
@@ -193,6 +198,12 @@ pub enum Reply<'a> {
     #[serde(borrow)]
     Part(Part<'a>),
     Watched(Watched),
+    /// The profile is for some programs only: whoever asked is to say this word, so that it is known to be the process
+    /// that was looked at meanwhile, and not another that it has put in its own place.
+    Prove {
+        #[serde(borrow)]
+        word: Cow<'a, str>,
+    },
     Error(Failure),
 }
 

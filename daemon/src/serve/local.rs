@@ -16,6 +16,8 @@ use super::line::Line;
 use super::peer::Peer;
 use super::{Desk, Stop, http, reply};
 use crate::broker::Refusal;
+use crate::chance::unguessable;
+use crate::policy::Policy;
 use crate::watch::Watching;
 
 /// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
@@ -70,6 +72,9 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
         Err(failure) => return write(stream, Reply::Error(failure)).await,
     };
     let refused = |refusal| Reply::Error(reply::failure(&refusal));
+    if wants_proof(&request, peer, desk) {
+        prove(stream, peer, stop).await?;
+    }
     match request {
         Request::Lease { profile } => match until_last_call(stop, broker.lease(peer, &profile)).await {
             Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
@@ -100,6 +105,7 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
         }
         Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind).await).await,
         Request::KeyPlace { upstream } => report(stream, broker.key_place(peer, upstream.as_deref())).await,
+        Request::Proof { .. } => write(stream, Reply::Error(bad_request("nobody has asked for a proof"))).await,
         // What has begun is not given up in the middle.
         Request::Login { upstream, token, passphrase } => {
             let (token, passphrase) = (hidden(token), passphrase.map(hidden));
@@ -123,6 +129,31 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
             report(stream, revoked.await).await
         }
     }
+}
+
+/// Whether a request is for credentials that some programs only may have.
+fn wants_proof(request: &Request<'_>, peer: &Peer, desk: &Desk) -> bool {
+    let profile = match request {
+        Request::Lease { profile } | Request::Endpoint { profile, .. } => Some(profile),
+        Request::Iam(call) => call.profile.as_ref(),
+        _ => None,
+    };
+    let slot = profile.and_then(|profile| desk.broker.cache.find(profile));
+    slot.is_some_and(|slot| Policy::wants_proof(peer, slot))
+}
+
+/// Has the peer say a word that nobody can know before it has been looked at.
+async fn prove(stream: &mut BufReader<Line>, peer: &Peer, stop: &Stop) -> Result<(), FrameError> {
+    peer.trace().sight().seen().await;
+    let word = unguessable().map_err(FrameError::Io)?;
+    write(stream, Reply::Prove { word: word.as_str().into() }).await?;
+    let text = next(stream, FRAME_DEADLINE, stop).await?;
+    if let Ok(Request::Proof { word: said }) = parse(&text)
+        && said == *word
+    {
+        peer.proved();
+    }
+    Ok(())
 }
 
 /// How things are with a profile, and again whenever they have changed, until the peer hangs up or has not read for a

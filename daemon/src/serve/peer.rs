@@ -24,6 +24,8 @@ pub struct Peer {
     process: Option<OwnedFd>,
     /// Something was sent over the connection by another process than the one that made it.
     is_handed_on: AtomicBool,
+    /// It has answered after it was looked at.
+    is_proven: AtomicBool,
     /// The sessions that it was given credentials of.
     given: Mutex<BTreeSet<String>>,
 }
@@ -67,7 +69,15 @@ impl Peer {
     }
 
     fn traced(uid: u32, pid: Option<i32>, trace: Arc<Trace>) -> Self {
-        Self { uid, pid, trace, process: None, is_handed_on: AtomicBool::new(false), given: Mutex::default() }
+        Self {
+            uid,
+            pid,
+            trace,
+            process: None,
+            is_handed_on: AtomicBool::new(false),
+            is_proven: AtomicBool::new(false),
+            given: Mutex::default(),
+        }
     }
 
     #[cfg(unix)]
@@ -110,6 +120,16 @@ impl Peer {
 
     pub fn is_handed_on(&self) -> bool {
         self.is_handed_on.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it has said what it could only know once it had been looked at. What it runs is not what it was put in
+    /// the place of in time to be looked at, then: that would know nothing to say.
+    pub fn proved(&self) {
+        self.is_proven.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
     }
 
     /// Whether it is given this session's credentials for the first time.

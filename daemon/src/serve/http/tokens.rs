@@ -2,26 +2,24 @@
 //! socket that only the user reads. SDKs read it anew for each request, so it changes while programs run.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
 use rolekeeper::connect;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::chance::{LENGTH, unguessable};
 use crate::clock::{Boot, Now};
 use crate::config::ProfileName;
 use crate::private_file;
 use crate::private_file::create_folder;
 use crate::sync::lock;
 
-/// In bytes; twice as many hexadecimal digits.
-const LENGTH: usize = 32;
 /// A token this old is replaced at its next use.
 const ROTATION: Duration = Duration::from_secs(3600);
 /// For how long the one before is still good: it may have been read from the file a moment earlier.
@@ -82,7 +80,7 @@ impl Tokens {
         let mut held = lock(&self.held);
         let is_there = held.get(profile).is_some_and(|held| read(&path).is_some_and(|token| token == held.token));
         if !is_there {
-            let token = fresh()?;
+            let token = unguessable()?;
             write(&path, &token)?;
             held.insert(profile.clone(), Held { token, since: now, before: None });
         }
@@ -103,7 +101,7 @@ impl Tokens {
     }
 
     fn rotate(&self, profile: &ProfileName, held: &mut Held, now: Boot) {
-        let rotated = fresh().and_then(|token| {
+        let rotated = unguessable().and_then(|token| {
             write(&path(&self.folder, profile), &token)?;
             Ok(token)
         });
@@ -130,7 +128,7 @@ pub(super) fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
     if let Some(secret) = read(path) {
         return Ok(secret);
     }
-    let secret = fresh()?;
+    let secret = unguessable()?;
     write(path, &secret)?;
     Ok(secret)
 }
@@ -144,17 +142,6 @@ fn read(path: &Path) -> Option<Zeroizing<String>> {
 fn write(path: &Path, secret: &str) -> io::Result<()> {
     create_folder(connect::folder_of(path))?;
     private_file::replace(path, secret.as_bytes())
-}
-
-fn fresh() -> io::Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new([0; LENGTH]);
-    SystemRandom::new().fill(&mut *bytes).map_err(|_| io::Error::other("the system gives no random numbers"))?;
-    let mut secret = Zeroizing::new(String::with_capacity(2 * LENGTH));
-    for byte in bytes.iter() {
-        // A text takes whatever is written to it.
-        let _ = write!(*secret, "{byte:02x}");
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]

@@ -1,0 +1,337 @@
+//! Which processes may have a profile, and what becomes of those that pretend to be another one.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rolekeeper::frame;
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, world};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// The profile `dev`, for some processes only.
+fn only_for(rule: &str) -> (SandboxProcess, Home) {
+    let (sandbox, home) = world();
+    home.configure_more("", rule);
+    (sandbox, home)
+}
+
+/// A program of this machine's, by its real path.
+fn installed(name: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").unwrap();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no {name} in PATH")).canonicalize().unwrap()
+}
+
+/// `credential-process`, started by a program.
+fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
+    let mut command = home.command(program);
+    command.env("ROLEKEEPER_AUTOSTART", "0").args(arguments).arg(&programs().rolekeeper);
+    command.args(["credential-process", "dev"]);
+    home.finish(command)
+}
+
+fn refused(run: &Run, want: &str) {
+    assert!(run.code == 4 && run.stdout.is_empty() && run.stderr.contains("(not_allowed)"), "{run:?}");
+    assert!(run.stderr.contains(want), "{want}: {run:?}");
+}
+
+#[test]
+fn the_program_that_asks_counts_and_not_what_passes_it_on() {
+    let (timeout, me) = (installed("timeout"), std::env::current_exe().unwrap());
+    let (sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
+    let _daemon = home.daemon(&[]);
+    let direct = home.rolekeeper(&["credential-process", "dev"]);
+    refused(&direct, &format!("profile dev is not for {}", me.display()));
+    assert!(direct.stderr.contains("try: `callers` of [profile.dev]"), "{direct:?}");
+    assert_eq!(sandbox.calls("assumeRole"), 0, "nothing was fetched for it");
+    assert_eq!(by(&home, &timeout, &["20"]).code, 0);
+    let shell = "\"$0\" credential-process dev; exit $?";
+    let mut through = home.command(&timeout);
+    through.args(["20", "sh", "-c", shell]).arg(&programs().rolekeeper).env("ROLEKEEPER_AUTOSTART", "0");
+    assert_eq!(home.finish(through).code, 0, "a shell in between changes nothing");
+    // A program of the same name, and one that only the name of its folder tells from it.
+    let copy = home.copy_of(&timeout);
+    refused(&by(&home, &copy, &["20"]), "profile dev is not for");
+    // What gives no credentials is not withheld from whoever's daemon it is.
+    assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
+    assert_eq!(home.rolekeeper(&["audit", "dev"]).code, 0);
+    let over_http = by_endpoint(&home, &timeout);
+    refused(&over_http, "it cannot be told which one asks");
+}
+
+fn by_endpoint(home: &Home, program: &Path) -> Run {
+    let mut command = home.command(program);
+    command.args(["20"]).arg(&programs().rolekeeper).args(["exec", "dev", "--mode", "http", "--", "true"]);
+    command.env("ROLEKEEPER_AUTOSTART", "0");
+    home.finish(command)
+}
+
+#[test]
+fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
+    let timeout = installed("timeout");
+    let output = Command::new("sha256sum").arg(&timeout).output().unwrap();
+    let hash = String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
+    let (_sandbox, home) = only_for(&format!("callers = [{{ sha256 = \"{hash}\", terminal = false }}]"));
+    let copy = home.copy_of(&timeout);
+    {
+        let _daemon = home.daemon(&[]);
+        assert_eq!(by(&home, &copy, &["20"]).code, 0);
+        refused(&home.rolekeeper(&["credential-process", "dev"]), "profile dev is not for");
+        // Other bytes at the same place.
+        fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(b"\0").unwrap();
+        refused(&by(&home, &copy, &["20"]), "profile dev is not for");
+    }
+    let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?}, unit = \"no-such.service\" }}]"));
+    let _daemon = home.daemon(&[]);
+    refused(&by(&home, &timeout, &["20"]), "profile dev is not for");
+}
+
+fn lease() -> Vec<u8> {
+    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })).unwrap()
+}
+
+fn reply(stream: &mut UnixStream) -> Value {
+    serde_json::from_slice(&frame::read(stream).unwrap()).unwrap()
+}
+
+/// A lease as a good client gets it, which says the word that it is told.
+fn asked(stream: &mut UnixStream) -> Value {
+    stream.write_all(&lease()).unwrap();
+    let first = reply(stream);
+    let Some(word) = first["reply"]["prove"]["word"].as_str() else { return first };
+    let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
+    stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    reply(stream)
+}
+
+fn is_lease(reply: &Value) -> bool {
+    reply["reply"]["lease"].is_object()
+}
+
+fn why_not(reply: &Value) -> &str {
+    reply["reply"]["error"]["message"].as_str().unwrap_or_else(|| panic!("it was not refused: {reply}"))
+}
+
+/// A daemon whose profile is for this test's own program, and a connection of this process to it.
+struct Door {
+    _sandbox: SandboxProcess,
+    home: Home,
+}
+
+impl Door {
+    fn new() -> Self {
+        let me = std::env::current_exe().unwrap();
+        let (sandbox, home) = only_for(&format!("callers = [{{ exe = {me:?} }}]"));
+        Self { _sandbox: sandbox, home }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.home.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// This program again, as one of the parts below, with a connection of its own or this one as standard input.
+    fn part(&self, name: &str, stdin: Stdio) -> Command {
+        let mut command = self.home.command(&std::env::current_exe().unwrap());
+        command.args(["--exact", &format!("callers::{name}"), "--nocapture"]);
+        command.env("ROLEKEEPER_TEST_PART", self.home.socket()).stdin(stdin).stdout(Stdio::piped());
+        command
+    }
+}
+
+/// Where a part of a test below finds the socket, if it is run as one.
+fn part_socket() -> Option<PathBuf> {
+    std::env::var_os("ROLEKEEPER_TEST_PART").map(Into::into)
+}
+
+#[test]
+fn a_good_client_says_the_word_and_another_does_not_get_on_by_guessing() {
+    let door = Door::new();
+    let _daemon = door.home.daemon(&[]);
+    let mut stream = door.connect();
+    assert!(is_lease(&asked(&mut stream)));
+    // Once is enough for a connection.
+    stream.write_all(&lease()).unwrap();
+    assert!(is_lease(&reply(&mut stream)));
+    let mut guessing = door.connect();
+    guessing.write_all(&lease()).unwrap();
+    assert!(reply(&mut guessing)["reply"]["prove"].is_object());
+    let proof = json!({ "v": 1, "request": { "proof": { "word": "0".repeat(64) } } });
+    guessing.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    assert!(why_not(&reply(&mut guessing)).contains("has not answered once it was looked at"));
+}
+
+#[test]
+fn a_connection_that_is_handed_to_another_process_is_good_for_nothing() {
+    let door = Door::new();
+    let _daemon = door.home.daemon(&[]);
+    let mut stream = door.connect();
+    assert!(is_lease(&asked(&mut stream)), "it is good here");
+    // Another process, of the very same program.
+    let heir = door.part("what_the_heir_does", Stdio::from(OwnedFd::from(stream.try_clone().unwrap())));
+    let output = { heir }.output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the heir is done"), "{output:?}");
+    assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
+    stream.write_all(&lease()).unwrap();
+    assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"), "nor is it good here any longer");
+}
+
+/// A part of the test above.
+#[test]
+fn what_the_heir_does() {
+    if part_socket().is_none() {
+        return;
+    }
+    let inherited = rustix::io::dup(rustix::stdio::stdin()).unwrap();
+    UnixStream::from(inherited).write_all(&lease()).unwrap();
+    println!("the heir is done");
+}
+
+#[test]
+fn a_process_that_has_become_another_program_is_refused() {
+    let door = Door::new();
+    let _daemon = door.home.daemon(&[]);
+    let mut child = door.part("what_the_changeling_does", Stdio::null()).spawn().unwrap();
+    let mut said = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    child.wait().unwrap();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("it was good"), "{said}");
+    assert!(said.contains("runs another program now"), "{said}");
+}
+
+/// A part of the test above: it gets a lease, and then puts a shell in its own place, with the connection open.
+#[test]
+fn what_the_changeling_does() {
+    let Some(socket) = part_socket() else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    assert!(is_lease(&asked(&mut stream)));
+    println!("it was good");
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::empty()).unwrap();
+    let request = lease().iter().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+    // The shell itself writes, so that it is the same process; whoever reads does not matter.
+    let script = format!("printf '{request}' >&{0}; head -c 200 <&{0}", stream.as_raw_fd());
+    let error = Command::new("sh").args(["-c", &script]).exec();
+    panic!("{error}");
+}
+
+#[test]
+fn a_process_that_puts_a_good_program_in_its_place_before_it_is_looked_at_gets_nothing() {
+    // Both ways of it: it asks before, or leaves the asking to somebody else.
+    let timeout = installed("timeout");
+    let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
+    let door = Door { _sandbox, home };
+    let daemon = door.home.daemon(&[]);
+    // It cannot look while it stands still; a process of the same user may do that to it.
+    daemon.signal(Signal::STOP);
+    let (stream, other) = door.connected_by("what_the_masked_does");
+    let exe = PathBuf::from(format!("/proc/{}/exe", other.0.id()));
+    eventually("it is another program", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("timeout")));
+    daemon.signal(Signal::CONT);
+    good_for_nothing(stream);
+}
+
+/// Needs root, to say which number the next process gets.
+#[test]
+fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let timeout = installed("timeout");
+    let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
+    let door = Door { _sandbox, home };
+    let daemon = door.home.daemon(&[]);
+    daemon.signal(Signal::STOP);
+    let (stream, asker) = door.connected_by("what_the_short_lived_does");
+    let number = asker.0.id();
+    drop(asker);
+    // Others start processes, too.
+    let again = (0..2000).find_map(|_| {
+        fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).unwrap();
+        let next = Killed(Command::new(&timeout).args(["20", "sleep", "20"]).spawn().unwrap());
+        (next.0.id() == number).then_some(next)
+    });
+    let _again = again.expect("a process of the same number");
+    daemon.signal(Signal::CONT);
+    good_for_nothing(stream);
+}
+
+/// Whoever has the connection can read the word, and say it: but not as the process that was looked at.
+fn good_for_nothing(mut stream: UnixStream) {
+    let first = reply(&mut stream);
+    let word = first["reply"]["prove"]["word"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
+    let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
+    stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
+}
+
+/// A process that is ended when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Door {
+    /// A connection that another process has made, and asked over; this process has it, too.
+    fn connected_by(&self, part: &str) -> (UnixStream, Killed) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Killed(self.part(part, Stdio::from(OwnedFd::from(theirs))).spawn().unwrap());
+        (receive(&ours), child)
+    }
+}
+
+/// A part of the test above.
+#[test]
+fn what_the_short_lived_does() {
+    let Some(socket) = part_socket() else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(&lease()).unwrap();
+    send(&rustix::stdio::stdin(), &stream);
+    std::thread::sleep(Duration::from_secs(20));
+}
+
+/// A part of the test before that.
+#[test]
+fn what_the_masked_does() {
+    let Some(socket) = part_socket() else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(&lease()).unwrap();
+    send(&rustix::stdio::stdin(), &stream);
+    let error = Command::new(installed("timeout")).args(["20", "sleep", "20"]).stdout(Stdio::null()).exec();
+    panic!("{error}");
+}
+
+/// Hands a descriptor over a socket.
+fn send(over: &impl std::os::fd::AsFd, what: &UnixStream) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::os::fd::AsFd;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let rights = [what.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&rights)));
+    sendmsg(over, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+}
+
+fn receive(over: &UnixStream) -> UnixStream {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(over, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty()).unwrap();
+    let rights = |message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    };
+    control.drain().find_map(rights).map(UnixStream::from).unwrap()
+}

@@ -20,6 +20,8 @@ pub mod descriptors;
 #[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod explain;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(target_os = "linux")]
 pub mod handover;
 pub mod iam;

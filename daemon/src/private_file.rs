@@ -42,6 +42,13 @@ impl PrivateFileError {
         match &self.why {
             Why::OpenToOthers { .. } => format!("chmod 600 {path}"),
             Why::NotYours { .. } => format!("copy it to a file of your own, or chown it: {path}"),
+            Why::Unreadable(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && crate::confine::is_confined() =>
+            {
+                format!(
+                    "restart rolekeeperd, which may read only what was configured when it was started; else ls -l {path}"
+                )
+            }
             Why::Unreadable(_) => format!("see who owns it and its mode: ls -l {path}"),
             Why::Missing | Why::NotAFile | Why::TooLong { .. } | Why::NotText => {
                 format!("see that the right file is at {path}")

@@ -11,6 +11,7 @@ mod endpoints;
 mod exec;
 mod explain;
 mod frames;
+mod hardening;
 mod iam;
 mod iam_story;
 mod login;

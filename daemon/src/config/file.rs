@@ -86,13 +86,18 @@ pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
 /// Reads and validates the configuration.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = private_file::read(path)?;
-    let config = validate(&text, path.parent().unwrap_or(Path::new(""))).map_err(|faults| {
-        ConfigError::Faults(faults.0.into_iter().map(|fault| place(path, &text, fault.at, fault.what)).collect())
-    })?;
+    let config = check(&text, path).map_err(ConfigError::Faults)?;
     if config.upstreams.is_empty() { Err(ConfigError::Empty(path.into())) } else { Ok(config) }
 }
 
+/// What a text says as the configuration at this path, or all that is wrong with it, in the order of the file.
+pub fn check(text: &str, path: &Path) -> Result<Config, Vec<PlacedFault>> {
+    validate(text, path.parent().unwrap_or(Path::new("")))
+        .map_err(|faults| faults.0.into_iter().map(|fault| place(path, text, fault.at, fault.what)).collect())
+}
+
 fn place(path: &Path, text: &str, at: usize, what: String) -> PlacedFault {
+    debug_assert!(text.is_char_boundary(at), "{at} is no place in the text: {what}");
     let before = text.get(..at).unwrap_or(text);
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     PlacedFault { path: path.into(), line: before.matches('\n').count() + 1, column, what }
@@ -103,6 +108,7 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     let mut root = parse(text, &mut faults);
     if !faults.0.is_empty() {
         // What stands behind an error of the syntax may not be what was meant; its errors would mislead.
+        faults.0.sort_by_key(|fault| fault.at);
         return Err(faults);
     }
     let mut upstreams = BTreeMap::new();
@@ -184,7 +190,6 @@ fn proxy(text: &str) -> Result<Proxy, String> {
     let is_proxy = reqwest::Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.path() == "/"
     });
-    // It may have a password in it, which an error would repeat.
     if is_proxy {
         Ok(Proxy::At(text.into()))
     } else {

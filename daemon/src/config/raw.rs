@@ -82,7 +82,8 @@ impl<'i> Table<'i> {
             DeValue::String(text) => Some(text),
             _ => None,
         })?;
-        parse(&text).map_err(|why| faults.add(&span, format!("`{}`: `{text}` {why}", self.name_of(key)))).ok()
+        let wrong = |why| faults.add(&span, format!("`{}`: `{}` {why}", self.name_of(key), shown(&text)));
+        parse(&text).map_err(wrong).ok()
     }
 
     /// A whole number, parsed as a text is.
@@ -229,6 +230,12 @@ impl<'i> Table<'i> {
     fn name_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
     }
+}
+
+/// A value in a message: a URL without the password that may be in it.
+fn shown(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    parts.map_or_else(|| text.to_owned(), |(scheme, rest)| format!("{scheme}://[hidden]@{rest}"))
 }
 
 fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {

@@ -49,6 +49,11 @@ pub fn confine_lookout() {
     let _ = calls::forbid(calls::FOR_LOOKOUT);
 }
 
+/// Whether files are withheld from this process.
+pub(crate) fn is_confined() -> bool {
+    IN_FORCE.get().is_some_and(|in_force| in_force.files.is_ok())
+}
+
 /// What is in force.
 pub fn protection() -> Protection {
     let shown = |outcome: Option<&Result<(), String>>| match outcome {
@@ -86,3 +91,7 @@ fn files(_places: &Places) -> Result<(), String> {
 fn calls() -> Result<(), String> {
     Err("there is no seccomp on this system".into())
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

@@ -115,24 +115,58 @@ impl Document {
 
 impl Named {
     fn matches(&self, pattern: &str) -> Match {
-        let glob = WildMatch::new(pattern);
-        let within = |organization: &str| {
+        let about = |pattern: &str, organization: &str| {
+            let glob = WildMatch::new(pattern);
             let crn = |name: &String| format!("crn:bycloud:iam:{organization}:{}/{name}", self.kind);
             self.names.iter().any(|name| glob.matches(&crn(name)))
         };
-        // An organisation that is not known is called like nothing that a pattern would name.
-        let anywhere = within(self.organization.as_deref().unwrap_or("\u{fffd}\u{fffd}"));
-        let parts = || pattern.split(':').filter(|part| !part.contains('/'));
-        let named = || parts().find(|part| within(&part.replace('*', "").replace('?', "x")));
-        if anywhere {
+        let otherwise = if self.is_complete { Match::No } else { Match::Maybe };
+        if let Some(organization) = &self.organization {
+            return if about(pattern, organization) { Match::Yes } else { otherwise };
+        }
+        // Whatever it is called, of whatever length.
+        if about(pattern, "\u{fffd}") && about(pattern, "\u{fffd}\u{fffd}") {
             return Match::Yes;
         }
-        match named().filter(|_| self.organization.is_none()) {
+        if pattern.len() > LONGEST {
+            return Match::Maybe;
+        }
+        match organization_in(pattern, |pattern| about(pattern, "\u{fffd}")) {
             Some(organization) => Match::In(organization.into()),
-            None if self.is_complete => Match::No,
-            None => Match::Maybe,
+            None if self.names.iter().any(|name| fits_some(pattern, &format!(":{}/{name}", self.kind))) => Match::Maybe,
+            None => otherwise,
         }
     }
+}
+
+/// The longest pattern that is searched for an organisation, in bytes: longer than a CRN would be.
+const LONGEST: usize = 512;
+
+/// The part of a pattern that stands for the whole organisation: one that is called U+FFFD is found with that in its place.
+fn organization_in(pattern: &str, is_found: impl Fn(&str) -> bool) -> Option<&str> {
+    let parts: Vec<_> = pattern.split(':').collect();
+    (0..parts.len()).find_map(|at| {
+        let (before, rest) = parts.split_at(at);
+        let (part, after) = rest.split_first()?;
+        let star = |is_there| if is_there { "*" } else { "" };
+        let place = format!("{}\u{fffd}{}", star(part.starts_with('*')), star(part.ends_with('*')));
+        let changed = [before, &[place.as_str()], after].concat().join(":");
+        (!part.contains('/') && is_found(&changed)).then_some(*part)
+    })
+}
+
+/// Whether there is any organisation at all with which a pattern fits what ends like this.
+fn fits_some(pattern: &str, end: &str) -> bool {
+    // A `*` may end the beginning, stand for the organisation, and begin the end.
+    let pattern = pattern.replace('*', "***");
+    let cuts: Vec<_> = (0..=pattern.len()).filter_map(|at| pattern.split_at_checked(at)).collect();
+    let fits = |part: &str, text| WildMatch::new(part).matches(text);
+    let begun: Vec<_> = cuts.iter().map(|cut| cut.0).filter(|before| fits(before, "crn:bycloud:iam:")).collect();
+    cuts.iter().filter(|(_, after)| fits(after, end)).any(|(before, _)| {
+        let begun = begun.iter().rfind(|begun| begun.len() < before.len());
+        let organization = begun.and_then(|begun| before.get(begun.len()..));
+        organization.is_some_and(|organization| !organization.contains([':', '/']))
+    })
 }
 
 /// An explicit deny wins; without an allow the answer is no.

@@ -8,7 +8,7 @@ use rolekeeper::frame::{self, FrameError, HEADER};
 use rolekeeper::protocol::{Code, Failure, Hidden, Reply, ReplyFrame, Request, RequestFrame, VERSION, Version};
 use secrecy::SecretString;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -209,7 +209,7 @@ fn hidden(text: Hidden<'_>) -> SecretString {
     text.0.into_owned().into()
 }
 
-fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
+pub(crate) fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
     if let Ok(RequestFrame { v: VERSION, request }) = serde_json::from_slice(text) {
         return Ok(request);
     }
@@ -260,7 +260,11 @@ async fn next(stream: &mut BufReader<Line>, silence: Duration, stop: &Stop) -> R
     timeout(FRAME_DEADLINE, rest(stream, header, first)).await.map_err(late)?
 }
 
-async fn rest(stream: &mut BufReader<Line>, mut header: [u8; HEADER], first: usize) -> Result<Vec<u8>, FrameError> {
+pub(crate) async fn rest(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut header: [u8; HEADER],
+    first: usize,
+) -> Result<Vec<u8>, FrameError> {
     let mut got = first;
     while let Some(missing) = header.get_mut(got..).filter(|missing| !missing.is_empty()) {
         match stream.read(missing).await.map_err(FrameError::Io)? {

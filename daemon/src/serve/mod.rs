@@ -21,6 +21,8 @@ use crate::broker::Broker;
 use crate::lookout::Lookout;
 use bind::Door;
 use http::Endpoints;
+#[cfg(fuzzing)]
+pub(crate) use local::{parse, rest};
 use peer::Peer;
 
 /// How long requests under way may take once the daemon is told to stop.

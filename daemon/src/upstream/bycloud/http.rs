@@ -23,8 +23,9 @@ use crate::config::{Endpoint, Proxy, Way};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a whole call, slow bodies included.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections are closed before most servers and middleboxes would.
-const POOL_IDLE: Duration = Duration::from_secs(20);
+/// How long a connection waits for another call. Its buffers hold what went over it, a token and a session, until it is
+/// closed; calls of one task follow each other sooner than this, and others are half a minute apart.
+const POOL_IDLE: Duration = Duration::from_secs(1);
 /// The longest reply that is read, in bytes: a thousand policies of 8 KiB.
 const REPLY_CAP: usize = 8 * 1024 * 1024;
 /// What stands in a path segment as it is (RFC 3986, unreserved).
@@ -238,10 +239,10 @@ async fn read(mut response: Response, call: &Call<'_>) -> Result<Zeroizing<Vec<u
 }
 
 /// What a message about a call needs.
-struct Call<'a> {
-    method: &'a str,
-    endpoint: &'a Endpoint,
-    token: &'a SecretString,
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) token: &'a SecretString,
 }
 
 impl Call<'_> {
@@ -267,7 +268,7 @@ impl Call<'_> {
 
     /// An answer that is not a success. Only the upstream's own error envelope (A6) counts as its word: a proxy's page
     /// or a captive portal's says nothing about a token or a role.
-    fn refused(&self, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> IamError {
+    pub(crate) fn refused(&self, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> IamError {
         let Some(error) = ErrorBody::read(text) else {
             return self.no_answer(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
         };

@@ -169,7 +169,7 @@ pub fn active_of(principal: &str) -> ListStsSessions {
 
 /// The session's end, of the two that the upstream gives: no clock of this machine, and no `Date`, has a say. An error if
 /// the reply cannot be meant, or could not be handed on in one frame.
-fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timestamp, String> {
+pub(crate) fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timestamp, String> {
     let AssumedRole { session, credentials } = assumed;
     let fields = [
         ("session.id", session.id.as_str(), 128),

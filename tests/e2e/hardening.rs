@@ -1,0 +1,212 @@
+//! What another process of the same user can see of the daemon, and what is left in its memory.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use rolekeeper_tests::harness::{Home, eventually, programs, world};
+use rustix::process::geteuid;
+
+/// A user who is not root, whom the kernel would let read everything.
+const NOBODY: u32 = 65_534;
+
+/// Whatever lies in a home belongs to that user, if this one may say so.
+fn give(path: &Path, uid: u32) {
+    chown(path, Some(uid), Some(uid)).unwrap();
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        give(&entry.path(), uid);
+    }
+}
+
+fn as_user(mut command: Command, uid: u32) -> Command {
+    if geteuid().is_root() {
+        command.uid(uid).gid(uid);
+    }
+    command
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a neighbour of the same user gets out of a process, by the names of what it tried.
+fn seen_by_a_neighbour(home: &Home, uid: u32, pid: u32) -> String {
+    let me = home.path().join("neighbour");
+    fs::copy(std::env::current_exe().unwrap(), &me).unwrap();
+    fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = home.command(&me);
+    command.args(["--exact", "hardening::what_the_neighbour_does", "--nocapture"]);
+    command.env("ROLEKEEPER_TEST_NEIGHBOUR", pid.to_string());
+    let output = as_user(command, uid).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("seen: "));
+    line.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr))).to_owned()
+}
+
+/// A part of the tests below, which run it as the user whose daemon it is.
+#[test]
+fn what_the_neighbour_does() {
+    let Some(pid) = std::env::var_os("ROLEKEEPER_TEST_NEIGHBOUR") else { return };
+    let process = PathBuf::from("/proc").join(&pid);
+    let mut seen = Vec::new();
+    for file in ["mem", "environ", "maps", "auxv", "pagemap", "syscall"] {
+        seen.extend(fs::File::open(process.join(file)).is_ok().then_some(file));
+    }
+    seen.extend(fs::read_dir(process.join("fd")).is_ok().then_some("fd"));
+    seen.extend(fs::read_link(process.join("exe")).is_ok().then_some("exe"));
+    // As gdb(1) and strace(1) begin.
+    let pid = pid.to_str().unwrap().parse().unwrap();
+    seen.extend(attaches(pid).then_some("ptrace"));
+    println!("\nseen: {}", seen.join(" "));
+}
+
+#[allow(unsafe_code, reason = "tracing has no safe form")]
+fn attaches(pid: i32) -> bool {
+    // SAFETY: both calls take numbers, and null pointers that are not followed.
+    unsafe {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        let attached = libc::ptrace(libc::PTRACE_SEIZE, pid, nothing, nothing) == 0;
+        if attached {
+            libc::ptrace(libc::PTRACE_INTERRUPT, pid, nothing, nothing);
+            let mut status = 0;
+            libc::waitpid(pid, &raw mut status, libc::__WALL);
+            libc::ptrace(libc::PTRACE_DETACH, pid, nothing, nothing);
+        }
+        attached
+    }
+}
+
+#[test]
+fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() {
+    let (_sandbox, home) = world();
+    let uid = if geteuid().is_root() { NOBODY } else { geteuid().as_raw() };
+    let program = home.copy_of(&programs().rolekeeperd);
+    if geteuid().is_root() {
+        give(home.path(), uid);
+    }
+    let daemon = home.daemon_by(as_user(home.command(&program), uid));
+    let sleep = Killed(as_user(Command::new("sleep"), uid).arg("1000").spawn().unwrap());
+    let of_others = seen_by_a_neighbour(&home, uid, sleep.0.id());
+    for file in ["environ", "maps", "fd", "exe"] {
+        assert!(of_others.split(' ').any(|seen| seen == file), "{file} of its other processes: {of_others}");
+    }
+    assert_eq!(seen_by_a_neighbour(&home, uid, daemon.pid()), "");
+    let lookout = child_of(daemon.pid());
+    assert_eq!(seen_by_a_neighbour(&home, uid, lookout), "");
+    // One that has taken its own place has to hide anew.
+    daemon.reload();
+    assert_eq!(seen_by_a_neighbour(&home, uid, daemon.pid()), "");
+    assert_eq!(child_of(daemon.pid()), lookout, "it is looked after by the same as before");
+    for pid in [daemon.pid(), lookout] {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        let status = read("status");
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.contains(line), "{status}");
+        }
+        let limits = read("limits");
+        let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{cores}");
+        assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0, "it is the kernel's");
+    }
+}
+
+/// The one process that a process has started.
+fn child_of(pid: u32) -> u32 {
+    let children = |task: PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let all: String = tasks.map(children).collect();
+    all.trim().parse().unwrap_or_else(|_| panic!("one child: {all:?}"))
+}
+
+/// Everything that a process could find in its memory.
+fn memory_of(pid: u32) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mem = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut all = Vec::new();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let mut some = vec![0; usize::try_from(to - from).unwrap()];
+        if mem.read_exact_at(&mut some, from).is_ok() {
+            all.extend(some);
+        }
+    }
+    all
+}
+
+fn holds(memory: &[u8], secret: &str) -> bool {
+    memory.windows(secret.len()).any(|window| window == secret.as_bytes())
+}
+
+/// Needs root, which alone can look.
+#[test]
+fn nothing_of_a_session_is_left_in_memory_once_it_is_revoked() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let lease = home.rolekeeper(&["credential-process", "dev"]).json();
+    let secrets = ["SecretAccessKey", "SessionToken"].map(|name| lease[name].as_str().unwrap().to_owned());
+    let token = sandbox.token("dev").to_owned();
+    let memory = memory_of(daemon.pid());
+    for secret in &secrets {
+        assert!(holds(&memory, secret), "a session that is served is in memory: this test can find it");
+    }
+    // With the connection that it was sent over.
+    eventually("the token is wiped", || (!holds(&memory_of(daemon.pid()), &token)).then_some(()));
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+    eventually("it is wiped", || {
+        let memory = memory_of(daemon.pid());
+        secrets.iter().all(|secret| !holds(&memory, secret)).then_some(())
+    });
+    let lookout = memory_of(child_of(daemon.pid()));
+    assert!(!secrets.iter().chain([&token]).any(|secret| holds(&lookout, secret)));
+}
+
+#[test]
+fn what_is_in_force_is_shown() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    let protection = &status["daemon"]["protection"];
+    assert_eq!((&protection["files"], &protection["calls"]), (&"active".into(), &"active".into()), "{protection}");
+    assert!(protection["memory"].as_str().unwrap().starts_with("cannot be dumped or traced"), "{protection}");
+    assert!(home.rolekeeper(&["status"]).stdout.contains("Landlock active; seccomp active"));
+    drop(daemon);
+    let text = fs::read_to_string(home.config_path()).unwrap();
+    let (before, rest) = text.split_once("token = ").unwrap();
+    let after = rest.split_once('\n').unwrap().1;
+    home.configure(&format!("{before}token = {{ command = [\"cat\", \"dev.token\"] }}\n{after}"));
+    let daemon = home.daemon(&[]);
+    let status = home.rolekeeper(&["status"]).stdout;
+    assert!(status.contains("Landlock off: the token of sandbox comes from cat"), "{status}");
+    assert!(daemon.log().contains("the daemon is not confined by it"), "{}", daemon.log());
+}
+
+/// Landlock cannot be undone, also not by what takes a confined process's place.
+#[test]
+fn a_reloaded_daemon_reads_no_more_than_the_one_before_and_says_so() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(home.path().join("dev.token"), elsewhere.path().join("dev.token")).unwrap();
+    let text = fs::read_to_string(home.config_path()).unwrap();
+    home.configure(&text.replace(home.path().to_str().unwrap(), elsewhere.path().to_str().unwrap()));
+    daemon.reload();
+    let refused = home.rolekeeper(&["credential-process", "dev"]);
+    assert!(refused.code == 5 && refused.stderr.contains("cannot be read: Permission denied"), "{refused:?}");
+    assert!(refused.stderr.contains("restart rolekeeperd"), "{refused:?}");
+    assert!(daemon.log().contains("restart rolekeeperd instead of reloading it"), "{}", daemon.log());
+    drop(daemon);
+    let _daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+}

@@ -139,6 +139,8 @@ enum Command {
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
     },
+    #[command(after_help = command::approve::HELP)]
+    Approve(command::approve::Arguments),
     #[command(after_help = command::login::HELP)]
     Login(command::login::Arguments),
     /// Open what a person has to open: an encrypted file by its passphrase, or a keyring whose prompt was dismissed
@@ -295,6 +297,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Sessions { command: Some(SessionsCommand::Revoke { session_id, reason, upstream, json }), .. } => {
             command::sessions::revoke(&session_id, reason.as_deref(), upstream.as_deref(), json, socket)
         }
+        Command::Approve(arguments) => command::approve::run(&arguments, socket),
         Command::Login(arguments) => command::login::run(&arguments, socket),
         Command::Unlock { upstream, json } => command::login::unlock(upstream.as_deref(), json, socket),
         Command::Logout { profile, revoke, json } => {

@@ -19,6 +19,8 @@ pub const MAX_PATH: usize = 103;
 /// How long a request may take: the daemon answers within 20 s, whatever its upstream does.
 const REPLY_DEADLINE: Duration = Duration::from_secs(25);
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
+/// The longest that is waited for a person, in seconds, whatever the daemon says.
+const LONGEST_WAIT: u64 = 600;
 
 /// `--socket`, else `ROLEKEEPER_SOCKET`, else `$XDG_RUNTIME_DIR/rolekeeper/socket`, else a folder in the user's state.
 /// A variable that is set but empty counts as unset. The result is absolute.
@@ -131,19 +133,27 @@ fn connect(socket: &Path) -> io::Result<Stream> {
     Ok(stream)
 }
 
-/// How a reply begins that wants a proof of who asks.
+/// How replies begin after which another one follows.
 const PROVE: &[u8] = br#"{"v":1,"reply":{"prove":"#;
+const WAIT: &[u8] = br#"{"v":1,"reply":{"wait":"#;
 
 /// Sends one request and returns the text of its reply, for [`reply`] to read.
 pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
-    let text = exchange(stream, request)?;
-    if !text.starts_with(PROVE) {
-        return Ok(text);
+    let mut text = exchange(stream, request)?;
+    if text.starts_with(PROVE)
+        && let Reply::Prove { word } = reply(&text)?
+    {
+        text = exchange(stream, Request::Proof { word })?;
     }
-    match reply(&text)? {
-        Reply::Prove { word } => exchange(stream, Request::Proof { word }),
-        _ => Err(out_of_place()),
+    if text.starts_with(WAIT)
+        && let Reply::Wait { seconds } = reply(&text)?
+    {
+        let patience = REPLY_DEADLINE + Duration::from_secs(seconds.min(LONGEST_WAIT));
+        stream.set_recv_timeout(Some(patience)).map_err(|error| broken(&FrameError::Io(error)))?;
+        text = next(stream)?;
+        stream.set_recv_timeout(Some(REPLY_DEADLINE)).map_err(|error| broken(&FrameError::Io(error)))?;
     }
+    Ok(text)
 }
 
 fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {

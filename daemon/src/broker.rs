@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::approvals::Approvals;
 use crate::cache::flight::{Flight, Landing};
 use crate::cache::standing::Generation;
 use crate::cache::state::{MARGIN, Session, Sightings, State};
@@ -55,6 +56,8 @@ pub struct Broker {
     /// Who is told of changes.
     pub watchers: Watchers,
     pub notices: Notices,
+    /// What people are asked.
+    pub approvals: Approvals,
     pub started_at: Boot,
     /// A session was published, or is over.
     pub has_new: Notify,
@@ -114,6 +117,12 @@ pub enum Refusal {
     NoEndpoint(String),
     #[error(transparent)]
     Iam(#[from] NoCall),
+    #[error("profile {profile} wants a person's word, and {why}")]
+    NotConfirmed { profile: String, why: &'static str },
+    #[error("nothing is asked under the number {0}")]
+    NothingToApprove(u64),
+    #[error("only a person at a terminal may allow it, and neither who asked nor what that has started")]
+    NotAPerson,
     #[error("the credential is not replaced: {0}")]
     NotRotated(#[from] NotRotated),
 }
@@ -141,6 +150,7 @@ impl Broker {
             withdrawals: Withdrawals::default(),
             watchers: Watchers::default(),
             notices: Notices::default(),
+            approvals: Approvals::default(),
             has_new: Notify::new(),
             background: Handle::current(),
         })
@@ -159,6 +169,7 @@ impl Broker {
     pub(crate) async fn session(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<(Grant, Arc<Session>), Refusal> {
         let grant = self.grant(peer, want).await?;
         let slot = grant.slot();
+        self.confirm(peer, slot).await?;
         slot.used(&self.clock.now(), GRACE);
         let mut has_looked = false;
         let session = loop {

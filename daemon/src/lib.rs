@@ -8,6 +8,7 @@
 )]
 
 pub mod app;
+pub mod approvals;
 pub mod audit;
 pub mod broker;
 pub mod cache;

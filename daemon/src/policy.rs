@@ -183,7 +183,7 @@ async fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
 }
 
 /// Who asked: the peer, and what it passes on for. A rule names one of them.
-fn askers(programs: &[Program]) -> &[Program] {
+pub(crate) fn askers(programs: &[Program]) -> &[Program] {
     let between = programs.iter().take_while(|program| is_between(&program.process.program)).count();
     programs.get(..=between).unwrap_or(programs)
 }
@@ -209,7 +209,7 @@ fn file_at(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
-fn described(programs: &[Program]) -> String {
+pub(crate) fn described(programs: &[Program]) -> String {
     let (asks, shown) = (askers(programs), |program: &Program| crate::one_line(&program.process.program));
     let Some(asker) = asks.last() else { return "a process that cannot be seen".into() };
     let by = programs.get(asks.len()).map(|parent| format!(", by {}", shown(parent))).unwrap_or_default();

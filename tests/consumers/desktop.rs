@@ -63,13 +63,18 @@ impl Notifications {
         _icon: &str,
         summary: String,
         body: String,
-        _actions: Vec<String>,
+        actions: Vec<String>,
         _hints: HashMap<String, OwnedValue>,
         _timeout: i32,
     ) -> u32 {
         self.0.send((summary, body)).expect("the test runs");
-        1
+        if actions.is_empty() { 1 } else { 2 }
     }
+
+    fn close_notification(&self, _id: u32) {}
+
+    #[zbus(signal)]
+    async fn action_invoked(emitter: &SignalEmitter<'_>, id: u32, action: &str) -> zbus::Result<()>;
 }
 
 struct Desktop {
@@ -80,6 +85,7 @@ struct Desktop {
     shown: Receiver<Shown>,
 }
 
+const NOTIFICATIONS: &str = "/org/freedesktop/Notifications";
 const PATH: &str = "/org/freedesktop/login1";
 const MINE: &str = "/org/freedesktop/login1/session/mine";
 const ANOTHERS: &str = "/org/freedesktop/login1/session/anothers";
@@ -95,7 +101,7 @@ impl Desktop {
                 .serve_at(PATH, Manager(delay))?
                 .serve_at(MINE, Login(me, false))?
                 .serve_at(ANOTHERS, Login(me + 1, false))?
-                .serve_at("/org/freedesktop/Notifications", Notifications(show))?
+                .serve_at(NOTIFICATIONS, Notifications(show))?
                 .name("org.freedesktop.login1")?
                 .name("org.freedesktop.Notifications")?
                 .build()
@@ -126,6 +132,11 @@ impl Desktop {
             login.get_mut().await.1 = true;
             login.get().await.locked_hint_changed(login.signal_emitter()).await.expect("it is sent");
         });
+    }
+
+    /// As a person does who clicks on a button.
+    fn choose(&self, action: &str) {
+        self.emit(NOTIFICATIONS, async |emitter| Notifications::action_invoked(emitter, 2, action).await);
     }
 
     fn emit(&self, path: &str, signal: impl AsyncFnOnce(&SignalEmitter<'_>) -> zbus::Result<()>) {
@@ -219,4 +230,55 @@ fn a_machine_sleeps_only_once_its_sessions_are_revoked() {
     }
     desktop.sleep(false);
     drop(desktop.delays.recv().expect("it puts off the next one"));
+}
+
+#[test]
+fn who_asks_for_credentials_is_shown_and_a_button_answers() {
+    let (_sandbox, home) = world("confirm = \"first\"");
+    let desktop = Desktop::start(&home);
+    let _daemon = desktop.daemon(&home);
+    let asked = |answer: &dyn Fn(), program: &str| {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let mut command = home.command(std::path::Path::new(program));
+                command.arg("100").arg(&programs().rolekeeper).args(["credential-process", "dev"]);
+                home.finish(command)
+            });
+            let (title, body) = desktop.shown.recv().expect("it is shown");
+            assert_eq!(title, "Give credentials of dev?");
+            assert!(body.contains("timeout (process ") && body.contains("asks for them"), "{body}");
+            answer();
+            asking.join().expect("it ends")
+        })
+    };
+    let refused = asked(&|| desktop.choose("refuse"), "timeout");
+    assert!(refused.code == 4 && refused.stderr.contains("somebody has said no"), "{refused:?}");
+    // The same program by another name is another program, whose question is not answered by others on the bus.
+    let copy = home.copy_of(&which("timeout"));
+    let impostor = || {
+        desktop
+            .runtime
+            .block_on(async {
+                let stranger = zbus::connection::Builder::address(desktop.bus.address.as_str())?.build().await?;
+                let body = (2_u32, "allow");
+                stranger
+                    .emit_signal(None::<&str>, NOTIFICATIONS, "org.freedesktop.Notifications", "ActionInvoked", &body)
+                    .await
+            })
+            .expect("it is sent");
+        desktop.choose("refuse");
+    };
+    let refused = asked(&impostor, copy.to_str().expect("UTF-8"));
+    assert!(refused.code == 4 && refused.stderr.contains("somebody has said no"), "{refused:?}");
+    let other = home.path().join("another");
+    std::fs::create_dir(&other).expect("a folder");
+    std::fs::copy(&copy, other.join("timeout")).expect("it is copied");
+    let allowed = asked(&|| desktop.choose("allow"), other.join("timeout").to_str().expect("UTF-8"));
+    assert_eq!(allowed.code, 0, "{allowed:?}");
+}
+
+fn which(program: &str) -> std::path::PathBuf {
+    let folders = std::env::var_os("PATH").expect("PATH is set");
+    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
+    found.find(|path| path.is_file()).expect("it is installed")
 }

@@ -1,5 +1,6 @@
 //! The real programs against the sandbox: a file a promise. Nothing here needs anything but cargo.
 
+mod approve;
 mod audit;
 mod autostart;
 mod callers;

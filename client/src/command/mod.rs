@@ -2,6 +2,7 @@
 //! success: some SDKs read both as one stream.
 
 mod address;
+pub(crate) mod approve;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod credential_process;

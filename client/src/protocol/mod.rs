@@ -111,6 +111,10 @@ pub enum Request<'a> {
         profile: Cow<'a, str>,
         kind: EndpointKind,
     },
+    /// What people are asked now: [`Approvals`] in parts.
+    Approvals,
+    /// A person's word on one of them: what is still asked then, [`Approvals`] in parts.
+    Approve { id: u64, yes: bool },
     /// The answer to [`Reply::Prove`]; the reply to the request before it follows.
     Proof {
         #[serde(borrow)]
@@ -198,6 +202,10 @@ pub enum Reply<'a> {
     #[serde(borrow)]
     Part(Part<'a>),
     Watched(Watched),
+    /// A person is asked first, which takes so long at the most; the reply to the request follows.
+    Wait {
+        seconds: u64,
+    },
     /// The profile is for some programs only: whoever asked is to say this word, so that it is known to be the process
     /// that was looked at meanwhile, and not another that it has put in its own place.
     Prove {

@@ -251,6 +251,26 @@ pub struct Rotated {
     pub failure: Option<String>,
 }
 
+/// What people are asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Approvals {
+    /// Oldest first.
+    pub waiting: Vec<Approval>,
+}
+
+/// A program that wants a profile which is given on a person's word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Approval {
+    pub id: u64,
+    pub profile: String,
+    /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
+    pub program: String,
+    pub uid: u32,
+    pub since_seconds: u64,
+    /// Nobody's word by then is no.
+    pub left_seconds: u64,
+}
+
 /// What `logout` did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoggedOut {

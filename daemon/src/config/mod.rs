@@ -192,7 +192,7 @@ impl LeaseLimit {
 }
 
 /// Where a profile is among all of them, in order of name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u32);
 
 impl Place {

@@ -15,7 +15,10 @@ use crate::revoke::notices::Notice;
 /// What happens within this is told in one notification.
 const TOGETHER: Duration = Duration::from_millis(300);
 /// How long a desktop is waited for.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+/// Where the desktop is to be found, and what it is called there.
+pub(super) const PATH: &str = "/org/freedesktop/Notifications";
+pub(super) const INTERFACE: &str = "org.freedesktop.Notifications";
 /// The most profiles that are named in one.
 const NAMED: usize = 5;
 /// Shown until somebody has seen it.
@@ -39,9 +42,8 @@ async fn notify(notices: &[Notice]) -> zbus::Result<()> {
     let hints = HashMap::from([("urgency", Value::U8(2)), ("category", Value::from("security"))]);
     let nothing_to_choose: &[&str] = &[];
     let arguments = ("rolekeeper", 0_u32, "dialog-warning", title, body, nothing_to_choose, hints, UNTIL_SEEN);
-    let (path, interface) = ("/org/freedesktop/Notifications", "org.freedesktop.Notifications");
     let bus = zbus::connection::Builder::session()?.method_timeout(ANSWER).build().await?;
-    bus.call_method(Some(interface), path, Some(interface), "Notify", &arguments).await.map(|_| ())
+    bus.call_method(Some(INTERFACE), PATH, Some(INTERFACE), "Notify", &arguments).await.map(|_| ())
 }
 
 fn words(notices: &[Notice]) -> (String, String) {
@@ -65,7 +67,7 @@ fn words(notices: &[Notice]) -> (String, String) {
 }
 
 /// Servers may take a body for markup; what others wrote is to be read as it is.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

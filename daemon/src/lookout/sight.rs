@@ -78,6 +78,11 @@ impl Sight {
         if self.seen.get().is_none() {
             let _ = timeout(PATIENCE, told).await;
         }
+        self.get()
+    }
+
+    /// What was seen by now.
+    pub fn get(&self) -> Option<&Seen> {
         self.seen.get()?.as_ref()
     }
 
@@ -87,7 +92,7 @@ impl Sight {
         let unknown = |_: &mut ()| self.seen.get().is_none();
         // A poisoned lock guards nothing.
         let _ = self.also_told.wait_timeout_while(guard, PATIENCE, unknown);
-        self.seen.get()?.as_ref()
+        self.get()
     }
 
     /// For a record of who called.

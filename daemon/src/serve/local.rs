@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::line::Line;
 use super::peer::Peer;
 use super::{Desk, Stop, http, reply};
+use crate::approvals;
 use crate::broker::Refusal;
 use crate::chance::unguessable;
 use crate::policy::Policy;
@@ -75,6 +76,11 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
     if wants_proof(&request, peer, desk) {
         prove(stream, peer, stop).await?;
     }
+    if let Some(profile) = for_credentials(&request)
+        && broker.will_ask(peer, profile).await
+    {
+        write(stream, Reply::Wait { seconds: approvals::PATIENCE.as_secs() }).await?;
+    }
     match request {
         Request::Lease { profile } => match until_last_call(stop, broker.lease(peer, &profile)).await {
             Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
@@ -105,6 +111,8 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
         }
         Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind).await).await,
         Request::KeyPlace { upstream } => report(stream, broker.key_place(peer, upstream.as_deref())).await,
+        Request::Approvals => report(stream, broker.approvals(peer)).await,
+        Request::Approve { id, yes } => report(stream, broker.approve(peer, id, yes).await).await,
         Request::Proof { .. } => write(stream, Reply::Error(bad_request("nobody has asked for a proof"))).await,
         // What has begun is not given up in the middle.
         Request::Login { upstream, token, passphrase } => {
@@ -131,12 +139,20 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
     }
 }
 
+/// The profile whose credentials a request is served with.
+fn for_credentials<'a>(request: &'a Request<'_>) -> Option<&'a str> {
+    match request {
+        Request::Lease { profile } => Some(profile),
+        Request::Iam(call) => call.profile.as_deref(),
+        _ => None,
+    }
+}
+
 /// Whether a request is for credentials that some programs only may have.
 fn wants_proof(request: &Request<'_>, peer: &Peer, desk: &Desk) -> bool {
     let profile = match request {
-        Request::Lease { profile } | Request::Endpoint { profile, .. } => Some(profile),
-        Request::Iam(call) => call.profile.as_ref(),
-        _ => None,
+        Request::Endpoint { profile, .. } => Some(&**profile),
+        request => for_credentials(request),
     };
     let slot = profile.and_then(|profile| desk.broker.cache.find(profile));
     slot.is_some_and(|slot| Policy::wants_proof(peer, slot))

@@ -76,6 +76,12 @@ pub fn failure(refusal: &Refusal) -> Failure {
             "another port under [endpoint] in the configuration, or see what listens there".into(),
         ),
         Refusal::Iam(no_call) => (no_call.code(), no_call.hint()),
+        Refusal::NotConfirmed { .. } => (
+            Code::NotAllowed,
+            "again, and rolekeeper approve in a terminal, or the desktop's notification, while it is asked".into(),
+        ),
+        Refusal::NothingToApprove(_) => (Code::Usage, "rolekeeper approve, which shows what is asked now".into()),
+        Refusal::NotAPerson => (Code::NotAllowed, "rolekeeper approve in a terminal of your own".into()),
         Refusal::NotRotated(why) => (Code::Usage, why.hint()),
         Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
     };

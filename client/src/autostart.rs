@@ -30,6 +30,11 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
     match connect::open(socket)? {
         Some(stream) => Ok(stream),
         None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => Err(no_daemon(socket)),
+        None if connect::is_of_machine(socket) => Err(Failure::new(
+            Code::NoDaemon,
+            format!("no daemon is running at {}, which the machine's administrator starts", socket.display()),
+            "systemctl start rolekeeperd.socket, by whoever may",
+        )),
         None => start(socket),
     }
 }

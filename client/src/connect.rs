@@ -68,7 +68,8 @@ pub fn name(path: &Path) -> io::Result<Name<'_>> {
 }
 
 /// Refuses a folder in which somebody else could have put the socket: it must be a real folder, this user's own, and
-/// closed to everybody else. A folder that is not there passes: nobody can listen in it.
+/// closed to everybody else; or root's, in which nobody else can make anything, for a daemon that serves several users. A
+/// folder that is not there passes: nobody can listen in it.
 #[cfg(unix)]
 pub fn check_folder(socket: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::MetadataExt;
@@ -86,6 +87,9 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
     if !meta.is_dir() {
         return refuse("is not a folder".into(), OTHER_PATH.into());
     }
+    if is_of_machine(socket) {
+        return Ok(());
+    }
     if meta.uid() != me {
         return refuse(format!("belongs to user {}, not to you (user {me})", meta.uid()), OTHER_PATH.into());
     }
@@ -96,6 +100,28 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Where the daemon is that serves several users of a machine, if there is one. Its administrator starts it.
+pub const OF_MACHINE: &str = "/run/rolekeeper/socket";
+
+/// Whether the socket lies in a folder of root's that others may pass through and not write to. What root itself has may be
+/// open by mistake, but for the one place.
+pub fn is_of_machine(socket: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let is_roots = |folder: std::fs::Metadata| {
+            folder.is_dir() && folder.uid() == 0 && folder.mode() & 0o022 == 0 && folder.mode() & 0o055 != 0
+        };
+        let is_meant = socket == Path::new(OF_MACHINE) || !rustix::process::geteuid().is_root();
+        is_meant && std::fs::symlink_metadata(folder_of(socket)).is_ok_and(is_roots)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = socket;
+        false
+    }
 }
 
 /// Named pipes have no folder; the pipe's own access list guards it.

@@ -64,27 +64,26 @@ pub fn read(path: &Path) -> Result<String, PrivateFileError> {
 
 /// The same for a file that may have this many bytes.
 pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
-    text(path, bytes(path, most, OTHERS)?)
-}
-
-/// The same for a file that the service manager made for this service: its access list shows as a group that may read it.
-pub fn read_of_service(path: &Path) -> Result<String, PrivateFileError> {
-    text(path, bytes(path, CAP, OTHERS & !0o040)?)
+    text(path, bytes(path, most)?)
 }
 
 /// The same for what is not text.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
-    bytes(path, CAP, OTHERS)
+    bytes(path, CAP)
 }
 
-/// What others may not do.
-const OTHERS: u32 = 0o077;
+/// What others may not do. The access list of a file that the service manager made for this service alone shows as a group
+/// that may read it.
+fn forbidden(path: &Path) -> u32 {
+    let credentials = rolekeeper::connect::variable("CREDENTIALS_DIRECTORY");
+    if credentials.is_some_and(|folder| path.starts_with(folder)) { 0o037 } else { 0o077 }
+}
 
 fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
     String::from_utf8(bytes).map_err(|_| PrivateFileError { path: path.to_owned(), why: Why::NotText })
 }
 
-fn bytes(path: &Path, most: u64, forbidden: u32) -> Result<Vec<u8>, PrivateFileError> {
+fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
     let fail = |why| PrivateFileError { path: path.to_owned(), why };
     let file = open(path).map_err(|error| {
         let is_missing = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
@@ -94,7 +93,7 @@ fn bytes(path: &Path, most: u64, forbidden: u32) -> Result<Vec<u8>, PrivateFileE
     if !meta.is_file() {
         return Err(fail(Why::NotAFile));
     }
-    check_owner(&meta, forbidden).map_err(fail)?;
+    check_owner(&meta, forbidden(path)).map_err(fail)?;
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
     let length = file.take(most + 1).read_to_end(&mut bytes).map_err(|error| fail(Why::Unreadable(error)))?;
     if length as u64 > most { Err(fail(Why::TooLong { most })) } else { Ok(bytes) }

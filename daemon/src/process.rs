@@ -86,6 +86,19 @@ pub(crate) fn memory_protection() -> String {
     }
 }
 
+/// What the lookout was started with, and this process has no use for. Root keeps what it has.
+#[cfg(target_os = "linux")]
+pub(crate) fn give_up_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    Ok(())
+}
+
 /// Lets the threads that serve go first where there are fewer cores than threads: this thread's own priority, and of
 /// whatever it starts.
 pub fn give_way() {

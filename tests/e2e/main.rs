@@ -23,6 +23,7 @@ mod revocation_random;
 mod revocation_running;
 mod sandbox_durability;
 mod sandbox_program;
+mod shared;
 mod socket;
 mod succession;
 mod tls;

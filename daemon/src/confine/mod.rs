@@ -34,6 +34,10 @@ pub fn harden() {
 
 /// Confines this thread and all that it starts. What cannot be is told, and goes on without.
 pub fn confine(places: &Places) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = process::give_up_capabilities() {
+        tracing::warn!(%error, "capabilities are kept");
+    }
     let in_force = InForce { files: files(places), calls: calls() };
     for (what, outcome) in [("Landlock", &in_force.files), ("seccomp", &in_force.calls)] {
         if let Err(why) = outcome {

@@ -72,7 +72,7 @@ impl Key {
             TokenSource::File(path) => private_file::read(path).map_err(|error| self.fails(Why::File(error)))?.into(),
             TokenSource::SystemdCredential(name) => {
                 let path = self.credential(name)?;
-                private_file::read_of_service(&path).map_err(|error| self.fails(Why::File(error)))?.into()
+                private_file::read(&path).map_err(|error| self.fails(Why::File(error)))?.into()
             }
             TokenSource::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);

@@ -8,6 +8,7 @@ pub mod peer;
 pub mod reply;
 mod tcp;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
 use crate::lookout::Lookout;
+use crate::sync::{Mutex, lock};
 use bind::Door;
 use http::Endpoints;
 #[cfg(fuzzing)]
@@ -31,24 +33,62 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 /// answer gets out.
 const LAST_CALL: Duration = Duration::from_secs(4);
 
-/// How many connections are open, and how many may be.
+/// How many connections are open, and how many may be: in all, and of one user's where there are several.
 #[derive(Debug, Clone)]
 pub struct Gauge {
     places: Arc<Semaphore>,
     cap: usize,
+    share: usize,
+    taken: Arc<Mutex<BTreeMap<u32, usize>>>,
+}
+
+/// Of what is shared, one user's processes get no more than this part.
+const SHARES: usize = 4;
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    _place: OwnedSemaphorePermit,
+    uid: u32,
+    taken: Arc<Mutex<BTreeMap<u32, usize>>>,
 }
 
 impl Gauge {
+    /// For one user's processes.
     pub fn new(cap: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(cap)), cap }
+        Self { places: Arc::new(Semaphore::new(cap)), cap, share: cap, taken: Arc::default() }
+    }
+
+    /// For several users', of whom none is to keep the others out.
+    pub fn shared(cap: usize) -> Self {
+        Self { share: (cap / SHARES).max(1), ..Self::new(cap) }
     }
 
     pub fn open(&self) -> usize {
         self.cap.saturating_sub(self.places.available_permits())
     }
 
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    fn take(&self, uid: u32) -> Option<Held> {
+        let mut taken = lock(&self.taken);
+        let of_user = taken.entry(uid).or_default();
+        if *of_user >= self.share {
+            return None;
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        *of_user += 1;
+        Some(Held { _place: place, uid, taken: Arc::clone(&self.taken) })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(of_user) = taken.get_mut(&self.uid) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                taken.remove(&self.uid);
+            }
+        }
     }
 }
 
@@ -104,7 +144,8 @@ pub struct Desk {
 
 impl Desk {
     pub fn new(broker: Arc<Broker>, endpoints: Arc<Endpoints>, lookout: Arc<Lookout>, connections: usize) -> Arc<Self> {
-        let (gauge, stop, tasks) = (Gauge::new(connections), Stop::default(), TaskTracker::new());
+        let gauge = if broker.policy.is_shared() { Gauge::shared(connections) } else { Gauge::new(connections) };
+        let (stop, tasks) = (Stop::default(), TaskTracker::new());
         Arc::new(Self { broker, endpoints, lookout, gauge, stop, tasks })
     }
 }
@@ -166,7 +207,7 @@ fn welcome(stream: Stream, desk: &Arc<Desk>) {
         Ok(peer) => peer,
         Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),
     };
-    let Some(place) = desk.gauge.take() else {
+    let Some(place) = desk.gauge.take(peer.uid) else {
         tracing::warn!(pid = ?peer.pid, "refused: too many connections");
         desk.tasks.spawn(local::refuse_busy(stream));
         return;
@@ -178,4 +219,21 @@ fn welcome(stream: Stream, desk: &Arc<Desk>) {
             tracing::debug!(?pid, %error, "a connection ended early");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_user_of_several_keeps_the_others_out() {
+        let gauge = Gauge::shared(16);
+        let of_one: Vec<_> = std::iter::from_fn(|| gauge.take(1001)).collect();
+        assert_eq!((of_one.len(), gauge.open()), (4, 4));
+        let another = gauge.take(1002).unwrap();
+        drop((of_one, another));
+        assert_eq!((gauge.open(), lock(&gauge.taken).len()), (0, 0));
+        let own = Gauge::new(16);
+        assert_eq!(std::iter::from_fn(|| own.take(1000)).take(100).collect::<Vec<_>>().len(), 16);
+    }
 }

@@ -60,6 +60,10 @@ pub(super) async fn endpoint(
     kind: EndpointKind,
 ) -> Result<Endpoint, Refusal> {
     let grant = desk.broker.grant(peer, profile).await?;
+    // The words that requests have are in files that only the daemon's own user reads.
+    if peer.uid != desk.broker.policy.owner {
+        return Err(Refusal::NoEndpoint("it is for the user alone whose daemon this is".into()));
+    }
     // Whoever asks there cannot be told from others.
     if grant.slot().profile.callers.asks_for_process() {
         return Err(Refusal::Denied(Denied::Unseen { profile: profile.into() }));
@@ -113,7 +117,7 @@ fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, fr
     let (ends, owner) = (Ends { from, here }, desk.broker.policy.owner);
     // Other users' processes get no more than half of the places.
     let is_stranger = || ends.other().is_some_and(|socket| socket.uid != owner);
-    let place = opened.gauge.take().filter(|_| !opened.is_crowded() || !is_stranger());
+    let place = opened.gauge.take(owner).filter(|_| !opened.is_crowded() || !is_stranger());
     let Some(place) = place else {
         let refused = opened.refused.fetch_add(1, Ordering::Relaxed) + 1;
         // One line for each would be a flood of its own.

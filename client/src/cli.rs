@@ -139,6 +139,11 @@ enum Command {
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
     },
+    #[command(after_help = command::journal::HELP)]
+    Journal {
+        #[command(subcommand)]
+        command: command::journal::Commands,
+    },
     #[command(after_help = command::approve::HELP)]
     Approve(command::approve::Arguments),
     #[command(after_help = command::login::HELP)]
@@ -296,6 +301,9 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         }
         Command::Sessions { command: Some(SessionsCommand::Revoke { session_id, reason, upstream, json }), .. } => {
             command::sessions::revoke(&session_id, reason.as_deref(), upstream.as_deref(), json, socket)
+        }
+        Command::Journal { command: command::journal::Commands::Verify { json } } => {
+            command::journal::verify(json, socket)
         }
         Command::Approve(arguments) => command::approve::run(&arguments, socket),
         Command::Login(arguments) => command::login::run(&arguments, socket),

@@ -19,7 +19,7 @@ use crate::broker::{Books, Broker};
 use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::file::{self, ConfigError};
-use crate::config::{Callers, Config, Place};
+use crate::config::{AlsoTo, Callers, Config, Place};
 use crate::confine::{self, Places};
 use crate::descriptors::{self, Inherited, Legacy};
 use crate::journal::Journal;
@@ -201,18 +201,19 @@ fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<B
     }
     let policy = Policy::for_all(process::user(), profiles.iter().map(|(profile, _)| &profile.callers));
     let logins = Records::at(state.as_ref().map(|folder| folder.join("credentials.json")));
-    let books = Books { journal: journal(state.clone()), ledger: ledger(state, socket)?, logins };
+    let books =
+        Books { journal: journal(state.clone(), socket, &config.also_to), ledger: ledger(state, socket)?, logins };
     Ok(Broker::new(policy, Cache::new(profiles), gates, books, Clock::System))
 }
 
 /// The record of who was given credentials, in the user's state folder if it can be written there.
-fn journal(folder: Option<PathBuf>) -> Journal {
+fn journal(folder: Option<PathBuf>, socket: &Path, also_to: &[AlsoTo]) -> Journal {
     let Some(folder) = folder else {
         tracing::warn!("who is given credentials is remembered until this daemon ends: HOME is not set");
         return Journal::in_memory();
     };
-    let path = folder.join("leases.jsonl");
-    std::fs::create_dir_all(&folder).and_then(|()| Journal::open(&path)).unwrap_or_else(|error| {
+    let (path, before) = (ledger::file_of(&folder, "journal", socket, "jsonl"), folder.join("leases.jsonl"));
+    std::fs::create_dir_all(&folder).and_then(|()| Journal::open(&path, &before, also_to)).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "who is given credentials is remembered until this daemon ends");
         Journal::in_memory()
     })

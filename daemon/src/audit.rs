@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use rolekeeper::protocol::{Audit, AuditedCall, Holder, Holders};
+use rolekeeper::protocol::{Audit, AuditedCall, Holder, Holders, JournalReport};
 
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::iam::bycloud_of;
@@ -55,6 +55,14 @@ impl Broker {
         let holders = suspects.holders;
         let (profile, since) = (profile.into(), shown(since));
         Ok(Audit { profile, since, calls, truncated, failure, record_since, holders, endings })
+    }
+}
+
+impl Broker {
+    /// Whether anything was changed in the daemon's own record.
+    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, Refusal> {
+        self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
+        self.journal.verify().await.ok_or(Refusal::NoJournal)
     }
 }
 
@@ -161,6 +169,7 @@ mod tests {
             profile: "dev".into(),
             uid: 1000,
             request_id: request_id.map(Into::into),
+            how: None,
             processes: vec![Process { pid: 7, program: program.into() }],
         }
     }

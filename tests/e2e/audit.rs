@@ -67,7 +67,7 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
 
     // The record outlives the daemon, and only its user reads it.
     assert_eq!(daemon.stop(), 0);
-    let file = home.path().join("state/rolekeeper/leases.jsonl");
+    let file = home.journal();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let mut text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 3);
@@ -76,7 +76,7 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
     let _daemon = home.daemon(&[]);
     let again = audit(&home);
     assert_eq!((&again["calls"], &again["holders"]), (&seen["calls"], &seen["holders"]));
-    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3, "the broken line is gone");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 4, "the broken line stays where it is");
     assert_eq!(again["record_since"], again["holders"][0]["at"]);
 }
 
@@ -99,7 +99,7 @@ fn a_held_connection_is_one_holder() {
     let seen = audit(&home);
     assert_eq!(suspects(&seen, 0), [u64::from(std::process::id())]);
 
-    let record = home.path().join("state/rolekeeper/leases.jsonl");
+    let record = home.journal();
     assert_eq!(std::fs::read_to_string(record).unwrap().lines().count(), 1, "a connection is noted once a session");
 }
 

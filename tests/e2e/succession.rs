@@ -183,7 +183,7 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
     let calls = sandbox.calls("assumeRole");
     assert!(calls <= kills + 1, "{calls} calls for {kills} daemons");
     // What they left behind is whole: the record of leases has nothing but whole lines, but for the last of each.
-    let record = std::fs::read_to_string(home.path().join("state/rolekeeper/leases.jsonl")).unwrap();
+    let record = std::fs::read_to_string(home.journal()).unwrap();
     let broken = record.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count();
     assert_eq!(broken, 0, "{record}");
 }

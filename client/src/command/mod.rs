@@ -13,6 +13,7 @@ pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod git_credential;
 pub(crate) mod iam;
+pub(crate) mod journal;
 mod json;
 pub(crate) mod kube;
 mod lease;

@@ -111,6 +111,8 @@ pub enum Request<'a> {
         profile: Cow<'a, str>,
         kind: EndpointKind,
     },
+    /// Whether the daemon's own record is whole: a [`JournalReport`] in parts.
+    VerifyJournal,
     /// What people are asked now: [`Approvals`] in parts.
     Approvals,
     /// A person's word on one of them: what is still asked then, [`Approvals`] in parts.

@@ -251,6 +251,18 @@ pub struct Rotated {
     pub failure: Option<String>,
 }
 
+/// What came of looking through the daemon's own record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JournalReport {
+    pub path: PathBuf,
+    pub lines: usize,
+    /// The numbers of the first and the last record in it; 0 if there are none.
+    pub first: u64,
+    pub last: u64,
+    /// What was changed, taken out or put in; each a sentence with its place.
+    pub problems: Vec<String>,
+}
+
 /// What people are asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Approvals {
@@ -460,6 +472,9 @@ pub struct Holder {
     /// It was given nothing: the daemon made this one call for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
+    /// By which door it came: `socket` or `http`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub how: Option<String>,
     /// The process itself, then its parents, as far as they could be seen.
     pub processes: Vec<Process>,
 }

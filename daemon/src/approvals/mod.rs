@@ -14,6 +14,7 @@ use crate::broker::{Broker, Refusal};
 use crate::cache::Slot;
 use crate::clock::Boot;
 use crate::config::callers::Confirm;
+use crate::journal::What;
 use crate::policy::described;
 use crate::serve::peer::Peer;
 use crate::sync::{Mutex, lock};
@@ -97,6 +98,7 @@ impl Broker {
                         profile = %question.profile, program = %question.program, id = question.id,
                         "a person is asked: rolekeeper approve"
                     );
+                    self.journal.event(peer, What::Asked, &question.profile, None, None, now.wall);
                     if let Some(desktop) = &*lock(&self.approvals.shown_by) {
                         let _ = desktop.try_send(Arc::clone(&question));
                     }
@@ -107,6 +109,12 @@ impl Broker {
         // It stays for others who wait, and for a person who comes a little late.
         let left = PATIENCE.saturating_sub(now.boot.since(question.asked_at));
         let word = timeout(left, question.word()).await.unwrap_or(Word::Nothing);
+        let said = match word {
+            Word::Yes => "yes",
+            Word::No => "no",
+            Word::Nothing => "nothing",
+        };
+        self.journal.event(peer, What::Answered, &question.profile, None, Some(said.into()), self.clock.now().wall);
         match word {
             Word::Yes => {
                 lock(&self.approvals.book).use_up(&who);

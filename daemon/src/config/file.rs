@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::raw::{Faults, Table, parse};
 use super::{
-    AccountId, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke,
+    AccountId, AlsoTo, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke,
     Profile, ProfileName, Proxy, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, UpstreamConfig, Way, callers,
     nearest, token,
 };
@@ -121,6 +121,7 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
         }
     }
     let endpoint_port = root.table("endpoint", &mut faults).and_then(|table| endpoint_port(table, &mut faults));
+    let also_to = root.table("journal", &mut faults).map(|table| also_to(table, &mut faults)).unwrap_or_default();
     for (name, table) in root.named_tables("profile", &mut faults) {
         let span = table.span.clone();
         let profile = profile(&name, table, (&names, folder), &mut faults);
@@ -137,7 +138,21 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     if !faults.0.is_empty() {
         return Err(faults);
     }
-    Ok(Config { upstreams: upstreams.into_values().collect(), endpoint_port })
+    Ok(Config { upstreams: upstreams.into_values().collect(), endpoint_port, also_to })
+}
+
+fn also_to(mut table: Table<'_>, faults: &mut Faults) -> Vec<AlsoTo> {
+    let mut also_to = Vec::new();
+    table.texts("also_to", faults, |text| {
+        also_to.push(match text {
+            "journald" => AlsoTo::Journald,
+            "syslog" => AlsoTo::Syslog,
+            _ => return Err("is none of \"journald\" and \"syslog\"".into()),
+        });
+        Ok(())
+    });
+    table.finish(faults);
+    also_to
 }
 
 fn endpoint_port(mut table: Table<'_>, faults: &mut Faults) -> Option<u16> {

@@ -34,6 +34,14 @@ pub struct Config {
     /// The port on 127.0.0.1 of the container credentials endpoint, which is then open from the start; else it is opened
     /// on any free port when somebody asks where it is.
     pub endpoint_port: Option<u16>,
+    /// Which of the system's logs get the daemon's record, too.
+    pub also_to: Vec<AlsoTo>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlsoTo {
+    Journald,
+    Syslog,
 }
 
 /// A service that issues sessions, and the profiles that use it.

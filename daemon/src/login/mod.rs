@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::broker::{Broker, Refusal, WAIT};
 use crate::iam::no_call::NoCall;
 use crate::iam::whose::{Probed, probe};
+use crate::journal::What;
 use crate::keys::{KeyError, Why};
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{ByCloud, IamError, ListStsSessions, Method, Said};
@@ -55,6 +56,7 @@ impl Broker {
         key.ask_again();
         key.store(&token, passphrase).await.map_err(no_key)?;
         tracing::info!(upstream = %gate.name, principal, pid = ?peer.pid, "logged in");
+        self.journal.event(peer, What::LoggedIn, &gate.name, None, principal.clone(), self.clock.now().wall);
         self.try_again(gate);
         Ok(LoggedIn { upstream: gate.name.to_string(), place: key.source().to_string(), principal })
     }

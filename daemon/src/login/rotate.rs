@@ -13,6 +13,7 @@ use super::record::{Record, mark};
 use crate::broker::{Broker, Refusal};
 use crate::iam::no_call::NoCall;
 use crate::iam::whose::{Probed, probe};
+use crate::journal::What;
 use crate::keys::Why;
 use crate::one_line;
 use crate::serve::peer::Peer;
@@ -65,7 +66,10 @@ impl Broker {
         }
         let (broker, gate, old) = (Arc::clone(self), Arc::clone(gate), old.map(str::to_owned));
         let rotating = self.background().spawn(async move { broker.replace(&gate, old.as_deref()).await });
-        rotating.await.map_err(|_crashed| Refusal::BrokeOff)?
+        let rotated: Rotated = rotating.await.map_err(|_crashed| Refusal::BrokeOff)??;
+        let (of, principal) = (&rotated.upstream, Some(rotated.principal.clone()));
+        self.journal.event(peer, What::LoggedIn, of, None, principal, self.clock.now().wall);
+        Ok(rotated)
     }
 
     async fn replace(self: &Arc<Self>, gate: &Arc<Gate>, old: Option<&str>) -> Result<Rotated, Refusal> {

@@ -269,8 +269,13 @@ fn keep(notes: &Receiver<Option<oneshot::Sender<()>>>, book: &Mutex<Book>, path:
 
 /// Where it is, in the user's state folder: a file for each socket, so that two daemons do not write the same.
 pub fn path(folder: &Path, socket: &Path) -> PathBuf {
+    file_of(folder, "revocations", socket, "json")
+}
+
+/// A file of the daemon's that serves a socket.
+pub fn file_of(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
     let socket = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), PLAIN);
-    folder.join(format!("revocations{}.json", socket.to_string().replace('/', "-")))
+    folder.join(format!("{what}{}.{kind}", socket.to_string().replace('/', "-")))
 }
 
 /// What a file's name may have of the path of a socket; a slash is written as a dash.

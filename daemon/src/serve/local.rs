@@ -84,7 +84,11 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
     match request {
         Request::Lease { profile } => match until_last_call(stop, broker.lease(peer, &profile)).await {
             Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
-            Err(refusal) => write(stream, refused(refusal)).await,
+            Err(refusal) => {
+                let failure = reply::failure(&refusal);
+                broker.journal.refused(peer, &profile, &failure, &broker.clock.now());
+                write(stream, Reply::Error(failure)).await
+            }
         },
         Request::Watch { profile } => match broker.watch(peer, &profile).await {
             Ok(watching) => tell_changes(stream, watching, stop).await,
@@ -111,6 +115,7 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
         }
         Request::Endpoint { profile, kind } => report(stream, http::endpoint(desk, peer, &profile, kind).await).await,
         Request::KeyPlace { upstream } => report(stream, broker.key_place(peer, upstream.as_deref())).await,
+        Request::VerifyJournal => report(stream, broker.verify_journal(peer).await).await,
         Request::Approvals => report(stream, broker.approvals(peer)).await,
         Request::Approve { id, yes } => report(stream, broker.approve(peer, id, yes).await).await,
         Request::Proof { .. } => write(stream, Reply::Error(bad_request("nobody has asked for a proof"))).await,

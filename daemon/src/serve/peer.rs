@@ -110,6 +110,15 @@ impl Peer {
         matches!(self.trace.whence, Whence::Pid(_))
     }
 
+    /// By which door it came, for the record.
+    pub fn how(&self) -> Option<&'static str> {
+        match self.trace.whence {
+            Whence::Nowhere => None,
+            Whence::Pid(_) => Some("socket"),
+            Whence::Tcp(_) => Some("http"),
+        }
+    }
+
     /// Notes who has sent something. Returns whether it was somebody of the user who connected.
     pub fn heard(&self, uid: u32, pid: i32) -> bool {
         if self.pid != Some(pid) {

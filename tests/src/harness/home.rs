@@ -87,6 +87,20 @@ impl Home {
         copy
     }
 
+    /// The daemon's own record.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    pub fn journal(&self) -> PathBuf {
+        let files = fs::read_dir(self.path().join("state/rolekeeper")).expect("a folder");
+        let mut found = files
+            .map(|file| file.expect("a file").path())
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal-")));
+        let journal = found.next().expect("a record");
+        assert!(found.next().is_none(), "one record");
+        journal
+    }
+
     pub fn config_path(&self) -> PathBuf {
         self.path().join("config/rolekeeper/config.toml")
     }

@@ -221,7 +221,11 @@ impl Caller {
     /// A lease, or why there is none, in time. What is under way for it goes on.
     async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
         match timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
-            Ok(lease) => lease.map_err(|refusal| super::reply::failure(&refusal)),
+            Ok(lease) => lease.map_err(|refusal| {
+                let (failure, broker) = (super::reply::failure(&refusal), &self.desk.broker);
+                broker.journal.refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
+                failure
+            }),
             Err(_elapsed) => Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!("there is no session of profile {profile} yet, and the upstream has not answered"),

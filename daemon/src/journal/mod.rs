@@ -1,0 +1,414 @@
+//! The daemon's own record: who was given credentials and who was refused, what people were asked, and which sessions ended
+//! before their time. A line of JSON each, in a file that only the user reads.
+//!
+//! Nobody waits for it: a thread of its own looks up the parents of processes and writes.
+
+mod chain;
+mod forward;
+mod record;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use rolekeeper::protocol::{Ending, Failure, Holder, JournalReport};
+use tokio::sync::oneshot;
+
+use crate::cache::state::Session;
+use crate::clock::Boot;
+use crate::config::AlsoTo;
+use crate::serve::peer::{Peer, Trace};
+use crate::sync::lock;
+use chain::{Chain, KEPT};
+use forward::Forward;
+use record::{Event, Record};
+
+pub use chain::Verified;
+pub use record::What;
+
+/// How long a record waits for its thread. Woken at once, it would take the core on which an answer is being written.
+const LATER: Duration = Duration::from_millis(10);
+/// How many refusals may be written at once, and how long one more takes: whoever knocks at the door all day is not to fill the
+/// record with that.
+const REFUSALS: u64 = 20;
+const ONE_MORE: Duration = Duration::from_secs(6);
+
+#[derive(Debug, Clone)]
+pub struct Journal {
+    records: Arc<Mutex<VecDeque<Record>>>,
+    queue: Sender<Note>,
+    refusals: Arc<Mutex<Refusals>>,
+}
+
+/// How many refusals were written, and how many not.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// As many as would use up what is allowed, at this time.
+    used: u64,
+    at: Option<Boot>,
+    left_out: u64,
+}
+
+impl Refusals {
+    /// How many were left out before this one, if this one may be written.
+    fn admit(&mut self, now: Boot) -> Option<u64> {
+        let since = self.at.map_or(Duration::MAX, |at| now.since(at));
+        let freed = u64::try_from(since.as_secs() / ONE_MORE.as_secs()).unwrap_or(u64::MAX);
+        if freed > 0 {
+            self.used = self.used.saturating_sub(freed);
+            self.at = Some(now);
+        }
+        if self.used >= REFUSALS {
+            self.left_out += 1;
+            return None;
+        }
+        self.used += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// What was noted of a profile.
+#[derive(Debug)]
+pub struct Noted {
+    pub holders: Vec<Holder>,
+    pub endings: Vec<Ending>,
+    /// When the record as a whole begins.
+    pub since: Option<String>,
+}
+
+/// A session whose credentials somebody was given.
+#[derive(Debug)]
+pub struct Handed {
+    pub profile: String,
+    pub principal: String,
+    /// By the upstream's clock: the last time.
+    pub last_at: Timestamp,
+}
+
+#[derive(Debug)]
+enum Note {
+    /// A record whose processes are still to be filled in.
+    Handed(Holder, Arc<Trace>),
+    Event(Event, Arc<Trace>),
+    Ended(Record),
+    Verify(oneshot::Sender<Option<JournalReport>>),
+    /// Whoever waits here wants everything before it to be written.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Journal {
+    /// A record that lasts as long as the daemon.
+    pub fn in_memory() -> Self {
+        Self::start(VecDeque::new(), None, &[])
+    }
+
+    /// Reads what earlier daemons wrote, and goes on behind it; what a version wrote that had one file for all is read, too.
+    /// A line that is not a record is left out, and where it is.
+    pub fn open(path: &Path, before: &Path, also_to: &[AlsoTo]) -> io::Result<Self> {
+        let mut records: VecDeque<Record> = VecDeque::new();
+        let mut found = |record| {
+            if !matches!(record, Record::Event(_)) {
+                records.push_back(record);
+            }
+            if records.len() > KEPT {
+                records.pop_front();
+            }
+        };
+        if !path.exists() && before.is_file() {
+            Chain::open(before, &mut found)?;
+        }
+        let chain = Chain::open(path, &mut found)?;
+        Ok(Self::start(records, Some(chain), also_to))
+    }
+
+    fn start(records: VecDeque<Record>, chain: Option<Chain>, also_to: &[AlsoTo]) -> Self {
+        let (queue, notes) = mpsc::channel();
+        let records = Arc::new(Mutex::new(records));
+        let forwards = also_to.iter().map(|to| Forward::new(*to)).collect();
+        let desk =
+            Desk { records: Arc::clone(&records), chain, unwritten: VecDeque::new(), is_failing: false, forwards };
+        thread::spawn(move || desk.write(&notes));
+        Self { records, queue, refusals: Arc::default() }
+    }
+
+    /// Notes that a peer is given a session's credentials; a connection is noted once for each session.
+    pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: Boot) {
+        if peer.is_first_time(&session.granted.session_id) {
+            self.note(peer, profile, session, now, None);
+        }
+    }
+
+    /// Notes that one call was made for a peer, which has seen nothing of the session.
+    pub fn called(&self, peer: &Peer, profile: &str, session: &Session, now: Boot, request_id: Option<&str>) {
+        if let Some(request_id) = request_id {
+            self.note(peer, profile, session, now, Some(request_id.into()));
+        }
+    }
+
+    fn note(&self, peer: &Peer, profile: &str, session: &Session, now: Boot, request_id: Option<String>) {
+        // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
+        let issued_at = session.granted.issued_at;
+        let record = Holder {
+            at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
+            session_id: session.granted.session_id.to_string(),
+            principal: session.granted.principal.to_string(),
+            profile: profile.into(),
+            uid: peer.uid,
+            request_id,
+            how: peer.how().map(Into::into),
+            processes: Vec::new(),
+        };
+        // The thread ends with the journal, not before.
+        let _ = self.queue.send(Note::Handed(record, Arc::clone(peer.trace())));
+    }
+
+    /// Notes that a session has ended before its time, or what more is known of it.
+    pub fn ended(&self, profile: &str, ending: &Ending) {
+        let _ = self.queue.send(Note::Ended(Record::Ended { profile: profile.into(), ending: ending.clone() }));
+    }
+
+    /// Notes what happened to a peer's request, or by it.
+    pub fn event(
+        &self,
+        peer: &Peer,
+        what: What,
+        of: &str,
+        code: Option<&str>,
+        message: Option<String>,
+        now: Timestamp,
+    ) {
+        let event = Event {
+            event: what,
+            at: shown(now),
+            of: of.into(),
+            uid: peer.uid,
+            code: code.map(Into::into),
+            message,
+            left_out: None,
+            processes: Vec::new(),
+        };
+        let _ = self.queue.send(Note::Event(event, Arc::clone(peer.trace())));
+    }
+
+    /// Notes that a peer was not given what it asked for. Of many only some are written, and how many were not.
+    pub fn refused(&self, peer: &Peer, profile: &str, failure: &Failure, now: &crate::clock::Now) {
+        let Some(left_out) = lock(&self.refusals).admit(now.boot) else { return };
+        let event = Event {
+            event: What::Refused,
+            at: shown(now.wall),
+            of: crate::printable(profile),
+            uid: peer.uid,
+            code: Some(failure.code.as_str().into()),
+            message: Some(crate::one_line(&failure.message)),
+            left_out: Some(left_out).filter(|count| *count > 0),
+            processes: Vec::new(),
+        };
+        let _ = self.queue.send(Note::Event(event, Arc::clone(peer.trace())));
+    }
+
+    /// Looks through the file; nothing, if there is none.
+    pub async fn verify(&self) -> Option<JournalReport> {
+        let (done, wait) = oneshot::channel();
+        self.queue.send(Note::Verify(done)).ok()?;
+        wait.await.ok().flatten()
+    }
+
+    /// Waits until everything that was noted is written.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.queue.send(Note::Flush(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// What was noted of a profile until now.
+    pub async fn of(&self, profile: &str) -> Noted {
+        self.flush().await;
+        let records = lock(&self.records);
+        let since = records.front().map(|record| record.at().to_owned());
+        let (mut holders, mut endings) = (Vec::new(), Vec::new());
+        for record in records.iter().filter(|record| record.profile() == profile) {
+            match record {
+                Record::Handed(holder) => holders.push(holder.clone()),
+                Record::Ended { ending, .. } => endings.push(ending.clone()),
+                Record::Event(_) => {}
+            }
+        }
+        Noted { holders, endings, since }
+    }
+
+    /// Every session whose credentials somebody was given, as far as the record goes back.
+    pub async fn sessions(&self) -> BTreeMap<String, Handed> {
+        self.flush().await;
+        let mut sessions = BTreeMap::new();
+        for record in &*lock(&self.records) {
+            if let Record::Handed(Holder { at, session_id, principal, profile, .. }) = record
+                && let Ok(last_at) = at.parse()
+            {
+                let handed = Handed { profile: profile.clone(), principal: principal.clone(), last_at };
+                sessions.insert(session_id.clone(), handed);
+            }
+        }
+        sessions
+    }
+}
+
+/// To the millisecond, and never rounded up.
+pub(crate) fn shown(at: Timestamp) -> String {
+    DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
+}
+
+/// Where the thread works: completes, keeps and writes records until the journal is gone.
+#[derive(Debug)]
+struct Desk {
+    records: Arc<Mutex<VecDeque<Record>>>,
+    chain: Option<Chain>,
+    /// What there was no room for yet.
+    unwritten: VecDeque<Record>,
+    is_failing: bool,
+    forwards: Vec<Forward>,
+}
+
+impl Desk {
+    fn write(mut self, notes: &Receiver<Note>) {
+        while let Ok(first) = notes.recv() {
+            // Not in the moment in which whoever it is about is to be answered.
+            thread::sleep(LATER);
+            for note in std::iter::once(first).chain(notes.try_iter()) {
+                self.keep(note);
+            }
+        }
+    }
+
+    fn keep(&mut self, note: Note) {
+        let record = match note {
+            Note::Flush(done) => {
+                let _ = done.send(());
+                return;
+            }
+            Note::Verify(done) => {
+                let _ = done.send(self.chain.as_ref().map(report));
+                return;
+            }
+            Note::Handed(mut holder, trace) => {
+                holder.processes = trace.sight().processes();
+                Record::Handed(holder)
+            }
+            Note::Event(mut event, trace) => {
+                event.processes = trace.sight().processes();
+                Record::Event(event)
+            }
+            Note::Ended(record) => record,
+        };
+        self.forwards.iter_mut().for_each(|forward| forward.send(&record));
+        if self.chain.is_some() {
+            self.unwritten.push_back(record.clone());
+            if self.unwritten.len() > KEPT {
+                self.unwritten.pop_front();
+            }
+            self.write_out();
+        }
+        if matches!(record, Record::Event(_)) {
+            return;
+        }
+        let mut records = lock(&self.records);
+        records.push_back(record);
+        if records.len() > KEPT {
+            records.pop_front();
+        }
+    }
+
+    /// A failure is said once, and mended when there is room again.
+    fn write_out(&mut self) {
+        let Some(chain) = &mut self.chain else { return };
+        while let Some(record) = self.unwritten.front() {
+            if let Err(error) = chain.add(record) {
+                if !self.is_failing {
+                    tracing::warn!(path = %chain.path().display(), %error, "who is given credentials cannot be written");
+                }
+                self.is_failing = true;
+                return;
+            }
+            self.is_failing = false;
+            self.unwritten.pop_front();
+        }
+    }
+}
+
+fn report(chain: &Chain) -> JournalReport {
+    let path = chain.path().to_owned();
+    match chain.verify() {
+        Ok(Verified { lines, first, last, problems }) => JournalReport { path, lines, first, last, problems },
+        Err(error) => {
+            let problems = vec![format!("it cannot be read: {error}")];
+            JournalReport { path, lines: 0, first: 0, last: 0, problems }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::cache::standing::Generation;
+    use crate::cache::state::Sightings;
+    use crate::upstream::Granted;
+
+    fn session(id: &str) -> Session {
+        let at = |seconds| Boot::ZERO.plus(std::time::Duration::from_secs(seconds));
+        let granted = Granted { session_id: id.into(), ..Granted::example() };
+        Session {
+            granted,
+            obtained_at: at(0),
+            received_at: at(1),
+            refresh_left: std::time::Duration::from_secs(90),
+            generation: Generation::default(),
+            sightings: Sightings::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_noted_is_there_after_a_restart_and_a_broken_line_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leases.jsonl");
+        let journal = Journal::open(&path, &dir.path().join("none"), &[]).unwrap();
+        let now = Boot::ZERO.plus(std::time::Duration::from_secs(61));
+        for peer in [Peer::new(7, None), Peer::new(8, None)] {
+            journal.handed(&peer, "dev", &session("s-1"), now);
+            journal.handed(&peer, "dev", &session("s-1"), now);
+        }
+        journal.handed(&Peer::new(7, None), "other", &session("s-2"), now);
+        let noted = journal.of("dev").await.holders;
+        let seen: Vec<_> =
+            noted.iter().map(|record| (record.uid, record.session_id.as_str(), record.at.as_str())).collect();
+        let at = "1970-01-01T00:01:00.000Z";
+        assert_eq!(seen, [(7, "s-1", at), (8, "s-1", at)], "a minute after the answer came, by the upstream's clock");
+        drop(journal);
+        crate::private_file::writable().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
+        assert_eq!(Journal::open(&path, &dir.path().join("none"), &[]).unwrap().of("dev").await.holders, noted);
+        assert_eq!(
+            std::fs::read(&path).unwrap().iter().filter(|byte| **byte == b'\n').count(),
+            4,
+            "it stays where it is"
+        );
+    }
+
+    #[test]
+    fn of_many_refusals_some_are_written_and_how_many_were_not() {
+        let mut refusals = Refusals::default();
+        let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
+        let written = (0..1000).filter(|_| refusals.admit(at(100)).is_some()).count();
+        assert_eq!(written, 20);
+        assert_eq!(refusals.admit(at(105)), None);
+        assert_eq!(refusals.admit(at(106)), Some(981), "and those before it are counted");
+        assert_eq!(refusals.admit(at(106)), None);
+        assert_eq!((0..100).filter(|_| refusals.admit(at(10_000)).is_some()).count(), 20);
+    }
+}

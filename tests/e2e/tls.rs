@@ -1,17 +1,31 @@
-//! TLS: the token is sent to whom the system's certificates vouch for, and to nobody else.
+//! TLS: the token is sent to whom the system's certificates vouch for, or those that the configuration names, and to nobody
+//! else, whatever is between.
 
-use rolekeeper_tests::harness::{Home, SandboxProcess, programs};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs};
 
 use super::tls_door::{TlsDoor, tls_door};
 
 /// A home whose upstream is the door, and which trusts the authorities in `trusted`.
-fn ask(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str) -> rolekeeper_tests::harness::Run {
+fn ask(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str) -> Run {
+    ask_with(sandbox, door, trusted, "", &[])
+}
+
+/// The same with more lines for the upstream, in which `HOME` is the home's folder, and more variables.
+fn ask_with(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str, more: &str, variables: &[(&str, &str)]) -> Run {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     home.configure(&text.replace(sandbox.endpoint(), &format!("https://{}", door.address)));
+    home.configure_more(&more.replace("HOME", home.path().to_str().unwrap()), "");
+    home.private_file("own.pem", &door.authority);
     let mut command = home.command(&programs().rolekeeperd);
     command.env("SSL_CERT_FILE", home.private_file("authorities.pem", trusted));
+    command.envs(variables.iter().copied());
     let _daemon = home.daemon_by(command);
     home.rolekeeper(&["credential-process", "dev"])
 }
@@ -32,4 +46,89 @@ fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
         assert!(run.code == 7 && run.stderr.contains("certificate"), "{run:?}");
     }
     assert_eq!(sandbox.calls("assumeRole"), 0);
+}
+
+#[test]
+fn an_upstream_with_authorities_of_its_own_is_believed_on_theirs_alone() {
+    let sandbox = SandboxProcess::start(&[]);
+    let (door, other) = (tls_door(sandbox.endpoint(), "127.0.0.1"), tls_door(sandbox.endpoint(), "127.0.0.1"));
+    let pinned = "ca = \"HOME/own.pem\"";
+    assert_eq!(ask_with(&sandbox, &door, &other.authority, pinned, &[]).code, 0);
+    // Whom the system trusts is not enough then.
+    let wrong = "ca = \"HOME/authorities.pem\"";
+    let run = ask_with(&sandbox, &door, &other.authority, wrong, &[]);
+    assert!(run.code == 7 && run.stderr.contains("certificate"), "{run:?}");
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+}
+
+#[test]
+fn authorities_that_are_none_keep_the_daemon_from_starting() {
+    let sandbox = SandboxProcess::start(&[]);
+    for (text, want) in [("", "there is none in it"), ("-----BEGIN CERTIFICATE-----\nx\n", "cannot be used")] {
+        let home = Home::default();
+        home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+        let text_of = std::fs::read_to_string(home.config_path()).unwrap();
+        home.configure(&text_of.replace(sandbox.endpoint(), "https://iam.example.test"));
+        let path = home.private_file("ca.pem", text);
+        home.configure_more(&format!("ca = {path:?}"), "");
+        let run = home.rolekeeperd(&[]);
+        assert!(run.code == 1 && run.stderr.contains("ca.pem cannot be used") && run.stderr.contains(want), "{run:?}");
+        assert!(run.stderr.contains("try: name a file with certificates in PEM"), "{run:?}");
+    }
+}
+
+/// A proxy as companies have them: what was asked of it, each time.
+fn proxy() -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, asked) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut outside = stream.unwrap();
+            let mut head = String::new();
+            let mut lines = BufReader::new(outside.try_clone().unwrap());
+            while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).unwrap() > 0 {}
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            if sender.send(head).is_err() {
+                return;
+            }
+            let mut inside = TcpStream::connect(target).unwrap();
+            outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (mut from, mut to) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut inside, &mut outside);
+                let _ = outside.shutdown(std::net::Shutdown::Both);
+                drop(inside.read(&mut []));
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
+    let sandbox = SandboxProcess::start(&[]);
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let (address, asked) = proxy();
+    let url = format!("http://{address}");
+    let (https, other) = (("HTTPS_PROXY", url.as_str()), ("HTTPS_PROXY", "http://127.0.0.1:9"));
+    let configured = format!("proxy = \"{}\"", url.replace("//", "//me:canary@"));
+    for (more, variables, is_through) in [
+        ("", &[https][..], true),
+        ("", &[https, ("NO_PROXY", "127.0.0.1")], false),
+        ("proxy = \"none\"", &[https], false),
+        (configured.as_str(), &[other], true),
+    ] {
+        let run = ask_with(&sandbox, &door, &door.authority, more, variables);
+        assert_eq!(run.code, 0, "{more} {variables:?} {run:?}");
+        let heads: Vec<String> = asked.try_iter().collect();
+        assert_eq!(!heads.is_empty(), is_through, "{more} {variables:?}: {heads:?}");
+        for head in heads {
+            assert!(head.starts_with(&format!("CONNECT {} ", door.address)), "{head}");
+            assert!(!head.to_lowercase().contains("bearer") && !head.contains(sandbox.token("dev")), "{head}");
+            let is_ours = head.to_lowercase().contains("proxy-authorization: basic ");
+            assert_eq!(is_ours, more.contains("canary"), "{head}");
+        }
+    }
 }

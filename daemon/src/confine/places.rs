@@ -44,7 +44,11 @@ impl Places {
         places.read.extend(folder_of(file));
         places.write.extend(folder_of(socket));
         places.write.extend(state.map(Path::to_owned));
-        places.read.extend(rolekeeper::connect::variable("CREDENTIALS_DIRECTORY").map(PathBuf::from));
+        let named = |name| rolekeeper::connect::variable(name).map(PathBuf::from);
+        places.read.extend(named("CREDENTIALS_DIRECTORY"));
+        // Whom the system trusts may be said otherwise (OpenSSL's variables).
+        places.read.extend(named("SSL_CERT_FILE").as_deref().and_then(folder_of));
+        places.read.extend(named("SSL_CERT_DIR"));
         for upstream in &config.upstreams {
             places.read.extend(upstream.way.ca.as_deref().and_then(folder_of));
             match &upstream.token {

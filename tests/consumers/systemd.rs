@@ -130,3 +130,133 @@ fn who_asks_the_endpoint_starts_the_daemon_by_systemd() {
 fn starts(systemd: &Systemd) -> usize {
     systemd.log().matches("serving").count()
 }
+
+/// The unit for a whole machine as it is shipped, but for where things are and whose the service is: systemd's own score of
+/// it, and it at work.
+#[test]
+fn the_machines_unit_is_as_closed_as_it_can_be_and_serves() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/system");
+    let (sandbox, home): (SandboxProcess, Home) = world();
+    let folder = Outside(PathBuf::from(format!("/opt/rolekeeper-test-{}", std::process::id())));
+    let program = folder.0.join("rolekeeperd");
+    let state = format!("rolekeeper-test-{}", std::process::id());
+    let text = std::fs::read_to_string(home.config_path()).expect("a configuration");
+    let (before, rest) = text.split_once("token = ").expect("a token");
+    let after = rest.split_once('\n').expect("a line").1;
+    let timeout = folder.0.join("timeout");
+    let callers = format!("users = [{USER}]\ncallers = [{{ exe = {timeout:?} }}]\n");
+    home.configure(&format!("{before}token = {{ systemd_credential = \"token\" }}\n{after}{callers}"));
+    let token = home.path().join("dev.token");
+    let units = ["rolekeeperd.service", "rolekeeperd.socket"].map(|name| {
+        let text = std::fs::read_to_string(shipped.join(name)).expect("it is there");
+        let text = text
+            .replace("User=rolekeeper\n", "User=nobody\n")
+            .replace("/usr/bin/rolekeeperd", &program.display().to_string())
+            .replace(
+                "/etc/rolekeeper/config.toml\n",
+                &format!("{}\nLoadCredential=token:{}\n", home.config_path().display(), token.display()),
+            )
+            .replace("StateDirectory=rolekeeper", &format!("StateDirectory={state}/rolekeeper"))
+            .replace("XDG_STATE_HOME=%S", &format!("XDG_STATE_HOME=%S/{state}"))
+            // No device can be made in the namespaces that this systemd runs in.
+            .replace("PrivateDevices=yes\n", "")
+            .replace(" network-online.target\nWants=network-online.target", "")
+            .replace("/run/rolekeeper/socket", &home.socket().display().to_string());
+        home.private_file(name, &text)
+    });
+    let Some(systemd) = Systemd::start(&home, &units) else { return };
+    // Root's, as these are on a machine; others look at them, and run what is in there.
+    std::fs::create_dir(&folder.0).expect("a folder");
+    for (from, to) in [(&programs().rolekeeperd, &program), (&which("timeout"), &timeout)] {
+        assert!(Command::new("cp").arg(from).arg(to).status().expect("cp starts").success());
+    }
+    for open in [home.path().to_owned(), home.path().join("run")] {
+        std::fs::set_permissions(open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("it is ours");
+    }
+    let state = Outside(Path::new("/var/lib").join(state));
+    systemd.ctl(&["start", "rolekeeperd.socket"]);
+    let client = home.copy_of(&programs().rolekeeper);
+    let by = |program: &Path, arguments: &[&str]| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("consumers/systemd");
+        let mut command = Command::new(script);
+        let (user, group) = (format!("--reuid={USER}"), format!("--regid={USER}"));
+        command.args([Path::new("run"), &systemd.folder, Path::new("setpriv")]).args([&user, &group, "--clear-groups"]);
+        command.arg(program).args(arguments).arg(&client).args(["credential-process", "dev"]);
+        command.env("ROLEKEEPER_SOCKET", home.socket());
+        home.finish(command)
+    };
+    let allowed = by(&timeout, &["60"]);
+    assert_eq!(
+        allowed.code,
+        0,
+        "{allowed:?} {} {}",
+        systemd.log(),
+        std::fs::read_to_string(home.path().join("systemd/manager.log")).unwrap_or_default()
+    );
+    // Another user's process is told from others, which takes more than this user's rights.
+    let refused = by(Path::new("/usr/bin/env"), &[]);
+    assert!(refused.code == 4 && refused.stderr.contains("profile dev is not for"), "{refused:?}");
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+    // Which the daemon itself has given up, and the lookout kept.
+    let log = systemd.log();
+    for bad in ["is not confined", "capabilities are kept", "is remembered until this daemon ends"] {
+        assert!(!log.contains(bad), "{log}");
+    }
+    let processes = processes_of(&folder.0.join("rolekeeperd"));
+    let capabilities: Vec<_> = processes.iter().map(|status| field(status, "CapEff:")).collect();
+    assert_eq!(capabilities.len(), 2, "{processes:?}");
+    assert!(
+        capabilities.contains(&"0000000000000000") && capabilities.contains(&"0000000000080000"),
+        "{capabilities:?}"
+    );
+    assert!(processes.iter().all(|status| field(status, "NoNewPrivs:") == "1" && field(status, "Seccomp:") == "2"));
+    drop(state);
+}
+
+/// Another user of the machine than the service's.
+const USER: u32 = 64_123;
+
+/// A folder outside of the home, which a service's own temporary folder would hide.
+struct Outside(PathBuf);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn which(program: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").expect("PATH is set");
+    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
+    found.find(|path| path.is_file()).expect("it is installed")
+}
+
+/// What `/proc` says of the processes that run a program.
+fn processes_of(program: &Path) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").expect("it is there").flatten().map(|entry| entry.path());
+    let runs = |process: &PathBuf| std::fs::read_link(process.join("exe")).is_ok_and(|exe| exe == program);
+    all.filter(runs).map(|process| std::fs::read_to_string(process.join("status")).unwrap_or_default()).collect()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim()
+}
+
+#[test]
+fn systemd_itself_finds_the_machines_unit_well_closed() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/system/rolekeeperd.service");
+    let mut command = Command::new("systemd-analyze");
+    let output = match command.args(["security", "--offline=true", "--no-pager"]).arg(&shipped).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: systemd-analyze is not installed");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line =
+        text.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{output:?}"));
+    let score: f64 = line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number");
+    assert!(score <= 2.0, "{line}");
+}

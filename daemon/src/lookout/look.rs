@@ -54,7 +54,9 @@ impl Look {
     /// What may be gone soonest.
     pub(super) fn begin(pid: Option<i32>, wants_pin: bool) -> Self {
         // The pin first: all that is read while it holds is read of one program.
-        let pin = pid.filter(|_| wants_pin).and_then(|pid| File::open(format!("/proc/{pid}/pagemap")).ok());
+        // Of another user's process only the second can be opened, by whoever may trace it.
+        let open = |pid| ["pagemap", "maps"].iter().find_map(|file| File::open(format!("/proc/{pid}/{file}")).ok());
+        let pin = pid.filter(|_| wants_pin).and_then(open);
         let mut look = Self { programs: Vec::new(), next: pid, pin: pin.map(Into::into) };
         look.follow(AT_ONCE);
         look

@@ -26,8 +26,8 @@ pub struct Seen {
     pub pin: Option<Pin>,
 }
 
-/// What tells whether a process still runs what it ran: a view of its memory, which ends with an exec and with it. There
-/// is nothing to read in it but that.
+/// What tells whether a process still runs what it ran: a view of how its memory is laid out, which ends with an exec and
+/// with the process (proc_pid_pagemap(5), proc_pid_maps(5)). No more is read of it than that it is there.
 #[derive(Debug)]
 pub struct Pin(OwnedFd);
 
@@ -37,7 +37,7 @@ impl Pin {
     }
 
     pub fn holds(&self) -> bool {
-        // One entry of proc_pid_pagemap(5).
+        // One entry of the one, or the beginning of the other.
         let mut entry = [0; 8];
         rustix::io::pread(&self.0, &mut entry, 0).is_ok_and(|length| length > 0)
     }

@@ -24,6 +24,7 @@ mod revocation_random;
 mod revocation_running;
 mod sandbox_durability;
 mod sandbox_program;
+mod security_document;
 mod shared;
 mod socket;
 mod succession;

@@ -130,6 +130,8 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let lookout = lookout(&program, inherited.lookout.take()).map_err(AppError::Runtime)?;
     let at = inherited.socket_path().unwrap_or_else(|| socket.clone());
     confine::confine(&Places::of(&config, &program, &path, &at, state.as_deref()));
+    // From here on there are other threads, which are as confined as this one.
+    lookout.listen().map_err(AppError::Runtime)?;
     let runtime = |threads, begin: fn()| {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -148,7 +150,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
     })?;
     let endpoint_port = config.endpoint_port;
     let callers = || config.upstreams.iter().flat_map(|upstream| &upstream.profiles).map(|profile| &profile.callers);
-    lookout.watch_for(callers().any(Callers::asks_for_process), callers().any(Callers::asks_for_hash));
+    lookout.watch_for(callers().any(Callers::asks_for_process));
     let broker = background.block_on(async { broker(config, state, &door.path) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
@@ -184,7 +186,7 @@ fn lookout(program: &Path, earlier: Option<OwnedFd>) -> io::Result<Arc<Lookout>>
     match earlier {
         Some(socket) => Ok(Lookout::at(socket)),
         None if cfg!(target_os = "linux") => Lookout::start(program),
-        None => Lookout::within(),
+        None => Lookout::none(),
     }
 }
 
@@ -200,7 +202,8 @@ fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<B
         gates.insert(upstream.name, gate);
     }
     let policy = Policy::for_all(process::user(), profiles.iter().map(|(profile, _)| &profile.callers));
-    let logins = Records::at(state.as_ref().map(|folder| folder.join("credentials.json")));
+    let credentials = |folder: &PathBuf| ledger::file_of(folder, "credentials", socket, "json");
+    let logins = Records::at(state.as_ref().map(credentials));
     let books =
         Books { journal: journal(state.clone(), socket, &config.also_to), ledger: ledger(state, socket)?, logins };
     Ok(Broker::new(policy, Cache::new(profiles), gates, books, Clock::System))
@@ -268,8 +271,7 @@ async fn serve_until_stopped(
                 return Ok(None);
             }
             let sessions = pack(&broker);
-            broker.journal.flush().await;
-            broker.ledger.flush().await;
+            flush(&broker).await;
             let (socket, endpoints) = (door.leave_open()?, endpoints.leave_open()?);
             let legacy = Legacy { socket, endpoints, sessions, lookout: Some(lookout.leave_open()?) };
             return Ok(Some(Next { program, legacy }));
@@ -291,7 +293,14 @@ async fn end(broker: &Arc<Broker>, last_answers: impl Future<Output = ()>) {
         revoke().await;
     }
     store(broker, 0);
-    broker.journal.flush().await;
+    flush(broker).await;
+}
+
+/// Everything is written, unless that takes too long.
+async fn flush(broker: &Broker) {
+    if tokio::time::timeout(END, broker.journal.flush()).await.is_err() {
+        tracing::warn!("not all of the record was written");
+    }
     broker.ledger.flush().await;
 }
 

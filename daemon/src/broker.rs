@@ -200,21 +200,21 @@ impl Broker {
     }
 
     pub(crate) async fn grant(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        self.policy.authorize(peer, self.find(want)?).await.map_err(Refusal::Denied)
+        self.policy.authorize(peer, self.find(peer, want)?).await.map_err(Refusal::Denied)
     }
 
-    fn find(&self, want: &str) -> Result<&Arc<Slot>, Refusal> {
-        self.cache.find(want).ok_or_else(|| self.unknown(want))
+    fn find(&self, peer: &Peer, want: &str) -> Result<&Arc<Slot>, Refusal> {
+        self.cache.find(want).ok_or_else(|| self.unknown(peer, want))
     }
 
     /// For what gives no credentials.
-    pub(crate) async fn see(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        self.policy.watch(peer, self.find(want)?).await.map_err(Refusal::Denied)
+    pub(crate) fn see(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
+        self.policy.watch(peer, self.find(peer, want)?).map_err(Refusal::Denied)
     }
 
     /// For what only the user whose daemon this is may do.
     pub(crate) fn own(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        self.policy.own(peer, self.find(want)?).map_err(Refusal::Denied)
+        self.policy.own(peer, self.find(peer, want)?).map_err(Refusal::Denied)
     }
 
     /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with. It is
@@ -345,8 +345,10 @@ impl Broker {
         away
     }
 
-    fn unknown(&self, want: &str) -> Refusal {
-        let nearest = crate::config::nearest(want, self.cache.names()).map(Into::into);
+    /// Names of profiles are for those alone whom they are for.
+    fn unknown(&self, peer: &Peer, want: &str) -> Refusal {
+        let slots = self.cache.slots().iter().filter(|slot| self.policy.is_for(peer, &slot.profile.callers));
+        let nearest = crate::config::nearest(want, slots.map(|slot| slot.profile.name.as_str())).map(Into::into);
         Refusal::UnknownProfile { name: crate::printable(want), nearest }
     }
 }

@@ -368,7 +368,7 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = broker.status(&me(), after.as_deref(), 8192).await;
+        let page = broker.status(&me(), after.as_deref(), 8192);
         seen.extend(page.profiles.iter().map(|profile| profile.profile.clone()));
         after.clone_from(&page.next);
         rolekeeper::frame::encode(&ReplyFrame { v: VERSION, reply: Reply::Status(page) }).expect("it fits");

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::cache::Slot;
 use crate::config::callers::{CallerRule, Callers};
-use crate::lookout::{Program, Seen, is_between};
+use crate::lookout::{Program, Seen};
 use crate::serve::peer::Peer;
 
 /// Whom the daemon serves.
@@ -45,6 +45,8 @@ pub enum Denied {
     NotForUser { profile: String, uid: u32 },
     #[error("profile {profile} is for some programs only, and it cannot be told which one asks")]
     Unseen { profile: String },
+    #[error("profile {profile} is for some programs only, and the lookout, which tells who asks, is gone")]
+    Blind { profile: String },
     #[error(
         "profile {profile} is for some programs only, and this connection was handed on by the process that made it"
     )]
@@ -65,10 +67,13 @@ impl Denied {
     pub fn hint(&self) -> String {
         match self {
             Self::User { .. } => "a daemon of your own: ROLEKEEPER_SOCKET names its socket".into(),
-            Self::NotTheOwner { .. } => "whoever looks after the daemon".into(),
+            Self::NotTheOwner { .. } => {
+                "whoever looks after the daemon; for credentials, exec --mode env or credential-process".into()
+            }
             Self::NotForUser { profile, .. } => {
                 format!("whoever looks after the daemon: `users` and `groups` of [profile.{profile}]")
             }
+            Self::Blind { .. } => "restart rolekeeperd: it cannot start another lookout once it is confined".into(),
             Self::Unseen { profile } => format!(
                 "credential-process or exec in --mode env instead of HTTP; else `callers` of [profile.{profile}]"
             ),
@@ -103,8 +108,8 @@ impl Policy {
 
     /// May this peer talk to the daemon at all? Root could read everything anyway, but root's tools are not meant to use
     /// a user's tokens by accident.
-    pub async fn admit(&self, peer: &Peer) -> Result<(), Denied> {
-        let is_known = peer.uid == self.owner || is_of(peer, &self.users, &self.groups).await;
+    pub fn admit(&self, peer: &Peer) -> Result<(), Denied> {
+        let is_known = peer.uid == self.owner || is_of(peer, &self.users, &self.groups);
         if is_known { Ok(()) } else { Err(Denied::User { uid: peer.uid }) }
     }
 
@@ -114,8 +119,8 @@ impl Policy {
     }
 
     /// Whether a profile is for this peer's user.
-    pub async fn is_for(&self, peer: &Peer, callers: &Callers) -> bool {
-        peer.uid == self.owner || is_of(peer, &callers.users, &callers.groups).await
+    pub fn is_for(&self, peer: &Peer, callers: &Callers) -> bool {
+        peer.uid == self.owner || is_of(peer, &callers.users, &callers.groups)
     }
 
     /// May this peer see and end what the profile holds? No credentials are given on that.
@@ -125,15 +130,15 @@ impl Policy {
     }
 
     /// May this peer know how things are with the profile, and have it refreshed? No credentials are given on that.
-    pub async fn watch(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
-        if self.is_for(peer, &slot.profile.callers).await {
+    pub fn watch(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
+        if self.is_for(peer, &slot.profile.callers) {
             return Ok(Grant { slot: Arc::clone(slot) });
         }
         Err(Denied::NotForUser { profile: slot.profile.name.to_string(), uid: peer.uid })
     }
 
     pub async fn authorize(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
-        let (grant, callers) = (self.watch(peer, slot).await?, &slot.profile.callers);
+        let (grant, callers) = (self.watch(peer, slot)?, &slot.profile.callers);
         if callers.asks_for_process() {
             self.authorize_process(peer, callers, || slot.profile.name.to_string()).await?;
         }
@@ -154,7 +159,10 @@ impl Policy {
     ) -> Result<(), Denied> {
         let seen = if peer.is_by_process() { peer.trace().sight().seen().await } else { None };
         let Some(seen) = seen.filter(|seen| !seen.programs.is_empty()) else {
-            return Err(Denied::Unseen { profile: profile() });
+            return Err(match peer.trace().is_lookout_gone() {
+                true => Denied::Blind { profile: profile() },
+                false => Denied::Unseen { profile: profile() },
+            });
         };
         if peer.is_handed_on() {
             return Err(Denied::HandedOn { profile: profile() });
@@ -165,26 +173,26 @@ impl Policy {
         if !seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) || !peer.was_there_all_along() {
             return Err(Denied::Changed { profile: profile() });
         }
-        if callers.rules.iter().any(|rule| fits(rule, seen, file_at)) {
-            return Ok(());
+        let hashed = if callers.asks_for_hash() { peer.trace().hashed().seen().await } else { None };
+        if callers.rules.iter().any(|rule| fits(rule, hashed.unwrap_or(seen), file_at)) {
+            // It may have ended while it was looked at once more.
+            if seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) {
+                return Ok(());
+            }
+            return Err(Denied::Changed { profile: profile() });
         }
         Err(Denied::Program { profile: profile(), program: described(&seen.programs) })
     }
 }
 
-async fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
-    if users.contains(&peer.uid) {
-        return true;
-    }
-    if groups.is_empty() {
-        return false;
-    }
-    peer.trace().sight().seen().await.is_some_and(|seen| seen.groups.iter().any(|group| groups.contains(group)))
+/// By what the kernel says of the moment in which the connection was made.
+fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
+    users.contains(&peer.uid) || peer.groups.iter().any(|group| groups.contains(group))
 }
 
 /// Who asked: the peer, and what it passes on for. A rule names one of them.
 pub(crate) fn askers(programs: &[Program]) -> &[Program] {
-    let between = programs.iter().take_while(|program| is_between(&program.process.program)).count();
+    let between = programs.iter().take_while(|program| program.is_between()).count();
     programs.get(..=between).unwrap_or(programs)
 }
 
@@ -221,33 +229,40 @@ mod tests {
     use super::*;
     use rolekeeper::protocol::Process;
 
-    #[tokio::test]
-    async fn only_the_owner_and_whom_a_profile_names_are_admitted() {
+    #[test]
+    fn only_the_owner_and_whom_a_profile_names_are_admitted() {
         let peer = |uid| Peer::new(uid, None);
         let policy = Policy::of(1000);
-        assert_eq!(policy.admit(&peer(1000)).await, Ok(()));
+        assert_eq!(policy.admit(&peer(1000)), Ok(()));
         for uid in [0, 1, 999, 1001, u32::MAX] {
-            assert_eq!(policy.admit(&peer(uid)).await, Err(Denied::User { uid }));
+            assert_eq!(policy.admit(&peer(uid)), Err(Denied::User { uid }));
         }
         let callers = Callers { users: vec![1001], ..Callers::default() };
         let shared = Policy::for_all(1000, [&callers, &Callers::default()]);
-        assert_eq!(shared.admit(&peer(1001)).await, Ok(()));
-        assert_eq!(shared.admit(&peer(1002)).await, Err(Denied::User { uid: 1002 }));
+        assert_eq!(shared.admit(&peer(1001)), Ok(()));
+        assert_eq!(shared.admit(&peer(1002)), Err(Denied::User { uid: 1002 }));
         assert_eq!(shared.admit_owner(&peer(1001)), Err(Denied::NotTheOwner { uid: 1001 }));
-        assert!(shared.is_for(&peer(1001), &callers).await && !shared.is_for(&peer(1001), &Callers::default()).await);
+        assert!(shared.is_for(&peer(1001), &callers) && !shared.is_for(&peer(1001), &Callers::default()));
+        let by_group = Callers { groups: vec![7], ..Callers::default() };
+        let mut member = peer(1003);
+        member.groups = vec![5, 7];
+        let shared = Policy::for_all(1000, [&by_group]);
+        assert!(shared.admit(&member).is_ok() && shared.is_for(&member, &by_group));
+        assert!(shared.admit(&peer(1003)).is_err());
     }
 
     fn seen(programs: &[&str]) -> Seen {
         let program = |(at, path): (usize, &&str)| Program {
             process: Process { pid: 100 - i32::try_from(at).unwrap(), program: (*path).into() },
             file: file(Path::new(path)),
+            leads: *path == "/usr/bin/zsh",
             sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
         };
         Seen {
             programs: programs.iter().enumerate().map(program).collect(),
             units: vec!["run-7.scope".into(), "ci.service".into()],
             has_terminal: false,
-            groups: vec![],
+            is_whole: true,
             pin: None,
         }
     }
@@ -271,6 +286,10 @@ mod tests {
             (&[client, make, terraform, bash], under(terraform), true),
             (&[client, bash, sshd], exe(bash), true),
             (&[client, bash, sshd], exe(terraform), false),
+            // A shell that a person types into asks for itself.
+            (&[client, "/usr/bin/zsh", terraform], exe(terraform), false),
+            (&[client, "/usr/bin/zsh", terraform], exe("/usr/bin/zsh"), true),
+            (&[client, "/usr/bin/zsh", terraform], under(terraform), true),
             (&[terraform, bash], under(terraform), false),
             (&["?", terraform], exe(terraform), false),
             (&["?"], exe("?"), false),

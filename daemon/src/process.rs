@@ -160,6 +160,24 @@ pub(crate) fn connected_by(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     (outcome == 0 && raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// The groups of a process, beside its first, when it made a connection (Linux 4.13).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "rustix has no SO_PEERGROUPS")]
+pub(crate) fn groups_of(socket: BorrowedFd<'_>) -> Vec<u32> {
+    use std::os::fd::AsRawFd;
+
+    // As many as Linux has for one process.
+    let mut groups = vec![0_u32; 65_536];
+    let Ok(mut length) = libc::socklen_t::try_from(groups.len() * size_of::<u32>()) else { return Vec::new() };
+    let (level, to) = (libc::SOL_SOCKET, groups.as_mut_ptr().cast());
+    // SAFETY: `groups` and `length` outlive the call, and `length` is the size of `groups` in bytes.
+    let outcome = unsafe { libc::getsockopt(socket.as_raw_fd(), level, libc::SO_PEERGROUPS, to, &mut length) };
+    let count = if outcome == 0 { length as usize / size_of::<u32>() } else { 0 };
+    groups.truncate(count);
+    groups.shrink_to_fit();
+    groups
+}
+
 /// Whether the process behind such a hold still runs.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_alive(process: &OwnedFd) -> bool {

@@ -1,6 +1,7 @@
 //! What `rolekeeper status` shows: a view of the broker, page by page. It shows ids and times, never a credential.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rolekeeper::protocol::{
@@ -25,14 +26,10 @@ const CLOCKS: usize = 20;
 
 impl Broker {
     /// The profiles behind `after` that are for this peer's user, in order of name.
-    pub async fn status(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
+    pub fn status(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
         let now = self.clock.now();
-        let mut slots = Vec::new();
-        for slot in self.cache.slots_after(after) {
-            if slots.len() <= STATUS_PAGE && self.policy.is_for(peer, &slot.profile.callers).await {
-                slots.push(slot);
-            }
-        }
+        let is_for = |slot: &&Arc<Slot>| self.policy.is_for(peer, &slot.profile.callers);
+        let slots: Vec<_> = self.cache.slots_after(after).iter().filter(is_for).take(STATUS_PAGE + 1).collect();
         let profiles: Vec<_> = slots.iter().take(STATUS_PAGE).map(|slot| profile_status(slot, &now)).collect();
         let next = profiles.last().filter(|_| slots.len() > STATUS_PAGE).map(|last| last.profile.clone());
         let daemon = DaemonStatus {

@@ -75,8 +75,8 @@ impl Watching {
 }
 
 impl Broker {
-    pub async fn watch(&self, peer: &Peer, profile: &str) -> Result<Watching, Refusal> {
-        let grant = self.see(peer, profile).await?;
+    pub fn watch(&self, peer: &Peer, profile: &str) -> Result<Watching, Refusal> {
+        let grant = self.see(peer, profile)?;
         let watching = self.watchers.subscribe(grant.slot());
         self.expect_looks(grant.slot());
         Ok(watching)

@@ -176,6 +176,7 @@ fn call_back(
 }
 
 #[interface(name = "org.gnome.keyring.internal.Prompter")]
+#[allow(clippy::needless_pass_by_value, reason = "that is the interface")]
 impl Prompter {
     fn begin_prompting(
         &self,

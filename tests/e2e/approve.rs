@@ -49,7 +49,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         let id = asked["id"].to_string();
         let by_program = home.rolekeeper(&["approve", &id]);
         assert!(by_program.code == 4 && by_program.stderr.contains("only a person at a terminal"), "{by_program:?}");
-        let done = at_terminal(&home, &["approve"], "Allow it? [y/N]", "y\r");
+        let done = at_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
         assert!(done.code == 0 && done.stdout.contains("asks for profile dev"), "{done:?}");
         assert_eq!(asking.join().unwrap().code, 0);
     });
@@ -81,17 +81,31 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
             assert_eq!(asking.join().unwrap().code, 0);
         });
     }
+    // Two at once are two questions, and a yes is for the one that was shown.
+    thread::scope(|scope| {
+        let asking = [scope.spawn(|| ask(&home)), scope.spawn(|| ask(&home))];
+        let ids = eventually("both are asked", || {
+            let asked = home.rolekeeper(&["approve", "--json"]).json();
+            let ids: Vec<_> = asked["waiting"].as_array().unwrap().iter().map(|each| each["id"].to_string()).collect();
+            (ids.len() == 2).then_some(ids)
+        });
+        assert_eq!(at_terminal(&home, &["approve", &ids[0]], "allowed", "").code, 0);
+        assert_eq!(home.rolekeeper(&["approve", &ids[1], "--deny"]).code, 0);
+        let mut codes = asking.map(|asking| asking.join().unwrap().code);
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 4]);
+    });
     // It has a terminal, and everything else that a person has; but it is started by what asks.
     let script = "\"$0\" credential-process dev & sleep 0.1; n=100; \
                   while [ $n -gt 0 ] && ! \"$0\" approve </dev/null | grep -q asks; do n=$((n-1)); done; \
-                  setsid --ctty --wait \"$0\" approve 3 2>&1; \"$0\" approve 3 --deny; wait";
-    let mut command = Command::new("timeout");
-    command.args(["60", "sh", "-c", script]).arg(&programs().rolekeeper);
+                  setsid --ctty --wait \"$0\" approve 5 2>&1; \"$0\" approve 5 --deny; wait";
+    let mut command = Command::new("env");
+    command.args(["sh", "-c", script]).arg(&programs().rolekeeper);
     home.enter(&mut command);
     command.env("ROLEKEEPER_AUTOSTART", "0").stderr(Stdio::null());
     let run = home.on_terminal(command, 120, "");
     assert!(run.stdout.contains("only a person at a terminal may allow it"), "{run:?}");
-    assert!(run.stdout.contains("3: refused"), "{run:?}");
+    assert!(run.stdout.contains("5: refused"), "{run:?}");
 }
 
 #[test]

@@ -100,20 +100,31 @@ fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() 
     assert_eq!(seen_by_a_neighbour(&home, uid, daemon.pid()), "");
     let lookout = child_of(daemon.pid());
     assert_eq!(seen_by_a_neighbour(&home, uid, lookout), "");
+    for pid in [daemon.pid(), lookout] {
+        every_thread_is_confined(pid);
+    }
     // One that has taken its own place has to hide anew.
     daemon.reload();
     assert_eq!(seen_by_a_neighbour(&home, uid, daemon.pid()), "");
     assert_eq!(child_of(daemon.pid()), lookout, "it is looked after by the same as before");
     for pid in [daemon.pid(), lookout] {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
-        let status = read("status");
-        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
-            assert!(status.contains(line), "{status}");
-        }
+        every_thread_is_confined(pid);
         let limits = read("limits");
         let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{cores}");
         assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0, "it is the kernel's");
+    }
+}
+
+/// A thread that was started before the others were confined would be a way out for all of them.
+fn every_thread_is_confined(pid: u32) {
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path()).collect();
+    for thread in &threads {
+        let status = fs::read_to_string(thread.join("status")).unwrap();
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.contains(line), "{} of {}: {status}", thread.display(), threads.len());
+        }
     }
 }
 
@@ -190,6 +201,47 @@ fn what_is_in_force_is_shown() {
     let status = home.rolekeeper(&["status"]).stdout;
     assert!(status.contains("Landlock off: the token of sandbox comes from cat"), "{status}");
     assert!(daemon.log().contains("the daemon is not confined by it"), "{}", daemon.log());
+}
+
+/// Secret managers and dotfiles make links.
+#[test]
+fn a_token_that_is_a_link_to_somewhere_else_is_read() {
+    let (_sandbox, home) = world();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let token = home.path().join("dev.token");
+    let real = elsewhere.path().join("token");
+    fs::rename(&token, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &token).unwrap();
+    let _daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+}
+
+/// Nobody can tell callers apart without it, and nobody is taken for somebody else.
+#[test]
+fn a_lookout_that_is_gone_is_told_of_and_costs_only_those_who_need_it() {
+    let (_sandbox, home) = world();
+    let me = std::env::current_exe().unwrap();
+    let text = fs::read_to_string(home.config_path()).unwrap();
+    let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
+    home.configure(&format!("{text}[profile.ruled]\n{dev}callers = [{{ exe = {me:?} }}]\n"));
+    let daemon = home.daemon(&[]);
+    let ask = |profile| home.rolekeeper(&["credential-process", profile]);
+    assert_eq!((ask("dev").code, ask("ruled").code), (0, 0));
+    let pid = |pid: u32| rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let lookout = pid(child_of(daemon.pid()));
+    // What is said to all processes of a terminal, or of a service, does not end it before the daemon.
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        rustix::process::kill_process(lookout, signal).unwrap();
+    }
+    assert_eq!(ask("ruled").code, 0);
+    rustix::process::kill_process(lookout, rustix::process::Signal::KILL).unwrap();
+    eventually("it is gone", || daemon.log().contains("the lookout is gone").then_some(()));
+    let refused = ask("ruled");
+    assert!(refused.code == 4 && refused.stderr.contains("try: restart rolekeeperd"), "{refused:?}");
+    assert_eq!(ask("dev").code, 0);
+    let status = home.rolekeeper(&["status"]).stdout;
+    assert!(status.contains("telling callers from each other is off: the lookout is gone"), "{status}");
+    assert_eq!(daemon.stop(), 0);
 }
 
 /// Landlock cannot be undone, also not by what takes a confined process's place.

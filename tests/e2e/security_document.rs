@@ -12,7 +12,8 @@ fn every_test_that_the_security_document_names_is_there() {
     // What stands between backticks.
     for word in text.split('`').skip(1).step_by(2) {
         let Some((module, name)) = word.split_once("::") else {
-            let path = word.strip_prefix("tests/").map_or_else(|| root.join(word), |rest| root.join("tests").join(rest));
+            let path =
+                word.strip_prefix("tests/").map_or_else(|| root.join(word), |rest| root.join("tests").join(rest));
             let is_path = word.starts_with("tests/") || word.starts_with("daemon/");
             assert!(!is_path || path.exists(), "{word}");
             continue;

@@ -90,10 +90,7 @@ fn each_user_gets_what_is_for_them() {
         assert!(run.code == 4 && run.stderr.contains("only the user whose daemon this is"), "{args:?}: {run:?}");
     }
     let over_http = machine.by(NOBODY, NOBODY, &["exec", "team", "--mode", "http", "--", "true"]);
-    assert!(
-        over_http.code != 0 && over_http.stderr.contains("for the user alone whose daemon this is"),
-        "{over_http:?}"
-    );
+    assert!(over_http.code != 0 && over_http.stderr.contains("only the user whose daemon this is"), "{over_http:?}");
     assert_eq!(machine.by(NOBODY, NOBODY, &["exec", "team", "--", "true"]).code, 0);
     assert_eq!(machine.by(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"]).code, 8, "the role's own rights");
     // It is known who had it.

@@ -44,7 +44,7 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
         }
         pass(Duration::from_secs(600)).await;
         let ids = |machine: &Machine| {
-            let status = machine.broker.status(None, 0).profiles;
+            let status = machine.broker.status(machine.peer(0), None, 0).profiles;
             status.into_iter().map(|profile| profile.session.expect("a session")).collect::<Vec<_>>()
         };
         assert_eq!(unpack(&after.broker, vec![pack(&before.broker).expect("it is packed")]), 2);

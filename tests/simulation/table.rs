@@ -237,7 +237,7 @@ fn calls_for(machine: &Machine, role: &str) -> usize {
 }
 
 fn status(machine: &Machine) -> ProfileStatus {
-    machine.broker.status(None, 0).profiles.into_iter().next().expect("there is one")
+    machine.broker.status(machine.peer(0), None, 0).profiles.into_iter().next().expect("there is one")
 }
 
 fn next_try(machine: &Machine) -> Duration {

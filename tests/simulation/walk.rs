@@ -166,7 +166,7 @@ fn a_profile_that_nobody_uses_is_left_to_expire_and_forgotten() {
         }
         pass(HOUR * 26).await;
         let calls = machine.services[0].truth().calls.len();
-        let status = machine.broker.status(None, 0);
+        let status = machine.broker.status(machine.peer(0), None, 0);
         assert!(status.profiles.iter().all(|profile| profile.session.is_none()), "{status:?}");
         // A quarter of an hour, an hour (three of them), twelve: at most a refresh or two within the lease and the grace.
         assert!((8..=6 * 5).contains(&calls), "{calls}");

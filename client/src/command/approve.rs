@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         return command::print_report(&text, arguments.json, shown);
     }
     for question in listed.waiting {
-        command::print(&(line(&question) + "  Allow it? [y/N] "))?;
+        command::print(&(line(&question) + "  Allow it? [y/n] "))?;
         let _ = std::io::stdout().flush();
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer).map_err(|error| {
@@ -49,8 +49,16 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
                 "rolekeeper approve ID, or with --deny",
             )
         })?;
-        let yes = matches!(answer.trim(), "y" | "Y" | "yes");
-        ask(&socket, &Request::Approve { id: question.id, yes })?;
+        let yes = match answer.trim() {
+            "y" | "Y" | "yes" => true,
+            "n" | "N" | "no" => false,
+            // It stays open.
+            _ => continue,
+        };
+        // Somebody else may have answered it meanwhile.
+        if let Err(failure) = ask(&socket, &Request::Approve { id: question.id, yes }) {
+            command::tell(&failure.to_string());
+        }
     }
     Ok(())
 }

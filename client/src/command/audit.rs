@@ -124,6 +124,7 @@ mod tests {
                 profile: "dev".into(),
                 uid: 1000,
                 request_id: request_id.map(Into::into),
+                how: None,
                 processes: vec![process(812, "/usr/bin/aws"), process(640, "/bin/bash")],
             },
         };

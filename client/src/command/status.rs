@@ -51,7 +51,7 @@ fn table(status: &Status) -> String {
         duration(*uptime_seconds),
         if *connections == 1 { "" } else { "s" }
     );
-    if let Some(Protection { memory, files, calls }) = protection {
+    if let Some(Protection { memory, files, calls, .. }) = protection {
         let _ = writeln!(
             text,
             "its memory {}; Landlock {}; seccomp {}",
@@ -59,6 +59,9 @@ fn table(status: &Status) -> String {
             printable(files),
             printable(calls)
         );
+    }
+    if let Some(callers) = protection.as_ref().map(|it| &it.callers).filter(|callers| callers.starts_with("off")) {
+        let _ = writeln!(text, "telling callers from each other is {}", printable(callers));
     }
     for (line, address) in endpoints {
         let _ = match line.strip_prefix("imds.") {
@@ -211,6 +214,12 @@ mod tests {
                 endpoints: [("container", "127.0.0.1:9911"), ("imds.dev", "127.0.0.1:9912")]
                     .map(|(line, address)| (line.into(), address.into()))
                     .into(),
+                protection: Some(Protection {
+                    memory: "cannot be dumped or traced".into(),
+                    files: "active".into(),
+                    calls: "off: no kernel".into(),
+                    callers: "off: gone".into(),
+                }),
                 clocks: vec![ClockStatus { upstream: "bycloud".into(), ahead_seconds: -3700 }],
             },
             profiles: vec![profile("ci", ProfileState::Idle), dev, lost, old],
@@ -219,6 +228,8 @@ mod tests {
             table(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
+its memory cannot be dumped or traced; Landlock active; seccomp off: no kernel
+telling callers from each other is off: gone
 container credentials at 127.0.0.1:9911
 instance metadata of dev at 127.0.0.1:9912
 this machine's clock is 1h 1m behind that of bycloud: what is signed by it may be refused

@@ -63,6 +63,9 @@ pub struct Protection {
     pub files: String,
     /// seccomp: it makes no system call that reads other processes or changes the system.
     pub calls: String,
+    /// The lookout, which tells callers from each other.
+    #[serde(default)]
+    pub callers: String,
 }
 
 /// Services refuse what is signed with a time that is not theirs; five minutes are usual.

@@ -129,6 +129,7 @@ fn status(upstream: &str) -> StatusPage {
         uptime_seconds: 1,
         connections: 1,
         endpoints: BTreeMap::new(),
+        protection: None,
         clocks: Vec::new(),
     };
     StatusPage { daemon, profiles: vec![profile], next: None }

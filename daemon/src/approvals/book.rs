@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::PATIENCE;
+use super::{OF_ONE, PATIENCE, QUESTIONS};
 use crate::clock::Boot;
 use crate::config::Place;
 use crate::config::callers::Confirm;
@@ -24,6 +25,8 @@ pub struct Who {
     pub profile: Place,
     pub uid: u32,
     pub program: Option<(String, Option<(u64, u64)>)>,
+    /// Its number, if it is a shell that a person types into.
+    pub shell: Option<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +49,30 @@ pub struct Question {
     pub asker: Option<i32>,
     who: Who,
     confirm: Confirm,
+    waiting: AtomicUsize,
     word: watch::Sender<Option<Word>>,
 }
 
+/// Somebody waits for the word.
+#[derive(Debug)]
+pub(super) struct Waiter(Arc<Question>);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Question {
+    pub(super) fn waited_for(self: &Arc<Self>) -> Waiter {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiter(Arc::clone(self))
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn answered(&self, word: Word) {
         self.word.send_replace(Some(word));
     }
@@ -93,14 +116,20 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn standing(&self, who: &Who, now: Boot) -> Standing {
+    /// Where a word is good for one request, a question is that request's alone, unless whoever asked has given up, and asks
+    /// again.
+    pub(super) fn standing(&self, who: &Who, confirm: Confirm, now: Boot) -> Standing {
         match self.said.get(who) {
             Some(Said::Allowed) => return Standing::Allowed,
             Some(Said::Until(end) | Said::Once(end)) if now < *end => return Standing::Allowed,
             Some(Said::NotBefore(end)) if now < *end => return Standing::Refused,
             _ => {}
         }
-        let asked = self.questions.values().find(|question| question.who == *who && who.program.is_some());
+        let is_it = |question: &&Arc<Question>| {
+            let is_free = confirm != Confirm::Always || !question.is_waited_for();
+            question.who == *who && who.program.is_some() && is_free && now.since(question.asked_at) < PATIENCE
+        };
+        let asked = self.questions.values().find(is_it);
         asked.map_or(Standing::Open, |question| Standing::Asked(Arc::clone(question)))
     }
 
@@ -126,6 +155,7 @@ impl Book {
             asker,
             who,
             confirm,
+            waiting: AtomicUsize::new(0),
             word: watch::Sender::new(None),
         });
         self.questions.insert(self.last, Arc::clone(&question));
@@ -136,8 +166,10 @@ impl Book {
     pub(super) fn allow(&mut self, question: &Question, now: Boot) {
         let Question { who, confirm, .. } = question;
         let said = match confirm {
-            Confirm::First if who.program.is_some() => Said::Allowed,
-            Confirm::For(span) if who.program.is_some() => Said::Until(now.plus(*span)),
+            Confirm::First => Said::Allowed,
+            Confirm::For(span) => Said::Until(now.plus(*span)),
+            // Whoever waits has it by that.
+            _ if question.is_waited_for() => return,
             _ => Said::Once(now.plus(LATE)),
         };
         self.remember(who, said);
@@ -147,7 +179,11 @@ impl Book {
         self.remember(&question.who, Said::NotBefore(now.plus(LATE)));
     }
 
+    /// What cannot be seen is not known again.
     fn remember(&mut self, who: &Who, said: Said) {
+        if who.program.is_none() {
+            return;
+        }
         if self.said.len() >= REMEMBERED {
             self.said.clear();
         }
@@ -161,8 +197,14 @@ impl Book {
         }
     }
 
-    pub(super) fn find(&self, id: u64) -> Option<Arc<Question>> {
-        self.questions.get(&id).cloned()
+    pub(super) fn find(&self, id: u64, now: Boot) -> Option<Arc<Question>> {
+        self.all(now).find(|question| question.id == id).cloned()
+    }
+
+    /// Whether nobody, or this user, may ask more.
+    pub(super) fn is_full(&self, uid: u32, now: Boot) -> bool {
+        let of_one = self.all(now).filter(|question| question.uid == uid).count();
+        of_one >= OF_ONE || self.all(now).count() >= QUESTIONS
     }
 
     pub(super) fn take(&mut self, id: u64) -> Option<Arc<Question>> {
@@ -181,7 +223,7 @@ mod tests {
 
     fn who(program: Option<&str>) -> Who {
         let program = program.map(|program| (program.to_owned(), Some((1, 2))));
-        Who { profile: Place::new(0), uid: 1000, program }
+        Who { profile: Place::new(0), uid: 1000, program, shell: None }
     }
 
     fn at(seconds: u64) -> Boot {
@@ -189,7 +231,7 @@ mod tests {
     }
 
     fn is_allowed(book: &Book, who: &Who, seconds: u64) -> bool {
-        matches!(book.standing(who, at(seconds)), Standing::Allowed)
+        matches!(book.standing(who, Confirm::First, at(seconds)), Standing::Allowed)
     }
 
     fn asked(book: &mut Book, who: &Who, confirm: Confirm, seconds: u64) -> Arc<Question> {
@@ -221,18 +263,51 @@ mod tests {
     #[test]
     fn a_no_is_good_for_a_while_and_what_cannot_be_seen_is_asked_about_each_time() {
         let mut book = Book::default();
-        let (vim, nobody) = (who(Some("/usr/bin/vim")), who(None));
-        let question = asked(&mut book, &vim, Confirm::First, 0);
-        assert!(matches!(book.standing(&vim, at(1)), Standing::Asked(same) if same.id == question.id));
+        let (vim, nobody, first) = (who(Some("/usr/bin/vim")), who(None), Confirm::First);
+        let question = asked(&mut book, &vim, first, 0);
+        assert!(matches!(book.standing(&vim, first, at(1)), Standing::Asked(same) if same.id == question.id));
         book.take(question.id);
         book.refuse(&question, at(0));
-        assert!(matches!(book.standing(&vim, at(29)), Standing::Refused));
-        assert!(matches!(book.standing(&vim, at(30)), Standing::Open));
-        let question = asked(&mut book, &nobody, Confirm::First, 0);
-        assert!(matches!(book.standing(&nobody, at(1)), Standing::Open), "one is not taken for another");
+        assert!(matches!(book.standing(&vim, first, at(29)), Standing::Refused));
+        assert!(matches!(book.standing(&vim, first, at(30)), Standing::Open));
+        let question = asked(&mut book, &nobody, first, 0);
+        assert!(matches!(book.standing(&nobody, first, at(1)), Standing::Open), "one is not taken for another");
         book.allow(&question, at(0));
-        book.use_up(&nobody);
-        assert!(!is_allowed(&book, &nobody, 1));
+        assert!(!is_allowed(&book, &nobody, 1), "nor does its word count for another");
+        book.refuse(&question, at(0));
+        assert!(matches!(book.standing(&nobody, first, at(1)), Standing::Open));
         assert_eq!((book.all(at(54)).count(), book.all(at(55)).count()), (1, 0));
+        assert!(book.find(question.id, at(54)).is_some() && book.find(question.id, at(55)).is_none());
+    }
+
+    #[test]
+    fn a_word_for_one_request_is_that_requests() {
+        let mut book = Book::default();
+        let (vim, always) = (who(Some("/usr/bin/vim")), Confirm::Always);
+        let question = asked(&mut book, &vim, always, 0);
+        let waiter = question.waited_for();
+        assert!(matches!(book.standing(&vim, always, at(1)), Standing::Open), "another request is another question");
+        book.allow(&question, at(1));
+        assert!(!is_allowed(&book, &vim, 1), "whoever waits has it, and nobody else");
+        drop(waiter);
+        let question = asked(&mut book, &vim, always, 2);
+        assert!(
+            matches!(book.standing(&vim, always, at(3)), Standing::Asked(same) if same.id == question.id),
+            "it asks again"
+        );
+        book.allow(&question, at(3));
+        assert!(is_allowed(&book, &vim, 4));
+        book.use_up(&vim);
+        assert!(!is_allowed(&book, &vim, 4));
+    }
+
+    #[test]
+    fn one_user_cannot_ask_for_all() {
+        let mut book = Book::default();
+        for number in 0..OF_ONE {
+            assert!(!book.is_full(1000, at(0)));
+            asked(&mut book, &who(Some(&format!("/bin/{number}"))), Confirm::Always, 0);
+        }
+        assert!(book.is_full(1000, at(1)) && !book.is_full(1001, at(1)) && !book.is_full(1000, at(55)));
     }
 }

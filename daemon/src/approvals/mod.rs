@@ -24,8 +24,9 @@ pub use book::{Question, Who, Word};
 
 /// How long a person is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(55);
-/// The most questions at once: nobody reads more.
+/// The most questions at once, and the most of one user's: nobody reads more.
 const QUESTIONS: usize = 32;
+const OF_ONE: usize = 8;
 
 /// What is being asked, and what was said.
 #[derive(Debug, Default)]
@@ -62,8 +63,8 @@ impl Broker {
         let Some(slot) = self.cache.find(want).filter(|slot| slot.profile.callers.confirm != Confirm::Never) else {
             return false;
         };
-        let who = self.who(peer, slot).await;
-        !matches!(lock(&self.approvals.book).standing(&who, self.clock.now().boot), Standing::Allowed)
+        let (who, confirm) = (self.who(peer, slot).await, slot.profile.callers.confirm);
+        !matches!(lock(&self.approvals.book).standing(&who, confirm, self.clock.now().boot), Standing::Allowed)
     }
 
     /// Waits for a person's word, unless it has been given.
@@ -75,16 +76,16 @@ impl Broker {
         let who = self.who(peer, slot).await;
         let refused = |why| Refusal::NotConfirmed { profile: slot.profile.name.to_string(), why };
         let now = self.clock.now();
-        let question = {
+        let (question, _waiter) = {
             let mut book = lock(&self.approvals.book);
-            match book.standing(&who, now.boot) {
+            let question = match book.standing(&who, confirm, now.boot) {
                 Standing::Allowed => {
                     book.use_up(&who);
                     return Ok(());
                 }
                 Standing::Refused => return Err(refused("somebody has just said no")),
                 Standing::Asked(question) => question,
-                Standing::Open if book.all(now.boot).count() >= QUESTIONS => {
+                Standing::Open if book.is_full(peer.uid, now.boot) => {
                     return Err(refused("too many questions wait for an answer"));
                 }
                 Standing::Open => {
@@ -104,28 +105,36 @@ impl Broker {
                     }
                     question
                 }
-            }
+            };
+            let waiter = question.waited_for();
+            (question, waiter)
         };
         // It stays for others who wait, and for a person who comes a little late.
         let left = PATIENCE.saturating_sub(now.boot.since(question.asked_at));
         let word = timeout(left, question.word()).await.unwrap_or(Word::Nothing);
-        let said = match word {
-            Word::Yes => "yes",
-            Word::No => "no",
-            Word::Nothing => "nothing",
-        };
-        self.journal.event(peer, What::Answered, &question.profile, None, Some(said.into()), self.clock.now().wall);
         match word {
-            Word::Yes => {
-                lock(&self.approvals.book).use_up(&who);
-                Ok(())
-            }
+            Word::Yes => Ok(()),
             Word::No => Err(refused("somebody has said no")),
             Word::Nothing => {
-                self.approvals.answer(question.id, Word::Nothing, self.clock.now().boot);
+                self.answer(peer, question.id, Word::Nothing);
                 Err(refused("nobody has answered"))
             }
         }
+    }
+
+    /// A word from whoever says it, which is written down once. Returns whether it was still asked for.
+    pub(crate) fn answer(&self, by: &Peer, id: u64, word: Word) -> bool {
+        let now = self.clock.now();
+        let Some(question) = self.approvals.answer(id, word, now.boot) else { return false };
+        tracing::info!(profile = %question.profile, program = %question.program, ?word, "a question is answered");
+        let said = match word {
+            Word::Yes => "yes",
+            Word::No => "no",
+            Word::Nothing => "nothing, in time",
+        };
+        let message = format!("{said}, to {}", question.program);
+        self.journal.event(by, What::Answered, &question.profile, None, Some(message), now.wall);
+        true
     }
 
     /// What is asked now, oldest first.
@@ -149,17 +158,19 @@ impl Broker {
     /// A person's word from a terminal. Whoever asked cannot give it, nor can what it has started.
     pub async fn approve(&self, peer: &Peer, id: u64, yes: bool) -> Result<Listed, Refusal> {
         self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
-        let question = lock(&self.approvals.book).find(id).ok_or(Refusal::NothingToApprove(id))?;
+        let now = self.clock.now().boot;
+        let question = lock(&self.approvals.book).find(id, now).ok_or(Refusal::NothingToApprove(id))?;
         let seen = peer.trace().sight().seen().await;
+        // Of one whose parents cannot all be seen it is not known.
         let is_by_asker = seen.is_none_or(|seen| {
-            let pids = seen.programs.iter().map(|program| program.process.pid);
-            question.asker.is_some_and(|asker| pids.into_iter().any(|pid| pid == asker))
+            let mut pids = seen.programs.iter().map(|program| program.process.pid);
+            !seen.is_whole || question.asker.is_some_and(|asker| pids.any(|pid| pid == asker))
         });
         if yes && (is_by_asker || seen.is_none_or(|seen| !seen.has_terminal)) {
             return Err(Refusal::NotAPerson);
         }
-        if self.approvals.answer(id, if yes { Word::Yes } else { Word::No }, self.clock.now().boot).is_some() {
-            tracing::info!(profile = %question.profile, program = %question.program, yes, "a person has answered");
+        if !self.answer(peer, id, if yes { Word::Yes } else { Word::No }) {
+            return Err(Refusal::NothingToApprove(id));
         }
         self.approvals(peer)
     }
@@ -168,10 +179,13 @@ impl Broker {
     async fn who(&self, peer: &Peer, slot: &Slot) -> Who {
         let seen = peer.trace().sight().seen().await;
         let asker = seen.and_then(|seen| crate::policy::askers(&seen.programs).last());
+        let is_shell = |program: &&crate::lookout::Program| crate::lookout::is_between(&program.process.program);
         Who {
             profile: slot.place,
             uid: peer.uid,
             program: asker.map(|program| (program.process.program.clone(), program.file)),
+            // What a person types in one shell is not what they type in another.
+            shell: asker.filter(is_shell).map(|program| program.process.pid),
         }
     }
 }

@@ -64,8 +64,14 @@ const LONGEST_WORD: Duration = super::LONGEST_SESSION;
 /// What a profile's table says of who may have it.
 pub(super) fn callers(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Callers {
     let mut callers = Callers::default();
-    table.names("users", faults, |name| Ok(callers.users.push(number_of(name, "user", user)?)));
-    table.names("groups", faults, |name| Ok(callers.groups.push(number_of(name, "group", group)?)));
+    table.names("users", faults, |name| {
+        callers.users.push(number_of(name, "user", user)?);
+        Ok(())
+    });
+    table.names("groups", faults, |name| {
+        callers.groups.push(number_of(name, "group", group)?);
+        Ok(())
+    });
     for each in table.tables("callers", faults) {
         callers.rules.extend(rule(each, folder, faults));
     }

@@ -87,7 +87,7 @@ fn where_a_token_lives_and_who_may_have_a_profile_is_read() {
     assert_eq!(token("{ command = [\"op\", \"read\"], keep = \"0s\" }"), run(0));
     let text = with(
         "lease = \"20m\"",
-        "users = [\"root\", 1234]\ngroups = [0]\nconfirm = \"15m\"\n\
+        "users = [\"root\", 0o2322]\ngroups = [0]\nconfirm = \"15m\"\n\
          callers = [{ exe = \"/usr/bin/x\", terminal = true }, { under = \"y\", unit = \"ci.service\" }]",
     );
     let mut config = validate(&text, Path::new("/conf")).unwrap();

@@ -122,7 +122,10 @@ impl<'i> Table<'i> {
     ) {
         self.list(key, ("a list of names and numbers", "names and numbers"), faults, parse, |value| match value {
             DeValue::String(text) => Ok(text.into_owned()),
-            DeValue::Integer(number) => Ok(number.as_str().to_owned()),
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Ok(number.to_string()),
+                Err(_) => Err("such a number"),
+            },
             other => Err(other.type_str()),
         });
     }

@@ -65,7 +65,10 @@ fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenSource> {
     let mut words = Vec::new();
     table.texts("command", faults, |text| match text {
         _ if text.contains('\0') => Err("has a NUL in it".into()),
-        _ => Ok(words.push(text.into())),
+        _ => {
+            words.push(text.into());
+            Ok(())
+        }
     });
     let stray = table.span_of("keep").filter(|_| span.is_none());
     let keep = table.text("keep", faults, |text| match time_span(text) {

@@ -38,7 +38,12 @@ pub fn confine(places: &Places) {
     if let Err(error) = process::give_up_capabilities() {
         tracing::warn!(%error, "capabilities are kept");
     }
-    let in_force = InForce { files: files(places), calls: calls() };
+    let calls = match &places.unconfined {
+        // What gains rights by its file's owner, as some password managers do, would not under a filter.
+        Some(why) => Err(why.clone()),
+        None => calls(),
+    };
+    let in_force = InForce { files: files(places), calls };
     for (what, outcome) in [("Landlock", &in_force.files), ("seccomp", &in_force.calls)] {
         if let Err(why) = outcome {
             tracing::warn!(what, %why, "the daemon is not confined by it");
@@ -70,6 +75,7 @@ pub fn protection() -> Protection {
         memory: process::memory_protection(),
         files: shown(in_force.map(|in_force| &in_force.files)),
         calls: shown(in_force.map(|in_force| &in_force.calls)),
+        callers: "active".into(),
     }
 }
 

@@ -41,21 +41,21 @@ impl Places {
         for program in real.iter().map(PathBuf::as_path).chain([program]) {
             places.execute.extend(folder_of(program));
         }
-        places.read.extend(folder_of(file));
+        places.read.extend(folders_of(file));
         places.write.extend(folder_of(socket));
         places.write.extend(state.map(Path::to_owned));
         let named = |name| rolekeeper::connect::variable(name).map(PathBuf::from);
         places.read.extend(named("CREDENTIALS_DIRECTORY"));
         // Whom the system trusts may be said otherwise (OpenSSL's variables).
-        places.read.extend(named("SSL_CERT_FILE").as_deref().and_then(folder_of));
+        places.read.extend(named("SSL_CERT_FILE").as_deref().into_iter().flat_map(folders_of));
         places.read.extend(named("SSL_CERT_DIR"));
         for upstream in &config.upstreams {
-            places.read.extend(upstream.way.ca.as_deref().and_then(folder_of));
+            places.read.extend(upstream.way.ca.as_deref().into_iter().flat_map(folders_of));
             match &upstream.token {
-                TokenSource::File(path) => places.read.extend(folder_of(path)),
+                TokenSource::File(path) => places.read.extend(folders_of(path)),
                 TokenSource::Age { file, identity } => {
-                    places.write.extend(folder_of(file));
-                    places.write.extend(identity.as_deref().and_then(folder_of));
+                    places.write.extend(folders_of(file));
+                    places.write.extend(identity.as_deref().into_iter().flat_map(folders_of));
                 }
                 TokenSource::Command { words, .. } => {
                     let program = words.first().map_or("", String::as_str);
@@ -67,6 +67,14 @@ impl Places {
         }
         places
     }
+}
+
+/// Where a file is, and where it leads if it is a link.
+fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let real = file.canonicalize().ok();
+    let mut folders: Vec<_> = std::iter::once(file).chain(real.as_deref()).filter_map(folder_of).collect();
+    folders.dedup();
+    folders
 }
 
 fn folder_of(file: &Path) -> Option<PathBuf> {

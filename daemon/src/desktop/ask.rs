@@ -7,12 +7,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::Receiver;
 use zbus::message::Type;
+use zbus::names::MemberName;
 use zbus::zvariant::Value;
 use zbus::{MatchRule, MessageStream};
 
 use super::notify::{ANSWER, INTERFACE, PATH, escaped};
 use crate::approvals::{PATIENCE, Question, Word};
 use crate::broker::Broker;
+use crate::serve::peer::Peer;
 
 const YES: &str = "allow";
 const NO: &str = "refuse";
@@ -25,8 +27,8 @@ pub(super) async fn show(broker: Arc<Broker>, mut questions: Receiver<Arc<Questi
             // It can be answered in a terminal all the same.
             match tokio::time::timeout(PATIENCE, ask(&question)).await {
                 Ok(Ok(Some(word))) => {
-                    let was_open = broker.approvals.answer(question.id, word, broker.clock.now().boot).is_some();
-                    tracing::info!(profile = %question.profile, ?word, was_open, "a person has answered on the desktop");
+                    // The desktop is that of the daemon's own user.
+                    broker.answer(&Peer::new(broker.policy.owner, None), question.id, word);
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "there is no desktop that asks"),
                 Ok(Ok(None)) | Err(_) => {}
@@ -49,15 +51,15 @@ async fn ask(question: &Question) -> zbus::Result<Option<Word>> {
     let shown = bus.call_method(Some(INTERFACE), PATH, Some(INTERFACE), "Notify", &arguments).await?;
     let id: u32 = shown.body().deserialize()?;
     // Whoever shows it is whoever answered that call: others may send signals, too.
-    let server = shown.header().sender().map(|sender| sender.to_owned());
+    let server = shown.header().sender().map(ToOwned::to_owned);
     let answer = async {
         while let Some(signal) = signals.next().await {
             let signal = signal?;
             let header = signal.header();
-            if header.sender().map(|sender| sender.to_owned()) != server {
+            if header.sender().map(ToOwned::to_owned) != server {
                 continue;
             }
-            match header.member().map(|member| member.as_str()) {
+            match header.member().map(MemberName::as_str) {
                 Some("ActionInvoked") => match signal.body().deserialize::<(u32, &str)>()? {
                     (of, YES) if of == id => return Ok(Some(Word::Yes)),
                     (of, NO) if of == id => return Ok(Some(Word::No)),

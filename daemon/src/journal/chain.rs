@@ -13,7 +13,10 @@ use crate::private_file;
 
 /// How many records are kept: after twice as many the file begins anew with these.
 pub(super) const KEPT: usize = 10_000;
-/// The most that is read of a file, in bytes: more than as many records as it ever holds.
+/// The longest that a file gets, in bytes, and what is kept of it then: lines with long paths of many processes are long.
+const LONGEST: usize = 32 * 1024 * 1024;
+const KEPT_BYTES: usize = LONGEST / 2;
+/// The most that is read of a file, in bytes: more than it ever has.
 const FILE_CAP: u64 = 64 * 1024 * 1024;
 /// The most problems that are told of.
 const PROBLEMS: usize = 20;
@@ -47,6 +50,7 @@ pub(super) struct Head {
 pub(super) struct Chain {
     path: PathBuf,
     lines: usize,
+    bytes: usize,
     head: Head,
     /// A line may have been written in part.
     is_torn: bool,
@@ -60,6 +64,8 @@ pub struct Verified {
     pub first: u64,
     pub last: u64,
     pub problems: Vec<String>,
+    /// Of its last line.
+    hash: String,
 }
 
 fn hash(line: &[u8]) -> String {
@@ -70,10 +76,11 @@ impl Chain {
     /// Goes on behind what is in the file, whatever that is, and hands out the records that are.
     pub(super) fn open(path: &Path, mut found: impl FnMut(Record)) -> io::Result<Self> {
         let (mut chain, mut last) =
-            (Self { path: path.into(), lines: 0, head: Head::default(), is_torn: false }, Vec::new());
+            (Self { path: path.into(), lines: 0, bytes: 0, head: Head::default(), is_torn: false }, Vec::new());
         for line in lines(path)? {
             let line = line?;
             chain.lines += 1;
+            chain.bytes += line.len() + 1;
             // What is a record, if something in the file is, is one whatever is wrong with the chain.
             if let Ok(Line { n, record, .. }) = serde_json::from_slice::<Line<Record>>(&line) {
                 chain.head.n = chain.head.n.max(n);
@@ -98,7 +105,7 @@ impl Chain {
     }
 
     pub(super) fn add(&mut self, record: &Record) -> io::Result<()> {
-        if self.lines >= 2 * KEPT {
+        if self.lines >= 2 * KEPT || self.bytes >= LONGEST {
             self.begin_anew()?;
         }
         if self.is_torn {
@@ -112,6 +119,7 @@ impl Chain {
         private_file::writable().append(true).open(&self.path)?.write_all(&text)?;
         self.is_torn = false;
         self.lines += 1;
+        self.bytes += text.len();
         self.head = Head { n: self.head.n + 1, hash: hash(&line) };
         Ok(())
     }
@@ -128,12 +136,14 @@ impl Chain {
         if end != *b"\n" {
             file.write_all(b"\n")?;
         }
-        self.lines = 0;
+        (self.lines, self.bytes) = (0, 0);
         self.head.hash = String::new();
         let mut last = None;
         for line in lines(&self.path)? {
+            let line = line?;
             self.lines += 1;
-            last = Some(line?);
+            self.bytes += line.len() + 1;
+            last = Some(line);
         }
         if let Some(last) = last {
             self.head.hash = hash(&last);
@@ -145,11 +155,19 @@ impl Chain {
     /// The last lines as they stand, in place of all of them at once.
     fn begin_anew(&mut self) -> io::Result<()> {
         let all: Vec<_> = lines(&self.path)?.collect::<Result<_, _>>()?;
-        let kept = all.get(all.len().saturating_sub(KEPT)..).unwrap_or(&all);
+        let mut room = KEPT_BYTES;
+        let fits = |line: &&Vec<u8>| {
+            room.checked_sub(line.len() + 1).is_some_and(|left| {
+                room = left;
+                true
+            })
+        };
+        let count = all.iter().rev().take(KEPT).take_while(fits).count();
+        let kept = all.get(all.len() - count..).unwrap_or(&all);
         let mut text = kept.join(&b'\n');
         text.push(b'\n');
         private_file::replace(&self.path, &text)?;
-        self.lines = kept.len();
+        (self.lines, self.bytes) = (kept.len(), text.len());
         Ok(())
     }
 
@@ -159,6 +177,8 @@ impl Chain {
         if self.head.n > 0 && verified.last != self.head.n {
             let (last, want) = (verified.last, self.head.n);
             verified.problems.push(format!("it ends with record {last}, and record {want} was written"));
+        } else if self.head.n > 0 && !self.is_torn && verified.hash != self.head.hash {
+            verified.problems.push("its end is not what was written last".into());
         }
         Ok(verified)
     }
@@ -180,9 +200,11 @@ fn lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>
 fn verify(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::Result<Verified> {
     let mut verified = Verified::default();
     let mut before: Option<String> = None;
+    let mut bytes = 0;
     for line in lines {
         let line = line?;
         verified.lines += 1;
+        bytes += line.len() + 1;
         if let Ok(Link { n, after }) = serde_json::from_slice(&line) {
             let problem = match &before {
                 _ if verified.last != 0 && n != verified.last + 1 => {
@@ -203,11 +225,12 @@ fn verify(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::Result<Verifi
         before = Some(hash(&line));
     }
     // A file begins anew with as many lines as are kept; with fewer, somebody else has taken some away.
-    if verified.first > 1 && verified.lines < KEPT {
+    if verified.first > 1 && verified.lines < KEPT && bytes < KEPT_BYTES / 2 {
         let first = verified.first;
         verified.problems.push(format!("it begins with record {first}, and has too few for having been begun anew"));
     }
     verified.problems.truncate(PROBLEMS);
+    verified.hash = before.unwrap_or_default();
     Ok(verified)
 }
 
@@ -254,6 +277,18 @@ mod tests {
         assert_eq!(with(&more), ["line 7: what comes before record 6 was changed, or taken out"]);
         assert_eq!(with(&lines[..7]), ["it ends with record 7, and record 10 was written"]);
         assert_eq!(with(&lines[4..]), ["it begins with record 5, and has too few for having been begun anew"]);
+        let last = lines[9].replace("number 9", "number 1");
+        let mut end = lines.clone();
+        end[9] = &last;
+        assert_eq!(with(&end), ["its end is not what was written last"]);
+        let mut longer = lines.clone();
+        longer.push("{\"x\":1}");
+        assert_eq!(with(&longer), ["its end is not what was written last"]);
+        // All of it anew, with hashes that fit.
+        std::fs::remove_file(&path).unwrap();
+        let mut forged = Chain::open(&path, drop).unwrap();
+        (10..20).for_each(|number| forged.add(&record(number)).unwrap());
+        assert_eq!(problems(&chain), ["its end is not what was written last"]);
         let mut swapped = lines.clone();
         swapped.swap(2, 3);
         assert!(with(&swapped).len() >= 2);
@@ -299,6 +334,19 @@ mod tests {
         let verified = chain.verify().unwrap();
         assert_eq!((verified.lines, verified.first, verified.last), (KEPT + 5, KEPT as u64 + 1, 2 * KEPT as u64 + 5));
         assert_eq!(verified.problems, [""; 0]);
+    }
+
+    #[test]
+    fn long_lines_are_fewer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut chain = Chain::open(&path, drop).unwrap();
+        let long = Record::Event(Event { message: Some("x".repeat(100_000)), ..Event::example(What::Refused) });
+        (0..1_000).for_each(|_| chain.add(&long).unwrap());
+        assert!(std::fs::metadata(&path).unwrap().len() <= (LONGEST + 200_000) as u64);
+        let verified = chain.verify().unwrap();
+        assert_eq!((verified.last, verified.problems), (1_000, vec![]));
+        assert!(verified.first > 1 && verified.lines < KEPT);
     }
 
     #[test]

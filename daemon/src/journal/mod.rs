@@ -34,16 +34,20 @@ pub use record::What;
 
 /// How long a record waits for its thread. Woken at once, it would take the core on which an answer is being written.
 const LATER: Duration = Duration::from_millis(10);
+/// The most of the file of earlier versions, in bytes.
+const BEFORE: u64 = 16 * 1024 * 1024;
 /// How many refusals may be written at once, and how long one more takes: whoever knocks at the door all day is not to fill the
 /// record with that.
 const REFUSALS: u64 = 20;
-const ONE_MORE: Duration = Duration::from_secs(6);
+const ONE_MORE: Duration = Duration::from_secs(60);
+/// The most users whose refusals are counted one by one.
+const USERS: usize = 256;
 
 #[derive(Debug, Clone)]
 pub struct Journal {
     records: Arc<Mutex<VecDeque<Record>>>,
     queue: Sender<Note>,
-    refusals: Arc<Mutex<Refusals>>,
+    refusals: Arc<Mutex<BTreeMap<u32, Refusals>>>,
 }
 
 /// How many refusals were written, and how many not.
@@ -59,7 +63,7 @@ impl Refusals {
     /// How many were left out before this one, if this one may be written.
     fn admit(&mut self, now: Boot) -> Option<u64> {
         let since = self.at.map_or(Duration::MAX, |at| now.since(at));
-        let freed = u64::try_from(since.as_secs() / ONE_MORE.as_secs()).unwrap_or(u64::MAX);
+        let freed = since.as_secs() / ONE_MORE.as_secs();
         if freed > 0 {
             self.used = self.used.saturating_sub(freed);
             self.at = Some(now);
@@ -120,8 +124,11 @@ impl Journal {
                 records.pop_front();
             }
         };
-        if !path.exists() && before.is_file() {
-            Chain::open(before, &mut found)?;
+        if !path.exists()
+            && let Ok(text) = crate::private_file::read_within(before, BEFORE)
+        {
+            // It is gone on behind.
+            crate::private_file::replace(path, text.as_bytes())?;
         }
         let chain = Chain::open(path, &mut found)?;
         Ok(Self::start(records, Some(chain), also_to))
@@ -198,7 +205,13 @@ impl Journal {
 
     /// Notes that a peer was not given what it asked for. Of many only some are written, and how many were not.
     pub fn refused(&self, peer: &Peer, profile: &str, failure: &Failure, now: &crate::clock::Now) {
-        let Some(left_out) = lock(&self.refusals).admit(now.boot) else { return };
+        let left_out = {
+            let mut refusals = lock(&self.refusals);
+            // Of so many users all others count as one.
+            let uid = if refusals.len() < USERS || refusals.contains_key(&peer.uid) { peer.uid } else { u32::MAX };
+            refusals.entry(uid).or_default().admit(now.boot)
+        };
+        let Some(left_out) = left_out else { return };
         let event = Event {
             event: What::Refused,
             at: shown(now.wall),
@@ -344,7 +357,7 @@ impl Desk {
 fn report(chain: &Chain) -> JournalReport {
     let path = chain.path().to_owned();
     match chain.verify() {
-        Ok(Verified { lines, first, last, problems }) => JournalReport { path, lines, first, last, problems },
+        Ok(Verified { lines, first, last, problems, .. }) => JournalReport { path, lines, first, last, problems },
         Err(error) => {
             let problems = vec![format!("it cannot be read: {error}")];
             JournalReport { path, lines: 0, first: 0, last: 0, problems }
@@ -406,9 +419,9 @@ mod tests {
         let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
         let written = (0..1000).filter(|_| refusals.admit(at(100)).is_some()).count();
         assert_eq!(written, 20);
-        assert_eq!(refusals.admit(at(105)), None);
-        assert_eq!(refusals.admit(at(106)), Some(981), "and those before it are counted");
-        assert_eq!(refusals.admit(at(106)), None);
+        assert_eq!(refusals.admit(at(159)), None);
+        assert_eq!(refusals.admit(at(160)), Some(981), "and those before it are counted");
+        assert_eq!(refusals.admit(at(160)), None);
         assert_eq!((0..100).filter(|_| refusals.admit(at(10_000)).is_some()).count(), 20);
     }
 }

@@ -37,7 +37,7 @@ impl Kept {
     }
 }
 
-/// Its standard error is the daemon's own: what a person has to know of it, and nothing that is read here.
+/// What it says on standard error is not read: it may repeat what it was asked for.
 pub(super) async fn run(words: &[String]) -> Result<SecretString, Why> {
     let (program, arguments) =
         words.split_first().ok_or_else(|| Why::NotStarted(std::io::ErrorKind::NotFound.into()))?;
@@ -57,12 +57,12 @@ pub(super) async fn run(words: &[String]) -> Result<SecretString, Why> {
 async fn read(child: &mut Child) -> Result<SecretString, Why> {
     let mut printed = Zeroizing::new(Vec::with_capacity(usize::try_from(CAP).unwrap_or_default() + 1));
     if let Some(out) = child.stdout.take() {
-        out.take(CAP + 1).read_to_end(&mut printed).await.map_err(Why::NotStarted)?;
+        out.take(CAP + 1).read_to_end(&mut printed).await.map_err(Why::Unread)?;
     }
     if printed.len() as u64 > CAP {
         return Err(Why::TooLong);
     }
-    let status = child.wait().await.map_err(Why::NotStarted)?;
+    let status = child.wait().await.map_err(Why::Unread)?;
     if !status.success() {
         return Err(Why::Ended(status.to_string()));
     }

@@ -48,6 +48,8 @@ pub enum Why {
     NoPassphrase,
     #[error("cannot be started: {0}")]
     NotStarted(std::io::Error),
+    #[error("cannot be heard: {0}")]
+    Unread(std::io::Error),
     #[error("ended with {0}")]
     Ended(String),
     #[error("has printed nothing that ends within {} s", super::command::DEADLINE.as_secs())]
@@ -105,7 +107,7 @@ impl KeyError {
             Why::NotStarted(_) => {
                 "see that the program is where PATH of rolekeeperd leads, or write its whole path".into()
             }
-            Why::Ended(_) | Why::TooSlow | Why::TooLong => {
+            Why::Ended(_) | Why::Unread(_) | Why::TooSlow | Why::TooLong => {
                 format!("run it by hand, and see what it says: {}", words(source))
             }
             Why::ReadOnly => format!("put the token there yourself, or use token = {{ keyring = \"{upstream}\" }}"),

@@ -85,12 +85,12 @@ impl Key {
                 if let Some(token) = self.kept(now()) {
                     return Ok(token);
                 }
-                let token = self.parsed(command::run(words).await.map_err(|why| self.fails(why))?)?;
+                let token = self.parsed(&command::run(words).await.map_err(|why| self.fails(why))?)?;
                 *lock(&self.kept) = Kept::new(&token, now(), *keep);
                 return Ok(token);
             }
         };
-        self.parsed(text)
+        self.parsed(&text)
     }
 
     /// Puts a token there in the place of the one that is there, and looks whether it can be read again.
@@ -106,8 +106,9 @@ impl Key {
                 let key = self.opener(identity.as_deref(), said)?;
                 let (file, token) = (file.clone(), token.clone());
                 sealed::blocking(move || sealed::write(&file, &key, &token)).await.map_err(|why| self.fails(why))?;
-                if passphrase.is_some() {
-                    *lock(&self.passphrase) = passphrase;
+                if let Some(passphrase) = &passphrase {
+                    keep_in_memory(passphrase);
+                    *lock(&self.passphrase) = Some(passphrase.clone());
                 }
             }
             _ => return Err(self.fails(Why::ReadOnly)),
@@ -138,7 +139,7 @@ impl Key {
     }
 
     /// Takes a text for this principal's token, if it can be one.
-    pub fn parse(&self, text: SecretString) -> Result<SecretString, KeyError> {
+    pub fn parse(&self, text: &SecretString) -> Result<SecretString, KeyError> {
         self.parsed(text)
     }
 
@@ -167,7 +168,7 @@ impl Key {
     }
 
     /// Without the white space around it.
-    fn parsed(&self, text: SecretString) -> Result<SecretString, KeyError> {
+    fn parsed(&self, text: &SecretString) -> Result<SecretString, KeyError> {
         let token = SecretString::from(text.expose_secret().trim());
         match flaw(token.expose_secret()) {
             Some(why) => Err(self.fails(Why::NotAToken(why))),

@@ -51,7 +51,7 @@ impl Broker {
         if !key.is_writable() {
             return Err(no_key(key.fails(Why::ReadOnly)));
         }
-        let token = key.parse(token).map_err(no_key)?;
+        let token = key.parse(&token).map_err(no_key)?;
         let principal = self.check(gate, client, &token).await?;
         key.ask_again();
         key.store(&token, passphrase).await.map_err(no_key)?;
@@ -129,7 +129,12 @@ impl Broker {
                     health.succeeded();
                 }
             });
+            // Whoever is served by it need not ask first.
+            if slot.is_wanted(&self.clock.now()) {
+                self.timetable.set_by(&slot.plan, self.clock.now().boot);
+            }
         }
+        gate.answered(self.clock.now().boot);
         self.timetable.set_by(&gate.feed.plan, self.clock.now().boot);
     }
 }

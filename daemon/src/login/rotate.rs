@@ -111,10 +111,11 @@ impl Broker {
             return Err(refusal);
         }
         record.replaced.push(in_use.id.to_string());
-        write(&record)?;
+        // It is in place: from here on nothing is undone, and what fails is told beside it.
+        let mut failure = write(&record).err().map(|refusal| refusal.to_string());
         tracing::info!(upstream = %gate.name, credential = %id, old = %in_use.id, "the credential was replaced");
         let account = Account { client: client.holding(made.secret), ..account };
-        let (mut deleted, mut failure) = (Vec::new(), None);
+        let mut deleted = Vec::new();
         for old in std::mem::take(&mut record.replaced) {
             match account.delete(&old).await {
                 Ok(()) => {
@@ -127,7 +128,7 @@ impl Broker {
                 }
             }
         }
-        write(&record)?;
+        failure = failure.or(write(&record).err().map(|refusal| refusal.to_string()));
         self.try_again(gate);
         Ok(Rotated {
             upstream: gate.name.to_string(),
@@ -141,7 +142,7 @@ impl Broker {
     }
 
     async fn put_in_place(&self, gate: &Arc<Gate>, client: &ByCloud, secret: &SecretString) -> Result<(), Refusal> {
-        let secret = client.key().parse(secret.clone()).map_err(super::no_key)?;
+        let secret = client.key().parse(secret).map_err(super::no_key)?;
         self.check(gate, client, &secret).await?;
         client.key().store(&secret, None).await.map_err(super::no_key)
     }
@@ -227,6 +228,7 @@ fn failed(error: IamError, route: &Route) -> Refusal {
     NoCall::failed(error, route).into()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it stands where a function of it is wanted")]
 fn forgetful(error: std::io::Error) -> Refusal {
     NotRotated::Forgetful(error.to_string()).into()
 }

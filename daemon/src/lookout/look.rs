@@ -12,17 +12,15 @@ use rolekeeper::protocol::Process;
 use serde::{Deserialize, Serialize};
 
 /// How many processes are looked at: the one that asked, its shell, an editor, a terminal, and what is between them.
-const GENERATIONS: usize = 9;
+const GENERATIONS: usize = 16;
 /// How many of them are looked at first: the client, and the tool that started it, may both be gone a moment later.
 const AT_ONCE: usize = 2;
 /// The most of a path, in bytes.
 const PATH: usize = 1024;
 /// The most units.
 const UNITS: usize = 16;
-/// The most groups.
-const GROUPS: usize = 1024;
 /// The largest program that is hashed, in bytes.
-const LARGEST: u64 = 1024 * 1024 * 1024;
+const LARGEST: u64 = 512 * 1024 * 1024;
 /// How many hashes are remembered.
 const HASHES: usize = 256;
 
@@ -33,11 +31,20 @@ pub struct Program {
     pub process: Process,
     /// Device and number of its program's file, if it may be looked at.
     pub file: Option<(u64, u64)>,
+    /// It leads its terminal's session, as a shell does that a person types into.
+    pub leads: bool,
     /// Where that was asked for.
     pub sha256: Option<[u8; 32]>,
 }
 
-/// Whether a program only passes on what another one asks for: rolekeeper itself, and shells.
+impl Program {
+    /// Whether it only passes on what another one asks for: rolekeeper itself, and a shell that nobody types into.
+    pub fn is_between(&self) -> bool {
+        !self.leads && is_between(&self.process.program)
+    }
+}
+
+/// The same by its name alone.
 pub fn is_between(program: &str) -> bool {
     let name = program.trim_end_matches(" (deleted)").rsplit('/').next().unwrap_or(program);
     matches!(name, "rolekeeper" | "sh" | "ash" | "bash" | "busybox" | "dash" | "fish" | "ksh" | "mksh" | "zsh")
@@ -66,17 +73,17 @@ impl Look {
     pub(super) fn finish(mut self, hashes: Option<&mut Hashes>) -> Report {
         self.follow(GENERATIONS);
         if let Some(hashes) = hashes {
-            let asked = self.programs.iter().take_while(|program| is_between(&program.process.program)).count();
+            let asked = self.programs.iter().take_while(|program| program.is_between()).count();
             for program in self.programs.iter_mut().take(asked + 1) {
                 program.sha256 = hashes.of(program.process.pid);
             }
         }
         let pid = self.programs.first().map(|program| program.process.pid);
-        let (has_terminal, _) = pid.and_then(stat).unwrap_or_default();
+        let has_terminal = pid.and_then(stat).is_some_and(|stat| stat.has_terminal);
         Report {
             units: pid.map(units).unwrap_or_default(),
-            groups: pid.map(groups).unwrap_or_default(),
             has_terminal,
+            is_whole: !self.programs.is_empty() && self.next.is_some_and(|next| next <= 1),
             programs: self.programs,
             pin: self.pin,
         }
@@ -84,12 +91,12 @@ impl Look {
 
     fn follow(&mut self, generations: usize) {
         while let Some(pid) = self.next.filter(|pid| *pid > 1 && self.programs.len() < generations) {
-            let (_, parent) = stat(pid).unzip();
-            if parent.is_some() {
+            let stat = stat(pid);
+            if let Some(Stat { leads, .. }) = stat {
                 let (program, file) = program(pid);
-                self.programs.push(Program { process: Process { pid, program }, file, sha256: None });
+                self.programs.push(Program { process: Process { pid, program }, file, leads, sha256: None });
             }
-            self.next = parent;
+            self.next = stat.map(|stat| stat.parent);
         }
     }
 }
@@ -98,20 +105,28 @@ pub(super) struct Report {
     pub(super) programs: Vec<Program>,
     pub(super) units: Vec<String>,
     pub(super) has_terminal: bool,
-    pub(super) groups: Vec<u32>,
+    pub(super) is_whole: bool,
     pub(super) pin: Option<OwnedFd>,
 }
 
-/// Whether it has a controlling terminal, and its parent. Proc_pid_stat(5): the fourth and the seventh field, behind the name in
-/// parentheses, which may contain anything.
-fn stat(pid: i32) -> Option<(bool, i32)> {
+#[derive(Debug, Clone, Copy)]
+struct Stat {
+    parent: i32,
+    has_terminal: bool,
+    leads: bool,
+}
+
+/// Proc_pid_stat(5): the fourth, sixth and seventh field, behind the name in parentheses, which may contain anything.
+fn stat(pid: i32) -> Option<Stat> {
     // The fields that matter here are near the start.
     let mut text = [0; 256];
     let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
     let text = String::from_utf8_lossy(text.get(..length)?);
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
-    Some((fields.nth(2)? != "0", parent))
+    let session: i32 = fields.nth(1)?.parse().ok()?;
+    let has_terminal = fields.next()? != "0";
+    Some(Stat { parent, has_terminal, leads: has_terminal && session == pid })
 }
 
 /// The path of what it runs, or `?` for a process that may not be looked at, and which file that is.
@@ -141,20 +156,6 @@ fn units(pid: i32) -> Vec<String> {
         }
     }
     units
-}
-
-/// Its groups, the first one with which it makes files among them.
-fn groups(pid: i32) -> Vec<u32> {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Vec::new() };
-    let mut groups = Vec::new();
-    for line in text.lines() {
-        if let Some(effective) = line.strip_prefix("Gid:").and_then(|ids| ids.split_whitespace().nth(1)) {
-            groups.extend(effective.parse::<u32>().ok());
-        } else if let Some(others) = line.strip_prefix("Groups:") {
-            groups.extend(others.split_whitespace().filter_map(|id| id.parse::<u32>().ok()).take(GROUPS));
-        }
-    }
-    groups
 }
 
 /// A process that has a socket open, of those that may be looked at.
@@ -223,8 +224,7 @@ mod tests {
         assert_eq!((hashes.0.len(), hashes.of(me)), (1, first.sha256));
         assert!(report.pin.is_some() && report.programs.len() <= GENERATIONS);
         assert!(report.programs.iter().all(|program| program.process.pid > 1));
-        let groups = rustix::process::getgroups().unwrap().len() + 1;
-        assert_eq!(report.groups.len(), groups);
+        assert!(report.is_whole);
         let nobody = Look::begin(None, true).finish(None);
         assert!(nobody.programs.is_empty() && nobody.pin.is_none());
     }

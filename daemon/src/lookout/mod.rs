@@ -31,12 +31,21 @@ pub struct Lookout {
     socket: OwnedFd,
     next: AtomicU64,
     waiting: Arc<Waiting>,
-    /// Whether a rule of the configuration wants a process to be the same all along, and the hash of its program.
+    /// Whether a rule of the configuration wants a process to be the same all along.
     pins: AtomicBool,
-    hashes: AtomicBool,
+    state: Arc<State>,
 }
 
-type Waiting = Mutex<HashMap<u64, Arc<Sight>>>;
+/// Who waits, and for what is known of whom.
+type Waiting = Mutex<HashMap<u64, (Arc<Sight>, Whom)>>;
+
+/// How it is with the lookout.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    is_gone: AtomicBool,
+    /// It has not answered in time, and nobody need wait until it answers again.
+    is_stuck: AtomicBool,
+}
 
 impl Lookout {
     /// Starts one by this program's own file. To be called before the daemon confines itself.
@@ -50,28 +59,45 @@ impl Lookout {
         Ok(Self::at(ours))
     }
 
+    /// Where processes cannot be looked at.
+    pub fn none() -> io::Result<Arc<Self>> {
+        let lookout = Self::at(std::os::unix::net::UnixStream::pair()?.0.into());
+        lookout.state.is_gone.store(true, Ordering::Relaxed);
+        Ok(lookout)
+    }
+
     /// In a thread of this process, which must not be confined.
     pub fn within() -> io::Result<Arc<Self>> {
         let (ours, theirs) = pair()?;
         thread::spawn(move || stand(&theirs));
-        Ok(Self::at(ours))
+        let lookout = Self::at(ours);
+        lookout.listen()?;
+        Ok(lookout)
     }
 
     /// One that an earlier process started.
     pub fn at(socket: OwnedFd) -> Arc<Self> {
-        let waiting: Arc<Waiting> = Arc::default();
-        if let Ok(socket) = socket.try_clone() {
-            let waiting = Arc::clone(&waiting);
-            thread::spawn(move || listen(&socket, &waiting));
-        }
-        let (next, pins, hashes) = (AtomicU64::new(1), AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { socket, next, waiting, pins, hashes })
+        // What an earlier process asked may still be answered: it is not to be taken for an answer to this one.
+        let next = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
+        let (waiting, pins, state) = (Arc::default(), AtomicBool::new(false), Arc::default());
+        Arc::new(Self { socket, next, waiting, pins, state })
+    }
+
+    /// Begins to hear its answers, in a thread that is as confined as this one.
+    pub fn listen(&self) -> io::Result<()> {
+        let (socket, waiting, state) = (self.socket.try_clone()?, Arc::clone(&self.waiting), Arc::clone(&self.state));
+        thread::spawn(move || listen(&socket, &waiting, &state));
+        Ok(())
+    }
+
+    /// Whether there is none any more. Nobody can start one from here.
+    pub fn is_gone(&self) -> bool {
+        self.state.is_gone.load(Ordering::Relaxed)
     }
 
     /// What rules want to know, from now on.
-    pub fn watch_for(&self, pins: bool, hashes: bool) {
+    pub fn watch_for(&self, pins: bool) {
         self.pins.store(pins, Ordering::Relaxed);
-        self.hashes.store(hashes, Ordering::Relaxed);
     }
 
     pub(crate) fn has_pins(&self) -> bool {
@@ -85,24 +111,32 @@ impl Lookout {
 
     /// Looks for a process. Nothing is waited for here.
     pub(crate) fn look_for(&self, pid: i32) -> Arc<Sight> {
-        self.look(Whom::Pid(pid))
+        self.look(Whom::Pid(pid), false)
+    }
+
+    /// The same with what its program, and those that it passes on for, hash to.
+    pub(crate) fn look_and_hash(&self, pid: i32) -> Arc<Sight> {
+        self.look(Whom::Pid(pid), true)
     }
 
     /// The same for whoever has a socket open.
     pub(crate) fn look_for_holder(&self, inode: u32) -> Arc<Sight> {
-        self.look(Whom::Inode(inode))
+        self.look(Whom::Inode(inode), false)
     }
 
-    fn look(&self, whom: Whom) -> Arc<Sight> {
-        let (id, sight) = (self.next.fetch_add(1, Ordering::Relaxed), Sight::awaited());
-        let (pin, hash) = (self.pins.load(Ordering::Relaxed), self.hashes.load(Ordering::Relaxed));
+    fn look(&self, whom: Whom, hash: bool) -> Arc<Sight> {
+        if self.is_gone() {
+            return Sight::of_nobody();
+        }
+        let (id, sight) = (self.next.fetch_add(1, Ordering::Relaxed), Sight::awaited(&self.state));
+        let pin = self.pins.load(Ordering::Relaxed);
         let Ok(query) = serde_json::to_vec(&Query { id, whom, pin, hash }) else { return Sight::of_nobody() };
         {
             let mut waiting = lock(&self.waiting);
             if waiting.len() >= WAITING {
                 return Sight::of_nobody();
             }
-            waiting.insert(id, Arc::clone(&sight));
+            waiting.insert(id, (Arc::clone(&sight), whom));
         }
         if send(self.socket.as_fd(), &query, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_err() {
             lock(&self.waiting).remove(&id);
@@ -117,14 +151,19 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// The thread that hands out what the lookout has seen, until there is none.
-fn listen(socket: &OwnedFd, waiting: &Waiting) {
+fn listen(socket: &OwnedFd, waiting: &Waiting, state: &State) {
     while let Some((id, seen)) = post::receive(socket) {
-        if let Some(sight) = lock(waiting).remove(&id) {
-            sight.tell(Some(seen));
+        state.is_stuck.store(false, Ordering::Relaxed);
+        let asked = lock(waiting).remove(&id);
+        if let Some((sight, whom)) = asked {
+            let first = seen.programs.first().map(|program| program.process.pid);
+            let is_about = !matches!(whom, Whom::Pid(pid) if first.is_some_and(|first| first != pid));
+            sight.tell(Some(seen).filter(|_| is_about));
         }
     }
-    tracing::warn!("the lookout is gone: who calls can no longer be told");
-    for (_, sight) in lock(waiting).drain() {
+    state.is_gone.store(true, Ordering::Relaxed);
+    tracing::error!("the lookout is gone: who calls can no longer be told until rolekeeperd is restarted");
+    for (_, (sight, _)) in lock(waiting).drain() {
         sight.tell(None);
     }
 }
@@ -136,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_seen_with_its_parents_for_as_long_as_it_runs_what_it_ran() {
         let lookout = Lookout::within().unwrap();
-        lookout.watch_for(true, true);
+        lookout.watch_for(true);
         let mut child = Command::new("sh").args(["-c", "read x; exec sleep 60"]).stdin(Stdio::piped()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let sight = lookout.look_for(pid);
@@ -162,6 +201,7 @@ mod tests {
     async fn nobody_waits_for_a_lookout_that_is_gone() {
         let (ours, theirs) = pair().unwrap();
         let lookout = Lookout::at(ours);
+        lookout.listen().unwrap();
         let sight = lookout.look_for(1);
         drop(theirs);
         assert!(sight.seen().await.is_none());

@@ -3,6 +3,8 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
@@ -42,11 +44,14 @@ struct Answer {
     programs: Vec<Program>,
     units: Vec<String>,
     has_terminal: bool,
-    groups: Vec<u32>,
+    is_whole: bool,
 }
 
-/// The same for what a process was started with.
+/// The same for what a process was started with. It goes when the daemon has gone, and not when somebody tells both to.
 pub fn stand_at(socket: impl AsFd) {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        crate::process::ignore(signal);
+    }
     if let Ok(socket) = socket.as_fd().try_clone_to_owned() {
         stand(&socket);
     }
@@ -54,7 +59,16 @@ pub fn stand_at(socket: impl AsFd) {
 
 /// Answers until nobody asks any longer. Of all who wait, what may be gone soonest is looked at first.
 pub(super) fn stand(socket: &OwnedFd) {
-    let mut hashes = Hashes::default();
+    let (to_hash, hashing) = mpsc::channel::<(Look, Query)>();
+    if let Ok(socket) = socket.try_clone() {
+        // Reading a large program takes a while, in which others are looked at.
+        thread::spawn(move || {
+            let mut hashes = Hashes::default();
+            for (look, query) in hashing {
+                answer(&socket, look, &query, Some(&mut hashes));
+            }
+        });
+    }
     while let Some(first) = question(socket, RecvFlags::empty()) {
         let more = std::iter::from_fn(|| question(socket, RecvFlags::DONTWAIT));
         let begun: Vec<_> = std::iter::once(first)
@@ -69,7 +83,9 @@ pub(super) fn stand(socket: &OwnedFd) {
             })
             .collect();
         for (look, query) in begun {
-            if !answer(socket, look, &query, &mut hashes) {
+            if query.hash {
+                let _ = to_hash.send((look, query));
+            } else if !answer(socket, look, &query, None) {
                 return;
             }
         }
@@ -83,20 +99,21 @@ fn question(socket: &OwnedFd, flags: RecvFlags) -> Option<Query> {
 }
 
 /// Whether somebody still reads.
-fn answer(socket: &OwnedFd, look: Look, query: &Query, hashes: &mut Hashes) -> bool {
-    let report = look.finish(query.hash.then_some(hashes));
+fn answer(socket: &OwnedFd, look: Look, query: &Query, hashes: Option<&mut Hashes>) -> bool {
+    let report = look.finish(hashes);
     let mut answer = Answer {
         id: query.id,
         programs: report.programs,
         units: report.units,
         has_terminal: report.has_terminal,
-        groups: report.groups,
+        is_whole: report.is_whole,
     };
     let mut text = serde_json::to_vec(&answer).unwrap_or_default();
     // Paths of a kilobyte in all generations still fit; whatever does not is not shown.
     if text.len() > LONGEST {
         answer.programs.truncate(1);
         answer.units.clear();
+        answer.is_whole = false;
         text = serde_json::to_vec(&answer).unwrap_or_default();
     }
     let pins: Vec<_> = report.pin.iter().map(AsFd::as_fd).collect();
@@ -130,7 +147,7 @@ pub(super) fn receive(socket: &OwnedFd) -> Option<(u64, Seen)> {
         let Some(answer) = text.get(..received.bytes).and_then(|text| serde_json::from_slice(text).ok()) else {
             continue;
         };
-        let Answer { id, programs, units, has_terminal, groups } = answer;
-        return Some((id, Seen { programs, units, has_terminal, groups, pin }));
+        let Answer { id, programs, units, has_terminal, is_whole } = answer;
+        return Some((id, Seen { programs, units, has_terminal, is_whole, pin }));
     }
 }

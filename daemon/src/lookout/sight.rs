@@ -1,6 +1,7 @@
 //! What was seen of a peer, once it is known.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rolekeeper::protocol::Process;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::Program;
+use super::{Program, State};
 use crate::sync::lock;
 
 /// How long the lookout is waited for. It answers in microseconds.
@@ -22,7 +23,8 @@ pub struct Seen {
     /// The systemd units that it is in, the innermost first.
     pub units: Vec<String>,
     pub has_terminal: bool,
-    pub groups: Vec<u32>,
+    /// All of its parents are there, to the one that started the system.
+    pub is_whole: bool,
     pub pin: Option<Pin>,
 }
 
@@ -50,11 +52,12 @@ pub struct Sight {
     told: Notify,
     lock: Mutex<()>,
     also_told: Condvar,
+    of: Arc<State>,
 }
 
 impl Sight {
-    pub(super) fn awaited() -> Arc<Self> {
-        Arc::default()
+    pub(super) fn awaited(of: &Arc<State>) -> Arc<Self> {
+        Arc::new(Self { of: Arc::clone(of), ..Self::default() })
     }
 
     /// Nothing can be seen, and nothing need be waited for.
@@ -88,10 +91,16 @@ impl Sight {
 
     /// The same for a thread that may wait.
     pub fn wait(&self) -> Option<&Seen> {
+        if self.of.is_stuck.load(Ordering::Relaxed) {
+            return self.get();
+        }
         let guard = lock(&self.lock);
         let unknown = |_: &mut ()| self.seen.get().is_none();
         // A poisoned lock guards nothing.
-        let _ = self.also_told.wait_timeout_while(guard, PATIENCE, unknown);
+        let waited = self.also_told.wait_timeout_while(guard, PATIENCE, unknown);
+        if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {
+            self.of.is_stuck.store(true, Ordering::Relaxed);
+        }
         self.get()
     }
 

@@ -103,7 +103,8 @@ impl Broker {
 
     /// A new session now, in the place of the one that there is.
     pub async fn refresh_now(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
-        let grant = self.see(peer, profile).await?;
+        // Each is a call at the upstream, and replaces what others use.
+        let grant = self.own(peer, profile)?;
         let slot = grant.slot();
         if let Some(held) = slot.standing.view().hold {
             return Err(Refusal::Held { profile: slot.profile.name.to_string(), held });
@@ -116,7 +117,7 @@ impl Broker {
     /// A service has refused credentials of this profile: the upstream is looked at, and what is found is in force.
     pub async fn report_rejected(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
         // What ends meanwhile is told, too.
-        let mut watching = self.watch(peer, profile).await?;
+        let mut watching = self.watch(peer, profile)?;
         let slot = Arc::clone(watching.slot());
         tracing::info!(profile = %slot.profile.name, pid = ?peer.pid, "its credentials were refused somewhere");
         if slot.standing.hold().is_none() {

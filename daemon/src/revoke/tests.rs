@@ -152,7 +152,7 @@ async fn a_strict_profile_is_refused_on_an_old_view_and_another_is_served_with_i
             assert!(broker.lease(&me(), "dev").await.is_ok(), "it is looked at when somebody asks");
         } else {
             assert_eq!(answer.unwrap().stale_view.unwrap().as_secs(), 301);
-            let status = broker.status(&me(), None, 0).await.profiles[0].session.clone().unwrap();
+            let status = broker.status(&me(), None, 0).profiles[0].session.clone().unwrap();
             assert!(status.is_view_stale && status.view_failure.unwrap().contains("it cannot be seen"));
         }
     }
@@ -176,7 +176,7 @@ async fn a_report_makes_the_upstream_be_looked_at_now_but_not_again_and_again() 
 #[tokio::test(start_paused = true)]
 async fn who_watches_is_told_of_everything_and_who_is_slow_of_the_last_state_only() {
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([]));
-    let mut watching = broker.watch(&me(), "dev").await.unwrap();
+    let mut watching = broker.watch(&me(), "dev").unwrap();
     assert_eq!((watching.look().session, watching.changed().now_or_never()), (None, None));
     id(&broker).await.unwrap();
     watching.changed().await;
@@ -237,10 +237,10 @@ async fn whoever_revokes_a_session_that_another_has_replaced_ends_that_one_too()
         assert_eq!(id(&broker).await.unwrap(), "s-1");
         broker.refresh_now(&me(), "dev").await.unwrap();
         assert_eq!(id(&broker).await.unwrap(), "s-2");
-        let generation = broker.watch(&me(), "dev").await.unwrap().look().generation;
+        let generation = broker.watch(&me(), "dev").unwrap().look().generation;
         revoke(&upstream, "s-1");
         sleep(A_LOOK).await;
-        let now = broker.watch(&me(), "dev").await.unwrap().look();
+        let now = broker.watch(&me(), "dev").unwrap().look();
         assert_eq!(now.generation, generation + 1);
         if reassumes {
             assert_eq!(id(&broker).await.unwrap(), "s-3");
@@ -261,7 +261,7 @@ async fn what_is_neither_listed_nor_can_be_read_is_over_only_if_it_has_been_list
     lock(&upstream.hidden).insert("s-1".into());
     sleep(Duration::from_secs(290)).await;
     assert_eq!(id(&broker).await.unwrap(), "s-1", "this upstream does not show it");
-    let status = broker.status(&me(), None, 0).await.profiles[0].session.clone().unwrap();
+    let status = broker.status(&me(), None, 0).profiles[0].session.clone().unwrap();
     assert!(status.view_failure.unwrap().contains("session s-1 is not listed, and cannot be read either"));
     lock(&upstream.hidden).clear();
     sleep(A_LOOK).await;

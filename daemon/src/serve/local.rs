@@ -42,13 +42,13 @@ pub(super) async fn refuse_busy(stream: Stream) {
 pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Result<(), FrameError> {
     let peer = Arc::new(peer);
     let mut stream = BufReader::with_capacity(512, Line::new(stream, Arc::clone(&peer)));
-    // While its first request is on the way.
-    peer.trace().sight();
-    if let Err(denied) = desk.broker.policy.admit(&peer).await {
+    if let Err(denied) = desk.broker.policy.admit(&peer) {
         tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
         let failure = reply::failure(&Refusal::Denied(denied));
         return write(&mut stream, Reply::Error(failure)).await;
     }
+    // While its first request is on the way.
+    peer.trace().sight();
     let mut silence = FRAME_DEADLINE;
     loop {
         let text = next(&mut stream, silence, &desk.stop).await;
@@ -81,6 +81,10 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
     {
         write(stream, Reply::Wait { seconds: approvals::PATIENCE.as_secs() }).await?;
     }
+    if matches!(request, Request::Login { .. } | Request::Unlock { .. } | Request::Rotate { .. }) {
+        // A keyring may ask a person, and the upstream is asked more than once.
+        write(stream, Reply::Wait { seconds: approvals::PATIENCE.as_secs() }).await?;
+    }
     match request {
         Request::Lease { profile } => match until_last_call(stop, broker.lease(peer, &profile)).await {
             Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
@@ -90,12 +94,15 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
                 write(stream, Reply::Error(failure)).await
             }
         },
-        Request::Watch { profile } => match broker.watch(peer, &profile).await {
+        Request::Watch { profile } => match broker.watch(peer, &profile) {
             Ok(watching) => tell_changes(stream, watching, stop).await,
             Err(refusal) => write(stream, refused(refusal)).await,
         },
         Request::Status { after } => {
-            let mut status = broker.status(peer, after.as_deref(), desk.gauge.open()).await;
+            let mut status = broker.status(peer, after.as_deref(), desk.gauge.open());
+            if let Some(protection) = status.daemon.protection.as_mut().filter(|_| desk.lookout.is_gone()) {
+                protection.callers = "off: the lookout is gone; restart rolekeeperd".into();
+            }
             status.daemon.endpoints = desk.endpoints.shown();
             write(stream, Reply::Status(status)).await
         }
@@ -119,7 +126,6 @@ async fn answer(stream: &mut BufReader<Line>, text: &[u8], peer: &Peer, desk: &A
         Request::Approvals => report(stream, broker.approvals(peer)).await,
         Request::Approve { id, yes } => report(stream, broker.approve(peer, id, yes).await).await,
         Request::Proof { .. } => write(stream, Reply::Error(bad_request("nobody has asked for a proof"))).await,
-        // What has begun is not given up in the middle.
         Request::Login { upstream, token, passphrase } => {
             let (token, passphrase) = (hidden(token), passphrase.map(hidden));
             report(stream, broker.login(peer, upstream.as_deref(), token, passphrase).await).await

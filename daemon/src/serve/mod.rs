@@ -203,7 +203,7 @@ async fn drain(desk: &Desk) {
 }
 
 fn welcome(stream: Stream, desk: &Arc<Desk>) {
-    let peer = match Peer::of(&stream, &desk.lookout) {
+    let peer = match Peer::of(&stream, &desk.lookout, desk.broker.policy.is_shared()) {
         Ok(peer) => peer,
         Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),
     };

@@ -10,7 +10,7 @@ use interprocess::local_socket::tokio::Stream;
 
 use super::tcp::Ends;
 use crate::lookout::{Lookout, Sight};
-use crate::process::{connected_by, is_alive};
+use crate::process::{connected_by, groups_of, is_alive};
 use crate::sync::lock;
 
 /// One connection's other end.
@@ -19,6 +19,8 @@ pub struct Peer {
     /// Effective user when the connection was made.
     pub uid: u32,
     pub pid: Option<i32>,
+    /// Its groups when the connection was made, if it is known.
+    pub groups: Vec<u32>,
     trace: Arc<Trace>,
     /// A hold on the process, where a rule may want to know.
     process: Option<OwnedFd>,
@@ -36,6 +38,7 @@ pub struct Trace {
     lookout: Option<Arc<Lookout>>,
     whence: Whence,
     sight: OnceLock<Arc<Sight>>,
+    hashed: OnceLock<Arc<Sight>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,20 @@ enum Whence {
 
 impl Trace {
     fn new(lookout: Option<&Arc<Lookout>>, whence: Whence) -> Arc<Self> {
-        Arc::new(Self { lookout: lookout.cloned(), whence, sight: OnceLock::new() })
+        Arc::new(Self { lookout: lookout.cloned(), whence, sight: OnceLock::new(), hashed: OnceLock::new() })
+    }
+
+    /// The same once more, with what the programs hash to.
+    pub fn hashed(&self) -> &Arc<Sight> {
+        self.hashed.get_or_init(|| match (&self.lookout, &self.whence) {
+            (Some(lookout), Whence::Pid(pid)) => lookout.look_and_hash(*pid),
+            _ => Sight::of_nobody(),
+        })
+    }
+
+    /// Whether nobody can look any more.
+    pub fn is_lookout_gone(&self) -> bool {
+        self.lookout.as_ref().is_some_and(|lookout| lookout.is_gone())
     }
 
     /// The process and its parents. To be asked first while the peer waits for an answer.
@@ -72,6 +88,7 @@ impl Peer {
         Self {
             uid,
             pid,
+            groups: Vec::new(),
             trace,
             process: None,
             is_handed_on: AtomicBool::new(false),
@@ -81,14 +98,16 @@ impl Peer {
     }
 
     #[cfg(unix)]
-    pub fn of(stream: &Stream, lookout: &Arc<Lookout>) -> io::Result<Self> {
+    pub fn of(stream: &Stream, lookout: &Arc<Lookout>, wants_groups: bool) -> io::Result<Self> {
         let Stream::UdSocket(stream) = stream;
         let credentials = stream.inner().peer_cred()?;
         // A process outside of the daemon's container has no number in it.
         let pid = credentials.pid().filter(|pid| *pid > 0);
         let trace = Trace::new(Some(lookout), pid.map_or(Whence::Nowhere, Whence::Pid));
         let process = lookout.has_pins().then(|| connected_by(stream.as_fd())).flatten();
-        Ok(Self { process, ..Self::traced(credentials.uid(), pid, trace) })
+        let mut groups = if wants_groups { groups_of(stream.as_fd()) } else { Vec::new() };
+        groups.push(credentials.gid());
+        Ok(Self { process, groups, ..Self::traced(credentials.uid(), pid, trace) })
     }
 
     /// Whether the process that connected still runs, so that what was looked up by its number was its own.

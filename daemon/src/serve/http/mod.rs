@@ -62,7 +62,7 @@ pub(super) async fn endpoint(
     let grant = desk.broker.grant(peer, profile).await?;
     // The words that requests have are in files that only the daemon's own user reads.
     if peer.uid != desk.broker.policy.owner {
-        return Err(Refusal::NoEndpoint("it is for the user alone whose daemon this is".into()));
+        return Err(Refusal::Denied(Denied::NotTheOwner { uid: peer.uid }));
     }
     // Whoever asks there cannot be told from others.
     if grant.slot().profile.callers.asks_for_process() {
@@ -226,6 +226,11 @@ impl Caller {
                 broker.journal.refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
                 failure
             }),
+            Err(_elapsed) if self.desk.broker.will_ask(&self.peer, profile.as_str()).await => Err(Failure::new(
+                Code::UpstreamUnavailable,
+                format!("profile {profile} wants a person's word, who is being asked"),
+                "rolekeeper approve, or the desktop's notification, and again in a second",
+            )),
             Err(_elapsed) => Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!("there is no session of profile {profile} yet, and the upstream has not answered"),

@@ -150,7 +150,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
     })?;
     let endpoint_port = config.endpoint_port;
     let callers = || config.upstreams.iter().flat_map(|upstream| &upstream.profiles).map(|profile| &profile.callers);
-    lookout.watch_for(callers().any(Callers::asks_for_process));
+    lookout.watch_for(callers().any(Callers::is_guarded));
     let broker = background.block_on(async { broker(config, state, &door.path) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
@@ -238,8 +238,7 @@ async fn serve_until_stopped(
     let mut signals = process::Signals::new()?;
     announce(&door.path);
     loop {
-        let desk =
-            Desk::new(Arc::clone(&broker), Arc::clone(&endpoints), Arc::clone(&lookout), process::connection_cap());
+        let desk = Desk::new(Arc::clone(&broker), Arc::clone(&endpoints), Arc::clone(&lookout), connections(&lookout));
         let serving = tokio::spawn(serve::run(door, Arc::clone(&desk)));
         let told = loop {
             let told = signals.next().await;
@@ -294,6 +293,11 @@ async fn end(broker: &Arc<Broker>, last_answers: impl Future<Output = ()>) {
     }
     store(broker, 0);
     flush(broker).await;
+}
+
+/// How many connections there may be. One that is pinned holds three descriptors.
+fn connections(lookout: &Lookout) -> usize {
+    process::connection_cap() / if lookout.has_pins() { 3 } else { 1 }
 }
 
 /// Everything is written, unless that takes too long.

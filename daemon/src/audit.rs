@@ -113,6 +113,7 @@ impl Suspects {
         for record in records {
             let programs = record.processes.iter().map(|process| process.program.clone()).collect();
             let key = (record.session_id.clone(), record.uid, record.request_id.is_some(), programs);
+            let left_out = record.left_out.unwrap_or_default();
             let (at, request_id) = (record.at.parse::<Timestamp>(), record.request_id.clone());
             let index = *known.entry(key).or_insert_with(|| {
                 if let (Ok(at), None) = (at, &request_id) {
@@ -123,7 +124,7 @@ impl Suspects {
                 suspects.holders.len() - 1
             });
             if let Some(holders) = suspects.holders.get_mut(index) {
-                holders.count += 1;
+                holders.count += 1 + usize::try_from(left_out).unwrap_or(usize::MAX - 1);
             }
             suspects.by_request.extend(request_id.map(|request_id| (request_id, index)));
         }
@@ -170,6 +171,7 @@ mod tests {
             uid: 1000,
             request_id: request_id.map(Into::into),
             how: None,
+            left_out: None,
             processes: vec![Process { pid: 7, program: program.into() }],
         }
     }

@@ -123,6 +123,8 @@ pub enum Refusal {
     NothingToApprove(u64),
     #[error("only a person at a terminal may allow it, and neither who asked nor what that has started")]
     NotAPerson,
+    #[error("that is a session's token, which ends with the session, and not a principal's own")]
+    OfSession,
     #[error("there is no file of the record: it lasts as long as this daemon")]
     NoJournal,
     #[error("the credential is not replaced: {0}")]

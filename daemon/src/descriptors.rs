@@ -167,10 +167,37 @@ pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io:
         told += &format!(",{name}={}", descriptor.as_raw_fd());
     }
     ignore(libc::SIGHUP);
-    let mut next = Command::new(program);
-    // What the service manager passed to this process was taken by it.
-    for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-        next.env_remove(taken);
+    let start = |file: &Path| {
+        let mut next = Command::new(file);
+        // What the service manager passed to this process was taken by it.
+        for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+            next.env_remove(taken);
+        }
+        next.args(arguments).env(HANDOVER, &told).arg0(program).exec()
+    };
+    #[cfg(target_os = "linux")]
+    {
+        let started = unreadable(program).map(|copy| start(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd()))));
+        let (Ok(error) | Err(error)) = started;
+        tracing::warn!(%error, "for a moment others of this user can look at the next process");
     }
-    next.args(arguments).env(HANDOVER, told).exec()
+    start(program)
+}
+
+/// A copy of a program that its own user cannot read: what is started from it cannot be looked at or traced by others from its
+/// first moment on, and not only once it says so itself (execve(2), `PR_SET_DUMPABLE`). What it inherits then is secret.
+#[cfg(target_os = "linux")]
+fn unreadable(program: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, Mode};
+
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
+    let copy = rustix::fs::memfd_create("rolekeeperd", flags)?;
+    let mut copied = std::fs::File::from(copy);
+    io::copy(&mut std::fs::File::open(program)?, &mut copied)?;
+    rustix::fs::fchmod(&copied, Mode::from_raw_mode(0o111))?;
+    // One that may still be written cannot be started.
+    let path = format!("/proc/self/fd/{}", copied.as_raw_fd());
+    let read_only = rustix::fs::open(path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())?;
+    drop(copied);
+    Ok(read_only)
 }

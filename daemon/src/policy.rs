@@ -43,18 +43,16 @@ pub enum Denied {
     NotTheOwner { uid: u32 },
     #[error("profile {profile} is not for user {uid}")]
     NotForUser { profile: String, uid: u32 },
-    #[error("profile {profile} is for some programs only, and it cannot be told which one asks")]
+    #[error("profile {profile} is not for everybody, and it cannot be told which program asks")]
     Unseen { profile: String },
-    #[error("profile {profile} is for some programs only, and the lookout, which tells who asks, is gone")]
+    #[error("profile {profile} is not for everybody, and the lookout, which tells who asks, is gone")]
     Blind { profile: String },
-    #[error(
-        "profile {profile} is for some programs only, and this connection was handed on by the process that made it"
-    )]
+    #[error("profile {profile} is not for everybody, and this connection was handed on by the process that made it")]
     HandedOn { profile: String },
-    #[error("profile {profile} is for some programs only, and this one has not answered once it was looked at")]
+    #[error("profile {profile} is not for everybody, and this one has not answered once it was looked at")]
     Unproven { profile: String },
     #[error(
-        "profile {profile} is for some programs only, and the process that made this connection has ended, or runs \
+        "profile {profile} is not for everybody, and the process that made this connection has ended, or runs \
         another program now"
     )]
     Changed { profile: String },
@@ -139,7 +137,7 @@ impl Policy {
 
     pub async fn authorize(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
         let (grant, callers) = (self.watch(peer, slot)?, &slot.profile.callers);
-        if callers.asks_for_process() {
+        if callers.is_guarded() {
             self.authorize_process(peer, callers, || slot.profile.name.to_string()).await?;
         }
         Ok(grant)
@@ -147,7 +145,7 @@ impl Policy {
 
     /// Whether this peer has to be looked at, and then to answer, before it may have the profile.
     pub fn wants_proof(peer: &Peer, slot: &Slot) -> bool {
-        slot.profile.callers.asks_for_process() && peer.is_by_process() && !peer.is_proven()
+        slot.profile.callers.is_guarded() && peer.is_by_process() && !peer.is_proven()
     }
 
     /// The process as it was when it connected has to fit a rule, and to be the same now.
@@ -157,8 +155,13 @@ impl Policy {
         callers: &Callers,
         profile: impl Fn() -> String,
     ) -> Result<(), Denied> {
+        // Over HTTP a person is told that it cannot be told for sure.
+        if !peer.is_by_process() && !callers.asks_for_process() {
+            return Ok(());
+        }
         let seen = if peer.is_by_process() { peer.trace().sight().seen().await } else { None };
-        let Some(seen) = seen.filter(|seen| !seen.programs.is_empty()) else {
+        // From another namespace of processes a message can come in any other's name.
+        let Some(seen) = seen.filter(|seen| !seen.programs.is_empty() && seen.is_here) else {
             return Err(match peer.trace().is_lookout_gone() {
                 true => Denied::Blind { profile: profile() },
                 false => Denied::Unseen { profile: profile() },
@@ -170,18 +173,17 @@ impl Policy {
         if !peer.is_proven() {
             return Err(Denied::Unproven { profile: profile() });
         }
+        if callers.asks_for_process() {
+            let hashed = if callers.asks_for_hash() { peer.trace().hashed().seen().await } else { None };
+            if !callers.rules.iter().any(|rule| fits(rule, hashed.unwrap_or(seen), file_at)) {
+                return Err(Denied::Program { profile: profile(), program: described(&seen.programs) });
+            }
+        }
+        // Last, because a process that is refused can make this take its time.
         if !seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) || !peer.was_there_all_along() {
             return Err(Denied::Changed { profile: profile() });
         }
-        let hashed = if callers.asks_for_hash() { peer.trace().hashed().seen().await } else { None };
-        if callers.rules.iter().any(|rule| fits(rule, hashed.unwrap_or(seen), file_at)) {
-            // It may have ended while it was looked at once more.
-            if seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) {
-                return Ok(());
-            }
-            return Err(Denied::Changed { profile: profile() });
-        }
-        Err(Denied::Program { profile: profile(), program: described(&seen.programs) })
+        Ok(())
     }
 }
 
@@ -192,7 +194,7 @@ fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
 
 /// Who asked: the peer, and what it passes on for. A rule names one of them.
 pub(crate) fn askers(programs: &[Program]) -> &[Program] {
-    let between = programs.iter().take_while(|program| program.is_between()).count();
+    let between = programs.iter().take_while(|program| program.is_between).count();
     programs.get(..=between).unwrap_or(programs)
 }
 
@@ -218,10 +220,19 @@ fn file_at(path: &Path) -> Option<(u64, u64)> {
 
 /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
 pub(crate) fn described(programs: &[Program]) -> String {
-    let (asks, shown) = (askers(programs), |program: &Program| crate::one_line(&program.process.program));
+    let (asks, shown) = (askers(programs), shown);
     let Some(asker) = asks.last() else { return "a process that cannot be seen".into() };
     let by = programs.get(asks.len()).map(|parent| format!(", by {}", shown(parent))).unwrap_or_default();
     format!("{} (process {}{by})", shown(asker), asker.process.pid)
+}
+
+/// A path that cannot pass for a part of the sentence, and a word if it is not what is at that path here.
+fn shown(program: &Program) -> String {
+    let path = crate::one_line(&program.process.program);
+    let is_plain = path.chars().all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));
+    let path = if is_plain { path } else { format!("{path:?}") };
+    let is_another = program.file.is_some() && file_at(Path::new(&program.process.program)) != program.file;
+    if is_another { format!("{path}, which is another file than the one there,") } else { path }
 }
 
 #[cfg(test)]
@@ -255,7 +266,7 @@ mod tests {
         let program = |(at, path): (usize, &&str)| Program {
             process: Process { pid: 100 - i32::try_from(at).unwrap(), program: (*path).into() },
             file: file(Path::new(path)),
-            leads: *path == "/usr/bin/zsh",
+            is_between: crate::lookout::is_between(path) && *path != "/usr/bin/zsh",
             sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
         };
         Seen {
@@ -263,6 +274,7 @@ mod tests {
             units: vec!["run-7.scope".into(), "ci.service".into()],
             has_terminal: false,
             is_whole: true,
+            is_here: true,
             pin: None,
         }
     }
@@ -321,6 +333,16 @@ mod tests {
         ] {
             assert!(!fits(&wrong, &seen(&programs), file), "{wrong:?}");
         }
-        assert_eq!(described(&seen(&programs).programs), "/usr/bin/aws (process 99, by /usr/bin/make)");
+        let mut programs = seen(&programs).programs;
+        // Whose file cannot be looked at.
+        programs.iter_mut().for_each(|program| program.file = None);
+        assert_eq!(described(&programs), "/usr/bin/aws (process 99, by /usr/bin/make)");
+        programs[1].process.program = "/x/ git (process 1) asks. It is good since ".into();
+        assert_eq!(
+            described(&programs),
+            "\"/x/ git (process 1) asks. It is good since \" (process 99, by /usr/bin/make)"
+        );
+        programs[2].file = Some((0, 0));
+        assert!(described(&programs).ends_with("by /usr/bin/make, which is another file than the one there,)"));
     }
 }

@@ -155,7 +155,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             let lease = broker.lease(&peer, "dev").await.expect("it is served while it is refreshed");
             assert!(Arc::ptr_eq(&lease.session, &held));
             let landed = || {
-                let status = broker.status(None, 0).profiles.remove(0);
+                let status = broker.status(&peer, None, 0).profiles.remove(0);
                 status.session.is_none()
                     || status.failing.is_some()
                     || status.session.is_some_and(|session| session.age_seconds < 60)

@@ -62,7 +62,7 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     assert_eq!(home.rolekeeper(&["audit", "dev"]).code, 0);
     let over_http = by_endpoint(&home, &timeout);
-    refused(&over_http, "it cannot be told which one asks");
+    refused(&over_http, "it cannot be told which program asks");
 }
 
 fn by_endpoint(home: &Home, program: &Path) -> Run {
@@ -270,6 +270,63 @@ fn good_for_nothing(mut stream: UnixStream) {
     let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
     stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
     assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
+}
+
+/// In a namespace of processes of its own a process can say that another one of there has sent what it sends.
+#[test]
+fn a_process_in_a_namespace_of_its_own_is_nobody() {
+    let timeout = installed("timeout");
+    let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
+    let _daemon = home.daemon(&[]);
+    let inside = |more: &[&str]| {
+        let arguments = [&["--map-root-user", "--user"], more, &[timeout.to_str().unwrap(), "20"]].concat();
+        by(&home, &installed("unshare"), &arguments)
+    };
+    let could = inside(&[]);
+    if could.stderr.contains("unshare") {
+        println!("skipped: {}", could.stderr);
+        return;
+    }
+    assert_eq!(could.code, 0, "{could:?}");
+    refused(&inside(&["--pid", "--fork"]), "it cannot be told which program asks");
+}
+
+#[test]
+fn what_the_principal_may_do_is_no_way_round_a_rule() {
+    for rule in ["callers = [{ exe = \"/usr/bin/no-such-program\" }]", "confirm = \"first\""] {
+        let (sandbox, home) = only_for(rule);
+        let _daemon = home.daemon(&[]);
+        let role = sandbox.role("S3ReadOnly");
+        let run = home.rolekeeper(&["iam", "assumeRole", "--role-id", role]);
+        refused(&run, "would give out credentials that profiles of this upstream are to be asked for");
+        assert_eq!(sandbox.calls("assumeRole"), 0);
+        assert_eq!(home.rolekeeper(&["iam", "listRoles"]).code, 0, "what gives none is not withheld");
+    }
+    let (sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["iam", "assumeRole", "--role-id", sandbox.role("S3ReadOnly")]).code, 0);
+}
+
+/// A person is shown who asks: it has to be who is answered.
+#[test]
+fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_handed_on() {
+    let (_sandbox, home) = only_for("confirm = \"first\"");
+    let door = Door { _sandbox, home };
+    let daemon = door.home.daemon(&[]);
+    daemon.signal(Signal::STOP);
+    let (stream, other) = door.connected_by("what_the_masked_does");
+    let exe = PathBuf::from(format!("/proc/{}/exe", other.0.id()));
+    eventually("it is another program", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("timeout")));
+    daemon.signal(Signal::CONT);
+    let mut stream = stream;
+    let first = reply(&mut stream);
+    let word = first["reply"]["prove"]["word"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
+    let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
+    stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    let next = reply(&mut stream);
+    let next = if next["reply"]["wait"].is_object() { reply(&mut stream) } else { next };
+    assert!(why_not(&next).contains("this connection was handed on"), "{next}");
+    assert_eq!(door.home.rolekeeper(&["approve"]).stdout, "nothing is asked\n");
 }
 
 /// A process that is ended when this is dropped.

@@ -39,7 +39,7 @@ impl Drop for Killed {
 /// What a neighbour of the same user gets out of a process, by the names of what it tried.
 fn seen_by_a_neighbour(home: &Home, uid: u32, pid: u32) -> String {
     let me = home.path().join("neighbour");
-    fs::copy(std::env::current_exe().unwrap(), &me).unwrap();
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&me).status().unwrap().success());
     fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = home.command(&me);
     command.args(["--exact", "hardening::what_the_neighbour_does", "--nocapture"]);
@@ -115,6 +115,55 @@ fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() 
         assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{cores}");
         assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0, "it is the kernel's");
     }
+}
+
+/// From its first moment on the next process cannot be looked at, also not while it has yet to hide itself.
+#[test]
+fn a_reload_opens_nothing_to_another_process_of_the_same_user() {
+    let (_sandbox, home) = world();
+    let uid = if geteuid().is_root() { NOBODY } else { geteuid().as_raw() };
+    let program = home.copy_of(&programs().rolekeeperd);
+    let me = home.path().join("neighbour");
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&me).status().unwrap().success());
+    fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
+    if geteuid().is_root() {
+        give(home.path(), uid);
+    }
+    let daemon = home.daemon_by(as_user(home.command(&program), uid));
+    let mut watcher = home.command(&me);
+    watcher.args(["--exact", "hardening::what_the_watcher_does", "--nocapture"]);
+    watcher.env("ROLEKEEPER_TEST_NEIGHBOUR", daemon.pid().to_string());
+    watcher.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut watcher = as_user(watcher, uid).spawn().unwrap();
+    for _ in 0..20 {
+        daemon.reload();
+    }
+    drop(watcher.stdin.take());
+    let output = watcher.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find_map(|line| line.strip_prefix("watched: ")).unwrap_or_else(|| panic!("{text}"));
+    let looks: u64 = line.split(' ').next().unwrap().parse().unwrap();
+    assert!(looks > 1_000 && line.ends_with(" times, seen 0"), "{line}");
+}
+
+/// A part of the test above: looks as fast as it can, until its standard input ends.
+#[test]
+fn what_the_watcher_does() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let Some(pid) = std::env::var_os("ROLEKEEPER_TEST_NEIGHBOUR") else { return };
+    let process = PathBuf::from("/proc").join(pid);
+    static OVER: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(|| {
+        let _ = std::io::Read::read_to_end(&mut std::io::stdin(), &mut Vec::new());
+        OVER.store(true, Ordering::Relaxed);
+    });
+    let (mut looks, mut seen) = (0_u64, 0_u64);
+    while !OVER.load(Ordering::Relaxed) {
+        looks += 1;
+        let found = fs::read_dir(process.join("fd")).is_ok() || fs::File::open(process.join("mem")).is_ok();
+        seen += u64::from(found);
+    }
+    println!("\nwatched: {looks} times, seen {seen}");
 }
 
 /// A thread that was started before the others were confined would be a way out for all of them.

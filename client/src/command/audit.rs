@@ -125,6 +125,7 @@ mod tests {
                 uid: 1000,
                 request_id: request_id.map(Into::into),
                 how: None,
+                left_out: None,
                 processes: vec![process(812, "/usr/bin/aws"), process(640, "/bin/bash")],
             },
         };

@@ -31,6 +31,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
+    prompt::hide();
     let Arguments { upstream, rotate, old, json } = arguments;
     let (socket, upstream) = (connect::socket_path(socket)?, upstream.as_deref());
     let place = place(&socket, upstream)?;
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 
 /// Opens what only a person can open.
 pub(crate) fn unlock(upstream: Option<&str>, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
+    prompt::hide();
     let socket = connect::socket_path(socket)?;
     let place = place(&socket, upstream)?;
     let passphrase =

@@ -7,6 +7,17 @@ use rolekeeper::protocol::{Code, Failure};
 /// The most that is read, in bytes: more than the longest token.
 const CAP: usize = 64 * 1024;
 
+/// No core file, and nobody who traces this process, gets what is typed.
+pub(super) fn hide() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Whether somebody sees the question.
 pub(super) fn is_asked() -> bool {
     io::stdin().is_terminal()

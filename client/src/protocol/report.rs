@@ -475,6 +475,9 @@ pub struct Holder {
     /// It was given nothing: the daemon made this one call for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
+    /// How many more there were of the same programs within a minute.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub left_out: Option<u64>,
     /// By which door it came: `socket` or `http`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub how: Option<String>,

@@ -25,6 +25,8 @@ pub struct Who {
     pub profile: Place,
     pub uid: u32,
     pub program: Option<(String, Option<(u64, u64)>)>,
+    /// Where it cannot be told for sure.
+    pub is_over_http: bool,
     /// Its number, if it is a shell that a person types into.
     pub shell: Option<i32>,
 }
@@ -223,7 +225,7 @@ mod tests {
 
     fn who(program: Option<&str>) -> Who {
         let program = program.map(|program| (program.to_owned(), Some((1, 2))));
-        Who { profile: Place::new(0), uid: 1000, program, shell: None }
+        Who { profile: Place::new(0), uid: 1000, program, is_over_http: false, shell: None }
     }
 
     fn at(seconds: u64) -> Boot {
@@ -289,6 +291,7 @@ mod tests {
         assert!(matches!(book.standing(&vim, always, at(1)), Standing::Open), "another request is another question");
         book.allow(&question, at(1));
         assert!(!is_allowed(&book, &vim, 1), "whoever waits has it, and nobody else");
+        book.take(question.id);
         drop(waiter);
         let question = asked(&mut book, &vim, always, 2);
         assert!(

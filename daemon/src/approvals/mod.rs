@@ -93,6 +93,8 @@ impl Broker {
                         Some(seen) if !seen.programs.is_empty() => described(&seen.programs),
                         _ => "a process that cannot be seen".into(),
                     };
+                    let sure = if peer.is_by_process() { "" } else { ", over HTTP, where another may pass for it" };
+                    let program = program + sure;
                     let question =
                         book.ask(who.clone(), confirm, slot.profile.name.to_string(), program, peer, now.boot);
                     tracing::warn!(
@@ -184,6 +186,7 @@ impl Broker {
             profile: slot.place,
             uid: peer.uid,
             program: asker.map(|program| (program.process.program.clone(), program.file)),
+            is_over_http: !peer.is_by_process(),
             // What a person types in one shell is not what they type in another.
             shell: asker.filter(is_shell).map(|program| program.process.pid),
         }

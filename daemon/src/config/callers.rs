@@ -47,9 +47,14 @@ pub enum Confirm {
 }
 
 impl Callers {
-    /// Whether more counts than the user whose process it is.
+    /// Whether rules have to fit, which they cannot where it is not known which process asks.
     pub fn asks_for_process(&self) -> bool {
         !self.rules.is_empty()
+    }
+
+    /// Whether more counts than the user whose process it is: it has to be the same all along, then.
+    pub fn is_guarded(&self) -> bool {
+        self.asks_for_process() || self.confirm != Confirm::Never
     }
 
     /// Whether programs have to be hashed for it.

@@ -15,7 +15,9 @@ use crate::cache::Slot;
 use crate::config::nearest;
 use crate::printable;
 use crate::serve::peer::Peer;
-use crate::upstream::bycloud::{self, Answer, ByCloud, IamError, Method, RevokeStsSession, Route, Said};
+use crate::upstream::bycloud::{
+    self, Answer, AssumeRole, ByCloud, CreateServiceAccountCredential, IamError, Method, RevokeStsSession, Route, Said,
+};
 use crate::upstream::gate::Gate;
 
 use no_call::NoCall;
@@ -50,6 +52,9 @@ impl Broker {
         let Some(profile) = &call.profile else {
             self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
             let gate = self.gate_named(call.upstream.as_deref())?;
+            if gives_secrets(route) && self.is_guarded(gate) {
+                return Err(NoCall::Guarded { method: route.name }.into());
+            }
             let revoked =
                 (route.name == RevokeStsSession::ROUTE.name).then(|| call.parameters.get("session_id").cloned());
             let client = client_of(gate)?;
@@ -75,6 +80,12 @@ impl Broker {
         })
     }
 
+    /// Whether some profile of an upstream is not for every process: what the principal's token gives is then not either.
+    fn is_guarded(&self, gate: &Arc<Gate>) -> bool {
+        let mut at_gate = self.cache.slots().iter().filter(|slot| Arc::ptr_eq(&slot.gate, gate));
+        at_gate.any(|slot| slot.profile.callers.is_guarded())
+    }
+
     /// A call of ours has changed something at an upstream, which may have ended sessions.
     fn something_was_changed(self: &Arc<Self>, gate: &Arc<Gate>, route: &Route, revoked: Option<&str>) {
         if let Some((slot, id)) = revoked.and_then(|id| Some((self.slot_of(gate, id)?, id))) {
@@ -96,6 +107,11 @@ impl Broker {
             }
         }
     }
+}
+
+/// Whether a reply has credentials in it that others could use.
+fn gives_secrets(route: &Route) -> bool {
+    [AssumeRole::ROUTE.name, CreateServiceAccountCredential::ROUTE.name].contains(&route.name)
 }
 
 /// The client of an upstream that has the API.

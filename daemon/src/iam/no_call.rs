@@ -23,6 +23,10 @@ pub enum NoCall {
     UnknownMethod { name: String, nearest: Option<&'static str> },
     #[error("the upstream `{name}` has no such API")]
     NoApi { name: String },
+    #[error(
+        "{method} would give out credentials that profiles of this upstream are to be asked for: some have `callers` or `confirm`"
+    )]
+    Guarded { method: &'static str },
     /// `session` is the profile whose session called, if it was not the principal.
     #[error("{error}")]
     Failed { error: Arc<IamError>, route: Route, session: Option<String> },
@@ -41,6 +45,10 @@ impl NoCall {
             }
             Self::UnknownMethod { nearest: Some(name), .. } => format!("`{name}`, if that was meant"),
             Self::UnknownMethod { nearest: None, .. } => "rolekeeper iam --help, which lists the methods".into(),
+            Self::Guarded { .. } => {
+                "a profile: exec, credential-process; or login --rotate for a new credential of the service account"
+                    .into()
+            }
             Self::NoApi { .. } => "an upstream of the kind bycloud".into(),
             Self::Failed { error, route, session } => hint_of(error, route, session.as_deref()),
         }
@@ -50,6 +58,7 @@ impl NoCall {
         match self {
             Self::UnknownUpstream { .. } | Self::WhichUpstream { .. } | Self::NoApi { .. } => Code::UnknownUpstream,
             Self::UnknownMethod { .. } => Code::UnknownMethod,
+            Self::Guarded { .. } => Code::NotAllowed,
             Self::Failed { error, session, .. } => code_of(error, session.is_some()),
         }
     }

@@ -54,6 +54,8 @@ pub(super) struct Chain {
     head: Head,
     /// A line may have been written in part.
     is_torn: bool,
+    /// The end was not what this process wrote last, when it went on behind it.
+    was_changed: bool,
 }
 
 /// What came of looking through a file.
@@ -75,8 +77,10 @@ fn hash(line: &[u8]) -> String {
 impl Chain {
     /// Goes on behind what is in the file, whatever that is, and hands out the records that are.
     pub(super) fn open(path: &Path, mut found: impl FnMut(Record)) -> io::Result<Self> {
-        let (mut chain, mut last) =
-            (Self { path: path.into(), lines: 0, bytes: 0, head: Head::default(), is_torn: false }, Vec::new());
+        let (mut chain, mut last) = (
+            Self { path: path.into(), lines: 0, bytes: 0, head: Head::default(), is_torn: false, was_changed: false },
+            Vec::new(),
+        );
         for line in lines(path)? {
             let line = line?;
             chain.lines += 1;
@@ -137,17 +141,18 @@ impl Chain {
             file.write_all(b"\n")?;
         }
         (self.lines, self.bytes) = (0, 0);
-        self.head.hash = String::new();
-        let mut last = None;
+        let mut ends = [String::new(), String::new()];
         for line in lines(&self.path)? {
             let line = line?;
             self.lines += 1;
             self.bytes += line.len() + 1;
-            last = Some(line);
+            ends.swap(0, 1);
+            ends[1] = hash(&line);
         }
-        if let Some(last) = last {
-            self.head.hash = hash(&last);
-        }
+        // What was written in part is a line of its own, behind the last that was whole.
+        self.was_changed |= !ends.contains(&self.head.hash);
+        let [_, end] = ends;
+        self.head.hash = end;
         self.is_torn = false;
         Ok(())
     }
@@ -174,6 +179,9 @@ impl Chain {
     /// Looks through the file as it is now. What this process wrote last has to be at its end.
     pub(super) fn verify(&self) -> io::Result<Verified> {
         let mut verified = verify(lines(&self.path)?)?;
+        if self.was_changed {
+            verified.problems.push("its end was changed while it could not be written".into());
+        }
         if self.head.n > 0 && verified.last != self.head.n {
             let (last, want) = (verified.last, self.head.n);
             verified.problems.push(format!("it ends with record {last}, and record {want} was written"));
@@ -200,7 +208,7 @@ fn lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>
 fn verify(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::Result<Verified> {
     let mut verified = Verified::default();
     let mut before: Option<String> = None;
-    let mut bytes = 0;
+    let (mut bytes, mut numbered) = (0, 0);
     for line in lines {
         let line = line?;
         verified.lines += 1;
@@ -221,11 +229,15 @@ fn verify(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::Result<Verifi
                 verified.first = n;
             }
             verified.last = n;
+            numbered += 1;
+        } else if verified.first > 0 && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok() {
+            // What was written in part is no JSON.
+            verified.problems.push(format!("line {} was not written by rolekeeperd", verified.lines));
         }
         before = Some(hash(&line));
     }
     // A file begins anew with as many lines as are kept; with fewer, somebody else has taken some away.
-    if verified.first > 1 && verified.lines < KEPT && bytes < KEPT_BYTES / 2 {
+    if verified.first > 1 && numbered < KEPT && bytes < KEPT_BYTES / 2 {
         let first = verified.first;
         verified.problems.push(format!("it begins with record {first}, and has too few for having been begun anew"));
     }
@@ -274,7 +286,10 @@ mod tests {
         assert_eq!(with(&one), ["line 4: record 5 comes after record 3"]);
         let mut more = lines.clone();
         more.insert(5, "{}");
-        assert_eq!(with(&more), ["line 7: what comes before record 6 was changed, or taken out"]);
+        assert_eq!(
+            with(&more),
+            ["line 6 was not written by rolekeeperd", "line 7: what comes before record 6 was changed, or taken out"]
+        );
         assert_eq!(with(&lines[..7]), ["it ends with record 7, and record 10 was written"]);
         assert_eq!(with(&lines[4..]), ["it begins with record 5, and has too few for having been begun anew"]);
         let last = lines[9].replace("number 9", "number 1");
@@ -283,7 +298,10 @@ mod tests {
         assert_eq!(with(&end), ["its end is not what was written last"]);
         let mut longer = lines.clone();
         longer.push("{\"x\":1}");
-        assert_eq!(with(&longer), ["its end is not what was written last"]);
+        assert_eq!(with(&longer), ["line 11 was not written by rolekeeperd", "its end is not what was written last"]);
+        let mut padded = lines[4..].to_vec();
+        padded.extend([""; KEPT]);
+        assert!(with(&padded).iter().any(|problem| problem.contains("has too few")));
         // All of it anew, with hashes that fit.
         std::fs::remove_file(&path).unwrap();
         let mut forged = Chain::open(&path, drop).unwrap();

@@ -40,6 +40,8 @@ const BEFORE: u64 = 16 * 1024 * 1024;
 /// record with that.
 const REFUSALS: u64 = 20;
 const ONE_MORE: Duration = Duration::from_secs(60);
+/// How many connections of the same programs are written for one session and minute; more are counted.
+const ALIKE: u64 = 20;
 /// The most users whose refusals are counted one by one.
 const USERS: usize = 256;
 
@@ -138,8 +140,14 @@ impl Journal {
         let (queue, notes) = mpsc::channel();
         let records = Arc::new(Mutex::new(records));
         let forwards = also_to.iter().map(|to| Forward::new(*to)).collect();
-        let desk =
-            Desk { records: Arc::clone(&records), chain, unwritten: VecDeque::new(), is_failing: false, forwards };
+        let desk = Desk {
+            records: Arc::clone(&records),
+            chain,
+            unwritten: VecDeque::new(),
+            is_failing: false,
+            forwards,
+            alike: Alike::default(),
+        };
         thread::spawn(move || desk.write(&notes));
         Self { records, queue, refusals: Arc::default() }
     }
@@ -169,6 +177,7 @@ impl Journal {
             uid: peer.uid,
             request_id,
             how: peer.how().map(Into::into),
+            left_out: None,
             processes: Vec::new(),
         };
         // The thread ends with the journal, not before.
@@ -286,6 +295,37 @@ struct Desk {
     unwritten: VecDeque<Record>,
     is_failing: bool,
     forwards: Vec<Forward>,
+    alike: Alike,
+}
+
+/// How many connections were like which one, within a minute of the upstream's.
+#[derive(Debug, Default)]
+struct Alike {
+    minute: String,
+    seen: BTreeMap<(String, u32, Vec<String>), (u64, Holder)>,
+}
+
+impl Alike {
+    /// What is to be written: this one, unless there were many like it, and how many there were of those whose minute is over.
+    fn admit(&mut self, holder: Holder) -> Vec<Holder> {
+        let minute = holder.at.get(..16).unwrap_or_default();
+        let mut written = Vec::new();
+        if minute != self.minute {
+            self.minute = minute.into();
+            let over = std::mem::take(&mut self.seen).into_values().filter(|(count, _)| *count > ALIKE);
+            written.extend(over.map(|(count, last)| Holder { left_out: Some(count - ALIKE), ..last }));
+        }
+        let programs = holder.processes.iter().map(|process| process.program.clone()).collect();
+        let key = (holder.session_id.clone(), holder.uid, programs);
+        let (count, last) = self.seen.entry(key).or_insert_with(|| (0, holder.clone()));
+        *count += 1;
+        if *count <= ALIKE {
+            written.push(holder);
+        } else {
+            *last = holder;
+        }
+        written
+    }
 }
 
 impl Desk {
@@ -311,7 +351,10 @@ impl Desk {
             }
             Note::Handed(mut holder, trace) => {
                 holder.processes = trace.sight().processes();
-                Record::Handed(holder)
+                for holder in self.alike.admit(holder) {
+                    self.record(Record::Handed(holder));
+                }
+                return;
             }
             Note::Event(mut event, trace) => {
                 event.processes = trace.sight().processes();
@@ -319,6 +362,10 @@ impl Desk {
             }
             Note::Ended(record) => record,
         };
+        self.record(record);
+    }
+
+    fn record(&mut self, record: Record) {
         self.forwards.iter_mut().for_each(|forward| forward.send(&record));
         if self.chain.is_some() {
             self.unwritten.push_back(record.clone());
@@ -411,6 +458,21 @@ mod tests {
             4,
             "it stays where it is"
         );
+    }
+
+    #[tokio::test]
+    async fn of_many_that_are_alike_some_are_written_and_the_others_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&dir.path().join("journal"), &dir.path().join("none"), &[]).unwrap();
+        let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
+        for _ in 0..1_000 {
+            journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(10));
+        }
+        journal.handed(&Peer::new(8, None), "dev", &session("s-1"), at(11));
+        assert_eq!(journal.of("dev").await.holders.len(), 21, "another user is another");
+        journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(90));
+        let holders = journal.of("dev").await.holders;
+        assert_eq!((holders.len(), holders[21].left_out, holders[22].left_out), (23, Some(980), None));
     }
 
     #[test]

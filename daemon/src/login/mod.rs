@@ -92,7 +92,10 @@ impl Broker {
     async fn check(&self, gate: &Arc<Gate>, client: &ByCloud, token: &SecretString) -> Result<Option<String>, Refusal> {
         let as_holder = client.holding(token.clone());
         let checking = async {
-            let Probed { refused, principal } = probe(&as_holder).await;
+            let Probed { refused, principal, is_of_session } = probe(&as_holder).await;
+            if is_of_session {
+                return Err(Refusal::OfSession);
+            }
             match refused {
                 // Not being allowed to list is no flaw of a token.
                 None | Some(IamError::Said { said: Said::AccessDenied, .. }) => {}

@@ -178,7 +178,7 @@ struct Account {
 
 impl Account {
     async fn of(client: ByCloud) -> Result<Self, Refusal> {
-        let Probed { refused, principal } = probe(&client).await;
+        let Probed { refused, principal, .. } = probe(&client).await;
         match (principal, refused) {
             (Some((PrincipalType::ServiceAccount, id)), _) => Ok(Self { client, id: id.as_str().into() }),
             (Some((kind, id)), _) => Err(NotRotated::NotAServiceAccount(format!("{}/{id}", kind.as_str())).into()),

@@ -1,11 +1,12 @@
 //! What `/proc` says of a process, for the lookout.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use ring::digest::{Context, SHA256};
 use rolekeeper::protocol::Process;
@@ -31,20 +32,13 @@ pub struct Program {
     pub process: Process,
     /// Device and number of its program's file, if it may be looked at.
     pub file: Option<(u64, u64)>,
-    /// It leads its terminal's session, as a shell does that a person types into.
-    pub leads: bool,
+    /// It only passes on what another one asks for: rolekeeper itself, and a shell of the system's that nobody types into.
+    pub is_between: bool,
     /// Where that was asked for.
     pub sha256: Option<[u8; 32]>,
 }
 
-impl Program {
-    /// Whether it only passes on what another one asks for: rolekeeper itself, and a shell that nobody types into.
-    pub fn is_between(&self) -> bool {
-        !self.leads && is_between(&self.process.program)
-    }
-}
-
-/// The same by its name alone.
+/// Whether a program is called as those are that only pass on what others ask for.
 pub fn is_between(program: &str) -> bool {
     let name = program.trim_end_matches(" (deleted)").rsplit('/').next().unwrap_or(program);
     matches!(name, "rolekeeper" | "sh" | "ash" | "bash" | "busybox" | "dash" | "fish" | "ksh" | "mksh" | "zsh")
@@ -73,7 +67,7 @@ impl Look {
     pub(super) fn finish(mut self, hashes: Option<&mut Hashes>) -> Report {
         self.follow(GENERATIONS);
         if let Some(hashes) = hashes {
-            let asked = self.programs.iter().take_while(|program| program.is_between()).count();
+            let asked = self.programs.iter().take_while(|program| program.is_between).count();
             for program in self.programs.iter_mut().take(asked + 1) {
                 program.sha256 = hashes.of(program.process.pid);
             }
@@ -83,6 +77,7 @@ impl Look {
         Report {
             units: pid.map(units).unwrap_or_default(),
             has_terminal,
+            is_here: pid.is_some_and(is_here),
             is_whole: !self.programs.is_empty() && self.next.is_some_and(|next| next <= 1),
             programs: self.programs,
             pin: self.pin,
@@ -93,8 +88,10 @@ impl Look {
         while let Some(pid) = self.next.filter(|pid| *pid > 1 && self.programs.len() < generations) {
             let stat = stat(pid);
             if let Some(Stat { leads, .. }) = stat {
-                let (program, file) = program(pid);
-                self.programs.push(Program { process: Process { pid, program }, file, leads, sha256: None });
+                let (program, meta) = program(pid);
+                let file = meta.as_ref().map(|meta| (meta.dev(), meta.ino()));
+                let is_between = !leads && is_between(&program) && meta.is_some_and(|meta| is_trusted(&meta));
+                self.programs.push(Program { process: Process { pid, program }, file, is_between, sha256: None });
             }
             self.next = stat.map(|stat| stat.parent);
         }
@@ -106,6 +103,7 @@ pub(super) struct Report {
     pub(super) units: Vec<String>,
     pub(super) has_terminal: bool,
     pub(super) is_whole: bool,
+    pub(super) is_here: bool,
     pub(super) pin: Option<OwnedFd>,
 }
 
@@ -129,33 +127,57 @@ fn stat(pid: i32) -> Option<Stat> {
     Some(Stat { parent, has_terminal, leads: has_terminal && session == pid })
 }
 
-/// The path of what it runs, or `?` for a process that may not be looked at, and which file that is.
-fn program(pid: i32) -> (String, Option<(u64, u64)>) {
+/// The path of what it runs, or `?` for a process that may not be looked at, and its file.
+fn program(pid: i32) -> (String, Option<Metadata>) {
     let link = PathBuf::from(format!("/proc/{pid}/exe"));
     let Ok(path) = std::fs::read_link(&link) else { return ("?".into(), None) };
     let mut path = path.display().to_string();
     while path.len() > PATH {
         path.pop();
     }
-    (path, std::fs::metadata(&link).ok().map(|meta| (meta.dev(), meta.ino())))
+    (path, std::fs::metadata(&link).ok())
 }
 
-/// Cgroups(7): a path for each hierarchy, of which systemd names one after its units.
+/// Whether a file is what its name says: root's, which nobody else writes, or the client beside this very program.
+fn is_trusted(meta: &Metadata) -> bool {
+    let is_roots = meta.uid() == 0 && meta.mode() & 0o022 == 0;
+    is_roots || client().is_some_and(|client| (client.dev(), client.ino()) == (meta.dev(), meta.ino()))
+}
+
+fn client() -> Option<Metadata> {
+    static BESIDE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let beside = BESIDE.get_or_init(|| Some(std::env::current_exe().ok()?.with_file_name("rolekeeper")));
+    std::fs::metadata(beside.as_deref()?).ok()
+}
+
+/// Whether a process is in the same namespace of processes as this one.
+fn is_here(pid: i32) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    let own = of("self");
+    own.is_some() && own == of(&pid.to_string())
+}
+
+/// Cgroups(7): a path for each hierarchy, of which systemd names one after its units. Below the first service or scope a user's own
+/// processes may make what folders they like.
 fn units(pid: i32) -> Vec<String> {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Vec::new() };
-    let path = |line: &str| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (hierarchy, path) = (parts.next()?, parts.next()?);
-        matches!(hierarchy, "" | "name=systemd").then(|| path.to_owned())
-    };
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    text.lines().find_map(units_of).unwrap_or_default()
+}
+
+fn units_of(line: &str) -> Option<Vec<String>> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (hierarchy, path) = (parts.next()?, parts.next()?);
+    if !matches!(hierarchy, "" | "name=systemd") {
+        return None;
+    }
     let mut units = Vec::new();
-    for part in text.lines().filter_map(path).flat_map(|path| path.rsplit('/').map(str::to_owned).collect::<Vec<_>>()) {
-        let is_unit = [".service", ".scope", ".slice"].iter().any(|kind| part.ends_with(kind));
-        if is_unit && units.len() < UNITS && part.len() <= PATH && !units.contains(&part) {
-            units.push(part);
+    for part in path.split('/').filter(|part| !part.is_empty() && part.len() <= PATH).take(UNITS) {
+        units.push(part.to_owned());
+        if !part.ends_with(".slice") {
+            break;
         }
     }
-    units
+    Some(units)
 }
 
 /// A process that has a socket open, of those that may be looked at.
@@ -224,9 +246,26 @@ mod tests {
         assert_eq!((hashes.0.len(), hashes.of(me)), (1, first.sha256));
         assert!(report.pin.is_some() && report.programs.len() <= GENERATIONS);
         assert!(report.programs.iter().all(|program| program.process.pid > 1));
-        assert!(report.is_whole);
+        assert!(report.is_whole && report.is_here);
         let nobody = Look::begin(None, true).finish(None);
         assert!(nobody.programs.is_empty() && nobody.pin.is_none());
+    }
+
+    #[test]
+    fn a_unit_is_the_systems_and_nothing_that_is_made_below_it() {
+        let table: &[(&str, &[&str])] = &[
+            ("0::/system.slice/ci.service", &["system.slice", "ci.service"]),
+            (
+                "0::/user.slice/user-7.slice/user@7.service/evil/ci.service",
+                &["user.slice", "user-7.slice", "user@7.service"],
+            ),
+            ("1:name=systemd:/session-3.scope", &["session-3.scope"]),
+            ("0::/", &[]),
+        ];
+        for (line, want) in table {
+            assert_eq!(units_of(line).unwrap(), *want, "{line}");
+        }
+        assert!(units_of("4:memory:/system.slice/ci.service").is_none());
     }
 
     #[test]

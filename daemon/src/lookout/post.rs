@@ -45,6 +45,7 @@ struct Answer {
     units: Vec<String>,
     has_terminal: bool,
     is_whole: bool,
+    is_here: bool,
 }
 
 /// The same for what a process was started with. It goes when the daemon has gone, and not when somebody tells both to.
@@ -107,6 +108,7 @@ fn answer(socket: &OwnedFd, look: Look, query: &Query, hashes: Option<&mut Hashe
         units: report.units,
         has_terminal: report.has_terminal,
         is_whole: report.is_whole,
+        is_here: report.is_here,
     };
     let mut text = serde_json::to_vec(&answer).unwrap_or_default();
     // Paths of a kilobyte in all generations still fit; whatever does not is not shown.
@@ -147,7 +149,7 @@ pub(super) fn receive(socket: &OwnedFd) -> Option<(u64, Seen)> {
         let Some(answer) = text.get(..received.bytes).and_then(|text| serde_json::from_slice(text).ok()) else {
             continue;
         };
-        let Answer { id, programs, units, has_terminal, is_whole } = answer;
-        return Some((id, Seen { programs, units, has_terminal, is_whole, pin }));
+        let Answer { id, programs, units, has_terminal, is_whole, is_here } = answer;
+        return Some((id, Seen { programs, units, has_terminal, is_whole, is_here, pin }));
     }
 }

@@ -25,6 +25,8 @@ pub struct Seen {
     pub has_terminal: bool,
     /// All of its parents are there, to the one that started the system.
     pub is_whole: bool,
+    /// It is of the same namespace of processes as the daemon: in another one it could speak in others' names.
+    pub is_here: bool,
     pub pin: Option<Pin>,
 }
 

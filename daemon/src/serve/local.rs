@@ -300,7 +300,7 @@ pub(crate) async fn rest(
         }
     }
     let want = frame::length(header)?;
-    let mut text = Vec::with_capacity(want);
+    let mut text = Vec::with_capacity(want.min(4096));
     let got = stream.take(want as u64).read_to_end(&mut text).await.map_err(FrameError::Io)?;
     if got < want { Err(FrameError::Truncated { got, want }) } else { Ok(text) }
 }

@@ -82,6 +82,9 @@ pub fn failure(refusal: &Refusal) -> Failure {
         ),
         Refusal::NothingToApprove(_) => (Code::Usage, "rolekeeper approve, which shows what is asked now".into()),
         Refusal::NotAPerson => (Code::NotAllowed, "rolekeeper approve in a terminal of your own".into()),
+        Refusal::OfSession => {
+            (Code::Usage, "the access token of a user, or the secret of a service account's credential".into())
+        }
         Refusal::NoJournal => (Code::Configuration, "a state folder that can be written: XDG_STATE_HOME".into()),
         Refusal::NotRotated(why) => (Code::Usage, why.hint()),
         Refusal::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),

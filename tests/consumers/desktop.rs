@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs};
+use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs, which};
 use tokio::runtime::Runtime;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedValue;
@@ -275,10 +275,4 @@ fn who_asks_for_credentials_is_shown_and_a_button_answers() {
     assert!(std::process::Command::new("cp").arg(&copy).arg(&other).status().expect("cp starts").success());
     let allowed = asked(&|| desktop.choose("allow"), other.join("timeout").to_str().expect("UTF-8"));
     assert_eq!(allowed.code, 0, "{allowed:?}");
-}
-
-fn which(program: &str) -> std::path::PathBuf {
-    let folders = std::env::var_os("PATH").expect("PATH is set");
-    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
-    found.find(|path| path.is_file()).expect("it is installed")
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use rolekeeper_tests::harness::{Endpoint, Home, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Endpoint, Home, SandboxProcess, eventually, programs, which, world};
 
 /// A systemd that runs until this is dropped.
 struct Systemd {
@@ -223,12 +223,6 @@ impl Drop for Outside {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-fn which(program: &str) -> PathBuf {
-    let folders = std::env::var_os("PATH").expect("PATH is set");
-    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
-    found.find(|path| path.is_file()).expect("it is installed")
 }
 
 /// What `/proc` says of the processes that run a program.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs, which, world};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -19,13 +19,6 @@ fn only_for(rule: &str) -> (SandboxProcess, Home) {
     let (sandbox, home) = world();
     home.configure_more("", rule);
     (sandbox, home)
-}
-
-/// A program of this machine's, by its real path.
-fn installed(name: &str) -> PathBuf {
-    let folders = std::env::var_os("PATH").unwrap();
-    let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("there is no {name} in PATH")).canonicalize().unwrap()
 }
 
 /// `credential-process`, started by a program.
@@ -43,7 +36,7 @@ fn refused(run: &Run, want: &str) {
 
 #[test]
 fn the_program_that_asks_counts_and_not_what_passes_it_on() {
-    let (timeout, me) = (installed("timeout"), std::env::current_exe().unwrap());
+    let (timeout, me) = (which("timeout"), std::env::current_exe().unwrap());
     let (sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
     let direct = home.rolekeeper(&["credential-process", "dev"]);
@@ -74,7 +67,7 @@ fn by_endpoint(home: &Home, program: &Path) -> Run {
 
 #[test]
 fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
-    let timeout = installed("timeout");
+    let timeout = which("timeout");
     let output = Command::new("sha256sum").arg(&timeout).output().unwrap();
     let hash = String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
     let (_sandbox, home) = only_for(&format!("callers = [{{ sha256 = \"{hash}\", terminal = false }}]"));
@@ -225,16 +218,11 @@ fn what_the_changeling_does() {
 #[test]
 fn a_process_that_puts_a_good_program_in_its_place_before_it_is_looked_at_gets_nothing() {
     // Both ways of it: it asks before, or leaves the asking to somebody else.
-    let timeout = installed("timeout");
+    let timeout = which("timeout");
     let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let door = Door { _sandbox, home };
     let daemon = door.home.daemon(&[]);
-    // It cannot look while it stands still; a process of the same user may do that to it.
-    daemon.signal(Signal::STOP);
-    let (stream, other) = door.connected_by("what_the_masked_does");
-    let exe = PathBuf::from(format!("/proc/{}/exe", other.0.id()));
-    eventually("it is another program", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("timeout")));
-    daemon.signal(Signal::CONT);
+    let (stream, _other) = door.masked(&daemon);
     good_for_nothing(stream);
 }
 
@@ -244,7 +232,7 @@ fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let timeout = installed("timeout");
+    let timeout = which("timeout");
     let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let door = Door { _sandbox, home };
     let daemon = door.home.daemon(&[]);
@@ -275,12 +263,12 @@ fn good_for_nothing(mut stream: UnixStream) {
 /// In a namespace of processes of its own a process can say that another one of there has sent what it sends.
 #[test]
 fn a_process_in_a_namespace_of_its_own_is_nobody() {
-    let timeout = installed("timeout");
+    let timeout = which("timeout");
     let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
     let inside = |more: &[&str]| {
         let arguments = [&["--map-root-user", "--user"], more, &[timeout.to_str().unwrap(), "20"]].concat();
-        by(&home, &installed("unshare"), &arguments)
+        by(&home, &which("unshare"), &arguments)
     };
     let could = inside(&[]);
     if could.stderr.contains("unshare") {
@@ -313,11 +301,7 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
     let (_sandbox, home) = only_for("confirm = \"first\"");
     let door = Door { _sandbox, home };
     let daemon = door.home.daemon(&[]);
-    daemon.signal(Signal::STOP);
-    let (stream, other) = door.connected_by("what_the_masked_does");
-    let exe = PathBuf::from(format!("/proc/{}/exe", other.0.id()));
-    eventually("it is another program", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("timeout")));
-    daemon.signal(Signal::CONT);
+    let (stream, _other) = door.masked(&daemon);
     let mut stream = stream;
     let first = reply(&mut stream);
     let word = first["reply"]["prove"]["word"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
@@ -340,6 +324,17 @@ impl Drop for Killed {
 }
 
 impl Door {
+    /// The same by a process that puts `timeout` in its own place before it is looked at: the daemon cannot look while it stands
+    /// still, and a process of the same user may do that to it.
+    fn masked(&self, daemon: &Daemon<'_>) -> (UnixStream, Killed) {
+        daemon.signal(Signal::STOP);
+        let (stream, other) = self.connected_by("what_the_masked_does");
+        let exe = PathBuf::from(format!("/proc/{}/exe", other.0.id()));
+        eventually("it is another program", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("timeout")));
+        daemon.signal(Signal::CONT);
+        (stream, other)
+    }
+
     /// A connection that another process has made, and asked over; this process has it, too.
     fn connected_by(&self, part: &str) -> (UnixStream, Killed) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -365,7 +360,7 @@ fn what_the_masked_does() {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.write_all(&lease()).unwrap();
     send(&rustix::stdio::stdin(), &stream);
-    let error = Command::new(installed("timeout")).args(["20", "sleep", "20"]).stdout(Stdio::null()).exec();
+    let error = Command::new(which("timeout")).args(["20", "sleep", "20"]).stdout(Stdio::null()).exec();
     panic!("{error}");
 }
 

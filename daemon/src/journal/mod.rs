@@ -4,16 +4,17 @@
 //! Nobody waits for it: a thread of its own looks up the parents of processes and writes.
 
 mod chain;
+mod desk;
 mod forward;
+mod limits;
 mod record;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -26,22 +27,15 @@ use crate::config::AlsoTo;
 use crate::serve::peer::{Peer, Trace};
 use crate::sync::lock;
 use chain::{Chain, KEPT};
-use forward::Forward;
+use desk::Desk;
+use limits::Refusals;
 use record::{Event, Record};
 
 pub use chain::Verified;
 pub use record::What;
 
-/// How long a record waits for its thread. Woken at once, it would take the core on which an answer is being written.
-const LATER: Duration = Duration::from_millis(10);
 /// The most of the file of earlier versions, in bytes.
 const BEFORE: u64 = 16 * 1024 * 1024;
-/// How many refusals may be written at once, and how long one more takes: whoever knocks at the door all day is not to fill the
-/// record with that.
-const REFUSALS: u64 = 20;
-const ONE_MORE: Duration = Duration::from_secs(60);
-/// How many connections of the same programs are written for one session and minute; more are counted.
-const ALIKE: u64 = 20;
 /// The most users whose refusals are counted one by one.
 const USERS: usize = 256;
 
@@ -50,33 +44,6 @@ pub struct Journal {
     records: Arc<Mutex<VecDeque<Record>>>,
     queue: Sender<Note>,
     refusals: Arc<Mutex<BTreeMap<u32, Refusals>>>,
-}
-
-/// How many refusals were written, and how many not.
-#[derive(Debug, Default)]
-struct Refusals {
-    /// As many as would use up what is allowed, at this time.
-    used: u64,
-    at: Option<Boot>,
-    left_out: u64,
-}
-
-impl Refusals {
-    /// How many were left out before this one, if this one may be written.
-    fn admit(&mut self, now: Boot) -> Option<u64> {
-        let since = self.at.map_or(Duration::MAX, |at| now.since(at));
-        let freed = since.as_secs() / ONE_MORE.as_secs();
-        if freed > 0 {
-            self.used = self.used.saturating_sub(freed);
-            self.at = Some(now);
-        }
-        if self.used >= REFUSALS {
-            self.left_out += 1;
-            return None;
-        }
-        self.used += 1;
-        Some(std::mem::take(&mut self.left_out))
-    }
 }
 
 /// What was noted of a profile.
@@ -139,15 +106,7 @@ impl Journal {
     fn start(records: VecDeque<Record>, chain: Option<Chain>, also_to: &[AlsoTo]) -> Self {
         let (queue, notes) = mpsc::channel();
         let records = Arc::new(Mutex::new(records));
-        let forwards = also_to.iter().map(|to| Forward::new(*to)).collect();
-        let desk = Desk {
-            records: Arc::clone(&records),
-            chain,
-            unwritten: VecDeque::new(),
-            is_failing: false,
-            forwards,
-            alike: Alike::default(),
-        };
+        let desk = Desk::new(Arc::clone(&records), chain, also_to);
         thread::spawn(move || desk.write(&notes));
         Self { records, queue, refusals: Arc::default() }
     }
@@ -286,135 +245,10 @@ pub(crate) fn shown(at: Timestamp) -> String {
     DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
 }
 
-/// Where the thread works: completes, keeps and writes records until the journal is gone.
-#[derive(Debug)]
-struct Desk {
-    records: Arc<Mutex<VecDeque<Record>>>,
-    chain: Option<Chain>,
-    /// What there was no room for yet.
-    unwritten: VecDeque<Record>,
-    is_failing: bool,
-    forwards: Vec<Forward>,
-    alike: Alike,
-}
-
-/// How many connections were like which one, within a minute of the upstream's.
-#[derive(Debug, Default)]
-struct Alike {
-    minute: String,
-    seen: BTreeMap<(String, u32, Vec<String>), (u64, Holder)>,
-}
-
-impl Alike {
-    /// What is to be written: this one, unless there were many like it, and how many there were of those whose minute is over.
-    fn admit(&mut self, holder: Holder) -> Vec<Holder> {
-        let minute = holder.at.get(..16).unwrap_or_default();
-        let mut written = Vec::new();
-        if minute != self.minute {
-            self.minute = minute.into();
-            let over = std::mem::take(&mut self.seen).into_values().filter(|(count, _)| *count > ALIKE);
-            written.extend(over.map(|(count, last)| Holder { left_out: Some(count - ALIKE), ..last }));
-        }
-        let programs = holder.processes.iter().map(|process| process.program.clone()).collect();
-        let key = (holder.session_id.clone(), holder.uid, programs);
-        let (count, last) = self.seen.entry(key).or_insert_with(|| (0, holder.clone()));
-        *count += 1;
-        if *count <= ALIKE {
-            written.push(holder);
-        } else {
-            *last = holder;
-        }
-        written
-    }
-}
-
-impl Desk {
-    fn write(mut self, notes: &Receiver<Note>) {
-        while let Ok(first) = notes.recv() {
-            // Not in the moment in which whoever it is about is to be answered.
-            thread::sleep(LATER);
-            for note in std::iter::once(first).chain(notes.try_iter()) {
-                self.keep(note);
-            }
-        }
-    }
-
-    fn keep(&mut self, note: Note) {
-        let record = match note {
-            Note::Flush(done) => {
-                let _ = done.send(());
-                return;
-            }
-            Note::Verify(done) => {
-                let _ = done.send(self.chain.as_ref().map(report));
-                return;
-            }
-            Note::Handed(mut holder, trace) => {
-                holder.processes = trace.sight().processes();
-                for holder in self.alike.admit(holder) {
-                    self.record(Record::Handed(holder));
-                }
-                return;
-            }
-            Note::Event(mut event, trace) => {
-                event.processes = trace.sight().processes();
-                Record::Event(event)
-            }
-            Note::Ended(record) => record,
-        };
-        self.record(record);
-    }
-
-    fn record(&mut self, record: Record) {
-        self.forwards.iter_mut().for_each(|forward| forward.send(&record));
-        if self.chain.is_some() {
-            self.unwritten.push_back(record.clone());
-            if self.unwritten.len() > KEPT {
-                self.unwritten.pop_front();
-            }
-            self.write_out();
-        }
-        if matches!(record, Record::Event(_)) {
-            return;
-        }
-        let mut records = lock(&self.records);
-        records.push_back(record);
-        if records.len() > KEPT {
-            records.pop_front();
-        }
-    }
-
-    /// A failure is said once, and mended when there is room again.
-    fn write_out(&mut self) {
-        let Some(chain) = &mut self.chain else { return };
-        while let Some(record) = self.unwritten.front() {
-            if let Err(error) = chain.add(record) {
-                if !self.is_failing {
-                    tracing::warn!(path = %chain.path().display(), %error, "who is given credentials cannot be written");
-                }
-                self.is_failing = true;
-                return;
-            }
-            self.is_failing = false;
-            self.unwritten.pop_front();
-        }
-    }
-}
-
-fn report(chain: &Chain) -> JournalReport {
-    let path = chain.path().to_owned();
-    match chain.verify() {
-        Ok(Verified { lines, first, last, problems, .. }) => JournalReport { path, lines, first, last, problems },
-        Err(error) => {
-            let problems = vec![format!("it cannot be read: {error}")];
-            JournalReport { path, lines: 0, first: 0, last: 0, problems }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use super::*;
     use crate::cache::standing::Generation;
@@ -473,17 +307,5 @@ mod tests {
         journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(90));
         let holders = journal.of("dev").await.holders;
         assert_eq!((holders.len(), holders[21].left_out, holders[22].left_out), (23, Some(980), None));
-    }
-
-    #[test]
-    fn of_many_refusals_some_are_written_and_how_many_were_not() {
-        let mut refusals = Refusals::default();
-        let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
-        let written = (0..1000).filter(|_| refusals.admit(at(100)).is_some()).count();
-        assert_eq!(written, 20);
-        assert_eq!(refusals.admit(at(159)), None);
-        assert_eq!(refusals.admit(at(160)), Some(981), "and those before it are counted");
-        assert_eq!(refusals.admit(at(160)), None);
-        assert_eq!((0..100).filter(|_| refusals.admit(at(10_000)).is_some()).count(), 20);
     }
 }

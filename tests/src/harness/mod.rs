@@ -13,6 +13,7 @@ pub use http::{Endpoint, Said};
 pub use programs::{Programs, programs};
 pub use sandbox::SandboxProcess;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,17 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A program of this machine's, by its real path.
+///
+/// # Panics
+/// When it is not installed.
+pub fn which(program: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").expect("PATH is set");
+    let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
+    let found = found.find(|path| path.is_file()).unwrap_or_else(|| panic!("there is no {program} in PATH"));
+    found.canonicalize().expect("it is there")
 }
 
 /// Asks until there is an answer, for 30 s at the most.

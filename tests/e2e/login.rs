@@ -63,6 +63,30 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
+/// What a daemon may write is what it was started with.
+#[test]
+fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
+    let daemon = home.daemon(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    let (before, rest) = text.split_once("token = ").unwrap();
+    let after = rest.split_once('\n').unwrap().1;
+    let (age, key) = (elsewhere.path().join("token.age"), elsewhere.path().join("key"));
+    home.configure(&format!("{before}token = {{ age = {age:?}, identity = {key:?} }}\n{after}"));
+    daemon.reload();
+    let refused = with_input(&home, &["login"], sandbox.token("dev"));
+    assert!(refused.code == 5 && refused.stderr.contains("cannot be written, at"), "{refused:?}");
+    assert!(refused.stderr.contains("try: restart rolekeeperd"), "{refused:?}");
+    drop(daemon);
+    let _daemon = home.daemon(&[]);
+    let missing = lease(&home);
+    assert!(missing.code == 5 && missing.stderr.contains("try: rolekeeper login sandbox"), "{missing:?}");
+    assert_eq!(with_input(&home, &["login"], sandbox.token("dev")).code, 0);
+}
+
 #[test]
 fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
     let sandbox = SandboxProcess::start(&[]);

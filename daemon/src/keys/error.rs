@@ -1,12 +1,15 @@
 //! Why there is no token to use, and what to do about it.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::config::TokenSource;
-use crate::private_file::PrivateFileError;
+use crate::confine::is_confined;
+use crate::private_file::{self, PrivateFileError};
 
 #[derive(Debug)]
 pub struct KeyError {
@@ -44,6 +47,8 @@ pub enum Why {
     OtherIdentity(String),
     #[error("cannot be decrypted: {0}")]
     Unsealable(String),
+    #[error("cannot be written, at {path}: {1}", path = .0.display())]
+    Unwritten(PathBuf, std::io::Error),
     #[error("has no passphrase")]
     NoPassphrase,
     #[error("cannot be started: {0}")]
@@ -82,7 +87,16 @@ impl KeyError {
             Why::NoVariable => {
                 format!("set {} for rolekeeperd and restart it, or use token = {{ keyring = … }}", name(source))
             }
+            Why::File(PrivateFileError { why: private_file::Why::Missing, .. })
+                if matches!(source, TokenSource::Age { .. }) =>
+            {
+                format!("rolekeeper login {upstream}")
+            }
             Why::File(error) => error.hint(),
+            Why::Unwritten(_, error) if error.kind() == ErrorKind::PermissionDenied && is_confined() => {
+                "restart rolekeeperd, which may write only where it was configured to when it was started".into()
+            }
+            Why::Unwritten(path, _) => format!("see who may write there: ls -ld {}", path.display()),
             Why::NotAToken(_) if matches!(source, TokenSource::Keyring(_) | TokenSource::Age { .. }) => {
                 format!("rolekeeper login {upstream}")
             }

@@ -90,9 +90,7 @@ fn make_identity(path: &Path) -> Result<(), Why> {
 
 fn put(path: &Path, text: &[u8]) -> Result<(), Why> {
     let written = path.parent().map_or(Ok(()), private_file::create_folder);
-    written
-        .and_then(|()| private_file::replace(path, text))
-        .map_err(|error| Why::Unsealable(format!("{} cannot be written: {error}", path.display())))
+    written.and_then(|()| private_file::replace(path, text)).map_err(|error| Why::Unwritten(path.into(), error))
 }
 
 fn unsealable(error: &DecryptError) -> Why {

@@ -27,8 +27,9 @@ use crate::keys::Key;
 use crate::login::Records;
 use crate::lookout::Lookout;
 use crate::policy::Policy;
+use crate::private_file::of_socket;
 use crate::process::{self, Told};
-use crate::revoke::ledger::{self, Ledger, LedgerError};
+use crate::revoke::ledger::{Ledger, LedgerError};
 use crate::serve::bind::{BindError, Door, adopt, bind};
 use crate::serve::http::Endpoints;
 use crate::serve::{self, Desk};
@@ -202,7 +203,7 @@ fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<B
         gates.insert(upstream.name, gate);
     }
     let policy = Policy::for_all(process::user(), profiles.iter().map(|(profile, _)| &profile.callers));
-    let credentials = |folder: &PathBuf| ledger::file_of(folder, "credentials", socket, "json");
+    let credentials = |folder: &PathBuf| of_socket(folder, "credentials", socket, "json");
     let logins = Records::at(state.as_ref().map(credentials));
     let books =
         Books { journal: journal(state.clone(), socket, &config.also_to), ledger: ledger(state, socket)?, logins };
@@ -215,7 +216,7 @@ fn journal(folder: Option<PathBuf>, socket: &Path, also_to: &[AlsoTo]) -> Journa
         tracing::warn!("who is given credentials is remembered until this daemon ends: HOME is not set");
         return Journal::in_memory();
     };
-    let (path, before) = (ledger::file_of(&folder, "journal", socket, "jsonl"), folder.join("leases.jsonl"));
+    let (path, before) = (of_socket(&folder, "journal", socket, "jsonl"), folder.join("leases.jsonl"));
     std::fs::create_dir_all(&folder).and_then(|()| Journal::open(&path, &before, also_to)).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "who is given credentials is remembered until this daemon ends");
         Journal::in_memory()
@@ -224,7 +225,10 @@ fn journal(folder: Option<PathBuf>, socket: &Path, also_to: &[AlsoTo]) -> Journa
 
 /// What must not be forgotten of revocations, in the same folder.
 fn ledger(folder: Option<PathBuf>, socket: &Path) -> Result<Ledger, LedgerError> {
-    folder.map_or_else(|| Ok(Ledger::in_memory()), |folder| Ledger::open(&ledger::path(&folder, socket)))
+    folder.map_or_else(
+        || Ok(Ledger::in_memory()),
+        |folder| Ledger::open(&of_socket(&folder, "revocations", socket, "json")),
+    )
 }
 
 /// Serves until it is told to stop, or to make room for the program and the configuration that are on disk by then.

@@ -325,6 +325,22 @@ async fn a_consumer_is_told_after_20_seconds_and_the_fetch_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobodys_word_is_no_and_nothing_is_fetched_for_it() {
+    let role = RoleRequest { role_id: RoleId::parse("r-1").unwrap(), duration: HOUR };
+    let mut profile = Profile::new(ProfileName::parse("dev").unwrap(), "bycloud".into(), role);
+    profile.callers.confirm = crate::config::callers::Confirm::First;
+    let (broker, upstream) = broker_for(profile, Arc::new(scripted([])));
+    let peer = me();
+    let mut asking = std::pin::pin!(broker.lease(&peer, "dev"));
+    let almost = crate::approvals::PATIENCE - Duration::from_secs(1);
+    assert!(tokio::time::timeout(almost, &mut asking).await.is_err(), "a person is waited for");
+    let refused = asking.await.unwrap_err();
+    assert!(matches!(refused, Refusal::NotConfirmed { why: "nobody has answered", .. }), "{refused}");
+    assert_eq!(upstream.calls(), 0);
+    assert!(broker.approvals(&me()).unwrap().waiting.is_empty(), "it is not asked any longer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_user_gets_nothing_and_an_unknown_profile_names_the_nearest() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
     let stranger = Peer::new(1001, None);

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use thiserror::Error;
 
 /// The most that is read, in bytes.
@@ -111,6 +112,15 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     std::fs::rename(&fresh, path)
 }
 
+/// A file of the daemon's in the user's state folder: one for each socket, so that two daemons do not write the same.
+pub fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
+    let socket = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), PLAIN);
+    folder.join(format!("{what}{}.{kind}", socket.to_string().replace('/', "-")))
+}
+
+/// What a file's name may have of the path of a socket; a slash is written as a dash.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
+
 /// A folder that only the user may enter, with those that it lies in. One that is there stays as it is.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
@@ -169,6 +179,16 @@ mod tests {
         std::fs::write(&path, "text").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
+    }
+
+    #[test]
+    fn each_socket_has_a_file_of_its_own() {
+        let folder = Path::new("/state");
+        let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"]
+            .map(|socket| of_socket(folder, "revocations", Path::new(socket), "json"));
+        assert_eq!(names[0], folder.join("revocations-run-a-socket.json"));
+        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+        assert!(names.iter().all(|name| name.parent() == Some(folder)));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs};
 use tokio::runtime::Runtime;
 use zbus::message::Header;
+use zbus::object_server::ResponseDispatchNotifier;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, interface};
 
@@ -161,11 +161,12 @@ fn call_back(
     callback: &OwnedObjectPath,
     reply: &'static str,
     text: &'static str,
-) {
+) -> ResponseDispatchNotifier<()> {
+    let (response, answered) = ResponseDispatchNotifier::new(());
     let (connection, callback) = (connection.clone(), callback.clone());
     let sender = header.sender().expect("it has one").to_owned();
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        answered.await;
         let properties: HashMap<&str, OwnedValue> = HashMap::new();
         let interface = "org.gnome.keyring.internal.Prompter.Callback";
         // It may be gone by now.
@@ -173,6 +174,7 @@ fn call_back(
             .call_method(Some(sender), &callback, Some(interface), "PromptReady", &(reply, properties, text))
             .await;
     });
+    response
 }
 
 #[interface(name = "org.gnome.keyring.internal.Prompter")]
@@ -183,8 +185,8 @@ impl Prompter {
         callback: OwnedObjectPath,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) {
-        call_back(connection, &header, &callback, "", EMPTY);
+    ) -> ResponseDispatchNotifier<()> {
+        call_back(connection, &header, &callback, "", EMPTY)
     }
 
     fn perform_prompt(
@@ -195,13 +197,13 @@ impl Prompter {
         _exchange: String,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) {
+    ) -> ResponseDispatchNotifier<()> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let _ = self.prompts.send(());
         match self.does {
             Does::SayNo => call_back(connection, &header, &callback, "no", EMPTY),
             Does::Unlock => call_back(connection, &header, &callback, "yes", RIGHT),
-            Does::Nothing => {}
+            Does::Nothing => ResponseDispatchNotifier::new(()).0,
         }
     }
 

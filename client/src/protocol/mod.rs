@@ -3,6 +3,7 @@
 //! One frame holds one JSON object: `{"v": 1, "request": …}` from the client, `{"v": 1, "reply": …}` from the daemon.
 //! A reply never repeats a request that could not be understood.
 
+mod guard;
 mod report;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use guard::*;
 pub use report::*;
 
 /// The version of this protocol. It is raised when an older peer would misread a newer one; new optional fields and

@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
+use crate::chance::hex;
 use crate::private_file;
 
 /// How many records are kept: after twice as many the file begins anew with these.
@@ -71,7 +72,7 @@ pub struct Verified {
 }
 
 fn hash(line: &[u8]) -> String {
-    digest(&SHA256, line).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA256, line).as_ref())
 }
 
 impl Chain {

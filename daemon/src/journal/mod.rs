@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_noted_is_there_after_a_restart_and_a_broken_line_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("leases.jsonl");
+        let path = dir.path().join("journal.jsonl");
         let journal = Journal::open(&path, &dir.path().join("none"), &[]).unwrap();
         let now = Boot::ZERO.plus(std::time::Duration::from_secs(61));
         for peer in [Peer::new(7, None), Peer::new(8, None)] {

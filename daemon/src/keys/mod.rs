@@ -85,12 +85,12 @@ impl Key {
                 if let Some(token) = self.kept(now()) {
                     return Ok(token);
                 }
-                let token = self.parsed(&command::run(words).await.map_err(|why| self.fails(why))?)?;
+                let token = self.parse(&command::run(words).await.map_err(|why| self.fails(why))?)?;
                 *lock(&self.kept) = Kept::new(&token, now(), *keep);
                 return Ok(token);
             }
         };
-        self.parsed(&text)
+        self.parse(&text)
     }
 
     /// Puts a token there in the place of the one that is there, and looks whether it can be read again.
@@ -138,11 +138,6 @@ impl Key {
         self.keyring.ask_again();
     }
 
-    /// Takes a text for this principal's token, if it can be one.
-    pub fn parse(&self, text: &SecretString) -> Result<SecretString, KeyError> {
-        self.parsed(text)
-    }
-
     fn kept(&self, now: Boot) -> Option<SecretString> {
         lock(&self.kept).as_ref()?.at(now)
     }
@@ -167,8 +162,8 @@ impl Key {
         Ok(Path::new(&folder).join(name))
     }
 
-    /// Without the white space around it.
-    fn parsed(&self, text: &SecretString) -> Result<SecretString, KeyError> {
+    /// Takes a text for this principal's token, if it can be one, without the white space around it.
+    pub fn parse(&self, text: &SecretString) -> Result<SecretString, KeyError> {
         let token = SecretString::from(text.expose_secret().trim());
         match flaw(token.expose_secret()) {
             Some(why) => Err(self.fails(Why::NotAToken(why))),

@@ -10,6 +10,7 @@ use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use crate::chance::hex;
 use crate::private_file::{self, PrivateFileError, Why};
 use crate::sync::lock;
 
@@ -38,7 +39,7 @@ pub(super) struct Record {
 /// What a token is recognized by.
 pub(super) fn mark(token: &SecretString) -> String {
     let hash = digest(&SHA256, token.expose_secret().as_bytes());
-    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.as_ref().first_chunk::<8>().map_or(&[], <[u8; 8]>::as_slice))
 }
 
 impl Records {

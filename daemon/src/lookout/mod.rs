@@ -20,7 +20,7 @@ pub use post::{ARGUMENT, stand_at};
 pub use sight::{Pin, Seen, Sight};
 
 use crate::sync::lock;
-use post::{Query, Whom, stand};
+use post::{Query, Whom};
 
 /// The most that are looked for at once: more would be gone by the time they are found.
 const WAITING: usize = 4096;
@@ -66,10 +66,11 @@ impl Lookout {
         Ok(lookout)
     }
 
-    /// In a thread of this process, which must not be confined.
+    /// In a thread of this process.
+    #[cfg(test)]
     pub fn within() -> io::Result<Arc<Self>> {
         let (ours, theirs) = pair()?;
-        thread::spawn(move || stand(&theirs));
+        thread::spawn(move || post::stand(&theirs));
         let lookout = Self::at(ours);
         lookout.listen()?;
         Ok(lookout)

@@ -48,7 +48,7 @@ struct Answer {
     is_here: bool,
 }
 
-/// The same for what a process was started with. It goes when the daemon has gone, and not when somebody tells both to.
+/// Stands lookout for whoever started this process. It goes when the daemon has gone, and not when somebody tells both to.
 pub fn stand_at(socket: impl AsFd) {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         crate::process::ignore(signal);

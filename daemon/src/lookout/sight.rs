@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Seen {
     /// The process itself, then its parents, the nearest first and without the one that started the system.
     pub programs: Vec<Program>,
-    /// The systemd units that it is in, the innermost first.
+    /// The units of the system's systemd that it is in, the outermost first.
     pub units: Vec<String>,
     pub has_terminal: bool,
     /// All of its parents are there, to the one that started the system.

@@ -8,7 +8,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use rolekeeper::protocol::Ending;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -267,34 +266,11 @@ fn keep(notes: &Receiver<Option<oneshot::Sender<()>>>, book: &Mutex<Book>, path:
     }
 }
 
-/// Where it is, in the user's state folder: a file for each socket, so that two daemons do not write the same.
-pub fn path(folder: &Path, socket: &Path) -> PathBuf {
-    file_of(folder, "revocations", socket, "json")
-}
-
-/// A file of the daemon's that serves a socket.
-pub fn file_of(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
-    let socket = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), PLAIN);
-    folder.join(format!("{what}{}.{kind}", socket.to_string().replace('/', "-")))
-}
-
-/// What a file's name may have of the path of a socket; a slash is written as a dash.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::broker::tests::{HOUR, broker, scripted};
     use crate::config::LeaseLimit;
-
-    #[test]
-    fn each_socket_has_a_file_of_its_own() {
-        let folder = Path::new("/state");
-        let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"].map(|socket| path(folder, Path::new(socket)));
-        assert_eq!(names[0], folder.join("revocations-run-a-socket.json"));
-        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
-        assert!(names.iter().all(|name| name.parent() == Some(folder)));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_to_be_revoked_is_read_again_however_much_it_is() {

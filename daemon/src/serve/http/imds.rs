@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::Caller;
 use super::answer::{Answer, Keys, failed, json, plain, sentence, status, wrong_method};
 use crate::cache::Slot;
+use crate::chance::hex;
 use crate::clock::Boot;
 use crate::config::{AccountId, ProfileName};
 use crate::serve::reply;
@@ -119,10 +120,7 @@ fn token(headers: &HeaderMap, key: &hmac::Key, profile: &ProfileName, now: Boot)
         return failed(StatusCode::BAD_REQUEST, Code::BadRequest, message);
     };
     let end = now.plus(Duration::from_secs(ttl)).since(Boot::ZERO).as_secs();
-    let mut token = format!("{end:016x}");
-    for byte in hmac::sign(key, &signed(end, profile)).as_ref() {
-        token += &format!("{byte:02x}");
-    }
+    let token = format!("{end:016x}{}", hex(hmac::sign(key, &signed(end, profile)).as_ref()));
     let mut answer = plain(StatusCode::OK, token, "text/plain");
     answer.headers_mut().insert(TTL, HeaderValue::from(ttl));
     answer

@@ -1,0 +1,78 @@
+//! What the daemon reports of tokens, of people's words, and of its own record.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where an upstream's token lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyPlace {
+    pub upstream: String,
+    /// `https://iam.example.test`
+    pub endpoint: String,
+    /// `the keyring's entry `work``
+    pub place: String,
+    /// Whether `login` can put one there.
+    pub is_writable: bool,
+    /// Whether it opens with a passphrase that a person has to say.
+    #[serde(default)]
+    pub has_passphrase: bool,
+}
+
+/// A token that the upstream takes, and whose it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoggedIn {
+    pub upstream: String,
+    pub place: String,
+    /// `user/dev@example.test`; absent if the token's owner may read nothing that says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub principal: Option<String>,
+}
+
+/// A service account's credential that has taken the place of another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rotated {
+    pub upstream: String,
+    pub place: String,
+    pub principal: String,
+    /// The ids of the new credential and of those that are no more.
+    pub credential_id: String,
+    pub deleted: Vec<String>,
+    /// Those that should be no more, and why they still are; the next rotation tries again.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+}
+
+/// What came of looking through the daemon's own record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JournalReport {
+    pub path: PathBuf,
+    pub lines: usize,
+    /// The numbers of the first and the last record in it; 0 if there are none.
+    pub first: u64,
+    pub last: u64,
+    /// What was changed, taken out or put in; each a sentence with its place.
+    pub problems: Vec<String>,
+}
+
+/// What people are asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Approvals {
+    /// Oldest first.
+    pub waiting: Vec<Approval>,
+}
+
+/// A program that wants a profile which is given on a person's word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Approval {
+    pub id: u64,
+    pub profile: String,
+    /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
+    pub program: String,
+    pub uid: u32,
+    pub since_seconds: u64,
+    /// Nobody's word by then is no.
+    pub left_seconds: u64,
+}

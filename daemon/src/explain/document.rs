@@ -131,42 +131,43 @@ impl Named {
         if pattern.len() > LONGEST {
             return Match::Maybe;
         }
-        match organization_in(pattern, |pattern| about(pattern, "\u{fffd}")) {
-            Some(organization) => Match::In(organization.into()),
-            None if self.names.iter().any(|name| fits_some(pattern, &format!(":{}/{name}", self.kind))) => Match::Maybe,
-            None => otherwise,
+        let ends = self.names.iter().map(|name| format!(":{}/{name}", self.kind));
+        let organizations: Vec<_> = ends.flat_map(|end| organizations_in(pattern, &end)).collect();
+        match organizations.iter().find(|widest| organizations.iter().all(|other| covers(widest, other))) {
+            Some(widest) => Match::In(widest.clone()),
+            None if organizations.is_empty() => otherwise,
+            None => Match::Maybe,
         }
     }
+}
+
+/// Whether the one pattern fits whatever the other fits, as far as can be told from the least and from a lot for each `*`.
+fn covers(wide: &str, narrow: &str) -> bool {
+    let glob = WildMatch::new(wide);
+    [0, wide.len() + 1].iter().all(|count| glob.matches(&narrow.replace('*', &"\u{fffd}".repeat(*count))))
 }
 
 /// The longest pattern that is searched for an organisation, in bytes: longer than a CRN would be.
 const LONGEST: usize = 512;
 
-/// The part of a pattern that stands for the whole organisation: one that is called U+FFFD is found with that in its place.
-fn organization_in(pattern: &str, is_found: impl Fn(&str) -> bool) -> Option<&str> {
-    let parts: Vec<_> = pattern.split(':').collect();
-    (0..parts.len()).find_map(|at| {
-        let (before, rest) = parts.split_at(at);
-        let (part, after) = rest.split_first()?;
-        let star = |is_there| if is_there { "*" } else { "" };
-        let place = format!("{}\u{fffd}{}", star(part.starts_with('*')), star(part.ends_with('*')));
-        let changed = [before, &[place.as_str()], after].concat().join(":");
-        (!part.contains('/') && is_found(&changed)).then_some(*part)
-    })
-}
-
-/// Whether there is any organisation at all with which a pattern fits what ends like this.
-fn fits_some(pattern: &str, end: &str) -> bool {
+/// The parts of a pattern of which one must fit the organisation for the pattern to fit a CRN that ends like this.
+fn organizations_in(pattern: &str, end: &str) -> Vec<String> {
     // A `*` may end the beginning, stand for the organisation, and begin the end.
     let pattern = pattern.replace('*', "***");
     let cuts: Vec<_> = (0..=pattern.len()).filter_map(|at| pattern.split_at_checked(at)).collect();
     let fits = |part: &str, text| WildMatch::new(part).matches(text);
-    let begun: Vec<_> = cuts.iter().map(|cut| cut.0).filter(|before| fits(before, "crn:bycloud:iam:")).collect();
-    cuts.iter().filter(|(_, after)| fits(after, end)).any(|(before, _)| {
-        let begun = begun.iter().rfind(|begun| begun.len() < before.len());
-        let organization = begun.and_then(|begun| before.get(begun.len()..));
-        organization.is_some_and(|organization| !organization.contains([':', '/']))
-    })
+    let star = |text: &str| text.starts_with('*');
+    let star_ends = |text: &str| text.ends_with('*');
+    let mut begins: Vec<_> = cuts.iter().filter(|(before, _)| fits(before, "crn:bycloud:iam:")).collect();
+    let mut ends: Vec<_> = cuts.iter().filter(|(_, after)| fits(after, end)).collect();
+    // With a `*` before it a part fits all that it fits without, and all that fits what has more before that `*`.
+    begins.drain(..begins.iter().rposition(|(_, after)| star(after)).unwrap_or(0));
+    begins.retain(|(before, after)| star(after) || !star_ends(before));
+    ends.truncate(ends.iter().position(|(before, _)| star_ends(before)).map_or(ends.len(), |first| first + 1));
+    ends.retain(|(before, after)| star_ends(before) || !star(after));
+    let parts = begins.iter().flat_map(|begin| ends.iter().filter_map(|end| end.0.get(begin.0.len()..)));
+    let organizations = parts.filter(|part| !part.is_empty() && !part.contains([':', '/']));
+    organizations.map(|part| part.replace("***", "*").replace("**", "*")).collect()
 }
 
 /// An explicit deny wins; without an allow the answer is no.
@@ -282,6 +283,11 @@ mod tests {
             ("*:org-1:role/S3", "allowed by p 1 in org-1", "allowed by p 1"),
             ("crn:*:org-1:role/S3", "allowed by p 1 in org-1", "allowed by p 1"),
             ("crn:bycloud:iam:org-2:role/S3", "allowed by p 1 in org-2", "not allowed"),
+            ("*g*3*3*", "allowed by p 1 in *g*3*", "not allowed"),
+            ("*o*1*:role/S3", "allowed by p 1 in *1*", "allowed by p 1"),
+            ("*:i*1:role/S3", "allowed by p 1 in *1", "allowed by p 1"),
+            ("*?1:role/S3", "unknown by p 1", "allowed by p 1"),
+            ("crn:bycloud:iam:?:role/S3", "allowed by p 1 in ?", "not allowed"),
             ("crn:bycloud:iam:org-1:role/EC2", "not allowed", "not allowed"),
         ];
         for (pattern, unknown, known) in table {

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Cause, Failure};
 use thiserror::Error;
+use tokio::runtime::{self, Runtime};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -19,9 +20,10 @@ use crate::broker::{Books, Broker};
 use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::file::{self, ConfigError};
-use crate::config::{AlsoTo, Callers, Config, Place};
+use crate::config::{AlsoTo, Config, Place};
 use crate::confine::{self, Places};
 use crate::descriptors::{self, Inherited, Legacy};
+use crate::handover::Heir;
 use crate::journal::Journal;
 use crate::keys::Key;
 use crate::login::Records;
@@ -118,8 +120,8 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
     let config = file::load(&path)?;
     if args.check {
-        let profiles: usize = config.upstreams.iter().map(|upstream| upstream.profiles.len()).sum();
-        println!("{}: {} upstream(s), {profiles} profile(s), no errors", path.display(), config.upstreams.len());
+        let (upstreams, profiles) = (config.upstreams.len(), config.profiles().count());
+        println!("{}: {upstreams} upstream(s), {profiles} profile(s), no errors", path.display());
         return Ok(());
     }
     // Relative paths lead elsewhere once the folder is left.
@@ -133,14 +135,6 @@ pub fn run(args: Args) -> Result<(), AppError> {
     confine::confine(&Places::of(&config, &program, &path, &at, state.as_deref()));
     // From here on there are other threads, which are as confined as this one.
     lookout.listen().map_err(AppError::Runtime)?;
-    let runtime = |threads, begin: fn()| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .on_thread_start(begin)
-            .enable_all()
-            .build()
-            .map_err(AppError::Runtime)
-    };
     // A reply of an upstream takes longer to read than a request of a tool, and is waited for less often.
     let (serving, background) = (runtime(2, || {})?, runtime(1, process::give_way)?);
     let door = serving.block_on(async {
@@ -150,8 +144,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
         })
     })?;
     let endpoint_port = config.endpoint_port;
-    let callers = || config.upstreams.iter().flat_map(|upstream| &upstream.profiles).map(|profile| &profile.callers);
-    lookout.watch_for(callers().any(Callers::is_guarded));
+    lookout.watch_for(config.profiles().any(|profile| profile.callers.is_guarded()));
     let broker = background.block_on(async { broker(config, state, &door.path) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
@@ -174,6 +167,11 @@ pub fn run(args: Args) -> Result<(), AppError> {
         None => Ok(()),
         Some(next) => Err(AppError::HandOver(next.start())),
     }
+}
+
+fn runtime(threads: usize, begin: fn()) -> Result<Runtime, AppError> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).on_thread_start(begin).enable_all().build().map_err(AppError::Runtime)
 }
 
 /// The program on disk, by the name that it was started by if that leads to it: a link may lead to a newer one one day.
@@ -273,7 +271,7 @@ async fn serve_until_stopped(
                 end(&broker, std::future::ready(())).await;
                 return Ok(None);
             }
-            let sessions = pack(&broker);
+            let sessions = pack(&broker, Heir::Successor);
             flush(&broker).await;
             let (socket, endpoints) = (door.leave_open()?, endpoints.leave_open()?);
             let legacy = Legacy { socket, endpoints, sessions, lookout: Some(lookout.leave_open()?) };

@@ -20,6 +20,7 @@ use crate::cache::Slot;
 use crate::cache::state::{Earlier, MARGIN, Session, Sightings};
 use crate::clock::{Boot, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
+use crate::upstream::bycloud::ByCloud;
 use crate::upstream::gate::Gate;
 use crate::upstream::{Granted, SLACK};
 
@@ -44,6 +45,18 @@ struct Snapshot<S> {
     /// What was replaced and may still be used, by profile and role.
     #[serde(default)]
     earlier: BTreeMap<String, Vec<Replaced>>,
+    /// What opens encrypted tokens, by their places.
+    #[serde(default = "BTreeMap::new")]
+    passphrases: BTreeMap<String, S>,
+}
+
+/// Who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heir {
+    /// The process that is put in the place of this one.
+    Successor,
+    /// Whoever has the service manager's store, also once this daemon has ended. A person says a passphrase to one daemon.
+    Store,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,7 +88,7 @@ struct Kept<S> {
 }
 
 /// All sessions of a broker, in memory that nobody can change.
-pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
+pub fn pack(broker: &Broker, heir: Heir) -> io::Result<OwnedFd> {
     let now = broker.clock.now();
     let held: Vec<_> = broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
     let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
@@ -83,15 +96,30 @@ pub fn pack(broker: &Broker) -> io::Result<OwnedFd> {
     let clock = |gate: &Gate| (gate.upstream.identity(), gate.upstream.server_clock().estimate());
     let clocks = broker.gates.values().map(|gate| clock(gate)).collect();
     let others = generations.len() + earlier.values().map(Vec::len).sum::<usize>();
-    let snapshot =
-        Snapshot { version: VERSION, boot_id: boot_id()?, made_at: now.boot, clocks, sessions, generations, earlier };
+    let keys = broker.gates.values().filter_map(|gate| gate.upstream.bycloud()).map(ByCloud::key);
+    let said: Vec<_> = keys
+        .filter(|_| heir == Heir::Successor)
+        .filter_map(|key| Some((key.source().to_string(), key.passphrase()?)))
+        .collect();
+    let snapshot = Snapshot {
+        version: VERSION,
+        boot_id: boot_id()?,
+        made_at: now.boot,
+        clocks,
+        sessions,
+        generations,
+        earlier,
+        passphrases: said.iter().map(|(place, passphrase)| (place.clone(), passphrase.expose_secret())).collect(),
+    };
     // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
     // its length at the most.
     let length = |granted: &Granted| {
         2 * (granted.session_token.expose_secret().len() + granted.secret_access_key.expose_secret().len())
     };
     let room = held.iter().map(|(_, session)| 2048 + length(&session.granted)).sum::<usize>();
-    let room = room + 1024 * others;
+    let said_length =
+        |(place, passphrase): &(String, SecretString)| 6 * (place.len() + passphrase.expose_secret().len());
+    let room = room + 1024 * others + said.iter().map(said_length).sum::<usize>();
     let mut text = Zeroizing::new(Vec::with_capacity(4096 + 512 * broker.gates.len() + room));
     serde_json::to_writer(&mut *text, &snapshot)?;
     let memory = rustix::fs::memfd_create("rolekeeper-sessions", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -166,6 +194,11 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
     for gate in broker.gates.values() {
         if let Some(known) = newest.clocks.remove(&gate.upstream.identity()) {
             gate.upstream.server_clock().restore(known);
+        }
+        if let Some(key) = gate.upstream.bycloud().map(ByCloud::key)
+            && let Some(passphrase) = newest.passphrases.get(&key.source().to_string())
+        {
+            key.opens_with(passphrase.clone());
         }
     }
     for slot in broker.cache.slots() {
@@ -242,4 +275,41 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
 
 fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Books;
+    use crate::cache::Cache;
+    use crate::clock::Clock;
+    use crate::config::{DEFAULT_CHECK, Endpoint, Place, TokenSource, Way};
+    use crate::keys::Key;
+    use crate::policy::Policy;
+
+    fn broker() -> Arc<Broker> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let source = TokenSource::Age { file: "/token.age".into(), identity: None };
+        let endpoint = Endpoint::parse("https://iam.example.test").unwrap();
+        let client = ByCloud::new(endpoint, Way::default(), Key::new("u".into(), source)).unwrap();
+        let gate = Gate::new("u".into(), Place::new(0), Box::new(client), DEFAULT_CHECK);
+        let gates = BTreeMap::from([("u".into(), gate)]);
+        Broker::new(Policy::of(0), Cache::new(Vec::new()), gates, Books::in_memory(), Clock::System)
+    }
+
+    fn said(broker: &Broker) -> Option<String> {
+        let key = broker.gates["u"].upstream.bycloud().unwrap().key();
+        key.passphrase().map(|passphrase| passphrase.expose_secret().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_passphrase_goes_to_the_process_that_comes_next_and_into_no_store() {
+        let before = broker();
+        before.gates["u"].upstream.bycloud().unwrap().key().opens_with("\"canary\"".to_owned().into());
+        for (heir, want) in [(Heir::Successor, Some("\"canary\"")), (Heir::Store, None)] {
+            let after = broker();
+            unpack(&after, vec![pack(&before, heir).unwrap()]);
+            assert_eq!(said(&after).as_deref(), want, "{heir:?}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::broker::Broker;
 use crate::descriptors::{self, Legacy};
-use crate::handover;
+use crate::handover::{self, Heir};
 
 /// How long the program on disk may take to look at the configuration.
 const CHECK: Duration = Duration::from_secs(10);
@@ -113,15 +113,15 @@ pub fn store(broker: &Broker, number: u64) {
     if !descriptors::is_supervised() {
         return;
     }
-    let Some(sessions) = pack(broker) else { return };
+    let Some(sessions) = pack(broker, Heir::Store) else { return };
     if let Err(error) = descriptors::store(number, &sessions) {
         tracing::warn!(%error, "the sessions cannot be stored, and will be fetched anew after a restart");
     }
 }
 
 /// All sessions, to be handed over.
-pub fn pack(broker: &Broker) -> Option<OwnedFd> {
-    let packed = handover::pack(broker);
+pub fn pack(broker: &Broker, heir: Heir) -> Option<OwnedFd> {
+    let packed = handover::pack(broker, heir);
     packed
         .inspect_err(|error| tracing::warn!(%error, "the sessions cannot be handed over, and will be fetched anew"))
         .ok()

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A profile whose token is in an encrypted file that is not there yet.
@@ -116,10 +117,12 @@ fn a_passphrase_opens_the_file_until_the_daemon_ends() {
         home.secret(text);
     }
     {
-        let _daemon = home.daemon(&[]);
+        let daemon = home.daemon(&[]);
         let done = with_input(&home, &["login"], &format!("{}\ncanary-passphrase\n", sandbox.token("dev")));
         assert_eq!(done.code, 0, "{done:?}");
         assert_eq!(lease(&home).code, 0);
+        daemon.reload();
+        assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     }
     let _daemon = home.daemon(&[]);
     let locked = home.rolekeeper(&["refresh", "dev"]);
@@ -147,6 +150,19 @@ fn what_is_typed_on_a_terminal_is_not_shown() {
     assert!(done.code == 0 && done.stdout.contains("user/dev@example.test"), "{done:?}");
     let given_up = on_terminal("abc\x03");
     assert!(given_up.code == 2 && given_up.stdout.contains("it was given up"), "{given_up:?}");
+}
+
+#[test]
+fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let _daemon = home.daemon(&[]);
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let mut command = home.client();
+        command.arg("login");
+        let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", signal);
+        assert!(shows && ended.code == -signal.as_raw(), "{signal:?}: {shows} {ended:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rolekeeperd::clock::Clock;
 use rolekeeperd::config::LeaseLimit;
-use rolekeeperd::handover::{pack, unpack};
+use rolekeeperd::handover::{Heir, pack, unpack};
 use rolekeeperd::journal::Journal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -47,7 +47,7 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
             let status = machine.broker.status(machine.peer(0), None, 0).profiles;
             status.into_iter().map(|profile| profile.session.expect("a session")).collect::<Vec<_>>()
         };
-        assert_eq!(unpack(&after.broker, vec![pack(&before.broker).expect("it is packed")]), 2);
+        assert_eq!(unpack(&after.broker, vec![pack(&before.broker, Heir::Successor).expect("it is packed")]), 2);
         for (one, two) in ids(&before).into_iter().zip(ids(&after)) {
             assert_eq!((one.id, one.left_seconds, one.age_seconds), (two.id, two.left_seconds, two.age_seconds));
             assert_eq!(one.next_refresh_seconds, two.next_refresh_seconds, "the jitter is drawn once");
@@ -66,7 +66,7 @@ fn what_does_not_fit_is_left_out() {
         let before = machine(&clock, HOUR);
         pass(Duration::from_secs(100)).await;
         assert_eq!(before.ask(0).await, Got::Lease);
-        let packed = || pack(&before.broker).expect("it is packed");
+        let packed = || pack(&before.broker, Heir::Successor).expect("it is packed");
         let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         let taken = |memory| unpack(&machine(&clock, HOUR).broker, vec![memory]);
         let same = |text: String| text;
@@ -99,7 +99,7 @@ fn what_is_known_of_the_upstreams_time_goes_with_the_sessions() {
         before.services[0].truth().lost += HOUR;
         assert_eq!(before.ask(0).await, Got::Lease);
         let after = machine(&clock, HOUR);
-        assert_eq!(unpack(&after.broker, vec![pack(&before.broker).expect("it is packed")]), 1, "the other is over");
+        assert_eq!(unpack(&after.broker, vec![pack(&before.broker, Heir::Successor).expect("it is packed")]), 1, "the other is over");
         assert!(after.is_fresh(0) && !after.is_fresh(1));
     });
 }
@@ -110,10 +110,10 @@ fn of_several_the_newest_counts() {
         let clock = clock();
         let before = machine(&clock, HOUR);
         before.ask(0).await;
-        let older = pack(&before.broker).expect("it is packed");
+        let older = pack(&before.broker, Heir::Successor).expect("it is packed");
         pass(Duration::from_secs(1)).await;
         before.ask(1).await;
-        let newer = pack(&before.broker).expect("it is packed");
+        let newer = pack(&before.broker, Heir::Successor).expect("it is packed");
         assert_eq!(unpack(&machine(&clock, HOUR).broker, vec![newer, older]), 2);
     });
 }

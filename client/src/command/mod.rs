@@ -23,6 +23,8 @@ pub(crate) mod revocation;
 mod screen;
 pub(crate) mod sessions;
 pub(crate) mod setup;
+#[cfg(unix)]
+mod signals;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod watch;

@@ -49,25 +49,17 @@ fn piped() -> io::Result<String> {
 /// Byte by byte, because a line that a terminal edits has 4,096 bytes at the most.
 #[cfg(unix)]
 fn typed(question: &str) -> io::Result<String> {
-    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
-
     const CANCEL: u8 = 3;
     const END: u8 = 4;
     const ERASE: [u8; 2] = [8, 127];
     const ERASE_ALL: u8 = 21;
 
-    let stdin = io::stdin();
-    let before = tcgetattr(&stdin)?;
-    let mut silent = before.clone();
-    silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-    silent.special_codes[SpecialCodeIndex::VMIN] = 1;
-    silent.special_codes[SpecialCodeIndex::VTIME] = 0;
-    tcsetattr(&stdin, OptionalActions::Now, &silent)?;
+    let silence = silent::Silence::begin()?;
     eprint(question);
     let mut bytes: Vec<u8> = Vec::new();
     let read = loop {
         let mut byte = [0];
-        match stdin.lock().read(&mut byte) {
+        match io::stdin().lock().read(&mut byte) {
             Ok(0) => break Ok(()),
             Ok(_) => match byte[0] {
                 b'\n' | b'\r' | END => break Ok(()),
@@ -81,10 +73,65 @@ fn typed(question: &str) -> io::Result<String> {
             Err(error) => break Err(error),
         }
     };
-    tcsetattr(&stdin, OptionalActions::Now, &before)?;
+    drop(silence);
     eprint("\n");
     read?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+/// A terminal that shows nothing of what is typed.
+#[cfg(unix)]
+mod silent {
+    use std::io;
+    use std::thread::{self, JoinHandle};
+
+    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+    use signal_hook::iterator::{Handle, Signals};
+    use signal_hook::low_level::emulate_default_handler;
+
+    /// Until it is dropped, or a signal ends this program: then the terminal is as it was before.
+    pub(super) struct Silence {
+        before: Termios,
+        signals: Handle,
+        listener: Option<JoinHandle<()>>,
+    }
+
+    impl Silence {
+        pub(super) fn begin() -> io::Result<Self> {
+            let before = tcgetattr(io::stdin())?;
+            let mut silent = before.clone();
+            silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+            silent.special_codes[SpecialCodeIndex::VMIN] = 1;
+            silent.special_codes[SpecialCodeIndex::VTIME] = 0;
+            let mut told = Signals::new(crate::command::signals::heeded([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP]))?;
+            let signals = told.handle();
+            set(&silent)?;
+            let at_a_signal = before.clone();
+            let listener = thread::spawn(move || {
+                for signal in told.forever() {
+                    let _ = set(&at_a_signal);
+                    let _ = emulate_default_handler(signal);
+                    // It was stopped, and goes on.
+                    let _ = set(&silent);
+                }
+            });
+            Ok(Self { before, signals, listener: Some(listener) })
+        }
+    }
+
+    impl Drop for Silence {
+        fn drop(&mut self) {
+            self.signals.close();
+            // It has the last word on nothing.
+            let _ = self.listener.take().map(JoinHandle::join);
+            let _ = set(&self.before);
+        }
+    }
+
+    fn set(modes: &Termios) -> io::Result<()> {
+        Ok(tcsetattr(io::stdin(), OptionalActions::Now, modes)?)
+    }
 }
 
 #[cfg(not(unix))]

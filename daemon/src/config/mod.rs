@@ -38,6 +38,12 @@ pub struct Config {
     pub also_to: Vec<AlsoTo>,
 }
 
+impl Config {
+    pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
+        self.upstreams.iter().flat_map(|upstream| &upstream.profiles)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlsoTo {
     Journald,

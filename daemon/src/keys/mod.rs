@@ -102,13 +102,12 @@ impl Key {
             }
             TokenSource::Age { file, identity } => {
                 let _turn = self.turn.lock().await;
-                let said = passphrase.clone().or_else(|| lock(&self.passphrase).clone());
+                let said = passphrase.clone().or_else(|| self.passphrase());
                 let key = self.opener(identity.as_deref(), said)?;
                 let (file, token) = (file.clone(), token.clone());
                 sealed::blocking(move || sealed::write(&file, &key, &token)).await.map_err(|why| self.fails(why))?;
-                if let Some(passphrase) = &passphrase {
-                    keep_in_memory(passphrase);
-                    *lock(&self.passphrase) = Some(passphrase.clone());
+                if let Some(passphrase) = passphrase {
+                    self.opens_with(passphrase);
                 }
             }
             _ => return Err(self.fails(Why::ReadOnly)),
@@ -123,9 +122,18 @@ impl Key {
         let TokenSource::Age { file, identity: None } = &self.source else { return Err(self.fails(Why::NoPassphrase)) };
         let (file, key) = (file.clone(), Sealed::Passphrase(passphrase.clone()));
         sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))?;
+        self.opens_with(passphrase);
+        Ok(())
+    }
+
+    /// What a person has said, for the process that comes next.
+    pub fn passphrase(&self) -> Option<SecretString> {
+        lock(&self.passphrase).clone()
+    }
+
+    pub fn opens_with(&self, passphrase: SecretString) {
         keep_in_memory(&passphrase);
         *lock(&self.passphrase) = Some(passphrase);
-        Ok(())
     }
 
     /// The upstream has refused it: what is kept in memory may be out of date.
@@ -144,7 +152,7 @@ impl Key {
 
     async fn unseal(&self, file: &Path, identity: Option<&Path>) -> Result<SecretString, KeyError> {
         let _turn = self.turn.lock().await;
-        let passphrase = lock(&self.passphrase).clone();
+        let passphrase = self.passphrase();
         let (key, file) = (self.opener(identity, passphrase)?, file.to_owned());
         sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))
     }

@@ -81,24 +81,13 @@ impl Broker {
         let mut record = self.logins.of(&gate.name).map_err(forgetful)?;
         let write = |record: &Record| self.logins.set(&gate.name, record).map_err(forgetful);
         let listed = account.credentials().await?;
-        // One that was asked for, and whose reply nobody read: its secret is lost.
-        if let Some(name) = &record.asked_for {
-            let lost = |each: &&Credential| each.name == *name && !record.made.contains_key(each.id.as_str());
-            let lost: Vec<_> = listed.iter().filter(lost).map(|each| each.id.to_string()).collect();
-            record.replaced.extend(lost);
-        }
-        let in_use = in_use(&listed, &record, &current, old)?;
-        // Those that were made here, and are not what is kept, are nobody's.
-        let unused = record.made.keys().filter(|id| **id != in_use.id.as_str()).cloned();
-        record.replaced.extend(unused.collect::<Vec<_>>());
-        record.replaced.sort();
-        record.replaced.dedup();
-        record.replaced.retain(|id| *id != in_use.id.as_str());
-        let name = format!("rolekeeper-{}-{:08x}", self.clock.now().wall.as_second(), fastrand::u32(..));
+        let in_use = in_use(&mut record, &listed, &current, old)?;
+        let now = self.clock.now().wall;
+        let name = format!("rolekeeper-{}-{:08x}", now.as_second(), fastrand::u32(..));
         record.asked_for = Some(name.clone());
         write(&record)?;
         let lasts = in_use.expires_at.map(|end| end.duration_since(in_use.created_at));
-        let made = account.make(name, lasts.and_then(|lasts| self.clock.now().wall.checked_add(lasts).ok())).await?;
+        let made = account.make(name, lasts.and_then(|lasts| now.checked_add(lasts).ok())).await?;
         let id = made.credential.id.to_string();
         record.made.insert(id.clone(), mark(&made.secret));
         record.asked_for = None;
@@ -112,23 +101,11 @@ impl Broker {
         }
         record.replaced.push(in_use.id.to_string());
         // It is in place: from here on nothing is undone, and what fails is told beside it.
-        let mut failure = write(&record).err().map(|refusal| refusal.to_string());
+        let unwritten = write(&record).err().map(|refusal| refusal.to_string());
         tracing::info!(upstream = %gate.name, credential = %id, old = %in_use.id, "the credential was replaced");
         let account = Account { client: client.holding(made.secret), ..account };
-        let mut deleted = Vec::new();
-        for old in std::mem::take(&mut record.replaced) {
-            match account.delete(&old).await {
-                Ok(()) => {
-                    record.made.remove(&old);
-                    deleted.push(old);
-                }
-                Err(error) => {
-                    failure = Some(one_line(&error.to_string()));
-                    record.replaced.push(old);
-                }
-            }
-        }
-        failure = failure.or(write(&record).err().map(|refusal| refusal.to_string()));
+        let (deleted, undeleted) = account.delete_replaced(&mut record).await;
+        let failure = undeleted.or(unwritten).or(write(&record).err().map(|refusal| refusal.to_string()));
         self.try_again(gate);
         Ok(Rotated {
             upstream: gate.name.to_string(),
@@ -148,10 +125,32 @@ impl Broker {
     }
 }
 
-/// The credential whose token is kept: the one of that mark, the one that a person names, or the only one there is.
+/// The credential whose token is kept. Whatever earlier rotations left beside it is put down as replaced.
 fn in_use<'a>(
+    record: &mut Record,
     listed: &'a [Credential],
+    current: &SecretString,
+    named: Option<&str>,
+) -> Result<&'a Credential, Refusal> {
+    // One that was asked for, and whose reply nobody read: its secret is lost.
+    if let Some(name) = &record.asked_for {
+        let lost = |each: &&Credential| each.name == *name && !record.made.contains_key(each.id.as_str());
+        let lost: Vec<_> = listed.iter().filter(lost).map(|each| each.id.to_string()).collect();
+        record.replaced.extend(lost);
+    }
+    let in_use = kept(record, listed, current, named)?;
+    // Those that were made here, and are not what is kept, are nobody's.
+    record.replaced.extend(record.made.keys().cloned());
+    record.replaced.sort();
+    record.replaced.dedup();
+    record.replaced.retain(|id| *id != in_use.id.as_str());
+    Ok(in_use)
+}
+
+/// The one of the token's mark, the one that a person names, or the only one there is.
+fn kept<'a>(
     record: &Record,
+    listed: &'a [Credential],
     current: &SecretString,
     named: Option<&str>,
 ) -> Result<&'a Credential, Refusal> {
@@ -215,6 +214,24 @@ impl Account {
             Err(IamError::Said { said: Said::NotFound, .. }) => Ok(()),
             other => other,
         }
+    }
+
+    /// Deletes what is replaced, and tells what is deleted and why something is not.
+    async fn delete_replaced(&self, record: &mut Record) -> (Vec<String>, Option<String>) {
+        let (mut deleted, mut failure) = (Vec::new(), None);
+        for old in std::mem::take(&mut record.replaced) {
+            match self.delete(&old).await {
+                Ok(()) => {
+                    record.made.remove(&old);
+                    deleted.push(old);
+                }
+                Err(error) => {
+                    failure = Some(one_line(&error.to_string()));
+                    record.replaced.push(old);
+                }
+            }
+        }
+        (deleted, failure)
     }
 
     async fn shown(&self) -> String {

@@ -1,5 +1,6 @@
 //! The doors of the daemon: what is accepted, how many at once, and how they close.
 
+mod answer;
 pub mod bind;
 pub mod http;
 mod line;
@@ -23,9 +24,9 @@ use crate::lookout::Lookout;
 use crate::sync::{Mutex, lock};
 use bind::Door;
 use http::Endpoints;
-#[cfg(fuzzing)]
-pub(crate) use local::{parse, rest};
 use peer::Peer;
+#[cfg(fuzzing)]
+pub(crate) use {answer::parse, local::rest};
 
 /// How long requests under way may take once the daemon is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);

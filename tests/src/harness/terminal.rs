@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::home::{Home, Run, code};
 
@@ -16,7 +17,7 @@ impl Home {
     /// # Panics
     /// When there are no terminals, or it does not start.
     pub fn on_terminal(&self, command: Command, columns: u16, typed: &str) -> Run {
-        self.at_terminal(command, columns, "", typed)
+        self.at_terminal(command, columns, "", |terminal, _| type_on(terminal, typed)).0
     }
 
     /// The same, typed once a question is there.
@@ -24,10 +25,26 @@ impl Home {
     /// # Panics
     /// When there are no terminals, it does not start, or does not ask.
     pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
-        self.at_terminal(command, 120, question, typed)
+        self.at_terminal(command, 120, question, |terminal, _| type_on(terminal, typed)).0
     }
 
-    fn at_terminal(&self, mut command: Command, columns: u16, question: &str, typed: &str) -> Run {
+    /// Sends a command a signal once a question is there, and tells whether the terminal then shows what is typed.
+    ///
+    /// # Panics
+    /// When there are no terminals, it does not start, or does not ask.
+    pub fn on_terminal_until(&self, command: Command, question: &str, signal: Signal) -> (Run, bool) {
+        self.at_terminal(command, 120, question, |_, child| {
+            kill_process(Pid::from_child(child), signal).expect("it runs");
+        })
+    }
+
+    fn at_terminal(
+        &self,
+        mut command: Command,
+        columns: u16,
+        question: &str,
+        act: impl FnOnce(&mut File, &Child),
+    ) -> (Run, bool) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
         tcsetwinsize(&master, Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("a size");
@@ -45,7 +62,7 @@ impl Home {
             let length = terminal.read(&mut some).expect("it asks");
             bytes.extend(&some[..length]);
         }
-        terminal.write_all(typed.as_bytes()).expect("it can be typed on");
+        act(&mut terminal, &child);
         // It ends with an error when nobody is left on the other side.
         let _ = terminal.read_to_end(&mut bytes);
         let run = Run {
@@ -54,6 +71,11 @@ impl Home {
             stderr: String::new(),
         };
         self.printed(&shown, &run.stdout);
-        run
+        let modes = tcgetattr(&terminal).expect("it is there").local_modes;
+        (run, modes.contains(LocalModes::ECHO | LocalModes::ICANON))
     }
+}
+
+fn type_on(terminal: &mut File, text: &str) {
+    terminal.write_all(text.as_bytes()).expect("it can be typed on");
 }

@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use super::{Event, lost};
+use crate::command::signals::heeded;
 
 /// What a terminal sends to everybody in its foreground group. Who sent a signal could be asked only with code in C, for
 /// which a static build lacks the compiler.
@@ -18,11 +19,9 @@ const WANTED: [i32; 8] = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 
 /// Tells of signals, but for those that whoever started this program has it ignore.
 pub(super) fn hear(has_group: bool, tell: Sender<Event>) -> Result<(), Failure> {
-    let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
     // A command with a group of its own does not stop with this program by itself.
     let wanted = WANTED.into_iter().chain(has_group.then_some(SIGTSTP));
-    let heeded = wanted.filter(|signal| ignored >> (signal - 1) & 1 == 0);
-    let mut signals = Signals::new(heeded).map_err(|error| lost(&error))?;
+    let mut signals = Signals::new(heeded(wanted)).map_err(|error| lost(&error))?;
     thread::spawn(move || {
         for signal in signals.forever() {
             if tell.send(Event::Signal(signal)).is_err() {
@@ -31,12 +30,6 @@ pub(super) fn hear(has_group: bool, tell: Sender<Event>) -> Result<(), Failure> 
         }
     });
     Ok(())
-}
-
-/// Those that are ignored, one bit each, as Linux tells it of a process.
-fn ignored(status: &str) -> u64 {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Whether a signal ends this program while no command runs.
@@ -48,16 +41,5 @@ pub(super) fn ends(signal: i32) -> bool {
 pub(super) fn stop_at(signal: i32) {
     if signal == SIGTSTP {
         let _ = emulate_default_handler(signal);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_nohup_and_a_shells_background_ignore_is_read() {
-        assert_eq!(ignored("Name:\tx\nSigBlk:\t00000000000000ff\nSigIgn:\t0000000000001007\n"), 0x1007);
-        assert_eq!((ignored(""), ignored("SigIgn:\tnone")), (0, 0));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +19,13 @@ use crate::broker::{Books, Broker};
 use crate::cache::Cache;
 use crate::clock::{Alarm, Clock};
 use crate::config::file::{self, ConfigError};
-use crate::config::{AlsoTo, Config, Place};
+use crate::config::{AlsoTo, Config, Place, TokenSource, UpstreamConfig};
 use crate::confine::{self, Places};
 use crate::descriptors::{self, Inherited, Legacy};
 use crate::handover::Heir;
 use crate::journal::Journal;
 use crate::keys::Key;
+use crate::keys::starter::Starter;
 use crate::login::Records;
 use crate::lookout::Lookout;
 use crate::policy::Policy;
@@ -130,11 +130,11 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
     process::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
-    let lookout = lookout(&program, inherited.lookout.take()).map_err(AppError::Runtime)?;
+    let helpers = Helpers::of(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
     let at = inherited.socket_path().unwrap_or_else(|| socket.clone());
     confine::confine(&Places::of(&config, &program, &path, &at, state.as_deref()));
     // From here on there are other threads, which are as confined as this one.
-    lookout.listen().map_err(AppError::Runtime)?;
+    helpers.lookout.listen().map_err(AppError::Runtime)?;
     // A reply of an upstream takes longer to read than a request of a tool, and is waited for less often.
     let (serving, background) = (runtime(2, || {})?, runtime(1, process::give_way)?);
     let door = serving.block_on(async {
@@ -144,8 +144,8 @@ pub fn run(args: Args) -> Result<(), AppError> {
         })
     })?;
     let endpoint_port = config.endpoint_port;
-    lookout.watch_for(config.profiles().any(|profile| profile.callers.is_guarded()));
-    let broker = background.block_on(async { broker(config, state, &door.path) })?;
+    helpers.lookout.watch_for(config.profiles().any(|profile| profile.callers.is_guarded()));
+    let broker = background.block_on(async { broker(config, state, &door.path, helpers.starter.as_ref()) })?;
     let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
     broker.restore();
     take_over(&broker, inherited.sessions);
@@ -159,7 +159,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
     crate::desktop::start(&broker);
     let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
     let next =
-        serving.block_on(serve_until_stopped(door, broker, endpoints, lookout, program)).map_err(AppError::Runtime)?;
+        serving.block_on(serve_until_stopped(door, broker, endpoints, helpers, program)).map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
     serving.shutdown_timeout(RUNTIME_END);
     background.shutdown_timeout(RUNTIME_END);
@@ -180,21 +180,47 @@ fn program() -> io::Result<PathBuf> {
     name.map_or_else(std::env::current_exe, Ok)
 }
 
-/// Who looks after callers: whoever did so for an earlier process, or one that is started while that can be done.
-fn lookout(program: &Path, earlier: Option<OwnedFd>) -> io::Result<Arc<Lookout>> {
-    match earlier {
-        Some(socket) => Ok(Lookout::at(socket)),
-        None if cfg!(target_os = "linux") => Lookout::start(program),
-        None => Lookout::none(),
+/// The processes that this one starts while it is not confined, or that an earlier one has started.
+struct Helpers {
+    lookout: Arc<Lookout>,
+    /// Where a program prints a token.
+    starter: Option<Arc<Starter>>,
+}
+
+impl Helpers {
+    fn of(program: &Path, inherited: &mut Inherited, config: &Config) -> io::Result<Self> {
+        // What is put in the place of a confined process is as confined, and so is what that starts.
+        let is_first = inherited.lookout.is_none();
+        let lookout = match inherited.lookout.take() {
+            Some(socket) => Lookout::at(socket),
+            None if cfg!(target_os = "linux") => Lookout::start(program)?,
+            None => Lookout::none()?,
+        };
+        let words = |upstream: &UpstreamConfig| match &upstream.token {
+            TokenSource::Command { words, .. } => Some(words.clone()),
+            _ => None,
+        };
+        let known: Vec<_> = config.upstreams.iter().filter_map(words).collect();
+        let starter = match inherited.starter.take() {
+            Some(socket) => Some(Starter::at(socket)),
+            None if is_first && !known.is_empty() => Some(Starter::start(program, &known)?),
+            None => None,
+        };
+        Ok(Self { lookout, starter: starter.map(Arc::new) })
     }
 }
 
-fn broker(config: Config, state: Option<PathBuf>, socket: &Path) -> Result<Arc<Broker>, AppError> {
+fn broker(
+    config: Config,
+    state: Option<PathBuf>,
+    socket: &Path,
+    starter: Option<&Arc<Starter>>,
+) -> Result<Arc<Broker>, AppError> {
     let (mut profiles, mut gates) = (Vec::new(), BTreeMap::new());
     let mut upstreams = config.upstreams;
     upstreams.sort_by(|one, other| one.name.cmp(&other.name));
     for (upstream, place) in upstreams.into_iter().zip(0..) {
-        let key = Key::new(Arc::clone(&upstream.name), upstream.token);
+        let key = Key::new(Arc::clone(&upstream.name), upstream.token).started_by(starter.cloned());
         let client = ByCloud::new(upstream.endpoint, upstream.way, key)?;
         let gate = Gate::new(Arc::clone(&upstream.name), Place::new(place), Box::new(client), upstream.check_every);
         profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&gate))));
@@ -234,9 +260,10 @@ async fn serve_until_stopped(
     mut door: Door,
     broker: Arc<Broker>,
     endpoints: Arc<Endpoints>,
-    lookout: Arc<Lookout>,
+    helpers: Helpers,
     program: Program,
 ) -> io::Result<Option<Next>> {
+    let Helpers { lookout, starter } = helpers;
     let mut signals = process::Signals::new()?;
     announce(&door.path);
     loop {
@@ -274,7 +301,9 @@ async fn serve_until_stopped(
             let sessions = pack(&broker, Heir::Successor);
             flush(&broker).await;
             let (socket, endpoints) = (door.leave_open()?, endpoints.leave_open()?);
-            let legacy = Legacy { socket, endpoints, sessions, lookout: Some(lookout.leave_open()?) };
+            let lookout = Some(lookout.leave_open()?);
+            let starter = starter.map(|starter| starter.leave_open()).transpose()?;
+            let legacy = Legacy { socket, endpoints, sessions, lookout, starter };
             return Ok(Some(Next { program, legacy }));
         }
     }

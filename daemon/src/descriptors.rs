@@ -26,6 +26,8 @@ const SOCKET: &str = "socket";
 const LOCK: &str = "lock";
 /// The way to the lookout, which only a process that is not confined can start.
 const LOOKOUT: &str = "lookout";
+/// The way to the starter of programs that print tokens, likewise.
+const STARTER: &str = "starter";
 
 /// What there was when this process began.
 #[derive(Debug, Default)]
@@ -36,6 +38,7 @@ pub struct Inherited {
     pub sessions: Vec<OwnedFd>,
     pub endpoints: Vec<(Line, OwnedFd)>,
     pub lookout: Option<OwnedFd>,
+    pub starter: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,8 @@ impl Inherited {
             self.lock = Some(descriptor);
         } else if name == LOOKOUT && self.lookout.is_none() {
             self.lookout = Some(descriptor);
+        } else if name == STARTER && self.starter.is_none() {
+            self.starter = Some(descriptor);
         } else if listens && self.socket.is_none() {
             self.socket = Some(descriptor);
         } else {
@@ -100,7 +105,7 @@ impl Inherited {
     /// Their numbers, which are not to be closed.
     pub fn raw(&self) -> Vec<RawFd> {
         let endpoints = self.endpoints.iter().map(|(_, descriptor)| descriptor);
-        let single = self.socket.iter().chain(&self.lock).chain(&self.lookout);
+        let single = self.socket.iter().chain(&self.lock).chain(&self.lookout).chain(&self.starter);
         single.chain(&self.sessions).chain(endpoints).map(AsRawFd::as_raw_fd).collect()
     }
 }
@@ -146,16 +151,18 @@ pub struct Legacy {
     /// Where they can be handed over; else they are fetched anew.
     pub sessions: Option<OwnedFd>,
     pub lookout: Option<OwnedFd>,
+    pub starter: Option<OwnedFd>,
 }
 
 /// Puts another program in the place of this process. It returns only if that cannot be done.
 pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io::Error {
-    let Legacy { socket, endpoints, sessions, lookout } = legacy;
+    let Legacy { socket, endpoints, sessions, lookout, starter } = legacy;
     let named = [
         (SOCKET, Some(&socket.descriptor)),
         (LOCK, socket.lock.as_ref()),
         (SESSIONS, sessions.as_ref()),
         (LOOKOUT, lookout.as_ref()),
+        (STARTER, starter.as_ref()),
     ];
     let named = named.into_iter().filter_map(|(name, descriptor)| Some((name.to_owned(), descriptor?)));
     let endpoints = endpoints.iter().map(|(line, descriptor)| (format!("{HTTP}{line}"), descriptor));

@@ -31,6 +31,7 @@ pub mod keeper;
 pub mod keys;
 pub mod login;
 pub mod lookout;
+mod passing;
 pub mod policy;
 pub mod private_file;
 pub mod process;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rolekeeperd::app::{self, Args};
+use rolekeeperd::keys::starter;
 use rolekeeperd::{confine, lookout};
 use zeroizing_alloc::ZeroAlloc;
 
@@ -19,10 +20,18 @@ static WIPED: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     confine::harden();
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == lookout::ARGUMENT) {
-        confine::confine_lookout();
-        lookout::stand_at(std::io::stdin());
-        return ExitCode::SUCCESS;
+    let purpose = std::env::args_os().nth(1).and_then(|argument| argument.into_string().ok());
+    match purpose.as_deref() {
+        Some(lookout::ARGUMENT) => {
+            confine::confine_lookout();
+            lookout::stand_at(std::io::stdin());
+            return ExitCode::SUCCESS;
+        }
+        Some(starter::ARGUMENT) => {
+            starter::stand_at(std::io::stdin());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     match app::run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,

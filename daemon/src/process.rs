@@ -132,6 +132,16 @@ pub(crate) fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// This process does not end by it. What it starts does, unlike where a signal is ignored.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the disposition of a signal has no safe form")]
+pub(crate) fn outlive(signal: i32) {
+    extern "C" fn nothing(_signal: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    // SAFETY: the handler does nothing at all.
+    unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+}
+
 /// A descriptor that this process was started with.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "a number becomes a descriptor that is owned")]

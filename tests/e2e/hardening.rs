@@ -179,10 +179,16 @@ fn every_thread_is_confined(pid: u32) {
 
 /// The one process that a process has started.
 fn child_of(pid: u32) -> u32 {
+    let children = children_of(pid);
+    assert_eq!(children.len(), 1);
+    children[0]
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
     let children = |task: PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
     let all: String = tasks.map(children).collect();
-    all.trim().parse().unwrap_or_else(|_| panic!("one child: {all:?}"))
+    all.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 /// Everything that a process could find in its memory.
@@ -235,21 +241,59 @@ fn nothing_of_a_session_is_left_in_memory_once_it_is_revoked() {
 #[test]
 fn what_is_in_force_is_shown() {
     let (_sandbox, home) = world();
-    let daemon = home.daemon(&[]);
+    let _daemon = home.daemon(&[]);
     let status = home.rolekeeper(&["status", "--json"]).json();
     let protection = &status["daemon"]["protection"];
     assert_eq!((&protection["files"], &protection["calls"]), (&"active".into(), &"active".into()), "{protection}");
     assert!(protection["memory"].as_str().unwrap().starts_with("cannot be dumped or traced"), "{protection}");
     assert!(home.rolekeeper(&["status"]).stdout.contains("Landlock active; seccomp active"));
-    drop(daemon);
+}
+
+/// A password manager may need anything, and the daemon does not.
+#[test]
+fn a_program_that_prints_the_token_is_not_confined_and_the_daemon_is() {
+    let (_sandbox, home) = world();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let token = elsewhere.path().join("token");
+    fs::rename(home.path().join("dev.token"), &token).unwrap();
     let text = fs::read_to_string(home.config_path()).unwrap();
     let (before, rest) = text.split_once("token = ").unwrap();
     let after = rest.split_once('\n').unwrap().1;
-    home.configure(&format!("{before}token = {{ command = [\"cat\", \"dev.token\"] }}\n{after}"));
+    let print = |script: &str| {
+        let script = format!("{script} {}", token.display());
+        home.configure(&format!("{before}token = {{ command = [\"sh\", \"-c\", {script:?}] }}\n{after}"));
+    };
+    // What does not end the daemon's processes is for this one to end by.
+    print("sleep 1000 & kill $!; wait $!; cat");
     let daemon = home.daemon(&[]);
-    let status = home.rolekeeper(&["status"]).stdout;
-    assert!(status.contains("Landlock off: the token of sandbox comes from cat"), "{status}");
-    assert!(daemon.log().contains("the daemon is not confined by it"), "{}", daemon.log());
+    let pid = |pid: u32| rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let helpers = children_of(daemon.pid());
+    assert_eq!(helpers.len(), 2);
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        helpers.iter().for_each(|helper| rustix::process::kill_process(pid(*helper), signal).unwrap());
+    }
+    let refresh = || home.rolekeeper(&["refresh", "dev"]);
+    assert_eq!(refresh().code, 0);
+    assert!(home.rolekeeper(&["status"]).stdout.contains("Landlock active; seccomp active"));
+    daemon.reload();
+    assert_eq!(refresh().code, 0, "what was started before it starts it still");
+    print("cat");
+    daemon.reload();
+    let unknown = refresh();
+    assert!(
+        unknown.code == 5 && unknown.stderr.contains("did not name it when rolekeeperd was started"),
+        "{unknown:?}"
+    );
+    assert!(unknown.stderr.contains("try: restart rolekeeperd instead of reloading it"), "{unknown:?}");
+    drop(daemon);
+    let daemon = home.daemon(&[]);
+    for helper in children_of(daemon.pid()) {
+        if fs::read_to_string(format!("/proc/{helper}/cmdline")).unwrap().contains("--start-programs") {
+            rustix::process::kill_process(pid(helper), rustix::process::Signal::KILL).unwrap();
+        }
+    }
+    let gone = refresh();
+    assert!(gone.code == 5 && gone.stderr.contains("starts programs for rolekeeperd is gone"), "{gone:?}");
 }
 
 /// Secret managers and dotfiles make links.

@@ -99,7 +99,11 @@ fn what_is_known_of_the_upstreams_time_goes_with_the_sessions() {
         before.services[0].truth().lost += HOUR;
         assert_eq!(before.ask(0).await, Got::Lease);
         let after = machine(&clock, HOUR);
-        assert_eq!(unpack(&after.broker, vec![pack(&before.broker, Heir::Successor).expect("it is packed")]), 1, "the other is over");
+        assert_eq!(
+            unpack(&after.broker, vec![pack(&before.broker, Heir::Successor).expect("it is packed")]),
+            1,
+            "the other is over"
+        );
         assert!(after.is_fresh(0) && !after.is_fresh(1));
     });
 }

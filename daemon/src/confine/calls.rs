@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter, sock_filter,
 };
 
 /// What is refused.
@@ -79,25 +79,74 @@ pub(super) const FOR_DAEMON: Refused =
     Refused { calls: &[OTHERS, SYSTEM], families: &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] };
 pub(super) const FOR_LOOKOUT: Refused = Refused { calls: &[OTHERS, SYSTEM, PROGRAMS], families: &[] };
 
+/// With which a new process has namespaces of its own.
+const NAMESPACES: &[libc::c_int] = &[
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+];
+
 #[allow(clippy::needless_pass_by_value, reason = "a constant")]
 pub(super) fn forbid(refused: Refused) -> Result<(), String> {
     // Without it a filter is for root alone; and nothing that is started from here is ever more than this process.
     rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
-    let program = program(&refused).map_err(|error| error.to_string())?;
-    apply_filter(&program).map_err(|error| error.to_string())
+    let programs = [program(&refused), no_clone3(), Ok(no_x32())];
+    for program in programs {
+        let program = program.map_err(|error| error.to_string())?;
+        if !program.is_empty() {
+            apply_filter(&program).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
 }
 
-fn program(refused: &Refused) -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(refused: &Refused) -> Result<BpfProgram, BackendError> {
     let calls = refused.calls.iter().flat_map(|calls| calls.iter());
     let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
-    let other_than = |family: &i32| {
-        let value = u64::try_from(*family).unwrap_or_default();
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
-    };
+    let other_than = |family: &i32| condition(SeccompCmpOp::Ne, *family);
     let others = refused.families.iter().map(other_than).collect::<Result<Vec<_>, _>>()?;
     let sockets = if others.is_empty() { Vec::new() } else { vec![SeccompRule::new(others)?] };
     rules.insert(libc::SYS_socket, sockets);
-    let refuse = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
-    let arch = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
+    let with = |flag: &i32| SeccompRule::new(vec![condition(SeccompCmpOp::MaskedEq(bits(*flag)), *flag)?]);
+    rules.insert(libc::SYS_clone, NAMESPACES.iter().map(with).collect::<Result<_, _>>()?);
+    filter(rules, libc::EPERM)
+}
+
+/// What it is asked for is in memory, where a filter sees nothing; without it everybody uses `clone`.
+fn no_clone3() -> Result<BpfProgram, BackendError> {
+    filter(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
+}
+
+/// On x86-64 each call has another number, too, for programs with short pointers, which a filter by numbers lets pass.
+fn no_x32() -> BpfProgram {
+    const X32: u32 = 0x4000_0000;
+    if !cfg!(target_arch = "x86_64") {
+        return BpfProgram::new();
+    }
+    let step = |code: u32, jt, jf, k| sock_filter { code: u16::try_from(code).unwrap_or_default(), jt, jf, k };
+    vec![
+        // The call's number comes first of what a filter sees.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// Of a call's first argument.
+fn condition(operator: SeccompCmpOp, value: i32) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(0, SeccompCmpArgLen::Dword, operator, bits(value))
+}
+
+fn bits(value: i32) -> u64 {
+    u64::from(value.cast_unsigned())
+}
+
+fn filter(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, refusal: i32) -> Result<BpfProgram, BackendError> {
+    let refuse = SeccompAction::Errno(refusal.unsigned_abs());
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?.try_into()
 }

@@ -38,12 +38,7 @@ pub fn confine(places: &Places) {
     if let Err(error) = process::give_up_capabilities() {
         tracing::warn!(%error, "capabilities are kept");
     }
-    let calls = match &places.unconfined {
-        // What gains rights by its file's owner, as some password managers do, would not under a filter.
-        Some(why) => Err(why.clone()),
-        None => calls(),
-    };
-    let in_force = InForce { files: files(places), calls };
+    let in_force = InForce { calls: calls(), files: files(places) };
     for (what, outcome) in [("Landlock", &in_force.files), ("seccomp", &in_force.calls)] {
         if let Err(why) = outcome {
             tracing::warn!(what, %why, "the daemon is not confined by it");
@@ -81,10 +76,7 @@ pub fn protection() -> Protection {
 
 #[cfg(target_os = "linux")]
 fn files(places: &Places) -> Result<(), String> {
-    match &places.unconfined {
-        Some(why) => Err(why.clone()),
-        None => files::restrict(places),
-    }
+    files::restrict(places)
 }
 
 #[cfg(target_os = "linux")]

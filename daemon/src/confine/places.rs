@@ -11,8 +11,6 @@ pub struct Places {
     pub read: Vec<PathBuf>,
     pub write: Vec<PathBuf>,
     pub execute: Vec<PathBuf>,
-    /// Why nothing is withheld, if that is so.
-    pub unconfined: Option<String>,
 }
 
 /// What libraries read: names and hosts, certificates, time zones, themselves.
@@ -57,12 +55,11 @@ impl Places {
                     places.write.extend(folders_of(file));
                     places.write.extend(identity.as_deref().into_iter().flat_map(folders_of));
                 }
-                TokenSource::Command { words, .. } => {
-                    let program = words.first().map_or("", String::as_str);
-                    let why = format!("the token of {} comes from {program}, which may need anything", upstream.name);
-                    places.unconfined = Some(why);
-                }
-                TokenSource::Env(_) | TokenSource::Keyring(_) | TokenSource::SystemdCredential(_) => {}
+                // What a program needs is not withheld from it: the starter starts it.
+                TokenSource::Command { .. }
+                | TokenSource::Env(_)
+                | TokenSource::Keyring(_)
+                | TokenSource::SystemdCredential(_) => {}
             }
         }
         places

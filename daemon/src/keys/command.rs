@@ -1,16 +1,20 @@
 //! A token that a program prints, such as a password manager's: started without a shell, with a deadline, and with no more
 //! read of it than a token has.
 
-use std::process::Stdio;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::Why;
+use super::starter::{Outcome, Running, Starter, WELL};
 use crate::clock::Boot;
 use crate::process::keep_in_memory;
 
@@ -37,43 +41,29 @@ impl Kept {
     }
 }
 
-/// What it says on standard error is not read: it may repeat what it was asked for.
-pub(super) async fn run(words: &[String]) -> Result<SecretString, Why> {
-    let (program, arguments) =
-        words.split_first().ok_or_else(|| Why::NotStarted(std::io::ErrorKind::NotFound.into()))?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-    // So that what it starts can be ended with it.
-    #[cfg(unix)]
-    command.process_group(0);
-    let mut child = command.spawn().map_err(Why::NotStarted)?;
-    let read = timeout(DEADLINE, read(&mut child)).await;
-    if !matches!(read, Ok(Ok(_))) {
-        end(&mut child);
-    }
-    read.unwrap_or(Err(Why::TooSlow))
+/// It is ended, with whatever it started, unless it ends well in time.
+pub(super) async fn run(words: &[String], starter: Option<&Starter>) -> Result<SecretString, Why> {
+    let running = starter.ok_or(Why::NewProgram)?.run(words).map_err(Why::NoStarter)?;
+    timeout(DEADLINE, read(running)).await.unwrap_or(Err(Why::TooSlow))
 }
 
-async fn read(child: &mut Child) -> Result<SecretString, Why> {
+async fn read(running: Running) -> Result<SecretString, Why> {
+    let out = Receiver::from_owned_fd(running.out).map_err(Why::Unread)?;
+    running.line.set_nonblocking(true).map_err(Why::Unread)?;
+    let mut line = UnixStream::from_std(running.line).map_err(Why::Unread)?;
     let mut printed = Zeroizing::new(Vec::with_capacity(usize::try_from(CAP).unwrap_or_default() + 1));
-    if let Some(out) = child.stdout.take() {
-        out.take(CAP + 1).read_to_end(&mut printed).await.map_err(Why::Unread)?;
-    }
+    out.take(CAP + 1).read_to_end(&mut printed).await.map_err(Why::Unread)?;
     if printed.len() as u64 > CAP {
         return Err(Why::TooLong);
     }
-    let status = child.wait().await.map_err(Why::Unread)?;
-    if !status.success() {
-        return Err(Why::Ended(status.to_string()));
+    let mut outcome = Vec::new();
+    line.read_to_end(&mut outcome).await.map_err(Why::Unread)?;
+    match serde_json::from_slice(&outcome) {
+        Ok(Outcome::Unknown) => return Err(Why::NewProgram),
+        Ok(Outcome::NotStarted(error)) => return Err(Why::NotStarted(io::Error::from_raw_os_error(error))),
+        Ok(Outcome::Ended(0)) => line.write_all(&[WELL]).await.map_err(Why::Unread)?,
+        Ok(Outcome::Ended(status)) => return Err(Why::Ended(ExitStatus::from_raw(status).to_string())),
+        Err(error) => return Err(Why::NoStarter(error.into())),
     }
     super::text(std::mem::take(&mut *printed)).ok_or(Why::NotAToken("it is not UTF-8 text"))
-}
-
-/// It, and whatever it started that is still in its group.
-fn end(child: &mut Child) {
-    #[cfg(unix)]
-    if let Some(group) = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?)) {
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-    let _ = child.start_kill();
 }

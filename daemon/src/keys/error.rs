@@ -53,6 +53,10 @@ pub enum Why {
     NoPassphrase,
     #[error("cannot be started: {0}")]
     NotStarted(std::io::Error),
+    #[error("cannot be started: the configuration did not name it when rolekeeperd was started, and confined itself")]
+    NewProgram,
+    #[error("cannot be started: the process that starts programs for rolekeeperd is gone: {0}")]
+    NoStarter(std::io::Error),
     #[error("cannot be heard: {0}")]
     Unread(std::io::Error),
     #[error("ended with {0}")]
@@ -121,6 +125,8 @@ impl KeyError {
             Why::NotStarted(_) => {
                 "see that the program is where PATH of rolekeeperd leads, or write its whole path".into()
             }
+            Why::NewProgram => "restart rolekeeperd instead of reloading it".into(),
+            Why::NoStarter(_) => "restart rolekeeperd".into(),
             Why::Ended(_) | Why::Unread(_) | Why::TooSlow | Why::TooLong => {
                 format!("run it by hand, and see what it says: {}", words(source))
             }

@@ -5,6 +5,7 @@ mod command;
 mod error;
 mod keyring;
 mod sealed;
+pub mod starter;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -22,12 +23,15 @@ use crate::sync::lock;
 use command::Kept;
 pub use error::{KeyError, Why};
 use sealed::Sealed;
+use starter::Starter;
 
 /// The token of one principal, wherever it lives.
 #[derive(Debug)]
 pub struct Key {
     upstream: Arc<str>,
     source: TokenSource,
+    /// Who starts the program that prints it, if it is one's.
+    starter: Option<Arc<Starter>>,
     /// One asks at a time: a person is not to be asked twice, nor a program started twice.
     turn: Arc<tokio::sync::Mutex<()>>,
     keyring: keyring::Asked,
@@ -41,11 +45,17 @@ impl Key {
         Self {
             upstream,
             source,
+            starter: None,
             turn: Arc::default(),
             keyring: keyring::Asked::default(),
             kept: Mutex::default(),
             passphrase: Mutex::default(),
         }
+    }
+
+    /// With whoever starts the program that prints the token, where it is one's.
+    pub fn started_by(self, starter: Option<Arc<Starter>>) -> Self {
+        Self { starter, ..self }
     }
 
     pub fn source(&self) -> &TokenSource {
@@ -85,7 +95,8 @@ impl Key {
                 if let Some(token) = self.kept(now()) {
                     return Ok(token);
                 }
-                let token = self.parse(&command::run(words).await.map_err(|why| self.fails(why))?)?;
+                let printed = command::run(words, self.starter.as_deref()).await;
+                let token = self.parse(&printed.map_err(|why| self.fails(why))?)?;
                 *lock(&self.kept) = Kept::new(&token, now(), *keep);
                 return Ok(token);
             }

@@ -33,8 +33,10 @@ async fn what_cannot_be_a_token_is_refused_without_showing_it() {
 }
 
 fn command(words: &[&str], keep: u64) -> Key {
-    let words = words.iter().map(|word| (*word).to_owned()).collect();
-    key(TokenSource::Command { words, keep: Duration::from_secs(keep) })
+    let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+    let starter = Starter::within(std::slice::from_ref(&words)).unwrap();
+    let source = TokenSource::Command { words, keep: Duration::from_secs(keep) };
+    key(source).started_by(Some(Arc::new(starter)))
 }
 
 #[tokio::test]

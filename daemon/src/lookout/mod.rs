@@ -8,17 +8,17 @@ mod sight;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::net::{SendFlags, send};
 
 pub use look::{Program, is_between};
 pub use post::{ARGUMENT, stand_at};
 pub use sight::{Pin, Seen, Sight};
 
+use crate::passing;
 use crate::sync::lock;
 use post::{Query, Whom};
 
@@ -50,13 +50,7 @@ pub(crate) struct State {
 impl Lookout {
     /// Starts one by this program's own file. To be called before the daemon confines itself.
     pub fn start(program: &std::path::Path) -> io::Result<Arc<Self>> {
-        let (ours, theirs) = pair()?;
-        let mut command = Command::new(program);
-        command.arg(ARGUMENT).stdin(Stdio::from(theirs)).stdout(Stdio::null());
-        command.env_clear();
-        // It ends when nobody is left on the other side of its standard input, and nobody waits for it.
-        drop(command.spawn()?);
-        Ok(Self::at(ours))
+        Ok(Self::at(passing::start(program, ARGUMENT, false)?))
     }
 
     /// Where processes cannot be looked at.
@@ -69,7 +63,7 @@ impl Lookout {
     /// In a thread of this process.
     #[cfg(test)]
     pub fn within() -> io::Result<Arc<Self>> {
-        let (ours, theirs) = pair()?;
+        let (ours, theirs) = passing::pair()?;
         thread::spawn(move || post::stand(&theirs));
         let lookout = Self::at(ours);
         lookout.listen()?;
@@ -147,10 +141,6 @@ impl Lookout {
     }
 }
 
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
-}
-
 /// The thread that hands out what the lookout has seen, until there is none.
 fn listen(socket: &OwnedFd, waiting: &Waiting, state: &State) {
     while let Some((id, seen)) = post::receive(socket) {
@@ -171,6 +161,8 @@ fn listen(socket: &OwnedFd, waiting: &Waiting, state: &State) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[tokio::test]
@@ -200,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_a_lookout_that_is_gone() {
-        let (ours, theirs) = pair().unwrap();
+        let (ours, theirs) = passing::pair().unwrap();
         let lookout = Lookout::at(ours);
         lookout.listen().unwrap();
         let sight = lookout.look_for(1);

@@ -1,19 +1,15 @@
 //! The lookout's own process, and what crosses the socket between it and the daemon: a message each way for each peer.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
-    recvmsg, sendmsg,
-};
+use rustix::net::{RecvFlags, SendFlags, recv};
 use serde::{Deserialize, Serialize};
 
 use super::look::{Hashes, Look, Program, holder_of};
 use super::sight::{Pin, Seen};
+use crate::passing;
 
 /// How the daemon starts one.
 pub const ARGUMENT: &str = "--stand-lookout";
@@ -119,36 +115,17 @@ fn answer(socket: &OwnedFd, look: Look, query: &Query, hashes: Option<&mut Hashe
         text = serde_json::to_vec(&answer).unwrap_or_default();
     }
     let pins: Vec<_> = report.pin.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !pins.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&pins));
-    }
-    sendmsg(socket, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL).is_ok()
+    passing::send(socket, &text, &pins, SendFlags::empty()).is_ok()
 }
 
 /// The next answer, or nothing if there will be none.
 pub(super) fn receive(socket: &OwnedFd) -> Option<(u64, Seen)> {
     let mut text = vec![0; LONGEST];
     loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
-            Err(rustix::io::Errno::INTR) => continue,
-            received => received.ok()?,
-        };
-        if received.bytes == 0 {
-            return None;
-        }
-        let rights = |message| match message {
-            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
-            _ => None,
-        };
-        let pin = control.drain().find_map(rights).map(Pin::new);
-        let Some(answer) = text.get(..received.bytes).and_then(|text| serde_json::from_slice(text).ok()) else {
-            continue;
-        };
+        let (length, descriptors) = passing::receive(socket, &mut text)?;
+        let pin = descriptors.into_iter().next().map(Pin::new);
+        let answer = text.get(..length).and_then(|text| serde_json::from_slice(text).ok());
+        let Some(answer) = answer else { continue };
         let Answer { id, programs, units, has_terminal, is_whole, is_here } = answer;
         return Some((id, Seen { programs, units, has_terminal, is_whole, is_here, pin }));
     }

@@ -1,0 +1,180 @@
+//! The starter: a process of its own that starts the programs which print tokens. What the daemon starts once it has confined
+//! itself is as confined, and a password manager may need anything. It starts what the configuration named when the daemon
+//! was started, and nothing else, whoever asks. A token goes from the program to the daemon, and not through here.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::SendFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+use serde::{Deserialize, Serialize};
+
+use crate::passing;
+
+/// How the daemon starts one.
+pub const ARGUMENT: &str = "--start-programs";
+/// The longest message, in bytes: a program and its arguments, or those of all upstreams at the beginning.
+const LONGEST: usize = 128 * 1024;
+/// What the daemon says when it has read all, and what else the program has started may go on.
+pub(super) const WELL: u8 = b'.';
+
+/// The way to it.
+#[derive(Debug)]
+pub struct Starter(OwnedFd);
+
+/// A program that has been asked for. It is ended with this.
+pub(super) struct Running {
+    /// What it prints.
+    pub(super) out: OwnedFd,
+    /// An [`Outcome`] comes here, and then the end.
+    pub(super) line: UnixStream,
+}
+
+/// What became of a program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    /// The configuration did not name it when the daemon was started.
+    Unknown,
+    /// By this error of the system's.
+    NotStarted(i32),
+    /// As wait(2) tells it.
+    Ended(i32),
+}
+
+impl Starter {
+    /// Starts one that knows these programs. To be called before the daemon confines itself.
+    pub fn start(program: &Path, known: &[Vec<String>]) -> io::Result<Self> {
+        let socket = passing::start(program, ARGUMENT, true)?;
+        Self::tell(&socket, known)?;
+        Ok(Self(socket))
+    }
+
+    /// In threads of this process.
+    #[cfg(test)]
+    pub(super) fn within(known: &[Vec<String>]) -> io::Result<Self> {
+        let (ours, theirs) = passing::pair()?;
+        thread::spawn(move || start_for(&theirs));
+        Self::tell(&ours, known)?;
+        Ok(Self(ours))
+    }
+
+    fn tell(socket: &OwnedFd, known: &[Vec<String>]) -> io::Result<()> {
+        let known = serde_json::to_vec(known)?;
+        if known.len() > LONGEST {
+            return Err(io::Error::other("the programs that print tokens have more arguments than can be passed on"));
+        }
+        passing::send(socket, &known, &[], SendFlags::empty())
+    }
+
+    /// One that an earlier process started.
+    pub fn at(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Another hold on the way to it, for the process that comes next.
+    pub fn leave_open(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+
+    pub(super) fn run(&self, words: &[String]) -> io::Result<Running> {
+        let (out, print) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (line, theirs) = UnixStream::pair()?;
+        let words = serde_json::to_vec(words)?;
+        passing::send(&self.0, &words, &[print.as_fd(), theirs.as_fd()], SendFlags::DONTWAIT)?;
+        Ok(Running { out, line })
+    }
+}
+
+/// Starts programs for whoever started this process. It goes when the daemon has gone, and not when somebody tells both to.
+pub fn stand_at(socket: impl AsFd) {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        crate::process::outlive(signal);
+    }
+    let _ = crate::process::give_up_capabilities();
+    if let Ok(socket) = socket.as_fd().try_clone_to_owned() {
+        start_for(&socket);
+    }
+}
+
+fn start_for(socket: &OwnedFd) {
+    let mut text = vec![0; LONGEST];
+    let mut next = || {
+        let (length, descriptors) = passing::receive(socket, &mut text)?;
+        Some((text.get(..length)?.to_owned(), descriptors))
+    };
+    let known = next().and_then(|(known, _)| serde_json::from_slice(&known).ok());
+    let known: Vec<Vec<String>> = known.unwrap_or_default();
+    // The end waits for all of them; each goes when the daemon does not wait for it any longer.
+    thread::scope(|scope| {
+        while let Some((words, descriptors)) = next() {
+            let Ok([print, line]) = <[OwnedFd; 2]>::try_from(descriptors) else { continue };
+            let known = known
+                .iter()
+                .find(|known| serde_json::from_slice(&words).is_ok_and(|words: Vec<String>| words == **known));
+            scope.spawn(move || {
+                let mut line = UnixStream::from(line);
+                let _ = match known.and_then(|words| words.split_first()) {
+                    Some((program, arguments)) => run(Command::new(program).args(arguments), print, &mut line),
+                    None => say(&mut line, &Outcome::Unknown),
+                };
+            });
+        }
+    });
+}
+
+/// Runs a program until its end, or the daemon's word or end.
+fn run(command: &mut Command, print: OwnedFd, line: &mut UnixStream) -> io::Result<()> {
+    // What it says on standard error is not read: it may repeat what it was asked for.
+    command.stdin(Stdio::null()).stdout(print).stderr(Stdio::null());
+    // So that what it starts can be ended with it.
+    command.process_group(0);
+    let started = command.spawn();
+    // Whoever reads what it prints waits for the last who could print.
+    command.stdout(Stdio::null());
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return say(line, &Outcome::NotStarted(error.raw_os_error().unwrap_or(0))),
+    };
+    let group = Pid::from_child(&child);
+    let ended = until_end(group, line);
+    if let Ok(Some(status)) = ended {
+        let _ = say(line, &Outcome::Ended(status));
+    }
+    let mut word = [0];
+    // Until it is waited for, no other group can have its number.
+    if !matches!((&ended, line.read(&mut word)), (Ok(Some(_)), Ok(1)) if word == [WELL]) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    child.wait().map(drop)
+}
+
+/// How it ended, or nothing if the daemon has gone before.
+fn until_end(pid: Pid, line: &UnixStream) -> io::Result<Option<i32>> {
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    loop {
+        let mut ready = [PollFd::new(&process, PollFlags::IN), PollFd::new(line, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) if ready[0].revents().is_empty() => return Ok(None),
+            Ok(_) => break,
+        }
+    }
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(process.as_fd()), options)?;
+    Ok(status.and_then(|status| {
+        let code = status.exit_status().map(|code| (code & 0xff) << 8);
+        code.or_else(|| status.terminating_signal())
+    }))
+}
+
+fn say(line: &mut UnixStream, outcome: &Outcome) -> io::Result<()> {
+    line.write_all(&serde_json::to_vec(outcome)?)?;
+    line.shutdown(std::net::Shutdown::Write)
+}

@@ -3,6 +3,8 @@
 //! This is for explanations only: what is allowed is decided by the upstream. What cannot be told for sure, because a name
 //! could not be read or a statement says more than is understood, is not guessed.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use wildmatch::WildMatch;
@@ -132,12 +134,13 @@ impl Named {
             return Match::Maybe;
         }
         let ends = self.names.iter().map(|name| format!(":{}/{name}", self.kind));
-        let organizations: Vec<_> = ends.flat_map(|end| organizations_in(pattern, &end)).collect();
-        match organizations.iter().find(|widest| organizations.iter().all(|other| covers(widest, other))) {
-            Some(widest) => Match::In(widest.clone()),
-            None if organizations.is_empty() => otherwise,
-            None => Match::Maybe,
+        let organizations: BTreeSet<_> = ends.flat_map(|end| organizations_in(pattern, &end)).collect();
+        if organizations.is_empty() {
+            return otherwise;
         }
+        let is_widest = |wide: &&String| organizations.iter().all(|other| covers(wide, other));
+        let widest = if organizations.len() > MOST { None } else { organizations.iter().find(is_widest) };
+        widest.map_or(Match::Maybe, |widest| Match::In(widest.clone()))
     }
 }
 
@@ -149,6 +152,8 @@ fn covers(wide: &str, narrow: &str) -> bool {
 
 /// The longest pattern that is searched for an organisation, in bytes: longer than a CRN would be.
 const LONGEST: usize = 512;
+/// The most parts of it that are compared with each other.
+const MOST: usize = 16;
 
 /// The parts of a pattern of which one must fit the organisation for the pattern to fit a CRN that ends like this.
 fn organizations_in(pattern: &str, end: &str) -> Vec<String> {

@@ -112,7 +112,7 @@ enum Command {
         #[arg(add = ArgValueCandidates::new(suggest::profiles))]
         profile: String,
         /// The command and its arguments
-        #[arg(last = true, required = true, value_name = "COMMAND")]
+        #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
         command: Vec<std::ffi::OsString>,
     },
     /// Print the environment that exec gives to a command, for a shell or a file

@@ -110,6 +110,16 @@ fn a_command_that_cannot_be_run_has_the_codes_of_a_shell() {
 }
 
 #[test]
+fn a_command_has_its_own_arguments_with_two_dashes_before_it_or_without() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    for before in [&["exec", "dev"][..], &["exec", "dev", "--"]] {
+        let run = home.rolekeeper(&[before, &["echo", "a", "--", "--mode", "b"]].concat());
+        assert_eq!((run.code, &*run.stdout), (0, "a -- --mode b\n"), "{run:?}");
+    }
+}
+
+#[test]
 fn inside_of_itself_it_is_refused_unless_that_is_meant() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);

@@ -105,7 +105,8 @@ fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoke
     assert_eq!(ended.code(), Some(6));
     eventually("all have said so", || {
         let said = said(&home);
-        (said.matches("were revoked while the command ran").count() >= 3
+        (said.matches("were revoked while the command ran").count() == 3
+            && said.contains("the command was ended with the credentials of profile dev")
             && said.contains("the command is started then"))
         .then_some(())
     });

@@ -66,7 +66,11 @@ fn logged_out(report: &LoggedOut) -> String {
         }
         text.push('\n');
     }
-    text + "No credentials are given until rolekeeper resume PROFILE\n"
+    let which = match &*report.profiles {
+        [only] => &only.profile,
+        _ => "PROFILE",
+    };
+    text + &format!("No credentials are given until rolekeeper resume {which}\n")
 }
 
 /// How things stand at the upstream with a session that was ended here.

@@ -120,13 +120,13 @@ fn watch_over(mut process: Process, supply: &Supply, events: &Receiver<Event>) -
                 is_unwanted |= signal == SIGTERM || (revoked.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
             }
             Some(Event::Revoked(now)) => {
-                let message = failure(&now).message;
+                let said = told(&now);
                 if supply.on_revoke != OnRevoke::Warn {
                     process.signal(Signal::TERM);
                     kill_at = Some(Instant::now() + GRACE);
                     revoked = Some(now);
                 }
-                supply.voice.say(&format!("rolekeeper: {message}"));
+                supply.voice.say(&format!("rolekeeper: {said}"));
             }
             Some(Event::Granted(_) | Event::Refused(_)) | None => {}
         }
@@ -146,16 +146,22 @@ fn next(events: &Receiver<Event>, kill_at: Option<Instant>, looks: bool) -> Resu
     }
 }
 
+/// What is said as soon as it is known.
+fn told(now: &Watched) -> String {
+    let how = now.held.as_ref().or(now.ended.as_ref()).map_or_else(String::new, |ending| format!(": {ending}"));
+    format!("the credentials of profile {} were revoked while the command ran{how}", now.profile)
+}
+
+/// What is said once the command has ended for it.
 fn failure(now: &Watched) -> Failure {
     let profile = &now.profile;
-    let how = now.held.as_ref().or(now.ended.as_ref()).map_or_else(String::new, |ending| format!(": {ending}"));
     let next = match now.held {
         Some(_) => format!("rolekeeper resume {profile}"),
         None => "run the command again: it gets new credentials".into(),
     };
     Failure::new(
         Code::Held,
-        format!("the credentials of profile {profile} were revoked while the command ran{how}"),
+        format!("the command was ended with the credentials of profile {profile}"),
         format!("rolekeeper audit {profile}; then {next}"),
     )
 }

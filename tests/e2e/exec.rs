@@ -151,6 +151,14 @@ fn a_shell_that_reads_env_has_what_a_command_would_have() {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{}\n{then}", env(&home, "sh"))]).env("AWS_PROFILE", "shadow");
     assert_eq!(String::from_utf8(shell.output().unwrap().stdout).unwrap(), want);
+    // From one mode to another and back.
+    let client = home.client().get_program().to_str().unwrap().to_owned();
+    let mut shell = home.command(std::path::Path::new("sh"));
+    let modes =
+        format!("eval \"$({client} env --mode http dev)\"; first=$AWS_CONFIG_FILE; eval \"$({client} env dev)\"");
+    shell
+        .args(["-c", &format!("{modes}; echo $first ${{AWS_CONFIG_FILE-gone}} ${{AWS_SHARED_CREDENTIALS_FILE-gone}}")]);
+    assert_eq!(String::from_utf8(shell.output().unwrap().stdout).unwrap(), "/dev/null gone gone\n");
     let json = home.rolekeeper(&["env", "dev", "--format", "json"]).json();
     assert_eq!((&json["AWS_ACCESS_KEY_ID"], &json["AWS_PROFILE"]), (&ours["AccessKeyId"], &Value::Null));
     for format in ["fish", "powershell", "dotenv"] {

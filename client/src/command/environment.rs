@@ -60,6 +60,7 @@ const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const METADATA_DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
 const BOTO_CONFIG: &str = "BOTO_CONFIG";
+const AWS_FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
 const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
 /// What a command is to find in its environment. The values are secrets, or lead to some.
@@ -90,6 +91,9 @@ impl Environment {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let mut unset: Vec<String> = names.filter(|name| name.starts_with(SHADOWING_PREFIX)).collect();
         unset.extend(SHADOWING.map(Into::into));
+        // What another mode has set, in a shell that has read it, and nobody else sets so.
+        let is_nowhere = |name: &&str| connect::variable(name).is_some_and(|value| value == NOWHERE);
+        unset.extend(AWS_FILES.into_iter().filter(is_nowhere).map(Into::into));
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
         let generation = (!lease.ends_at.is_empty()).then_some(lease.generation);
@@ -148,7 +152,7 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
             vec![(FULL_URI, endpoint.url.clone()), (TOKEN_FILE, file.into()), (METADATA_DISABLED, "true".into())]
         }
     };
-    for file in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", BOTO_CONFIG] {
+    for file in AWS_FILES.into_iter().chain([BOTO_CONFIG]) {
         set.push((file, NOWHERE.into()));
     }
     let before = |name| connect::variable(name).and_then(|value| value.into_string().ok());

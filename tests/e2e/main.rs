@@ -25,6 +25,7 @@ mod revocation_running;
 mod sandbox_durability;
 mod sandbox_program;
 mod security_document;
+mod setup;
 mod shared;
 mod socket;
 mod succession;

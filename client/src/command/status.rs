@@ -15,9 +15,9 @@ use crate::command::printable;
 use crate::{autostart, command};
 
 #[derive(Serialize)]
-struct Status {
+pub(crate) struct Status {
     daemon: DaemonStatus,
-    profiles: Vec<ProfileStatus>,
+    pub(crate) profiles: Vec<ProfileStatus>,
 }
 
 pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
@@ -28,7 +28,7 @@ pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
 }
 
 /// All pages.
-fn read(stream: &mut Stream) -> Result<Status, Failure> {
+pub(crate) fn read(stream: &mut Stream) -> Result<Status, Failure> {
     let mut after = None;
     let mut profiles = Vec::new();
     loop {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap_complete::CompletionCandidate;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
-use rolekeeper::protocol::{IamCall, ProfileStatus, Reply, Request};
+use rolekeeper::protocol::{IamCall, ProfileStatus, Request};
 use serde_json::{Map, Value};
 
-use crate::command::printable;
+use crate::command::{printable, status};
 
 /// Somebody waits at a prompt.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -30,18 +30,7 @@ pub(crate) fn upstreams() -> Vec<CompletionCandidate> {
 }
 
 fn statuses() -> Option<Vec<ProfileStatus>> {
-    let mut stream = open()?;
-    let mut found = Vec::new();
-    let mut after = None;
-    loop {
-        let text = connect::ask(&mut stream, Request::Status { after: after.map(Into::into) }).ok()?;
-        let Reply::Status(page) = connect::reply(&text).ok()? else { return None };
-        found.extend(page.profiles);
-        after = match page.next {
-            Some(next) => Some(next),
-            None => return Some(found),
-        };
-    }
+    Some(status::read(&mut open()?).ok()?.profiles)
 }
 
 /// Letters, digits, `.`, `_` and `-`, and no option: no shell does anything with those.

@@ -18,7 +18,7 @@ use crate::command::iam::suggest;
 pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles), value_parser = program::profile)]
-    profile: String,
+    pub(super) profile: String,
     /// The AWS profile, which may be `default` [default: as PROFILE]
     #[arg(long, value_name = "NAME", value_parser = program::profile)]
     name: Option<String>,

@@ -18,7 +18,10 @@ mod program;
 
 use std::path::PathBuf;
 
+use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
+
+use super::status;
 
 pub(crate) const HELP: &str = "It shows what it would change, and does that with --write. With --undo it shows what it would take\n\
     out again, and does that with --undo --write.\n\
@@ -53,11 +56,23 @@ struct How {
 pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = program::socket(socket)?;
     let socket = socket.as_deref();
-    let (plan, how) = match tool {
-        Tool::Aws(arguments) => (aws::plan(arguments, socket)?, arguments.how),
-        Tool::Kube(arguments) => (kube::plan(arguments, socket)?, arguments.how),
-        Tool::Docker(arguments) => (docker::plan(arguments, socket)?, arguments.how),
-        Tool::Git(arguments) => (git::plan(arguments, socket)?, arguments.how),
+    let (mut plan, how, profile) = match tool {
+        Tool::Aws(arguments) => (aws::plan(arguments, socket)?, arguments.how, &arguments.profile),
+        Tool::Kube(arguments) => (kube::plan(arguments, socket)?, arguments.how, &arguments.profile),
+        Tool::Docker(arguments) => (docker::plan(arguments, socket)?, arguments.how, &arguments.profile),
+        Tool::Git(arguments) => (git::plan(arguments, socket)?, arguments.how, &arguments.profile),
     };
+    if !how.undo && is_unknown(profile, socket) {
+        plan.notes.push(format!(
+            "The daemon that is running has no profile {profile} yet: one is added in its configuration."
+        ));
+    }
     plan.carry_out(how)
+}
+
+/// Whether there is a daemon that has no such profile. None is started for that.
+fn is_unknown(profile: &str, socket: Option<&str>) -> bool {
+    let stream = connect::socket_path(socket.map(Into::into)).and_then(|path| connect::open(&path));
+    let Ok(Some(mut stream)) = stream else { return false };
+    status::read(&mut stream).is_ok_and(|status| status.profiles.iter().all(|known| known.profile != profile))
 }

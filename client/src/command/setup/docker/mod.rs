@@ -23,7 +23,7 @@ use crate::command::lease;
 pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles), value_parser = program::profile)]
-    profile: String,
+    pub(super) profile: String,
     /// The registry's host, with its port if that is not 443; may be given again
     #[arg(long = "host", value_name = "HOST", value_parser = program::host, required_unless_present = "undo")]
     hosts: Vec<String>,

@@ -23,7 +23,7 @@ use crate::command::iam::suggest;
 pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles), value_parser = program::profile)]
-    profile: String,
+    pub(super) profile: String,
     /// The user [default: as PROFILE]
     #[arg(long, value_name = "USER", value_parser = program::text)]
     name: Option<String>,

@@ -206,6 +206,16 @@ impl Helpers {
             None if is_first && !known.is_empty() => Some(Starter::start(program, &known)?),
             None => None,
         };
+        // One that was named at the start is known; after a reload there may be others.
+        for words in known.iter().filter(|_| !is_first) {
+            if !starter.as_ref().is_some_and(|starter| starter.knows(words).unwrap_or(false)) {
+                let program = words.first();
+                tracing::warn!(
+                    program,
+                    "it cannot be started; if it is new, restart rolekeeperd instead of reloading it"
+                );
+            }
+        }
         Ok(Self { lookout, starter: starter.map(Arc::new) })
     }
 }

@@ -45,7 +45,7 @@ struct Snapshot<S> {
     /// What was replaced and may still be used, by profile and role.
     #[serde(default)]
     earlier: BTreeMap<String, Vec<Replaced>>,
-    /// What opens encrypted tokens, by their places.
+    /// What opens encrypted tokens, by their upstreams and places.
     #[serde(default = "BTreeMap::new")]
     passphrases: BTreeMap<String, S>,
 }
@@ -99,7 +99,7 @@ pub fn pack(broker: &Broker, heir: Heir) -> io::Result<OwnedFd> {
     let keys = broker.gates.values().filter_map(|gate| gate.upstream.bycloud()).map(ByCloud::key);
     let said: Vec<_> = keys
         .filter(|_| heir == Heir::Successor)
-        .filter_map(|key| Some((key.source().to_string(), key.passphrase()?)))
+        .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
         .collect();
     let snapshot = Snapshot {
         version: VERSION,
@@ -196,9 +196,9 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
             gate.upstream.server_clock().restore(known);
         }
         if let Some(key) = gate.upstream.bycloud().map(ByCloud::key)
-            && let Some(passphrase) = newest.passphrases.get(&key.source().to_string())
+            && let Some(passphrase) = key.sealed_place().and_then(|place| newest.passphrases.remove(&place))
         {
-            key.opens_with(passphrase.clone());
+            key.opens_with(passphrase);
         }
     }
     for slot in broker.cache.slots() {

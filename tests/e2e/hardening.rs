@@ -261,18 +261,21 @@ fn a_program_that_prints_the_token_is_not_confined_and_the_daemon_is() {
     let after = rest.split_once('\n').unwrap().1;
     let print = |script: &str| {
         let script = format!("{script} {}", token.display());
-        home.configure(&format!("{before}token = {{ command = [\"sh\", \"-c\", {script:?}] }}\n{after}"));
+        home.configure(&format!(
+            "{before}token = {{ command = [\"sh\", \"-c\", {script:?}], keep = \"0s\" }}\n{after}"
+        ));
     };
     // What does not end the daemon's processes is for this one to end by.
     print("sleep 1000 & kill $!; wait $!; cat");
     let daemon = home.daemon(&[]);
     let pid = |pid: u32| rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let refresh = || home.rolekeeper(&["refresh", "dev"]);
+    assert_eq!(refresh().code, 0);
     let helpers = children_of(daemon.pid());
     assert_eq!(helpers.len(), 2);
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
         helpers.iter().for_each(|helper| rustix::process::kill_process(pid(*helper), signal).unwrap());
     }
-    let refresh = || home.rolekeeper(&["refresh", "dev"]);
     assert_eq!(refresh().code, 0);
     assert!(home.rolekeeper(&["status"]).stdout.contains("Landlock active; seccomp active"));
     daemon.reload();
@@ -285,6 +288,7 @@ fn a_program_that_prints_the_token_is_not_confined_and_the_daemon_is() {
         "{unknown:?}"
     );
     assert!(unknown.stderr.contains("try: restart rolekeeperd instead of reloading it"), "{unknown:?}");
+    assert!(daemon.log().contains("it cannot be started; if it is new, restart rolekeeperd"), "{}", daemon.log());
     drop(daemon);
     let daemon = home.daemon(&[]);
     for helper in children_of(daemon.pid()) {

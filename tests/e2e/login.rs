@@ -1,7 +1,9 @@
 //! A token's way to where it is kept: shown to the upstream first, never printed, and replaced without a moment in which what
 //! is kept does not count.
 
+use std::fs::File;
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
@@ -154,15 +156,30 @@ fn what_is_typed_on_a_terminal_is_not_shown() {
 
 #[test]
 fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
-    let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = Home::default();
+    home.configure(&format!(
+        "[upstream.sandbox]\nkind = \"bycloud\"\nendpoint = \"http://{}\"\n\
+         token = {{ age = \"token.age\", identity = \"key\" }}\n",
+        silent.local_addr().unwrap()
+    ));
     let _daemon = home.daemon(&[]);
-    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+    let ended = |first: &dyn Fn(&mut File), signal: Signal| {
         let mut command = home.client();
         command.arg("login");
-        let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", signal);
+        let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
         assert!(shows && ended.code == -signal.as_raw(), "{signal:?}: {shows} {ended:?}");
+    };
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        ended(&|_| {}, signal);
     }
+    // Also once it is answered, and the upstream is waited for.
+    let asked = std::cell::RefCell::new(None);
+    let answer = |terminal: &mut File| {
+        terminal.write_all(b"token\r").unwrap();
+        *asked.borrow_mut() = silent.accept().ok();
+    };
+    ended(&answer, Signal::TERM);
 }
 
 #[test]

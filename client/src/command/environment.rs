@@ -91,9 +91,11 @@ impl Environment {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let mut unset: Vec<String> = names.filter(|name| name.starts_with(SHADOWING_PREFIX)).collect();
         unset.extend(SHADOWING.map(Into::into));
-        // What another mode has set, in a shell that has read it, and nobody else sets so.
-        let is_nowhere = |name: &&str| connect::variable(name).is_some_and(|value| value == NOWHERE);
-        unset.extend(AWS_FILES.into_iter().filter(is_nowhere).map(Into::into));
+        // What another mode has set, in a shell that has read it.
+        if [FULL_URI, METADATA].into_iter().any(|name| connect::variable(name).is_some()) {
+            let is_nowhere = |name: &&str| connect::variable(name).is_some_and(|value| value == NOWHERE);
+            unset.extend(AWS_FILES.into_iter().filter(is_nowhere).map(Into::into));
+        }
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
         let generation = (!lease.ends_at.is_empty()).then_some(lease.generation);

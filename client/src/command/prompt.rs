@@ -83,50 +83,72 @@ fn typed(question: &str) -> io::Result<String> {
 #[cfg(unix)]
 mod silent {
     use std::io;
-    use std::thread::{self, JoinHandle};
+    use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+    use std::thread;
 
     use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-    use signal_hook::iterator::{Handle, Signals};
+    use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
+    use crate::command::signals::heeded;
+
     /// Until it is dropped, or a signal ends this program: then the terminal is as it was before.
-    pub(super) struct Silence {
+    pub(super) struct Silence(());
+
+    struct Modes {
         before: Termios,
-        signals: Handle,
-        listener: Option<JoinHandle<()>>,
+        silent: Termios,
     }
+
+    /// While a question stands.
+    static MODES: Mutex<Option<Modes>> = Mutex::new(None);
+    /// Signals have been listened for ever since: what is no longer listened for would be ignored.
+    static LISTENER: Once = Once::new();
 
     impl Silence {
         pub(super) fn begin() -> io::Result<Self> {
+            let mut failed = None;
+            LISTENER.call_once(|| failed = listen().err());
+            if let Some(error) = failed {
+                return Err(error);
+            }
             let before = tcgetattr(io::stdin())?;
             let mut silent = before.clone();
             silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
             silent.special_codes[SpecialCodeIndex::VMIN] = 1;
             silent.special_codes[SpecialCodeIndex::VTIME] = 0;
-            let mut told = Signals::new(crate::command::signals::heeded([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP]))?;
-            let signals = told.handle();
+            let mut modes = lock();
             set(&silent)?;
-            let at_a_signal = before.clone();
-            let listener = thread::spawn(move || {
-                for signal in told.forever() {
-                    let _ = set(&at_a_signal);
-                    let _ = emulate_default_handler(signal);
-                    // It was stopped, and goes on.
-                    let _ = set(&silent);
-                }
-            });
-            Ok(Self { before, signals, listener: Some(listener) })
+            *modes = Some(Modes { before, silent });
+            Ok(Self(()))
         }
     }
 
     impl Drop for Silence {
         fn drop(&mut self) {
-            self.signals.close();
-            // It has the last word on nothing.
-            let _ = self.listener.take().map(JoinHandle::join);
-            let _ = set(&self.before);
+            if let Some(modes) = lock().take() {
+                let _ = set(&modes.before);
+            }
         }
+    }
+
+    fn listen() -> io::Result<()> {
+        let mut signals = Signals::new(heeded([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP]))?;
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                let modes = lock();
+                let _ = modes.as_ref().map(|modes| set(&modes.before));
+                let _ = emulate_default_handler(signal);
+                // It was stopped, and goes on.
+                let _ = modes.as_ref().map(|modes| set(&modes.silent));
+            }
+        });
+        Ok(())
+    }
+
+    fn lock() -> MutexGuard<'static, Option<Modes>> {
+        MODES.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(modes: &Termios) -> io::Result<()> {

@@ -2,9 +2,11 @@
 //! running and never starts one.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use interprocess::local_socket::Stream;
+use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
     ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Protection, Reply, Request, StatusPage,
@@ -13,6 +15,9 @@ use serde::Serialize;
 
 use crate::command::printable;
 use crate::{autostart, command};
+
+/// How long a daemon may take to answer somebody who waits at a prompt.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -25,6 +30,13 @@ pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let open = || connect::open(&socket)?.ok_or_else(|| autostart::no_daemon(&socket));
     let status = autostart::ask_again(open, read)?;
     if json { command::print_json(&status) } else { command::print(&table(&status)) }
+}
+
+/// The daemon, if there is one that answers while somebody waits at a prompt.
+pub(crate) fn open_soon(socket: &Path) -> Option<Stream> {
+    let stream = connect::open(socket).ok()??;
+    stream.set_recv_timeout(Some(PATIENCE)).ok()?;
+    Some(stream)
 }
 
 /// All pages.

@@ -64,6 +64,19 @@ fn files_are_read_written_and_started_where_the_work_is_and_nowhere_else() {
 }
 
 #[test]
+fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
+    let outside = tempfile::tempdir().unwrap();
+    let places = Places { read: vec!["/usr".into()], write: Vec::new(), execute: Vec::new() };
+    thread::scope(|scope| {
+        let often = || {
+            (0..20).for_each(|_| files(&places).unwrap());
+            fs::read_dir(outside.path()).is_err()
+        };
+        assert!(scope.spawn(often).join().unwrap());
+    });
+}
+
+#[test]
 #[allow(unsafe_code, reason = "what is probed is what no safe function does")]
 fn other_processes_and_the_system_are_out_of_reach() {
     let folder = tempfile::tempdir().unwrap();

@@ -43,7 +43,12 @@ impl Kept {
 
 /// It is ended, with whatever it started, unless it ends well in time.
 pub(super) async fn run(words: &[String], starter: Option<&Starter>) -> Result<SecretString, Why> {
-    let running = starter.ok_or(Why::NewProgram)?.run(words).map_err(Why::NoStarter)?;
+    let running = starter.ok_or(Why::NewProgram)?.run(words).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
+            Why::NoStarter(error)
+        }
+        _ => Why::NotStarted(error),
+    })?;
     timeout(DEADLINE, read(running)).await.unwrap_or(Err(Why::TooSlow))
 }
 
@@ -61,9 +66,11 @@ async fn read(running: Running) -> Result<SecretString, Why> {
     match serde_json::from_slice(&outcome) {
         Ok(Outcome::Unknown) => return Err(Why::NewProgram),
         Ok(Outcome::NotStarted(error)) => return Err(Why::NotStarted(io::Error::from_raw_os_error(error))),
-        Ok(Outcome::Ended(0)) => line.write_all(&[WELL]).await.map_err(Why::Unread)?,
+        Ok(Outcome::Ended(0)) => {}
         Ok(Outcome::Ended(status)) => return Err(Why::Ended(ExitStatus::from_raw(status).to_string())),
         Err(error) => return Err(Why::NoStarter(error.into())),
     }
-    super::text(std::mem::take(&mut *printed)).ok_or(Why::NotAToken("it is not UTF-8 text"))
+    let text = super::text(std::mem::take(&mut *printed)).ok_or(Why::NotAToken("it is not UTF-8 text"))?;
+    line.write_all(&[WELL]).await.map_err(Why::Unread)?;
+    Ok(text)
 }

@@ -142,6 +142,14 @@ impl Key {
         lock(&self.passphrase).clone()
     }
 
+    /// Whose passphrase that is, and of which file.
+    pub fn sealed_place(&self) -> Option<String> {
+        match &self.source {
+            TokenSource::Age { file, identity: None } => Some(format!("{} {}", self.upstream, file.display())),
+            _ => None,
+        }
+    }
+
     pub fn opens_with(&self, passphrase: SecretString) {
         keep_in_memory(&passphrase);
         *lock(&self.passphrase) = Some(passphrase);

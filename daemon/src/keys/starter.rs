@@ -3,12 +3,13 @@
 //! was started, and nothing else, whoever asks. A token goes from the program to the daemon, and not through here.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::SendFlags;
@@ -36,7 +37,7 @@ pub(super) struct Running {
     pub(super) line: UnixStream,
 }
 
-/// What became of a program.
+/// What became of a program. After an upgrade this is between a program of today and one of before: it may only grow.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
     /// The configuration did not name it when the daemon was started.
@@ -45,6 +46,12 @@ pub(super) enum Outcome {
     NotStarted(i32),
     /// As wait(2) tells it.
     Ended(i32),
+}
+
+impl Outcome {
+    fn not_started(error: &io::Error) -> Self {
+        Self::NotStarted(error.raw_os_error().unwrap_or(libc::EIO))
+    }
 }
 
 impl Starter {
@@ -84,10 +91,24 @@ impl Starter {
 
     pub(super) fn run(&self, words: &[String]) -> io::Result<Running> {
         let (out, print) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let (line, theirs) = UnixStream::pair()?;
-        let words = serde_json::to_vec(words)?;
-        passing::send(&self.0, &words, &[print.as_fd(), theirs.as_fd()], SendFlags::DONTWAIT)?;
+        let line = self.ask(words, &[print.as_fd()])?;
         Ok(Running { out, line })
+    }
+
+    /// Whether it starts such a program. It answers at once, or is gone.
+    pub fn knows(&self, words: &[String]) -> io::Result<bool> {
+        let mut line = self.ask(words, &[])?;
+        line.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut said = Vec::new();
+        line.read_to_end(&mut said)?;
+        Ok(matches!(serde_json::from_slice(&said)?, Outcome::Ended(_)))
+    }
+
+    fn ask(&self, words: &[String], more: &[BorrowedFd<'_>]) -> io::Result<UnixStream> {
+        let (line, theirs) = UnixStream::pair()?;
+        let descriptors = [&[theirs.as_fd()], more].concat();
+        passing::send(&self.0, &serde_json::to_vec(words)?, &descriptors, SendFlags::DONTWAIT)?;
+        Ok(line)
     }
 }
 
@@ -96,7 +117,11 @@ pub fn stand_at(socket: impl AsFd) {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         crate::process::outlive(signal);
     }
-    let _ = crate::process::give_up_capabilities();
+    if let Err(error) = crate::process::give_up_capabilities() {
+        // What it would start would have them, too.
+        eprintln!("rolekeeperd: no programs are started for tokens: capabilities cannot be given up: {error}");
+        return;
+    }
     if let Ok(socket) = socket.as_fd().try_clone_to_owned() {
         start_for(&socket);
     }
@@ -113,17 +138,21 @@ fn start_for(socket: &OwnedFd) {
     // The end waits for all of them; each goes when the daemon does not wait for it any longer.
     thread::scope(|scope| {
         while let Some((words, descriptors)) = next() {
-            let Ok([print, line]) = <[OwnedFd; 2]>::try_from(descriptors) else { continue };
-            let known = known
-                .iter()
-                .find(|known| serde_json::from_slice(&words).is_ok_and(|words: Vec<String>| words == **known));
-            scope.spawn(move || {
-                let mut line = UnixStream::from(line);
-                let _ = match known.and_then(|words| words.split_first()) {
-                    Some((program, arguments)) => run(Command::new(program).args(arguments), print, &mut line),
-                    None => say(&mut line, &Outcome::Unknown),
-                };
-            });
+            let asked = serde_json::from_slice(&words).ok();
+            let known = known.iter().find(|known| Some(*known) == asked.as_ref()).and_then(|words| words.split_first());
+            let mut descriptors = descriptors.into_iter();
+            let Some(mut line) = descriptors.next().map(UnixStream::from) else { continue };
+            // Of what could not be said nobody waits to hear.
+            let _ = match (known, descriptors.next()) {
+                (None, _) => say(&mut line, &Outcome::Unknown),
+                (Some(_), None) => say(&mut line, &Outcome::Ended(0)),
+                (Some((program, arguments)), Some(print)) => {
+                    let to_tell = line.try_clone();
+                    let work = move || drop(run(Command::new(program).args(arguments), print, &mut line));
+                    let started = thread::Builder::new().spawn_scoped(scope, work);
+                    started.map(drop).or_else(|error| say(&mut to_tell?, &Outcome::not_started(&error)))
+                }
+            };
         }
     });
 }
@@ -139,16 +168,19 @@ fn run(command: &mut Command, print: OwnedFd, line: &mut UnixStream) -> io::Resu
     command.stdout(Stdio::null());
     let mut child = match started {
         Ok(child) => child,
-        Err(error) => return say(line, &Outcome::NotStarted(error.raw_os_error().unwrap_or(0))),
+        Err(error) => return say(line, &Outcome::not_started(&error)),
     };
     let group = Pid::from_child(&child);
     let ended = until_end(group, line);
-    if let Ok(Some(status)) = ended {
-        let _ = say(line, &Outcome::Ended(status));
-    }
+    let said = match &ended {
+        Ok(Some(status)) => say(line, &Outcome::Ended(*status)),
+        Ok(None) => Ok(()),
+        Err(error) => say(line, &Outcome::not_started(error)),
+    };
     let mut word = [0];
+    let is_well = said.is_ok() && matches!(ended, Ok(Some(_))) && line.read(&mut word).is_ok() && word == [WELL];
     // Until it is waited for, no other group can have its number.
-    if !matches!((&ended, line.read(&mut word)), (Ok(Some(_)), Ok(1)) if word == [WELL]) {
+    if !is_well {
         let _ = kill_process_group(group, Signal::KILL);
     }
     child.wait().map(drop)
@@ -167,7 +199,7 @@ fn until_end(pid: Pid, line: &UnixStream) -> io::Result<Option<i32>> {
         }
     }
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    let status = waitid(WaitId::PidFd(process.as_fd()), options)?;
+    let status = waitid(WaitId::Pid(pid), options)?;
     Ok(status.and_then(|status| {
         let code = status.exit_status().map(|code| (code & 0xff) << 8);
         code.or_else(|| status.terminating_signal())

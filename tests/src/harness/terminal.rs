@@ -28,12 +28,20 @@ impl Home {
         self.at_terminal(command, 120, question, |terminal, _| type_on(terminal, typed)).0
     }
 
-    /// Sends a command a signal once a question is there, and tells whether the terminal then shows what is typed.
+    /// Sends a command a signal once a question is there and this is done, and tells whether the terminal then shows what is
+    /// typed.
     ///
     /// # Panics
     /// When there are no terminals, it does not start, or does not ask.
-    pub fn on_terminal_until(&self, command: Command, question: &str, signal: Signal) -> (Run, bool) {
-        self.at_terminal(command, 120, question, |_, child| {
+    pub fn on_terminal_until(
+        &self,
+        command: Command,
+        question: &str,
+        first: impl FnOnce(&mut File),
+        signal: Signal,
+    ) -> (Run, bool) {
+        self.at_terminal(command, 120, question, |terminal, child| {
+            first(terminal);
             kill_process(Pid::from_child(child), signal).expect("it runs");
         })
     }

@@ -3,18 +3,14 @@
 //! shell would act on: what is chosen lands in a command line as it stands, and upstreams choose their ids.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{IamCall, ProfileStatus, Request};
 use serde_json::{Map, Value};
 
 use crate::command::{printable, status};
 
-/// Somebody waits at a prompt.
-const PATIENCE: Duration = Duration::from_millis(800);
 /// The most ids that are worth offering.
 const MOST: u32 = 200;
 
@@ -72,9 +68,7 @@ fn id(item: &Value) -> Option<CompletionCandidate> {
 }
 
 fn open() -> Option<interprocess::local_socket::Stream> {
-    let stream = connect::open(&connect::socket_path(given("--socket").map(Into::into)).ok()?).ok()??;
-    stream.set_recv_timeout(Some(PATIENCE)).ok()?;
-    Some(stream)
+    status::open_soon(&connect::socket_path(given("--socket").map(Into::into)).ok()?)
 }
 
 /// What an option was given in the line that is being completed: `--socket PATH` or `--socket=PATH`.

@@ -64,15 +64,15 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
     };
     if !how.undo && is_unknown(profile, socket) {
         plan.notes.push(format!(
-            "The daemon that is running has no profile {profile} yet: one is added in its configuration."
+            "The daemon that is running shows you no profile {profile}: one is added in its configuration."
         ));
     }
     plan.carry_out(how)
 }
 
-/// Whether there is a daemon that has no such profile. None is started for that.
+/// Whether there is a daemon that has no such profile for whoever asks.
 fn is_unknown(profile: &str, socket: Option<&str>) -> bool {
-    let stream = connect::socket_path(socket.map(Into::into)).and_then(|path| connect::open(&path));
-    let Ok(Some(mut stream)) = stream else { return false };
-    status::read(&mut stream).is_ok_and(|status| status.profiles.iter().all(|known| known.profile != profile))
+    let stream = connect::socket_path(socket.map(Into::into)).ok().and_then(|path| status::open_soon(&path));
+    let status = stream.and_then(|mut stream| status::read(&mut stream).ok());
+    status.is_some_and(|status| status.profiles.iter().all(|known| known.profile != profile))
 }

@@ -71,7 +71,7 @@ impl Draft {
         self.headers.retain(|(given, _)| given != name);
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 

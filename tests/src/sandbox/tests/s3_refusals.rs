@@ -93,8 +93,12 @@ async fn a_request_counts_for_fifteen_minutes_and_cannot_be_replayed_later() {
     world.advance(920).await;
     assert_eq!(world.send(&caught).await.code(), (403, "RequestTimeTooSkewed"));
     let mut redated = caught.clone();
-    redated.set("x-amz-date", &super::s3_client::stamp(920));
-    assert_eq!(world.send(&redated).await.code(), (403, "SignatureDoesNotMatch"), "a new date on an old signature");
+    let (before, after) = (redated.header("x-amz-date").unwrap().to_owned(), super::s3_client::stamp(920));
+    redated.set("x-amz-date", &after);
+    // A signature is for a day, too.
+    let is_same_day = before[..8] == after[..8];
+    let want = if is_same_day { (403, "SignatureDoesNotMatch") } else { (400, "AuthorizationHeaderMalformed") };
+    assert_eq!(world.send(&redated).await.code(), want, "a new date on an old signature");
     assert_eq!(world.send(&signed(920)).await.status, 200, "the session itself goes on");
 }
 

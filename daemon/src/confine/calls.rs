@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter, sock_filter,
 };
 
@@ -97,11 +99,27 @@ pub(super) fn forbid(refused: Refused) -> Result<(), String> {
     let programs = [program(&refused), no_clone3(), Ok(no_x32())];
     for program in programs {
         let program = program.map_err(|error| error.to_string())?;
-        if !program.is_empty() {
-            apply_filter(&program).map_err(|error| error.to_string())?;
+        if program.is_empty() {
+            continue;
+        }
+        match apply_filter(&program) {
+            // Each process that takes the place of another adds its own, until no more fit: those of the earlier ones hold.
+            Err(error) if is_full(&error) && is_refused() => {}
+            outcome => outcome.map_err(|error| error.to_string())?,
         }
     }
     Ok(())
+}
+
+fn is_full(error: &Error) -> bool {
+    let (Error::Prctl(error) | Error::Seccomp(error)) = error else { return false };
+    error.raw_os_error() == Some(libc::ENOMEM)
+}
+
+/// Whether this process may not do, even with itself, what every process may that has no filter.
+fn is_refused() -> bool {
+    let may = || pidfd_getfd(pidfd_open(getpid(), PidfdFlags::empty())?, 0, PidfdGetfdFlags::empty());
+    may().is_err_and(|error| error == Errno::PERM)
 }
 
 fn program(refused: &Refused) -> Result<BpfProgram, BackendError> {

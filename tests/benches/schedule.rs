@@ -98,13 +98,16 @@ async fn sessions() {
     });
     let (policy, cache) = (Policy::of(1), Cache::new(profiles));
     let gates = [(name, gate)].into();
-    let broker =
-        Broker::new(policy, cache, gates, Books { journal: journal().await, ..Books::in_memory() }, Clock::System);
+    let books = Books { journal: journal().await, ..Books::in_memory() };
+    let journal = books.journal.clone();
+    let broker = Broker::new(policy, cache, gates, books, Clock::System);
     tokio::spawn(Arc::clone(&broker).keep_fresh(Alarm::new(&broker.clock).expect("an alarm")));
     let configured = resident();
     for number in 0..SESSIONS {
         broker.lease(&Peer::new(1, None), &format!("p{number:05}")).await.expect("a lease");
     }
+    // Until all of it is written, too.
+    journal.of("p00000").await;
     let held = resident();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     row("100,000 profiles configured, resident", mib(configured - before), "");
@@ -127,8 +130,9 @@ async fn journal() -> Journal {
         generation: Generation::default(),
         sightings: Sightings::default(),
     };
-    for _ in 0..10_000 {
-        journal.handed(&Peer::new(1, None), "p00000", &session, session.received_at);
+    // Of many that are alike only so many are written.
+    for number in 0..10_000 {
+        journal.handed(&Peer::new(number / 10, None), "p00000", &session, session.received_at);
     }
     // It is written by a thread of its own.
     let held = journal.of("p00000").await.holders;

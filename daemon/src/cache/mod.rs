@@ -20,9 +20,9 @@ use flight::Flight;
 use standing::Standing;
 use state::{Earlier, Session, State};
 
-/// The slots of all configured profiles, in order of name.
+/// The slots of all configured profiles, in order of name. (A vector would keep the room of the profiles that it is made from.)
 #[derive(Debug)]
-pub struct Cache(Vec<Arc<Slot>>);
+pub struct Cache(Box<[Arc<Slot>]>);
 
 impl Cache {
     pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<Gate>)>) -> Self {

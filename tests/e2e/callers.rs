@@ -207,12 +207,50 @@ fn what_the_changeling_does() {
     let mut stream = UnixStream::connect(socket).unwrap();
     assert!(is_lease(&asked(&mut stream)));
     println!("it was good");
-    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::empty()).unwrap();
-    let request = lease().iter().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+    panic!("{}", become_a_shell(Path::new("sh"), &stream, ""));
+}
+
+/// A shell in this process's place asks on the connection that it has made, and shows what it is told in the end.
+fn become_a_shell(shell: &Path, stream: &UnixStream, between: &str) -> std::io::Error {
+    rustix::io::fcntl_setfd(stream, rustix::io::FdFlags::empty()).unwrap();
     // The shell itself writes, so that it is the same process; whoever reads does not matter.
-    let script = format!("printf '{request}' >&{0}; head -c 200 <&{0}", stream.as_raw_fd());
-    let error = Command::new("sh").args(["-c", &script]).exec();
-    panic!("{error}");
+    let script = format!("exec 3<&{}; printf '{}' >&3; {between} head -c 200 <&3", stream.as_raw_fd(), octal(&lease()));
+    Command::new(shell).args(["-c", &script]).exec()
+}
+
+/// For a shell's printf.
+fn octal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:03o}")).collect()
+}
+
+#[test]
+fn a_process_that_has_become_a_good_program_before_it_asks_is_refused() {
+    let (_sandbox, home) = world();
+    // No shell of the system's, which would pass for whoever has started it.
+    let good = home.socket().with_file_name("good");
+    home.configure_more("", &format!("callers = [{{ exe = {good:?} }}]"));
+    let door = Door { _sandbox, home };
+    let _daemon = door.home.daemon(&[]);
+    fs::copy(which("sh"), &good).unwrap();
+    let output = door.part("what_the_early_changeling_does", Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let before = std::env::current_exe().unwrap();
+    assert!(said.contains(&format!("profile dev is not for {}", before.display())), "{output:?}");
+}
+
+/// A part of the test above.
+#[test]
+fn what_the_early_changeling_does() {
+    let Some(socket) = part_socket() else { return };
+    let stream = UnixStream::connect(&socket).unwrap();
+    // The daemon has seen it by then.
+    std::thread::sleep(Duration::from_millis(500));
+    let word = "w".repeat(64);
+    let told = frame::encode(&json!({ "v": 1, "reply": { "prove": { "word": word } } })).unwrap().len();
+    let proof = frame::encode(&json!({ "v": 1, "request": { "proof": { "word": word } } })).unwrap();
+    let proof = octal(&proof).replace(&octal(word.as_bytes()), "%s");
+    let between = format!("word=$(head -c {told} <&3 | tail -c 68 | head -c 64); printf '{proof}' \"$word\" >&3;");
+    panic!("{}", become_a_shell(&socket.with_file_name("good"), &stream, &between));
 }
 
 #[test]

@@ -42,14 +42,19 @@ pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Resul
         let failure = reply::failure(&Refusal::Denied(denied));
         return write(&mut stream, Reply::Error(failure)).await;
     }
-    // While its first request is on the way.
-    peer.trace().sight();
+    if peer.is_pinned() {
+        peer.trace().sight();
+    }
     let mut silence = FRAME_DEADLINE;
     loop {
         let text = next(&mut stream, silence, &desk.stop).await;
         silence = IDLE_DEADLINE;
         match text {
-            Ok(text) => answer(&mut stream, &text, &peer, desk).await?,
+            Ok(text) => {
+                // A crowd that asks for nothing is not looked at, and keeps nobody waiting for that.
+                peer.trace().sight();
+                answer(&mut stream, &text, &peer, desk).await?;
+            }
             Err(FrameError::Closed) => return Ok(()),
             Err(error @ FrameError::Io(_)) => return Err(error),
             Err(error) => {

@@ -110,6 +110,11 @@ impl Peer {
         Ok(Self { process, groups, ..Self::traced(credentials.uid(), pid, trace) })
     }
 
+    /// Whether a rule may want it to be what it was when it connected: then it is looked at before it has asked for anything.
+    pub fn is_pinned(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Whether the process that connected still runs, so that what was looked up by its number was its own.
     pub fn was_there_all_along(&self) -> bool {
         self.process.as_ref().is_some_and(is_alive)

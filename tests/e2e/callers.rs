@@ -98,9 +98,12 @@ fn asked(stream: &mut UnixStream) -> Value {
     stream.write_all(&lease()).unwrap();
     let first = reply(stream);
     let Some(word) = first["reply"]["prove"]["word"].as_str() else { return first };
-    let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
-    stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    stream.write_all(&proof(word)).unwrap();
     reply(stream)
+}
+
+fn proof(word: &str) -> Vec<u8> {
+    frame::encode(&json!({ "v": 1, "request": { "proof": { "word": word } } })).unwrap()
 }
 
 fn is_lease(reply: &Value) -> bool {
@@ -156,8 +159,7 @@ fn a_good_client_says_the_word_and_another_does_not_get_on_by_guessing() {
     let mut guessing = door.connect();
     guessing.write_all(&lease()).unwrap();
     assert!(reply(&mut guessing)["reply"]["prove"].is_object());
-    let proof = json!({ "v": 1, "request": { "proof": { "word": "0".repeat(64) } } });
-    guessing.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    guessing.write_all(&proof(&"0".repeat(64))).unwrap();
     assert!(why_not(&reply(&mut guessing)).contains("has not answered once it was looked at"));
 }
 
@@ -243,12 +245,11 @@ fn a_process_that_has_become_a_good_program_before_it_asks_is_refused() {
 fn what_the_early_changeling_does() {
     let Some(socket) = part_socket() else { return };
     let stream = UnixStream::connect(&socket).unwrap();
-    // The daemon has seen it by then.
-    std::thread::sleep(Duration::from_millis(500));
+    // Who connects is looked at in turn: when this is answered, it has been seen.
+    assert!(why_not(&asked(&mut UnixStream::connect(&socket).unwrap())).contains("is not for"));
     let word = "w".repeat(64);
     let told = frame::encode(&json!({ "v": 1, "reply": { "prove": { "word": word } } })).unwrap().len();
-    let proof = frame::encode(&json!({ "v": 1, "request": { "proof": { "word": word } } })).unwrap();
-    let proof = octal(&proof).replace(&octal(word.as_bytes()), "%s");
+    let proof = octal(&proof(&word)).replace(&octal(word.as_bytes()), "%s");
     let between = format!("word=$(head -c {told} <&3 | tail -c 68 | head -c 64); printf '{proof}' \"$word\" >&3;");
     panic!("{}", become_a_shell(&socket.with_file_name("good"), &stream, &between));
 }
@@ -293,8 +294,7 @@ fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
 fn good_for_nothing(mut stream: UnixStream) {
     let first = reply(&mut stream);
     let word = first["reply"]["prove"]["word"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
-    let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
-    stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    stream.write_all(&proof(&word)).unwrap();
     assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
 }
 
@@ -343,8 +343,7 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
     let mut stream = stream;
     let first = reply(&mut stream);
     let word = first["reply"]["prove"]["word"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
-    let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
-    stream.write_all(&frame::encode(&proof).unwrap()).unwrap();
+    stream.write_all(&proof(&word)).unwrap();
     let next = reply(&mut stream);
     let next = if next["reply"]["wait"].is_object() { reply(&mut stream) } else { next };
     assert!(why_not(&next).contains("this connection was handed on"), "{next}");

@@ -15,6 +15,7 @@ mod frames;
 mod hardening;
 mod iam;
 mod iam_story;
+mod impostors;
 mod journal;
 mod login;
 mod main_job;

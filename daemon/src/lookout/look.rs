@@ -45,6 +45,7 @@ pub fn is_between(program: &str) -> bool {
 }
 
 /// A process that is being looked at.
+#[derive(Default)]
 pub(super) struct Look {
     programs: Vec<Program>,
     next: Option<i32>,
@@ -53,18 +54,30 @@ pub(super) struct Look {
 
 impl Look {
     /// What may be gone soonest.
-    pub(super) fn begin(pid: Option<i32>, wants_pin: bool) -> Self {
+    pub(super) fn begin(pid: Option<i32>) -> Self {
+        let mut look = Self { next: pid, ..Self::default() };
+        look.follow(AT_ONCE);
+        look
+    }
+
+    /// The process alone, and held: it may be long until it is asked for more, and most never are.
+    pub(super) fn pinned(pid: i32) -> Self {
         // The pin first: all that is read while it holds is read of one program.
         // Of another user's process only the second can be opened, by whoever may trace it.
-        let open = |pid| ["pagemap", "maps"].iter().find_map(|file| File::open(format!("/proc/{pid}/{file}")).ok());
-        let pin = pid.filter(|_| wants_pin).and_then(open);
-        let mut look = Self { programs: Vec::new(), next: pid, pin: pin.map(Into::into) };
-        look.follow(AT_ONCE);
+        let pin = ["pagemap", "maps"].iter().find_map(|file| File::open(format!("/proc/{pid}/{file}")).ok());
+        let mut look = Self { next: Some(pid), pin: pin.map(Into::into), ..Self::default() };
+        look.follow(1);
         look
     }
 
     /// All of it.
     pub(super) fn finish(mut self, hashes: Option<&mut Hashes>) -> Report {
+        let pid = self.programs.first().map(|program| program.process.pid);
+        let stat = pid.and_then(stat);
+        if self.pin.is_some() {
+            // Since it was pinned its parent may have ended, and the number have become another's.
+            self.next = stat.map(|stat| stat.parent);
+        }
         self.follow(GENERATIONS);
         if let Some(hashes) = hashes {
             let asked = self.programs.iter().take_while(|program| program.is_between).count();
@@ -72,11 +85,9 @@ impl Look {
                 program.sha256 = hashes.of(program.process.pid);
             }
         }
-        let pid = self.programs.first().map(|program| program.process.pid);
-        let has_terminal = pid.and_then(stat).is_some_and(|stat| stat.has_terminal);
         Report {
             units: pid.map(units).unwrap_or_default(),
-            has_terminal,
+            has_terminal: stat.is_some_and(|stat| stat.has_terminal),
             is_here: pid.is_some_and(is_here),
             is_whole: !self.programs.is_empty() && self.next.is_some_and(|next| next <= 1),
             programs: self.programs,
@@ -234,7 +245,7 @@ mod tests {
     fn a_process_is_followed_by_its_parents_and_its_program_is_hashed_once() {
         let me = i32::try_from(std::process::id()).unwrap();
         let mut hashes = Hashes::default();
-        let report = Look::begin(Some(me), true).finish(Some(&mut hashes));
+        let report = Look::pinned(me).finish(Some(&mut hashes));
         let exe = std::env::current_exe().unwrap();
         let meta = std::fs::metadata(&exe).unwrap();
         let first = &report.programs[0];
@@ -247,7 +258,7 @@ mod tests {
         assert!(report.pin.is_some() && report.programs.len() <= GENERATIONS);
         assert!(report.programs.iter().all(|program| program.process.pid > 1));
         assert!(report.is_whole && report.is_here);
-        let nobody = Look::begin(None, true).finish(None);
+        let nobody = Look::begin(None).finish(None);
         assert!(nobody.programs.is_empty() && nobody.pin.is_none());
     }
 

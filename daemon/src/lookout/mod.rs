@@ -20,7 +20,7 @@ pub use sight::{Pin, Seen, Sight};
 
 use crate::passing;
 use crate::sync::lock;
-use post::{Query, Whom};
+use post::{Query, Task, Whom};
 
 /// The most that are looked for at once: more would be gone by the time they are found.
 const WAITING: usize = 4096;
@@ -119,25 +119,62 @@ impl Lookout {
         self.look(Whom::Inode(inode), false)
     }
 
+    /// Has a process pinned, and the rest looked for when somebody wants to know.
+    pub(crate) fn begin(self: &Arc<Self>, pid: i32) -> Option<Begun> {
+        let id = self.next_id();
+        self.tell(id, Task::Begin(pid)).then(|| Begun { id, pid, lookout: Some(Arc::clone(self)) })
+    }
+
     fn look(&self, whom: Whom, hash: bool) -> Arc<Sight> {
-        if self.is_gone() {
-            return Sight::of_nobody();
-        }
-        let (id, sight) = (self.next.fetch_add(1, Ordering::Relaxed), Sight::awaited(&self.state));
-        let pin = self.pins.load(Ordering::Relaxed);
-        let Ok(query) = serde_json::to_vec(&Query { id, whom, pin, hash }) else { return Sight::of_nobody() };
+        self.ask(self.next_id(), whom, Task::Look { whom, hash })
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn ask(&self, id: u64, whom: Whom, task: Task) -> Arc<Sight> {
+        let sight = Sight::awaited(&self.state);
         {
             let mut waiting = lock(&self.waiting);
-            if waiting.len() >= WAITING {
+            if self.is_gone() || waiting.len() >= WAITING {
                 return Sight::of_nobody();
             }
             waiting.insert(id, (Arc::clone(&sight), whom));
         }
-        if send(self.socket.as_fd(), &query, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_err() {
+        if !self.tell(id, task) {
             lock(&self.waiting).remove(&id);
             return Sight::of_nobody();
         }
         sight
+    }
+
+    fn tell(&self, id: u64, task: Task) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        serde_json::to_vec(&Query { id, task }).is_ok_and(|text| send(self.socket.as_fd(), &text, flags).is_ok())
+    }
+}
+
+/// A process that is pinned for as long as nobody has wanted to know more of it.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    id: u64,
+    pid: i32,
+    lookout: Option<Arc<Lookout>>,
+}
+
+impl Begun {
+    pub(crate) fn finish(mut self) -> Arc<Sight> {
+        let lookout = self.lookout.take();
+        lookout.map_or_else(Sight::of_nobody, |lookout| lookout.ask(self.id, Whom::Pid(self.pid), Task::Finish))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(lookout) = self.lookout.take() {
+            lookout.tell(self.id, Task::Forget);
+        }
     }
 }
 
@@ -152,9 +189,10 @@ fn listen(socket: &OwnedFd, waiting: &Waiting, state: &State) {
             sight.tell(Some(seen).filter(|_| is_about));
         }
     }
+    let mut waiting = lock(waiting);
     state.is_gone.store(true, Ordering::Relaxed);
     tracing::error!("the lookout is gone: who calls can no longer be told until rolekeeperd is restarted");
-    for (_, (sight, _)) in lock(waiting).drain() {
+    for (_, (sight, _)) in waiting.drain() {
         sight.tell(None);
     }
 }
@@ -168,10 +206,9 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_seen_with_its_parents_for_as_long_as_it_runs_what_it_ran() {
         let lookout = Lookout::within().unwrap();
-        lookout.watch_for(true);
         let mut child = Command::new("sh").args(["-c", "read x; exec sleep 60"]).stdin(Stdio::piped()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let sight = lookout.look_for(pid);
+        let sight = lookout.begin(pid).unwrap().finish();
         let seen = sight.seen().await.unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let pids: Vec<_> = seen.programs.iter().map(|program| program.process.pid).collect();

@@ -1,5 +1,6 @@
 //! The lookout's own process, and what crosses the socket between it and the daemon: a message each way for each peer.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::look::{Hashes, Look, Program, holder_of};
 use super::sight::{Pin, Seen};
 use crate::passing;
+use crate::process::connection_cap;
 
 /// How the daemon starts one.
 pub const ARGUMENT: &str = "--stand-lookout";
@@ -29,9 +31,20 @@ pub(super) enum Whom {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Query {
     pub(super) id: u64,
-    pub(super) whom: Whom,
-    pub(super) pin: bool,
-    pub(super) hash: bool,
+    pub(super) task: Task,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Task {
+    Look {
+        whom: Whom,
+        hash: bool,
+    },
+    /// Pins a process and looks at what it runs. That is kept until the same id asks for more, and is not answered.
+    Begin(i32),
+    Finish,
+    /// Nobody will ask.
+    Forget,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,35 +69,48 @@ pub fn stand_at(socket: impl AsFd) {
 
 /// Answers until nobody asks any longer. Of all who wait, what may be gone soonest is looked at first.
 pub(super) fn stand(socket: &OwnedFd) {
-    let (to_hash, hashing) = mpsc::channel::<(Look, Query)>();
+    let (to_hash, hashing) = mpsc::channel();
     if let Ok(socket) = socket.try_clone() {
         // Reading a large program takes a while, in which others are looked at.
         thread::spawn(move || {
             let mut hashes = Hashes::default();
-            for (look, query) in hashing {
-                answer(&socket, look, &query, Some(&mut hashes));
+            for (id, look) in hashing {
+                answer(&socket, id, look, Some(&mut hashes));
             }
         });
     }
+    let mut kept = BTreeMap::new();
     while let Some(first) = question(socket, RecvFlags::empty()) {
         let more = std::iter::from_fn(|| question(socket, RecvFlags::DONTWAIT));
-        let begun: Vec<_> = std::iter::once(first)
-            .chain(more)
-            .take(TOGETHER)
-            .map(|query| {
-                let pid = match query.whom {
-                    Whom::Pid(pid) => Some(pid),
-                    Whom::Inode(inode) => holder_of(inode),
-                };
-                (Look::begin(pid, query.pin), query)
-            })
-            .collect();
-        for (look, query) in begun {
-            if query.hash {
-                let _ = to_hash.send((look, query));
-            } else if !answer(socket, look, &query, None) {
+        let queries = std::iter::once(first).chain(more).take(TOGETHER);
+        let begun: Vec<_> = queries.filter_map(|query| Some((query.id, begin(&query, &mut kept)?))).collect();
+        for (id, (look, hash)) in begun {
+            if hash {
+                let _ = to_hash.send((id, look));
+            } else if !answer(socket, id, look, None) {
                 return;
             }
+        }
+    }
+}
+
+/// What is to be answered now, and whether with hashes.
+fn begin(query: &Query, kept: &mut BTreeMap<u64, Look>) -> Option<(Look, bool)> {
+    match query.task {
+        Task::Look { whom: Whom::Pid(pid), hash } => Some((Look::begin(Some(pid)), hash)),
+        Task::Look { whom: Whom::Inode(inode), hash } => Some((Look::begin(holder_of(inode)), hash)),
+        Task::Begin(pid) => {
+            // The oldest: somebody who should have said so has not said that nobody will ask.
+            if kept.len() >= connection_cap() {
+                kept.pop_first();
+            }
+            kept.insert(query.id, Look::pinned(pid));
+            None
+        }
+        Task::Finish => Some((kept.remove(&query.id).unwrap_or_default(), false)),
+        Task::Forget => {
+            kept.remove(&query.id);
+            None
         }
     }
 }
@@ -96,10 +122,10 @@ fn question(socket: &OwnedFd, flags: RecvFlags) -> Option<Query> {
 }
 
 /// Whether somebody still reads.
-fn answer(socket: &OwnedFd, look: Look, query: &Query, hashes: Option<&mut Hashes>) -> bool {
+fn answer(socket: &OwnedFd, id: u64, look: Look, hashes: Option<&mut Hashes>) -> bool {
     let report = look.finish(hashes);
     let mut answer = Answer {
-        id: query.id,
+        id,
         programs: report.programs,
         units: report.units,
         has_terminal: report.has_terminal,
@@ -128,5 +154,26 @@ pub(super) fn receive(socket: &OwnedFd) -> Option<(u64, Seen)> {
         let Some(answer) = answer else { continue };
         let Answer { id, programs, units, has_terminal, is_whole, is_here } = answer;
         return Some((id, Seen { programs, units, has_terminal, is_whole, is_here, pin }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_pinned_is_kept_until_somebody_asks_or_nobody_will() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let mut kept = BTreeMap::new();
+        let mut told = |id, task| begin(&Query { id, task }, &mut kept).map(|(look, _)| look.finish(None));
+        assert!(told(1, Task::Begin(me)).is_none() && told(2, Task::Begin(me)).is_none());
+        let report = told(1, Task::Finish).unwrap();
+        assert!(report.programs.first().is_some_and(|first| first.process.pid == me) && report.pin.is_some());
+        assert!(told(2, Task::Forget).is_none());
+        for id in [1, 2, 3] {
+            // Nobody is looked at only now: it may be another program by now.
+            assert!(told(id, Task::Finish).unwrap().programs.is_empty());
+        }
+        assert!(kept.is_empty());
     }
 }

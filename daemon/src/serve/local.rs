@@ -43,7 +43,7 @@ pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Resul
         return write(&mut stream, Reply::Error(failure)).await;
     }
     if peer.is_pinned() {
-        peer.trace().sight();
+        peer.trace().pin();
     }
     let mut silence = FRAME_DEADLINE;
     loop {
@@ -51,7 +51,7 @@ pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Resul
         silence = IDLE_DEADLINE;
         match text {
             Ok(text) => {
-                // A crowd that asks for nothing is not looked at, and keeps nobody waiting for that.
+                // A crowd that asks for nothing is not looked at for long, and keeps nobody waiting for that.
                 peer.trace().sight();
                 answer(&mut stream, &text, &peer, desk).await?;
             }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use interprocess::local_socket::tokio::Stream;
 
 use super::tcp::Ends;
-use crate::lookout::{Lookout, Sight};
+use crate::lookout::{Begun, Lookout, Sight};
 use crate::process::{connected_by, groups_of, is_alive};
 use crate::sync::lock;
 
@@ -37,6 +37,7 @@ pub struct Peer {
 pub struct Trace {
     lookout: Option<Arc<Lookout>>,
     whence: Whence,
+    begun: Mutex<Option<Begun>>,
     sight: OnceLock<Arc<Sight>>,
     hashed: OnceLock<Arc<Sight>>,
 }
@@ -50,7 +51,19 @@ enum Whence {
 
 impl Trace {
     fn new(lookout: Option<&Arc<Lookout>>, whence: Whence) -> Arc<Self> {
-        Arc::new(Self { lookout: lookout.cloned(), whence, sight: OnceLock::new(), hashed: OnceLock::new() })
+        let (begun, sight, hashed) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { lookout: lookout.cloned(), whence, begun, sight, hashed })
+    }
+
+    /// From now on it is known whether the process runs what it runs now.
+    pub fn pin(&self) {
+        if let (Some(lookout), Whence::Pid(pid)) = (&self.lookout, &self.whence) {
+            match lookout.begin(*pid) {
+                Some(begun) => *lock(&self.begun) = Some(begun),
+                // What it runs later is not what is asked for.
+                None => drop(self.sight.set(Sight::of_nobody())),
+            }
+        }
     }
 
     /// The same once more, with what the programs hash to.
@@ -68,8 +81,9 @@ impl Trace {
 
     /// The process and its parents. To be asked first while the peer waits for an answer.
     pub fn sight(&self) -> &Arc<Sight> {
+        let begun = || lock(&self.begun).take();
         self.sight.get_or_init(|| match (&self.lookout, &self.whence) {
-            (Some(lookout), Whence::Pid(pid)) => lookout.look_for(*pid),
+            (Some(lookout), Whence::Pid(pid)) => begun().map_or_else(|| lookout.look_for(*pid), Begun::finish),
             (Some(lookout), Whence::Tcp(ends)) => {
                 ends.other().map_or_else(Sight::of_nobody, |socket| lookout.look_for_holder(socket.inode))
             }
@@ -110,7 +124,7 @@ impl Peer {
         Ok(Self { process, groups, ..Self::traced(credentials.uid(), pid, trace) })
     }
 
-    /// Whether a rule may want it to be what it was when it connected: then it is looked at before it has asked for anything.
+    /// Whether a rule may want it to be what it was when it connected.
     pub fn is_pinned(&self) -> bool {
         self.process.is_some()
     }

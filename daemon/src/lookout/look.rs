@@ -239,6 +239,9 @@ fn hash(file: &mut File) -> io::Result<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -260,6 +263,28 @@ mod tests {
         assert!(report.is_whole && report.is_here);
         let nobody = Look::begin(None).finish(None);
         assert!(nobody.programs.is_empty() && nobody.pin.is_none());
+    }
+
+    #[test]
+    fn a_parent_that_has_ended_since_a_process_was_pinned_is_not_taken_for_its_parent() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 60 >&- & echo $!; read x"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let pid = said.trim().parse().unwrap();
+        let look = Look::pinned(pid);
+        assert_eq!(look.next, i32::try_from(shell.id()).ok());
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        let report = look.finish(None);
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        assert!(report.programs.len() == 1 || report.programs[1].process.pid != i32::try_from(shell.id()).unwrap());
+        assert!(report.is_whole, "its parents are followed from the one that it has now");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The lookout's own process, and what crosses the socket between it and the daemon: a message each way for each peer.
+//! The lookout's own process, and what crosses the socket between it and the daemon: what is to be done, and one answer for each
+//! peer that somebody wants to know of.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -79,11 +80,11 @@ pub(super) fn stand(socket: &OwnedFd) {
             }
         });
     }
-    let mut kept = BTreeMap::new();
+    let (mut kept, most) = (BTreeMap::new(), connection_cap());
     while let Some(first) = question(socket, RecvFlags::empty()) {
         let more = std::iter::from_fn(|| question(socket, RecvFlags::DONTWAIT));
         let queries = std::iter::once(first).chain(more).take(TOGETHER);
-        let begun: Vec<_> = queries.filter_map(|query| Some((query.id, begin(&query, &mut kept)?))).collect();
+        let begun: Vec<_> = queries.filter_map(|query| Some((query.id, begin(&query, &mut kept, most)?))).collect();
         for (id, (look, hash)) in begun {
             if hash {
                 let _ = to_hash.send((id, look));
@@ -95,13 +96,13 @@ pub(super) fn stand(socket: &OwnedFd) {
 }
 
 /// What is to be answered now, and whether with hashes.
-fn begin(query: &Query, kept: &mut BTreeMap<u64, Look>) -> Option<(Look, bool)> {
+fn begin(query: &Query, kept: &mut BTreeMap<u64, Look>, most: usize) -> Option<(Look, bool)> {
     match query.task {
         Task::Look { whom: Whom::Pid(pid), hash } => Some((Look::begin(Some(pid)), hash)),
         Task::Look { whom: Whom::Inode(inode), hash } => Some((Look::begin(holder_of(inode)), hash)),
         Task::Begin(pid) => {
             // The oldest: somebody who should have said so has not said that nobody will ask.
-            if kept.len() >= connection_cap() {
+            if kept.len() >= most {
                 kept.pop_first();
             }
             kept.insert(query.id, Look::pinned(pid));
@@ -165,7 +166,7 @@ mod tests {
     fn who_was_pinned_is_kept_until_somebody_asks_or_nobody_will() {
         let me = i32::try_from(std::process::id()).unwrap();
         let mut kept = BTreeMap::new();
-        let mut told = |id, task| begin(&Query { id, task }, &mut kept).map(|(look, _)| look.finish(None));
+        let mut told = |id, task| begin(&Query { id, task }, &mut kept, 2).map(|(look, _)| look.finish(None));
         assert!(told(1, Task::Begin(me)).is_none() && told(2, Task::Begin(me)).is_none());
         let report = told(1, Task::Finish).unwrap();
         assert!(report.programs.first().is_some_and(|first| first.process.pid == me) && report.pin.is_some());
@@ -174,6 +175,12 @@ mod tests {
             // Nobody is looked at only now: it may be another program by now.
             assert!(told(id, Task::Finish).unwrap().programs.is_empty());
         }
+        // Of three there is only room for the last two.
+        for id in [4, 5, 6] {
+            assert!(told(id, Task::Begin(me)).is_none());
+        }
+        let are_known = [4, 5, 6].map(|id| !told(id, Task::Finish).unwrap().programs.is_empty());
+        assert_eq!(are_known, [false, true, true]);
         assert!(kept.is_empty());
     }
 }

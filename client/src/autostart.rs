@@ -29,10 +29,15 @@ const LOG_CAP: u64 = 1024 * 1024;
 pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
     match connect::open(socket)? {
         Some(stream) => Ok(stream),
-        None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => Err(no_daemon(socket)),
+        None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => {
+            Err(no_daemon(socket))
+        }
         None if connect::is_of_machine(socket) => Err(Failure::new(
             Code::NoDaemon,
-            format!("no daemon is running at {}, which the machine's administrator starts", socket.display()),
+            format!(
+                "no daemon is running at {}, which the machine's administrator starts",
+                socket.display()
+            ),
             "systemctl start rolekeeperd.socket, by whoever may",
         )),
         None => start(socket),
@@ -40,7 +45,10 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
 }
 
 /// Asks the daemon, which is started first if none is running, for what may be asked for twice.
-pub(crate) fn ask<T>(socket: &Path, exchange: impl Fn(&mut Stream) -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn ask<T>(
+    socket: &Path,
+    exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     ask_again(|| open(socket), exchange)
 }
 
@@ -93,7 +101,11 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
     let mut daemon = spawn(socket, &log)?;
     match ready(&mut daemon) {
         Ready::Yes => connect::open(socket)?.ok_or_else(|| {
-            Failure::new(Code::ShuttingDown, "rolekeeperd went away as soon as it was ready", "run the command again")
+            Failure::new(
+                Code::ShuttingDown,
+                "rolekeeperd went away as soon as it was ready",
+                "run the command again",
+            )
         }),
         // Somebody else, such as a service manager, may have been first.
         Ready::Exited => match connect::open(socket) {
@@ -104,7 +116,10 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
             let _ = daemon.kill();
             Err(Failure::new(
                 Code::NoDaemon,
-                format!("rolekeeperd was not ready within {} s", START_DEADLINE.as_secs()),
+                format!(
+                    "rolekeeperd was not ready within {} s",
+                    START_DEADLINE.as_secs()
+                ),
                 format!("see {}, or run rolekeeperd yourself", log.path.display()),
             ))
         }
@@ -117,12 +132,18 @@ fn lock(socket: &Path) -> Result<File, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(
             Code::NoDaemon,
-            format!("no daemon is running, and {} cannot be used to start one: {error}", folder.display()),
+            format!(
+                "no daemon is running, and {} cannot be used to start one: {error}",
+                folder.display()
+            ),
             "start rolekeeperd yourself, or name another path with ROLEKEEPER_SOCKET",
         )
     };
     private_folder(folder).map_err(|error| failed(&error))?;
-    let file = private_file().append(true).open(folder.join("autostart.lock")).map_err(|error| failed(&error))?;
+    let file = private_file()
+        .append(true)
+        .open(folder.join("autostart.lock"))
+        .map_err(|error| failed(&error))?;
     let deadline = Instant::now() + START_DEADLINE;
     loop {
         match file.try_lock() {
@@ -130,7 +151,9 @@ fn lock(socket: &Path) -> Result<File, Failure> {
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 std::thread::sleep(PAUSE);
             }
-            Err(TryLockError::WouldBlock) => return Err(failed(&"another client is still starting it")),
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(&"another client is still starting it"));
+            }
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
         }
     }
@@ -149,7 +172,10 @@ fn spawn(socket: &Path, log: &Log) -> Result<Child, Failure> {
         .map_err(|error| {
             Failure::new(
                 Code::NoDaemon,
-                format!("no daemon is running, and {} cannot be started: {error}", program.display()),
+                format!(
+                    "no daemon is running, and {} cannot be started: {error}",
+                    program.display()
+                ),
                 "install rolekeeperd beside rolekeeper, or on the PATH",
             )
         })
@@ -173,7 +199,9 @@ enum Ready {
 
 /// The daemon prints one line when it serves; its output ends without one when it could not start.
 fn ready(daemon: &mut Child) -> Ready {
-    let Some(out) = daemon.stdout.take() else { return Ready::Exited };
+    let Some(out) = daemon.stdout.take() else {
+        return Ready::Exited;
+    };
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -225,12 +253,19 @@ impl Log {
                     file.set_len(0)?;
                 }
                 let start = file.metadata()?.len();
-                Ok(Self { path: path.clone(), file, start })
+                Ok(Self {
+                    path: path.clone(),
+                    file,
+                    start,
+                })
             })
             .map_err(|error| {
                 Failure::new(
                     Code::NoDaemon,
-                    format!("no daemon is running, and its log {} cannot be written: {error}", path.display()),
+                    format!(
+                        "no daemon is running, and its log {} cannot be written: {error}",
+                        path.display()
+                    ),
                     "start rolekeeperd yourself, or set XDG_STATE_HOME to a folder of your own",
                 )
             })
@@ -238,7 +273,11 @@ impl Log {
 
     fn stderr(&self) -> Result<Stdio, Failure> {
         self.file.try_clone().map(Stdio::from).map_err(|error| {
-            Failure::new(Code::Unexpected, format!("the log cannot be handed to the daemon: {error}"), "try again")
+            Failure::new(
+                Code::Unexpected,
+                format!("the log cannot be handed to the daemon: {error}"),
+                "try again",
+            )
         })
     }
 
@@ -246,7 +285,9 @@ impl Log {
     fn news(&self) -> String {
         let mut text = String::new();
         let mut file = &self.file;
-        let read = file.seek(SeekFrom::Start(self.start)).and_then(|_| file.read_to_string(&mut text));
+        let read = file
+            .seek(SeekFrom::Start(self.start))
+            .and_then(|_| file.read_to_string(&mut text));
         read.map_or_else(|error| format!("its log cannot be read: {error}"), |_| text)
     }
 }
@@ -254,7 +295,10 @@ impl Log {
 #[cfg(unix)]
 fn private_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 #[cfg(not(unix))]

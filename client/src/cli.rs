@@ -237,7 +237,9 @@ enum SessionsCommand {
 
 /// Everything but the methods of `iam`, which only those pay for who want them.
 fn without_methods() -> clap::Command {
-    Cli::command().subcommand(arguments::command(&[])).subcommand(completions::command())
+    Cli::command()
+        .subcommand(arguments::command(&[]))
+        .subcommand(completions::command())
 }
 
 /// Everything.
@@ -247,7 +249,9 @@ fn whole(methods: &[Method]) -> clap::Command {
 
 /// Answers a shell that wants completions. Returns whether there was one.
 pub(crate) fn complete() -> bool {
-    let Some(shell) = std::env::var_os(completions::VARIABLE) else { return false };
+    let Some(shell) = std::env::var_os(completions::VARIABLE) else {
+        return false;
+    };
     let args: Vec<_> = std::env::args_os().collect();
     let here = std::env::current_dir().ok();
     let answered = CompleteEnv::with_factory(|| whole(&iam::methods().unwrap_or_default()))
@@ -264,56 +268,121 @@ pub(crate) fn complete() -> bool {
 
 pub(crate) fn run() -> Result<ExitCode, Failure> {
     let wants_methods = std::env::args_os().any(|word| word == "iam");
-    let methods = if wants_methods { iam::methods()? } else { Vec::new() };
+    let methods = if wants_methods {
+        iam::methods()?
+    } else {
+        Vec::new()
+    };
     let matches = match whole(&methods).try_get_matches() {
         Ok(matches) => matches,
-        Err(shown) if matches!(shown.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Err(shown)
+            if matches!(
+                shown.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            ) =>
+        {
             return done(command::print(&shown.to_string()));
         }
         Err(wrong) => return Err(usage(&wrong)),
     };
     match matches.subcommand() {
-        Some(("iam", given)) => return done(iam::run(&methods, given, matches.get_one("socket").cloned())),
+        Some(("iam", given)) => {
+            return done(iam::run(
+                &methods,
+                given,
+                matches.get_one("socket").cloned(),
+            ));
+        }
         Some(("completions", given)) => {
-            return done(completions::run(given.get_one::<String>("shell").map_or("", String::as_str)));
+            return done(completions::run(
+                given.get_one::<String>("shell").map_or("", String::as_str),
+            ));
         }
         _ => {}
     }
     let Cli { socket, command } = Cli::from_arg_matches(&matches).map_err(|wrong| usage(&wrong))?;
     done(match command {
-        Command::Exec { profile, mode, on_revoke, command } => {
-            return command::exec::run(Plan { profile, mode, words: command }, on_revoke, socket);
+        Command::Exec {
+            profile,
+            mode,
+            on_revoke,
+            command,
+        } => {
+            return command::exec::run(
+                Plan {
+                    profile,
+                    mode,
+                    words: command,
+                },
+                on_revoke,
+                socket,
+            );
         }
-        Command::Env { profile, format, mode } => command::env::run(&profile, mode, format, socket),
-        Command::CredentialProcess { profile } => command::credential_process::run(&profile, socket),
+        Command::Env {
+            profile,
+            format,
+            mode,
+        } => command::env::run(&profile, mode, format, socket),
+        Command::CredentialProcess { profile } => {
+            command::credential_process::run(&profile, socket)
+        }
         Command::Kube(arguments) => command::kube::run(&arguments, socket),
-        Command::DockerCredential(arguments) => return command::docker_credential::run(&arguments, socket),
+        Command::DockerCredential(arguments) => {
+            return command::docker_credential::run(&arguments, socket);
+        }
         Command::GitCredential(arguments) => command::git_credential::run(&arguments, socket),
         Command::Token(arguments) => command::token::run(&arguments, socket),
         Command::Setup { tool } => command::setup::run(&tool, socket),
         Command::Status { json } => command::status::run(json, socket),
         Command::Explain { profile, json } => command::explain::run(&profile, json, socket),
-        Command::Audit { profile, since, json } => command::audit::run(&profile, &since, json, socket),
+        Command::Audit {
+            profile,
+            since,
+            json,
+        } => command::audit::run(&profile, &since, json, socket),
         Command::Watch { profile } => command::watch::run(&profile, socket),
-        Command::Sessions { command: None, json } => command::sessions::list(None, json, socket),
-        Command::Sessions { command: Some(SessionsCommand::List { upstream, json }), .. } => {
-            command::sessions::list(upstream.as_deref(), json, socket)
-        }
-        Command::Sessions { command: Some(SessionsCommand::Revoke { session_id, reason, upstream, json }), .. } => {
-            command::sessions::revoke(&session_id, reason.as_deref(), upstream.as_deref(), json, socket)
-        }
-        Command::Journal { command: command::journal::Commands::Verify { json } } => {
-            command::journal::verify(json, socket)
-        }
+        Command::Sessions {
+            command: None,
+            json,
+        } => command::sessions::list(None, json, socket),
+        Command::Sessions {
+            command: Some(SessionsCommand::List { upstream, json }),
+            ..
+        } => command::sessions::list(upstream.as_deref(), json, socket),
+        Command::Sessions {
+            command:
+                Some(SessionsCommand::Revoke {
+                    session_id,
+                    reason,
+                    upstream,
+                    json,
+                }),
+            ..
+        } => command::sessions::revoke(
+            &session_id,
+            reason.as_deref(),
+            upstream.as_deref(),
+            json,
+            socket,
+        ),
+        Command::Journal {
+            command: command::journal::Commands::Verify { json },
+        } => command::journal::verify(json, socket),
         Command::Approve(arguments) => command::approve::run(&arguments, socket),
         Command::Login(arguments) => command::login::run(&arguments, socket),
-        Command::Unlock { upstream, json } => command::login::unlock(upstream.as_deref(), json, socket),
-        Command::Logout { profile, revoke, json } => {
-            command::revocation::logout(profile.as_deref(), revoke, json, socket)
+        Command::Unlock { upstream, json } => {
+            command::login::unlock(upstream.as_deref(), json, socket)
         }
+        Command::Logout {
+            profile,
+            revoke,
+            json,
+        } => command::revocation::logout(profile.as_deref(), revoke, json, socket),
         Command::Resume { profile, json } => command::revocation::resume(&profile, json, socket),
         Command::Refresh { profile, json } => command::revocation::refresh(&profile, json, socket),
-        Command::ReportRejected { profile, json } => command::revocation::report_rejected(&profile, json, socket),
+        Command::ReportRejected { profile, json } => {
+            command::revocation::report_rejected(&profile, json, socket)
+        }
     })
 }
 
@@ -325,7 +394,10 @@ fn done(outcome: Result<(), Failure>) -> Result<ExitCode, Failure> {
 fn usage(wrong: &clap::Error) -> Failure {
     let text = wrong.to_string();
     let mut what = String::new();
-    for line in text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+    for line in text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+    {
         let part = line.trim().trim_start_matches("error: ");
         if part.is_empty() || part.starts_with("tip: ") {
             continue;
@@ -343,18 +415,28 @@ fn usage(wrong: &clap::Error) -> Failure {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".into(),
         _ => what,
     };
-    Failure::new(Code::Usage, what, suggestion(wrong).unwrap_or_else(|| "the same with --help".into()))
+    Failure::new(
+        Code::Usage,
+        what,
+        suggestion(wrong).unwrap_or_else(|| "the same with --help".into()),
+    )
 }
 
 /// The nearest of what there is to what was written.
 fn suggestion(wrong: &clap::Error) -> Option<String> {
-    let context = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    let nearest = context.into_iter().find_map(|kind| match wrong.get(kind)? {
-        ContextValue::String(one) => Some(one.clone()),
-        // The last is the nearest.
-        ContextValue::Strings(several) => several.last().cloned(),
-        _ => None,
-    })?;
+    let context = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    let nearest = context
+        .into_iter()
+        .find_map(|kind| match wrong.get(kind)? {
+            ContextValue::String(one) => Some(one.clone()),
+            // The last is the nearest.
+            ContextValue::Strings(several) => several.last().cloned(),
+            _ => None,
+        })?;
     Some(format!("`{nearest}`, if that was meant"))
 }
 
@@ -366,7 +448,10 @@ mod tests {
     fn what_is_wrong_with_a_command_line_is_a_sentence_on_one_line() {
         let methods = iam::methods().unwrap();
         for (line, want) in [
-            ("iam getRole", "the following required arguments were not provided: --role-id <ID>"),
+            (
+                "iam getRole",
+                "the following required arguments were not provided: --role-id <ID>",
+            ),
             (
                 "iam createPolicy",
                 "the following required arguments were not provided: --name <TEXT>, --document <JSON>",
@@ -384,7 +469,10 @@ mod tests {
         ] {
             let words = std::iter::once("rolekeeper").chain(line.split_whitespace());
             let failure = usage(&whole(&methods).try_get_matches_from(words).unwrap_err());
-            assert_eq!((failure.code, failure.message.as_str()), (Code::Usage, want));
+            assert_eq!(
+                (failure.code, failure.message.as_str()),
+                (Code::Usage, want)
+            );
         }
     }
 }

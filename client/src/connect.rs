@@ -27,7 +27,9 @@ const LONGEST_WAIT: u64 = 600;
 pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = flag
         .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
-        .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("rolekeeper/socket")))
+        .or_else(|| {
+            variable("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("rolekeeper/socket"))
+        })
         .or_else(|| state_folder().map(|dir| dir.join("run/socket")))
         .ok_or_else(|| {
             Failure::new(
@@ -42,7 +44,10 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if length > MAX_PATH {
         return Err(Failure::new(
             Code::Configuration,
-            format!("the socket path {} has {length} bytes, and the system takes {MAX_PATH}", path.display()),
+            format!(
+                "the socket path {} has {length} bytes, and the system takes {MAX_PATH}",
+                path.display()
+            ),
             "set ROLEKEEPER_SOCKET, or --socket, to a shorter path",
         ));
     }
@@ -76,7 +81,11 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
 
     let folder = folder_of(socket);
     let refuse = |why: String, hint: String| {
-        Err(Failure::new(Code::NotAllowed, format!("the socket's folder {} {why}", folder.display()), hint))
+        Err(Failure::new(
+            Code::NotAllowed,
+            format!("the socket's folder {} {why}", folder.display()),
+            hint,
+        ))
     };
     let meta = match std::fs::symlink_metadata(folder) {
         Ok(meta) => meta,
@@ -91,7 +100,10 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     if meta.uid() != me {
-        return refuse(format!("belongs to user {}, not to you (user {me})", meta.uid()), OTHER_PATH.into());
+        return refuse(
+            format!("belongs to user {}, not to you (user {me})", meta.uid()),
+            OTHER_PATH.into(),
+        );
     }
     if meta.mode() & 0o077 != 0 {
         return refuse(
@@ -112,7 +124,10 @@ pub fn is_of_machine(socket: &Path) -> bool {
     {
         use std::os::unix::fs::MetadataExt;
         let is_roots = |folder: std::fs::Metadata| {
-            folder.is_dir() && folder.uid() == 0 && folder.mode() & 0o022 == 0 && folder.mode() & 0o055 != 0
+            folder.is_dir()
+                && folder.uid() == 0
+                && folder.mode() & 0o022 == 0
+                && folder.mode() & 0o055 != 0
         };
         let is_meant = socket == Path::new(OF_MACHINE) || !rustix::process::geteuid().is_root();
         is_meant && std::fs::symlink_metadata(folder_of(socket)).is_ok_and(is_roots)
@@ -135,7 +150,10 @@ const OTHER_PATH: &str = "name a path in a folder of your own with ROLEKEEPER_SO
 
 /// The folder a socket lies in.
 pub fn folder_of(socket: &Path) -> &Path {
-    socket.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    socket
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// A connection to the daemon at `socket`, or `None` when none is running there.
@@ -143,7 +161,14 @@ pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
     check_folder(socket)?;
     match connect(socket) {
         Ok(stream) => Ok(Some(stream)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(Failure::new(
             Code::NoDaemon,
             format!("the socket {} cannot be used: {error}", socket.display()),
@@ -175,27 +200,42 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
         && let Reply::Wait { seconds } = reply(&text)?
     {
         let patience = REPLY_DEADLINE + Duration::from_secs(seconds.min(LONGEST_WAIT));
-        stream.set_recv_timeout(Some(patience)).map_err(|error| broken(&FrameError::Io(error)))?;
+        stream
+            .set_recv_timeout(Some(patience))
+            .map_err(|error| broken(&FrameError::Io(error)))?;
         text = next(stream)?;
-        stream.set_recv_timeout(Some(REPLY_DEADLINE)).map_err(|error| broken(&FrameError::Io(error)))?;
+        stream
+            .set_recv_timeout(Some(REPLY_DEADLINE))
+            .map_err(|error| broken(&FrameError::Io(error)))?;
     }
     Ok(text)
 }
 
 fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
-    let frame = frame::encode(&RequestFrame { v: VERSION, request }).map_err(|error| {
-        Failure::new(Code::Usage, format!("the request cannot be sent: {error}"), "use shorter names and documents")
+    let frame = frame::encode(&RequestFrame {
+        v: VERSION,
+        request,
+    })
+    .map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("the request cannot be sent: {error}"),
+            "use shorter names and documents",
+        )
     })?;
     // A daemon that refuses the connection answers and hangs up without reading: its words matter more than this error.
     let sent = stream.write_all(&frame);
-    frame::read(stream).map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
+    frame::read(stream)
+        .map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
 }
 
 /// Sends one request that is answered again and again, and returns the text of its first reply. [`next`] waits for another.
 pub fn subscribe(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let text = ask(stream, request)?;
     // There may be nothing to tell for days.
-    stream.set_recv_timeout(None).map_err(|error| broken(&FrameError::Io(error)))?;
+    stream
+        .set_recv_timeout(None)
+        .map_err(|error| broken(&FrameError::Io(error)))?;
     Ok(text)
 }
 
@@ -209,7 +249,9 @@ pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Fai
     let mut whole = String::new();
     let mut text = ask(stream, request)?;
     loop {
-        let Reply::Part(part) = reply(&text)? else { return Err(out_of_place()) };
+        let Reply::Part(part) = reply(&text)? else {
+            return Err(out_of_place());
+        };
         whole += &part.text;
         if !part.more {
             return Ok(whole);
@@ -221,44 +263,68 @@ pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Fai
 /// What the daemon said; its own refusal comes back as the error.
 pub fn reply(text: &[u8]) -> Result<Reply<'_>, Failure> {
     match serde_json::from_slice::<ReplyFrame<'_>>(text) {
-        Ok(ReplyFrame { reply: Reply::Error(failure), .. }) => Err(failure),
+        Ok(ReplyFrame {
+            reply: Reply::Error(failure),
+            ..
+        }) => Err(failure),
         Ok(frame) if frame.v == VERSION => Ok(frame.reply),
         Ok(frame) => Err(other_version(frame.v)),
-        Err(error) => Err(match serde_json::from_slice::<crate::protocol::Version>(text) {
-            Ok(version) if version.v != VERSION => other_version(version.v),
-            _ => broken(&FrameError::Json(error)),
-        }),
+        Err(error) => Err(
+            match serde_json::from_slice::<crate::protocol::Version>(text) {
+                Ok(version) if version.v != VERSION => other_version(version.v),
+                _ => broken(&FrameError::Json(error)),
+            },
+        ),
     }
 }
 
 /// The daemon answered with something else than what was asked for.
 pub fn out_of_place() -> Failure {
-    Failure::new(Code::Unexpected, "the daemon's reply is not an answer to the request", RESTART)
+    Failure::new(
+        Code::Unexpected,
+        "the daemon's reply is not an answer to the request",
+        RESTART,
+    )
 }
 
-const RESTART: &str = "restart rolekeeperd, and see that rolekeeper and rolekeeperd are of the same version";
+const RESTART: &str =
+    "restart rolekeeperd, and see that rolekeeper and rolekeeperd are of the same version";
 
 fn other_version(theirs: u32) -> Failure {
     Failure::new(
         Code::UnsupportedVersion,
-        format!("the daemon speaks version {theirs} of the protocol, this client version {VERSION}"),
+        format!(
+            "the daemon speaks version {theirs} of the protocol, this client version {VERSION}"
+        ),
         RESTART,
     )
 }
 
 fn broken(error: &FrameError) -> Failure {
     match error {
-        FrameError::Io(cause) if matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+        FrameError::Io(cause)
+            if matches!(
+                cause.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) =>
+        {
             Failure::new(
                 Code::NoDaemon,
-                format!("the daemon did not answer within {} s", REPLY_DEADLINE.as_secs()),
+                format!(
+                    "the daemon did not answer within {} s",
+                    REPLY_DEADLINE.as_secs()
+                ),
                 "see rolekeeperd's log, and restart it if it hangs",
             )
         }
-        FrameError::Closed | FrameError::Truncated { .. } | FrameError::Io(_) => {
-            Failure::new(Code::ShuttingDown, format!("the daemon went away: {error}"), "run the command again")
+        FrameError::Closed | FrameError::Truncated { .. } | FrameError::Io(_) => Failure::new(
+            Code::ShuttingDown,
+            format!("the daemon went away: {error}"),
+            "run the command again",
+        ),
+        FrameError::TooLarge { .. } | FrameError::Json(_) => {
+            Failure::new(Code::Unexpected, error.to_string(), RESTART)
         }
-        FrameError::TooLarge { .. } | FrameError::Json(_) => Failure::new(Code::Unexpected, error.to_string(), RESTART),
     }
 }
 
@@ -268,8 +334,12 @@ mod tests {
 
     #[test]
     fn a_path_that_the_system_cannot_take_is_refused_with_both_lengths() {
-        let failure = socket_path(Some(PathBuf::from(format!("/{}", "x".repeat(199))))).unwrap_err();
-        assert!(failure.message.contains("200 bytes") && failure.message.contains(&MAX_PATH.to_string()));
+        let failure =
+            socket_path(Some(PathBuf::from(format!("/{}", "x".repeat(199))))).unwrap_err();
+        assert!(
+            failure.message.contains("200 bytes")
+                && failure.message.contains(&MAX_PATH.to_string())
+        );
         assert_eq!(failure.code.exit_code(), 2);
     }
 
@@ -290,7 +360,12 @@ mod tests {
     fn a_link_to_a_private_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
-        assert_eq!(check_folder(&dir.path().join("link/socket")).unwrap_err().code, Code::NotAllowed);
+        assert_eq!(
+            check_folder(&dir.path().join("link/socket"))
+                .unwrap_err()
+                .code,
+            Code::NotAllowed
+        );
     }
 
     #[test]

@@ -81,7 +81,10 @@ impl Method {
         let letters: Vec<char> = self.name.chars().collect();
         let mut kebab = String::new();
         for (at, letter) in letters.iter().enumerate() {
-            let before = at.checked_sub(1).and_then(|at| letters.get(at)).is_some_and(|each| each.is_lowercase());
+            let before = at
+                .checked_sub(1)
+                .and_then(|at| letters.get(at))
+                .is_some_and(|each| each.is_lowercase());
             let after = letters.get(at + 1).is_some_and(|each| each.is_lowercase());
             if letter.is_uppercase() && at > 0 && (before || after) {
                 kebab.push('-');
@@ -93,7 +96,9 @@ impl Method {
 
     /// Whether its list comes in pages.
     pub fn pages(&self) -> bool {
-        self.parameters.iter().any(|parameter| parameter.name == "marker")
+        self.parameters
+            .iter()
+            .any(|parameter| parameter.name == "marker")
     }
 }
 
@@ -106,12 +111,26 @@ pub fn methods() -> Result<Vec<Method>, String> {
     let mut methods = Vec::new();
     for (path, item) in &document.paths {
         let item = PathItem::deserialize(item).map_err(|error| format!("{path}: {error}"))?;
-        let verbs = [("GET", item.get), ("POST", item.post), ("PATCH", item.patch), ("DELETE", item.delete)];
+        let verbs = [
+            ("GET", item.get),
+            ("POST", item.post),
+            ("PATCH", item.patch),
+            ("DELETE", item.delete),
+        ];
         for (verb, operation) in verbs {
-            methods.extend(operation.map(|operation| document.method(path, verb, operation)).transpose()?);
+            methods.extend(
+                operation
+                    .map(|operation| document.method(path, verb, operation))
+                    .transpose()?,
+            );
         }
     }
-    methods.sort_by_key(|method| document.tags.iter().position(|tag| tag.name == method.resource));
+    methods.sort_by_key(|method| {
+        document
+            .tags
+            .iter()
+            .position(|tag| tag.name == method.resource)
+    });
     Ok(methods)
 }
 
@@ -207,18 +226,37 @@ impl Document {
     fn method(&self, path: &str, verb: &str, operation: Operation) -> Result<Method, String> {
         let name = operation.operation_id;
         let mut parameters = Vec::new();
-        for Placed { name, r#in: place, required, description, schema } in operation.parameters {
+        for Placed {
+            name,
+            r#in: place,
+            required,
+            description,
+            schema,
+        } in operation.parameters
+        {
             parameters.push(self.parameter(name, place, required, description, schema)?);
         }
-        let body = operation.request_body.unwrap_or_default().content.json.schema;
+        let body = operation
+            .request_body
+            .unwrap_or_default()
+            .content
+            .json
+            .schema;
         for (name, schema) in &body.properties {
             let mut schema = read(schema)?;
             let about = schema.description.take().unwrap_or_default();
-            parameters.push(self.parameter(name.clone(), Place::Body, body.required.contains(name), about, schema)?);
+            parameters.push(self.parameter(
+                name.clone(),
+                Place::Body,
+                body.required.contains(name),
+                about,
+                schema,
+            )?);
         }
         let mut secrets = Vec::new();
         for response in operation.responses.values() {
-            let Body { content } = Body::deserialize(response).map_err(|error| error.to_string())?;
+            let Body { content } =
+                Body::deserialize(response).map_err(|error| error.to_string())?;
             self.secrets(&self.resolve(content.json.schema)?, "", &mut secrets)?;
         }
         Ok(Method {
@@ -258,21 +296,32 @@ impl Document {
             required,
             about,
             range: schema.minimum.zip(schema.maximum),
-            choices: schema.r#enum.iter().filter_map(|word| word.as_str().map(Into::into)).collect(),
+            choices: schema
+                .r#enum
+                .iter()
+                .filter_map(|word| word.as_str().map(Into::into))
+                .collect(),
             destructive,
         })
     }
 
     /// The component that a `$ref` names, or the schema itself.
     fn resolve(&self, schema: Schema) -> Result<Schema, String> {
-        let Some(reference) = &schema.reference else { return Ok(schema) };
+        let Some(reference) = &schema.reference else {
+            return Ok(schema);
+        };
         let name = reference.strip_prefix("#/components/schemas/");
         let component = name.and_then(|name| self.components.schemas.get(name));
         read(component.ok_or_else(|| format!("there is no {reference}"))?)
     }
 
     /// The dotted names of what is secret in a schema.
-    fn secrets(&self, schema: &Schema, prefix: &str, found: &mut Vec<String>) -> Result<(), String> {
+    fn secrets(
+        &self,
+        schema: &Schema,
+        prefix: &str,
+        found: &mut Vec<String>,
+    ) -> Result<(), String> {
         for (name, property) in &schema.properties {
             let (path, property) = (format!("{prefix}{name}"), self.resolve(read(property)?)?);
             if property.secret {
@@ -297,10 +346,17 @@ mod tests {
         let methods = methods().unwrap();
         assert_eq!(methods.len(), 60);
         for method in &methods {
-            assert!(!method.summary.is_empty() && method.summary.len() < 80, "{}", method.name);
+            assert!(
+                !method.summary.is_empty() && method.summary.len() < 80,
+                "{}",
+                method.name
+            );
             for parameter in &method.parameters {
                 assert!(!parameter.about.is_empty());
-                assert_eq!(parameter.place == Place::Path, method.path.contains(&format!("{{{}}}", parameter.name)));
+                assert_eq!(
+                    parameter.place == Place::Path,
+                    method.path.contains(&format!("{{{}}}", parameter.name))
+                );
             }
         }
     }
@@ -308,24 +364,49 @@ mod tests {
     #[test]
     fn names_are_spelled_with_hyphens_too() {
         let methods = methods().unwrap();
-        let kebab = |name: &str| methods.iter().find(|method| method.name == name).unwrap().kebab();
+        let kebab = |name: &str| {
+            methods
+                .iter()
+                .find(|method| method.name == name)
+                .unwrap()
+                .kebab()
+        };
         assert_eq!(kebab("listRoles"), "list-roles");
         assert_eq!(kebab("listSTSSessions"), "list-sts-sessions");
-        assert_eq!(kebab("createServiceAccountCredential"), "create-service-account-credential");
+        assert_eq!(
+            kebab("createServiceAccountCredential"),
+            "create-service-account-credential"
+        );
     }
 
     #[test]
     fn secrets_and_destruction_are_marked() {
         let methods = methods().unwrap();
         let find = |name: &str| methods.iter().find(|method| method.name == name).unwrap();
-        assert_eq!(find("assumeRole").secrets, ["credentials.secret_access_key", "credentials.session_token"]);
+        assert_eq!(
+            find("assumeRole").secrets,
+            ["credentials.secret_access_key", "credentials.session_token"]
+        );
         assert_eq!(find("createServiceAccountCredential").secrets, ["secret"]);
         assert!(find("deleteRole").destructive && !find("createRole").destructive);
-        assert!(methods.iter().all(|method| method.destructive == (method.verb == "DELETE")));
-        let enabled = find("updateServiceAccount").parameters.iter().find(|each| each.name == "enabled").unwrap();
+        assert!(
+            methods
+                .iter()
+                .all(|method| method.destructive == (method.verb == "DELETE"))
+        );
+        let enabled = find("updateServiceAccount")
+            .parameters
+            .iter()
+            .find(|each| each.name == "enabled")
+            .unwrap();
         assert_eq!(enabled.destructive, Some(Value::Bool(false)));
         assert_eq!(
-            find("listRoles").parameters.iter().find(|each| each.name == "limit").unwrap().range,
+            find("listRoles")
+                .parameters
+                .iter()
+                .find(|each| each.name == "limit")
+                .unwrap()
+                .range,
             Some((1, 1000))
         );
     }

@@ -32,9 +32,14 @@ impl std::fmt::Display for FrameError {
         match self {
             Self::Closed => write!(f, "the connection was closed"),
             Self::Truncated { got, want } => {
-                write!(f, "the connection was closed after {got} of {want} bytes of a frame")
+                write!(
+                    f,
+                    "the connection was closed after {got} of {want} bytes of a frame"
+                )
             }
-            Self::TooLarge { length } => write!(f, "a frame of {length} bytes is over the limit of {MAX}"),
+            Self::TooLarge { length } => {
+                write!(f, "a frame of {length} bytes is over the limit of {MAX}")
+            }
             Self::Json(error) => write!(f, "a frame is not the JSON that was expected: {error}"),
             Self::Io(error) => write!(f, "the connection failed: {error}"),
         }
@@ -46,7 +51,11 @@ impl std::error::Error for FrameError {}
 /// The length in a header, once it is known to be allowed.
 pub fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
     let length = u32::from_be_bytes(header) as usize;
-    if length > MAX { Err(FrameError::TooLarge { length }) } else { Ok(length) }
+    if length > MAX {
+        Err(FrameError::TooLarge { length })
+    } else {
+        Ok(length)
+    }
 }
 
 /// A whole frame, ready to be written in one piece.
@@ -61,7 +70,10 @@ pub fn encode_within(message: &impl Serialize, expected: usize) -> Result<Vec<u8
     frame.extend_from_slice(&[0; HEADER]);
     serde_json::to_writer(&mut frame, message).map_err(FrameError::Json)?;
     let length = frame.len() - HEADER;
-    let header = u32::try_from(length).ok().filter(|_| length <= MAX).ok_or(FrameError::TooLarge { length })?;
+    let header = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= MAX)
+        .ok_or(FrameError::TooLarge { length })?;
     for (byte, value) in frame.iter_mut().zip(header.to_be_bytes()) {
         *byte = value;
     }
@@ -79,7 +91,11 @@ pub fn read(stream: &mut impl Read) -> Result<Vec<u8>, FrameError> {
     let want = length(header)?;
     let mut text = vec![0; want];
     let got = fill(stream, &mut text)?;
-    if got < want { Err(FrameError::Truncated { got, want }) } else { Ok(text) }
+    if got < want {
+        Err(FrameError::Truncated { got, want })
+    } else {
+        Ok(text)
+    }
 }
 
 fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, FrameError> {
@@ -108,8 +124,14 @@ mod tests {
     #[test]
     fn a_length_over_the_cap_is_refused_before_anything_is_allocated() {
         let header = u32::MAX.to_be_bytes();
-        assert!(matches!(read(&mut header.as_slice()), Err(FrameError::TooLarge { .. })));
-        assert!(matches!(encode(&"x".repeat(MAX)), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(
+            read(&mut header.as_slice()),
+            Err(FrameError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            encode(&"x".repeat(MAX)),
+            Err(FrameError::TooLarge { .. })
+        ));
         assert!(encode(&"x".repeat(MAX - 2)).is_ok());
     }
 
@@ -118,7 +140,10 @@ mod tests {
         let frame = encode(&"hello").unwrap();
         assert!(matches!(read(&mut [].as_slice()), Err(FrameError::Closed)));
         for cut in 1..frame.len() {
-            assert!(matches!(read(&mut &frame[..cut]), Err(FrameError::Truncated { .. })), "cut at {cut}");
+            assert!(
+                matches!(read(&mut &frame[..cut]), Err(FrameError::Truncated { .. })),
+                "cut at {cut}"
+            );
         }
     }
 }

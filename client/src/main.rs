@@ -3,7 +3,13 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
 )]
 // `println!` and `eprintln!` panic where nobody reads: `command::print` and `command::tell` do not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -22,7 +28,8 @@ fn main() -> ExitCode {
         (Some(command), Some(profile), None)
             if command == "credential-process" && !profile.as_encoded_bytes().starts_with(b"-") =>
         {
-            command::credential_process::run(&profile.to_string_lossy(), None).map(|()| ExitCode::SUCCESS)
+            command::credential_process::run(&profile.to_string_lossy(), None)
+                .map(|()| ExitCode::SUCCESS)
         }
         _ if cli::complete() => Ok(ExitCode::SUCCESS),
         _ => cli::run(),

@@ -100,7 +100,9 @@ impl AppError {
             Self::Bind(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
             Self::Upstream(error) => error.hint().into(),
-            Self::Inherited(_) => "see LISTEN_FDS, LISTEN_FDNAMES, ROLEKEEPER_HANDOVER and the unit's sockets".into(),
+            Self::Inherited(_) => {
+                "see LISTEN_FDS, LISTEN_FDNAMES, ROLEKEEPER_HANDOVER and the unit's sockets".into()
+            }
             Self::HandOver(_) => "start rolekeeperd again".into(),
             Self::Runtime(_) => "see the limits on processes and descriptors: ulimit -a".into(),
         }
@@ -110,7 +112,11 @@ impl AppError {
         match self {
             Self::Config(_) | Self::Socket(_) => 2,
             Self::Bind(_) => 3,
-            Self::Upstream(_) | Self::Ledger(_) | Self::Runtime(_) | Self::Inherited(_) | Self::HandOver(_) => 1,
+            Self::Upstream(_)
+            | Self::Ledger(_)
+            | Self::Runtime(_)
+            | Self::Inherited(_)
+            | Self::HandOver(_) => 1,
         }
     }
 }
@@ -121,11 +127,17 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let config = file::load(&path)?;
     if args.check {
         let (upstreams, profiles) = (config.upstreams.len(), config.profiles().count());
-        println!("{}: {upstreams} upstream(s), {profiles} profile(s), no errors", path.display());
+        println!(
+            "{}: {upstreams} upstream(s), {profiles} profile(s), no errors",
+            path.display()
+        );
         return Ok(());
     }
     // Relative paths lead elsewhere once the folder is left.
-    let (socket, state) = (connect::socket_path(args.socket).map_err(AppError::Socket)?, connect::state_folder());
+    let (socket, state) = (
+        connect::socket_path(args.socket).map_err(AppError::Socket)?,
+        connect::state_folder(),
+    );
     let state = state.and_then(|folder| std::path::absolute(folder).ok());
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
     process::prepare(args.detach, &inherited.raw());
@@ -144,22 +156,43 @@ pub fn run(args: Args) -> Result<(), AppError> {
         })
     })?;
     let endpoint_port = config.endpoint_port;
-    helpers.lookout.watch_for(config.profiles().any(|profile| profile.callers.is_guarded()));
-    let broker = background.block_on(async { broker(config, state, &door.path, helpers.starter.as_ref()) })?;
-    let alarm = background.block_on(async { Alarm::new(&broker.clock) }).map_err(AppError::Runtime)?;
+    helpers.lookout.watch_for(
+        config
+            .profiles()
+            .any(|profile| profile.callers.is_guarded()),
+    );
+    let broker = background
+        .block_on(async { broker(config, state, &door.path, helpers.starter.as_ref()) })?;
+    let alarm = background
+        .block_on(async { Alarm::new(&broker.clock) })
+        .map_err(AppError::Runtime)?;
     broker.restore();
     take_over(&broker, inherited.sessions);
     let endpoints = serving.block_on(async {
-        Endpoints::start(&door.path, inherited.endpoints, endpoint_port, &broker.cache, &broker.clock.now())
+        Endpoints::start(
+            &door.path,
+            inherited.endpoints,
+            endpoint_port,
+            &broker.cache,
+            &broker.clock.now(),
+        )
     });
     let endpoints = Arc::new(endpoints);
     background.spawn(Arc::clone(&broker).keep_fresh(alarm));
     background.spawn(keep_stored(Arc::clone(&broker)));
     #[cfg(target_os = "linux")]
     crate::desktop::start(&broker);
-    let program = Program { path: program, config: path, socket: door.path.clone(), log: args.log };
-    let next =
-        serving.block_on(serve_until_stopped(door, broker, endpoints, helpers, program)).map_err(AppError::Runtime)?;
+    let program = Program {
+        path: program,
+        config: path,
+        socket: door.path.clone(),
+        log: args.log,
+    };
+    let next = serving
+        .block_on(serve_until_stopped(
+            door, broker, endpoints, helpers, program,
+        ))
+        .map_err(AppError::Runtime)?;
     // Nothing of this process may run beside the one that comes next.
     serving.shutdown_timeout(RUNTIME_END);
     background.shutdown_timeout(RUNTIME_END);
@@ -171,12 +204,20 @@ pub fn run(args: Args) -> Result<(), AppError> {
 
 fn runtime(threads: usize, begin: fn()) -> Result<Runtime, AppError> {
     let mut builder = runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads).on_thread_start(begin).enable_all().build().map_err(AppError::Runtime)
+    builder
+        .worker_threads(threads)
+        .on_thread_start(begin)
+        .enable_all()
+        .build()
+        .map_err(AppError::Runtime)
 }
 
 /// The program on disk, by the name that it was started by if that leads to it: a link may lead to a newer one one day.
 fn program() -> io::Result<PathBuf> {
-    let name = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute() && name.is_file());
+    let name = std::env::args_os()
+        .next()
+        .map(PathBuf::from)
+        .filter(|name| name.is_absolute() && name.is_file());
     name.map_or_else(std::env::current_exe, Ok)
 }
 
@@ -208,7 +249,10 @@ impl Helpers {
         };
         // One that was named at the start is known; after a reload there may be others.
         for words in known.iter().filter(|_| !is_first) {
-            if !starter.as_ref().is_some_and(|starter| starter.knows(words).unwrap_or(false)) {
+            if !starter
+                .as_ref()
+                .is_some_and(|starter| starter.knows(words).unwrap_or(false))
+            {
                 let program = words.first();
                 tracing::warn!(
                     program,
@@ -216,7 +260,10 @@ impl Helpers {
                 );
             }
         }
-        Ok(Self { lookout, starter: starter.map(Arc::new) })
+        Ok(Self {
+            lookout,
+            starter: starter.map(Arc::new),
+        })
     }
 }
 
@@ -232,25 +279,52 @@ fn broker(
     for (upstream, place) in upstreams.into_iter().zip(0..) {
         let key = Key::new(Arc::clone(&upstream.name), upstream.token).started_by(starter.cloned());
         let client = ByCloud::new(upstream.endpoint, upstream.way, key)?;
-        let gate = Gate::new(Arc::clone(&upstream.name), Place::new(place), Box::new(client), upstream.check_every);
-        profiles.extend(upstream.profiles.into_iter().map(|profile| (profile, Arc::clone(&gate))));
+        let gate = Gate::new(
+            Arc::clone(&upstream.name),
+            Place::new(place),
+            Box::new(client),
+            upstream.check_every,
+        );
+        profiles.extend(
+            upstream
+                .profiles
+                .into_iter()
+                .map(|profile| (profile, Arc::clone(&gate))),
+        );
         gates.insert(upstream.name, gate);
     }
-    let policy = Policy::for_all(process::user(), profiles.iter().map(|(profile, _)| &profile.callers));
+    let policy = Policy::for_all(
+        process::user(),
+        profiles.iter().map(|(profile, _)| &profile.callers),
+    );
     let credentials = |folder: &PathBuf| of_socket(folder, "credentials", socket, "json");
     let logins = Records::at(state.as_ref().map(credentials));
-    let books =
-        Books { journal: journal(state.clone(), socket, &config.also_to), ledger: ledger(state, socket)?, logins };
-    Ok(Broker::new(policy, Cache::new(profiles), gates, books, Clock::System))
+    let books = Books {
+        journal: journal(state.clone(), socket, &config.also_to),
+        ledger: ledger(state, socket)?,
+        logins,
+    };
+    Ok(Broker::new(
+        policy,
+        Cache::new(profiles),
+        gates,
+        books,
+        Clock::System,
+    ))
 }
 
 /// The record of who was given credentials, in the user's state folder if it can be written there.
 fn journal(folder: Option<PathBuf>, socket: &Path, also_to: &[AlsoTo]) -> Journal {
     let Some(folder) = folder else {
-        tracing::warn!("who is given credentials is remembered until this daemon ends: HOME is not set");
+        tracing::warn!(
+            "who is given credentials is remembered until this daemon ends: HOME is not set"
+        );
         return Journal::in_memory();
     };
-    let (path, before) = (of_socket(&folder, "journal", socket, "jsonl"), folder.join("leases.jsonl"));
+    let (path, before) = (
+        of_socket(&folder, "journal", socket, "jsonl"),
+        folder.join("leases.jsonl"),
+    );
     std::fs::create_dir_all(&folder).and_then(|()| Journal::open(&path, &before, also_to)).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "who is given credentials is remembered until this daemon ends");
         Journal::in_memory()
@@ -277,7 +351,12 @@ async fn serve_until_stopped(
     let mut signals = process::Signals::new()?;
     announce(&door.path);
     loop {
-        let desk = Desk::new(Arc::clone(&broker), Arc::clone(&endpoints), Arc::clone(&lookout), connections(&lookout));
+        let desk = Desk::new(
+            Arc::clone(&broker),
+            Arc::clone(&endpoints),
+            Arc::clone(&lookout),
+            connections(&lookout),
+        );
         let serving = tokio::spawn(serve::run(door, Arc::clone(&desk)));
         let told = loop {
             let told = signals.next().await;
@@ -313,7 +392,13 @@ async fn serve_until_stopped(
             let (socket, endpoints) = (door.leave_open()?, endpoints.leave_open()?);
             let lookout = Some(lookout.leave_open()?);
             let starter = starter.map(|starter| starter.leave_open()).transpose()?;
-            let legacy = Legacy { socket, endpoints, sessions, lookout, starter };
+            let legacy = Legacy {
+                socket,
+                endpoints,
+                sessions,
+                lookout,
+                starter,
+            };
             return Ok(Some(Next { program, legacy }));
         }
     }
@@ -343,7 +428,10 @@ fn connections(lookout: &Lookout) -> usize {
 
 /// Everything is written, unless that takes too long.
 async fn flush(broker: &Broker) {
-    if tokio::time::timeout(END, broker.journal.flush()).await.is_err() {
+    if tokio::time::timeout(END, broker.journal.flush())
+        .await
+        .is_err()
+    {
         tracing::warn!("not all of the record was written");
     }
     broker.ledger.flush().await;
@@ -359,7 +447,10 @@ fn announce(socket: &Path) {
 }
 
 fn log_to_stderr(filter: Targets) {
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
 }

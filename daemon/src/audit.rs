@@ -21,40 +21,82 @@ const SHOWN: usize = 5_000;
 
 impl Broker {
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
-    pub async fn audit(&self, peer: &Peer, profile: &str, back: Duration) -> Result<Audit, Refusal> {
+    pub async fn audit(
+        &self,
+        peer: &Peer,
+        profile: &str,
+        back: Duration,
+    ) -> Result<Audit, Refusal> {
         let grant = self.own(peer, profile)?;
         let client = bycloud_of(grant.slot())?;
         let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
-        let since = self.clock.now().wall.checked_sub(back).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
-        let Noted { holders: records, mut endings, since: record_since } = self.journal.of(profile).await;
-        endings.retain(|ending| ending.noticed_at.parse().is_ok_and(|at: Timestamp| at >= since));
+        let since = self
+            .clock
+            .now()
+            .wall
+            .checked_sub(back)
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+            .max(Timestamp::UNIX_EPOCH);
+        let Noted {
+            holders: records,
+            mut endings,
+            since: record_since,
+        } = self.journal.of(profile).await;
+        endings.retain(|ending| {
+            ending
+                .noticed_at
+                .parse()
+                .is_ok_and(|at: Timestamp| at >= since)
+        });
         // What came to be known of one later says everything.
         let mut told = BTreeSet::new();
         endings.reverse();
         endings.retain(|ending| {
-            ending.session_id.is_none() || told.insert((ending.session_id.clone(), ending.cause as u8))
+            ending.session_id.is_none()
+                || told.insert((ending.session_id.clone(), ending.cause as u8))
         });
         endings.reverse();
-        let mut sessions: BTreeSet<&str> = records.iter().map(|record| record.session_id.as_str()).collect();
-        let mut principals: BTreeSet<&str> = records.iter().map(|record| record.principal.as_str()).collect();
+        let mut sessions: BTreeSet<&str> = records
+            .iter()
+            .map(|record| record.session_id.as_str())
+            .collect();
+        let mut principals: BTreeSet<&str> = records
+            .iter()
+            .map(|record| record.principal.as_str())
+            .collect();
         let current = grant.slot().session();
         if let Some(session) = &current {
             sessions.insert(&session.granted.session_id);
             principals.insert(&session.granted.principal);
         }
         let mut entries = Vec::new();
-        let read = tokio::time::timeout(WAIT, read(client, &principals, &sessions, since, &mut entries)).await;
+        let read = tokio::time::timeout(
+            WAIT,
+            read(client, &principals, &sessions, since, &mut entries),
+        )
+        .await;
         let truncated = read.is_err() || entries.len() >= SHOWN;
-        let failure = read
-            .ok()
-            .and_then(Result::err)
-            .map(|error| reply::failure(&Refusal::Iam(NoCall::failed(error, &ListAuditLogs::ROUTE))));
+        let failure = read.ok().and_then(Result::err).map(|error| {
+            reply::failure(&Refusal::Iam(NoCall::failed(error, &ListAuditLogs::ROUTE)))
+        });
         entries.sort_by_key(|entry| entry.timestamp);
         let suspects = Suspects::of(records);
-        let calls = entries.into_iter().map(|entry| audited(entry, &suspects)).collect();
+        let calls = entries
+            .into_iter()
+            .map(|entry| audited(entry, &suspects))
+            .collect();
         let holders = suspects.holders;
         let (profile, since) = (profile.into(), shown(since));
-        Ok(Audit { profile, since, calls, truncated, failure, record_since, holders, endings })
+        Ok(Audit {
+            profile,
+            since,
+            calls,
+            truncated,
+            failure,
+            record_since,
+            holders,
+            endings,
+        })
     }
 }
 
@@ -84,7 +126,11 @@ async fn read(
         };
         let mut entries = std::pin::pin!(client.items(request));
         while let Some(entry) = entries.try_next().await? {
-            if entry.session_id.as_ref().is_some_and(|id| sessions.contains(id.as_str())) {
+            if entry
+                .session_id
+                .as_ref()
+                .is_some_and(|id| sessions.contains(id.as_str()))
+            {
                 found.push(entry);
             }
             if found.len() >= SHOWN {
@@ -111,22 +157,39 @@ impl Suspects {
         let mut suspects = Self::default();
         let mut known: BTreeMap<(String, u32, bool, Vec<String>), usize> = BTreeMap::new();
         for record in records {
-            let programs = record.processes.iter().map(|process| process.program.clone()).collect();
-            let key = (record.session_id.clone(), record.uid, record.request_id.is_some(), programs);
+            let programs = record
+                .processes
+                .iter()
+                .map(|process| process.program.clone())
+                .collect();
+            let key = (
+                record.session_id.clone(),
+                record.uid,
+                record.request_id.is_some(),
+                programs,
+            );
             let left_out = record.left_out.unwrap_or_default();
             let (at, request_id) = (record.at.parse::<Timestamp>(), record.request_id.clone());
             let index = *known.entry(key).or_insert_with(|| {
                 if let (Ok(at), None) = (at, &request_id) {
-                    let holders = suspects.by_session.entry(record.session_id.clone()).or_default();
+                    let holders = suspects
+                        .by_session
+                        .entry(record.session_id.clone())
+                        .or_default();
                     holders.push((at, suspects.holders.len()));
                 }
-                suspects.holders.push(Holders { count: 0, first: record });
+                suspects.holders.push(Holders {
+                    count: 0,
+                    first: record,
+                });
                 suspects.holders.len() - 1
             });
             if let Some(holders) = suspects.holders.get_mut(index) {
                 holders.count += 1 + usize::try_from(left_out).unwrap_or(usize::MAX - 1);
             }
-            suspects.by_request.extend(request_id.map(|request_id| (request_id, index)));
+            suspects
+                .by_request
+                .extend(request_id.map(|request_id| (request_id, index)));
         }
         suspects
     }
@@ -136,19 +199,32 @@ impl Suspects {
             return vec![*index];
         }
         // A log in whole seconds has cut off what came after them.
-        let cut = if at.subsec_nanosecond() == 0 { SignedDuration::from_millis(999) } else { SignedDuration::ZERO };
+        let cut = if at.subsec_nanosecond() == 0 {
+            SignedDuration::from_millis(999)
+        } else {
+            SignedDuration::ZERO
+        };
         let until = at.saturating_add(cut).unwrap_or(at);
         let holders = self.by_session.get(session).into_iter().flatten();
-        holders.filter(|(since, _)| *since <= until).map(|(_, index)| *index).collect()
+        holders
+            .filter(|(since, _)| *since <= until)
+            .map(|(_, index)| *index)
+            .collect()
     }
 }
 
 fn audited(entry: AuditLog, suspects: &Suspects) -> AuditedCall {
-    let session_id = entry.session_id.as_ref().map(SessionId::to_string).unwrap_or_default();
+    let session_id = entry
+        .session_id
+        .as_ref()
+        .map(SessionId::to_string)
+        .unwrap_or_default();
     AuditedCall {
         holders: suspects.had(&session_id, &entry.request_id, entry.timestamp),
         at: shown(entry.timestamp),
-        resource: entry.resource_id.map_or(entry.resource_type.clone(), |id| format!("{}/{id}", entry.resource_type)),
+        resource: entry.resource_id.map_or(entry.resource_type.clone(), |id| {
+            format!("{}/{id}", entry.resource_type)
+        }),
         action: entry.action,
         status: entry.status.as_str().into(),
         ip_address: entry.ip_address,
@@ -172,7 +248,10 @@ mod tests {
             request_id: request_id.map(Into::into),
             how: None,
             left_out: None,
-            processes: vec![Process { pid: 7, program: program.into() }],
+            processes: vec![Process {
+                pid: 7,
+                program: program.into(),
+            }],
         }
     }
 
@@ -185,9 +264,17 @@ mod tests {
             record("22.000", "s-2", "/bin/aws", None),
             record("23.000", "s-1", "/bin/rolekeeper", Some("q-1")),
         ]);
-        let counts: Vec<_> = suspects.holders.iter().map(|each| (each.first.at.as_str(), each.count)).collect();
+        let counts: Vec<_> = suspects
+            .holders
+            .iter()
+            .map(|each| (each.first.at.as_str(), each.count))
+            .collect();
         let at = |seconds: &str| format!("2026-01-01T00:00:{seconds}Z").parse().unwrap();
-        assert_eq!(counts.len(), 4, "the two of /bin/aws for one session are one: {counts:?}");
+        assert_eq!(
+            counts.len(),
+            4,
+            "the two of /bin/aws for one session are one: {counts:?}"
+        );
         assert_eq!(counts[0].1, 2);
         let table = [
             ("s-1", "q-9", "09.999", vec![]),
@@ -200,7 +287,11 @@ mod tests {
             ("s-1", "q-1", "30.001", vec![3]),
         ];
         for (session, request, seconds, want) in table {
-            assert_eq!(suspects.had(session, request, at(seconds)), want, "{session} {request} {seconds}");
+            assert_eq!(
+                suspects.had(session, request, at(seconds)),
+                want,
+                "{session} {request} {seconds}"
+            );
         }
     }
 }

@@ -76,7 +76,11 @@ pub struct Books {
 impl Books {
     /// Such as last as long as this process.
     pub fn in_memory() -> Self {
-        Self { journal: Journal::in_memory(), ledger: Ledger::in_memory(), logins: Records::at(None) }
+        Self {
+            journal: Journal::in_memory(),
+            ledger: Ledger::in_memory(),
+            logins: Records::at(None),
+        }
     }
 }
 
@@ -95,7 +99,10 @@ pub struct Lease {
 #[derive(Debug, Clone, Error)]
 pub enum Refusal {
     #[error("there is no profile `{name}`")]
-    UnknownProfile { name: String, nearest: Option<String> },
+    UnknownProfile {
+        name: String,
+        nearest: Option<String>,
+    },
     #[error(transparent)]
     Denied(Denied),
     #[error("{}", .0.error)]
@@ -103,7 +110,11 @@ pub enum Refusal {
     #[error("profile {profile} is held: {held}")]
     Held { profile: String, held: Arc<Ending> },
     #[error("it is not known whether the session of profile {profile} has been revoked; {} s ago it had not been: {why}", .age.as_secs())]
-    ViewStale { profile: String, age: Duration, why: String },
+    ViewStale {
+        profile: String,
+        age: Duration,
+        why: String,
+    },
     #[error("the upstream has not answered within {} s", WAIT.as_secs())]
     StillWaiting,
     /// For what is asked of the upstream at that moment, and given up with the answer.
@@ -121,7 +132,9 @@ pub enum Refusal {
     NotConfirmed { profile: String, why: &'static str },
     #[error("nothing is asked under the number {0}")]
     NothingToApprove(u64),
-    #[error("only a person at a terminal may allow it, and neither who asked nor what that has started")]
+    #[error(
+        "only a person at a terminal may allow it, and neither who asked nor what that has started"
+    )]
     NotAPerson,
     #[error("that is a session's token, which ends with the session, and not a principal's own")]
     OfSession,
@@ -140,7 +153,11 @@ impl Broker {
         books: Books,
         clock: Clock,
     ) -> Arc<Self> {
-        let Books { journal, ledger, logins } = books;
+        let Books {
+            journal,
+            ledger,
+            logins,
+        } = books;
         Arc::new(Self {
             policy,
             cache,
@@ -170,7 +187,11 @@ impl Broker {
     }
 
     /// A session that may be used for a peer, which does not see it.
-    pub(crate) async fn session(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<(Grant, Arc<Session>), Refusal> {
+    pub(crate) async fn session(
+        self: &Arc<Self>,
+        peer: &Peer,
+        want: &str,
+    ) -> Result<(Grant, Arc<Session>), Refusal> {
         let grant = self.grant(peer, want).await?;
         let slot = grant.slot();
         self.confirm(peer, slot).await?;
@@ -185,7 +206,10 @@ impl Broker {
                 }
                 State::Expired => {
                     if let Some(held) = slot.standing.hold() {
-                        return Err(Refusal::Held { profile: want.into(), held });
+                        return Err(Refusal::Held {
+                            profile: want.into(),
+                            held,
+                        });
                     }
                     // Looked up once more, because much may have happened while it was fetched.
                     self.await_fetch(slot, false).await?;
@@ -202,39 +226,63 @@ impl Broker {
     }
 
     pub(crate) async fn grant(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        self.policy.authorize(peer, self.find(peer, want)?).await.map_err(Refusal::Denied)
+        self.policy
+            .authorize(peer, self.find(peer, want)?)
+            .await
+            .map_err(Refusal::Denied)
     }
 
     fn find(&self, peer: &Peer, want: &str) -> Result<&Arc<Slot>, Refusal> {
-        self.cache.find(want).ok_or_else(|| self.unknown(peer, want))
+        self.cache
+            .find(want)
+            .ok_or_else(|| self.unknown(peer, want))
     }
 
     /// For what gives no credentials.
     pub(crate) fn see(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        self.policy.watch(peer, self.find(peer, want)?).map_err(Refusal::Denied)
+        self.policy
+            .watch(peer, self.find(peer, want)?)
+            .map_err(Refusal::Denied)
     }
 
     /// For what only the user whose daemon this is may do.
     pub(crate) fn own(&self, peer: &Peer, want: &str) -> Result<Grant, Refusal> {
-        self.policy.own(peer, self.find(peer, want)?).map_err(Refusal::Denied)
+        self.policy
+            .own(peer, self.find(peer, want)?)
+            .map_err(Refusal::Denied)
     }
 
     /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with. It is
     /// noted who got it, and that the profile is in use for as long as it lasts.
     fn lend(&self, peer: &Peer, grant: &Grant, session: Arc<Session>) -> Lease {
         let (slot, now) = (grant.slot(), self.clock.now());
-        self.journal.handed(peer, slot.profile.name.as_str(), &session, now.boot);
+        self.journal
+            .handed(peer, slot.profile.name.as_str(), &session, now.boot);
         let left = session.left(now.boot, slot.gate.upstream.server_clock());
-        let span = slot.profile.lease.limit().map_or(left, |limit| limit.min(left));
+        let span = slot
+            .profile
+            .lease
+            .limit()
+            .map_or(left, |limit| limit.min(left));
         slot.used(&now, span.saturating_add(GRACE));
         self.expect_looks(slot);
-        let stale_view = Some(view_age(slot, &session, now.boot)).filter(|age| is_stale(slot, *age));
+        let stale_view =
+            Some(view_age(slot, &session, now.boot)).filter(|age| is_stale(slot, *age));
         let expires_at = now.wall.saturating_add(span).unwrap_or(now.wall);
-        Lease { expires_at, session, slot: Arc::clone(slot), stale_view }
+        Lease {
+            expires_at,
+            session,
+            slot: Arc::clone(slot),
+            stale_view,
+        }
     }
 
     /// Waits until a session is in the cache; with `anew`, until it is another than now.
-    pub(crate) async fn await_fetch(self: &Arc<Self>, slot: &Arc<Slot>, anew: bool) -> Result<(), Refusal> {
+    pub(crate) async fn await_fetch(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        anew: bool,
+    ) -> Result<(), Refusal> {
         let old = slot.session().filter(|_| anew);
         match tokio::time::timeout(WAIT, self.fetch(slot, Haste::Awaited, old).result()).await {
             Ok(Ok(Ok(()))) => Ok(()),
@@ -253,22 +301,35 @@ impl Broker {
     }
 
     /// Joins or starts the one flight that fetches this profile's session.
-    fn fetch(self: &Arc<Self>, slot: &Arc<Slot>, haste: Haste, old: Option<Arc<Session>>) -> Landing<Fetched> {
+    fn fetch(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        haste: Haste,
+        old: Option<Arc<Session>>,
+    ) -> Landing<Fetched> {
         let work = || Arc::clone(self).assume(Arc::clone(slot), haste, old);
         Flight::join(&self.background, slot, |slot| &slot.flight, work)
     }
 
     /// Assumes the role and publishes the session: the work of a flight. Where somebody wants another than the `old` one,
     /// a fresh one will not do.
-    async fn assume(self: Arc<Self>, slot: Arc<Slot>, haste: Haste, old: Option<Arc<Session>>) -> Fetched {
+    async fn assume(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        haste: Haste,
+        old: Option<Arc<Session>>,
+    ) -> Fetched {
         let now = || self.clock.now().boot;
-        let is_old = |session: &Arc<Session>| old.as_ref().is_some_and(|old| Arc::ptr_eq(old, session));
+        let is_old =
+            |session: &Arc<Session>| old.as_ref().is_some_and(|old| Arc::ptr_eq(old, session));
         // Who saw the cache before another flight landed starts a flight of its own, for which nothing is left to do.
         if matches!(slot.lookup(now()), State::Fresh(session) if !is_old(&session)) {
             return Ok(());
         }
         // Nothing to do either where it is held: whoever asks will find that out.
-        let Ok(begun) = slot.standing.begin() else { return Ok(()) };
+        let Ok(begun) = slot.standing.begin() else {
+            return Ok(());
+        };
         slot.health(|health| health.permit(now()))?;
         let pass = match slot.gate.enter(haste, &self.clock).await {
             Ok(pass) => pass,
@@ -290,13 +351,23 @@ impl Broker {
     fn publish(&self, slot: &Slot, granted: Granted, sent: Boot, begun: Generation) {
         let (life, received_at) = (granted.life(), self.clock.now().boot);
         tracing::info!(profile = %slot.profile.name, session = %granted.session_id, ?life, "role assumed");
-        slot.gate.upstream.server_clock().issued(granted.issued_at, sent, received_at);
+        slot.gate
+            .upstream
+            .server_clock()
+            .issued(granted.issued_at, sent, received_at);
         let refresh_left = refresh_left(life, fastrand::f64());
         slot.health(Health::succeeded);
         let sightings = Sightings::default();
         self.serve(
             slot,
-            Session { granted, obtained_at: sent, received_at, refresh_left, generation: begun, sightings },
+            Session {
+                granted,
+                obtained_at: sent,
+                received_at,
+                refresh_left,
+                generation: begun,
+                sightings,
+            },
         );
         self.has_new.notify_one();
     }
@@ -304,11 +375,17 @@ impl Broker {
     /// A session is served from here on, and planned to be refreshed; unless there was a revocation since it was asked
     /// for, of which it may be a part: then nobody ever sees it, and the upstream is to end it.
     pub(crate) fn serve(&self, slot: &Slot, session: Session) -> bool {
-        let (refresh_at, now) = (session.ends_at().minus(session.refresh_left), self.clock.now().boot);
+        let (refresh_at, now) = (
+            session.ends_at().minus(session.refresh_left),
+            self.clock.now().boot,
+        );
         session.granted.keep_in_memory();
         let session = Arc::new(session);
-        let replaced = |earlier: &mut Vec<_>, old: Option<&Session>| keep_earlier(earlier, old, now);
-        let counts = slot.standing.publish(Arc::clone(&session), session.generation, replaced);
+        let replaced =
+            |earlier: &mut Vec<_>, old: Option<&Session>| keep_earlier(earlier, old, now);
+        let counts = slot
+            .standing
+            .publish(Arc::clone(&session), session.generation, replaced);
         if counts {
             self.timetable.set(&slot.plan, refresh_at);
             self.watchers.tell(slot, None);
@@ -316,7 +393,11 @@ impl Broker {
                 self.expect_looks(slot);
             }
         } else {
-            self.withdraw(slot, &session, "not used: there was a revocation while it was issued");
+            self.withdraw(
+                slot,
+                &session,
+                "not used: there was a revocation while it was issued",
+            );
             // Somebody may still want one.
             self.timetable.set_by(&slot.plan, now);
         }
@@ -327,7 +408,10 @@ impl Broker {
     fn put_off(self: &Arc<Self>, slot: &Slot, error: UpstreamError) -> Failing {
         let now = self.clock.now().boot;
         match error {
-            UpstreamError::Refused { why: Why::AccountDisabled, .. } => self.account_disabled(&slot.gate),
+            UpstreamError::Refused {
+                why: Why::AccountDisabled,
+                ..
+            } => self.account_disabled(&slot.gate),
             // Whoever takes a role away may have revoked its sessions.
             UpstreamError::Refused { .. } if slot.session().is_some() => {
                 self.timetable.set_by(&slot.gate.feed.plan, now);
@@ -349,9 +433,17 @@ impl Broker {
 
     /// Names of profiles are for those alone whom they are for.
     fn unknown(&self, peer: &Peer, want: &str) -> Refusal {
-        let slots = self.cache.slots().iter().filter(|slot| self.policy.is_for(peer, &slot.profile.callers));
-        let nearest = crate::config::nearest(want, slots.map(|slot| slot.profile.name.as_str())).map(Into::into);
-        Refusal::UnknownProfile { name: crate::printable(want), nearest }
+        let slots = self
+            .cache
+            .slots()
+            .iter()
+            .filter(|slot| self.policy.is_for(peer, &slot.profile.callers));
+        let nearest = crate::config::nearest(want, slots.map(|slot| slot.profile.name.as_str()))
+            .map(Into::into);
+        Refusal::UnknownProfile {
+            name: crate::printable(want),
+            nearest,
+        }
     }
 }
 

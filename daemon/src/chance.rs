@@ -11,7 +11,9 @@ pub(crate) const LENGTH: usize = 32;
 
 pub(crate) fn unguessable() -> io::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0; LENGTH]);
-    SystemRandom::new().fill(&mut *bytes).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut *bytes)
+        .map_err(|_| io::Error::other("the system gives no random numbers"))?;
     Ok(Zeroizing::new(hex(&*bytes)))
 }
 

@@ -53,16 +53,23 @@ impl Inherited {
     pub fn take() -> io::Result<Self> {
         let text = std::env::var(HANDOVER).unwrap_or_default();
         // What another process was told has nothing to do with this one.
-        let text = text.strip_prefix(&format!("pid={},", std::process::id())).unwrap_or_default();
+        let text = text
+            .strip_prefix(&format!("pid={},", std::process::id()))
+            .unwrap_or_default();
         let from_before = text.split(',').filter_map(|each| {
             let (name, raw) = each.split_once('=')?;
             Some((raw.parse().ok()?, name.to_owned()))
         });
-        let all: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?.chain(from_before).collect();
+        let all: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?
+            .chain(from_before)
+            .collect();
         let mut inherited = Self::default();
         for (at, (raw, name)) in all.iter().enumerate() {
             if all.iter().take(at).any(|(other, _)| other == raw) {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {raw} is named twice")));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("descriptor {raw} is named twice"),
+                ));
             }
             inherited.add(name, *raw)?;
         }
@@ -75,7 +82,11 @@ impl Inherited {
         let listens = rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
         if name.starts_with(SESSIONS) {
             self.sessions.push(descriptor);
-        } else if let Some(line) = name.strip_prefix(HTTP).and_then(Line::parse).filter(|_| listens) {
+        } else if let Some(line) = name
+            .strip_prefix(HTTP)
+            .and_then(Line::parse)
+            .filter(|_| listens)
+        {
             self.endpoints.push((line, descriptor));
         } else if name == LOCK && self.lock.is_none() {
             self.lock = Some(descriptor);
@@ -86,27 +97,45 @@ impl Inherited {
         } else if listens && self.socket.is_none() {
             self.socket = Some(descriptor);
         } else {
-            eprintln!("rolekeeperd: a descriptor called {name:?} was passed in, which is of no use here");
+            eprintln!(
+                "rolekeeperd: a descriptor called {name:?} was passed in, which is of no use here"
+            );
         }
         Ok(())
     }
 
     pub fn socket(&mut self) -> Option<Socket> {
         let descriptor = self.socket.take()?;
-        Some(Socket { descriptor, lock: self.lock.take() })
+        Some(Socket {
+            descriptor,
+            lock: self.lock.take(),
+        })
     }
 
     /// Where the socket is, if there is one.
     pub fn socket_path(&self) -> Option<PathBuf> {
         let listener = UnixListener::from(self.socket.as_ref()?.try_clone().ok()?);
-        listener.local_addr().ok()?.as_pathname().map(Path::to_owned)
+        listener
+            .local_addr()
+            .ok()?
+            .as_pathname()
+            .map(Path::to_owned)
     }
 
     /// Their numbers, which are not to be closed.
     pub fn raw(&self) -> Vec<RawFd> {
         let endpoints = self.endpoints.iter().map(|(_, descriptor)| descriptor);
-        let single = self.socket.iter().chain(&self.lock).chain(&self.lookout).chain(&self.starter);
-        single.chain(&self.sessions).chain(endpoints).map(AsRawFd::as_raw_fd).collect()
+        let single = self
+            .socket
+            .iter()
+            .chain(&self.lock)
+            .chain(&self.lookout)
+            .chain(&self.starter);
+        single
+            .chain(&self.sessions)
+            .chain(endpoints)
+            .map(AsRawFd::as_raw_fd)
+            .collect()
     }
 }
 
@@ -139,7 +168,10 @@ pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
     let name = |number: u64| format!("{SESSIONS}-{}", number % 2);
     let (now, before) = (name(number), name(number + 1));
     sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&now)])?;
-    sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(&now)], &[sessions.as_fd()])?;
+    sd_notify::notify_with_fds(
+        &[NotifyState::FdStore, NotifyState::FdName(&now)],
+        &[sessions.as_fd()],
+    )?;
     sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&before)])
 }
 
@@ -156,7 +188,13 @@ pub struct Legacy {
 
 /// Puts another program in the place of this process. It returns only if that cannot be done.
 pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io::Error {
-    let Legacy { socket, endpoints, sessions, lookout, starter } = legacy;
+    let Legacy {
+        socket,
+        endpoints,
+        sessions,
+        lookout,
+        starter,
+    } = legacy;
     let named = [
         (SOCKET, Some(&socket.descriptor)),
         (LOCK, socket.lock.as_ref()),
@@ -164,8 +202,12 @@ pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io:
         (LOOKOUT, lookout.as_ref()),
         (STARTER, starter.as_ref()),
     ];
-    let named = named.into_iter().filter_map(|(name, descriptor)| Some((name.to_owned(), descriptor?)));
-    let endpoints = endpoints.iter().map(|(line, descriptor)| (format!("{HTTP}{line}"), descriptor));
+    let named = named
+        .into_iter()
+        .filter_map(|(name, descriptor)| Some((name.to_owned(), descriptor?)));
+    let endpoints = endpoints
+        .iter()
+        .map(|(line, descriptor)| (format!("{HTTP}{line}"), descriptor));
     let mut told = format!("pid={}", std::process::id());
     for (name, descriptor) in named.chain(endpoints) {
         if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
@@ -180,11 +222,15 @@ pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &Legacy) -> io:
         for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
             next.env_remove(taken);
         }
-        next.args(arguments).env(HANDOVER, &told).arg0(program).exec()
+        next.args(arguments)
+            .env(HANDOVER, &told)
+            .arg0(program)
+            .exec()
     };
     #[cfg(target_os = "linux")]
     {
-        let started = unreadable(program).map(|copy| start(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd()))));
+        let started = unreadable(program)
+            .map(|copy| start(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd()))));
         let (Ok(error) | Err(error)) = started;
         tracing::warn!(%error, "for a moment others of this user can look at the next process");
     }
@@ -204,7 +250,11 @@ fn unreadable(program: &Path) -> io::Result<OwnedFd> {
     rustix::fs::fchmod(&copied, Mode::from_raw_mode(0o111))?;
     // One that may still be written cannot be started.
     let path = format!("/proc/self/fd/{}", copied.as_raw_fd());
-    let read_only = rustix::fs::open(path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())?;
+    let read_only = rustix::fs::open(
+        path,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     drop(copied);
     Ok(read_only)
 }

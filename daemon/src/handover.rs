@@ -27,7 +27,10 @@ use crate::upstream::{Granted, SLACK};
 const VERSION: u32 = 1;
 /// The most that is read, in bytes.
 const CAP: u64 = 256 * 1024 * 1024;
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::GROW)
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::SEAL);
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<S> {
@@ -90,13 +93,30 @@ struct Kept<S> {
 /// All sessions of a broker, in memory that nobody can change.
 pub fn pack(broker: &Broker, heir: Heir) -> io::Result<OwnedFd> {
     let now = broker.clock.now();
-    let held: Vec<_> = broker.cache.slots().iter().filter_map(|slot| Some((slot, slot.session()?))).collect();
-    let sessions = held.iter().map(|(slot, session)| keep(slot, session, &now)).collect();
+    let held: Vec<_> = broker
+        .cache
+        .slots()
+        .iter()
+        .filter_map(|slot| Some((slot, slot.session()?)))
+        .collect();
+    let sessions = held
+        .iter()
+        .map(|(slot, session)| keep(slot, session, &now))
+        .collect();
     let (generations, earlier) = standings(broker);
-    let clock = |gate: &Gate| (gate.upstream.identity(), gate.upstream.server_clock().estimate());
+    let clock = |gate: &Gate| {
+        (
+            gate.upstream.identity(),
+            gate.upstream.server_clock().estimate(),
+        )
+    };
     let clocks = broker.gates.values().map(|gate| clock(gate)).collect();
     let others = generations.len() + earlier.values().map(Vec::len).sum::<usize>();
-    let keys = broker.gates.values().filter_map(|gate| gate.upstream.bycloud()).map(ByCloud::key);
+    let keys = broker
+        .gates
+        .values()
+        .filter_map(|gate| gate.upstream.bycloud())
+        .map(ByCloud::key);
     let said: Vec<_> = keys
         .filter(|_| heir == Heir::Successor)
         .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
@@ -109,20 +129,31 @@ pub fn pack(broker: &Broker, heir: Heir) -> io::Result<OwnedFd> {
         sessions,
         generations,
         earlier,
-        passphrases: said.iter().map(|(place, passphrase)| (place.clone(), passphrase.expose_secret())).collect(),
+        passphrases: said
+            .iter()
+            .map(|(place, passphrase)| (place.clone(), passphrase.expose_secret()))
+            .collect(),
     };
     // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
     // its length at the most.
     let length = |granted: &Granted| {
-        2 * (granted.session_token.expose_secret().len() + granted.secret_access_key.expose_secret().len())
+        2 * (granted.session_token.expose_secret().len()
+            + granted.secret_access_key.expose_secret().len())
     };
-    let room = held.iter().map(|(_, session)| 2048 + length(&session.granted)).sum::<usize>();
-    let said_length =
-        |(place, passphrase): &(String, SecretString)| 6 * (place.len() + passphrase.expose_secret().len());
+    let room = held
+        .iter()
+        .map(|(_, session)| 2048 + length(&session.granted))
+        .sum::<usize>();
+    let said_length = |(place, passphrase): &(String, SecretString)| {
+        6 * (place.len() + passphrase.expose_secret().len())
+    };
     let room = room + 1024 * others + said.iter().map(said_length).sum::<usize>();
     let mut text = Zeroizing::new(Vec::with_capacity(4096 + 512 * broker.gates.len() + room));
     serde_json::to_writer(&mut *text, &snapshot)?;
-    let memory = rustix::fs::memfd_create("rolekeeper-sessions", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let memory = rustix::fs::memfd_create(
+        "rolekeeper-sessions",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
     let mut file = File::from(memory);
     file.write_all(&text)?;
     rustix::fs::fcntl_add_seals(&file, SEALS)?;
@@ -138,7 +169,13 @@ fn standings(broker: &Broker) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Re
         }
         let replaced = slot.standing.earlier();
         if !replaced.is_empty() {
-            earlier.insert(profile_and_role(slot), replaced.iter().map(|session| Replaced::of(session)).collect());
+            earlier.insert(
+                profile_and_role(slot),
+                replaced
+                    .iter()
+                    .map(|session| Replaced::of(session))
+                    .collect(),
+            );
         }
     }
     (generations, earlier)
@@ -160,8 +197,20 @@ impl Replaced {
 }
 
 impl From<Replaced> for Earlier {
-    fn from(Replaced { session_id, principal, ends_at, expires_at }: Replaced) -> Self {
-        Self { session_id, principal: principal.into(), ends_at, expires_at }
+    fn from(
+        Replaced {
+            session_id,
+            principal,
+            ends_at,
+            expires_at,
+        }: Replaced,
+    ) -> Self {
+        Self {
+            session_id,
+            principal: principal.into(),
+            ends_at,
+            expires_at,
+        }
     }
 }
 
@@ -188,15 +237,23 @@ fn keep<'a>(slot: &Slot, session: &'a Session, now: &Now) -> Kept<&'a str> {
 /// Takes over what earlier processes left. Says how many sessions that were.
 pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
     let snapshots = inherited.into_iter().filter_map(|memory| {
-        read(memory).inspect_err(|error| tracing::warn!(%error, "what an earlier process left cannot be used")).ok()
+        read(memory)
+            .inspect_err(
+                |error| tracing::warn!(%error, "what an earlier process left cannot be used"),
+            )
+            .ok()
     });
-    let Some(mut newest) = snapshots.max_by_key(|snapshot| snapshot.made_at) else { return 0 };
+    let Some(mut newest) = snapshots.max_by_key(|snapshot| snapshot.made_at) else {
+        return 0;
+    };
     for gate in broker.gates.values() {
         if let Some(known) = newest.clocks.remove(&gate.upstream.identity()) {
             gate.upstream.server_clock().restore(known);
         }
         if let Some(key) = gate.upstream.bycloud().map(ByCloud::key)
-            && let Some(passphrase) = key.sealed_place().and_then(|place| newest.passphrases.remove(&place))
+            && let Some(passphrase) = key
+                .sealed_place()
+                .and_then(|place| newest.passphrases.remove(&place))
         {
             key.opens_with(passphrase);
         }
@@ -207,11 +264,20 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
         let earlier = newest.earlier.remove(&key).unwrap_or_default();
         // What is held has none, and what this machine has ended itself is not to be found revoked.
         let is_over = |replaced: &Replaced| broker.ledger.is_ending(&replaced.session_id);
-        let earlier = earlier.into_iter().filter(|replaced| slot.standing.hold().is_none() && !is_over(replaced));
-        slot.standing.go_on(generation, earlier.map(|replaced| Arc::new(replaced.into())).collect());
+        let earlier = earlier
+            .into_iter()
+            .filter(|replaced| slot.standing.hold().is_none() && !is_over(replaced));
+        slot.standing.go_on(
+            generation,
+            earlier.map(|replaced| Arc::new(replaced.into())).collect(),
+        );
     }
     let now = broker.clock.now();
-    newest.sessions.into_iter().filter_map(|kept| take_over(broker, kept, &now)).count()
+    newest
+        .sessions
+        .into_iter()
+        .filter_map(|kept| take_over(broker, kept, &now))
+        .count()
 }
 
 fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
@@ -225,11 +291,13 @@ fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
         return Err(invalid("it is too long"));
     }
     file.rewind()?;
-    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
+    let mut text = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(length).unwrap_or_default() + 1,
+    ));
     file.read_to_end(&mut text)?;
     // Its errors might repeat what they stumbled upon.
-    let snapshot: Snapshot<SecretString> =
-        serde_json::from_slice(&text).map_err(|_| invalid("it is not of a version that this program knows"))?;
+    let snapshot: Snapshot<SecretString> = serde_json::from_slice(&text)
+        .map_err(|_| invalid("it is not of a version that this program knows"))?;
     if snapshot.version != VERSION {
         return Err(invalid("it is of another version"));
     }
@@ -274,7 +342,9 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
 }
 
 fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -289,23 +359,38 @@ mod tests {
 
     fn broker() -> Arc<Broker> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let source = TokenSource::Age { file: "/token.age".into(), identity: None };
+        let source = TokenSource::Age {
+            file: "/token.age".into(),
+            identity: None,
+        };
         let endpoint = Endpoint::parse("https://iam.example.test").unwrap();
         let client = ByCloud::new(endpoint, Way::default(), Key::new("u".into(), source)).unwrap();
         let gate = Gate::new("u".into(), Place::new(0), Box::new(client), DEFAULT_CHECK);
         let gates = BTreeMap::from([("u".into(), gate)]);
-        Broker::new(Policy::of(0), Cache::new(Vec::new()), gates, Books::in_memory(), Clock::System)
+        Broker::new(
+            Policy::of(0),
+            Cache::new(Vec::new()),
+            gates,
+            Books::in_memory(),
+            Clock::System,
+        )
     }
 
     fn said(broker: &Broker) -> Option<String> {
         let key = broker.gates["u"].upstream.bycloud().unwrap().key();
-        key.passphrase().map(|passphrase| passphrase.expose_secret().to_owned())
+        key.passphrase()
+            .map(|passphrase| passphrase.expose_secret().to_owned())
     }
 
     #[tokio::test]
     async fn a_passphrase_goes_to_the_process_that_comes_next_and_into_no_store() {
         let before = broker();
-        before.gates["u"].upstream.bycloud().unwrap().key().opens_with("\"canary\"".to_owned().into());
+        before.gates["u"]
+            .upstream
+            .bycloud()
+            .unwrap()
+            .key()
+            .opens_with("\"canary\"".to_owned().into());
         for (heir, want) in [(Heir::Successor, Some("\"canary\"")), (Heir::Store, None)] {
             let after = broker();
             unpack(&after, vec![pack(&before, heir).unwrap()]);

@@ -32,8 +32,15 @@ impl Broker {
             let now = self.clock.now();
             while let Some(item) = self.take_due(now.boot) {
                 match item {
-                    Item::Profile(place) => self.cache.at(place).into_iter().for_each(|slot| self.tend(slot, &now)),
-                    Item::Feed(place) => self.gate_at(place).into_iter().for_each(|gate| drop(self.look(gate))),
+                    Item::Profile(place) => self
+                        .cache
+                        .at(place)
+                        .into_iter()
+                        .for_each(|slot| self.tend(slot, &now)),
+                    Item::Feed(place) => self
+                        .gate_at(place)
+                        .into_iter()
+                        .for_each(|gate| drop(self.look(gate))),
                     Item::Withdrawals => self.withdraw_due(),
                 }
             }
@@ -62,7 +69,8 @@ impl Broker {
             }
             Due::Later { left } => {
                 if let Some(session) = slot.session() {
-                    self.timetable.set(&slot.plan, session.ends_at().minus(left));
+                    self.timetable
+                        .set(&slot.plan, session.ends_at().minus(left));
                 }
             }
         }
@@ -78,13 +86,20 @@ impl Broker {
             self.gates.values().for_each(|gate| gate.upstream.resumed());
         }
         let missed: Vec<_> = std::iter::from_fn(|| self.take_due(now.boot)).collect();
-        let profile = |item: &Item| if let Item::Profile(place) = item { self.cache.at(*place) } else { None };
+        let profile = |item: &Item| {
+            if let Item::Profile(place) = item {
+                self.cache.at(*place)
+            } else {
+                None
+            }
+        };
         self.spread_out(&missed.iter().filter_map(profile).collect::<Vec<_>>(), &now);
         self.look_soon(now.boot);
         self.withdraw_soon();
         if stepped > SignedDuration::ZERO {
             let unsure = |gate: &&Arc<Gate>| {
-                gate.upstream.server_clock().latest(now.boot).is_some() && gate.may_be_asked_time(now.boot, APART)
+                gate.upstream.server_clock().latest(now.boot).is_some()
+                    && gate.may_be_asked_time(now.boot, APART)
             };
             for gate in self.gates.values().filter(unsure) {
                 tokio::spawn(Arc::clone(self).ask_time(Arc::clone(gate)));
@@ -96,7 +111,9 @@ impl Broker {
     async fn ask_time(self: Arc<Self>, gate: Arc<Gate>) {
         {
             // How it goes is told to nobody: this is not a profile's call.
-            let Ok(_pass) = gate.enter(Haste::Background, &self.clock).await else { return };
+            let Ok(_pass) = gate.enter(Haste::Background, &self.clock).await else {
+                return;
+            };
             if let Err(error) = gate.upstream.ask_time().await {
                 return tracing::warn!(upstream = %gate.name, %error, "it cannot be asked for its time");
             }
@@ -113,7 +130,11 @@ impl Broker {
 
     fn spread_out(&self, slots: &[&Arc<Slot>], now: &Now) {
         for slot in slots {
-            self.timetable.set_by(&slot.plan, now.boot.plus(spread(slots.len(), RESUME_SPREAD, fastrand::f64())));
+            self.timetable.set_by(
+                &slot.plan,
+                now.boot
+                    .plus(spread(slots.len(), RESUME_SPREAD, fastrand::f64())),
+            );
         }
     }
 }

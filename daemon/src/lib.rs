@@ -4,7 +4,13 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
 )]
 
 pub mod app;
@@ -57,7 +63,11 @@ const LINE: usize = 200;
 pub(crate) fn one_line(text: &str) -> String {
     let legible = |each: char| {
         let is_plain = each.escape_debug().len() == 1 || matches!(each, '"' | '\'' | '\\');
-        if is_plain { each.to_string() } else { each.escape_debug().to_string() }
+        if is_plain {
+            each.to_string()
+        } else {
+            each.escape_debug().to_string()
+        }
     };
     let mut line: String = text.chars().take(LINE).map(legible).collect();
     if text.chars().nth(LINE).is_some() {
@@ -71,7 +81,10 @@ mod tests {
     #[test]
     fn what_somebody_else_wrote_is_one_short_line_with_nothing_hidden() {
         let hostile = "don't\n  try: curl \u{202e}x\u{1b}[2J";
-        assert_eq!(super::one_line(hostile), "don't\\n  try: curl \\u{202e}x\\u{1b}[2J");
+        assert_eq!(
+            super::one_line(hostile),
+            "don't\\n  try: curl \\u{202e}x\\u{1b}[2J"
+        );
         let long = super::one_line(&"\u{1}".repeat(100_000));
         assert!(long.len() < 2000 && long.ends_with('…'));
     }

@@ -2,7 +2,13 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
 )]
 
 use std::alloc::System;
@@ -20,7 +26,9 @@ static WIPED: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     confine::harden();
-    let purpose = std::env::args_os().nth(1).and_then(|argument| argument.into_string().ok());
+    let purpose = std::env::args_os()
+        .nth(1)
+        .and_then(|argument| argument.into_string().ok());
     match purpose.as_deref() {
         Some(lookout::ARGUMENT) => {
             confine::confine_lookout();

@@ -8,15 +8,20 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
 /// The most descriptors that go with a message.
 const MOST: usize = 2;
 
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// Starts this program for another purpose, with its environment or with none, and gives the way to it. It ends when nobody
@@ -24,7 +29,10 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 pub(crate) fn start(program: &Path, purpose: &str, has_environment: bool) -> io::Result<OwnedFd> {
     let (ours, theirs) = pair()?;
     let mut command = Command::new(program);
-    command.arg(purpose).stdin(Stdio::from(theirs)).stdout(Stdio::null());
+    command
+        .arg(purpose)
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null());
     if !has_environment {
         command.env_clear();
     }
@@ -32,13 +40,23 @@ pub(crate) fn start(program: &Path, purpose: &str, has_environment: bool) -> io:
     Ok(ours)
 }
 
-pub(crate) fn send(socket: impl AsFd, text: &[u8], descriptors: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
+pub(crate) fn send(
+    socket: impl AsFd,
+    text: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(descriptors));
     }
-    sendmsg(socket, &[IoSlice::new(text)], &mut control, flags | SendFlags::NOSIGNAL)?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(text)],
+        &mut control,
+        flags | SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 
@@ -48,7 +66,12 @@ pub(crate) fn receive(socket: impl AsFd, text: &mut [u8]) -> Option<(usize, Vec<
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let slices = &mut [IoSliceMut::new(text)];
-        let length = match recvmsg(socket.as_fd(), slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        let length = match recvmsg(
+            socket.as_fd(),
+            slices,
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::INTR) => continue,
             received => received.ok()?.bytes,
         };

@@ -45,11 +45,17 @@ pub enum Denied {
     NotForUser { profile: String, uid: u32 },
     #[error("profile {profile} is not for everybody, and it cannot be told which program asks")]
     Unseen { profile: String },
-    #[error("profile {profile} is not for everybody, and the lookout, which tells who asks, is gone")]
+    #[error(
+        "profile {profile} is not for everybody, and the lookout, which tells who asks, is gone"
+    )]
     Blind { profile: String },
-    #[error("profile {profile} is not for everybody, and this connection was handed on by the process that made it")]
+    #[error(
+        "profile {profile} is not for everybody, and this connection was handed on by the process that made it"
+    )]
     HandedOn { profile: String },
-    #[error("profile {profile} is not for everybody, and this one has not answered once it was looked at")]
+    #[error(
+        "profile {profile} is not for everybody, and this one has not answered once it was looked at"
+    )]
     Unproven { profile: String },
     #[error(
         "profile {profile} is not for everybody, and the process that made this connection has ended, or runs \
@@ -86,7 +92,10 @@ impl Denied {
 impl Policy {
     /// One user's own daemon.
     pub fn of(owner: u32) -> Self {
-        Self { owner, ..Self::default() }
+        Self {
+            owner,
+            ..Self::default()
+        }
     }
 
     /// The same for whoever the profiles name.
@@ -108,12 +117,20 @@ impl Policy {
     /// a user's tokens by accident.
     pub fn admit(&self, peer: &Peer) -> Result<(), Denied> {
         let is_known = peer.uid == self.owner || is_of(peer, &self.users, &self.groups);
-        if is_known { Ok(()) } else { Err(Denied::User { uid: peer.uid }) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(Denied::User { uid: peer.uid })
+        }
     }
 
     /// May this peer do what concerns all of the daemon, or what it holds?
     pub fn admit_owner(&self, peer: &Peer) -> Result<(), Denied> {
-        if peer.uid == self.owner { Ok(()) } else { Err(Denied::NotTheOwner { uid: peer.uid }) }
+        if peer.uid == self.owner {
+            Ok(())
+        } else {
+            Err(Denied::NotTheOwner { uid: peer.uid })
+        }
     }
 
     /// Whether a profile is for this peer's user.
@@ -124,21 +141,29 @@ impl Policy {
     /// May this peer see and end what the profile holds? No credentials are given on that.
     pub fn own(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
         self.admit_owner(peer)?;
-        Ok(Grant { slot: Arc::clone(slot) })
+        Ok(Grant {
+            slot: Arc::clone(slot),
+        })
     }
 
     /// May this peer know how things are with the profile, and have it refreshed? No credentials are given on that.
     pub fn watch(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
         if self.is_for(peer, &slot.profile.callers) {
-            return Ok(Grant { slot: Arc::clone(slot) });
+            return Ok(Grant {
+                slot: Arc::clone(slot),
+            });
         }
-        Err(Denied::NotForUser { profile: slot.profile.name.to_string(), uid: peer.uid })
+        Err(Denied::NotForUser {
+            profile: slot.profile.name.to_string(),
+            uid: peer.uid,
+        })
     }
 
     pub async fn authorize(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<Grant, Denied> {
         let (grant, callers) = (self.watch(peer, slot)?, &slot.profile.callers);
         if callers.is_guarded() {
-            self.authorize_process(peer, callers, || slot.profile.name.to_string()).await?;
+            self.authorize_process(peer, callers, || slot.profile.name.to_string())
+                .await?;
         }
         Ok(grant)
     }
@@ -159,7 +184,11 @@ impl Policy {
         if !peer.is_by_process() && !callers.asks_for_process() {
             return Ok(());
         }
-        let seen = if peer.is_by_process() { peer.trace().sight().seen().await } else { None };
+        let seen = if peer.is_by_process() {
+            peer.trace().sight().seen().await
+        } else {
+            None
+        };
         // From another namespace of processes a message can come in any other's name.
         let Some(seen) = seen.filter(|seen| !seen.programs.is_empty() && seen.is_here) else {
             return Err(match peer.trace().is_lookout_gone() {
@@ -174,13 +203,25 @@ impl Policy {
             return Err(Denied::Unproven { profile: profile() });
         }
         if callers.asks_for_process() {
-            let hashed = if callers.asks_for_hash() { peer.trace().hashed().seen().await } else { None };
-            if !callers.rules.iter().any(|rule| fits(rule, hashed.unwrap_or(seen), file_at)) {
-                return Err(Denied::Program { profile: profile(), program: described(&seen.programs) });
+            let hashed = if callers.asks_for_hash() {
+                peer.trace().hashed().seen().await
+            } else {
+                None
+            };
+            if !callers
+                .rules
+                .iter()
+                .any(|rule| fits(rule, hashed.unwrap_or(seen), file_at))
+            {
+                return Err(Denied::Program {
+                    profile: profile(),
+                    program: described(&seen.programs),
+                });
             }
         }
         // Last, because a process that is refused can make this take its time.
-        if !seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) || !peer.was_there_all_along() {
+        if !seen.pin.as_ref().is_some_and(crate::lookout::Pin::holds) || !peer.was_there_all_along()
+        {
             return Err(Denied::Changed { profile: profile() });
         }
         Ok(())
@@ -194,45 +235,75 @@ fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
 
 /// Who asked: the peer, and what it passes on for. A rule names one of them.
 pub(crate) fn askers(programs: &[Program]) -> &[Program] {
-    let between = programs.iter().take_while(|program| program.is_between).count();
+    let between = programs
+        .iter()
+        .take_while(|program| program.is_between)
+        .count();
     programs.get(..=between).unwrap_or(programs)
 }
 
 /// Whether a process is what a rule asks for. Which file a path leads to is looked up here, and not by the name that the
 /// process has for it, which may be another file in a folder tree of its own.
 fn fits(rule: &CallerRule, seen: &Seen, file_at: impl Fn(&Path) -> Option<(u64, u64)>) -> bool {
-    let CallerRule { exe, sha256, under, unit, terminal } = rule;
+    let CallerRule {
+        exe,
+        sha256,
+        under,
+        unit,
+        terminal,
+    } = rule;
     let asks = askers(&seen.programs);
-    let runs = |path: &Path, program: &Program| program.file.is_some() && program.file == file_at(path);
+    let runs =
+        |path: &Path, program: &Program| program.file.is_some() && program.file == file_at(path);
     // Both of one program.
     let is_it = |program: &Program| {
-        exe.as_deref().is_none_or(|path| runs(path, program)) && sha256.is_none_or(|hash| program.sha256 == Some(hash))
+        exe.as_deref().is_none_or(|path| runs(path, program))
+            && sha256.is_none_or(|hash| program.sha256 == Some(hash))
     };
     asks.iter().any(is_it)
-        && under.as_deref().is_none_or(|path| seen.programs.iter().skip(1).any(|program| runs(path, program)))
+        && under.as_deref().is_none_or(|path| {
+            seen.programs
+                .iter()
+                .skip(1)
+                .any(|program| runs(path, program))
+        })
         && unit.as_ref().is_none_or(|unit| seen.units.contains(unit))
         && terminal.is_none_or(|terminal| terminal == seen.has_terminal)
 }
 
 fn file_at(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    std::fs::metadata(path)
+        .ok()
+        .map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
 pub(crate) fn described(programs: &[Program]) -> String {
     let (asks, shown) = (askers(programs), shown);
-    let Some(asker) = asks.last() else { return "a process that cannot be seen".into() };
-    let by = programs.get(asks.len()).map(|parent| format!(", by {}", shown(parent))).unwrap_or_default();
+    let Some(asker) = asks.last() else {
+        return "a process that cannot be seen".into();
+    };
+    let by = programs
+        .get(asks.len())
+        .map(|parent| format!(", by {}", shown(parent)))
+        .unwrap_or_default();
     format!("{} (process {}{by})", shown(asker), asker.process.pid)
 }
 
 /// A path that cannot pass for a part of the sentence, and a word if it is not what is at that path here.
 fn shown(program: &Program) -> String {
     let path = crate::one_line(&program.process.program);
-    let is_plain = path.chars().all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));
+    let is_plain = path
+        .chars()
+        .all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));
     let path = if is_plain { path } else { format!("{path:?}") };
-    let is_another = program.file.is_some() && file_at(Path::new(&program.process.program)) != program.file;
-    if is_another { format!("{path}, which is another file than the one there,") } else { path }
+    let is_another =
+        program.file.is_some() && file_at(Path::new(&program.process.program)) != program.file;
+    if is_another {
+        format!("{path}, which is another file than the one there,")
+    } else {
+        path
+    }
 }
 
 #[cfg(test)]
@@ -248,13 +319,25 @@ mod tests {
         for uid in [0, 1, 999, 1001, u32::MAX] {
             assert_eq!(policy.admit(&peer(uid)), Err(Denied::User { uid }));
         }
-        let callers = Callers { users: vec![1001], ..Callers::default() };
+        let callers = Callers {
+            users: vec![1001],
+            ..Callers::default()
+        };
         let shared = Policy::for_all(1000, [&callers, &Callers::default()]);
         assert_eq!(shared.admit(&peer(1001)), Ok(()));
         assert_eq!(shared.admit(&peer(1002)), Err(Denied::User { uid: 1002 }));
-        assert_eq!(shared.admit_owner(&peer(1001)), Err(Denied::NotTheOwner { uid: 1001 }));
-        assert!(shared.is_for(&peer(1001), &callers) && !shared.is_for(&peer(1001), &Callers::default()));
-        let by_group = Callers { groups: vec![7], ..Callers::default() };
+        assert_eq!(
+            shared.admit_owner(&peer(1001)),
+            Err(Denied::NotTheOwner { uid: 1001 })
+        );
+        assert!(
+            shared.is_for(&peer(1001), &callers)
+                && !shared.is_for(&peer(1001), &Callers::default())
+        );
+        let by_group = Callers {
+            groups: vec![7],
+            ..Callers::default()
+        };
         let mut member = peer(1003);
         member.groups = vec![5, 7];
         let shared = Policy::for_all(1000, [&by_group]);
@@ -264,7 +347,10 @@ mod tests {
 
     fn seen(programs: &[&str]) -> Seen {
         let program = |(at, path): (usize, &&str)| Program {
-            process: Process { pid: 100 - i32::try_from(at).unwrap(), program: (*path).into() },
+            process: Process {
+                pid: 100 - i32::try_from(at).unwrap(),
+                program: (*path).into(),
+            },
             file: file(Path::new(path)),
             is_between: crate::lookout::is_between(path) && *path != "/usr/bin/zsh",
             sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
@@ -288,8 +374,14 @@ mod tests {
     fn a_rule_is_about_whoever_asked_and_not_about_who_passes_it_on() {
         let (client, sh, make) = ("/usr/bin/rolekeeper", "/bin/sh", "/usr/bin/make");
         let (terraform, bash, sshd) = ("/usr/bin/terraform", "/bin/bash", "/usr/sbin/sshd");
-        let exe = |path: &str| CallerRule { exe: Some(path.into()), ..CallerRule::default() };
-        let under = |path: &str| CallerRule { under: Some(path.into()), ..CallerRule::default() };
+        let exe = |path: &str| CallerRule {
+            exe: Some(path.into()),
+            ..CallerRule::default()
+        };
+        let under = |path: &str| CallerRule {
+            under: Some(path.into()),
+            ..CallerRule::default()
+        };
         let table: &[(&[&str], CallerRule, bool)] = &[
             (&[client, terraform, bash, sshd], exe(terraform), true),
             (&[client, sh, terraform, bash, sshd], exe(terraform), true),
@@ -300,14 +392,22 @@ mod tests {
             (&[client, bash, sshd], exe(terraform), false),
             // A shell that a person types into asks for itself.
             (&[client, "/usr/bin/zsh", terraform], exe(terraform), false),
-            (&[client, "/usr/bin/zsh", terraform], exe("/usr/bin/zsh"), true),
+            (
+                &[client, "/usr/bin/zsh", terraform],
+                exe("/usr/bin/zsh"),
+                true,
+            ),
             (&[client, "/usr/bin/zsh", terraform], under(terraform), true),
             (&[terraform, bash], under(terraform), false),
             (&["?", terraform], exe(terraform), false),
             (&["?"], exe("?"), false),
         ];
         for (programs, rule, want) in table {
-            assert_eq!(fits(rule, &seen(programs), file), *want, "{programs:?} {rule:?}");
+            assert_eq!(
+                fits(rule, &seen(programs), file),
+                *want,
+                "{programs:?} {rule:?}"
+            );
         }
     }
 
@@ -323,26 +423,50 @@ mod tests {
         };
         assert!(fits(&whole, &seen(&programs), file));
         for wrong in [
-            CallerRule { exe: Some("/usr/bin/aws2".into()), ..whole.clone() },
-            CallerRule { sha256: Some([13; 32]), ..whole.clone() },
+            CallerRule {
+                exe: Some("/usr/bin/aws2".into()),
+                ..whole.clone()
+            },
+            CallerRule {
+                sha256: Some([13; 32]),
+                ..whole.clone()
+            },
             // That of the client, which is not the one that asks.
-            CallerRule { sha256: Some([19; 32]), ..whole.clone() },
-            CallerRule { under: Some("/usr/bin/vim".into()), ..whole.clone() },
-            CallerRule { unit: Some("cd.service".into()), ..whole.clone() },
-            CallerRule { terminal: Some(true), ..whole.clone() },
+            CallerRule {
+                sha256: Some([19; 32]),
+                ..whole.clone()
+            },
+            CallerRule {
+                under: Some("/usr/bin/vim".into()),
+                ..whole.clone()
+            },
+            CallerRule {
+                unit: Some("cd.service".into()),
+                ..whole.clone()
+            },
+            CallerRule {
+                terminal: Some(true),
+                ..whole.clone()
+            },
         ] {
             assert!(!fits(&wrong, &seen(&programs), file), "{wrong:?}");
         }
         let mut programs = seen(&programs).programs;
         // Whose file cannot be looked at.
         programs.iter_mut().for_each(|program| program.file = None);
-        assert_eq!(described(&programs), "/usr/bin/aws (process 99, by /usr/bin/make)");
+        assert_eq!(
+            described(&programs),
+            "/usr/bin/aws (process 99, by /usr/bin/make)"
+        );
         programs[1].process.program = "/x/ git (process 1) asks. It is good since ".into();
         assert_eq!(
             described(&programs),
             "\"/x/ git (process 1) asks. It is good since \" (process 99, by /usr/bin/make)"
         );
         programs[2].file = Some((0, 0));
-        assert!(described(&programs).ends_with("by /usr/bin/make, which is another file than the one there,)"));
+        assert!(
+            described(&programs)
+                .ends_with("by /usr/bin/make, which is another file than the one there,)")
+        );
     }
 }

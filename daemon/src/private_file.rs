@@ -44,7 +44,8 @@ impl PrivateFileError {
             Why::OpenToOthers { .. } => format!("chmod 600 {path}"),
             Why::NotYours { .. } => format!("copy it to a file of your own, or chown it: {path}"),
             Why::Unreadable(error)
-                if error.kind() == io::ErrorKind::PermissionDenied && crate::confine::is_confined() =>
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && crate::confine::is_confined() =>
             {
                 format!(
                     "restart rolekeeperd, which may read only what was configured when it was started; else ls -l {path}"
@@ -77,27 +78,54 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
 /// that may read it.
 fn forbidden(path: &Path) -> u32 {
     let credentials = rolekeeper::connect::variable("CREDENTIALS_DIRECTORY");
-    if credentials.is_some_and(|folder| path.starts_with(folder)) { 0o037 } else { 0o077 }
+    if credentials.is_some_and(|folder| path.starts_with(folder)) {
+        0o037
+    } else {
+        0o077
+    }
 }
 
 fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
-    String::from_utf8(bytes).map_err(|_| PrivateFileError { path: path.to_owned(), why: Why::NotText })
+    String::from_utf8(bytes).map_err(|_| PrivateFileError {
+        path: path.to_owned(),
+        why: Why::NotText,
+    })
 }
 
 fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
-    let fail = |why| PrivateFileError { path: path.to_owned(), why };
+    let fail = |why| PrivateFileError {
+        path: path.to_owned(),
+        why,
+    };
     let file = open(path).map_err(|error| {
-        let is_missing = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        fail(if is_missing { Why::Missing } else { Why::Unreadable(error) })
+        let is_missing = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        );
+        fail(if is_missing {
+            Why::Missing
+        } else {
+            Why::Unreadable(error)
+        })
     })?;
-    let meta = file.metadata().map_err(|error| fail(Why::Unreadable(error)))?;
+    let meta = file
+        .metadata()
+        .map_err(|error| fail(Why::Unreadable(error)))?;
     if !meta.is_file() {
         return Err(fail(Why::NotAFile));
     }
     check_owner(&meta, forbidden(path)).map_err(fail)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
-    let length = file.take(most + 1).read_to_end(&mut bytes).map_err(|error| fail(Why::Unreadable(error)))?;
-    if length as u64 > most { Err(fail(Why::TooLong { most })) } else { Ok(bytes) }
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
+    let length = file
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fail(Why::Unreadable(error)))?;
+    if length as u64 > most {
+        Err(fail(Why::TooLong { most }))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Puts a file with this text in the place of the one that is there, at once: whoever reads it sees the one or the other.
@@ -115,7 +143,10 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 /// A file of the daemon's in the user's state folder: one for each socket, so that two daemons do not write the same.
 pub fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
     let socket = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), PLAIN);
-    folder.join(format!("{what}{}.{kind}", socket.to_string().replace('/', "-")))
+    folder.join(format!(
+        "{what}{}.{kind}",
+        socket.to_string().replace('/', "-")
+    ))
 }
 
 /// What a file's name may have of the path of a socket; a slash is written as a dash.
@@ -142,9 +173,13 @@ pub fn writable() -> OpenOptions {
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        .map(File::from)
-        .map_err(Into::into)
+    rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map(File::from)
+    .map_err(Into::into)
 }
 
 #[cfg(unix)]
@@ -155,7 +190,11 @@ fn check_owner(meta: &std::fs::Metadata, forbidden: u32) -> Result<(), Why> {
         return Err(Why::NotYours { owner, me });
     }
     let mode = meta.mode() & 0o7777;
-    if mode & forbidden != 0 { Err(Why::OpenToOthers { mode }) } else { Ok(()) }
+    if mode & forbidden != 0 {
+        Err(Why::OpenToOthers { mode })
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(not(unix))]
@@ -187,7 +226,10 @@ mod tests {
         let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"]
             .map(|socket| of_socket(folder, "revocations", Path::new(socket), "json"));
         assert_eq!(names[0], folder.join("revocations-run-a-socket.json"));
-        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+        assert!(
+            names[0] != names[1] && names[1] != names[2] && names[0] != names[2],
+            "{names:?}"
+        );
         assert!(names.iter().all(|name| name.parent() == Some(folder)));
     }
 
@@ -208,15 +250,26 @@ mod tests {
     fn folders_pipes_binaries_and_missing_files_are_refused_without_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg("-m").arg("600").arg(&pipe).status().unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg("-m")
+            .arg("600")
+            .arg(&pipe)
+            .status()
+            .unwrap();
         assert!(made.success());
         assert!(matches!(read(&pipe).unwrap_err().why, Why::NotAFile));
         assert!(matches!(read(dir.path()).unwrap_err().why, Why::NotAFile));
-        assert!(matches!(read(&dir.path().join("none")).unwrap_err().why, Why::Missing));
+        assert!(matches!(
+            read(&dir.path().join("none")).unwrap_err().why,
+            Why::Missing
+        ));
         let binary = with_mode(dir.path(), 0o600);
         std::fs::write(&binary, [0xff, 0xfe]).unwrap();
         assert!(matches!(read(&binary).unwrap_err().why, Why::NotText));
         std::fs::write(&binary, vec![b'x'; CAP as usize + 1]).unwrap();
-        assert!(matches!(read(&binary).unwrap_err().why, Why::TooLong { .. }));
+        assert!(matches!(
+            read(&binary).unwrap_err().why,
+            Why::TooLong { .. }
+        ));
     }
 }

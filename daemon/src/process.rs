@@ -47,7 +47,13 @@ pub(crate) fn hide_memory() {
     #[cfg(unix)]
     {
         use rustix::process::{Rlimit, setrlimit};
-        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+        let _ = setrlimit(
+            Resource::Core,
+            Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            },
+        );
     }
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -79,7 +85,11 @@ pub(crate) fn memory_protection() -> String {
         .is_ok_and(|behavior| behavior == rustix::process::DumpableBehavior::NotDumpable);
     #[cfg(not(target_os = "linux"))]
     let hidden = false;
-    let dumps = if hidden { "cannot be dumped or traced" } else { "can be traced by its user" };
+    let dumps = if hidden {
+        "cannot be dumped or traced"
+    } else {
+        "can be traced by its user"
+    };
     match UNLOCKED.load(Ordering::Relaxed) {
         0 => format!("{dumps}; secrets are locked in it"),
         bytes => format!("{dumps}; {bytes} bytes of secrets may be swapped out (see ulimit -l)"),
@@ -95,7 +105,14 @@ pub(crate) fn give_up_capabilities() -> io::Result<()> {
     }
     rustix::thread::clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
     Ok(())
 }
 
@@ -110,14 +127,20 @@ pub fn give_way() {
 /// Descriptors that the tool's own parents left open, such as the pipe of a build: whoever reads from it would wait for
 /// this daemon to end. To be called before this process opens anything that it keeps.
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "closing a descriptor by its number has no safe form")]
+#[allow(
+    unsafe_code,
+    reason = "closing a descriptor by its number has no safe form"
+)]
 fn close_inherited(keep: &[i32]) {
     let listed: Vec<i32> = std::fs::read_dir("/dev/fd")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    for descriptor in listed.into_iter().filter(|descriptor| *descriptor > 2 && !keep.contains(descriptor)) {
+    for descriptor in listed
+        .into_iter()
+        .filter(|descriptor| *descriptor > 2 && !keep.contains(descriptor))
+    {
         // SAFETY: this runs in the only thread, and nothing of this process owns a descriptor above standard error yet;
         // the one that listed the folder is closed, and closing its number again is an error that has no effect.
         unsafe { rustix::io::close(descriptor) };
@@ -147,7 +170,10 @@ pub(crate) fn outlive(signal: i32) {
 #[allow(unsafe_code, reason = "a number becomes a descriptor that is owned")]
 pub(crate) fn adopt(raw: i32) -> io::Result<OwnedFd> {
     if raw <= 2 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{raw} is no descriptor to be handed on")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{raw} is no descriptor to be handed on"),
+        ));
     }
     // SAFETY: it is only looked at, and an error if it is not open.
     rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(raw) })?;
@@ -165,7 +191,15 @@ pub(crate) fn connected_by(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     let (mut raw, mut length) = (-1_i32, libc::socklen_t::try_from(size_of::<i32>()).ok()?);
     let to = std::ptr::from_mut(&mut raw).cast();
     // SAFETY: `raw` and `length` outlive the call, and `length` is the size of `raw`.
-    let outcome = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, to, &mut length) };
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            to,
+            &mut length,
+        )
+    };
     // SAFETY: the kernel has just made it for this process.
     (outcome == 0 && raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
 }
@@ -178,11 +212,25 @@ pub(crate) fn groups_of(socket: BorrowedFd<'_>) -> Vec<u32> {
 
     // As many as Linux has for one process.
     let mut groups = vec![0_u32; 65_536];
-    let Ok(mut length) = libc::socklen_t::try_from(groups.len() * size_of::<u32>()) else { return Vec::new() };
+    let Ok(mut length) = libc::socklen_t::try_from(groups.len() * size_of::<u32>()) else {
+        return Vec::new();
+    };
     let (level, to) = (libc::SOL_SOCKET, groups.as_mut_ptr().cast());
     // SAFETY: `groups` and `length` outlive the call, and `length` is the size of `groups` in bytes.
-    let outcome = unsafe { libc::getsockopt(socket.as_raw_fd(), level, libc::SO_PEERGROUPS, to, &mut length) };
-    let count = if outcome == 0 { length as usize / size_of::<u32>() } else { 0 };
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            libc::SO_PEERGROUPS,
+            to,
+            &mut length,
+        )
+    };
+    let count = if outcome == 0 {
+        length as usize / size_of::<u32>()
+    } else {
+        0
+    };
     groups.truncate(count);
     groups.shrink_to_fit();
     groups
@@ -192,14 +240,20 @@ pub(crate) fn groups_of(socket: BorrowedFd<'_>) -> Vec<u32> {
 #[cfg(target_os = "linux")]
 pub(crate) fn is_alive(process: &OwnedFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // It becomes readable with the end.
     poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)).is_ok_and(|ended| ended == 0)
 }
 
 /// A descriptor of ours whose readiness the runtime is to watch.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "the runtime has to be promised that the descriptor stays the same")]
+#[allow(
+    unsafe_code,
+    reason = "the runtime has to be promised that the descriptor stays the same"
+)]
 pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor is the same one until it is dropped, and here it is dropped with the registration.
     unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
@@ -221,7 +275,13 @@ fn raise_limit(limit: Resource) {
     use rustix::process::{Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(limit);
     // One that stays low only lowers the number of connections, or of what is locked.
-    let _ = setrlimit(limit, Rlimit { current: maximum, maximum });
+    let _ = setrlimit(
+        limit,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
 }
 
 /// How many connections may be open at once: each holds one descriptor.
@@ -231,7 +291,9 @@ pub fn connection_cap() -> usize {
     #[cfg(not(unix))]
     let descriptors = None;
     descriptors.map_or(CONNECTIONS, |limit| {
-        usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(CONNECTIONS).clamp(16, CONNECTIONS)
+        usize::try_from(limit.saturating_sub(RESERVED))
+            .unwrap_or(CONNECTIONS)
+            .clamp(16, CONNECTIONS)
     })
 }
 

@@ -38,15 +38,28 @@ pub fn refresh_left(life: Duration, jitter: f64) -> Duration {
 /// How long to wait after the `attempts`-th failure in a row (from 1): drawn from the floor up to a ceiling that doubles
 /// from 10 s to the cap, and on top of what the upstream asks for.
 pub fn back_off(attempts: u32, error: &UpstreamError, jitter: f64) -> Duration {
-    let cap = if error.may_pass() { BACK_OFF_CAP } else { MENDED_CAP };
-    let ceiling = BACK_OFF_FLOOR.saturating_mul(1 << attempts.clamp(1, 10)).min(cap);
+    let cap = if error.may_pass() {
+        BACK_OFF_CAP
+    } else {
+        MENDED_CAP
+    };
+    let ceiling = BACK_OFF_FLOOR
+        .saturating_mul(1 << attempts.clamp(1, 10))
+        .min(cap);
     let spread = (ceiling - BACK_OFF_FLOOR).mul_f64(jitter.clamp(0.0, 1.0));
-    error.retry_after().unwrap_or_default().clamp(BACK_OFF_FLOOR, BACK_OFF_CAP) + spread
+    error
+        .retry_after()
+        .unwrap_or_default()
+        .clamp(BACK_OFF_FLOOR, BACK_OFF_CAP)
+        + spread
 }
 
 /// When one of `many` is to be done that would otherwise all be done now.
 pub fn spread(many: usize, most: Duration, jitter: f64) -> Duration {
-    SPREAD_EACH.saturating_mul(u32::try_from(many).unwrap_or(u32::MAX)).min(most).mul_f64(jitter.clamp(0.0, 1.0))
+    SPREAD_EACH
+        .saturating_mul(u32::try_from(many).unwrap_or(u32::MAX))
+        .min(most)
+        .mul_f64(jitter.clamp(0.0, 1.0))
 }
 
 /// What is to be done about a profile whose time has come.
@@ -63,7 +76,9 @@ pub enum Due {
 /// What is not wanted unless somebody asks is left to expire.
 pub fn due(state: &State, is_wanted: bool) -> Due {
     match state {
-        State::Fresh(session) => Due::Later { left: session.refresh_left },
+        State::Fresh(session) => Due::Later {
+            left: session.refresh_left,
+        },
         State::Aging(_) | State::Expired if is_wanted => Due::Refresh,
         State::Aging(_) => Due::Later { left: MARGIN },
         State::Expired => Due::Drop,
@@ -97,7 +112,11 @@ impl Health {
     }
 
     pub fn failed(&mut self, error: UpstreamError, now: Boot, jitter: f64) -> Failing {
-        let attempts = self.0.as_ref().map_or(0, |failing| failing.attempts).saturating_add(1);
+        let attempts = self
+            .0
+            .as_ref()
+            .map_or(0, |failing| failing.attempts)
+            .saturating_add(1);
         let failing = Failing {
             since: self.0.as_ref().map_or(now, |failing| failing.since),
             attempts,
@@ -122,15 +141,25 @@ mod tests {
     }
 
     fn down(retry_after: Option<Duration>) -> UpstreamError {
-        UpstreamError::Unavailable { what: "down".into(), retry_after }
+        UpstreamError::Unavailable {
+            what: "down".into(),
+            retry_after,
+        }
     }
 
     #[test]
     fn an_hour_is_refreshed_with_more_than_15_minutes_left_and_spread_over_9() {
-        let (first, last) = (refresh_left(seconds(3600), 0.0), refresh_left(seconds(3600), 1.0));
+        let (first, last) = (
+            refresh_left(seconds(3600), 0.0),
+            refresh_left(seconds(3600), 1.0),
+        );
         assert!(last > seconds(15 * 60), "{last:?}");
         assert!(first - last > seconds(530), "{first:?} to {last:?}");
-        assert_eq!(refresh_left(seconds(10), 0.5), seconds(10), "a life within the margin is due at once");
+        assert_eq!(
+            refresh_left(seconds(10), 0.5),
+            seconds(10),
+            "a life within the margin is due at once"
+        );
     }
 
     #[test]
@@ -138,23 +167,42 @@ mod tests {
         for attempts in [0, 1, 2, 5, 12, u32::MAX] {
             for jitter in [0.0, 0.3, 1.0] {
                 let wait = back_off(attempts, &down(None), jitter);
-                assert!((BACK_OFF_FLOOR..=BACK_OFF_CAP).contains(&wait), "{attempts} {jitter}: {wait:?}");
+                assert!(
+                    (BACK_OFF_FLOOR..=BACK_OFF_CAP).contains(&wait),
+                    "{attempts} {jitter}: {wait:?}"
+                );
                 assert!(back_off(attempts, &down(Some(seconds(60))), jitter) >= seconds(60));
             }
         }
         assert_eq!(back_off(1, &down(None), 1.0), seconds(10));
         assert_eq!(back_off(3, &down(None), 1.0), seconds(40));
-        assert!(back_off(1, &down(Some(seconds(86_400))), 0.0) <= BACK_OFF_CAP, "a day is not believed");
-        assert!(back_off(1, &down(Some(seconds(60))), 1.0) > seconds(60), "those told the same time still spread");
-        let refused = UpstreamError::Refused { what: "no".into(), why: crate::upstream::Why::Other };
-        assert_eq!(back_off(100, &refused, 1.0), MENDED_CAP, "who mends it need not wait long");
+        assert!(
+            back_off(1, &down(Some(seconds(86_400))), 0.0) <= BACK_OFF_CAP,
+            "a day is not believed"
+        );
+        assert!(
+            back_off(1, &down(Some(seconds(60))), 1.0) > seconds(60),
+            "those told the same time still spread"
+        );
+        let refused = UpstreamError::Refused {
+            what: "no".into(),
+            why: crate::upstream::Why::Other,
+        };
+        assert_eq!(
+            back_off(100, &refused, 1.0),
+            MENDED_CAP,
+            "who mends it need not wait long"
+        );
     }
 
     #[test]
     fn few_are_done_at_once_and_many_are_spread() {
         assert_eq!(spread(1, RESUME_SPREAD, 1.0), SPREAD_EACH);
         assert_eq!(spread(1000, RESUME_SPREAD, 1.0), RESUME_SPREAD);
-        assert_eq!(spread(1000, RECOVERY_SPREAD, 0.5), RECOVERY_SPREAD.min(SPREAD_EACH * 1000) / 2);
+        assert_eq!(
+            spread(1000, RECOVERY_SPREAD, 0.5),
+            RECOVERY_SPREAD.min(SPREAD_EACH * 1000) / 2
+        );
     }
 
     #[test]
@@ -165,7 +213,10 @@ mod tests {
         assert_eq!(health.failed(down(None), at(0), 0.0).next_try, at(5));
         assert!(health.permit(at(4)).is_err() && health.permit(at(5)).is_ok());
         let second = health.failed(down(None), at(9), 1.0);
-        assert_eq!((second.since, second.attempts, second.next_try), (at(0), 2, at(29)));
+        assert_eq!(
+            (second.since, second.attempts, second.next_try),
+            (at(0), 2, at(29))
+        );
         health.succeeded();
         assert!(health.permit(at(10)).is_ok() && health.failing().is_none());
     }

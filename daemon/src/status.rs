@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, Ending, FailingStatus, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus,
-    StatusPage,
+    ClockStatus, DaemonStatus, Ending, FailingStatus, ProfileState, ProfileStatus, STATUS_PAGE,
+    SessionStatus, StatusPage,
 };
 
 use crate::broker::Broker;
@@ -29,9 +29,22 @@ impl Broker {
     pub fn status(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
         let now = self.clock.now();
         let is_for = |slot: &&Arc<Slot>| self.policy.is_for(peer, &slot.profile.callers);
-        let slots: Vec<_> = self.cache.slots_after(after).iter().filter(is_for).take(STATUS_PAGE + 1).collect();
-        let profiles: Vec<_> = slots.iter().take(STATUS_PAGE).map(|slot| profile_status(slot, &now)).collect();
-        let next = profiles.last().filter(|_| slots.len() > STATUS_PAGE).map(|last| last.profile.clone());
+        let slots: Vec<_> = self
+            .cache
+            .slots_after(after)
+            .iter()
+            .filter(is_for)
+            .take(STATUS_PAGE + 1)
+            .collect();
+        let profiles: Vec<_> = slots
+            .iter()
+            .take(STATUS_PAGE)
+            .map(|slot| profile_status(slot, &now))
+            .collect();
+        let next = profiles
+            .last()
+            .filter(|_| slots.len() > STATUS_PAGE)
+            .map(|last| last.profile.clone());
         let daemon = DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -41,16 +54,27 @@ impl Broker {
             protection: Some(crate::confine::protection()),
             clocks: self.clocks(&now),
         };
-        StatusPage { daemon, profiles, next }
+        StatusPage {
+            daemon,
+            profiles,
+            next,
+        }
     }
 
     fn clocks(&self, now: &Now) -> Vec<ClockStatus> {
         let of = |gate: &Gate| {
             let ahead_seconds = gate.upstream.server_clock().wall_ahead(now).as_secs();
-            (ahead_seconds.abs() >= SKEW).then(|| ClockStatus { upstream: gate.name.to_string(), ahead_seconds })
+            (ahead_seconds.abs() >= SKEW).then(|| ClockStatus {
+                upstream: gate.name.to_string(),
+                ahead_seconds,
+            })
         };
         // A page has to fit a frame.
-        self.gates.values().filter_map(|gate| of(gate)).take(CLOCKS).collect()
+        self.gates
+            .values()
+            .filter_map(|gate| of(gate))
+            .take(CLOCKS)
+            .collect()
     }
 }
 
@@ -82,7 +106,10 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
     });
     // Its own failure, or its upstream's: nothing is tried before both may.
     let own = slot.health(|health| health.failing().cloned());
-    let failing = own.into_iter().chain(slot.gate.failing()).max_by_key(|failing| failing.next_try);
+    let failing = own
+        .into_iter()
+        .chain(slot.gate.failing())
+        .max_by_key(|failing| failing.next_try);
     ProfileStatus {
         profile: slot.profile.name.to_string(),
         upstream: slot.profile.upstream.to_string(),
@@ -95,7 +122,10 @@ fn profile_status(slot: &Slot, now: &Now) -> ProfileStatus {
             next_try_seconds: until(failing.next_try),
             message: short(failing.error.to_string()),
         }),
-        held: hold.map(|hold| Ending { reason: hold.reason.clone().map(short), ..Ending::clone(&hold) }),
+        held: hold.map(|hold| Ending {
+            reason: hold.reason.clone().map(short),
+            ..Ending::clone(&hold)
+        }),
     }
 }
 

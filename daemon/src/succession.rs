@@ -55,8 +55,16 @@ impl Program {
     /// The child does not outlive whoever waits here.
     async fn check(&self) -> io::Result<()> {
         let mut check = Command::new(&self.path);
-        check.arg("--check").arg("--config").arg(&self.config).kill_on_drop(true);
-        let mut child = check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        check
+            .arg("--check")
+            .arg("--config")
+            .arg(&self.config)
+            .kill_on_drop(true);
+        let mut child = check
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let mut said = Vec::new();
         if let Some(words) = child.stderr.take() {
             words.take(WORDS).read_to_end(&mut said).await?;
@@ -64,14 +72,25 @@ impl Program {
         if child.wait().await?.success() {
             return Ok(());
         }
-        Err(io::Error::other(String::from_utf8_lossy(&said).trim().to_owned()))
+        Err(io::Error::other(
+            String::from_utf8_lossy(&said).trim().to_owned(),
+        ))
     }
 }
 
 impl Next {
     /// Returns only if it cannot be started.
     pub fn start(self) -> io::Error {
-        let Self { program: Program { path, config, socket, log }, legacy } = self;
+        let Self {
+            program:
+                Program {
+                    path,
+                    config,
+                    socket,
+                    log,
+                },
+            legacy,
+        } = self;
         let arguments = [
             "--config".into(),
             config.into(),
@@ -113,7 +132,9 @@ pub fn store(broker: &Broker, number: u64) {
     if !descriptors::is_supervised() {
         return;
     }
-    let Some(sessions) = pack(broker, Heir::Store) else { return };
+    let Some(sessions) = pack(broker, Heir::Store) else {
+        return;
+    };
     if let Err(error) = descriptors::store(number, &sessions) {
         tracing::warn!(%error, "the sessions cannot be stored, and will be fetched anew after a restart");
     }

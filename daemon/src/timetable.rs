@@ -34,7 +34,10 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(item: Item) -> Self {
-        Self { item, at: AtomicBoot::default() }
+        Self {
+            item,
+            at: AtomicBoot::default(),
+        }
     }
 
     pub fn at(&self) -> Option<Boot> {
@@ -83,7 +86,11 @@ impl Timetable {
     }
 
     /// Takes out one thing that is due.
-    pub fn take_due<'a>(&self, now: Boot, plan_of: impl Fn(Item) -> Option<&'a Plan>) -> Option<Item> {
+    pub fn take_due<'a>(
+        &self,
+        now: Boot,
+        plan_of: impl Fn(Item) -> Option<&'a Plan>,
+    ) -> Option<Item> {
         let mut entries = lock(&self.entries);
         if entries.first()?.0 > now {
             return None;

@@ -30,14 +30,22 @@ pub struct Watching {
 impl Watchers {
     fn subscribe(&self, slot: &Arc<Slot>) -> Watching {
         let mut all = lock(&self.0);
-        let changes = all.entry(slot.place).or_insert_with(|| watch::Sender::new(None)).subscribe();
-        Watching { slot: Arc::clone(slot), changes }
+        let changes = all
+            .entry(slot.place)
+            .or_insert_with(|| watch::Sender::new(None))
+            .subscribe();
+        Watching {
+            slot: Arc::clone(slot),
+            changes,
+        }
     }
 
     /// Something has changed; with how a session ended, if that is it.
     pub(crate) fn tell(&self, slot: &Slot, ended: Last) {
         let mut all = lock(&self.0);
-        let Some(sender) = all.get(&slot.place) else { return };
+        let Some(sender) = all.get(&slot.place) else {
+            return;
+        };
         if sender.receiver_count() == 0 {
             all.remove(&slot.place);
             return;
@@ -50,7 +58,9 @@ impl Watchers {
     }
 
     pub(crate) fn has(&self, slot: &Slot) -> bool {
-        lock(&self.0).get(&slot.place).is_some_and(|sender| sender.receiver_count() > 0)
+        lock(&self.0)
+            .get(&slot.place)
+            .is_some_and(|sender| sender.receiver_count() > 0)
     }
 }
 
@@ -90,7 +100,9 @@ pub(crate) fn watched(slot: &Slot, ended: Option<&Ending>) -> Watched {
         generation: view.generation.number(),
         session: view.session.map(|session| WatchedSession {
             id: session.granted.session_id.to_string(),
-            expires_at: DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&session.granted.expires_at),
+            expires_at: DateTimePrinter::new()
+                .precision(Some(0))
+                .timestamp_to_string(&session.granted.expires_at),
         }),
         held: view.hold.as_deref().cloned(),
         ended: ended.cloned(),

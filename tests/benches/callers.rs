@@ -24,28 +24,47 @@ fn main() {
     let sandbox = SandboxProcess::start(&[]);
     sandbox.give_way();
     let home = Home::default();
-    home.configure_for(&sandbox, "dev", &[("open", "S3ReadOnly"), ("ruled", "S3ReadOnly")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[("open", "S3ReadOnly"), ("ruled", "S3ReadOnly")],
+    );
     {
         let _daemon = home.daemon(&[]);
         crowded(&home, "p99 of a good client, alone");
     }
     let me = std::env::current_exe().expect("this program");
     let text = std::fs::read_to_string(home.config_path()).expect("a configuration");
-    let rule = format!("callers = [{{ exe = {me:?}, sha256 = \"{}\", terminal = false }}]", hash(&me));
+    let rule = format!(
+        "callers = [{{ exe = {me:?}, sha256 = \"{}\", terminal = false }}]",
+        hash(&me)
+    );
     home.configure(&format!("{text}{rule}\n"));
     let _daemon = home.daemon(&[]);
     held(&home);
     anew(&home);
-    crowded(&home, "the same where there are rules, and who connects is looked at");
+    crowded(
+        &home,
+        "the same where there are rules, and who connects is looked at",
+    );
 }
 
 fn hash(path: &std::path::Path) -> String {
-    let output = std::process::Command::new("sha256sum").arg(path).output().expect("sha256sum starts");
-    String::from_utf8(output.stdout).expect("UTF-8").split_whitespace().next().expect("a hash").to_owned()
+    let output = std::process::Command::new("sha256sum")
+        .arg(path)
+        .output()
+        .expect("sha256sum starts");
+    String::from_utf8(output.stdout)
+        .expect("UTF-8")
+        .split_whitespace()
+        .next()
+        .expect("a hash")
+        .to_owned()
 }
 
 fn request(profile: &str) -> Vec<u8> {
-    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": profile } } })).expect("a frame")
+    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": profile } } }))
+        .expect("a frame")
 }
 
 fn connect(home: &Home) -> UnixStream {
@@ -60,10 +79,16 @@ fn lease(stream: &mut UnixStream, request: &[u8]) {
         let asked: Value = serde_json::from_slice(&text).expect("JSON");
         let word = &asked["reply"]["prove"]["word"];
         let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
-        stream.write_all(&frame::encode(&proof).expect("a frame")).expect("it is sent");
+        stream
+            .write_all(&frame::encode(&proof).expect("a frame"))
+            .expect("it is sent");
         text = frame::read(stream).expect("a reply");
     }
-    assert!(text.starts_with(br#"{"v":1,"reply":{"lease""#), "{}", String::from_utf8_lossy(&text));
+    assert!(
+        text.starts_with(br#"{"v":1,"reply":{"lease""#),
+        "{}",
+        String::from_utf8_lossy(&text)
+    );
 }
 
 /// On a connection that is held, in turn.
@@ -129,8 +154,16 @@ fn crowded(home: &Home, what: &str) {
     }
     let [alone, among] = [alone, among].map(|times| percentile(times, 99));
     row(what, micros(alone), "");
-    row("  among 1,000 that are slow, or send junk", micros(among), "");
-    row("  ratio", format!("{:.2}", among.as_secs_f64() / alone.as_secs_f64()), "<= 2");
+    row(
+        "  among 1,000 that are slow, or send junk",
+        micros(among),
+        "",
+    );
+    row(
+        "  ratio",
+        format!("{:.2}", among.as_secs_f64() / alone.as_secs_f64()),
+        "<= 2",
+    );
 }
 
 fn beside_a_crowd(home: &Home, act: impl FnOnce()) {

@@ -54,13 +54,28 @@ fn endpoint(home: &Home) {
         ours.push(load(&http.host, &request));
         floors.push(load(&server.host, &request));
     }
-    let best = |runs: Vec<(f64, Duration)>| runs.into_iter().max_by(|one, other| one.0.total_cmp(&other.0));
+    let best = |runs: Vec<(f64, Duration)>| {
+        runs.into_iter()
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+    };
     let ((rate, p99), (floor, floor_p99)) = best(ours).zip(best(floors)).expect("five");
-    row("container credentials, warm, requests a second", format!("{rate:.0}"), "");
+    row(
+        "container credentials, warm, requests a second",
+        format!("{rate:.0}"),
+        "",
+    );
     row("  p99", micros(p99), "");
-    row("  bare hyper server with the same bytes (floor)", format!("{floor:.0}"), "");
+    row(
+        "  bare hyper server with the same bytes (floor)",
+        format!("{floor:.0}"),
+        "",
+    );
     row("  its p99", micros(floor_p99), "");
-    row("  ratio of rates, best of five in turn", format!("{:.2}", rate / floor), ">= 0.9");
+    row(
+        "  ratio of rates, best of five in turn",
+        format!("{:.2}", rate / floor),
+        ">= 0.9",
+    );
 }
 
 /// A process that answers whatever it is asked with the same bytes.
@@ -72,10 +87,19 @@ struct Bare {
 impl Bare {
     fn start(body: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        let mut process = command.args([BARE, body]).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut process = command
+            .args([BARE, body])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
         let mut host = String::new();
-        BufReader::new(process.stdout.take().expect("it is piped")).read_line(&mut host).expect("a line");
-        Self { process, host: host.trim().into() }
+        BufReader::new(process.stdout.take().expect("it is piped"))
+            .read_line(&mut host)
+            .expect("a line");
+        Self {
+            process,
+            host: host.trim().into(),
+        }
     }
 }
 
@@ -90,7 +114,9 @@ impl Drop for Bare {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn bare(body: &str) {
     let body = Bytes::from(body.to_owned());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     println!("{}", listener.local_addr().expect("an address"));
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
@@ -100,11 +126,19 @@ async fn bare(body: &str) {
             let service = service_fn(move |_| {
                 let mut response = Response::new(Full::new(body.clone()));
                 let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-                headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    header::HeaderValue::from_static("application/json"),
+                );
+                headers.insert(
+                    header::CACHE_CONTROL,
+                    header::HeaderValue::from_static("no-store"),
+                );
                 async { Ok::<_, std::convert::Infallible>(response) }
             });
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -114,10 +148,16 @@ fn load(host: &str, request: &str) -> (f64, Duration) {
     const EACH: usize = 20_000;
     let started = Instant::now();
     let times: Vec<Duration> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2).map(|_| scope.spawn(|| ask(host, request, EACH))).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("it ends")).collect()
+        let workers: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| ask(host, request, EACH)))
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("it ends"))
+            .collect()
     });
-    let rate = f64::from(u32::try_from(times.len()).expect("a number")) / started.elapsed().as_secs_f64();
+    let rate =
+        f64::from(u32::try_from(times.len()).expect("a number")) / started.elapsed().as_secs_f64();
     (rate, percentile(times, 99))
 }
 
@@ -137,10 +177,15 @@ fn ask(host: &str, request: &str, count: usize) -> Vec<Duration> {
 
 /// `exec` against `env`, both of which put a command in the place of themselves.
 fn exec(home: &Home) {
-    let client = PathBuf::from(std::env::var_os("ROLEKEEPER_BENCH_CLIENT").expect("tests/bench sets it"));
+    let client =
+        PathBuf::from(std::env::var_os("ROLEKEEPER_BENCH_CLIENT").expect("tests/bench sets it"));
     let time = |program: &Path, args: &[&str]| {
         let mut command = home.command(program);
-        command.args(args).env("ROLEKEEPER_AUTOSTART", "0").stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .args(args)
+            .env("ROLEKEEPER_AUTOSTART", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         let started = Instant::now();
         assert!(command.status().expect("it starts").success());
         started.elapsed()
@@ -149,18 +194,32 @@ fn exec(home: &Home) {
     for round in 0..1100 {
         let turn = [
             time(&client, &["exec", "dev", "--", "/bin/true"]),
-            time(&client, &["exec", "--mode", "http", "dev", "--", "/bin/true"]),
+            time(
+                &client,
+                &["exec", "--mode", "http", "dev", "--", "/bin/true"],
+            ),
             time(Path::new("/usr/bin/env"), &["A=b", "/bin/true"]),
         ];
         // The first hundred warm the caches.
         if round >= 100 {
-            times.iter_mut().zip(turn).for_each(|(times, time)| times.push(time));
+            times
+                .iter_mut()
+                .zip(turn)
+                .for_each(|(times, time)| times.push(time));
         }
     }
     let [env, http, floor] = times.map(|times| percentile(times, 50));
-    row("exec dev -- /bin/true, whole process, median", micros(env), "");
+    row(
+        "exec dev -- /bin/true, whole process, median",
+        micros(env),
+        "",
+    );
     row("exec --mode http dev -- /bin/true", micros(http), "");
     row("  env A=b /bin/true (floor)", micros(floor), "");
     row("  exec adds", micros(env.saturating_sub(floor)), "<= 2 ms");
-    row("  exec --mode http adds", micros(http.saturating_sub(floor)), "<= 2 ms");
+    row(
+        "  exec --mode http adds",
+        micros(http.saturating_sub(floor)),
+        "<= 2 ms",
+    );
 }

@@ -24,23 +24,40 @@ fn main() {
         return;
     }
     println!("{:58} {:>12} {:>12}", "", "measured", "bound");
-    let names: Vec<_> = (0..PROFILES).map(|number| format!("p{number:04}")).collect();
+    let names: Vec<_> = (0..PROFILES)
+        .map(|number| format!("p{number:04}"))
+        .collect();
     refreshed_meanwhile(&names);
     if std::env::args().any(|arg| arg == "refreshed") {
         return;
     }
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
-    home.configure_for(&sandbox, "dev", &names.iter().map(|name| (name.as_str(), "S3ReadOnly")).collect::<Vec<_>>());
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &names
+            .iter()
+            .map(|name| (name.as_str(), "S3ReadOnly"))
+            .collect::<Vec<_>>(),
+    );
     // While somebody holds a lease, the upstream is asked for revocations: nobody does by the time that it is idle.
     home.configure_more("", "lease = \"30s\"");
     let daemon = home.daemon(&[]);
-    row("resident, idle, 1,000 profiles configured", megabytes(&daemon), "12 MiB");
+    row(
+        "resident, idle, 1,000 profiles configured",
+        megabytes(&daemon),
+        "12 MiB",
+    );
     let mut stream = connect(&home);
     for name in &names {
         assert!(ask(&mut stream, &request(name))["reply"]["lease"].is_object());
     }
-    row("resident, 1,000 sessions held", megabytes(&daemon), "20 MiB");
+    row(
+        "resident, 1,000 sessions held",
+        megabytes(&daemon),
+        "20 MiB",
+    );
     processes(&home);
     for (connections, in_flight) in [(1, 1), (1, 4), (2, 1), (4, 1)] {
         warm(&home, connections, in_flight);
@@ -60,35 +77,63 @@ fn idle(daemon: &Daemon<'_>) {
     std::thread::sleep(Duration::from_secs(130));
     let before = switches(daemon);
     std::thread::sleep(Duration::from_secs(60));
-    row("times woken in an idle minute, 1,000 sessions held", switches(daemon) - before, "0");
+    row(
+        "times woken in an idle minute, 1,000 sessions held",
+        switches(daemon) - before,
+        "0",
+    );
 }
 
 /// Voluntary context switches of all its threads.
 fn switches(daemon: &Daemon<'_>) -> u64 {
     let count = |status: String| -> u64 {
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).expect("a count");
-        line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect("a number")
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("voluntary_ctxt_switches"))
+            .expect("a count");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|count| count.parse().ok())
+            .expect("a number")
     };
     let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs");
-    let status = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("status")).ok();
+    let status =
+        |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("status")).ok();
     threads.flatten().filter_map(status).map(count).sum()
 }
 
 /// Reads at an easy pace while nothing happens, and while every one of 1,000 profiles is refreshed.
 fn refreshed_meanwhile(names: &[String]) {
     // 60 s of life are 45 s of service: every refresh falls between the 24th second and the 32nd.
-    let (sandbox, home) = (SandboxProcess::start(&["--max-session", "60"]), Home::default());
+    let (sandbox, home) = (
+        SandboxProcess::start(&["--max-session", "60"]),
+        Home::default(),
+    );
     sandbox.give_way();
-    home.configure_for(&sandbox, "dev", &names.iter().map(|name| (name.as_str(), "S3ReadOnly")).collect::<Vec<_>>());
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &names
+            .iter()
+            .map(|name| (name.as_str(), "S3ReadOnly"))
+            .collect::<Vec<_>>(),
+    );
     let _daemon = home.daemon(&[]);
     let started = Instant::now();
     let mut stream = connect(&home);
     for name in names {
         assert!(ask(&mut stream, &request(name))["reply"]["lease"].is_object());
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "the profiles took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "the profiles took {:?}",
+        started.elapsed()
+    );
     let mut p99 = |from: u64, to: u64| {
-        let (from, to) = (started + Duration::from_secs(from), started + Duration::from_secs(to));
+        let (from, to) = (
+            started + Duration::from_secs(from),
+            started + Duration::from_secs(to),
+        );
         std::thread::sleep(from.saturating_duration_since(Instant::now()));
         let mut times = Vec::new();
         while Instant::now() < to {
@@ -104,9 +149,21 @@ fn refreshed_meanwhile(names: &[String]) {
     let calls = sandbox.calls("assumeRole");
     let busy = p99(24, 32);
     let refreshed = sandbox.calls("assumeRole") - calls;
-    row("p99 of warm reads, nothing else going on", micros(quiet), "");
-    row(&format!("  while {refreshed} profiles are refreshed in 8 s"), micros(busy), "");
-    row("  ratio", format!("{:.2}", busy.as_secs_f64() / quiet.as_secs_f64()), "<= 2");
+    row(
+        "p99 of warm reads, nothing else going on",
+        micros(quiet),
+        "",
+    );
+    row(
+        &format!("  while {refreshed} profiles are refreshed in 8 s"),
+        micros(busy),
+        "",
+    );
+    row(
+        "  ratio",
+        format!("{:.2}", busy.as_secs_f64() / quiet.as_secs_f64()),
+        "<= 2",
+    );
 }
 
 /// From a kill to the next lease, by a daemon that finds what the one before left behind.
@@ -122,12 +179,17 @@ fn killed(sandbox: &SandboxProcess) {
         assert!(ask(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
         times.push(started.elapsed());
     }
-    row("from SIGKILL to the next lease, upstream included, median", micros(percentile(times.clone(), 50)), "100 ms");
+    row(
+        "from SIGKILL to the next lease, upstream included, median",
+        micros(percentile(times.clone(), 50)),
+        "100 ms",
+    );
     row("  slowest of 20", micros(percentile(times, 99)), "100 ms");
 }
 
 fn request(profile: &str) -> Vec<u8> {
-    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": profile } } })).expect("a frame")
+    frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": profile } } }))
+        .expect("a frame")
 }
 
 fn connect(home: &Home) -> UnixStream {
@@ -140,19 +202,34 @@ fn ask(stream: &mut UnixStream, request: &[u8]) -> Value {
 }
 
 fn megabytes(daemon: &Daemon<'_>) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
-    let kib: f64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("a size");
+    let kib: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("a number");
     format!("{:.1} MiB", kib / 1024.0)
 }
 
 /// `credential-process` against the floor and `/bin/true`, whole processes in turn.
 fn processes(home: &Home) {
-    let program = |variable: &str| PathBuf::from(std::env::var_os(variable).expect("tests/bench sets it"));
-    let (client, floor) = (program("ROLEKEEPER_BENCH_CLIENT"), program("ROLEKEEPER_BENCH_FLOOR"));
+    let program =
+        |variable: &str| PathBuf::from(std::env::var_os(variable).expect("tests/bench sets it"));
+    let (client, floor) = (
+        program("ROLEKEEPER_BENCH_CLIENT"),
+        program("ROLEKEEPER_BENCH_FLOOR"),
+    );
     let time = |program: &PathBuf, args: &[&str]| {
         let mut command = home.command(program);
-        command.args(args).env("ROLEKEEPER_SOCKET", home.socket()).env("ROLEKEEPER_AUTOSTART", "0");
+        command
+            .args(args)
+            .env("ROLEKEEPER_SOCKET", home.socket())
+            .env("ROLEKEEPER_AUTOSTART", "0");
         run(command)
     };
     let mut times = [const { Vec::new() }; 3];
@@ -164,23 +241,46 @@ fn processes(home: &Home) {
         ];
         // The first hundred warm the caches.
         if round >= 100 {
-            times.iter_mut().zip(turn).for_each(|(times, time)| times.push(time));
+            times
+                .iter_mut()
+                .zip(turn)
+                .for_each(|(times, time)| times.push(time));
         }
     }
     let [client, floor, none] = times.map(|times| percentile(times, 50));
-    row("credential-process, whole process, median", micros(client), "");
+    row(
+        "credential-process, whole process, median",
+        micros(client),
+        "",
+    );
     row("  bare std program (floor)", micros(floor), "");
     row("  /bin/true", micros(none), "");
-    row("  ratio to the floor", format!("{:.2}", client.as_secs_f64() / floor.as_secs_f64()), "<= 1.25");
-    row("  ratio to /bin/true", format!("{:.2}", client.as_secs_f64() / none.as_secs_f64()), "< 1");
+    row(
+        "  ratio to the floor",
+        format!("{:.2}", client.as_secs_f64() / floor.as_secs_f64()),
+        "<= 1.25",
+    );
+    row(
+        "  ratio to /bin/true",
+        format!("{:.2}", client.as_secs_f64() / none.as_secs_f64()),
+        "< 1",
+    );
 }
 
 fn run(mut command: Command) -> Duration {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
     let started = Instant::now();
     let mut child = command.spawn().expect("it starts");
     let mut out = Vec::new();
-    child.stdout.take().expect("it is piped").read_to_end(&mut out).expect("it is read");
+    child
+        .stdout
+        .take()
+        .expect("it is piped")
+        .read_to_end(&mut out)
+        .expect("it is read");
     assert!(child.wait().expect("it ends").success());
     started.elapsed()
 }
@@ -202,21 +302,32 @@ fn warm(home: &Home, connections: usize, in_flight: usize) {
             std::thread::spawn(move || {
                 let mut request = vec![0; request("p0000").len()];
                 let answer = vec![b' '; reply];
-                while stream.read_exact(&mut request).is_ok() && stream.write_all(&answer).is_ok() {}
+                while stream.read_exact(&mut request).is_ok() && stream.write_all(&answer).is_ok() {
+                }
             });
         }
     });
     let (floor_rate, floor_p99) = load(connections, in_flight, reply, &echo);
-    let what = format!("warm requests a second, {connections} held connection(s), {in_flight} in flight");
+    let what =
+        format!("warm requests a second, {connections} held connection(s), {in_flight} in flight");
     row(&what, format!("{rate:.0}"), "30000");
     row("  p99", micros(p99), "150 us");
-    row("  server that only copies bytes (floor)", format!("{floor_rate:.0}"), "");
+    row(
+        "  server that only copies bytes (floor)",
+        format!("{floor_rate:.0}"),
+        "",
+    );
     row("  its p99", micros(floor_p99), "");
     row("  ratio of rates", format!("{:.2}", rate / floor_rate), "");
 }
 
 /// Every reply of the same request has the same length, so replies can be counted as bytes.
-fn load(connections: usize, in_flight: usize, reply: usize, socket: &std::path::Path) -> (f64, Duration) {
+fn load(
+    connections: usize,
+    in_flight: usize,
+    reply: usize,
+    socket: &std::path::Path,
+) -> (f64, Duration) {
     const EACH: usize = 100_000;
     let request = request("p0000");
     let started = Instant::now();
@@ -226,7 +337,8 @@ fn load(connections: usize, in_flight: usize, reply: usize, socket: &std::path::
                 scope.spawn(|| {
                     let mut stream = UnixStream::connect(socket).expect("it listens");
                     let mut buffer = vec![0; 64 * 1024];
-                    let (mut times, mut asked, mut bytes) = (Vec::with_capacity(EACH), VecDeque::new(), 0);
+                    let (mut times, mut asked, mut bytes) =
+                        (Vec::with_capacity(EACH), VecDeque::new(), 0);
                     while times.len() < EACH {
                         let more = in_flight - asked.len();
                         asked.extend(std::iter::repeat_n(Instant::now(), more));
@@ -241,9 +353,13 @@ fn load(connections: usize, in_flight: usize, reply: usize, socket: &std::path::
                 })
             })
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("it ends")).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("it ends"))
+            .collect()
     });
-    let rate = f64::from(u32::try_from(times.len()).expect("a number")) / started.elapsed().as_secs_f64();
+    let rate =
+        f64::from(u32::try_from(times.len()).expect("a number")) / started.elapsed().as_secs_f64();
     (rate, percentile(times, 99))
 }
 
@@ -260,11 +376,20 @@ fn cold_start(sandbox: &SandboxProcess) {
         starts.push(started.elapsed());
         let path = format!("/roles/{}/assume", sandbox.role("S3ReadOnly"));
         let started = Instant::now();
-        assert_eq!(sandbox.api(sandbox.token("dev"), "POST", &path, Some(&json!({}))).0, 201);
+        assert_eq!(
+            sandbox
+                .api(sandbox.token("dev"), "POST", &path, Some(&json!({})))
+                .0,
+            201
+        );
         upstream.push(started.elapsed());
     }
     let (start, upstream) = (percentile(starts, 50), percentile(upstream, 50));
-    row("start to first lease, less the upstream, median", micros(start.saturating_sub(upstream)), "30 ms");
+    row(
+        "start to first lease, less the upstream, median",
+        micros(start.saturating_sub(upstream)),
+        "30 ms",
+    );
 }
 
 /// 5,000 cold requests for one role while the upstream takes 2 s.
@@ -283,12 +408,17 @@ fn herd(sandbox: &SandboxProcess) {
         })
         .collect();
     for stream in &mut waiting {
-        let reply: Value = serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON");
+        let reply: Value =
+            serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON");
         assert!(reply["reply"]["lease"].is_object());
     }
     let took = started.elapsed();
     sandbox.heal();
-    row("assumeRole calls for 5,000 cold requests", sandbox.calls("assumeRole") - before, "1");
+    row(
+        "assumeRole calls for 5,000 cold requests",
+        sandbox.calls("assumeRole") - before,
+        "1",
+    );
     row(
         "  until the last was answered, less the upstream's 2 s",
         micros(took.saturating_sub(Duration::from_secs(2))),

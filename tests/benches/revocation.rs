@@ -28,7 +28,10 @@ fn main() {
     assert!(ask(&mut tool, &lease())["lease"].is_object());
     let stalled: Vec<_> = (0..STALLED).map(|_| watch(&home)).collect();
     for _ in 0..UNREAD {
-        ask(&mut person, &json!({ "logout": { "profile": "dev", "revoke": false } }));
+        ask(
+            &mut person,
+            &json!({ "logout": { "profile": "dev", "revoke": false } }),
+        );
         ask(&mut person, &json!({ "resume": { "profile": "dev" } }));
     }
     let (tell, told) = mpsc::channel();
@@ -41,16 +44,25 @@ fn main() {
     for _ in 0..ROUNDS {
         assert!(ask(&mut tool, &lease())["lease"].is_object());
         let began = Instant::now();
-        send(&mut person, &json!({ "logout": { "profile": "dev", "revoke": false } }));
+        send(
+            &mut person,
+            &json!({ "logout": { "profile": "dev", "revoke": false } }),
+        );
         while ask(&mut tool, &lease())["lease"].is_object() {}
         refused.push(began.elapsed());
-        let told = (0..READING).map(|_| told.recv_timeout(Duration::from_secs(10)).expect("they are told"));
+        let told = (0..READING).map(|_| {
+            told.recv_timeout(Duration::from_secs(10))
+                .expect("they are told")
+        });
         noticed.extend(told.map(|at| at.saturating_duration_since(began)));
         receive(&mut person);
         ask(&mut person, &json!({ "resume": { "profile": "dev" } }));
     }
     row("revoked here, to the first refusal, p99", &mut refused);
-    row("  to the last of 900 subscribers told, 100 more never read, p99", &mut noticed);
+    row(
+        "  to the last of 900 subscribers told, 100 more never read, p99",
+        &mut noticed,
+    );
     drop(stalled);
 }
 
@@ -68,7 +80,9 @@ fn read_all(mut streams: Vec<UnixStream>, tell: &mpsc::Sender<Instant>) {
 fn generation(stream: &mut UnixStream) -> u64 {
     let text = frame::read(stream).expect("it is told");
     let value: Value = serde_json::from_slice(&text).expect("JSON");
-    value["reply"]["watched"]["generation"].as_u64().expect("a generation")
+    value["reply"]["watched"]["generation"]
+        .as_u64()
+        .expect("a generation")
 }
 
 fn connect(home: &Home) -> UnixStream {
@@ -87,11 +101,14 @@ fn lease() -> Value {
 }
 
 fn send(stream: &mut UnixStream, request: &Value) {
-    stream.write_all(&frame::encode(&json!({ "v": 1, "request": request })).expect("a frame")).expect("it is sent");
+    stream
+        .write_all(&frame::encode(&json!({ "v": 1, "request": request })).expect("a frame"))
+        .expect("it is sent");
 }
 
 fn receive(stream: &mut UnixStream) -> Value {
-    let mut reply: Value = serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON");
+    let mut reply: Value =
+        serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON");
     reply["reply"].take()
 }
 
@@ -103,5 +120,9 @@ fn ask(stream: &mut UnixStream, request: &Value) -> Value {
 fn row(what: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let p99 = times[(times.len() * 99).div_ceil(100) - 1];
-    println!("{what:70} {:>9.2} ms {:>10}", p99.as_secs_f64() * 1e3, "<= 100 ms");
+    println!(
+        "{what:70} {:>9.2} ms {:>10}",
+        p99.as_secs_f64() * 1e3,
+        "<= 100 ms"
+    );
 }

@@ -17,13 +17,27 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    println!("\n{:58} {:>12} {:>12}", "sandbox: 10,000 roles, 100,000 audit entries", "measured", "bound");
+    println!(
+        "\n{:58} {:>12} {:>12}",
+        "sandbox: 10,000 roles, 100,000 audit entries", "measured", "bound"
+    );
     let home = Home::default();
     let fixture = home.private_file("fixture.json", &fixture().to_string());
     let fixture = fixture.to_str().expect("UTF-8").to_owned();
     let data = home.path().join("iam.db");
-    measure("in memory", &SandboxProcess::start(&["--fixture", &fixture]));
-    measure("in a file", &SandboxProcess::start(&["--fixture", &fixture, "--data", data.to_str().expect("UTF-8")]));
+    measure(
+        "in memory",
+        &SandboxProcess::start(&["--fixture", &fixture]),
+    );
+    measure(
+        "in a file",
+        &SandboxProcess::start(&[
+            "--fixture",
+            &fixture,
+            "--data",
+            data.to_str().expect("UTF-8"),
+        ]),
+    );
 }
 
 /// One administrator, and roles that trust everybody.
@@ -33,8 +47,7 @@ fn fixture() -> Value {
         statement[rest] = json!([value]);
         json!({ "version": "2024-01-01", "statements": [statement] })
     };
-    let role =
-        |number: usize| json!({ "name": format!("role{number:05}"), "trust_policy": document("principals", "*") });
+    let role = |number: usize| json!({ "name": format!("role{number:05}"), "trust_policy": document("principals", "*") });
     json!({
         "organization": "o",
         "policies": [{ "name": "Everything", "document": document("actions", "*") }],
@@ -51,22 +64,60 @@ fn measure(name: &str, sandbox: &SandboxProcess) {
         assert_eq!(connection.call("GET", &format!("/roles/{role}"), ""), 200);
     }
     let each = started.elapsed() / u32::try_from(ENTRIES).expect("it fits");
-    row(&format!("getRole, {name}, mean while the log fills"), each, "");
-    let roles: Vec<_> =
-        (0..ROLES).step_by(7).map(|number| sandbox.role(&format!("role{number:05}")).to_owned()).collect();
-    let assume = |round: usize| (format!("/roles/{}/assume", roles[round % roles.len()]), "POST", "{}", 201);
-    row(&format!("assumeRole, {name}, median"), median(&mut connection, assume), "< 1 ms");
+    row(
+        &format!("getRole, {name}, mean while the log fills"),
+        each,
+        "",
+    );
+    let roles: Vec<_> = (0..ROLES)
+        .step_by(7)
+        .map(|number| sandbox.role(&format!("role{number:05}")).to_owned())
+        .collect();
+    let assume = |round: usize| {
+        (
+            format!("/roles/{}/assume", roles[round % roles.len()]),
+            "POST",
+            "{}",
+            201,
+        )
+    };
+    row(
+        &format!("assumeRole, {name}, median"),
+        median(&mut connection, assume),
+        "< 1 ms",
+    );
     let nothing = |_| ("/nothing".to_owned(), "GET", "", 404);
-    row("  a path that it does not have (floor: HTTP alone)", median(&mut connection, nothing), "");
-    let audit = |_| ("/audit-logs?action=sts.*&limit=100".to_owned(), "GET", "", 200);
-    row(&format!("listAuditLogs by action, {name}, median"), median(&mut connection, audit), "");
+    row(
+        "  a path that it does not have (floor: HTTP alone)",
+        median(&mut connection, nothing),
+        "",
+    );
+    let audit = |_| {
+        (
+            "/audit-logs?action=sts.*&limit=100".to_owned(),
+            "GET",
+            "",
+            200,
+        )
+    };
+    row(
+        &format!("listAuditLogs by action, {name}, median"),
+        median(&mut connection, audit),
+        "",
+    );
 }
 
 fn row(what: &str, time: Duration, bound: &str) {
-    println!("{what:58} {:>12} {bound:>12}", format!("{:.0} us", time.as_secs_f64() * 1e6));
+    println!(
+        "{what:58} {:>12} {bound:>12}",
+        format!("{:.0} us", time.as_secs_f64() * 1e6)
+    );
 }
 
-fn median(connection: &mut Connection, call: impl Fn(usize) -> (String, &'static str, &'static str, u16)) -> Duration {
+fn median(
+    connection: &mut Connection,
+    call: impl Fn(usize) -> (String, &'static str, &'static str, u16),
+) -> Duration {
     let mut times: Vec<_> = (0..ROUNDS)
         .map(|round| {
             let (path, verb, body, want) = call(round);
@@ -87,9 +138,13 @@ struct Connection {
 
 impl Connection {
     fn open(sandbox: &SandboxProcess) -> Self {
-        let stream = TcpStream::connect(sandbox.endpoint().trim_start_matches("http://")).expect("it listens");
+        let stream = TcpStream::connect(sandbox.endpoint().trim_start_matches("http://"))
+            .expect("it listens");
         stream.set_nodelay(true).expect("it is TCP");
-        Self { stream: BufReader::new(stream), token: sandbox.token("admin").into() }
+        Self {
+            stream: BufReader::new(stream),
+            token: sandbox.token("admin").into(),
+        }
     }
 
     /// One request; the status of its answer, which is read to the end.
@@ -99,7 +154,10 @@ impl Connection {
             self.token,
             body.len()
         );
-        self.stream.get_mut().write_all(request.as_bytes()).expect("it is sent");
+        self.stream
+            .get_mut()
+            .write_all(request.as_bytes())
+            .expect("it is sent");
         let (mut status, mut length) = (0, 0);
         loop {
             let mut line = String::new();

@@ -30,9 +30,14 @@ struct Instantly {
 }
 
 impl Upstream for Instantly {
-    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+    fn assume<'a>(
+        &'a self,
+        role: &'a RoleRequest,
+    ) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
         let issued_at = Timestamp::now();
-        let principal = self.principal.get_or_init(|| format!("user/{}", role.role_id.as_str()).into());
+        let principal = self
+            .principal
+            .get_or_init(|| format!("user/{}", role.role_id.as_str()).into());
         let granted = Granted {
             session_id: role.role_id.as_str().into(),
             principal: Arc::clone(principal),
@@ -61,8 +66,16 @@ impl Upstream for Instantly {
         async { Ok(()) }.boxed()
     }
 
-    fn active_sessions<'a>(&'a self, _principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
-        async { Ok((0..SESSIONS).map(|number| role(number).role_id.as_str().into()).collect()) }.boxed()
+    fn active_sessions<'a>(
+        &'a self,
+        _principal: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        async {
+            Ok((0..SESSIONS)
+                .map(|number| role(number).role_id.as_str().into())
+                .collect())
+        }
+        .boxed()
     }
 
     fn fate<'a>(&'a self, _session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
@@ -82,14 +95,22 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(sessions());
 }
 
 async fn sessions() {
     let name: Arc<str> = "bycloud".into();
-    let gate = Gate::new(Arc::clone(&name), Place::new(0), Box::new(Instantly::default()), DEFAULT_CHECK);
+    let gate = Gate::new(
+        Arc::clone(&name),
+        Place::new(0),
+        Box::new(Instantly::default()),
+        DEFAULT_CHECK,
+    );
     let before = resident();
     let profiles = (0..SESSIONS).map(|number| {
         let profile_name = ProfileName::parse(&format!("p{number:05}")).expect("a name");
@@ -98,24 +119,46 @@ async fn sessions() {
     });
     let (policy, cache) = (Policy::of(1), Cache::new(profiles));
     let gates = [(name, gate)].into();
-    let books = Books { journal: journal().await, ..Books::in_memory() };
+    let books = Books {
+        journal: journal().await,
+        ..Books::in_memory()
+    };
     let journal = books.journal.clone();
     let broker = Broker::new(policy, cache, gates, books, Clock::System);
     tokio::spawn(Arc::clone(&broker).keep_fresh(Alarm::new(&broker.clock).expect("an alarm")));
     let configured = resident();
     for number in 0..SESSIONS {
-        broker.lease(&Peer::new(1, None), &format!("p{number:05}")).await.expect("a lease");
+        broker
+            .lease(&Peer::new(1, None), &format!("p{number:05}"))
+            .await
+            .expect("a lease");
     }
     // Until all of it is written, too.
     journal.of("p00000").await;
     let held = resident();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
-    row("100,000 profiles configured, resident", mib(configured - before), "");
-    row("100,000 sessions held and scheduled, in addition", mib(held - configured), "40 MiB");
+    row(
+        "100,000 profiles configured, resident",
+        mib(configured - before),
+        "",
+    );
+    row(
+        "100,000 sessions held and scheduled, in addition",
+        mib(held - configured),
+        "40 MiB",
+    );
     let (cpu, switches, started) = (cpu(), switches(), Instant::now());
     tokio::time::sleep(Duration::from_secs(20)).await;
-    row("  CPU while idle for 20 s", format!("{:.1} ms", (self::cpu() - cpu).as_secs_f64() * 1e3), "0");
-    row("  times woken in 20 s, this timer's included", self::switches() - switches, "");
+    row(
+        "  CPU while idle for 20 s",
+        format!("{:.1} ms", (self::cpu() - cpu).as_secs_f64() * 1e3),
+        "0",
+    );
+    row(
+        "  times woken in 20 s, this timer's included",
+        self::switches() - switches,
+        "",
+    );
     assert!(started.elapsed() >= Duration::from_secs(20));
 }
 
@@ -123,7 +166,10 @@ async fn sessions() {
 async fn journal() -> Journal {
     let journal = Journal::in_memory();
     let session = Session {
-        granted: Instantly::default().assume(&role(0)).await.expect("it grants"),
+        granted: Instantly::default()
+            .assume(&role(0))
+            .await
+            .expect("it grants"),
         obtained_at: Clock::System.now().boot,
         received_at: Clock::System.now().boot,
         refresh_left: Duration::ZERO,
@@ -132,7 +178,12 @@ async fn journal() -> Journal {
     };
     // Of many that are alike only so many are written.
     for number in 0..10_000 {
-        journal.handed(&Peer::new(number / 10, None), "p00000", &session, session.received_at);
+        journal.handed(
+            &Peer::new(number / 10, None),
+            "p00000",
+            &session,
+            session.received_at,
+        );
     }
     // It is written by a thread of its own.
     let held = journal.of("p00000").await.holders;
@@ -142,7 +193,10 @@ async fn journal() -> Journal {
 
 fn role(number: usize) -> RoleRequest {
     let role_id = RoleId::parse(&format!("550e8400-e29b-41d4-a716-{number:012}")).expect("an id");
-    RoleRequest { role_id, duration: Duration::from_secs(3600) }
+    RoleRequest {
+        role_id,
+        duration: Duration::from_secs(3600),
+    }
 }
 
 fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {
@@ -151,15 +205,27 @@ fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {
 
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("it can be read");
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    let pages: u64 = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("a number");
     pages * rustix::param::page_size() as u64
 }
 
 /// Of all threads.
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("it can be read");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .expect("a name")
+        .1
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11..=12]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -167,8 +233,18 @@ fn cpu() -> Duration {
 fn switches() -> u64 {
     let threads = std::fs::read_dir("/proc/self/task").expect("it can be read");
     let of = |status: String| -> u64 {
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).expect("a count");
-        line.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect("a number")
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("voluntary_ctxt_switches"))
+            .expect("a count");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|count| count.parse().ok())
+            .expect("a number")
     };
-    threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok()).map(of).sum()
+    threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok())
+        .map(of)
+        .sum()
 }

@@ -26,8 +26,13 @@ impl Bus {
             .spawn()
             .expect("dbus-daemon is installed: run tests/consumers/setup");
         let mut address = String::new();
-        BufReader::new(process.stdout.take().expect("it is piped")).read_line(&mut address).expect("an address");
-        Self { process, address: address.trim().into() }
+        BufReader::new(process.stdout.take().expect("it is piped"))
+            .read_line(&mut address)
+            .expect("an address");
+        Self {
+            process,
+            address: address.trim().into(),
+        }
     }
 }
 

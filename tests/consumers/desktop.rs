@@ -39,7 +39,12 @@ struct Login(u32, bool);
 impl Login {
     #[zbus(property)]
     fn user(&self) -> (u32, zbus::zvariant::OwnedObjectPath) {
-        (self.0, "/org/freedesktop/login1/user/_0".try_into().expect("a path"))
+        (
+            self.0,
+            "/org/freedesktop/login1/user/_0"
+                .try_into()
+                .expect("a path"),
+        )
     }
 
     #[zbus(property)]
@@ -55,7 +60,11 @@ struct Notifications(Sender<Shown>);
 
 #[interface(name = "org.freedesktop.Notifications")]
 impl Notifications {
-    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value, reason = "that is the interface")]
+    #[allow(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        reason = "that is the interface"
+    )]
     fn notify(
         &self,
         _app: &str,
@@ -74,7 +83,8 @@ impl Notifications {
     fn close_notification(&self, _id: u32) {}
 
     #[zbus(signal)]
-    async fn action_invoked(emitter: &SignalEmitter<'_>, id: u32, action: &str) -> zbus::Result<()>;
+    async fn action_invoked(emitter: &SignalEmitter<'_>, id: u32, action: &str)
+    -> zbus::Result<()>;
 }
 
 struct Desktop {
@@ -108,17 +118,27 @@ impl Desktop {
                 .await
         });
         let connection = connection.expect("the bus serves");
-        Self { bus, runtime, connection, delays, shown }
+        Self {
+            bus,
+            runtime,
+            connection,
+            delays,
+            shown,
+        }
     }
 
     fn daemon<'a>(&self, home: &'a Home) -> Daemon<'a> {
         let mut command = home.command(&programs().rolekeeperd);
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address).env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
+        command
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address)
+            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
         home.daemon_by(command)
     }
 
     fn sleep(&self, begins: bool) {
-        self.emit(PATH, async |emitter| Manager::prepare_for_sleep(emitter, begins).await);
+        self.emit(PATH, async |emitter| {
+            Manager::prepare_for_sleep(emitter, begins).await
+        });
     }
 
     fn lock(&self, login: &str) {
@@ -128,15 +148,27 @@ impl Desktop {
     /// As a desktop does that locks the screen by itself.
     fn say_locked(&self, login: &str) {
         self.runtime.block_on(async {
-            let login = self.connection.object_server().interface::<_, Login>(login).await.expect("it is served");
+            let login = self
+                .connection
+                .object_server()
+                .interface::<_, Login>(login)
+                .await
+                .expect("it is served");
             login.get_mut().await.1 = true;
-            login.get().await.locked_hint_changed(login.signal_emitter()).await.expect("it is sent");
+            login
+                .get()
+                .await
+                .locked_hint_changed(login.signal_emitter())
+                .await
+                .expect("it is sent");
         });
     }
 
     /// As a person does who clicks on a button.
     fn choose(&self, action: &str) {
-        self.emit(NOTIFICATIONS, async |emitter| Notifications::action_invoked(emitter, 2, action).await);
+        self.emit(NOTIFICATIONS, async |emitter| {
+            Notifications::action_invoked(emitter, 2, action).await
+        });
     }
 
     fn emit(&self, path: &str, signal: impl AsyncFnOnce(&SignalEmitter<'_>) -> zbus::Result<()>) {
@@ -149,7 +181,11 @@ impl Desktop {
 
 fn world(profiles: &str) -> (SandboxProcess, Home) {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("ci", "S3BucketAccess")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[("dev", "S3ReadOnly"), ("ci", "S3BucketAccess")],
+    );
     home.configure_more("check_every = \"1s\"", profiles);
     (sandbox, home)
 }
@@ -160,11 +196,20 @@ fn sessions(home: &Home) -> Vec<String> {
     }
     let status = home.rolekeeper(&["status", "--json"]).json();
     let profiles = status["profiles"].as_array().expect("a list").iter();
-    profiles.map(|profile| profile["session"]["id"].as_str().expect("an id").to_owned()).collect()
+    profiles
+        .map(|profile| profile["session"]["id"].as_str().expect("an id").to_owned())
+        .collect()
 }
 
 fn at_the_cloud(sandbox: &SandboxProcess, id: &str) -> String {
-    let session = sandbox.api(sandbox.token("admin"), "GET", &format!("/sts/sessions/{id}"), None).1;
+    let session = sandbox
+        .api(
+            sandbox.token("admin"),
+            "GET",
+            &format!("/sts/sessions/{id}"),
+            None,
+        )
+        .1;
     session["status"].as_str().expect("a status").to_owned()
 }
 
@@ -175,22 +220,35 @@ fn whoever_sits_there_is_shown_who_revoked_what_and_how_to_go_on() {
     let _daemon = desktop.daemon(&home);
     for id in sessions(&home) {
         let path = format!("/sts/sessions/{id}?reason=lost%20laptop");
-        assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+        assert_eq!(
+            sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
+            204
+        );
     }
     // Both at once, unless a look fell between them.
     let mut bodies = String::new();
-    while !["ci: session", "dev: session"].iter().all(|profile| bodies.contains(profile)) {
+    while !["ci: session", "dev: session"]
+        .iter()
+        .all(|profile| bodies.contains(profile))
+    {
         let (title, body) = desktop.shown.recv().expect("it is shown");
         assert!(title.starts_with("Credentials of "), "{title}");
         bodies += &body;
     }
-    for words in ["by user/admin@example.test", "because: lost laptop", "rolekeeper resume dev"] {
+    for words in [
+        "by user/admin@example.test",
+        "because: lost laptop",
+        "rolekeeper resume dev",
+    ] {
         assert!(bodies.contains(words), "{bodies}");
     }
     home.rolekeeper(&["resume", "dev"]);
     home.rolekeeper(&["credential-process", "dev"]).json();
     home.rolekeeper(&["logout", "dev"]);
-    assert!(desktop.shown.try_recv().is_err(), "nobody is told what they did themselves");
+    assert!(
+        desktop.shown.try_recv().is_err(),
+        "nobody is told what they did themselves"
+    );
 }
 
 #[test]
@@ -199,16 +257,32 @@ fn a_locked_screen_ends_sessions_and_somebody_elses_does_not() {
         let (sandbox, home) = world("revoke_on = [\"lock\"]");
         let desktop = Desktop::start(&home);
         let daemon = desktop.daemon(&home);
-        eventually("it listens", || daemon.log().contains("locks and sleeps are noticed").then_some(()));
+        eventually("it listens", || {
+            daemon
+                .log()
+                .contains("locks and sleeps are noticed")
+                .then_some(())
+        });
         let ids = sessions(&home);
         desktop.lock(ANOTHERS);
         desktop.say_locked(ANOTHERS);
-        let lock = if by_itself { Desktop::say_locked } else { Desktop::lock };
+        let lock = if by_itself {
+            Desktop::say_locked
+        } else {
+            Desktop::lock
+        };
         lock(&desktop, MINE);
         for id in &ids {
-            eventually("it is revoked", || (at_the_cloud(&sandbox, id) == "revoked").then_some(()));
+            eventually("it is revoked", || {
+                (at_the_cloud(&sandbox, id) == "revoked").then_some(())
+            });
         }
-        assert_eq!(daemon.log().matches("cause=Locked").count(), 2, "one for each profile: {}", daemon.log());
+        assert_eq!(
+            daemon.log().matches("cause=Locked").count(),
+            2,
+            "one for each profile: {}",
+            daemon.log()
+        );
         assert_ne!(sessions(&home), ids, "whoever is back gets others");
     }
 }
@@ -224,7 +298,9 @@ fn a_machine_sleeps_only_once_its_sessions_are_revoked() {
     sandbox.control("POST", "/faults", Some(slow));
     desktop.sleep(true);
     // It is closed there.
-    std::fs::File::from(delay).read_to_end(&mut Vec::new()).expect("it can be read");
+    std::fs::File::from(delay)
+        .read_to_end(&mut Vec::new())
+        .expect("it can be read");
     for id in &ids {
         assert_eq!(at_the_cloud(&sandbox, id), "revoked");
     }
@@ -241,38 +317,68 @@ fn who_asks_for_credentials_is_shown_and_a_button_answers() {
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| {
                 let mut command = home.command(std::path::Path::new(program));
-                command.arg("100").arg(&programs().rolekeeper).args(["credential-process", "dev"]);
+                command
+                    .arg("100")
+                    .arg(&programs().rolekeeper)
+                    .args(["credential-process", "dev"]);
                 home.finish(command)
             });
             let (title, body) = desktop.shown.recv().expect("it is shown");
             assert_eq!(title, "Give credentials of dev?");
-            assert!(body.contains("timeout (process ") && body.contains("asks for them"), "{body}");
+            assert!(
+                body.contains("timeout (process ") && body.contains("asks for them"),
+                "{body}"
+            );
             answer();
             asking.join().expect("it ends")
         })
     };
     let refused = asked(&|| desktop.choose("refuse"), "timeout");
-    assert!(refused.code == 4 && refused.stderr.contains("somebody has said no"), "{refused:?}");
+    assert!(
+        refused.code == 4 && refused.stderr.contains("somebody has said no"),
+        "{refused:?}"
+    );
     // The same program by another name is another program, whose question is not answered by others on the bus.
     let copy = home.copy_of(&which("timeout"));
     let impostor = || {
         desktop
             .runtime
             .block_on(async {
-                let stranger = zbus::connection::Builder::address(desktop.bus.address.as_str())?.build().await?;
+                let stranger = zbus::connection::Builder::address(desktop.bus.address.as_str())?
+                    .build()
+                    .await?;
                 let body = (2_u32, "allow");
                 stranger
-                    .emit_signal(None::<&str>, NOTIFICATIONS, "org.freedesktop.Notifications", "ActionInvoked", &body)
+                    .emit_signal(
+                        None::<&str>,
+                        NOTIFICATIONS,
+                        "org.freedesktop.Notifications",
+                        "ActionInvoked",
+                        &body,
+                    )
                     .await
             })
             .expect("it is sent");
         desktop.choose("refuse");
     };
     let refused = asked(&impostor, copy.to_str().expect("UTF-8"));
-    assert!(refused.code == 4 && refused.stderr.contains("somebody has said no"), "{refused:?}");
+    assert!(
+        refused.code == 4 && refused.stderr.contains("somebody has said no"),
+        "{refused:?}"
+    );
     let other = home.path().join("another");
     std::fs::create_dir(&other).expect("a folder");
-    assert!(std::process::Command::new("cp").arg(&copy).arg(&other).status().expect("cp starts").success());
-    let allowed = asked(&|| desktop.choose("allow"), other.join("timeout").to_str().expect("UTF-8"));
+    assert!(
+        std::process::Command::new("cp")
+            .arg(&copy)
+            .arg(&other)
+            .status()
+            .expect("cp starts")
+            .success()
+    );
+    let allowed = asked(
+        &|| desktop.choose("allow"),
+        other.join("timeout").to_str().expect("UTF-8"),
+    );
     assert_eq!(allowed.code, 0, "{allowed:?}");
 }

@@ -17,11 +17,30 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn start(home: &Home, mut command: Command) -> Self {
-        command.env("SDK", installed("python").ancestors().nth(2).expect("a folder"));
-        let log = std::fs::File::options().append(true).create(true).open(home.path().join("sdk.log")).expect("a log");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
-        let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        Self { child, stdin, lines: BufReader::new(stdout).lines() }
+        command.env(
+            "SDK",
+            installed("python").ancestors().nth(2).expect("a folder"),
+        );
+        let log = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(home.path().join("sdk.log"))
+            .expect("a log");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("it starts");
+        let (stdin, stdout) = (
+            child.stdin.take().expect("piped"),
+            child.stdout.take().expect("piped"),
+        );
+        Self {
+            child,
+            stdin,
+            lines: BufReader::new(stdout).lines(),
+        }
     }
 
     pub(crate) fn ask(&mut self, line: &str) -> Value {
@@ -40,7 +59,9 @@ impl Drop for Driver {
 
 /// A file of the folder of these tests.
 pub(crate) fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("consumers").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("consumers")
+        .join(name)
 }
 
 /// A program for botocore.

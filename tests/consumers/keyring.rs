@@ -20,7 +20,8 @@ const LOGIN: &str = "/org/freedesktop/secrets/collection/login";
 const PROMPTER: &str = "org.gnome.keyring.SystemPrompter";
 /// An exchange of gcr's with our public key 1, so that the secret that it leads to is 1, too; the answer is `right`.
 const EMPTY: &str = "[sx-aes-1]\npublic=AQ==\n";
-const RIGHT: &str = "[sx-aes-1]\npublic=AQ==\nsecret=ftD04EDW1w4a1KBq5agVUA==\niv=AAAAAAAAAAAAAAAAAAAAAA==\n";
+const RIGHT: &str =
+    "[sx-aes-1]\npublic=AQ==\nsecret=ftD04EDW1w4a1KBq5agVUA==\niv=AAAAAAAAAAAAAAAAAAAAAA==\n";
 
 /// A desktop's session: a bus, a keyring on it, and whoever answers its prompts.
 struct Session {
@@ -35,9 +36,18 @@ impl Session {
         let bus = Bus::start(home.path());
         let runtime = Runtime::new().expect("a runtime");
         let address = bus.address.clone();
-        let connect = async move { zbus::connection::Builder::address(address.as_str())?.build().await };
+        let connect = async move {
+            zbus::connection::Builder::address(address.as_str())?
+                .build()
+                .await
+        };
         let connection = runtime.block_on(connect).expect("the bus serves");
-        let mut session = Self { bus, keyring: None, runtime, connection };
+        let mut session = Self {
+            bus,
+            keyring: None,
+            runtime,
+            connection,
+        };
         session.start_keyring(home);
         session
     }
@@ -46,13 +56,30 @@ impl Session {
     fn start_keyring(&mut self, home: &Home) {
         let mut command = Command::new("gnome-keyring-daemon");
         command.args(["--foreground", "--components=secrets", "--unlock"]);
-        command.arg(format!("--control-directory={}", home.path().join("control").display()));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.arg(format!(
+            "--control-directory={}",
+            home.path().join("control").display()
+        ));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         home.enter(&mut command);
-        command.env("XDG_DATA_HOME", home.path().join("data")).env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("gnome-keyring is installed: run tests/consumers/setup");
-        child.stdin.take().expect("it is piped").write_all(b"right").expect("it reads");
+        command
+            .env("XDG_DATA_HOME", home.path().join("data"))
+            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command
+            .spawn()
+            .expect("gnome-keyring is installed: run tests/consumers/setup");
+        child
+            .stdin
+            .take()
+            .expect("it is piped")
+            .write_all(b"right")
+            .expect("it reads");
         self.keyring = Some(child);
         eventually("the keyring is there", || self.has(SECRETS).then_some(()));
     }
@@ -66,21 +93,36 @@ impl Session {
 
     fn has(&self, name: &str) -> bool {
         let (bus, path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
-        let call = self.connection.call_method(Some(bus), path, Some(bus), "NameHasOwner", &(name));
-        self.runtime.block_on(call).expect("the bus answers").body().deserialize().expect("a truth value")
+        let call = self
+            .connection
+            .call_method(Some(bus), path, Some(bus), "NameHasOwner", &(name));
+        self.runtime
+            .block_on(call)
+            .expect("the bus answers")
+            .body()
+            .deserialize()
+            .expect("a truth value")
     }
 
     fn lock(&self) {
         let collections = vec![ObjectPath::try_from(LOGIN).expect("a path")];
-        self.call("/org/freedesktop/secrets", "org.freedesktop.Secret.Service", "Lock", &(collections));
+        self.call(
+            "/org/freedesktop/secrets",
+            "org.freedesktop.Secret.Service",
+            "Lock",
+            &(collections),
+        );
     }
 
     fn delete_token(&self) {
         let attributes = HashMap::from([("service", "rolekeeper"), ("username", "work")]);
         let (path, interface) = ("/org/freedesktop/secrets", "org.freedesktop.Secret.Service");
         let found = self.call(path, interface, "SearchItems", &(attributes));
-        let (items, _): (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>) = found.body().deserialize().expect("items");
-        let [item] = items.as_slice() else { panic!("one item: {items:?}") };
+        let (items, _): (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>) =
+            found.body().deserialize().expect("items");
+        let [item] = items.as_slice() else {
+            panic!("one item: {items:?}")
+        };
         self.call(item.as_str(), "org.freedesktop.Secret.Item", "Delete", &());
     }
 
@@ -91,20 +133,35 @@ impl Session {
         method: &str,
         body: &B,
     ) -> zbus::Message {
-        let call = self.connection.call_method(Some(SECRETS), path, Some(interface), method, body);
+        let call = self
+            .connection
+            .call_method(Some(SECRETS), path, Some(interface), method, body);
         self.runtime.block_on(call).expect("the keyring answers")
     }
 
     /// Somebody at the screen, until it is dropped.
     fn person(&self, does: Does) -> Person<'_> {
         let (asked, prompts) = (Arc::new(AtomicUsize::new(0)), mpsc::channel());
-        let prompter = Prompter { does, asked: Arc::clone(&asked), prompts: prompts.0 };
+        let prompter = Prompter {
+            does,
+            asked: Arc::clone(&asked),
+            prompts: prompts.0,
+        };
         let address = self.bus.address.clone();
         let connection = self.runtime.block_on(async move {
             let builder = zbus::connection::Builder::address(address.as_str())?;
-            builder.serve_at("/org/gnome/keyring/Prompter", prompter)?.name(PROMPTER)?.build().await
+            builder
+                .serve_at("/org/gnome/keyring/Prompter", prompter)?
+                .name(PROMPTER)?
+                .build()
+                .await
         });
-        Person { session: self, connection: Some(connection.expect("the bus serves")), asked, shown: prompts.1 }
+        Person {
+            session: self,
+            connection: Some(connection.expect("the bus serves")),
+            asked,
+            shown: prompts.1,
+        }
     }
 
     fn daemon<'a>(&self, home: &'a Home) -> Daemon<'a> {
@@ -143,8 +200,13 @@ impl Person<'_> {
 impl Drop for Person<'_> {
     fn drop(&mut self) {
         let connection = self.connection.take().expect("it is there until now");
-        self.session.runtime.block_on(connection.close()).expect("it closes");
-        eventually("nobody is there", || (!self.session.has(PROMPTER)).then_some(()));
+        self.session
+            .runtime
+            .block_on(connection.close())
+            .expect("it closes");
+        eventually("nobody is there", || {
+            (!self.session.has(PROMPTER)).then_some(())
+        });
     }
 }
 
@@ -171,7 +233,13 @@ fn call_back(
         let interface = "org.gnome.keyring.internal.Prompter.Callback";
         // It may be gone by now.
         let _ = connection
-            .call_method(Some(sender), &callback, Some(interface), "PromptReady", &(reply, properties, text))
+            .call_method(
+                Some(sender),
+                &callback,
+                Some(interface),
+                "PromptReady",
+                &(reply, properties, text),
+            )
             .await;
     });
     response
@@ -217,19 +285,33 @@ fn world() -> (SandboxProcess, Home) {
     let text = std::fs::read_to_string(home.config_path()).expect("it is there");
     let (before, rest) = text.split_once("token = ").expect("a token");
     let (_, after) = rest.split_once('\n').expect("a line");
-    home.configure(&format!("{before}token = {{ keyring = \"work\" }}\n{after}"));
+    home.configure(&format!(
+        "{before}token = {{ keyring = \"work\" }}\n{after}"
+    ));
     home.secret(sandbox.token("dev"));
     (sandbox, home)
 }
 
 fn login(home: &Home, sandbox: &SandboxProcess) {
     let mut command = home.client();
-    command.env("ROLEKEEPER_AUTOSTART", "0").arg("login").stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .arg("login")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
-    child.stdin.take().expect("it is piped").write_all(sandbox.token("dev").as_bytes()).expect("it reads");
+    child
+        .stdin
+        .take()
+        .expect("it is piped")
+        .write_all(sandbox.token("dev").as_bytes())
+        .expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("user/dev@example.test; it is in the keyring's entry `work` now"), "{output:?}");
+    assert!(
+        text.contains("user/dev@example.test; it is in the keyring's entry `work` now"),
+        "{output:?}"
+    );
 }
 
 /// A new session, so that the token is read now.
@@ -238,7 +320,10 @@ fn fresh(home: &Home) -> Run {
 }
 
 fn refused(run: &Run, want: &str, hint: &str) {
-    assert!(run.code == 5 && run.stderr.contains(want) && run.stderr.contains(hint), "{run:?}");
+    assert!(
+        run.code == 5 && run.stderr.contains(want) && run.stderr.contains(hint),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -246,17 +331,31 @@ fn a_token_in_the_keyring_is_read_at_each_use() {
     let (sandbox, home) = world();
     let mut session = Session::start(&home);
     let daemon = session.daemon(&home);
-    refused(&fresh(&home), "the keyring's entry `work` is not there", "try: rolekeeper login sandbox");
+    refused(
+        &fresh(&home),
+        "the keyring's entry `work` is not there",
+        "try: rolekeeper login sandbox",
+    );
     login(&home, &sandbox);
     assert_eq!(fresh(&home).code, 0);
     session.delete_token();
     refused(&fresh(&home), "is not there", "rolekeeper login sandbox");
-    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0, "the session that there is goes on");
+    assert_eq!(
+        home.rolekeeper(&["credential-process", "dev"]).code,
+        0,
+        "the session that there is goes on"
+    );
     login(&home, &sandbox);
     session.end_keyring();
-    refused(&fresh(&home), "there is no keyring service on this session's bus", "token = { age = … }");
+    refused(
+        &fresh(&home),
+        "there is no keyring service on this session's bus",
+        "token = { age = … }",
+    );
     session.start_keyring(&home);
-    eventually("the daemon finds the new one", || (fresh(&home).code == 0).then_some(()));
+    eventually("the daemon finds the new one", || {
+        (fresh(&home).code == 0).then_some(())
+    });
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
@@ -269,23 +368,38 @@ fn a_locked_keyring_asks_once_and_not_again_at_every_refresh() {
     session.lock();
     {
         let person = session.person(Does::SayNo);
-        refused(&fresh(&home), "is locked, and nobody has unlocked it when asked", "rolekeeper unlock sandbox");
+        refused(
+            &fresh(&home),
+            "is locked, and nobody has unlocked it when asked",
+            "rolekeeper unlock sandbox",
+        );
         for _ in 0..3 {
             refused(&fresh(&home), "is locked", "rolekeeper unlock sandbox");
         }
         assert_eq!(person.was_asked(), 1, "whoever said no is left in peace");
-        refused(&home.rolekeeper(&["unlock"]), "is locked", "rolekeeper unlock");
+        refused(
+            &home.rolekeeper(&["unlock"]),
+            "is locked",
+            "rolekeeper unlock",
+        );
         assert_eq!(person.was_asked(), 2, "until they ask for it");
     }
     {
         let person = session.person(Does::Unlock);
         let open = home.rolekeeper(&["unlock"]);
-        assert!(open.code == 0 && open.stdout.contains("user/dev@example.test"), "{open:?}");
+        assert!(
+            open.code == 0 && open.stdout.contains("user/dev@example.test"),
+            "{open:?}"
+        );
         assert_eq!((person.was_asked(), fresh(&home).code), (1, 0));
     }
     // Nobody sits before a screen that could show a prompt.
     session.lock();
-    refused(&fresh(&home), "is locked, and nobody has unlocked it when asked", "rolekeeper unlock sandbox");
+    refused(
+        &fresh(&home),
+        "is locked, and nobody has unlocked it when asked",
+        "rolekeeper unlock sandbox",
+    );
 }
 
 #[test]
@@ -301,9 +415,17 @@ fn a_prompt_that_nobody_answers_holds_up_one_request_and_is_not_put_before_anoth
         person.shown.recv().expect("it is shown");
         let status = home.rolekeeper(&["status"]);
         assert_eq!(status.code, 0, "everything else goes on: {status:?}");
-        refused(&waiting.join().expect("it ends"), "the prompt that asks to unlock it has not been answered", "screen");
+        refused(
+            &waiting.join().expect("it ends"),
+            "the prompt that asks to unlock it has not been answered",
+            "screen",
+        );
     });
-    refused(&fresh(&home), "has not been answered", "answer the prompt on the screen");
+    refused(
+        &fresh(&home),
+        "has not been answered",
+        "answer the prompt on the screen",
+    );
     assert_eq!(person.was_asked(), 1);
     drop(person);
     // The prompt has gone with whoever showed it.

@@ -25,15 +25,26 @@ use witness::Witness;
 
 fn installed(program: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/consumers");
-    let path = if program.contains('/') { folder.join(program) } else { folder.join("bin").join(program) };
-    assert!(path.exists(), "{} is missing: run tests/consumers/setup", path.display());
+    let path = if program.contains('/') {
+        folder.join(program)
+    } else {
+        folder.join("bin").join(program)
+    };
+    assert!(
+        path.exists(),
+        "{} is missing: run tests/consumers/setup",
+        path.display()
+    );
     path
 }
 
 /// Whether a part of the consumers could not be installed here, which is said. In CI that ends `tests/consumers/setup`.
 fn is_missing(part: &str) -> bool {
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/consumers/missing.txt");
-    let is_missing = std::fs::read_to_string(list).unwrap_or_default().lines().any(|line| line == part);
+    let is_missing = std::fs::read_to_string(list)
+        .unwrap_or_default()
+        .lines()
+        .any(|line| line == part);
     if is_missing {
         println!("skipped: {part} is not installed");
     }
@@ -43,7 +54,11 @@ fn is_missing(part: &str) -> bool {
 /// A home whose AWS profiles `dev` and `wrong` get their credentials from rolekeeper.
 fn world() -> (SandboxProcess, Home) {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("notrust", "NoTrust")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[("dev", "S3ReadOnly"), ("notrust", "NoTrust")],
+    );
     std::fs::create_dir(home.path().join(".aws")).unwrap();
     let client = programs().rolekeeper.canonicalize().unwrap();
     let profiles = ["dev", "notrust", "wrong"].map(|name| {
@@ -71,9 +86,23 @@ fn python(home: &Home, program: &str) -> Command {
 /// `aws sts get-caller-identity`: the access key and the session token that the request was signed with.
 fn signed_by(home: &Home) -> (String, String) {
     let sts = Witness::sts("account");
-    let run =
-        aws(home, &["sts", "get-caller-identity", "--profile", "dev", "--output", "json", "--endpoint-url", &sts.url]);
-    assert!(run.code == 0 && run.stdout.contains("\"Account\": \"account\""), "{run:?}");
+    let run = aws(
+        home,
+        &[
+            "sts",
+            "get-caller-identity",
+            "--profile",
+            "dev",
+            "--output",
+            "json",
+            "--endpoint-url",
+            &sts.url,
+        ],
+    );
+    assert!(
+        run.code == 0 && run.stdout.contains("\"Account\": \"account\""),
+        "{run:?}"
+    );
     sts.signers().remove(0)
 }
 
@@ -83,7 +112,10 @@ fn the_aws_cli_signs_with_the_session_and_a_second_command_makes_no_second_call(
     let _daemon = home.daemon(&[]);
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     for (key, token) in [signed_by(&home), signed_by(&home)] {
-        assert_eq!((&json!(key), &json!(token)), (&ours["AccessKeyId"], &ours["SessionToken"]));
+        assert_eq!(
+            (&json!(key), &json!(token)),
+            (&ours["AccessKeyId"], &ours["SessionToken"])
+        );
     }
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
@@ -91,17 +123,32 @@ fn the_aws_cli_signs_with_the_session_and_a_second_command_makes_no_second_call(
 #[test]
 fn the_aws_cli_works_by_every_mode_of_exec_whatever_its_own_files_say() {
     let (sandbox, home) = world();
-    home.private_file(".aws/credentials", "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n");
+    home.private_file(
+        ".aws/credentials",
+        "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
+    );
     let _daemon = home.daemon(&[]);
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let (sts, cli) = (Witness::sts("account"), installed("aws"));
     for mode in ["env", "http", "imds"] {
-        let call = ["sts", "get-caller-identity", "--region", "eu-central-1", "--endpoint-url", &sts.url];
+        let call = [
+            "sts",
+            "get-caller-identity",
+            "--region",
+            "eu-central-1",
+            "--endpoint-url",
+            &sts.url,
+        ];
         let cli = cli.to_str().unwrap();
-        let run = home.rolekeeper(&[&["exec", "--mode", mode, "dev", "--", cli], &call[..]].concat());
+        let run =
+            home.rolekeeper(&[&["exec", "--mode", mode, "dev", "--", cli], &call[..]].concat());
         assert_eq!(run.code, 0, "{mode}: {run:?}");
         let (key, token) = sts.signers().remove(0);
-        assert_eq!((&json!(key), &json!(token)), (&ours["AccessKeyId"], &ours["SessionToken"]), "{mode}");
+        assert_eq!(
+            (&json!(key), &json!(token)),
+            (&ours["AccessKeyId"], &ours["SessionToken"]),
+            "{mode}"
+        );
     }
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
@@ -113,7 +160,11 @@ fn the_aws_cli_starts_the_daemon_if_none_is_running() {
     assert!(key.starts_with("BYIA"), "{key}");
     let status = home.rolekeeper(&["status", "--json"]).json();
     let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
@@ -149,8 +200,14 @@ fn a_person_at_the_aws_cli_reads_what_is_wrong_and_what_to_do() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let cases = [
-        ("wrong", "there is no profile `wrong` (unknown_profile)\n  try: "),
-        ("notrust", "the trust policy of role NoTrust does not allow the caller"),
+        (
+            "wrong",
+            "there is no profile `wrong` (unknown_profile)\n  try: ",
+        ),
+        (
+            "notrust",
+            "the trust policy of role NoTrust does not allow the caller",
+        ),
     ];
     for (profile, words) in cases {
         let run = aws(&home, &["sts", "get-caller-identity", "--profile", profile]);

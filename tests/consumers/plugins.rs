@@ -12,16 +12,32 @@ use super::witness::{Reply, Request, Witness};
 /// A program with this home, and rolekeeper on its PATH.
 fn run(home: &Home, program: &str, arguments: &[&str]) -> Run {
     let mut command = home.command(Path::new(program));
-    let client = rolekeeper_tests::harness::programs().rolekeeper.canonicalize().expect("it is built");
+    let client = rolekeeper_tests::harness::programs()
+        .rolekeeper
+        .canonicalize()
+        .expect("it is built");
     let path = std::env::var("PATH").expect("a path");
-    let folders = [home.path().join("bin"), client.parent().expect("a folder").into()];
-    command.env("PATH", format!("{}:{}:{path}", folders[0].display(), folders[1].display()));
-    command.env("ROLEKEEPER_AUTOSTART", "0").env("GIT_TERMINAL_PROMPT", "0").args(arguments);
+    let folders = [
+        home.path().join("bin"),
+        client.parent().expect("a folder").into(),
+    ];
+    command.env(
+        "PATH",
+        format!("{}:{}:{path}", folders[0].display(), folders[1].display()),
+    );
+    command
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .args(arguments);
     home.finish(command)
 }
 
 fn setup(home: &Home, arguments: &[&str]) {
-    let run = run(home, "rolekeeper", &[&["setup"], arguments, &["--write"]].concat());
+    let run = run(
+        home,
+        "rolekeeper",
+        &[&["setup"], arguments, &["--write"]].concat(),
+    );
     assert_eq!(run.code, 0, "{run:?}");
 }
 
@@ -44,9 +60,10 @@ fn hold(home: &Home) {
 /// An API server that knows one way to be asked.
 fn api_server() -> (Witness, TlsDoor) {
     let service = Witness::start(|request| match request.header("authorization") {
-        Some(given) if given.starts_with("Bearer bysess_") => {
-            Reply::new("200 OK\r\nContent-Type: application/json", "{\"major\":\"1\"}")
-        }
+        Some(given) if given.starts_with("Bearer bysess_") => Reply::new(
+            "200 OK\r\nContent-Type: application/json",
+            "{\"major\":\"1\"}",
+        ),
         _ => Reply::new("401 Unauthorized\r\nContent-Type: application/json", "{}"),
     });
     let door = tls_door(&service.url, "127.0.0.1");
@@ -78,7 +95,15 @@ fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
             "--certificate-authority",
             authority.to_str().expect("text"),
         ][..],
-        &["config", "set-context", "c", "--cluster", "c", "--user", "dev"],
+        &[
+            "config",
+            "set-context",
+            "c",
+            "--cluster",
+            "c",
+            "--user",
+            "dev",
+        ],
         &["config", "use-context", "c"],
     ] {
         let run = kubectl(&home, arguments);
@@ -89,8 +114,14 @@ fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
     let want = format!("Bearer {}", token(&home));
     let seen = service.seen();
     // Some builds of kubectl ask for the version without any first.
-    let sent: Vec<_> = seen.iter().filter_map(|request| request.header("authorization")).collect();
-    assert!(!sent.is_empty() && sent.iter().all(|each| *each == want), "it is the token");
+    let sent: Vec<_> = seen
+        .iter()
+        .filter_map(|request| request.header("authorization"))
+        .collect();
+    assert!(
+        !sent.is_empty() && sent.iter().all(|each| *each == want),
+        "it is the token"
+    );
     // Another server that the same user is pointed at gets nothing.
     let (other, other_door) = api_server();
     let authority = home.private_file("other.pem", &other_door.authority);
@@ -109,33 +140,53 @@ fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
     );
     let run = kubectl(&home, &["get", "--raw", "/version"]);
     assert!(run.code != 0 && run.stderr.contains(&elsewhere), "{run:?}");
-    assert!(other.seen().iter().all(|request| request.header("authorization").is_none()));
+    assert!(
+        other
+            .seen()
+            .iter()
+            .all(|request| request.header("authorization").is_none())
+    );
     kubectl(&home, &["config", "set-cluster", "c", "--server", &server]);
     hold(&home);
     let run = kubectl(&home, &["get", "--raw", "/version"]);
-    assert!(run.code != 0 && run.stderr.contains(HELD) && run.stderr.contains("rolekeeper resume dev"), "{run:?}");
+    assert!(
+        run.code != 0 && run.stderr.contains(HELD) && run.stderr.contains("rolekeeper resume dev"),
+        "{run:?}"
+    );
     drop(daemon);
     let run = kubectl(&home, &["get", "--raw", "/version"]);
-    assert!(run.code != 0 && run.stderr.contains("no daemon is running"), "{run:?}");
+    assert!(
+        run.code != 0 && run.stderr.contains("no daemon is running"),
+        "{run:?}"
+    );
 }
 
 /// The user name and the password of basic authentication.
 fn basic(request: &Request) -> Option<(String, String)> {
     let given = request.header("authorization")?.strip_prefix("Basic ")?;
     let text = String::from_utf8(BASE64_STANDARD.decode(given).ok()?).ok()?;
-    text.split_once(':').map(|(user, password)| (user.into(), password.into()))
+    text.split_once(':')
+        .map(|(user, password)| (user.into(), password.into()))
 }
 
 /// A registry, or a git host, for whoever has a session token as password.
 fn guarded(inside: fn(&Request) -> Reply) -> Witness {
     Witness::start(move |request| match basic(request) {
         Some((_, password)) if password.starts_with("bysess_") => inside(request),
-        _ => Reply::new("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"", ""),
+        _ => Reply::new(
+            "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"",
+            "",
+        ),
     })
 }
 
 fn passwords(service: &Witness) -> Vec<String> {
-    service.seen().iter().filter_map(basic).map(|(_, password)| password).collect()
+    service
+        .seen()
+        .iter()
+        .filter_map(basic)
+        .map(|(_, password)| password)
+        .collect()
 }
 
 /// What a registry has of an image: its manifest, and the configuration that this names.
@@ -143,8 +194,15 @@ fn image(request: &Request) -> Reply {
     const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
         "config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":2,
         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},"layers":[]}"#;
-    let body = if request.line.contains("/blobs/") { "{}" } else { MANIFEST };
-    Reply::new("200 OK\r\nContent-Type: application/vnd.docker.distribution.manifest.v2+json", body)
+    let body = if request.line.contains("/blobs/") {
+        "{}"
+    } else {
+        MANIFEST
+    };
+    Reply::new(
+        "200 OK\r\nContent-Type: application/vnd.docker.distribution.manifest.v2+json",
+        body,
+    )
 }
 
 #[test]
@@ -159,9 +217,25 @@ fn docker_logs_in_to_the_registry_with_the_session_token() {
     let host = &door.address.to_string();
     let bin = home.path().join("bin");
     std::fs::create_dir(&bin).expect("a folder");
-    setup(&home, &["docker", "dev", "--host", host, "--bin", bin.to_str().expect("text")]);
+    setup(
+        &home,
+        &[
+            "docker",
+            "dev",
+            "--host",
+            host,
+            "--bin",
+            bin.to_str().expect("text"),
+        ],
+    );
     let tag = format!("{host}/team/app:1");
-    let inspect = || run(&home, "docker", &["manifest", "inspect", "--insecure", &tag]);
+    let inspect = || {
+        run(
+            &home,
+            "docker",
+            &["manifest", "inspect", "--insecure", &tag],
+        )
+    };
     let ran = inspect();
     assert!(ran.stdout.contains("schemaVersion"), "{ran:?}");
     let sent = passwords(&registry);
@@ -170,7 +244,15 @@ fn docker_logs_in_to_the_registry_with_the_session_token() {
     let other = guarded(image);
     let other_door = tls_door(&other.url, "127.0.0.1");
     let elsewhere = format!("{}/team/app:1", other_door.address);
-    assert_ne!(run(&home, "docker", &["manifest", "inspect", "--insecure", &elsewhere]).code, 0);
+    assert_ne!(
+        run(
+            &home,
+            "docker",
+            &["manifest", "inspect", "--insecure", &elsewhere]
+        )
+        .code,
+        0
+    );
     assert_eq!(passwords(&other), Vec::<String>::new());
     hold(&home);
     let ran = inspect();
@@ -185,7 +267,12 @@ fn git_logs_in_to_its_host_with_the_session_token() {
     }
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let refs = |_: &Request| Reply::new("200 OK", "0123456789abcdef0123456789abcdef01234567\trefs/heads/main\n");
+    let refs = |_: &Request| {
+        Reply::new(
+            "200 OK",
+            "0123456789abcdef0123456789abcdef01234567\trefs/heads/main\n",
+        )
+    };
     let service = guarded(refs);
     // It is not sent in clear, but for this machine.
     let host = service.url.trim_start_matches("http://");
@@ -193,17 +280,41 @@ fn git_logs_in_to_its_host_with_the_session_token() {
     let config = home.path().join(".gitconfig");
     let text_of = std::fs::read_to_string(&config).expect("it is there");
     // What is set up is for https.
-    std::fs::write(&config, text_of.replace(&format!("https://{host}"), &service.url)).expect("it is written");
-    let list = || run(&home, "git", &["ls-remote", &format!("{}/team/app.git", service.url)]);
+    std::fs::write(
+        &config,
+        text_of.replace(&format!("https://{host}"), &service.url),
+    )
+    .expect("it is written");
+    let list = || {
+        run(
+            &home,
+            "git",
+            &["ls-remote", &format!("{}/team/app.git", service.url)],
+        )
+    };
     let ran = list();
-    assert!(ran.code == 0 && ran.stdout.contains("refs/heads/main"), "{ran:?}");
+    assert!(
+        ran.code == 0 && ran.stdout.contains("refs/heads/main"),
+        "{ran:?}"
+    );
     let sent = passwords(&service);
     assert!(!sent.is_empty() && sent.iter().all(|password| *password == token(&home)));
     let other = guarded(refs);
-    assert_ne!(run(&home, "git", &["ls-remote", &format!("{}/team/app.git", other.url)]).code, 0);
+    assert_ne!(
+        run(
+            &home,
+            "git",
+            &["ls-remote", &format!("{}/team/app.git", other.url)]
+        )
+        .code,
+        0
+    );
     assert_eq!(passwords(&other), Vec::<String>::new());
     hold(&home);
     let ran = list();
     assert!(ran.code != 0 && ran.stderr.contains(HELD), "{ran:?}");
-    assert!(!ran.stderr.contains("terminal prompts disabled"), "it is not asked for instead: {ran:?}");
+    assert!(
+        !ran.stderr.contains("terminal prompts disabled"),
+        "it is not asked for instead: {ran:?}"
+    );
 }

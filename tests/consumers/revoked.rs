@@ -16,7 +16,10 @@ const AFTER: usize = 360;
 /// The key of a request, unless there was none.
 fn sign(sdk: &mut Driver) -> Option<String> {
     let said = sdk.ask("");
-    assert!(said["key"].is_string() || said["error"].is_string(), "{said}");
+    assert!(
+        said["key"].is_string() || said["error"].is_string(),
+        "{said}"
+    );
     said["key"].as_str().map(Into::into)
 }
 
@@ -32,11 +35,20 @@ fn in_javascript(home: &Home) -> Command {
 fn uses(sdk: fn(&Home) -> Command, lease: &str, on_revoke: &str) -> (usize, Duration) {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-    home.configure_more("", &format!("lease = \"{lease}\"\non_revoke = \"{on_revoke}\""));
+    home.configure_more(
+        "",
+        &format!("lease = \"{lease}\"\non_revoke = \"{on_revoke}\""),
+    );
     std::fs::create_dir(home.path().join(".aws")).expect("a folder");
     let client = programs().rolekeeper.canonicalize().expect("it is built");
-    let process = format!("credential_process = {} credential-process dev", client.display());
-    home.private_file(".aws/config", &format!("[profile dev]\nregion = eu-central-1\n{process}\n"));
+    let process = format!(
+        "credential_process = {} credential-process dev",
+        client.display()
+    );
+    home.private_file(
+        ".aws/config",
+        &format!("[profile dev]\nregion = eu-central-1\n{process}\n"),
+    );
     let mut daemon = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut daemon);
     let _daemon = home.daemon_by(daemon);
@@ -68,7 +80,9 @@ fn uses(sdk: fn(&Home) -> Command, lease: &str, on_revoke: &str) -> (usize, Dura
 
 pub(crate) fn revoke_all(sandbox: &SandboxProcess) {
     let admin = sandbox.token("admin");
-    let active = sandbox.api(admin, "GET", "/sts/sessions?active_only=true", None).1;
+    let active = sandbox
+        .api(admin, "GET", "/sts/sessions?active_only=true", None)
+        .1;
     for session in active["items"].as_array().expect("a list") {
         let path = format!("/sts/sessions/{}", session["id"].as_str().expect("an id"));
         assert_eq!(sandbox.api(admin, "DELETE", &path, None).0, 204);
@@ -80,20 +94,48 @@ pub(crate) fn revoke_all(sandbox: &SandboxProcess) {
 fn a_revoked_key_is_used_for_as_long_as_the_documentation_says() {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     let table = [
-        ("botocore", in_python as fn(&Home) -> Command, "full", [minutes(46), minutes(46)]),
+        (
+            "botocore",
+            in_python as fn(&Home) -> Command,
+            "full",
+            [minutes(46), minutes(46)],
+        ),
         ("botocore", in_python, "balanced", [minutes(7), minutes(2)]),
         ("botocore", in_python, "strict", [minutes(1), minutes(1)]),
         ("botocore", in_python, "4m", [minutes(1), minutes(1)]),
-        ("JavaScript v3", in_javascript, "full", [minutes(56), minutes(56)]),
-        ("JavaScript v3", in_javascript, "balanced", [minutes(12), minutes(7)]),
-        ("JavaScript v3", in_javascript, "strict", [minutes(11), minutes(6)]),
-        ("JavaScript v3", in_javascript, "4m", [minutes(5), minutes(1)]),
+        (
+            "JavaScript v3",
+            in_javascript,
+            "full",
+            [minutes(56), minutes(56)],
+        ),
+        (
+            "JavaScript v3",
+            in_javascript,
+            "balanced",
+            [minutes(12), minutes(7)],
+        ),
+        (
+            "JavaScript v3",
+            in_javascript,
+            "strict",
+            [minutes(11), minutes(6)],
+        ),
+        (
+            "JavaScript v3",
+            in_javascript,
+            "4m",
+            [minutes(5), minutes(1)],
+        ),
     ];
     let mut wrong = Vec::new();
     for (name, sdk, lease, most) in table {
         for (on_revoke, most) in ["hold", "reassume"].into_iter().zip(most) {
             let (count, last) = uses(sdk, lease, on_revoke);
-            println!("{name:14} {lease:9} {on_revoke:9} {count:4} uses, the last after {:4} s", last.as_secs());
+            println!(
+                "{name:14} {lease:9} {on_revoke:9} {count:4} uses, the last after {:4} s",
+                last.as_secs()
+            );
             if last > most {
                 wrong.push((name, lease, on_revoke, last));
             }

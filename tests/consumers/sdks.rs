@@ -29,15 +29,32 @@ enum Way {
     Metadata,
 }
 
-const SDKS: [Sdk; 5] = [Sdk::Botocore, Sdk::JavaScript, Sdk::Go, Sdk::Java, Sdk::Rust];
-const WAYS: [Way; 4] = [Way::Environment, Way::Process, Way::Container, Way::Metadata];
+const SDKS: [Sdk; 5] = [
+    Sdk::Botocore,
+    Sdk::JavaScript,
+    Sdk::Go,
+    Sdk::Java,
+    Sdk::Rust,
+];
+const WAYS: [Way; 4] = [
+    Way::Environment,
+    Way::Process,
+    Way::Container,
+    Way::Metadata,
+];
 
 impl Sdk {
     /// The program that is made of it, or `None` where it could not be installed, which is said.
     fn program(self) -> Option<Vec<PathBuf>> {
         let (part, words) = match self {
-            Self::Botocore => ("python", vec![installed("python"), source("drivers/driver.py")]),
-            Self::JavaScript => ("javascript", vec!["node".into(), source("drivers/driver.mjs")]),
+            Self::Botocore => (
+                "python",
+                vec![installed("python"), source("drivers/driver.py")],
+            ),
+            Self::JavaScript => (
+                "javascript",
+                vec!["node".into(), source("drivers/driver.mjs")],
+            ),
             Self::Go => ("go", vec![PathBuf::from("driver-go")]),
             Self::Java => ("java", vec![PathBuf::from("driver-java")]),
             Self::Rust => ("rust", vec![PathBuf::from("driver-rust")]),
@@ -45,9 +62,15 @@ impl Sdk {
         if super::is_missing(part) {
             return None;
         }
-        let [program, rest @ ..] = words.as_slice() else { return None };
+        let [program, rest @ ..] = words.as_slice() else {
+            return None;
+        };
         let is_driver = program.to_string_lossy().starts_with("driver-");
-        let program = if is_driver { installed(&program.to_string_lossy()) } else { program.clone() };
+        let program = if is_driver {
+            installed(&program.to_string_lossy())
+        } else {
+            program.clone()
+        };
         Some([&[program], rest].concat())
     }
 }
@@ -63,7 +86,10 @@ impl World {
     fn new(more: &str) -> Self {
         let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-        home.configure_more("", &format!("region = \"eu-central-1\"\naccount_id = \"{ACCOUNT}\"\n{more}"));
+        home.configure_more(
+            "",
+            &format!("region = \"eu-central-1\"\naccount_id = \"{ACCOUNT}\"\n{more}"),
+        );
         std::fs::create_dir(home.path().join(".aws")).expect("a folder");
         let client = programs().rolekeeper.canonicalize().expect("it is built");
         // Its runs are counted.
@@ -75,14 +101,26 @@ impl World {
                 client.display()
             ),
         );
-        std::fs::set_permissions(&counted, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("it is set");
-        let config = format!("[profile dev]\nregion = eu-central-1\ncredential_process = {} dev\n", counted.display());
+        std::fs::set_permissions(
+            &counted,
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .expect("it is set");
+        let config = format!(
+            "[profile dev]\nregion = eu-central-1\ncredential_process = {} dev\n",
+            counted.display()
+        );
         home.private_file(".aws/config", &config);
-        Self { sandbox, home, sts: Witness::sts(ACCOUNT) }
+        Self {
+            sandbox,
+            home,
+            sts: Witness::sts(ACCOUNT),
+        }
     }
 
     fn daemon(&self) -> Daemon<'_> {
-        self.home.daemon(&["--log", "info,rolekeeperd::serve::http=debug"])
+        self.home
+            .daemon(&["--log", "info,rolekeeperd::serve::http=debug"])
     }
 
     /// The SDK, started as its user would start it. `None` where it is not installed.
@@ -100,14 +138,26 @@ impl World {
                 command
             }
             Way::Environment | Way::Container | Way::Metadata => {
-                let mode = [(Way::Environment, "env"), (Way::Container, "http"), (Way::Metadata, "imds")];
-                let mode = mode.iter().find(|(each, _)| *each == way).map(|(_, mode)| *mode).expect("a mode");
+                let mode = [
+                    (Way::Environment, "env"),
+                    (Way::Container, "http"),
+                    (Way::Metadata, "imds"),
+                ];
+                let mode = mode
+                    .iter()
+                    .find(|(each, _)| *each == way)
+                    .map(|(_, mode)| *mode)
+                    .expect("a mode");
                 let mut command = self.home.client();
-                command.args(["exec", "--mode", mode, "dev", "--"]).args(&words);
+                command
+                    .args(["exec", "--mode", mode, "dev", "--"])
+                    .args(&words);
                 command
             }
         };
-        command.envs(variables.iter().copied()).env("STS_ENDPOINT", &self.sts.url);
+        command
+            .envs(variables.iter().copied())
+            .env("STS_ENDPOINT", &self.sts.url);
         Some(Driver::start(&self.home, command))
     }
 
@@ -115,7 +165,10 @@ impl World {
     fn asked(&self, way: Way, daemon: &Daemon<'_>) -> usize {
         match way {
             Way::Environment => 0,
-            Way::Process => std::fs::read_to_string(self.home.path().join("runs")).unwrap_or_default().lines().count(),
+            Way::Process => std::fs::read_to_string(self.home.path().join("runs"))
+                .unwrap_or_default()
+                .lines()
+                .count(),
             Way::Container => daemon.log().matches("answered line=container").count(),
             Way::Metadata => daemon.log().matches("answered line=imds.dev").count(),
         }
@@ -139,7 +192,11 @@ fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: Way, times: usize) ->
     }
     let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
     let text = |name: &str| ours[name].as_str().expect("a text").to_owned();
-    assert_eq!(world.sts.signers(), vec![(text("AccessKeyId"), text("SessionToken")); times], "{sdk:?} {way:?}");
+    assert_eq!(
+        world.sts.signers(),
+        vec![(text("AccessKeyId"), text("SessionToken")); times],
+        "{sdk:?} {way:?}"
+    );
     world.asked(way, daemon) - before
 }
 
@@ -163,13 +220,24 @@ fn every_sdk_signs_with_the_session_by_every_way_and_asks_once() {
 #[test]
 fn a_short_lease_costs_each_sdk_what_is_documented() {
     for (lease, process, container) in [
-        ("strict", [(4, 4), (1, 1), (1, 1), (1, 1), (1, 1)], [(4, 4), (1, 1), (1, 1), (1, 3), (1, 1)]),
-        ("4m", [(4, 4), (3, 6), (1, 1), (1, 1), (1, 1)], [(4, 4), (2, 6), (3, 3), (1, 3), (1, 1)]),
+        (
+            "strict",
+            [(4, 4), (1, 1), (1, 1), (1, 1), (1, 1)],
+            [(4, 4), (1, 1), (1, 1), (1, 3), (1, 1)],
+        ),
+        (
+            "4m",
+            [(4, 4), (3, 6), (1, 1), (1, 1), (1, 1)],
+            [(4, 4), (2, 6), (3, 3), (1, 3), (1, 1)],
+        ),
     ] {
         let world = World::new(&format!("lease = \"{lease}\""));
         let daemon = world.daemon();
         each(|sdk, way| {
-            let at = SDKS.iter().position(|each| *each == sdk).expect("one of them");
+            let at = SDKS
+                .iter()
+                .position(|each| *each == sdk)
+                .expect("one of them");
             // Some ask in the background, and some of those twice.
             let (least, most) = match way {
                 Way::Process => process[at],
@@ -177,7 +245,10 @@ fn a_short_lease_costs_each_sdk_what_is_documented() {
                 Way::Environment | Way::Metadata => return,
             };
             let asked = good(&world, &daemon, sdk, way, 3);
-            assert!((least..=most).contains(&asked), "{lease} {sdk:?} {way:?}: {asked}");
+            assert!(
+                (least..=most).contains(&asked),
+                "{lease} {sdk:?} {way:?}: {asked}"
+            );
         });
         assert_eq!(world.sandbox.calls("assumeRole"), 1);
     }
@@ -191,23 +262,45 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
     let table = [
         (Sdk::Botocore, Way::Process, held, 1),
         (Sdk::Botocore, Way::Container, held, 3),
-        (Sdk::Botocore, Way::Metadata, "Unable to locate credentials", 3),
+        (
+            Sdk::Botocore,
+            Way::Metadata,
+            "Unable to locate credentials",
+            3,
+        ),
         (Sdk::JavaScript, Way::Process, none, 2),
         (Sdk::JavaScript, Way::Container, none, 5),
         (Sdk::JavaScript, Way::Metadata, none, 3),
         (Sdk::Go, Way::Process, "exit status 6", 1),
         (Sdk::Go, Way::Container, "held: profile dev is held", 1),
         (Sdk::Go, Way::Metadata, held, 3),
-        (Sdk::Java, Way::Process, "Failed to refresh process-based credentials", 1),
-        (Sdk::Java, Way::Container, "Failed to load credentials from metadata service", 1),
-        (Sdk::Java, Way::Metadata, "Failed to load credentials from IMDS", 3),
+        (
+            Sdk::Java,
+            Way::Process,
+            "Failed to refresh process-based credentials",
+            1,
+        ),
+        (
+            Sdk::Java,
+            Way::Container,
+            "Failed to load credentials from metadata service",
+            1,
+        ),
+        (
+            Sdk::Java,
+            Way::Metadata,
+            "Failed to load credentials from IMDS",
+            3,
+        ),
         (Sdk::Rust, Way::Process, held, 1),
         (Sdk::Rust, Way::Container, "StatusCode(403)", 1),
         (Sdk::Rust, Way::Metadata, held, 3),
     ];
     each(|sdk, way| {
         let row = table.iter().find(|(of, by, ..)| (*of, *by) == (sdk, way));
-        let Some((_, _, words, tries)) = row else { return };
+        let Some((_, _, words, tries)) = row else {
+            return;
+        };
         let world = World::new("");
         let daemon = world.daemon();
         let mut driver = world.start(sdk, way).expect("it is installed");
@@ -218,8 +311,17 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
         assert_eq!(world.home.rolekeeper(&["logout", "dev"]).code, 0);
         let before = world.asked(way, &daemon);
         let said = driver.ask("");
-        assert!(said["error"].as_str().is_some_and(|error| error.contains(words)), "{sdk:?} {way:?}: {said}");
-        assert_eq!(world.asked(way, &daemon) - before, *tries, "{sdk:?} {way:?}: {said}");
+        assert!(
+            said["error"]
+                .as_str()
+                .is_some_and(|error| error.contains(words)),
+            "{sdk:?} {way:?}: {said}"
+        );
+        assert_eq!(
+            world.asked(way, &daemon) - before,
+            *tries,
+            "{sdk:?} {way:?}: {said}"
+        );
         assert_eq!(world.sts.signers(), [], "{sdk:?} {way:?}");
     });
 }
@@ -228,10 +330,16 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
 #[test]
 fn an_upstream_that_is_away_is_no_news_to_an_sdk_while_there_is_a_session() {
     let world = World::new("");
-    world.sandbox.control("POST", "/limits", Some(serde_json::json!({ "max_session_seconds": 300 })));
+    world.sandbox.control(
+        "POST",
+        "/limits",
+        Some(serde_json::json!({ "max_session_seconds": 300 })),
+    );
     let daemon = world.daemon();
     world.home.rolekeeper(&["credential-process", "dev"]).json();
-    world.sandbox.fault(&serde_json::json!({ "kind": "status", "status": 503 }));
+    world
+        .sandbox
+        .fault(&serde_json::json!({ "kind": "status", "status": 503 }));
     each(|sdk, way| {
         good(&world, &daemon, sdk, way, 2);
     });
@@ -242,17 +350,25 @@ fn an_upstream_that_is_away_is_no_news_to_an_sdk_while_there_is_a_session() {
 fn exec_gets_past_whatever_else_is_configured_on_the_machine() {
     let world = World::new("");
     let daemon = world.daemon();
-    world
-        .home
-        .private_file(".aws/credentials", "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n");
-    world.home.private_file(".boto", "[Credentials]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n");
+    world.home.private_file(
+        ".aws/credentials",
+        "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
+    );
+    world.home.private_file(
+        ".boto",
+        "[Credentials]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
+    );
     each(|sdk, way| {
         if way == Way::Process {
             return;
         }
         let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
         // The service is asked through a proxy, too, if there is one: only in the other ways is that kept off this machine.
-        let others = if way == Way::Environment { &OTHERS[..OTHERS.len() - 2] } else { &OTHERS };
+        let others = if way == Way::Environment {
+            &OTHERS[..OTHERS.len() - 2]
+        } else {
+            &OTHERS
+        };
         let mut driver = world.start_with(sdk, way, others).expect("it is installed");
         let said = driver.ask("");
         assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
@@ -284,16 +400,40 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
         let daemon = world.daemon();
         let url = &world.sts.url;
         let mut command = world.home.command(&installed("aws"));
-        command.args(["--profile", "dev", "sts", "get-caller-identity", "--endpoint-url", url]);
+        command.args([
+            "--profile",
+            "dev",
+            "sts",
+            "get-caller-identity",
+            "--endpoint-url",
+            url,
+        ]);
         let run = world.home.finish(command);
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(world.asked(Way::Process, &daemon), want, "{lease}");
         let before = world.asked(Way::Container, &daemon);
         let cli = installed("aws");
-        let words = ["exec", "--mode", "http", "dev", "--", cli.to_str().expect("text")];
-        let run = world.home.rolekeeper(&[&words[..], &["sts", "get-caller-identity", "--endpoint-url", url]].concat());
+        let words = [
+            "exec",
+            "--mode",
+            "http",
+            "dev",
+            "--",
+            cli.to_str().expect("text"),
+        ];
+        let run = world.home.rolekeeper(
+            &[
+                &words[..],
+                &["sts", "get-caller-identity", "--endpoint-url", url],
+            ]
+            .concat(),
+        );
         assert_eq!(run.code, 0, "{run:?}");
-        assert_eq!(world.asked(Way::Container, &daemon) - before, want, "{lease}");
+        assert_eq!(
+            world.asked(Way::Container, &daemon) - before,
+            want,
+            "{lease}"
+        );
     }
 }
 
@@ -301,14 +441,29 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
 fn many_threads_of_a_fresh_session_make_one_upstream_call() {
     let world = World::new("");
     let _daemon = world.daemon();
-    world.sandbox.fault(&serde_json::json!({ "kind": "delay", "ms": 500 }));
-    let mut driver = world.start(Sdk::Botocore, Way::Process).expect("it is installed");
-    assert_eq!(driver.ask("threads 20"), serde_json::json!({ "accounts": 20, "errors": [] }));
-    let runs = std::fs::read_to_string(world.home.path().join("runs")).expect("there were some").lines().count();
+    world
+        .sandbox
+        .fault(&serde_json::json!({ "kind": "delay", "ms": 500 }));
+    let mut driver = world
+        .start(Sdk::Botocore, Way::Process)
+        .expect("it is installed");
+    assert_eq!(
+        driver.ask("threads 20"),
+        serde_json::json!({ "accounts": 20, "errors": [] })
+    );
+    let runs = std::fs::read_to_string(world.home.path().join("runs"))
+        .expect("there were some")
+        .lines()
+        .count();
     assert_eq!((runs, world.sandbox.calls("assumeRole")), (20, 1));
     if !super::is_missing("javascript") {
-        let mut driver = world.start(Sdk::JavaScript, Way::Process).expect("it is installed");
-        assert_eq!(driver.ask("threads 20"), serde_json::json!({ "accounts": 20, "errors": [] }));
+        let mut driver = world
+            .start(Sdk::JavaScript, Way::Process)
+            .expect("it is installed");
+        assert_eq!(
+            driver.ask("threads 20"),
+            serde_json::json!({ "accounts": 20, "errors": [] })
+        );
     }
     assert_eq!(world.sandbox.calls("assumeRole"), 1);
 }

@@ -13,14 +13,27 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut of = self.headers.iter().filter(|(each, _)| each.eq_ignore_ascii_case(name));
+        let mut of = self
+            .headers
+            .iter()
+            .filter(|(each, _)| each.eq_ignore_ascii_case(name));
         of.next().map(|(_, value)| value.as_str())
     }
 
     /// The access key and the session token that it was signed with.
     pub(crate) fn signer(&self) -> Option<(String, String)> {
-        let key = self.header("authorization")?.split_once("Credential=")?.1.split('/').next()?;
-        Some((key.into(), self.header("x-amz-security-token").unwrap_or_default().into()))
+        let key = self
+            .header("authorization")?
+            .split_once("Credential=")?
+            .1
+            .split('/')
+            .next()?;
+        Some((
+            key.into(),
+            self.header("x-amz-security-token")
+                .unwrap_or_default()
+                .into(),
+        ))
     }
 }
 
@@ -33,7 +46,10 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn new(head: &str, body: impl Into<String>) -> Self {
-        Self { head: head.into(), body: body.into() }
+        Self {
+            head: head.into(),
+            body: body.into(),
+        }
     }
 }
 
@@ -74,23 +90,44 @@ impl Witness {
 
     /// Who signed what it was asked since the last time.
     pub(crate) fn signers(&self) -> Vec<(String, String)> {
-        self.seen().iter().map(|request| request.signer().expect("a signature")).collect()
+        self.seen()
+            .iter()
+            .map(|request| request.signer().expect("a signature"))
+            .collect()
     }
 }
 
 /// One request. `None` at the end of the connection.
-fn once(mut stream: &TcpStream, seen: &Mutex<Vec<Request>>, answer: &impl Fn(&Request) -> Reply) -> Option<()> {
+fn once(
+    mut stream: &TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    answer: &impl Fn(&Request) -> Reply,
+) -> Option<()> {
     let mut reader = BufReader::new(stream);
-    let mut lines = reader.by_ref().lines().map_while(|line| line.ok().filter(|line| !line.is_empty()));
+    let mut lines = reader
+        .by_ref()
+        .lines()
+        .map_while(|line| line.ok().filter(|line| !line.is_empty()));
     let line = lines.next()?;
-    let headers = lines.filter_map(|line| line.split_once(':').map(|(name, value)| (name.into(), value.trim().into())));
-    let request = Request { line, headers: headers.collect() };
-    let length = request.header("content-length").map_or(Some(0), |length| length.parse().ok())?;
+    let headers = lines.filter_map(|line| {
+        line.split_once(':')
+            .map(|(name, value)| (name.into(), value.trim().into()))
+    });
+    let request = Request {
+        line,
+        headers: headers.collect(),
+    };
+    let length = request
+        .header("content-length")
+        .map_or(Some(0), |length| length.parse().ok())?;
     std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
     let Reply { head, body } = answer(&request);
     // Before whoever asks can go on.
     seen.lock().expect("unpoisoned").push(request);
     // In one piece: the SDK for Go closes what it sends once a head has come.
-    let text = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let text = format!(
+        "HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(text.as_bytes()).ok()
 }

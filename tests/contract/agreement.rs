@@ -8,12 +8,17 @@ use rolekeeperd::upstream::bycloud;
 use serde_json::Value;
 
 fn contract() -> BTreeMap<String, Method> {
-    contract::methods().unwrap().into_iter().map(|method| (method.name.clone(), method)).collect()
+    contract::methods()
+        .unwrap()
+        .into_iter()
+        .map(|method| (method.name.clone(), method))
+        .collect()
 }
 
 #[test]
 fn names_verbs_parameters_types_and_required_flags_are_the_documented_ones() {
-    let documented: Vec<Value> = serde_json::from_str(include_str!("../data/iam-methods.json")).unwrap();
+    let documented: Vec<Value> =
+        serde_json::from_str(include_str!("../data/iam-methods.json")).unwrap();
     let contract = contract();
     assert_eq!((documented.len(), contract.len()), (60, 60));
     for method in &documented {
@@ -26,13 +31,23 @@ fn names_verbs_parameters_types_and_required_flags_are_the_documented_ones() {
             .iter()
             .map(|each| {
                 let text = |key: &str| each[key].as_str().unwrap().to_owned();
-                (text("name"), text("type"), each["required"].as_bool().unwrap())
+                (
+                    text("name"),
+                    text("type"),
+                    each["required"].as_bool().unwrap(),
+                )
             })
             .collect();
         let ours: BTreeSet<_> = ours
             .parameters
             .iter()
-            .map(|each| (each.name.clone(), each.kind.documented().to_owned(), each.required))
+            .map(|each| {
+                (
+                    each.name.clone(),
+                    each.kind.documented().to_owned(),
+                    each.required,
+                )
+            })
             .collect();
         assert_eq!(ours, theirs, "{name}");
     }
@@ -52,7 +67,11 @@ fn the_client_has_the_routes_of_the_contract() {
             route.name
         );
         let ours: BTreeSet<_> = route.parameters.iter().copied().collect();
-        let theirs: BTreeSet<_> = method.parameters.iter().map(|each| each.name.as_str()).collect();
+        let theirs: BTreeSet<_> = method
+            .parameters
+            .iter()
+            .map(|each| each.name.as_str())
+            .collect();
         assert_eq!(ours, theirs, "{}", route.name);
     }
 }
@@ -64,7 +83,11 @@ fn the_sandbox_serves_the_paths_of_the_contract() {
     assert_eq!(served.len(), 60);
     for (name, verb, path) in served {
         let method = &contract[name];
-        assert_eq!((verb, &path), (method.verb.as_str(), &method.path), "{name}");
+        assert_eq!(
+            (verb, &path),
+            (method.verb.as_str(), &method.path),
+            "{name}"
+        );
     }
 }
 
@@ -75,17 +98,31 @@ fn what_is_assumed_is_marked() {
     let is_marked = |value: &Value| value["x-assumed"] == true;
     for (path, item) in document["paths"].as_object().unwrap() {
         assert!(is_marked(item), "{path}");
-        for operation in item.as_object().unwrap().values().filter(|value| value.is_object()) {
+        for operation in item
+            .as_object()
+            .unwrap()
+            .values()
+            .filter(|value| value.is_object())
+        {
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 let schema = parameter["schema"].as_object().unwrap();
                 let restricted = schema.keys().any(|key| key != "type" && key != "$ref");
                 let documented = parameter["name"] == "duration_seconds";
-                assert!(!restricted || documented || schema.contains_key("x-assumed"), "{path} {parameter}");
+                assert!(
+                    !restricted || documented || schema.contains_key("x-assumed"),
+                    "{path} {parameter}"
+                );
             }
             for (status, response) in operation["responses"].as_object().unwrap() {
-                assert!(is_marked(response) || response["$ref"].is_string(), "{path} {status}");
+                assert!(
+                    is_marked(response) || response["$ref"].is_string(),
+                    "{path} {status}"
+                );
             }
-            assert!(operation["requestBody"].is_null() || is_marked(&operation["requestBody"]), "{path}");
+            assert!(
+                operation["requestBody"].is_null() || is_marked(&operation["requestBody"]),
+                "{path}"
+            );
         }
     }
     for part in ["securitySchemes", "headers", "responses", "schemas"] {

@@ -33,7 +33,11 @@ fn every_documented_error_is_a_kind_of_its_own() {
     ];
     for (status, code, want) in table {
         let fault = json!({ "kind": "status", "status": status, "code": code, "retry_after": "7" });
-        sandbox.control("POST", "/faults", Some(json!({ "method": "listRoles", "fault": fault, "times": 1 })));
+        sandbox.control(
+            "POST",
+            "/faults",
+            Some(json!({ "method": "listRoles", "fault": fault, "times": 1 })),
+        );
         let error = run(admin.list_roles(&ListRoles::default())).unwrap_err();
         assert_eq!(error.said(), Some(&want), "{error}");
         assert!(error.to_string().contains(code), "{error}");
@@ -49,9 +53,18 @@ fn every_documented_error_is_a_kind_of_its_own() {
 #[test]
 fn a_stream_follows_the_pages_to_the_end_while_items_come_and_go() {
     let (_sandbox, _home, admin) = world();
-    let create = |number: u32| CreateGroup { name: format!("page{number}"), description: None };
-    let ids: Vec<_> = (0..25).map(|number| run(admin.create_group(&create(number))).unwrap().id).collect();
-    let request = ListGroups { limit: Some(4), name: Some("page*".into()), marker: None };
+    let create = |number: u32| CreateGroup {
+        name: format!("page{number}"),
+        description: None,
+    };
+    let ids: Vec<_> = (0..25)
+        .map(|number| run(admin.create_group(&create(number))).unwrap().id)
+        .collect();
+    let request = ListGroups {
+        limit: Some(4),
+        name: Some("page*".into()),
+        marker: None,
+    };
     let seen = run(async {
         let mut groups = std::pin::pin!(admin.items(request));
         let mut seen = Vec::new();
@@ -59,14 +72,28 @@ fn a_stream_follows_the_pages_to_the_end_while_items_come_and_go() {
             seen.push(group.id);
             if seen.len() == 6 {
                 // What the marker names, and something behind it.
-                admin.delete_group(&DeleteGroup { group_id: ids[7].clone() }).await.unwrap();
-                admin.delete_group(&DeleteGroup { group_id: ids[20].clone() }).await.unwrap();
+                admin
+                    .delete_group(&DeleteGroup {
+                        group_id: ids[7].clone(),
+                    })
+                    .await
+                    .unwrap();
+                admin
+                    .delete_group(&DeleteGroup {
+                        group_id: ids[20].clone(),
+                    })
+                    .await
+                    .unwrap();
                 admin.create_group(&create(99)).await.unwrap();
             }
         }
         seen
     });
-    assert_eq!(seen.len(), 25, "the one of this page was read already, the later one was not, and the new one came");
+    assert_eq!(
+        seen.len(),
+        25,
+        "the one of this page was read already, the later one was not, and the new one came"
+    );
     assert!(seen.is_sorted() && !seen.contains(&ids[20]));
 }
 
@@ -97,7 +124,12 @@ fn service(bodies: Vec<Vec<u8>>) -> String {
 
 fn answers(bodies: &[Value]) -> (Home, ByCloud) {
     let home = Home::default();
-    let endpoint = service(bodies.iter().map(|body| body.to_string().into_bytes()).collect());
+    let endpoint = service(
+        bodies
+            .iter()
+            .map(|body| body.to_string().into_bytes())
+            .collect(),
+    );
     let client = client(&home, &endpoint, "canary-token");
     (home, client)
 }
@@ -107,7 +139,10 @@ fn a_list_that_names_a_marker_twice_is_a_loop_and_not_for_ever() {
     let page = |marker: &str| json!({ "items": [], "next_marker": marker });
     let (_home, client) = answers(&[page("a"), page("b"), page("a")]);
     let error = run(client.items(ListRoles::default()).try_collect::<Vec<_>>()).unwrap_err();
-    assert!(matches!(&error, IamError::Loop { method: "listRoles", marker } if marker == "a"), "{error}");
+    assert!(
+        matches!(&error, IamError::Loop { method: "listRoles", marker } if marker == "a"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -118,7 +153,10 @@ fn unknown_fields_are_ignored_and_unknown_words_survive() {
         "colour": { "red": [1, 2, 3] },
     });
     let (_home, client) = answers(&[session]);
-    let session = run(client.get_sts_session(&GetStsSession { session_id: "s-1".into() })).unwrap();
+    let session = run(client.get_sts_session(&GetStsSession {
+        session_id: "s-1".into(),
+    }))
+    .unwrap();
     assert_eq!(session.status, SessionStatus::Other("suspended".into()));
     assert_eq!(session.principal_type.as_str(), "robot");
     assert_eq!(session.revoked_at, None);
@@ -128,7 +166,14 @@ fn unknown_fields_are_ignored_and_unknown_words_survive() {
 fn a_reply_that_is_not_the_documented_one_is_no_answer() {
     let home = Home::default();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes();
-    let bodies = [b"{}".to_vec(), b"[]".to_vec(), b"\"\xff\"".to_vec(), deep, b"{\"items\":7}".to_vec(), Vec::new()];
+    let bodies = [
+        b"{}".to_vec(),
+        b"[]".to_vec(),
+        b"\"\xff\"".to_vec(),
+        deep,
+        b"{\"items\":7}".to_vec(),
+        Vec::new(),
+    ];
     let client = client(&home, &service(bodies.to_vec()), "canary-token");
     for _ in 0..bodies.len() {
         let error = run(client.list_roles(&ListRoles::default())).unwrap_err();
@@ -144,7 +189,11 @@ fn an_id_cannot_reach_another_path_and_nothing_is_sent_without_one() {
         let error = run(admin.get_role(&GetRole { role_id: id.into() })).unwrap_err();
         assert_eq!(error.said(), Some(&Said::InvalidRequest), "{id:?}: {error}");
     }
-    assert_eq!(sandbox.calls("getRole"), 5, "each reached the method that was meant");
+    assert_eq!(
+        sandbox.calls("getRole"),
+        5,
+        "each reached the method that was meant"
+    );
     for id in ["", ".", ".."] {
         let error = run(admin.get_role(&GetRole { role_id: id.into() })).unwrap_err();
         assert!(matches!(error, IamError::Invalid { .. }), "{error}");

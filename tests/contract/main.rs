@@ -16,7 +16,8 @@ use rolekeeperd::config::{Endpoint, TokenSource, Way};
 use rolekeeperd::keys::Key;
 use rolekeeperd::upstream::bycloud::ByCloud;
 
-static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
 /// Runs what the daemon's client does: the harness's own client must not run inside a runtime.
 fn run<T>(act: impl Future<Output = T>) -> T {

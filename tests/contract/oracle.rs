@@ -27,13 +27,25 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// By the definition (A10), straight from the documents.
 fn oracle(documents: &[Value], about: &str, action: &str, names: &[String]) -> bool {
     let listed = |statement: &Value, key: &str| -> Option<Vec<String>> {
-        Some(statement[key].as_array()?.iter().map(|each| each.as_str().unwrap().to_owned()).collect())
+        Some(
+            statement[key]
+                .as_array()?
+                .iter()
+                .map(|each| each.as_str().unwrap().to_owned())
+                .collect(),
+        )
     };
     let mut effects = Vec::new();
-    for statement in documents.iter().flat_map(|document| document["statements"].as_array().unwrap()) {
-        let acts = listed(statement, "actions").is_none_or(|all| all.iter().any(|pattern| matches(pattern, action)));
-        let names_it = listed(statement, about)
-            .is_none_or(|all| all.iter().any(|pattern| names.iter().any(|name| matches(pattern, name))));
+    for statement in documents
+        .iter()
+        .flat_map(|document| document["statements"].as_array().unwrap())
+    {
+        let acts = listed(statement, "actions")
+            .is_none_or(|all| all.iter().any(|pattern| matches(pattern, action)));
+        let names_it = listed(statement, about).is_none_or(|all| {
+            all.iter()
+                .any(|pattern| names.iter().any(|name| matches(pattern, name)))
+        });
         if acts && names_it {
             effects.push(statement["effect"].as_str().unwrap().to_owned());
         }
@@ -55,14 +67,19 @@ impl Generator {
 
     fn name(&mut self) -> String {
         let letters: Vec<char> = "abS3é-".chars().collect();
-        (0..self.0.usize(1..5)).map(|_| letters[self.0.usize(..letters.len())]).collect()
+        (0..self.0.usize(1..5))
+            .map(|_| letters[self.0.usize(..letters.len())])
+            .collect()
     }
 
     /// A thing's kind, its names, and the names' CRNs.
     fn thing(&mut self) -> (&'static str, Vec<String>, Vec<String>) {
         let kind = self.one(&["role", "user", "service-account"]);
         let names: Vec<_> = (0..self.0.usize(1..4)).map(|_| self.name()).collect();
-        let crns = names.iter().map(|name| format!("crn:bycloud:iam:org:{kind}/{name}")).collect();
+        let crns = names
+            .iter()
+            .map(|name| format!("crn:bycloud:iam:org:{kind}/{name}"))
+            .collect();
         (kind, names, crns)
     }
 
@@ -73,17 +90,29 @@ impl Generator {
             let start = self.0.usize(..=letters.len());
             let end = (start + self.0.usize(..=8)).min(letters.len());
             let wildcard = self.one(&["*", "?", "**", "x"]).chars().collect::<Vec<_>>();
-            let end = if wildcard == ['?'] { (start + 1).min(letters.len()) } else { end };
+            let end = if wildcard == ['?'] {
+                (start + 1).min(letters.len())
+            } else {
+                end
+            };
             letters.splice(start..end, wildcard);
         }
-        if letters.is_empty() { "*".into() } else { letters.into_iter().collect() }
+        if letters.is_empty() {
+            "*".into()
+        } else {
+            letters.into_iter().collect()
+        }
     }
 
     fn patterns(&mut self, of: impl Fn(&mut Self) -> String) -> Vec<String> {
         let mut patterns = Vec::new();
         for _ in 0..self.0.usize(1..4) {
             let text = of(self);
-            patterns.push(if self.0.f32() < 0.1 { "*".into() } else { self.blur(&text) });
+            patterns.push(if self.0.f32() < 0.1 {
+                "*".into()
+            } else {
+                self.blur(&text)
+            });
         }
         patterns
     }
@@ -97,7 +126,9 @@ impl Generator {
                     statement["actions"] = self.patterns(Self::action).into();
                 }
                 if about == "principals" || self.0.bool() {
-                    statement[about] = self.patterns(|own| things[own.0.usize(..things.len())].clone()).into();
+                    statement[about] = self
+                        .patterns(|own| things[own.0.usize(..things.len())].clone())
+                        .into();
                 }
                 statement
             })
@@ -114,27 +145,56 @@ fn the_sandbox_and_the_daemon_decide_as_the_definition_says() {
         let is_trust = set % 3 == 0;
         let about = if is_trust { "principals" } else { "resources" };
         let things: Vec<_> = (0..QUESTIONS).map(|_| generator.thing()).collect();
-        let crns: Vec<String> = things.iter().flat_map(|(_, _, crns)| crns.clone()).collect();
+        let crns: Vec<String> = things
+            .iter()
+            .flat_map(|(_, _, crns)| crns.clone())
+            .collect();
         // A role has one trust policy.
         let count = if is_trust { 1 } else { generator.0.usize(1..4) };
-        let documents: Vec<_> = (0..count).map(|_| generator.document(about, &crns)).collect();
+        let documents: Vec<_> = (0..count)
+            .map(|_| generator.document(about, &crns))
+            .collect();
         let sandbox = sandbox::evaluator(&documents, is_trust).unwrap();
-        let daemon: Vec<_> =
-            documents.iter().map(|document| Document::parse("it", document, is_trust).unwrap()).collect();
+        let daemon: Vec<_> = documents
+            .iter()
+            .map(|document| Document::parse("it", document, is_trust).unwrap())
+            .collect();
         for (kind, names, crns) in &things {
-            let action = if is_trust { "sts:AssumeRole".into() } else { generator.action() };
+            let action = if is_trust {
+                "sts:AssumeRole".into()
+            } else {
+                generator.action()
+            };
             let want = oracle(&documents, about, &action, crns);
-            let shown = || json!({ "documents": documents, "action": action, "names": crns, "want": want });
+            let shown =
+                || json!({ "documents": documents, "action": action, "names": crns, "want": want });
             assert_eq!(sandbox(&action, crns), want, "the sandbox: {}", shown());
-            let named = Named { kind, names: names.clone(), is_complete: true, organization: Some("org".into()) };
+            let named = Named {
+                kind,
+                names: names.clone(),
+                is_complete: true,
+                organization: Some("org".into()),
+            };
             let decision = decide(&daemon, &action, &named);
-            assert_eq!(matches!(decision, Decision::Allowed(_)), want, "the daemon: {}", shown());
-            assert!(!matches!(decision, Decision::Unknown(_)), "nothing is unknown here: {}", shown());
+            assert_eq!(
+                matches!(decision, Decision::Allowed(_)),
+                want,
+                "the daemon: {}",
+                shown()
+            );
+            assert!(
+                !matches!(decision, Decision::Unknown(_)),
+                "nothing is unknown here: {}",
+                shown()
+            );
             cases += 1;
             allowed += usize::from(want);
         }
     }
     assert!(cases >= 100_000, "{cases}");
     // A generator whose answer is always the same would prove nothing.
-    assert!((cases / 5..cases * 4 / 5).contains(&allowed), "{allowed} of {cases}");
+    assert!(
+        (cases / 5..cases * 4 / 5).contains(&allowed),
+        "{allowed} of {cases}"
+    );
 }

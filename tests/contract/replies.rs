@@ -11,7 +11,9 @@ use rolekeeper_tests::harness::Home;
 use rolekeeperd::broker::{Books, Broker};
 use rolekeeperd::cache::Cache;
 use rolekeeperd::clock::Clock;
-use rolekeeperd::config::{DEFAULT_CHECK, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::config::{
+    DEFAULT_CHECK, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest,
+};
 use rolekeeperd::policy::Policy;
 use rolekeeperd::serve::peer::Peer;
 use rolekeeperd::upstream::gate::Gate;
@@ -40,7 +42,8 @@ impl Recorded {
         match (&self.raw, &self.hex) {
             (Some(raw), None) => raw.clone().into_bytes(),
             (None, Some(hex)) => {
-                let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
+                let byte =
+                    |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
                 (0..hex.len()).step_by(2).map(byte).collect()
             }
             _ => panic!("{}: one of raw and hex", self.name),
@@ -53,7 +56,10 @@ fn recorded() -> Vec<Recorded> {
 }
 
 fn role() -> RoleRequest {
-    RoleRequest { role_id: RoleId::parse("r-1").expect("an id"), duration: HOUR }
+    RoleRequest {
+        role_id: RoleId::parse("r-1").expect("an id"),
+        duration: HOUR,
+    }
 }
 
 /// Answers the first connection with the first reply, and all others with the second.
@@ -82,8 +88,9 @@ fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
     let http = |ahead: i64, status: &str, body: &str| {
         let date = httpdate::fmt_http_date((now + SignedDuration::from_secs(ahead)).into());
         let length = body.len();
-        let head =
-            format!("HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
         (head + body).into_bytes()
     };
     let good = format!(
@@ -92,7 +99,8 @@ fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
         "session_token":"T","expires_at":"{end}"}}}}"#,
         end = now + HOUR
     );
-    let envelope = |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"no","request_id":"q"}}}}"#);
+    let envelope =
+        |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"no","request_id":"q"}}}}"#);
     let cases = [
         ("200 OK", r#"{"captive":true}"#.to_owned(), false),
         ("200 OK", String::new(), false),
@@ -101,7 +109,11 @@ fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
         ("502 Bad Gateway", "<html>".into(), false),
         ("503 Service Unavailable", envelope("unavailable"), false),
         ("500 Internal Server Error", envelope("internal"), false),
-        ("401 Unauthorized", r#"{"error":{"code":"invalid_token","message":"no"}}"#.into(), false),
+        (
+            "401 Unauthorized",
+            r#"{"error":{"code":"invalid_token","message":"no"}}"#.into(),
+            false,
+        ),
         ("403 Forbidden", envelope("access_denied"), true),
         ("201 Created", good.clone(), true),
     ];
@@ -110,9 +122,19 @@ fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
         let client = client(&home, &url, "canary-long-lived");
         run(async {
             let before = Clock::System.now().boot;
-            let granted = client.assume(&role()).await.expect("the first answer is good");
-            client.server_clock().issued(granted.issued_at, before, Clock::System.now().boot);
-            let latest = || client.server_clock().latest(Clock::System.now().boot).expect("it is known");
+            let granted = client
+                .assume(&role())
+                .await
+                .expect("the first answer is good");
+            client
+                .server_clock()
+                .issued(granted.issued_at, before, Clock::System.now().boot);
+            let latest = || {
+                client
+                    .server_clock()
+                    .latest(Clock::System.now().boot)
+                    .expect("it is known")
+            };
             let known = latest();
             let _ = client.assume(&role()).await;
             let moved = latest().duration_since(known).as_secs() > 3000;
@@ -135,44 +157,96 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
     let home = Home::default();
     let all = recorded();
     assert!(all.len() >= 100, "{}", all.len());
-    let good = all.iter().find(|each| each.name == "a good one").expect("there is a good one").bytes();
+    let good = all
+        .iter()
+        .find(|each| each.name == "a good one")
+        .expect("there is a good one")
+        .bytes();
     for case in &all {
         let url = serve(good.clone(), case.bytes());
-        let gate =
-            Gate::new("u".into(), Place::new(0), Box::new(client(&home, &url, "canary-long-lived")), DEFAULT_CHECK);
-        let profile = Profile::new(ProfileName::parse("dev").expect("a name"), Arc::clone(&gate.name), role());
-        let profile = Profile { lease: LeaseLimit::Full, ..profile };
+        let gate = Gate::new(
+            "u".into(),
+            Place::new(0),
+            Box::new(client(&home, &url, "canary-long-lived")),
+            DEFAULT_CHECK,
+        );
+        let profile = Profile::new(
+            ProfileName::parse("dev").expect("a name"),
+            Arc::clone(&gate.name),
+            role(),
+        );
+        let profile = Profile {
+            lease: LeaseLimit::Full,
+            ..profile
+        };
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
         let cache = Cache::new([(profile, Arc::clone(&gate))]);
         let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
         run(async {
-            let broker = Broker::new(Policy::of(1), cache, gates, Books::in_memory(), clock.clone());
+            let broker = Broker::new(
+                Policy::of(1),
+                cache,
+                gates,
+                Books::in_memory(),
+                clock.clone(),
+            );
             let peer = Peer::new(1, None);
-            let held = broker.lease(&peer, "dev").await.expect("the first answer is good").session;
+            let held = broker
+                .lease(&peer, "dev")
+                .await
+                .expect("the first answer is good")
+                .session;
             // Three quarters of an hour later it is due, and a quarter is left.
-            let Clock::Virtual(time) = &clock else { unreachable!("it is virtual") };
+            let Clock::Virtual(time) = &clock else {
+                unreachable!("it is virtual")
+            };
             time.suspend(HOUR * 3 / 4);
-            let lease = broker.lease(&peer, "dev").await.expect("it is served while it is refreshed");
+            let lease = broker
+                .lease(&peer, "dev")
+                .await
+                .expect("it is served while it is refreshed");
             assert!(Arc::ptr_eq(&lease.session, &held));
             let landed = || {
                 let status = broker.status(&peer, None, 0).profiles.remove(0);
                 status.session.is_none()
                     || status.failing.is_some()
-                    || status.session.is_some_and(|session| session.age_seconds < 60)
+                    || status
+                        .session
+                        .is_some_and(|session| session.age_seconds < 60)
             };
             while !landed() {
                 tokio::task::yield_now().await;
             }
-            let after = broker.cache.find("dev").expect("it is configured").session();
+            let after = broker
+                .cache
+                .find("dev")
+                .expect("it is configured")
+                .session();
             assert_eq!(after.is_none(), case.drops, "{}", case.name);
             let is_same = after.is_some_and(|after| Arc::ptr_eq(&after, &held));
-            assert_eq!(is_same, case.means != "granted" && !case.drops, "{}", case.name);
+            assert_eq!(
+                is_same,
+                case.means != "granted" && !case.drops,
+                "{}",
+                case.name
+            );
             let answer = gate.upstream.assume(&role()).await;
             let error = answer.as_ref().err();
-            assert_eq!(meaning(error.map_or(Ok(()), Err)), case.means, "{}: {error:?}", case.name);
-            let wait = error.and_then(UpstreamError::retry_after).map(|wait| wait.as_secs());
+            assert_eq!(
+                meaning(error.map_or(Ok(()), Err)),
+                case.means,
+                "{}: {error:?}",
+                case.name
+            );
+            let wait = error
+                .and_then(UpstreamError::retry_after)
+                .map(|wait| wait.as_secs());
             assert_eq!(wait, case.retry_after, "{}", case.name);
-            assert!(!format!("{error:?}").contains("canary"), "{}: {error:?}", case.name);
+            assert!(
+                !format!("{error:?}").contains("canary"),
+                "{}: {error:?}",
+                case.name
+            );
         });
     }
 }

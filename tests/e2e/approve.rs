@@ -16,7 +16,10 @@ fn wanting(confirm: &str) -> (SandboxProcess, Home) {
 /// A lease for a program that is not this one, which is to give the answer.
 fn ask(home: &Home) -> Run {
     let mut command = home.command(&PathBuf::from("timeout"));
-    command.arg("100").arg(&programs().rolekeeper).args(["credential-process", "dev"]);
+    command
+        .arg("100")
+        .arg(&programs().rolekeeper)
+        .args(["credential-process", "dev"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
     home.finish(command)
 }
@@ -31,7 +34,11 @@ fn waiting(home: &Home) -> Value {
 /// With a terminal of one's own, as a person has it.
 fn at_terminal(home: &Home, args: &[&str], question: &str, typed: &str) -> Run {
     let mut command = home.command(&PathBuf::from("setsid"));
-    command.args(["--ctty", "--wait"]).arg(&programs().rolekeeper).args(args).env("ROLEKEEPER_AUTOSTART", "0");
+    command
+        .args(["--ctty", "--wait"])
+        .arg(&programs().rolekeeper)
+        .args(args)
+        .env("ROLEKEEPER_AUTOSTART", "0");
     home.on_terminal_when(command, question, typed)
 }
 
@@ -43,30 +50,60 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         let asking = scope.spawn(|| ask(&home));
         let asked = waiting(&home);
         let program = asked["program"].as_str().unwrap();
-        assert!(program.contains("timeout (process ") && program.contains(", by "), "{asked}");
-        assert_eq!((&asked["profile"], &asked["uid"]), (&"dev".into(), &rustix::process::geteuid().as_raw().into()));
+        assert!(
+            program.contains("timeout (process ") && program.contains(", by "),
+            "{asked}"
+        );
+        assert_eq!(
+            (&asked["profile"], &asked["uid"]),
+            (&"dev".into(), &rustix::process::geteuid().as_raw().into())
+        );
         assert_eq!(sandbox.calls("assumeRole"), 0, "nothing is fetched before");
         let id = asked["id"].to_string();
         let by_program = home.rolekeeper(&["approve", &id]);
-        assert!(by_program.code == 4 && by_program.stderr.contains("only a person at a terminal"), "{by_program:?}");
+        assert!(
+            by_program.code == 4 && by_program.stderr.contains("only a person at a terminal"),
+            "{by_program:?}"
+        );
         let done = at_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
-        assert!(done.code == 0 && done.stdout.contains("asks for profile dev"), "{done:?}");
+        assert!(
+            done.code == 0 && done.stdout.contains("asks for profile dev"),
+            "{done:?}"
+        );
         assert_eq!(asking.join().unwrap().code, 0);
     });
     assert_eq!(ask(&home).code, 0, "it is not asked about again");
     assert_eq!(home.rolekeeper(&["approve"]).stdout, "nothing is asked\n");
-    assert!(daemon.log().contains("a person is asked: rolekeeper approve"), "{}", daemon.log());
+    assert!(
+        daemon
+            .log()
+            .contains("a person is asked: rolekeeper approve"),
+        "{}",
+        daemon.log()
+    );
     // Another program is another question.
     thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
         let id = waiting(&home)["id"].to_string();
         let refused = home.rolekeeper(&["approve", &id, "--deny"]);
-        assert_eq!((refused.code, refused.stdout), (0, format!("{id}: refused\n")));
+        assert_eq!(
+            (refused.code, refused.stdout),
+            (0, format!("{id}: refused\n"))
+        );
         let run = asking.join().unwrap();
-        assert!(run.code == 4 && run.stderr.contains("wants a person's word, and somebody has said no"), "{run:?}");
+        assert!(
+            run.code == 4
+                && run
+                    .stderr
+                    .contains("wants a person's word, and somebody has said no"),
+            "{run:?}"
+        );
     });
     let again = home.rolekeeper(&["credential-process", "dev"]);
-    assert!(again.code == 4 && again.stderr.contains("somebody has just said no"), "{again:?}");
+    assert!(
+        again.code == 4 && again.stderr.contains("somebody has just said no"),
+        "{again:?}"
+    );
 }
 
 #[test]
@@ -86,10 +123,18 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
         let asking = [scope.spawn(|| ask(&home)), scope.spawn(|| ask(&home))];
         let ids = eventually("both are asked", || {
             let asked = home.rolekeeper(&["approve", "--json"]).json();
-            let ids: Vec<_> = asked["waiting"].as_array().unwrap().iter().map(|each| each["id"].to_string()).collect();
+            let ids: Vec<_> = asked["waiting"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|each| each["id"].to_string())
+                .collect();
             (ids.len() == 2).then_some(ids)
         });
-        assert_eq!(at_terminal(&home, &["approve", &ids[0]], "allowed", "").code, 0);
+        assert_eq!(
+            at_terminal(&home, &["approve", &ids[0]], "allowed", "").code,
+            0
+        );
         assert_eq!(home.rolekeeper(&["approve", &ids[1], "--deny"]).code, 0);
         let mut codes = asking.map(|asking| asking.join().unwrap().code);
         codes.sort_unstable();
@@ -100,11 +145,19 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
                   while [ $n -gt 0 ] && ! \"$0\" approve </dev/null | grep -q asks; do n=$((n-1)); done; \
                   setsid --ctty --wait \"$0\" approve 5 2>&1; \"$0\" approve 5 --deny; wait";
     let mut command = Command::new("env");
-    command.args(["sh", "-c", script]).arg(&programs().rolekeeper);
+    command
+        .args(["sh", "-c", script])
+        .arg(&programs().rolekeeper);
     home.enter(&mut command);
-    command.env("ROLEKEEPER_AUTOSTART", "0").stderr(Stdio::null());
+    command
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .stderr(Stdio::null());
     let run = home.on_terminal(command, 120, "");
-    assert!(run.stdout.contains("only a person at a terminal may allow it"), "{run:?}");
+    assert!(
+        run.stdout
+            .contains("only a person at a terminal may allow it"),
+        "{run:?}"
+    );
     assert!(run.stdout.contains("5: refused"), "{run:?}");
 }
 
@@ -113,5 +166,8 @@ fn what_is_not_asked_cannot_be_answered() {
     let (_sandbox, home) = wanting("15m");
     let _daemon = home.daemon(&[]);
     let none = home.rolekeeper(&["approve", "7"]);
-    assert!(none.code == 2 && none.stderr.contains("nothing is asked under the number 7"), "{none:?}");
+    assert!(
+        none.code == 2 && none.stderr.contains("nothing is asked under the number 7"),
+        "{none:?}"
+    );
 }

@@ -17,13 +17,19 @@ pub(crate) fn only_for(rule: &str) -> (SandboxProcess, Home) {
 /// `credential-process`, started by a program.
 fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
     let mut command = home.command(program);
-    command.env("ROLEKEEPER_AUTOSTART", "0").args(arguments).arg(&programs().rolekeeper);
+    command
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .args(arguments)
+        .arg(&programs().rolekeeper);
     command.args(["credential-process", "dev"]);
     home.finish(command)
 }
 
 fn refused(run: &Run, want: &str) {
-    assert!(run.code == 4 && run.stdout.is_empty() && run.stderr.contains("(not_allowed)"), "{run:?}");
+    assert!(
+        run.code == 4 && run.stdout.is_empty() && run.stderr.contains("(not_allowed)"),
+        "{run:?}"
+    );
     assert!(run.stderr.contains(want), "{want}: {run:?}");
 }
 
@@ -34,13 +40,23 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
     let _daemon = home.daemon(&[]);
     let direct = home.rolekeeper(&["credential-process", "dev"]);
     refused(&direct, &format!("profile dev is not for {}", me.display()));
-    assert!(direct.stderr.contains("try: `callers` of [profile.dev]"), "{direct:?}");
+    assert!(
+        direct.stderr.contains("try: `callers` of [profile.dev]"),
+        "{direct:?}"
+    );
     assert_eq!(sandbox.calls("assumeRole"), 0, "nothing was fetched for it");
     assert_eq!(by(&home, &timeout, &["20"]).code, 0);
     let shell = "\"$0\" credential-process dev; exit $?";
     let mut through = home.command(&timeout);
-    through.args(["20", "sh", "-c", shell]).arg(&programs().rolekeeper).env("ROLEKEEPER_AUTOSTART", "0");
-    assert_eq!(home.finish(through).code, 0, "a shell in between changes nothing");
+    through
+        .args(["20", "sh", "-c", shell])
+        .arg(&programs().rolekeeper)
+        .env("ROLEKEEPER_AUTOSTART", "0");
+    assert_eq!(
+        home.finish(through).code,
+        0,
+        "a shell in between changes nothing"
+    );
     // A program of the same name, and one that only the name of its folder tells from it.
     let copy = home.copy_of(&timeout);
     refused(&by(&home, &copy, &["20"]), "profile dev is not for");
@@ -53,7 +69,10 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
 
 fn by_endpoint(home: &Home, program: &Path) -> Run {
     let mut command = home.command(program);
-    command.args(["20"]).arg(&programs().rolekeeper).args(["exec", "dev", "--mode", "http", "--", "true"]);
+    command
+        .args(["20"])
+        .arg(&programs().rolekeeper)
+        .args(["exec", "dev", "--mode", "http", "--", "true"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
     home.finish(command)
 }
@@ -62,18 +81,35 @@ fn by_endpoint(home: &Home, program: &Path) -> Run {
 fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
     let timeout = which("timeout");
     let output = Command::new("sha256sum").arg(&timeout).output().unwrap();
-    let hash = String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
-    let (_sandbox, home) = only_for(&format!("callers = [{{ sha256 = \"{hash}\", terminal = false }}]"));
+    let hash = String::from_utf8(output.stdout)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned();
+    let (_sandbox, home) = only_for(&format!(
+        "callers = [{{ sha256 = \"{hash}\", terminal = false }}]"
+    ));
     let copy = home.copy_of(&timeout);
     {
         let _daemon = home.daemon(&[]);
         assert_eq!(by(&home, &copy, &["20"]).code, 0);
-        refused(&home.rolekeeper(&["credential-process", "dev"]), "profile dev is not for");
+        refused(
+            &home.rolekeeper(&["credential-process", "dev"]),
+            "profile dev is not for",
+        );
         // Other bytes at the same place.
-        fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(b"\0").unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&copy)
+            .unwrap()
+            .write_all(b"\0")
+            .unwrap();
         refused(&by(&home, &copy, &["20"]), "profile dev is not for");
     }
-    let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?}, unit = \"no-such.service\" }}]"));
+    let (_sandbox, home) = only_for(&format!(
+        "callers = [{{ exe = {timeout:?}, unit = \"no-such.service\" }}]"
+    ));
     let _daemon = home.daemon(&[]);
     refused(&by(&home, &timeout, &["20"]), "profile dev is not for");
 }
@@ -85,7 +121,12 @@ fn a_process_in_a_namespace_of_its_own_is_nobody() {
     let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
     let inside = |more: &[&str]| {
-        let arguments = [&["--map-root-user", "--user"], more, &[timeout.to_str().unwrap(), "20"]].concat();
+        let arguments = [
+            &["--map-root-user", "--user"],
+            more,
+            &[timeout.to_str().unwrap(), "20"],
+        ]
+        .concat();
         by(&home, &which("unshare"), &arguments)
     };
     let could = inside(&[]);
@@ -94,21 +135,38 @@ fn a_process_in_a_namespace_of_its_own_is_nobody() {
         return;
     }
     assert_eq!(could.code, 0, "{could:?}");
-    refused(&inside(&["--pid", "--fork"]), "it cannot be told which program asks");
+    refused(
+        &inside(&["--pid", "--fork"]),
+        "it cannot be told which program asks",
+    );
 }
 
 #[test]
 fn what_the_principal_may_do_is_no_way_round_a_rule() {
-    for rule in ["callers = [{ exe = \"/usr/bin/no-such-program\" }]", "confirm = \"first\""] {
+    for rule in [
+        "callers = [{ exe = \"/usr/bin/no-such-program\" }]",
+        "confirm = \"first\"",
+    ] {
         let (sandbox, home) = only_for(rule);
         let _daemon = home.daemon(&[]);
         let role = sandbox.role("S3ReadOnly");
         let run = home.rolekeeper(&["iam", "assumeRole", "--role-id", role]);
-        refused(&run, "would give out credentials that profiles of this upstream are to be asked for");
+        refused(
+            &run,
+            "would give out credentials that profiles of this upstream are to be asked for",
+        );
         assert_eq!(sandbox.calls("assumeRole"), 0);
-        assert_eq!(home.rolekeeper(&["iam", "listRoles"]).code, 0, "what gives none is not withheld");
+        assert_eq!(
+            home.rolekeeper(&["iam", "listRoles"]).code,
+            0,
+            "what gives none is not withheld"
+        );
     }
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    assert_eq!(home.rolekeeper(&["iam", "assumeRole", "--role-id", sandbox.role("S3ReadOnly")]).code, 0);
+    assert_eq!(
+        home.rolekeeper(&["iam", "assumeRole", "--role-id", sandbox.role("S3ReadOnly")])
+            .code,
+        0
+    );
 }

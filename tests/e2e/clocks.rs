@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rolekeeper_tests::harness::{Clocks, Daemon, Home, Run, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{
+    Clocks, Daemon, Home, Run, SandboxProcess, eventually, programs, world,
+};
 use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,7 +26,11 @@ fn session(home: &Home) -> Value {
 
 /// The cloud's clock goes on while the machine sleeps.
 fn both_sleep(sandbox: &SandboxProcess, clocks: &mut Clocks, span: Duration) {
-    sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": span.as_secs() })));
+    sandbox.control(
+        "POST",
+        "/clock",
+        Some(json!({ "advance_seconds": span.as_secs() })),
+    );
     clocks.sleep(span);
 }
 
@@ -36,14 +42,24 @@ fn a_real_daemon_that_slept_serves_nothing_expired_and_refreshes_within_a_second
     let slept = Instant::now();
     both_sleep(&sandbox, &mut clocks, HOUR * 8);
     // Nobody asks: it wakes up by itself.
-    eventually("it has refreshed", || (sandbox.calls("assumeRole") == 2).then_some(()));
-    assert!(slept.elapsed() < Duration::from_secs(5), "{:?}", slept.elapsed());
+    eventually("it has refreshed", || {
+        (sandbox.calls("assumeRole") == 2).then_some(())
+    });
+    assert!(
+        slept.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        slept.elapsed()
+    );
     assert!(daemon.log().contains("time has jumped"), "{}", daemon.log());
     let after = ask(&home).json();
     assert_ne!(after["AccessKeyId"], before["AccessKeyId"]);
     let token = after["SessionToken"].as_str().unwrap();
     let path = format!("/sts/sessions/{}", session(&home)["id"].as_str().unwrap());
-    assert_eq!(sandbox.api(token, "GET", &path, None).0, 200, "it is good at the cloud of eight hours later");
+    assert_eq!(
+        sandbox.api(token, "GET", &path, None).0,
+        200,
+        "it is good at the cloud of eight hours later"
+    );
     assert_eq!(sandbox.calls("assumeRole"), 2, "once each");
 }
 
@@ -73,8 +89,16 @@ fn a_clock_that_is_set_neither_prolongs_a_session_nor_ends_it() {
     let before = left();
     for step in [3600, -7200, 86_400, -2 * 86_400] {
         clocks.step(step);
-        assert_eq!(ask(&home).json()["AccessKeyId"], first["AccessKeyId"], "{step}");
-        assert!(left() <= before && before - left() < 60, "{step}: {} of {before}", left());
+        assert_eq!(
+            ask(&home).json()["AccessKeyId"],
+            first["AccessKeyId"],
+            "{step}"
+        );
+        assert!(
+            left() <= before && before - left() < 60,
+            "{step}: {} of {before}",
+            left()
+        );
     }
     assert_eq!(sandbox.calls("assumeRole"), 1);
     both_sleep(&sandbox, &mut clocks, HOUR);

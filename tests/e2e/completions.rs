@@ -5,7 +5,10 @@ use rolekeeper_tests::harness::{Home, programs, world};
 /// What a shell offers for a line, of which the last word is being typed.
 fn offered(home: &Home, words: &[&str]) -> String {
     let mut command = home.client();
-    command.env("ROLEKEEPER_COMPLETE", "fish").args(["--", "rolekeeper"]).args(words);
+    command
+        .env("ROLEKEEPER_COMPLETE", "fish")
+        .args(["--", "rolekeeper"])
+        .args(words);
     let run = home.finish(command);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     run.stdout
@@ -14,7 +17,11 @@ fn offered(home: &Home, words: &[&str]) -> String {
 #[test]
 fn methods_options_profiles_and_ids_are_offered() {
     let (sandbox, home) = world();
-    assert_eq!(offered(&home, &["explain", "d"]), "", "no daemon is started for it");
+    assert_eq!(
+        offered(&home, &["explain", "d"]),
+        "",
+        "no daemon is started for it"
+    );
     let _daemon = home.daemon(&[]);
     assert!(offered(&home, &["iam", "listR"]).starts_with("listRoles\tShow the roles\n"));
     assert!(offered(&home, &["iam", "list-ro"]).starts_with("list-roles\t"));
@@ -22,8 +29,14 @@ fn methods_options_profiles_and_ids_are_offered() {
     assert!(offered(&home, &["explain", "d"]).starts_with("dev\n"));
     assert!(offered(&home, &["credential-process", "d"]).starts_with("dev\n"));
     let roles = offered(&home, &["iam", "getRole", "--role-id", ""]);
-    assert!(roles.contains(&format!("{}\tS3ReadOnly\n", sandbox.role("S3ReadOnly"))), "{roles}");
-    assert_eq!(offered(&home, &["iam", "listAuditLogs", "--status", ""]), "success\ndenied\nerror\n");
+    assert!(
+        roles.contains(&format!("{}\tS3ReadOnly\n", sandbox.role("S3ReadOnly"))),
+        "{roles}"
+    );
+    assert_eq!(
+        offered(&home, &["iam", "listAuditLogs", "--status", ""]),
+        "success\ndenied\nerror\n"
+    );
 }
 
 #[test]
@@ -32,8 +45,9 @@ fn bash_completes_with_what_the_program_prints() {
     let _daemon = home.daemon(&[]);
     let folder = programs().rolekeeper.parent().unwrap().to_owned();
     let mut bash = home.command(std::path::Path::new("bash"));
-    let path =
-        std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
+    let path = std::env::join_paths(
+        std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
     bash.env("PATH", path.unwrap()).args(["--norc", "-c"]).arg(
         "source <(rolekeeper completions bash)\n\
          COMP_WORDS=(rolekeeper iam listSTS) COMP_CWORD=2 COMP_TYPE=9\n\
@@ -41,10 +55,22 @@ fn bash_completes_with_what_the_program_prints() {
          printf '%s\\n' \"${COMPREPLY[@]}\"",
     );
     let run = home.finish(bash);
-    assert_eq!((run.code, run.stdout.trim()), (0, "listSTSSessions"), "{run:?}");
+    assert_eq!(
+        (run.code, run.stdout.trim()),
+        (0, "listSTSSessions"),
+        "{run:?}"
+    );
     for shell in ["zsh", "fish", "powershell", "elvish"] {
-        assert!(home.rolekeeper(&["completions", shell]).stdout.contains("rolekeeper"), "{shell}");
+        assert!(
+            home.rolekeeper(&["completions", shell])
+                .stdout
+                .contains("rolekeeper"),
+            "{shell}"
+        );
     }
     let wrong = home.rolekeeper(&["completions", "tcsh"]);
-    assert!(wrong.code == 2 && wrong.stderr.contains("invalid value 'tcsh'"), "{wrong:?}");
+    assert!(
+        wrong.code == 2 && wrong.stderr.contains("invalid value 'tcsh'"),
+        "{wrong:?}"
+    );
 }

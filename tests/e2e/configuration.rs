@@ -16,7 +16,10 @@ fn check(home: &Home) -> Run {
 fn refused(home: &Home, words: &[&str]) {
     for run in [check(home), home.rolekeeperd(&[])] {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
-        assert!(run.stderr.starts_with("rolekeeperd: ") && run.stderr.contains("\n  try: "), "{run:?}");
+        assert!(
+            run.stderr.starts_with("rolekeeperd: ") && run.stderr.contains("\n  try: "),
+            "{run:?}"
+        );
         for word in words {
             assert!(run.stderr.contains(word), "{word} is not in {run:?}");
         }
@@ -29,14 +32,26 @@ fn a_good_one_passes_the_check_and_starts_nothing() {
     home.configure(GOOD);
     let run = check(&home);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-    assert!(run.stdout.ends_with("1 upstream(s), 1 profile(s), no errors\n"), "{run:?}");
+    assert!(
+        run.stdout
+            .ends_with("1 upstream(s), 1 profile(s), no errors\n"),
+        "{run:?}"
+    );
     assert!(!home.socket().exists());
 }
 
 #[test]
 fn a_missing_or_empty_one_is_answered_with_an_example() {
     let home = Home::default();
-    refused(&home, &["does not exist", "[upstream.bycloud]", "role_id = ", "config/rolekeeper/config.toml"]);
+    refused(
+        &home,
+        &[
+            "does not exist",
+            "[upstream.bycloud]",
+            "role_id = ",
+            "config/rolekeeper/config.toml",
+        ],
+    );
     home.configure("\n");
     refused(&home, &["names no upstream", "[upstream.bycloud]"]);
 }
@@ -54,9 +69,13 @@ fn an_example_that_is_shown_is_a_configuration_that_passes() {
 fn a_readable_by_others_or_unreadable_one_is_refused_with_the_command_that_mends_it() {
     let home = Home::default();
     home.configure(GOOD);
-    let mode = |mode| fs::set_permissions(home.config_path(), fs::Permissions::from_mode(mode)).unwrap();
+    let mode =
+        |mode| fs::set_permissions(home.config_path(), fs::Permissions::from_mode(mode)).unwrap();
     mode(0o644);
-    refused(&home, &["can be read or written by others (mode 0644)", "chmod 600 "]);
+    refused(
+        &home,
+        &["can be read or written by others (mode 0644)", "chmod 600 "],
+    );
     mode(0o600);
     assert_eq!(check(&home).code, 0);
     fs::remove_file(home.config_path()).unwrap();
@@ -67,7 +86,10 @@ fn a_readable_by_others_or_unreadable_one_is_refused_with_the_command_that_mends
 #[test]
 fn a_wrong_one_names_every_error_with_its_line_and_column() {
     let home = Home::default();
-    let wrong = GOOD.replace("r-1", "a/b").replace("token =", "tokn =").replace("https", "http");
+    let wrong = GOOD
+        .replace("r-1", "a/b")
+        .replace("token =", "tokn =")
+        .replace("https", "http");
     home.configure(&(wrong + "duration = \"13h\"\n"));
     refused(
         &home,
@@ -97,12 +119,24 @@ fn a_wrong_option_is_refused_with_the_right_ones() {
 #[test]
 fn the_client_tells_usage_from_failure() {
     let home = Home::default();
-    for args in [&["credential-proces", "dev"][..], &["credential-process"], &["status", "--jsn"], &[]] {
+    for args in [
+        &["credential-proces", "dev"][..],
+        &["credential-process"],
+        &["status", "--jsn"],
+        &[],
+    ] {
         let run = home.rolekeeper(args);
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
-        assert!(run.stderr.starts_with("rolekeeper: ") && run.stderr.contains("(usage)\n  try: "), "{run:?}");
+        assert!(
+            run.stderr.starts_with("rolekeeper: ") && run.stderr.contains("(usage)\n  try: "),
+            "{run:?}"
+        );
         assert_eq!(run.stderr.lines().count(), 2, "{run:?}");
     }
     let help = home.rolekeeper(&["--help"]);
-    assert!(help.code == 0 && help.stdout.contains("credential-process") && help.stdout.contains("Exit codes"));
+    assert!(
+        help.code == 0
+            && help.stdout.contains("credential-process")
+            && help.stdout.contains("Exit codes")
+    );
 }

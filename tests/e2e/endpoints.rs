@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rolekeeper_tests::harness::{Clocks, Endpoint, Home, Over, Said, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{
+    Clocks, Endpoint, Home, Over, Said, SandboxProcess, eventually, programs, world,
+};
 use serde_json::{Value, json};
 
 use super::metadata::{ROLES, imds_token};
@@ -21,37 +23,69 @@ fn nothing_listens_until_somebody_asks_and_then_on_loopback_only() {
     let daemon = home.daemon(&[]);
     home.rolekeeper(&["credential-process", "dev"]).json();
     let listens = || {
-        let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().flatten();
-        let links: Vec<_> = links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-        let table = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
+        let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+            .unwrap()
+            .flatten();
+        let links: Vec<_> = links
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .collect();
+        let table = ["/proc/net/tcp", "/proc/net/tcp6"]
+            .map(|table| std::fs::read_to_string(table).unwrap_or_default());
         let listening = |line: &&str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let inode = |inode| links.iter().any(|link| link.as_os_str() == format!("socket:[{inode}]").as_str());
+            let inode = |inode| {
+                links
+                    .iter()
+                    .any(|link| link.as_os_str() == format!("socket:[{inode}]").as_str())
+            };
             fields.get(3) == Some(&"0A") && fields.get(9).is_some_and(|it| inode(*it))
         };
         let addresses = |table: &String| -> Vec<String> {
-            table.lines().filter(listening).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
+            table
+                .lines()
+                .filter(listening)
+                .map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+                .collect()
         };
         table.iter().flat_map(addresses).collect::<Vec<_>>()
     };
     assert_eq!(listens(), Vec::<String>::new());
     assert_eq!(status(&home)["daemon"]["endpoints"], Value::Null);
-    let (http, imds) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "dev", "imds"));
+    let (http, imds) = (
+        Endpoint::of(&home, "dev", "http"),
+        Endpoint::of(&home, "dev", "imds"),
+    );
     let open = listens();
-    assert!(open.len() == 2 && open.iter().all(|address| address.starts_with("0100007F:")), "{open:?}");
-    assert_eq!(status(&home)["daemon"]["endpoints"], json!({ "container": http.host, "imds.dev": imds.host }));
-    assert_eq!(Endpoint::of(&home, "dev", "http").host, http.host, "there is one");
+    assert!(
+        open.len() == 2 && open.iter().all(|address| address.starts_with("0100007F:")),
+        "{open:?}"
+    );
+    assert_eq!(
+        status(&home)["daemon"]["endpoints"],
+        json!({ "container": http.host, "imds.dev": imds.host })
+    );
+    assert_eq!(
+        Endpoint::of(&home, "dev", "http").host,
+        http.host,
+        "there is one"
+    );
 }
 
 #[test]
 fn container_credentials_are_those_of_credential_process_with_every_field() {
     let (sandbox, home) = world();
-    home.configure_more("", "account_id = \"012345678901\"\nregion = \"eu-central-1\"");
+    home.configure_more(
+        "",
+        "account_id = \"012345678901\"\nregion = \"eu-central-1\"",
+    );
     let _daemon = home.daemon(&[]);
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let said = Endpoint::of(&home, "dev", "http").credentials();
     assert_eq!(said.status, 200);
-    assert!(said.head.contains("application/json") && said.head.contains("no-store"), "{said:?}");
+    assert!(
+        said.head.contains("application/json") && said.head.contains("no-store"),
+        "{said:?}"
+    );
     let document = said.json();
     assert_eq!(document["AccessKeyId"], ours["AccessKeyId"]);
     assert_eq!(document["SecretAccessKey"], ours["SecretAccessKey"]);
@@ -65,7 +99,15 @@ fn container_credentials_are_those_of_credential_process_with_every_field() {
 #[test]
 fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("other", "S3ReadOnly"), ("notrust", "NoTrust")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[
+            ("dev", "S3ReadOnly"),
+            ("other", "S3ReadOnly"),
+            ("notrust", "NoTrust"),
+        ],
+    );
     let _daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
     let other = Endpoint::of(&home, "other", "http");
@@ -73,17 +115,38 @@ fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
     let with = |token: &str, path: &str| http.ask("GET", path, &[("Authorization", token)]);
     let refused = |said: Said, status: u16, code: &str| {
         let body = said.json();
-        assert_eq!((said.status, &body["code"]), (status, &json!(code)), "{said:?}");
+        assert_eq!(
+            (said.status, &body["code"]),
+            (status, &json!(code)),
+            "{said:?}"
+        );
         let message = body["message"].as_str().unwrap();
-        assert!(message.contains("; try: ") && !message.contains('\n') && !said.body.contains(&token), "{message}");
+        assert!(
+            message.contains("; try: ") && !message.contains('\n') && !said.body.contains(&token),
+            "{message}"
+        );
     };
     refused(http.ask("GET", &http.path, &[]), 403, "not_allowed");
-    for wrong in ["", "x", &other.token(), &format!("Bearer {token}"), &format!("{token}0"), &token.to_uppercase()] {
+    for wrong in [
+        "",
+        "x",
+        &other.token(),
+        &format!("Bearer {token}"),
+        &format!("{token}0"),
+        &token.to_uppercase(),
+    ] {
         refused(with(wrong, &http.path), 403, "not_allowed");
     }
     refused(with(&token, &other.path), 403, "not_allowed");
     refused(with(&token, "/credentials/nobody"), 403, "not_allowed");
-    for nowhere in ["/", "/credentials/", "/credentials", "/credentials/a%2fb", "/credentials/../dev", "/x?a=b"] {
+    for nowhere in [
+        "/",
+        "/credentials/",
+        "/credentials",
+        "/credentials/a%2fb",
+        "/credentials/../dev",
+        "/x?a=b",
+    ] {
         refused(with(&token, nowhere), 404, "bad_request");
     }
     let put = http.ask("PUT", &http.path, &[("Authorization", &token)]);
@@ -99,11 +162,18 @@ fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
 #[test]
 fn an_answer_comes_soon_whatever_the_upstream_does() {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("cold", "S3ReadOnly")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[("dev", "S3ReadOnly"), ("cold", "S3ReadOnly")],
+    );
     let mut command = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut command);
     let _daemon = home.daemon_by(command);
-    let (dev, cold) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "cold", "http"));
+    let (dev, cold) = (
+        Endpoint::of(&home, "dev", "http"),
+        Endpoint::of(&home, "cold", "http"),
+    );
     let before = dev.credentials().json();
     assert_eq!(home.rolekeeper(&["logout", "cold"]).code, 0);
     assert_eq!(home.rolekeeper(&["resume", "cold"]).code, 0);
@@ -111,15 +181,29 @@ fn an_answer_comes_soon_whatever_the_upstream_does() {
     // Where there is no session, it is said at once, and goes on being asked for.
     let asked = Instant::now();
     let said = cold.credentials();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-    assert_eq!((said.status, &said.json()["code"]), (503, &json!("upstream_unavailable")));
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(
+        (said.status, &said.json()["code"]),
+        (503, &json!("upstream_unavailable"))
+    );
     assert!(said.head.contains("retry-after: 1"), "{said:?}");
     // Due for a refresh that does not come: what is good is given out.
     clocks.sleep(Duration::from_secs(45 * 60));
     let asked = Instant::now();
     let said = dev.credentials();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-    assert_eq!((said.status, &said.json()["AccessKeyId"]), (200, &before["AccessKeyId"]));
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(
+        (said.status, &said.json()["AccessKeyId"]),
+        (200, &before["AccessKeyId"])
+    );
     // Until the end.
     clocks.sleep(Duration::from_secs(15 * 60));
     assert_eq!(dev.credentials().status, 503);
@@ -133,7 +217,10 @@ fn pages_proxies_and_smugglers_get_nothing() {
     let (host, path, token) = (&http.host, &http.path, http.token());
     let port = host.rsplit_once(':').unwrap().1;
     let good = format!("Host: {host}\r\nAuthorization: {token}\r\nConnection: close\r\n");
-    let secret = http.credentials().json()["SecretAccessKey"].as_str().unwrap().to_owned();
+    let secret = http.credentials().json()["SecretAccessKey"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     home.secret(&secret);
     let get = format!("GET {path} HTTP/1.1\r\n");
     let mut hostile: Vec<String> = Vec::new();
@@ -153,10 +240,16 @@ fn pages_proxies_and_smugglers_get_nothing() {
         "0x7f000001",
         "",
     ] {
-        for shown in [name.to_owned(), format!("{name}:{port}"), format!(" {name} :{port}"), format!("{name}:0{port}x")]
-        {
+        for shown in [
+            name.to_owned(),
+            format!("{name}:{port}"),
+            format!(" {name} :{port}"),
+            format!("{name}:0{port}x"),
+        ] {
             if shown != *host {
-                hostile.push(format!("{get}Host: {shown}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"));
+                hostile.push(format!(
+                    "{get}Host: {shown}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"
+                ));
             }
         }
     }
@@ -182,7 +275,11 @@ fn pages_proxies_and_smugglers_get_nothing() {
         "Host: evil.example",
         "Transfer-Encoding: identity",
     ] {
-        for spelled in [header.to_owned(), header.to_uppercase(), header.to_lowercase()] {
+        for spelled in [
+            header.to_owned(),
+            header.to_uppercase(),
+            header.to_lowercase(),
+        ] {
             hostile.push(format!("{get}{good}{spelled}\r\n\r\n"));
             hostile.push(format!("{get}{spelled}\r\n{good}\r\n"));
         }
@@ -230,10 +327,17 @@ fn pages_proxies_and_smugglers_get_nothing() {
     assert!(hostile.len() >= 200, "{}", hostile.len());
     for request in &hostile {
         let said = http.try_raw(request);
-        assert!(!said.contains(&secret) && !said.starts_with("HTTP/1.1 200"), "{request:?} was answered with {said}");
+        assert!(
+            !said.contains(&secret) && !said.starts_with("HTTP/1.1 200"),
+            "{request:?} was answered with {said}"
+        );
         assert!(!said.to_lowercase().contains("access-control"), "{said}");
     }
-    assert_eq!(http.credentials().status, 200, "and a good one is answered still");
+    assert_eq!(
+        http.credentials().status,
+        200,
+        "and a good one is answered still"
+    );
 }
 
 #[test]
@@ -241,13 +345,22 @@ fn slow_clients_take_their_own_places_only() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
-    let slow: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&http.host).unwrap()).collect();
+    let slow: Vec<TcpStream> = (0..300)
+        .map(|_| TcpStream::connect(&http.host).unwrap())
+        .collect();
     eventually("it has as many as it takes", || {
-        daemon.log().contains("too many connections line=container").then_some(())
+        daemon
+            .log()
+            .contains("too many connections line=container")
+            .then_some(())
     });
     home.rolekeeper(&["credential-process", "dev"]).json();
     drop(slow);
-    eventually("there is room again", || http.try_raw("x\r\n\r\n").starts_with("HTTP/1.1 400").then_some(()));
+    eventually("there is room again", || {
+        http.try_raw("x\r\n\r\n")
+            .starts_with("HTTP/1.1 400")
+            .then_some(())
+    });
     assert_eq!(http.credentials().status, 200);
 }
 
@@ -259,9 +372,12 @@ fn who_does_not_read_or_does_not_end_holds_up_nobody() {
     let http = Endpoint::of(&home, "dev", "http");
     let deaf: Vec<TcpStream> = (0..260)
         .map(|_| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let socket =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             socket.set_recv_buffer_size(2048).unwrap();
-            socket.connect(&http.host.parse::<SocketAddr>().unwrap().into()).unwrap();
+            socket
+                .connect(&http.host.parse::<SocketAddr>().unwrap().into())
+                .unwrap();
             let mut stream = TcpStream::from(socket);
             stream.set_nonblocking(true).unwrap();
             let many = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
@@ -269,14 +385,22 @@ fn who_does_not_read_or_does_not_end_holds_up_nobody() {
             stream
         })
         .collect();
-    eventually("there is room again", || http.try_raw("x\r\n\r\n").starts_with("HTTP/1.1 400").then_some(()));
+    eventually("there is room again", || {
+        http.try_raw("x\r\n\r\n")
+            .starts_with("HTTP/1.1 400")
+            .then_some(())
+    });
     let mut unfinished = TcpStream::connect(&http.host).unwrap();
     std::io::Write::write_all(&mut unfinished, b"GET / HT").unwrap();
     let asked = Instant::now();
     daemon.reload();
     home.rolekeeper(&["credential-process", "dev"]).json();
     // Five seconds is what a drain may take.
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        asked.elapsed()
+    );
     drop((deaf, unfinished));
 }
 
@@ -287,22 +411,48 @@ fn a_socket_that_is_open_to_other_machines_is_not_taken_over() {
     let mut command = Command::new("sh");
     // The socket is descriptor 3 there.
     let daemon = programs().rolekeeperd.canonicalize().unwrap();
-    command.args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\""]).arg(daemon);
-    command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "http.container");
-    let daemon = home.daemon_with(command, std::os::fd::OwnedFd::from(listener.try_clone().unwrap()).into());
-    assert!(daemon.log().contains("and not on 127.0.0.1"), "{}", daemon.log());
-    assert!(Endpoint::of(&home, "dev", "http").host.starts_with("127.0.0.1:"));
+    command
+        .args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\""])
+        .arg(daemon);
+    command
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "http.container");
+    let daemon = home.daemon_with(
+        command,
+        std::os::fd::OwnedFd::from(listener.try_clone().unwrap()).into(),
+    );
+    assert!(
+        daemon.log().contains("and not on 127.0.0.1"),
+        "{}",
+        daemon.log()
+    );
+    assert!(
+        Endpoint::of(&home, "dev", "http")
+            .host
+            .starts_with("127.0.0.1:")
+    );
 }
 
 #[test]
 fn the_address_outlives_the_daemon_and_the_token_one_that_never_let_go_of_it() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
-    let (http, imds) = (Endpoint::of(&home, "dev", "http"), Endpoint::of(&home, "dev", "imds"));
+    let (http, imds) = (
+        Endpoint::of(&home, "dev", "http"),
+        Endpoint::of(&home, "dev", "imds"),
+    );
     let (token, metadata) = (http.token(), imds_token(&imds));
     let works = || {
-        let held = imds.ask("GET", &format!("{ROLES}dev"), &[("X-aws-ec2-metadata-token", &metadata)]);
-        assert_eq!((http.credentials().status, held.status), (200, 200), "{held:?}");
+        let held = imds.ask(
+            "GET",
+            &format!("{ROLES}dev"),
+            &[("X-aws-ec2-metadata-token", &metadata)],
+        );
+        assert_eq!(
+            (http.credentials().status, held.status),
+            (200, 200),
+            "{held:?}"
+        );
     };
     works();
     daemon.reload();
@@ -316,9 +466,16 @@ fn the_address_outlives_the_daemon_and_the_token_one_that_never_let_go_of_it() {
     let daemon = home.daemon(&[]);
     works();
     assert_ne!(http.token(), token, "it is in the same file");
-    assert_eq!(http.ask("GET", &http.path, &[("Authorization", &token)]).status, 403);
+    assert_eq!(
+        http.ask("GET", &http.path, &[("Authorization", &token)])
+            .status,
+        403
+    );
     assert_eq!(daemon.stop(), 0);
-    assert!(TcpStream::connect(&http.host).is_err(), "a daemon that was stopped serves nobody");
+    assert!(
+        TcpStream::connect(&http.host).is_err(),
+        "a daemon that was stopped serves nobody"
+    );
     let _daemon = home.daemon(&[]);
     works();
 }
@@ -355,7 +512,10 @@ fn tokens_change_while_programs_run() {
     let _daemon = home.daemon_by(command);
     let http = Endpoint::of(&home, "dev", "http");
     let first = http.token();
-    let with = |token: &str| http.ask("GET", &http.path, &[("Authorization", token)]).status;
+    let with = |token: &str| {
+        http.ask("GET", &http.path, &[("Authorization", token)])
+            .status
+    };
     clocks.sleep(Duration::from_secs(3601));
     assert_eq!(with(&first), 200, "read a moment ago");
     let second = http.token();
@@ -375,15 +535,25 @@ fn a_port_of_the_configuration_is_open_from_the_start_and_one_that_is_taken_is_t
     let daemon = home.daemon(&[]);
     let run = home.rolekeeper(&["exec", "--mode", "http", "dev", "--", "true"]);
     assert_eq!(run.code, 2, "{run:?}");
-    let want = format!("no endpoint can be opened for it: 127.0.0.1:{port}: Address already in use");
-    assert!(run.stderr.contains(&want) && run.stderr.contains("[endpoint]"), "{run:?}");
+    let want =
+        format!("no endpoint can be opened for it: 127.0.0.1:{port}: Address already in use");
+    assert!(
+        run.stderr.contains(&want) && run.stderr.contains("[endpoint]"),
+        "{run:?}"
+    );
     assert!(daemon.log().contains("the endpoint cannot be opened"));
     home.rolekeeper(&["credential-process", "dev"]).json();
     drop(taken);
-    assert_eq!(Endpoint::of(&home, "dev", "http").host, format!("127.0.0.1:{port}"));
+    assert_eq!(
+        Endpoint::of(&home, "dev", "http").host,
+        format!("127.0.0.1:{port}")
+    );
     drop(daemon);
     let _daemon = home.daemon(&[]);
-    assert_eq!(status(&home)["daemon"]["endpoints"]["container"], format!("127.0.0.1:{port}"));
+    assert_eq!(
+        status(&home)["daemon"]["endpoints"]["container"],
+        format!("127.0.0.1:{port}")
+    );
 }
 
 #[test]
@@ -394,13 +564,30 @@ fn a_service_reports_over_http_that_it_has_refused_the_credentials() {
     let _daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
     http.credentials();
-    let report = |token: &str| http.ask("POST", &format!("{}/rejected", http.path), &[("Authorization", token)]);
+    let report = |token: &str| {
+        http.ask(
+            "POST",
+            &format!("{}/rejected", http.path),
+            &[("Authorization", token)],
+        )
+    };
     assert_eq!(report("x").status, 403);
     let said = report(&http.token());
-    assert!(said.status == 200 && said.json()["held"].is_null(), "{said:?}");
-    let id = status(&home)["profiles"][0]["session"]["id"].as_str().unwrap().to_owned();
+    assert!(
+        said.status == 200 && said.json()["held"].is_null(),
+        "{said:?}"
+    );
+    let id = status(&home)["profiles"][0]["session"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let path = format!("/sts/sessions/{id}");
-    assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+    assert_eq!(
+        sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
+        204
+    );
     report(&http.token());
-    eventually("it is held", || (http.credentials().json()["code"] == "held").then_some(()));
+    eventually("it is held", || {
+        (http.credentials().json()["code"] == "held").then_some(())
+    });
 }

@@ -11,13 +11,23 @@ fn environment(home: &Home, mode: &str, more: &[(&str, &str)]) -> Value {
     for name in SHADOWING {
         command.env(name, "shadow");
     }
-    command.env("AWS_BEARER_TOKEN_BEDROCK", "shadow").envs(more.iter().copied());
-    let said = command.args(["exec", "--mode", mode, "dev", "--", "env"]).output().unwrap();
+    command
+        .env("AWS_BEARER_TOKEN_BEDROCK", "shadow")
+        .envs(more.iter().copied());
+    let said = command
+        .args(["exec", "--mode", mode, "dev", "--", "env"])
+        .output()
+        .unwrap();
     assert!(said.status.success() && said.stderr.is_empty(), "{mode}");
     let lines = String::from_utf8(said.stdout).unwrap();
     let variables = lines.lines().filter_map(|line| line.split_once('='));
-    let seen: Map<String, Value> = variables.map(|(name, value)| (name.into(), value.into())).collect();
-    let shadowed: Vec<_> = seen.iter().filter(|(_, value)| *value == "shadow").collect();
+    let seen: Map<String, Value> = variables
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    let shadowed: Vec<_> = seen
+        .iter()
+        .filter(|(_, value)| *value == "shadow")
+        .collect();
     assert!(shadowed.is_empty(), "{mode}: {shadowed:?}");
     seen.into()
 }
@@ -53,15 +63,30 @@ const SHADOWING: [&str; 25] = [
 #[test]
 fn each_mode_sets_its_own_variables_and_takes_away_those_that_shadow_them() {
     let (_sandbox, home) = world();
-    home.configure_more("", "region = \"eu-central-1\"\naccount_id = \"012345678901\"");
+    home.configure_more(
+        "",
+        "region = \"eu-central-1\"\naccount_id = \"012345678901\"",
+    );
     let _daemon = home.daemon(&[]);
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
-    let seen = environment(&home, "env", &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")]);
+    let seen = environment(
+        &home,
+        "env",
+        &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")],
+    );
     assert_eq!(seen["AWS_ACCESS_KEY_ID"], ours["AccessKeyId"]);
     assert_eq!(seen["AWS_SECRET_ACCESS_KEY"], ours["SecretAccessKey"]);
     assert_eq!(seen["AWS_SESSION_TOKEN"], ours["SessionToken"]);
-    assert!(seen["AWS_CREDENTIAL_EXPIRATION"].as_str().unwrap().ends_with('Z'));
-    assert_eq!((&seen["AWS_CONFIG_FILE"], &seen["NO_PROXY"]), (&Value::from("/my/config"), &Value::from("x.test")));
+    assert!(
+        seen["AWS_CREDENTIAL_EXPIRATION"]
+            .as_str()
+            .unwrap()
+            .ends_with('Z')
+    );
+    assert_eq!(
+        (&seen["AWS_CONFIG_FILE"], &seen["NO_PROXY"]),
+        (&Value::from("/my/config"), &Value::from("x.test"))
+    );
     assert_eq!(seen["AWS_ACCOUNT_ID"], "012345678901");
     let both = |seen: &Value| {
         for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
@@ -71,7 +96,11 @@ fn each_mode_sets_its_own_variables_and_takes_away_those_that_shadow_them() {
     };
     both(&seen);
     for mode in ["http", "imds"] {
-        let seen = environment(&home, mode, &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")]);
+        let seen = environment(
+            &home,
+            mode,
+            &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")],
+        );
         both(&seen);
         assert_eq!(seen["AWS_SECRET_ACCESS_KEY"], Value::Null);
         for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
@@ -82,7 +111,10 @@ fn each_mode_sets_its_own_variables_and_takes_away_those_that_shadow_them() {
         }
         let has = |name: &str| seen[name].is_string();
         assert_eq!(has("AWS_CONTAINER_CREDENTIALS_FULL_URI"), mode == "http");
-        assert_eq!(has("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"), mode == "http");
+        assert_eq!(
+            has("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+            mode == "http"
+        );
         assert_eq!(has("AWS_EC2_METADATA_SERVICE_ENDPOINT"), mode == "imds");
     }
 }
@@ -92,7 +124,10 @@ fn without_a_region_of_the_profile_the_callers_stays() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let seen = environment(&home, "env", &[("AWS_REGION", "us-test-1")]);
-    assert_eq!((&seen["AWS_REGION"], &seen["AWS_DEFAULT_REGION"]), (&Value::from("us-test-1"), &Value::Null));
+    assert_eq!(
+        (&seen["AWS_REGION"], &seen["AWS_DEFAULT_REGION"]),
+        (&Value::from("us-test-1"), &Value::Null)
+    );
 }
 
 #[test]
@@ -101,11 +136,25 @@ fn a_command_that_cannot_be_run_has_the_codes_of_a_shell() {
     let _daemon = home.daemon(&[]);
     let file = home.private_file("not-a-program", "");
     for on_revoke in [&[][..], &["--on-revoke", "warn"]] {
-        let run = |command: &str| home.rolekeeper(&[&["exec"], on_revoke, &["dev", "--", command]].concat());
+        let run = |command: &str| {
+            home.rolekeeper(&[&["exec"], on_revoke, &["dev", "--", command]].concat())
+        };
         let (missing, forbidden) = (run("no-such-program"), run(file.to_str().unwrap()));
-        assert_eq!((missing.code, forbidden.code), (127, 126), "{missing:?} {forbidden:?}");
-        assert!(missing.stderr.contains("no-such-program cannot be started: No such file"), "{missing:?}");
-        assert!(forbidden.stderr.contains("Permission denied"), "{forbidden:?}");
+        assert_eq!(
+            (missing.code, forbidden.code),
+            (127, 126),
+            "{missing:?} {forbidden:?}"
+        );
+        assert!(
+            missing
+                .stderr
+                .contains("no-such-program cannot be started: No such file"),
+            "{missing:?}"
+        );
+        assert!(
+            forbidden.stderr.contains("Permission denied"),
+            "{forbidden:?}"
+        );
     }
 }
 
@@ -123,19 +172,47 @@ fn a_command_has_its_own_arguments_with_two_dashes_before_it_or_without() {
 fn inside_of_itself_it_is_refused_unless_that_is_meant() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let client = rolekeeper_tests::harness::programs().rolekeeper.canonicalize().unwrap();
+    let client = rolekeeper_tests::harness::programs()
+        .rolekeeper
+        .canonicalize()
+        .unwrap();
     let client = client.to_str().unwrap();
     let nested = home.rolekeeper(&["exec", "dev", "--", client, "exec", "dev", "--", "true"]);
     assert_eq!(nested.code, 2, "{nested:?}");
-    assert!(nested.stderr.contains("this runs inside of `rolekeeper exec dev` already"), "{nested:?}");
-    let meant = ["exec", "dev", "--", "env", "-u", "ROLEKEEPER_PROFILE", client, "exec", "dev", "--", "true"];
+    assert!(
+        nested
+            .stderr
+            .contains("this runs inside of `rolekeeper exec dev` already"),
+        "{nested:?}"
+    );
+    let meant = [
+        "exec",
+        "dev",
+        "--",
+        "env",
+        "-u",
+        "ROLEKEEPER_PROFILE",
+        client,
+        "exec",
+        "dev",
+        "--",
+        "true",
+    ];
     assert_eq!(home.rolekeeper(&meant).code, 0);
-    assert_eq!(home.rolekeeper(&["exec", "dev", "--", client, "credential-process", "dev"]).code, 0);
+    assert_eq!(
+        home.rolekeeper(&["exec", "dev", "--", client, "credential-process", "dev"])
+            .code,
+        0
+    );
 }
 
 /// What `env` prints, which is as secret as a lease.
 fn env(home: &Home, format: &str) -> String {
-    let said = home.client().args(["env", "dev", "--format", format]).output().unwrap();
+    let said = home
+        .client()
+        .args(["env", "dev", "--format", format])
+        .output()
+        .unwrap();
     assert!(said.status.success() && said.stderr.is_empty(), "{format}");
     String::from_utf8(said.stdout).unwrap()
 }
@@ -146,27 +223,52 @@ fn a_shell_that_reads_env_has_what_a_command_would_have() {
     let _daemon = home.daemon(&[]);
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let then = "printf %s \"$AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN ${AWS_PROFILE-gone} ${ROLEKEEPER_PROFILE-none}\"";
-    let want =
-        format!("{} {} gone none", ours["AccessKeyId"].as_str().unwrap(), ours["SessionToken"].as_str().unwrap());
+    let want = format!(
+        "{} {} gone none",
+        ours["AccessKeyId"].as_str().unwrap(),
+        ours["SessionToken"].as_str().unwrap()
+    );
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("{}\n{then}", env(&home, "sh"))]).env("AWS_PROFILE", "shadow");
-    assert_eq!(String::from_utf8(shell.output().unwrap().stdout).unwrap(), want);
+    shell
+        .args(["-c", &format!("{}\n{then}", env(&home, "sh"))])
+        .env("AWS_PROFILE", "shadow");
+    assert_eq!(
+        String::from_utf8(shell.output().unwrap().stdout).unwrap(),
+        want
+    );
     // From one mode to another and back.
     let client = home.client().get_program().to_str().unwrap().to_owned();
     let mut shell = home.command(std::path::Path::new("sh"));
-    let modes =
-        format!("eval \"$({client} env --mode http dev)\"; first=$AWS_CONFIG_FILE; eval \"$({client} env dev)\"");
-    shell
-        .args(["-c", &format!("{modes}; echo $first ${{AWS_CONFIG_FILE-gone}} ${{AWS_SHARED_CREDENTIALS_FILE-gone}}")]);
-    assert_eq!(String::from_utf8(shell.output().unwrap().stdout).unwrap(), "/dev/null gone gone\n");
+    let modes = format!(
+        "eval \"$({client} env --mode http dev)\"; first=$AWS_CONFIG_FILE; eval \"$({client} env dev)\""
+    );
+    shell.args([
+        "-c",
+        &format!(
+            "{modes}; echo $first ${{AWS_CONFIG_FILE-gone}} ${{AWS_SHARED_CREDENTIALS_FILE-gone}}"
+        ),
+    ]);
+    assert_eq!(
+        String::from_utf8(shell.output().unwrap().stdout).unwrap(),
+        "/dev/null gone gone\n"
+    );
     let json = home.rolekeeper(&["env", "dev", "--format", "json"]).json();
-    assert_eq!((&json["AWS_ACCESS_KEY_ID"], &json["AWS_PROFILE"]), (&ours["AccessKeyId"], &Value::Null));
+    assert_eq!(
+        (&json["AWS_ACCESS_KEY_ID"], &json["AWS_PROFILE"]),
+        (&ours["AccessKeyId"], &Value::Null)
+    );
     for format in ["fish", "powershell", "dotenv"] {
-        assert!(env(&home, format).contains(ours["AccessKeyId"].as_str().unwrap()), "{format}");
+        assert!(
+            env(&home, format).contains(ours["AccessKeyId"].as_str().unwrap()),
+            "{format}"
+        );
     }
     let wrong = home.rolekeeper(&["env", "dev", "--format", "csh"]);
     assert!(
-        wrong.code == 2 && wrong.stderr.contains("possible values: sh, fish, powershell, dotenv, json"),
+        wrong.code == 2
+            && wrong
+                .stderr
+                .contains("possible values: sh, fish, powershell, dotenv, json"),
         "{wrong:?}"
     );
 }

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 fn connect(home: &Home) -> UnixStream {
     let stream = UnixStream::connect(home.socket()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     stream
 }
 
@@ -30,7 +32,9 @@ fn ask(stream: &mut UnixStream, text: &[u8]) -> Value {
 }
 
 fn good() -> Vec<u8> {
-    json!({ "v": 1, "request": { "lease": { "profile": "dev" } } }).to_string().into_bytes()
+    json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })
+        .to_string()
+        .into_bytes()
 }
 
 #[test]
@@ -44,8 +48,14 @@ fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
         (b"\xff\xfe", "bad_request"),
         (b"{}", "bad_request"),
         (br#"{"v":1,"request":{"dance":{}}}"#, "bad_request"),
-        (br#"{"v":2,"request":{"lease":{"profile":"dev"}}}"#, "unsupported_version"),
-        (br#"{"v":1,"request":{"lease":{"profile":"canary-echo"}}}"#, "unknown_profile"),
+        (
+            br#"{"v":2,"request":{"lease":{"profile":"dev"}}}"#,
+            "unsupported_version",
+        ),
+        (
+            br#"{"v":1,"request":{"lease":{"profile":"canary-echo"}}}"#,
+            "unknown_profile",
+        ),
     ];
     for (text, code) in cases {
         let reply = ask(&mut stream, text);
@@ -59,8 +69,16 @@ fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
 fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    for text in [&b"canary"[..], br#"{"v":1,"canary":"canary"}"#, br#"{"v":"canary"}"#] {
-        assert!(!ask(&mut connect(&home), text).to_string().contains("canary"));
+    for text in [
+        &b"canary"[..],
+        br#"{"v":1,"canary":"canary"}"#,
+        br#"{"v":"canary"}"#,
+    ] {
+        assert!(
+            !ask(&mut connect(&home), text)
+                .to_string()
+                .contains("canary")
+        );
     }
 }
 
@@ -70,13 +88,21 @@ fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
     let _daemon = home.daemon(&[]);
     for length in [frame::MAX + 1, u32::MAX as usize] {
         let mut stream = connect(&home);
-        stream.write_all(&u32::try_from(length).unwrap().to_be_bytes()).unwrap();
-        assert_eq!(reply(&mut stream)["reply"]["error"]["code"], "frame_too_large");
+        stream
+            .write_all(&u32::try_from(length).unwrap().to_be_bytes())
+            .unwrap();
+        assert_eq!(
+            reply(&mut stream)["reply"]["error"]["code"],
+            "frame_too_large"
+        );
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
     let mut largest = good();
     largest.resize(frame::MAX, b' ');
-    assert!(ask(&mut connect(&home), &largest)["reply"]["lease"].is_object(), "64 KiB are allowed");
+    assert!(
+        ask(&mut connect(&home), &largest)["reply"]["lease"].is_object(),
+        "64 KiB are allowed"
+    );
 }
 
 #[test]
@@ -89,7 +115,13 @@ fn a_truncated_frame_is_told_how_much_was_missing() {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let reply = reply(&mut stream);
         assert_eq!(reply["reply"]["error"]["code"], "bad_request", "{reply}");
-        assert!(reply["reply"]["error"]["message"].as_str().unwrap().contains(" bytes of a frame"), "{reply}");
+        assert!(
+            reply["reply"]["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains(" bytes of a frame"),
+            "{reply}"
+        );
     }
 }
 
@@ -103,7 +135,9 @@ fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody()
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
     for stream in [&mut slow, &mut silent] {
         let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).expect("the daemon hangs up before this side's 20 s are over");
+        stream
+            .read_to_end(&mut rest)
+            .expect("the daemon hangs up before this side's 20 s are over");
     }
 }
 
@@ -114,7 +148,15 @@ fn many_requests_at_once_on_one_connection_are_answered_in_order() {
     let mut stream = connect(&home);
     let status = br#"{"v":1,"request":{"status":{}}}"#;
     let (lease, status) = (framed(&good()), framed(status));
-    let batch: Vec<u8> = (0..100).flat_map(|n| if n % 2 == 0 { lease.clone() } else { status.clone() }).collect();
+    let batch: Vec<u8> = (0..100)
+        .flat_map(|n| {
+            if n % 2 == 0 {
+                lease.clone()
+            } else {
+                status.clone()
+            }
+        })
+        .collect();
     stream.write_all(&batch).unwrap();
     for number in 0..100 {
         let reply = reply(&mut stream);
@@ -137,7 +179,9 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
     for (answer, code, words) in answers {
         let home = Home::default();
         let folder = home.socket().parent().unwrap().to_owned();
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&folder).unwrap();
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&folder)
+            .unwrap();
         let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
         let run = std::thread::scope(|scope| {
             // One that only goes away is asked again for a while.
@@ -154,6 +198,9 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
             run
         });
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
-        assert!(run.stderr.contains(words) && run.stderr.contains("\n  try: "), "{words}: {run:?}");
+        assert!(
+            run.stderr.contains(words) && run.stderr.contains("\n  try: "),
+            "{words}: {run:?}"
+        );
     }
 }

@@ -39,21 +39,35 @@ impl Drop for Killed {
 /// What a neighbour of the same user gets out of a process, by the names of what it tried.
 fn seen_by_a_neighbour(home: &Home, uid: u32, pid: u32) -> String {
     let me = home.path().join("neighbour");
-    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&me).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(&me)
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = home.command(&me);
-    command.args(["--exact", "hardening::what_the_neighbour_does", "--nocapture"]);
+    command.args([
+        "--exact",
+        "hardening::what_the_neighbour_does",
+        "--nocapture",
+    ]);
     command.env("ROLEKEEPER_TEST_NEIGHBOUR", pid.to_string());
     let output = as_user(command, uid).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("seen: "));
-    line.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr))).to_owned()
+    line.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)))
+        .to_owned()
 }
 
 /// A part of the tests below, which run it as the user whose daemon it is.
 #[test]
 fn what_the_neighbour_does() {
-    let Some(pid) = std::env::var_os("ROLEKEEPER_TEST_NEIGHBOUR") else { return };
+    let Some(pid) = std::env::var_os("ROLEKEEPER_TEST_NEIGHBOUR") else {
+        return;
+    };
     let process = PathBuf::from("/proc").join(&pid);
     let mut seen = Vec::new();
     for file in ["mem", "environ", "maps", "auxv", "pagemap", "syscall"] {
@@ -86,16 +100,28 @@ fn attaches(pid: i32) -> bool {
 #[test]
 fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() {
     let (_sandbox, home) = world();
-    let uid = if geteuid().is_root() { NOBODY } else { geteuid().as_raw() };
+    let uid = if geteuid().is_root() {
+        NOBODY
+    } else {
+        geteuid().as_raw()
+    };
     let program = home.copy_of(&programs().rolekeeperd);
     if geteuid().is_root() {
         give(home.path(), uid);
     }
     let daemon = home.daemon_by(as_user(home.command(&program), uid));
-    let sleep = Killed(as_user(Command::new("sleep"), uid).arg("1000").spawn().unwrap());
+    let sleep = Killed(
+        as_user(Command::new("sleep"), uid)
+            .arg("1000")
+            .spawn()
+            .unwrap(),
+    );
     let of_others = seen_by_a_neighbour(&home, uid, sleep.0.id());
     for file in ["environ", "maps", "fd", "exe"] {
-        assert!(of_others.split(' ').any(|seen| seen == file), "{file} of its other processes: {of_others}");
+        assert!(
+            of_others.split(' ').any(|seen| seen == file),
+            "{file} of its other processes: {of_others}"
+        );
     }
     assert_eq!(seen_by_a_neighbour(&home, uid, daemon.pid()), "");
     let lookout = child_of(daemon.pid());
@@ -106,14 +132,25 @@ fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() 
     // One that has taken its own place has to hide anew.
     daemon.reload();
     assert_eq!(seen_by_a_neighbour(&home, uid, daemon.pid()), "");
-    assert_eq!(child_of(daemon.pid()), lookout, "it is looked after by the same as before");
+    assert_eq!(
+        child_of(daemon.pid()),
+        lookout,
+        "it is looked after by the same as before"
+    );
     for pid in [daemon.pid(), lookout] {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
         every_thread_is_confined(pid);
         let limits = read("limits");
-        let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let cores = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"))
+            .unwrap();
         assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{cores}");
-        assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0, "it is the kernel's");
+        assert_eq!(
+            fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(),
+            0,
+            "it is the kernel's"
+        );
     }
 }
 
@@ -121,10 +158,21 @@ fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() 
 #[test]
 fn a_reload_opens_nothing_to_another_process_of_the_same_user() {
     let (_sandbox, home) = world();
-    let uid = if geteuid().is_root() { NOBODY } else { geteuid().as_raw() };
+    let uid = if geteuid().is_root() {
+        NOBODY
+    } else {
+        geteuid().as_raw()
+    };
     let program = home.copy_of(&programs().rolekeeperd);
     let me = home.path().join("neighbour");
-    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&me).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(&me)
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
     if geteuid().is_root() {
         give(home.path(), uid);
@@ -133,7 +181,9 @@ fn a_reload_opens_nothing_to_another_process_of_the_same_user() {
     let mut watcher = home.command(&me);
     watcher.args(["--exact", "hardening::what_the_watcher_does", "--nocapture"]);
     watcher.env("ROLEKEEPER_TEST_NEIGHBOUR", daemon.pid().to_string());
-    watcher.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    watcher
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
     let mut watcher = as_user(watcher, uid).spawn().unwrap();
     for _ in 0..20 {
         daemon.reload();
@@ -141,7 +191,10 @@ fn a_reload_opens_nothing_to_another_process_of_the_same_user() {
     drop(watcher.stdin.take());
     let output = watcher.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find_map(|line| line.strip_prefix("watched: ")).unwrap_or_else(|| panic!("{text}"));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("watched: "))
+        .unwrap_or_else(|| panic!("{text}"));
     let looks: u64 = line.split(' ').next().unwrap().parse().unwrap();
     assert!(looks > 1_000 && line.ends_with(" times, seen 0"), "{line}");
 }
@@ -150,7 +203,9 @@ fn a_reload_opens_nothing_to_another_process_of_the_same_user() {
 #[test]
 fn what_the_watcher_does() {
     use std::sync::atomic::{AtomicBool, Ordering};
-    let Some(pid) = std::env::var_os("ROLEKEEPER_TEST_NEIGHBOUR") else { return };
+    let Some(pid) = std::env::var_os("ROLEKEEPER_TEST_NEIGHBOUR") else {
+        return;
+    };
     let process = PathBuf::from("/proc").join(pid);
     static OVER: AtomicBool = AtomicBool::new(false);
     std::thread::spawn(|| {
@@ -160,7 +215,8 @@ fn what_the_watcher_does() {
     let (mut looks, mut seen) = (0_u64, 0_u64);
     while !OVER.load(Ordering::Relaxed) {
         looks += 1;
-        let found = fs::read_dir(process.join("fd")).is_ok() || fs::File::open(process.join("mem")).is_ok();
+        let found =
+            fs::read_dir(process.join("fd")).is_ok() || fs::File::open(process.join("mem")).is_ok();
         seen += u64::from(found);
     }
     println!("\nwatched: {looks} times, seen {seen}");
@@ -168,11 +224,19 @@ fn what_the_watcher_does() {
 
 /// A thread that was started before the others were confined would be a way out for all of them.
 fn every_thread_is_confined(pid: u32) {
-    let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path()).collect();
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| task.unwrap().path())
+        .collect();
     for thread in &threads {
         let status = fs::read_to_string(thread.join("status")).unwrap();
         for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
-            assert!(status.contains(line), "{} of {}: {status}", thread.display(), threads.len());
+            assert!(
+                status.contains(line),
+                "{} of {}: {status}",
+                thread.display(),
+                threads.len()
+            );
         }
     }
 }
@@ -186,9 +250,13 @@ fn child_of(pid: u32) -> u32 {
 
 fn children_of(pid: u32) -> Vec<u32> {
     let children = |task: PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| task.unwrap().path());
     let all: String = tasks.map(children).collect();
-    all.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    all.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
 }
 
 /// Everything that a process could find in its memory.
@@ -199,7 +267,10 @@ fn memory_of(pid: u32) -> Vec<u8> {
     let mut all = Vec::new();
     for line in maps.lines().filter(|line| line.contains(" rw")) {
         let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
-        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let (from, to) = (
+            u64::from_str_radix(from, 16).unwrap(),
+            u64::from_str_radix(to, 16).unwrap(),
+        );
         let mut some = vec![0; usize::try_from(to - from).unwrap()];
         if mem.read_exact_at(&mut some, from).is_ok() {
             all.extend(some);
@@ -209,7 +280,9 @@ fn memory_of(pid: u32) -> Vec<u8> {
 }
 
 fn holds(memory: &[u8], secret: &str) -> bool {
-    memory.windows(secret.len()).any(|window| window == secret.as_bytes())
+    memory
+        .windows(secret.len())
+        .any(|window| window == secret.as_bytes())
 }
 
 /// Needs root, which alone can look.
@@ -221,21 +294,35 @@ fn nothing_of_a_session_is_left_in_memory_once_it_is_revoked() {
     let (sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
-    let secrets = ["SecretAccessKey", "SessionToken"].map(|name| lease[name].as_str().unwrap().to_owned());
+    let secrets =
+        ["SecretAccessKey", "SessionToken"].map(|name| lease[name].as_str().unwrap().to_owned());
     let token = sandbox.token("dev").to_owned();
     let memory = memory_of(daemon.pid());
     for secret in &secrets {
-        assert!(holds(&memory, secret), "a session that is served is in memory: this test can find it");
+        assert!(
+            holds(&memory, secret),
+            "a session that is served is in memory: this test can find it"
+        );
     }
     // With the connection that it was sent over.
-    eventually("the token is wiped", || (!holds(&memory_of(daemon.pid()), &token)).then_some(()));
+    eventually("the token is wiped", || {
+        (!holds(&memory_of(daemon.pid()), &token)).then_some(())
+    });
     assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
     eventually("it is wiped", || {
         let memory = memory_of(daemon.pid());
-        secrets.iter().all(|secret| !holds(&memory, secret)).then_some(())
+        secrets
+            .iter()
+            .all(|secret| !holds(&memory, secret))
+            .then_some(())
     });
     let lookout = memory_of(child_of(daemon.pid()));
-    assert!(!secrets.iter().chain([&token]).any(|secret| holds(&lookout, secret)));
+    assert!(
+        !secrets
+            .iter()
+            .chain([&token])
+            .any(|secret| holds(&lookout, secret))
+    );
 }
 
 #[test]
@@ -244,9 +331,23 @@ fn what_is_in_force_is_shown() {
     let _daemon = home.daemon(&[]);
     let status = home.rolekeeper(&["status", "--json"]).json();
     let protection = &status["daemon"]["protection"];
-    assert_eq!((&protection["files"], &protection["calls"]), (&"active".into(), &"active".into()), "{protection}");
-    assert!(protection["memory"].as_str().unwrap().starts_with("cannot be dumped or traced"), "{protection}");
-    assert!(home.rolekeeper(&["status"]).stdout.contains("Landlock active; seccomp active"));
+    assert_eq!(
+        (&protection["files"], &protection["calls"]),
+        (&"active".into(), &"active".into()),
+        "{protection}"
+    );
+    assert!(
+        protection["memory"]
+            .as_str()
+            .unwrap()
+            .starts_with("cannot be dumped or traced"),
+        "{protection}"
+    );
+    assert!(
+        home.rolekeeper(&["status"])
+            .stdout
+            .contains("Landlock active; seccomp active")
+    );
 }
 
 /// A password manager may need anything, and the daemon does not.
@@ -274,30 +375,63 @@ fn a_program_that_prints_the_token_is_not_confined_and_the_daemon_is() {
     let helpers = children_of(daemon.pid());
     assert_eq!(helpers.len(), 2);
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
-        helpers.iter().for_each(|helper| rustix::process::kill_process(pid(*helper), signal).unwrap());
+        helpers
+            .iter()
+            .for_each(|helper| rustix::process::kill_process(pid(*helper), signal).unwrap());
     }
     assert_eq!(refresh().code, 0);
-    assert!(home.rolekeeper(&["status"]).stdout.contains("Landlock active; seccomp active"));
+    assert!(
+        home.rolekeeper(&["status"])
+            .stdout
+            .contains("Landlock active; seccomp active")
+    );
     daemon.reload();
-    assert_eq!(refresh().code, 0, "what was started before it starts it still");
+    assert_eq!(
+        refresh().code,
+        0,
+        "what was started before it starts it still"
+    );
     print("cat");
     daemon.reload();
     let unknown = refresh();
     assert!(
-        unknown.code == 5 && unknown.stderr.contains("did not name it when rolekeeperd was started"),
+        unknown.code == 5
+            && unknown
+                .stderr
+                .contains("did not name it when rolekeeperd was started"),
         "{unknown:?}"
     );
-    assert!(unknown.stderr.contains("try: restart rolekeeperd instead of reloading it"), "{unknown:?}");
-    assert!(daemon.log().contains("it cannot be started; if it is new, restart rolekeeperd"), "{}", daemon.log());
+    assert!(
+        unknown
+            .stderr
+            .contains("try: restart rolekeeperd instead of reloading it"),
+        "{unknown:?}"
+    );
+    assert!(
+        daemon
+            .log()
+            .contains("it cannot be started; if it is new, restart rolekeeperd"),
+        "{}",
+        daemon.log()
+    );
     drop(daemon);
     let daemon = home.daemon(&[]);
     for helper in children_of(daemon.pid()) {
-        if fs::read_to_string(format!("/proc/{helper}/cmdline")).unwrap().contains("--start-programs") {
+        if fs::read_to_string(format!("/proc/{helper}/cmdline"))
+            .unwrap()
+            .contains("--start-programs")
+        {
             rustix::process::kill_process(pid(helper), rustix::process::Signal::KILL).unwrap();
         }
     }
     let gone = refresh();
-    assert!(gone.code == 5 && gone.stderr.contains("starts programs for rolekeeperd is gone"), "{gone:?}");
+    assert!(
+        gone.code == 5
+            && gone
+                .stderr
+                .contains("starts programs for rolekeeperd is gone"),
+        "{gone:?}"
+    );
 }
 
 /// Secret managers and dotfiles make links.
@@ -320,7 +454,9 @@ fn a_lookout_that_is_gone_is_told_of_and_costs_only_those_who_need_it() {
     let me = std::env::current_exe().unwrap();
     let text = fs::read_to_string(home.config_path()).unwrap();
     let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
-    home.configure(&format!("{text}[profile.ruled]\n{dev}callers = [{{ exe = {me:?} }}]\n"));
+    home.configure(&format!(
+        "{text}[profile.ruled]\n{dev}callers = [{{ exe = {me:?} }}]\n"
+    ));
     let daemon = home.daemon(&[]);
     let ask = |profile| home.rolekeeper(&["credential-process", profile]);
     assert_eq!((ask("dev").code, ask("ruled").code), (0, 0));
@@ -332,12 +468,20 @@ fn a_lookout_that_is_gone_is_told_of_and_costs_only_those_who_need_it() {
     }
     assert_eq!(ask("ruled").code, 0);
     rustix::process::kill_process(lookout, rustix::process::Signal::KILL).unwrap();
-    eventually("it is gone", || daemon.log().contains("the lookout is gone").then_some(()));
+    eventually("it is gone", || {
+        daemon.log().contains("the lookout is gone").then_some(())
+    });
     let refused = ask("ruled");
-    assert!(refused.code == 4 && refused.stderr.contains("try: restart rolekeeperd"), "{refused:?}");
+    assert!(
+        refused.code == 4 && refused.stderr.contains("try: restart rolekeeperd"),
+        "{refused:?}"
+    );
     assert_eq!(ask("dev").code, 0);
     let status = home.rolekeeper(&["status"]).stdout;
-    assert!(status.contains("telling callers from each other is off: the lookout is gone"), "{status}");
+    assert!(
+        status.contains("telling callers from each other is off: the lookout is gone"),
+        "{status}"
+    );
     assert_eq!(daemon.stop(), 0);
 }
 
@@ -347,14 +491,33 @@ fn a_reloaded_daemon_reads_no_more_than_the_one_before_and_says_so() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let elsewhere = tempfile::tempdir().unwrap();
-    fs::rename(home.path().join("dev.token"), elsewhere.path().join("dev.token")).unwrap();
+    fs::rename(
+        home.path().join("dev.token"),
+        elsewhere.path().join("dev.token"),
+    )
+    .unwrap();
     let text = fs::read_to_string(home.config_path()).unwrap();
-    home.configure(&text.replace(home.path().to_str().unwrap(), elsewhere.path().to_str().unwrap()));
+    home.configure(&text.replace(
+        home.path().to_str().unwrap(),
+        elsewhere.path().to_str().unwrap(),
+    ));
     daemon.reload();
     let refused = home.rolekeeper(&["credential-process", "dev"]);
-    assert!(refused.code == 5 && refused.stderr.contains("cannot be read: Permission denied"), "{refused:?}");
-    assert!(refused.stderr.contains("restart rolekeeperd"), "{refused:?}");
-    assert!(daemon.log().contains("restart rolekeeperd instead of reloading it"), "{}", daemon.log());
+    assert!(
+        refused.code == 5 && refused.stderr.contains("cannot be read: Permission denied"),
+        "{refused:?}"
+    );
+    assert!(
+        refused.stderr.contains("restart rolekeeperd"),
+        "{refused:?}"
+    );
+    assert!(
+        daemon
+            .log()
+            .contains("restart rolekeeperd instead of reloading it"),
+        "{}",
+        daemon.log()
+    );
     drop(daemon);
     let _daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);

@@ -21,17 +21,29 @@ impl Desk<'_> {
     /// The ids of a list's items.
     fn ids(&self, line: &str) -> Vec<String> {
         let reply = self.iam(line);
-        reply["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+        reply["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     fn refused(&self, line: &str, code: &str) {
         let run = self.home.rolekeeper(&self.words(line));
         assert!(run.code == 8 && run.stdout.is_empty(), "{run:?}");
-        assert!(run.stderr.contains(code) && run.stderr.contains("(upstream_refused)\n  try: "), "{run:?}");
+        assert!(
+            run.stderr.contains(code) && run.stderr.contains("(upstream_refused)\n  try: "),
+            "{run:?}"
+        );
     }
 
     fn words<'w>(&'w self, line: &'w str) -> Vec<&'w str> {
-        ["iam"].into_iter().chain(line.split_whitespace()).chain(["--upstream", self.upstream]).collect()
+        ["iam"]
+            .into_iter()
+            .chain(line.split_whitespace())
+            .chain(["--upstream", self.upstream])
+            .collect()
     }
 }
 
@@ -49,60 +61,119 @@ fn an_organisation_lives_by_all_sixty_methods() {
     );
     home.configure(&admins);
     let daemon = home.daemon(&[]);
-    let admin = Desk { home: &home, upstream: "admin" };
+    let admin = Desk {
+        home: &home,
+        upstream: "admin",
+    };
 
     // People and groups.
     let group = admin.iam("createGroup --name developers");
     let group = id(&group);
-    let described = admin.iam(&format!("updateGroup --group-id {group} --description builders"));
-    assert_eq!(admin.iam(&format!("getGroup --group-id {group}")), described);
+    let described = admin.iam(&format!(
+        "updateGroup --group-id {group} --description builders"
+    ));
+    assert_eq!(
+        admin.iam(&format!("getGroup --group-id {group}")),
+        described
+    );
     assert_eq!(admin.ids("listGroups --name dev*"), [group]);
-    let invited = admin.iam(&format!("addUser --email ada@example.test --group-ids {group}"));
+    let invited = admin.iam(&format!(
+        "addUser --email ada@example.test --group-ids {group}"
+    ));
     let other = admin.iam("add-user --email bob@example.test");
-    admin.iam(&format!("cancelInvitation --invitation-id {} --yes", id(&other)));
+    admin.iam(&format!(
+        "cancelInvitation --invitation-id {} --yes",
+        id(&other)
+    ));
     let cancelled = admin.iam(&format!("getInvitation --invitation-id {}", id(&other)));
     assert_eq!(cancelled["status"], "cancelled");
-    let user = sandbox.control("POST", &format!("/invitations/{}/accept", id(&invited)), None);
+    let user = sandbox.control(
+        "POST",
+        &format!("/invitations/{}/accept", id(&invited)),
+        None,
+    );
     home.secret(user["token"].as_str().unwrap());
     let user = id(&user);
-    assert_eq!(admin.ids("listInvitations --status accepted"), [id(&invited)]);
-    assert_eq!(admin.iam(&format!("getUser --user-id {user}"))["email"], "ada@example.test");
+    assert_eq!(
+        admin.ids("listInvitations --status accepted"),
+        [id(&invited)]
+    );
+    assert_eq!(
+        admin.iam(&format!("getUser --user-id {user}"))["email"],
+        "ada@example.test"
+    );
     assert_eq!(admin.ids("listUsers --all --limit 1").len(), 3);
-    assert_eq!(admin.ids(&format!("listUserGroups --user-id {user}")), [group]);
-    assert_eq!(admin.ids(&format!("listGroupUsers --group-id {group}")), [user]);
+    assert_eq!(
+        admin.ids(&format!("listUserGroups --user-id {user}")),
+        [group]
+    );
+    assert_eq!(
+        admin.ids(&format!("listGroupUsers --group-id {group}")),
+        [user]
+    );
 
     // Policies.
     let document = json!({ "version": "2024-01-01", "statements": [
         { "effect": "allow", "actions": ["iam:ListRoles"] }] });
     let file = home.private_file("policy.json", &document.to_string());
-    let policy = admin.iam(&format!("createPolicy --name Look --document @{}", file.display()));
+    let policy = admin.iam(&format!(
+        "createPolicy --name Look --document @{}",
+        file.display()
+    ));
     let policy = id(&policy);
     admin.iam(&format!("updatePolicy --policy-id {policy} --name Looking"));
-    assert_eq!(admin.iam(&format!("getPolicy --policy-id {policy}"))["document"], document);
+    assert_eq!(
+        admin.iam(&format!("getPolicy --policy-id {policy}"))["document"],
+        document
+    );
     assert_eq!(admin.ids("listPolicies --name Looking"), [policy]);
-    let assume =
-        json!({ "version": "2024-01-01", "statements": [{ "effect": "allow", "actions": ["sts:AssumeRole"] }] });
+    let assume = json!({ "version": "2024-01-01", "statements": [{ "effect": "allow", "actions": ["sts:AssumeRole"] }] });
     let assume = admin.iam(&format!("createPolicy --name Assume --document {assume}"));
     let assume = id(&assume);
 
     // A service account, its credential, and a role that trusts it.
     let account = admin.iam("createServiceAccount --name builder");
     let account = id(&account);
-    admin.iam(&format!("updateServiceAccount --service-account-id {account} --description builds"));
-    assert_eq!(admin.iam(&format!("getServiceAccount --service-account-id {account}"))["enabled"], true);
+    admin.iam(&format!(
+        "updateServiceAccount --service-account-id {account} --description builds"
+    ));
+    assert_eq!(
+        admin.iam(&format!("getServiceAccount --service-account-id {account}"))["enabled"],
+        true
+    );
     assert_eq!(admin.ids("listServiceAccounts").len(), 2);
-    let credential = admin.iam(&format!("createServiceAccountCredential --service-account-id {account} --name key"));
-    assert_eq!(admin.ids(&format!("listServiceAccountCredentials --service-account-id {account}")), [id(&credential)]);
+    let credential = admin.iam(&format!(
+        "createServiceAccountCredential --service-account-id {account} --name key"
+    ));
+    assert_eq!(
+        admin.ids(&format!(
+            "listServiceAccountCredentials --service-account-id {account}"
+        )),
+        [id(&credential)]
+    );
     let trust = json!({ "version": "2024-01-01", "statements": [
         { "effect": "allow", "principals": [format!("crn:bycloud:iam:*:service-account/{account}")] }] });
     let role = admin.iam("createRole --name Deploy");
     let role = id(&role);
-    admin.iam(&format!("updateRole --role-id {role} --trust-policy {trust}"));
-    assert_eq!(admin.iam(&format!("getRole --role-id {role}"))["trust_policy"], trust);
+    admin.iam(&format!(
+        "updateRole --role-id {role} --trust-policy {trust}"
+    ));
+    assert_eq!(
+        admin.iam(&format!("getRole --role-id {role}"))["trust_policy"],
+        trust
+    );
     assert_eq!(admin.ids("list-roles --name Dep* --limit 10"), [role]);
-    admin.iam(&format!("attachRolePolicy --role-id {role} --policy-id {policy}"));
-    assert_eq!(admin.ids(&format!("listRolePolicies --role-id {role}")), [policy]);
-    assert_eq!(admin.ids(&format!("listPolicyRoles --policy-id {policy}")), [role]);
+    admin.iam(&format!(
+        "attachRolePolicy --role-id {role} --policy-id {policy}"
+    ));
+    assert_eq!(
+        admin.ids(&format!("listRolePolicies --role-id {role}")),
+        [policy]
+    );
+    assert_eq!(
+        admin.ids(&format!("listPolicyRoles --policy-id {policy}")),
+        [role]
+    );
 
     // The builder's token goes to the daemon; the role is denied, allowed by a group, and assumed.
     let token = home.private_file("builder.token", credential["secret"].as_str().unwrap());
@@ -114,56 +185,140 @@ fn an_organisation_lives_by_all_sixty_methods() {
     home.configure(&(admins + &builders));
     assert_eq!(daemon.stop(), 0);
     let _daemon = home.daemon(&[]);
-    let builder = Desk { home: &home, upstream: "builder" };
+    let builder = Desk {
+        home: &home,
+        upstream: "builder",
+    };
     builder.refused(&format!("assumeRole --role-id {role}"), "access_denied");
-    admin.iam(&format!("attachGroupPolicy --group-id {group} --policy-id {assume}"));
-    assert_eq!(admin.ids(&format!("listGroupPolicies --group-id {group}")), [assume]);
-    assert_eq!(admin.ids(&format!("listPolicyGroups --policy-id {assume}")), [group]);
-    admin.iam(&format!("addServiceAccountToGroup --service-account-id {account} --group-id {group}"));
-    assert_eq!(admin.ids(&format!("listServiceAccountGroups --service-account-id {account}")), [group]);
-    assert_eq!(admin.ids(&format!("listGroupServiceAccounts --group-id {group}")), [account]);
-    let assumed = builder.iam(&format!("assumeRole --role-id {role} --duration-seconds 900"));
+    admin.iam(&format!(
+        "attachGroupPolicy --group-id {group} --policy-id {assume}"
+    ));
+    assert_eq!(
+        admin.ids(&format!("listGroupPolicies --group-id {group}")),
+        [assume]
+    );
+    assert_eq!(
+        admin.ids(&format!("listPolicyGroups --policy-id {assume}")),
+        [group]
+    );
+    admin.iam(&format!(
+        "addServiceAccountToGroup --service-account-id {account} --group-id {group}"
+    ));
+    assert_eq!(
+        admin.ids(&format!(
+            "listServiceAccountGroups --service-account-id {account}"
+        )),
+        [group]
+    );
+    assert_eq!(
+        admin.ids(&format!("listGroupServiceAccounts --group-id {group}")),
+        [account]
+    );
+    let assumed = builder.iam(&format!(
+        "assumeRole --role-id {role} --duration-seconds 900"
+    ));
     assert_eq!(assumed["session"]["role_name"], "Deploy");
-    let roles = home.rolekeeper(&["iam", "listRoles", "--profile", "deploy"]).json();
-    assert_eq!(roles["items"].as_array().unwrap().len(), 5, "the session may look at roles");
+    let roles = home
+        .rolekeeper(&["iam", "listRoles", "--profile", "deploy"])
+        .json();
+    assert_eq!(
+        roles["items"].as_array().unwrap().len(),
+        5,
+        "the session may look at roles"
+    );
     let run = home.rolekeeper(&["iam", "listUsers", "--profile", "deploy"]);
-    assert!(run.code == 8 && run.stderr.contains("access_denied"), "{run:?}");
+    assert!(
+        run.code == 8 && run.stderr.contains("access_denied"),
+        "{run:?}"
+    );
 
     // More ways of getting a policy.
-    admin.iam(&format!("attachServiceAccountPolicy --service-account-id {account} --policy-id {policy}"));
-    assert_eq!(admin.ids(&format!("listServiceAccountPolicies --service-account-id {account}")), [policy]);
-    assert_eq!(admin.ids(&format!("listPolicyServiceAccounts --policy-id {policy}")), [account]);
-    admin.iam(&format!("attachUserPolicy --user-id {user} --policy-id {policy}"));
-    assert_eq!(admin.ids(&format!("listUserPolicies --user-id {user}")), [policy]);
-    assert_eq!(admin.ids(&format!("listPolicyUsers --policy-id {policy}")), [user]);
+    admin.iam(&format!(
+        "attachServiceAccountPolicy --service-account-id {account} --policy-id {policy}"
+    ));
+    assert_eq!(
+        admin.ids(&format!(
+            "listServiceAccountPolicies --service-account-id {account}"
+        )),
+        [policy]
+    );
+    assert_eq!(
+        admin.ids(&format!("listPolicyServiceAccounts --policy-id {policy}")),
+        [account]
+    );
+    admin.iam(&format!(
+        "attachUserPolicy --user-id {user} --policy-id {policy}"
+    ));
+    assert_eq!(
+        admin.ids(&format!("listUserPolicies --user-id {user}")),
+        [policy]
+    );
+    assert_eq!(
+        admin.ids(&format!("listPolicyUsers --policy-id {policy}")),
+        [user]
+    );
 
     // Revoked, and to be read in the audit log.
-    admin.refused(&format!("deletePolicy --policy-id {policy} --yes"), "in_use");
+    admin.refused(
+        &format!("deletePolicy --policy-id {policy} --yes"),
+        "in_use",
+    );
     let active = admin.ids(&format!("listSTSSessions --role-id {role} --active-only"));
     assert_eq!(active.len(), 2, "the one by hand, and the profile's");
     for session in &active {
-        admin.iam(&format!("revokeSTSSession --session-id {session} --reason done --yes"));
+        admin.iam(&format!(
+            "revokeSTSSession --session-id {session} --reason done --yes"
+        ));
     }
     let revoked = admin.iam(&format!("getSTSSession --session-id {}", active[0]));
-    assert_eq!((&revoked["status"], &revoked["revoke_reason"]), (&json!("revoked"), &json!("done")));
-    let denied = admin.iam(&format!("listAuditLogs --actor-id {account} --status denied --all"));
+    assert_eq!(
+        (&revoked["status"], &revoked["revoke_reason"]),
+        (&json!("revoked"), &json!("done"))
+    );
+    let denied = admin.iam(&format!(
+        "listAuditLogs --actor-id {account} --status denied --all"
+    ));
     let denied = denied["items"].as_array().unwrap();
-    assert_eq!((denied.len(), &denied[0]["action"]), (2, &json!("sts.assumeRole")));
-    assert_eq!(admin.iam(&format!("getAuditLog --log-id {}", id(&denied[1])))["session_id"], active[1]);
+    assert_eq!(
+        (denied.len(), &denied[0]["action"]),
+        (2, &json!("sts.assumeRole"))
+    );
+    assert_eq!(
+        admin.iam(&format!("getAuditLog --log-id {}", id(&denied[1])))["session_id"],
+        active[1]
+    );
 
     // Torn down.
-    admin.iam(&format!("detachServiceAccountPolicy --service-account-id {account} --policy-id {policy} --yes"));
-    admin.iam(&format!("removeServiceAccountFromGroup --service-account-id {account} --group-id {group} --yes"));
+    admin.iam(&format!(
+        "detachServiceAccountPolicy --service-account-id {account} --policy-id {policy} --yes"
+    ));
+    admin.iam(&format!(
+        "removeServiceAccountFromGroup --service-account-id {account} --group-id {group} --yes"
+    ));
     let key = id(&credential);
-    admin.iam(&format!("deleteServiceAccountCredential --service-account-id {account} --credential-id {key} --yes"));
-    admin.iam(&format!("deleteServiceAccount --service-account-id {account} --yes"));
-    admin.iam(&format!("detachUserPolicy --user-id {user} --policy-id {policy} --yes"));
-    admin.iam(&format!("removeUserFromGroup --user-id {user} --group-id {group} --yes"));
-    admin.iam(&format!("addUserToGroup --user-id {user} --group-id {group}"));
+    admin.iam(&format!(
+        "deleteServiceAccountCredential --service-account-id {account} --credential-id {key} --yes"
+    ));
+    admin.iam(&format!(
+        "deleteServiceAccount --service-account-id {account} --yes"
+    ));
+    admin.iam(&format!(
+        "detachUserPolicy --user-id {user} --policy-id {policy} --yes"
+    ));
+    admin.iam(&format!(
+        "removeUserFromGroup --user-id {user} --group-id {group} --yes"
+    ));
+    admin.iam(&format!(
+        "addUserToGroup --user-id {user} --group-id {group}"
+    ));
     admin.iam(&format!("removeUser --user-id {user} --yes"));
-    admin.iam(&format!("detachGroupPolicy --group-id {group} --policy-id {assume} --yes"));
+    admin.iam(&format!(
+        "detachGroupPolicy --group-id {group} --policy-id {assume} --yes"
+    ));
     admin.iam(&format!("deleteGroup --group-id {group} --yes"));
-    admin.iam(&format!("detachRolePolicy --role-id {role} --policy-id {policy} --yes"));
+    admin.iam(&format!(
+        "detachRolePolicy --role-id {role} --policy-id {policy} --yes"
+    ));
     admin.iam(&format!("deleteRole --role-id {role} --yes"));
     for policy in [policy, assume] {
         admin.iam(&format!("deletePolicy --policy-id {policy} --yes"));

@@ -28,7 +28,9 @@ fn reply(stream: &mut UnixStream) -> Value {
 fn asked(stream: &mut UnixStream) -> Value {
     stream.write_all(&lease()).unwrap();
     let first = reply(stream);
-    let Some(word) = first["reply"]["prove"]["word"].as_str() else { return first };
+    let Some(word) = first["reply"]["prove"]["word"].as_str() else {
+        return first;
+    };
     stream.write_all(&proof(word)).unwrap();
     reply(stream)
 }
@@ -42,7 +44,9 @@ fn is_lease(reply: &Value) -> bool {
 }
 
 fn why_not(reply: &Value) -> &str {
-    reply["reply"]["error"]["message"].as_str().unwrap_or_else(|| panic!("it was not refused: {reply}"))
+    reply["reply"]["error"]["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("it was not refused: {reply}"))
 }
 
 /// A daemon whose profile is for this test's own program, and a connection of this process to it.
@@ -55,12 +59,17 @@ impl Door {
     fn new() -> Self {
         let me = std::env::current_exe().unwrap();
         let (sandbox, home) = only_for(&format!("callers = [{{ exe = {me:?} }}]"));
-        Self { _sandbox: sandbox, home }
+        Self {
+            _sandbox: sandbox,
+            home,
+        }
     }
 
     fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.home.socket()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         stream
     }
 
@@ -68,7 +77,10 @@ impl Door {
     fn part(&self, name: &str, stdin: Stdio) -> Command {
         let mut command = self.home.command(&std::env::current_exe().unwrap());
         command.args(["--exact", &format!("impostors::{name}"), "--nocapture"]);
-        command.env("ROLEKEEPER_TEST_PART", self.home.socket()).stdin(stdin).stdout(Stdio::piped());
+        command
+            .env("ROLEKEEPER_TEST_PART", self.home.socket())
+            .stdin(stdin)
+            .stdout(Stdio::piped());
         command
     }
 }
@@ -101,12 +113,21 @@ fn a_connection_that_is_handed_to_another_process_is_good_for_nothing() {
     let mut stream = door.connect();
     assert!(is_lease(&asked(&mut stream)), "it is good here");
     // Another process, of the very same program.
-    let heir = door.part("what_the_heir_does", Stdio::from(OwnedFd::from(stream.try_clone().unwrap())));
+    let heir = door.part(
+        "what_the_heir_does",
+        Stdio::from(OwnedFd::from(stream.try_clone().unwrap())),
+    );
     let output = { heir }.output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("the heir is done"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("the heir is done"),
+        "{output:?}"
+    );
     assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
     stream.write_all(&lease()).unwrap();
-    assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"), "nor is it good here any longer");
+    assert!(
+        why_not(&reply(&mut stream)).contains("this connection was handed on"),
+        "nor is it good here any longer"
+    );
 }
 
 /// A part of the test above.
@@ -124,7 +145,10 @@ fn what_the_heir_does() {
 fn a_process_that_has_become_another_program_is_refused() {
     let door = Door::new();
     let _daemon = door.home.daemon(&[]);
-    let mut child = door.part("what_the_changeling_does", Stdio::null()).spawn().unwrap();
+    let mut child = door
+        .part("what_the_changeling_does", Stdio::null())
+        .spawn()
+        .unwrap();
     let mut said = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
     child.wait().unwrap();
@@ -147,7 +171,11 @@ fn what_the_changeling_does() {
 fn become_a_shell(shell: &Path, stream: &UnixStream, between: &str) -> std::io::Error {
     rustix::io::fcntl_setfd(stream, rustix::io::FdFlags::empty()).unwrap();
     // The shell itself writes, so that it is the same process; whoever reads does not matter.
-    let script = format!("exec 3<&{}; printf '{}' >&3; {between} head -c 200 <&3", stream.as_raw_fd(), octal(&lease()));
+    let script = format!(
+        "exec 3<&{}; printf '{}' >&3; {between} head -c 200 <&3",
+        stream.as_raw_fd(),
+        octal(&lease())
+    );
     Command::new(shell).args(["-c", &script]).exec()
 }
 
@@ -165,10 +193,16 @@ fn a_process_that_has_become_a_good_program_before_it_asks_is_refused() {
     let door = Door { _sandbox, home };
     let _daemon = door.home.daemon(&[]);
     fs::copy(which("sh"), &good).unwrap();
-    let output = door.part("what_the_early_changeling_does", Stdio::null()).output().unwrap();
+    let output = door
+        .part("what_the_early_changeling_does", Stdio::null())
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let before = std::env::current_exe().unwrap();
-    assert!(said.contains(&format!("profile dev is not for {}", before.display())), "{output:?}");
+    assert!(
+        said.contains(&format!("profile dev is not for {}", before.display())),
+        "{output:?}"
+    );
 }
 
 /// A part of the test above.
@@ -179,10 +213,17 @@ fn what_the_early_changeling_does() {
     // Who connects is looked at in turn: when this is answered, it has been seen.
     assert!(why_not(&asked(&mut UnixStream::connect(&socket).unwrap())).contains("is not for"));
     let word = "w".repeat(64);
-    let told = frame::encode(&json!({ "v": 1, "reply": { "prove": { "word": word } } })).unwrap().len();
+    let told = frame::encode(&json!({ "v": 1, "reply": { "prove": { "word": word } } }))
+        .unwrap()
+        .len();
     let proof = octal(&proof(&word)).replace(&octal(word.as_bytes()), "%s");
-    let between = format!("word=$(head -c {told} <&3 | tail -c 68 | head -c 64); printf '{proof}' \"$word\" >&3;");
-    panic!("{}", become_a_shell(&socket.with_file_name("good"), &stream, &between));
+    let between = format!(
+        "word=$(head -c {told} <&3 | tail -c 68 | head -c 64); printf '{proof}' \"$word\" >&3;"
+    );
+    panic!(
+        "{}",
+        become_a_shell(&socket.with_file_name("good"), &stream, &between)
+    );
 }
 
 #[test]
@@ -213,7 +254,12 @@ fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
     // Others start processes, too.
     let again = (0..2000).find_map(|_| {
         fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).unwrap();
-        let next = Killed(Command::new(&timeout).args(["20", "sleep", "20"]).spawn().unwrap());
+        let next = Killed(
+            Command::new(&timeout)
+                .args(["20", "sleep", "20"])
+                .spawn()
+                .unwrap(),
+        );
         (next.0.id() == number).then_some(next)
     });
     let _again = again.expect("a process of the same number");
@@ -223,7 +269,9 @@ fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
 
 fn say_the_word(stream: &mut UnixStream) {
     let first = reply(stream);
-    let word = first["reply"]["prove"]["word"].as_str().unwrap_or_else(|| panic!("{first}"));
+    let word = first["reply"]["prove"]["word"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{first}"));
     stream.write_all(&proof(word)).unwrap();
 }
 
@@ -243,9 +291,19 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
     let mut stream = stream;
     say_the_word(&mut stream);
     let next = reply(&mut stream);
-    let next = if next["reply"]["wait"].is_object() { reply(&mut stream) } else { next };
-    assert!(why_not(&next).contains("this connection was handed on"), "{next}");
-    assert_eq!(door.home.rolekeeper(&["approve"]).stdout, "nothing is asked\n");
+    let next = if next["reply"]["wait"].is_object() {
+        reply(&mut stream)
+    } else {
+        next
+    };
+    assert!(
+        why_not(&next).contains("this connection was handed on"),
+        "{next}"
+    );
+    assert_eq!(
+        door.home.rolekeeper(&["approve"]).stdout,
+        "nothing is asked\n"
+    );
 }
 
 /// A process that is ended when this is dropped.
@@ -265,7 +323,11 @@ impl Door {
         daemon.signal(Signal::STOP);
         let (stream, other) = self.connected_by("what_the_masked_does");
         let exe = PathBuf::from(format!("/proc/{}/exe", other.0.id()));
-        eventually("it is another program", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("timeout")));
+        eventually("it is another program", || {
+            fs::read_link(&exe)
+                .ok()
+                .filter(|exe| exe.ends_with("timeout"))
+        });
         daemon.signal(Signal::CONT);
         (stream, other)
     }
@@ -273,7 +335,11 @@ impl Door {
     /// A connection that another process has made, and asked over; this process has it, too.
     fn connected_by(&self, part: &str) -> (UnixStream, Killed) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Killed(self.part(part, Stdio::from(OwnedFd::from(theirs))).spawn().unwrap());
+        let child = Killed(
+            self.part(part, Stdio::from(OwnedFd::from(theirs)))
+                .spawn()
+                .unwrap(),
+        );
         (receive(&ours), child)
     }
 }
@@ -295,7 +361,10 @@ fn what_the_masked_does() {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.write_all(&lease()).unwrap();
     send(&rustix::stdio::stdin(), &stream);
-    let error = Command::new(which("timeout")).args(["20", "sleep", "20"]).stdout(Stdio::null()).exec();
+    let error = Command::new(which("timeout"))
+        .args(["20", "sleep", "20"])
+        .stdout(Stdio::null())
+        .exec();
     panic!("{error}");
 }
 
@@ -307,7 +376,13 @@ fn send(over: &impl std::os::fd::AsFd, what: &UnixStream) {
     let mut control = SendAncillaryBuffer::new(&mut space);
     let rights = [what.as_fd()];
     assert!(control.push(SendAncillaryMessage::ScmRights(&rights)));
-    sendmsg(over, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+    sendmsg(
+        over,
+        &[std::io::IoSlice::new(b"x")],
+        &mut control,
+        SendFlags::empty(),
+    )
+    .unwrap();
 }
 
 fn receive(over: &UnixStream) -> UnixStream {
@@ -315,10 +390,20 @@ fn receive(over: &UnixStream) -> UnixStream {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
-    recvmsg(over, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty()).unwrap();
+    recvmsg(
+        over,
+        &mut [std::io::IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::empty(),
+    )
+    .unwrap();
     let rights = |message| match message {
         RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
         _ => None,
     };
-    control.drain().find_map(rights).map(UnixStream::from).unwrap()
+    control
+        .drain()
+        .find_map(rights)
+        .map(UnixStream::from)
+        .unwrap()
 }

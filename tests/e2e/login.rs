@@ -24,13 +24,20 @@ fn sealed(sandbox: &SandboxProcess, how: &str) -> Home {
 fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
     let mut command = home.client();
     command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // It may have refused before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Run { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Run {
+        code: output.status.code().unwrap(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 fn lease(home: &Home) -> Run {
@@ -43,26 +50,45 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
     let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let daemon = home.daemon(&[]);
     let before = lease(&home);
-    assert!(before.code == 5 && before.stderr.contains("token.age does not exist"), "{before:?}");
+    assert!(
+        before.code == 5 && before.stderr.contains("token.age does not exist"),
+        "{before:?}"
+    );
     home.secret(sandbox.token("dev"));
-    for (wrong, want) in
-        [("canary-wrong\n", "invalid_token"), ("two words\n", "white space"), ("\n", "nothing was typed")]
-    {
+    for (wrong, want) in [
+        ("canary-wrong\n", "invalid_token"),
+        ("two words\n", "white space"),
+        ("\n", "nothing was typed"),
+    ] {
         let refused = with_input(&home, &["login"], wrong);
-        assert!(refused.code != 0 && refused.stderr.contains(want), "{refused:?}");
+        assert!(
+            refused.code != 0 && refused.stderr.contains(want),
+            "{refused:?}"
+        );
         assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
     }
     assert!(
         !home.config_path().with_file_name("token.age").exists(),
         "nothing is kept that the upstream has not taken"
     );
-    let done = with_input(&home, &["login", "sandbox"], &format!("{}\n", sandbox.token("dev")));
+    let done = with_input(
+        &home,
+        &["login", "sandbox"],
+        &format!("{}\n", sandbox.token("dev")),
+    );
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.stdout.contains("takes the token, which is that of user/dev@example.test"), "{done:?}");
+    assert!(
+        done.stdout
+            .contains("takes the token, which is that of user/dev@example.test"),
+        "{done:?}"
+    );
     // What failed for want of a token does not wait for its next try.
     assert_eq!(lease(&home).code, 0);
     let kept = std::fs::read_to_string(home.config_path().with_file_name("token.age")).unwrap();
-    assert!(kept.starts_with("-----BEGIN AGE ENCRYPTED FILE-----") && !kept.contains(sandbox.token("dev")));
+    assert!(
+        kept.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
+            && !kept.contains(sandbox.token("dev"))
+    );
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
@@ -77,37 +103,63 @@ fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     let (before, rest) = text.split_once("token = ").unwrap();
     let after = rest.split_once('\n').unwrap().1;
-    let (age, key) = (elsewhere.path().join("token.age"), elsewhere.path().join("key"));
-    home.configure(&format!("{before}token = {{ age = {age:?}, identity = {key:?} }}\n{after}"));
+    let (age, key) = (
+        elsewhere.path().join("token.age"),
+        elsewhere.path().join("key"),
+    );
+    home.configure(&format!(
+        "{before}token = {{ age = {age:?}, identity = {key:?} }}\n{after}"
+    ));
     daemon.reload();
     let refused = with_input(&home, &["login"], sandbox.token("dev"));
-    assert!(refused.code == 5 && refused.stderr.contains("cannot be written, at"), "{refused:?}");
-    assert!(refused.stderr.contains("try: restart rolekeeperd"), "{refused:?}");
+    assert!(
+        refused.code == 5 && refused.stderr.contains("cannot be written, at"),
+        "{refused:?}"
+    );
+    assert!(
+        refused.stderr.contains("try: restart rolekeeperd"),
+        "{refused:?}"
+    );
     drop(daemon);
     let _daemon = home.daemon(&[]);
     let missing = lease(&home);
-    assert!(missing.code == 5 && missing.stderr.contains("try: rolekeeper login sandbox"), "{missing:?}");
+    assert!(
+        missing.code == 5 && missing.stderr.contains("try: rolekeeper login sandbox"),
+        "{missing:?}"
+    );
     assert_eq!(with_input(&home, &["login"], sandbox.token("dev")).code, 0);
 }
 
 #[test]
 fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
     let sandbox = SandboxProcess::start(&[]);
-    let (admin, api) = (sandbox.token("admin"), |verb: &str, path: &str, body: Option<&Value>| {
-        sandbox.api(sandbox.token("admin"), verb, path, body)
-    });
+    let (admin, api) = (
+        sandbox.token("admin"),
+        |verb: &str, path: &str, body: Option<&Value>| {
+            sandbox.api(sandbox.token("admin"), verb, path, body)
+        },
+    );
     let policies = api("GET", "/policies?name=AssumeProjectRoles", None).1;
     let id = policies["items"][0]["id"].as_str().unwrap();
     let only = json!({ "document": { "version": "2024-01-01", "statements": [
         { "effect": "allow", "actions": ["sts:AssumeRole"] }
     ] } });
-    assert_eq!(api("PATCH", &format!("/policies/{id}"), Some(&only)).0, 200, "{admin}");
+    assert_eq!(
+        api("PATCH", &format!("/policies/{id}"), Some(&only)).0,
+        200,
+        "{admin}"
+    );
     let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
     let done = with_input(&home, &["login", "--json"], sandbox.token("dev"));
     let principal = serde_json::from_str::<Value>(&done.stdout).unwrap()["principal"].clone();
     let users = api("GET", "/users", None).1;
-    let dev = users["items"].as_array().unwrap().iter().find(|user| user["email"] == "dev@example.test").unwrap();
+    let dev = users["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|user| user["email"] == "dev@example.test")
+        .unwrap();
     assert_eq!(principal, dev["id"], "{done:?}");
 }
 
@@ -120,7 +172,11 @@ fn a_passphrase_opens_the_file_until_the_daemon_ends() {
     }
     {
         let daemon = home.daemon(&[]);
-        let done = with_input(&home, &["login"], &format!("{}\ncanary-passphrase\n", sandbox.token("dev")));
+        let done = with_input(
+            &home,
+            &["login"],
+            &format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
+        );
         assert_eq!(done.code, 0, "{done:?}");
         assert_eq!(lease(&home).code, 0);
         daemon.reload();
@@ -128,11 +184,20 @@ fn a_passphrase_opens_the_file_until_the_daemon_ends() {
     }
     let _daemon = home.daemon(&[]);
     let locked = home.rolekeeper(&["refresh", "dev"]);
-    assert!(locked.code == 5 && locked.stderr.contains("try: rolekeeper unlock sandbox"), "{locked:?}");
+    assert!(
+        locked.code == 5 && locked.stderr.contains("try: rolekeeper unlock sandbox"),
+        "{locked:?}"
+    );
     let wrong = with_input(&home, &["unlock"], "not-it\n");
-    assert!(wrong.code == 5 && wrong.stderr.contains("does not open with this passphrase"), "{wrong:?}");
+    assert!(
+        wrong.code == 5 && wrong.stderr.contains("does not open with this passphrase"),
+        "{wrong:?}"
+    );
     let open = with_input(&home, &["unlock"], "canary-passphrase\n");
-    assert!(open.code == 0 && open.stdout.contains("user/dev@example.test"), "{open:?}");
+    assert!(
+        open.code == 0 && open.stdout.contains("user/dev@example.test"),
+        "{open:?}"
+    );
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
 }
 
@@ -149,9 +214,15 @@ fn what_is_typed_on_a_terminal_is_not_shown() {
     };
     // What is rubbed out is not part of it.
     let done = on_terminal(&format!("wrong\x15{}x\x7f\r", sandbox.token("dev")));
-    assert!(done.code == 0 && done.stdout.contains("user/dev@example.test"), "{done:?}");
+    assert!(
+        done.code == 0 && done.stdout.contains("user/dev@example.test"),
+        "{done:?}"
+    );
     let given_up = on_terminal("abc\x03");
-    assert!(given_up.code == 2 && given_up.stdout.contains("it was given up"), "{given_up:?}");
+    assert!(
+        given_up.code == 2 && given_up.stdout.contains("it was given up"),
+        "{given_up:?}"
+    );
 }
 
 #[test]
@@ -168,7 +239,10 @@ fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
         let mut command = home.client();
         command.arg("login");
         let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
-        assert!(shows && ended.code == -signal.as_raw(), "{signal:?}: {shows} {ended:?}");
+        assert!(
+            shows && ended.code == -signal.as_raw(),
+            "{signal:?}: {shows} {ended:?}"
+        );
     };
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         ended(&|_| {}, signal);
@@ -190,11 +264,23 @@ fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
     let _daemon = home.daemon(&[]);
     for args in [&["login"][..], &["login", "--rotate"]] {
         let run = home.rolekeeper(args);
-        assert!(run.code == 2 && run.stderr.contains("dev.token is not written by rolekeeper"), "{run:?}");
-        assert!(run.stderr.contains("token = { keyring = \"sandbox\" }"), "{run:?}");
+        assert!(
+            run.code == 2
+                && run
+                    .stderr
+                    .contains("dev.token is not written by rolekeeper"),
+            "{run:?}"
+        );
+        assert!(
+            run.stderr.contains("token = { keyring = \"sandbox\" }"),
+            "{run:?}"
+        );
     }
     let unknown = home.rolekeeper(&["login", "sandbx"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("there is no upstream `sandbx`"), "{unknown:?}");
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("there is no upstream `sandbx`"),
+        "{unknown:?}"
+    );
 }
 
 /// A service account that may replace its own credentials, logged in.
@@ -217,26 +303,44 @@ impl Pipeline {
         let account = id(&admin("GET", "/service-accounts?name=ci-cd-pipeline", None));
         let policy = id(&admin("GET", "/policies?name=AdministratorAccess", None));
         let body = json!({ "policy_id": policy });
-        admin("POST", &format!("/service-accounts/{account}/policies"), Some(&body));
-        let pipeline = Self { sandbox, home, account };
+        admin(
+            "POST",
+            &format!("/service-accounts/{account}/policies"),
+            Some(&body),
+        );
+        let pipeline = Self {
+            sandbox,
+            home,
+            account,
+        };
         {
             let _daemon = pipeline.home.daemon(&[]);
             let token = pipeline.sandbox.token("ci-cd-pipeline");
             let done = with_input(&pipeline.home, &["login"], token);
-            assert!(done.stdout.contains("service_account/ci-cd-pipeline"), "{done:?}");
+            assert!(
+                done.stdout.contains("service_account/ci-cd-pipeline"),
+                "{done:?}"
+            );
         }
         pipeline
     }
 
     fn credentials(&self) -> Vec<String> {
         let path = format!("/service-accounts/{}/credentials", self.account);
-        let listed = self.sandbox.api(self.sandbox.token("admin"), "GET", &path, None).1;
+        let listed = self
+            .sandbox
+            .api(self.sandbox.token("admin"), "GET", &path, None)
+            .1;
         let items = listed["items"].as_array().unwrap();
-        items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+        items
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     fn rotate(&self, args: &[&str]) -> Run {
-        self.home.rolekeeper(&[&["login", "--rotate", "--json"], args].concat())
+        self.home
+            .rolekeeper(&[&["login", "--rotate", "--json"], args].concat())
     }
 
     /// What is kept is a token that counts, whatever was cached.
@@ -260,7 +364,12 @@ fn a_credential_is_replaced_and_the_old_one_is_no_more() {
         assert_eq!(json!(before), json!([done["credential_id"]]));
         pipeline.assert_works("rotated");
     }
-    let (status, reply) = pipeline.sandbox.api(pipeline.sandbox.token("ci-cd-pipeline"), "GET", "/roles", None);
+    let (status, reply) = pipeline.sandbox.api(
+        pipeline.sandbox.token("ci-cd-pipeline"),
+        "GET",
+        "/roles",
+        None,
+    );
     assert_eq!(status, 401, "{reply}");
 }
 
@@ -271,15 +380,36 @@ fn it_is_not_guessed_which_credential_is_kept() {
     let first = pipeline.credentials();
     let path = format!("/service-accounts/{}/credentials", pipeline.account);
     let another = json!({ "name": "another" });
-    assert_eq!(pipeline.sandbox.api(pipeline.sandbox.token("admin"), "POST", &path, Some(&another)).0, 201);
+    assert_eq!(
+        pipeline
+            .sandbox
+            .api(
+                pipeline.sandbox.token("admin"),
+                "POST",
+                &path,
+                Some(&another)
+            )
+            .0,
+        201
+    );
     let asked = pipeline.rotate(&[]);
-    assert!(asked.code == 2 && asked.stderr.contains("--rotate --old ID"), "{asked:?}");
+    assert!(
+        asked.code == 2 && asked.stderr.contains("--rotate --old ID"),
+        "{asked:?}"
+    );
     let none = pipeline.rotate(&["--old", "nonsense"]);
-    assert!(none.code == 2 && none.stderr.contains("has no credential nonsense"), "{none:?}");
+    assert!(
+        none.code == 2 && none.stderr.contains("has no credential nonsense"),
+        "{none:?}"
+    );
     assert_eq!(pipeline.credentials().len(), 2);
     let done = pipeline.rotate(&["--old", &first[0]]).json();
     assert_eq!(done["deleted"], json!(first));
-    assert_eq!(pipeline.credentials().len(), 2, "the other one is somebody's");
+    assert_eq!(
+        pipeline.credentials().len(),
+        2,
+        "the other one is somebody's"
+    );
     pipeline.assert_works("rotated");
 }
 
@@ -287,17 +417,31 @@ fn it_is_not_guessed_which_credential_is_kept() {
 fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up() {
     let pipeline = Pipeline::new();
     // Before a call has its effect, and after it, with the answer still on its way.
-    let faults = [json!({ "kind": "delay", "ms": 600_000 }), json!({ "kind": "slow_drip", "ms": 60_000 })];
-    for method in ["createServiceAccountCredential", "deleteServiceAccountCredential", "getServiceAccount"] {
+    let faults = [
+        json!({ "kind": "delay", "ms": 600_000 }),
+        json!({ "kind": "slow_drip", "ms": 60_000 }),
+    ];
+    for method in [
+        "createServiceAccountCredential",
+        "deleteServiceAccountCredential",
+        "getServiceAccount",
+    ] {
         for fault in &faults {
             let when = format!("{method} {fault}");
             {
                 let daemon = pipeline.home.daemon(&[]);
                 let (sandbox, home) = (&pipeline.sandbox, &pipeline.home);
                 let before = sandbox.calls(method);
-                sandbox.control("POST", "/faults", Some(json!({ "method": method, "fault": fault })));
+                sandbox.control(
+                    "POST",
+                    "/faults",
+                    Some(json!({ "method": method, "fault": fault })),
+                );
                 let mut command = home.client();
-                command.env("ROLEKEEPER_AUTOSTART", "0").args(["login", "--rotate"]).stderr(Stdio::null());
+                command
+                    .env("ROLEKEEPER_AUTOSTART", "0")
+                    .args(["login", "--rotate"])
+                    .stderr(Stdio::null());
                 let mut asking = command.spawn().unwrap();
                 eventually(&when, || (sandbox.calls(method) > before).then_some(()));
                 daemon.signal(rustix::process::Signal::KILL);
@@ -307,7 +451,11 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
             let _daemon = pipeline.home.daemon(&[]);
             pipeline.assert_works(&when);
             let done = pipeline.rotate(&[]).json();
-            assert_eq!(json!(pipeline.credentials()), json!([done["credential_id"]]), "{when}: nothing is left behind");
+            assert_eq!(
+                json!(pipeline.credentials()),
+                json!([done["credential_id"]]),
+                "{when}: nothing is left behind"
+            );
             pipeline.assert_works(&when);
         }
     }
@@ -318,8 +466,11 @@ fn a_failure_of_any_call_leaves_a_credential_that_counts() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
     let fault = json!({ "kind": "status", "status": 500, "code": "internal" });
-    for method in ["listServiceAccountCredentials", "createServiceAccountCredential", "deleteServiceAccountCredential"]
-    {
+    for method in [
+        "listServiceAccountCredentials",
+        "createServiceAccountCredential",
+        "deleteServiceAccountCredential",
+    ] {
         let order = json!({ "method": method, "fault": fault, "times": 1 });
         pipeline.sandbox.control("POST", "/faults", Some(order));
         let run = pipeline.rotate(&[]);

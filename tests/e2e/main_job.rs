@@ -17,11 +17,17 @@ fn a_role_is_assumed_once_and_served_twice() {
 
     assert_eq!(first["Version"], 1, "a number, as every SDK wants it");
     for field in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
-        assert!(first[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
+        assert!(
+            first[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{field}"
+        );
         assert_eq!(first[field], second[field]);
     }
     let expiration = first["Expiration"].as_str().unwrap();
-    assert!(expiration.len() == "2026-01-01T00:00:00Z".len() && expiration.ends_with('Z'), "{expiration}");
+    assert!(
+        expiration.len() == "2026-01-01T00:00:00Z".len() && expiration.ends_with('Z'),
+        "{expiration}"
+    );
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
@@ -45,12 +51,17 @@ fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
 #[test]
 fn a_session_is_refreshed_before_it_expires_without_anybody_asking() {
     // 31 s of life are 16 s of service; the refresh is due after 9 to 11.
-    let (sandbox, home) = (SandboxProcess::start(&["--max-session", "31"]), Home::default());
+    let (sandbox, home) = (
+        SandboxProcess::start(&["--max-session", "31"]),
+        Home::default(),
+    );
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
     let first = home.rolekeeper(&["credential-process", "dev"]).json();
 
-    eventually("a second assumeRole", || (sandbox.calls("assumeRole") == 2).then_some(()));
+    eventually("a second assumeRole", || {
+        (sandbox.calls("assumeRole") == 2).then_some(())
+    });
     let second = eventually("a new session", || {
         let lease = home.rolekeeper(&["credential-process", "dev"]).json();
         (lease["AccessKeyId"] != first["AccessKeyId"]).then_some(lease)
@@ -68,9 +79,13 @@ fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
         sandbox.endpoint()
     );
     let profile = |name: &str, lease: &str| {
-        format!("[profile.{name}]\nupstream = \"s\"\nrole_id = \"{role}\"\nduration = \"2h\"\nlease = \"{lease}\"\n")
+        format!(
+            "[profile.{name}]\nupstream = \"s\"\nrole_id = \"{role}\"\nduration = \"2h\"\nlease = \"{lease}\"\n"
+        )
     };
-    home.configure(&(upstream + &profile("a", "full") + &profile("b", "balanced") + &profile("c", "20m")));
+    home.configure(
+        &(upstream + &profile("a", "full") + &profile("b", "balanced") + &profile("c", "20m")),
+    );
     let _daemon = home.daemon(&[]);
 
     let end = |name| {
@@ -83,25 +98,43 @@ fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
         assert!(left <= want && left > want - 10.0, "{name}: {left}");
     }
     let status = home.rolekeeper(&["status", "--json"]).json();
-    assert!(status["profiles"][1]["session"]["left_seconds"].as_u64().unwrap() > 7100);
+    assert!(
+        status["profiles"][1]["session"]["left_seconds"]
+            .as_u64()
+            .unwrap()
+            > 7100
+    );
 }
 
 #[test]
 fn status_shows_each_profile_and_the_daemon() {
     let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("idle", "S3BucketAccess")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[("dev", "S3ReadOnly"), ("idle", "S3BucketAccess")],
+    );
     let daemon = home.daemon(&[]);
     home.rolekeeper(&["credential-process", "dev"]).json();
 
     let json = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(json["daemon"]["pid"], daemon.pid());
-    assert_eq!((&json["profiles"][0]["state"], &json["profiles"][1]["state"]), (&json!("fresh"), &json!("idle")));
-    let next = json["profiles"][0]["session"]["next_refresh_seconds"].as_u64().unwrap();
+    assert_eq!(
+        (&json["profiles"][0]["state"], &json["profiles"][1]["state"]),
+        (&json!("fresh"), &json!("idle"))
+    );
+    let next = json["profiles"][0]["session"]["next_refresh_seconds"]
+        .as_u64()
+        .unwrap();
     assert!((1900..2520).contains(&next), "{next}");
 
     let table = home.rolekeeper(&["status"]);
     assert_eq!((table.code, table.stderr.as_str()), (0, ""));
-    assert!(table.stdout.contains("dev      fresh") && table.stdout.contains("idle     idle"), "{}", table.stdout);
+    assert!(
+        table.stdout.contains("dev      fresh") && table.stdout.contains("idle     idle"),
+        "{}",
+        table.stdout
+    );
 }
 
 #[test]
@@ -114,15 +147,26 @@ fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
     stream.write_all(&frame::encode(&request).unwrap()).unwrap();
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-        eventually("the request is under way", || (sandbox.calls("assumeRole") == 1).then_some(()));
+        eventually("the request is under way", || {
+            (sandbox.calls("assumeRole") == 1).then_some(())
+        });
         daemon.signal(rustix::process::Signal::TERM);
         asking.join().unwrap()
     });
     let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
     assert_eq!(reply["reply"]["error"]["code"], "shutting_down", "{reply}");
-    assert!(reply["reply"]["error"]["hint"].as_str().unwrap().contains("again"), "{reply}");
+    assert!(
+        reply["reply"]["error"]["hint"]
+            .as_str()
+            .unwrap()
+            .contains("again"),
+        "{reply}"
+    );
     // The client has asked again, and may not start a daemon here.
-    assert!(run.code == 3 && run.stderr.contains("no daemon is running"), "{run:?}");
+    assert!(
+        run.code == 3 && run.stderr.contains("no daemon is running"),
+        "{run:?}"
+    );
     assert_eq!(daemon.wait(), 0);
 }
 
@@ -135,9 +179,13 @@ fn a_daemon_that_is_told_to_stop_answers_what_is_under_way_and_leaves_nothing_be
         sandbox.fault(&json!({ "kind": "delay", "ms": 1500 }));
         let run = std::thread::scope(|scope| {
             let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-            eventually("the request is under way", || (sandbox.calls("assumeRole") == 1).then_some(()));
+            eventually("the request is under way", || {
+                (sandbox.calls("assumeRole") == 1).then_some(())
+            });
             daemon.signal(signal);
-            eventually("nobody new may connect", || (!home.socket().exists()).then_some(()));
+            eventually("nobody new may connect", || {
+                (!home.socket().exists()).then_some(())
+            });
             asking.join().unwrap()
         });
         assert!(run.json()["AccessKeyId"].is_string());

@@ -8,13 +8,27 @@ use serde_json::json;
 
 /// A token for instance metadata, in a header.
 pub(super) fn imds_token(imds: &Endpoint) -> String {
-    let said = imds.ask("PUT", "/latest/api/token", &[("X-aws-ec2-metadata-token-ttl-seconds", "21600")]);
-    assert!(said.status == 200 && said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"), "{said:?}");
+    let said = imds.ask(
+        "PUT",
+        "/latest/api/token",
+        &[("X-aws-ec2-metadata-token-ttl-seconds", "21600")],
+    );
+    assert!(
+        said.status == 200
+            && said
+                .head
+                .contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"),
+        "{said:?}"
+    );
     said.body
 }
 
 fn imds_get(imds: &Endpoint, path: &str) -> Said {
-    imds.ask("GET", path, &[("X-aws-ec2-metadata-token", &imds_token(imds))])
+    imds.ask(
+        "GET",
+        path,
+        &[("X-aws-ec2-metadata-token", &imds_token(imds))],
+    )
 }
 
 pub(super) const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
@@ -30,30 +44,74 @@ fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
     let said = imds_get(&imds, ROLES);
     assert_eq!((said.status, said.body.as_str()), (200, "dev"));
     let said = imds_get(&imds, &format!("{ROLES}dev"));
-    assert!(said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: "), "{said:?}");
+    assert!(
+        said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: "),
+        "{said:?}"
+    );
     let document = said.json();
     assert!(!said.body.contains('\n'));
-    assert_eq!((&document["Code"], &document["Type"]), (&json!("Success"), &json!("AWS-HMAC")));
-    assert_eq!((&document["AccessKeyId"], &document["Token"]), (&ours["AccessKeyId"], &ours["SessionToken"]));
+    assert_eq!(
+        (&document["Code"], &document["Type"]),
+        (&json!("Success"), &json!("AWS-HMAC"))
+    );
+    assert_eq!(
+        (&document["AccessKeyId"], &document["Token"]),
+        (&ours["AccessKeyId"], &ours["SessionToken"])
+    );
     assert!(document["Expiration"].as_str().unwrap().ends_with('Z'));
     assert!(document["LastUpdated"].as_str().unwrap().ends_with('Z'));
-    assert_eq!(imds_get(&imds, "/latest/meta-data/placement/region").body, "eu-central-1");
-    assert_eq!(imds_get(&imds, "/latest/meta-data/placement/availability-zone/").body, "eu-central-1a");
-    assert_eq!(imds_get(&imds, "/latest/dynamic/instance-identity/document").json()["region"], "eu-central-1");
-    for (path, status) in [(format!("{ROLES}other"), 404), ("/".into(), 404), ("/latest/user-data".into(), 404)] {
+    assert_eq!(
+        imds_get(&imds, "/latest/meta-data/placement/region").body,
+        "eu-central-1"
+    );
+    assert_eq!(
+        imds_get(&imds, "/latest/meta-data/placement/availability-zone/").body,
+        "eu-central-1a"
+    );
+    assert_eq!(
+        imds_get(&imds, "/latest/dynamic/instance-identity/document").json()["region"],
+        "eu-central-1"
+    );
+    for (path, status) in [
+        (format!("{ROLES}other"), 404),
+        ("/".into(), 404),
+        ("/latest/user-data".into(), 404),
+    ] {
         assert_eq!(imds_get(&imds, &path).status, status, "{path}");
     }
     // Version 1, a wrong token, another port's token, a life out of range, another version of the API.
     assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[]).status, 401);
-    assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[("X-aws-ec2-metadata-token", "x")]).status, 401);
+    assert_eq!(
+        imds.ask(
+            "GET",
+            &format!("{ROLES}dev"),
+            &[("X-aws-ec2-metadata-token", "x")]
+        )
+        .status,
+        401
+    );
     assert_eq!(imds.ask("PUT", "/latest/api/token", &[]).status, 400);
     let ttl = ("X-aws-ec2-metadata-token-ttl-seconds", "60");
-    assert_eq!(imds.ask("PUT", "/latest/api/token", &[ttl, ("X-Forwarded-For", "192.0.2.1")]).status, 403);
+    assert_eq!(
+        imds.ask(
+            "PUT",
+            "/latest/api/token",
+            &[ttl, ("X-Forwarded-For", "192.0.2.1")]
+        )
+        .status,
+        403
+    );
     assert_eq!(imds.ask("GET", "/latest/api/token", &[ttl]).status, 405);
     home.rolekeeper(&["logout", "dev"]);
     let document = imds_get(&imds, &format!("{ROLES}dev")).json();
     assert_eq!(document["Code"], "AssumeRoleUnauthorizedAccess");
-    assert!(document["Message"].as_str().unwrap().contains("profile dev is held"), "{document}");
+    assert!(
+        document["Message"]
+            .as_str()
+            .unwrap()
+            .contains("profile dev is held"),
+        "{document}"
+    );
 }
 
 /// There is no word that a stranger would have to know: the kernel tells who it is.
@@ -64,7 +122,15 @@ fn instance_metadata_is_not_for_other_users() {
     let imds = Endpoint::of(&home, "dev", "imds");
     let ask = |uid: Option<u32>| {
         let mut command = Command::new("curl");
-        command.args(["--silent", "--request", "PUT", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+        command.args([
+            "--silent",
+            "--request",
+            "PUT",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ]);
         command.args(["--header", "X-aws-ec2-metadata-token-ttl-seconds: 60"]);
         command.arg(format!("http://{}/latest/api/token", imds.host));
         if let Some(uid) = uid {

@@ -64,12 +64,18 @@ fn name(profile: usize) -> String {
 impl World {
     /// Sessions live for 40 s, so that some are refreshed. Every other profile is one that nobody sits at.
     fn new() -> Self {
-        let (sandbox, home) = (SandboxProcess::start(&["--max-session", "40"]), Home::default());
+        let (sandbox, home) = (
+            SandboxProcess::start(&["--max-session", "40"]),
+            Home::default(),
+        );
         let names: Vec<_> = (0..PROFILES).map(name).collect();
         home.configure_for(
             &sandbox,
             "dev",
-            &names.iter().map(|name| (name.as_str(), "S3ReadOnly")).collect::<Vec<_>>(),
+            &names
+                .iter()
+                .map(|name| (name.as_str(), "S3ReadOnly"))
+                .collect::<Vec<_>>(),
         );
         home.configure_more("check_every = \"1s\"", "");
         let mut text = std::fs::read_to_string(home.config_path()).unwrap();
@@ -99,15 +105,25 @@ impl World {
     fn ask_without_end(&self) {
         let mut random = fastrand::Rng::new();
         while !self.is_over.load(Ordering::Relaxed) {
-            let Ok(mut stream) = UnixStream::connect(self.home.socket()) else { continue };
+            let Ok(mut stream) = UnixStream::connect(self.home.socket()) else {
+                continue;
+            };
             while !self.is_over.load(Ordering::Relaxed) {
                 let profile = random.usize(0..PROFILES);
                 let (asked, asked_at) = (self.now(), Instant::now());
-                let Some(what) = ask(&mut stream, profile) else { break };
+                let Some(what) = ask(&mut stream, profile) else {
+                    break;
+                };
                 if let What::Lease(id) = &what {
                     *self.current[profile].lock().unwrap() = Some(id.clone());
                 }
-                let answer = Answer { profile, asked, asked_at, given: self.now(), what };
+                let answer = Answer {
+                    profile,
+                    asked,
+                    asked_at,
+                    given: self.now(),
+                    what,
+                };
                 self.answers.lock().unwrap().push(answer);
             }
         }
@@ -132,7 +148,14 @@ impl World {
             }
         }
         let to = self.now();
-        self.outs.lock().unwrap().extend(logged_out.into_iter().map(|(profile, from)| Out { profile, from, to }));
+        self.outs
+            .lock()
+            .unwrap()
+            .extend(
+                logged_out
+                    .into_iter()
+                    .map(|(profile, from)| Out { profile, from, to }),
+            );
     }
 
     fn log_out(&self, profile: usize, logged_out: &mut BTreeMap<usize, u64>) {
@@ -142,7 +165,11 @@ impl World {
 
     fn resume(&self, profile: usize, logged_out: &mut BTreeMap<usize, u64>) {
         if let Some(from) = logged_out.remove(&profile) {
-            self.outs.lock().unwrap().push(Out { profile, from, to: self.now() });
+            self.outs.lock().unwrap().push(Out {
+                profile,
+                from,
+                to: self.now(),
+            });
         }
         self.tell("resume", profile);
     }
@@ -160,20 +187,37 @@ impl World {
     }
 
     fn revoke(&self, profile: usize) {
-        let Some(id) = self.current[profile].lock().unwrap().clone() else { return };
+        let Some(id) = self.current[profile].lock().unwrap().clone() else {
+            return;
+        };
         let admin = self.sandbox.token("admin");
-        let status = self.sandbox.api(admin, "DELETE", &format!("/sts/sessions/{id}"), None).0;
+        let status = self
+            .sandbox
+            .api(admin, "DELETE", &format!("/sts/sessions/{id}"), None)
+            .0;
         // It may have ended by itself.
         if status == 204 {
-            self.revoked.lock().unwrap().entry(id).or_insert_with(Instant::now);
+            self.revoked
+                .lock()
+                .unwrap()
+                .entry(id)
+                .or_insert_with(Instant::now);
         }
     }
 
     fn stumble(&self) {
         let method = ["listSTSSessions", "getSTSSession"][fastrand::usize(0..2)];
-        let fault = [json!({ "kind": "reset" }), json!({ "kind": "html" }), json!({ "kind": "delay", "ms": 300 })];
+        let fault = [
+            json!({ "kind": "reset" }),
+            json!({ "kind": "html" }),
+            json!({ "kind": "delay", "ms": 300 }),
+        ];
         let fault = &fault[fastrand::usize(0..3)];
-        self.sandbox.control("POST", "/faults", Some(json!({ "method": method, "fault": fault, "times": 1 })));
+        self.sandbox.control(
+            "POST",
+            "/faults",
+            Some(json!({ "method": method, "fault": fault, "times": 1 })),
+        );
     }
 }
 
@@ -185,12 +229,18 @@ fn ask(stream: &mut UnixStream, profile: usize) -> Option<What> {
     if let Some(id) = reply["reply"]["lease"]["session_id"].as_str() {
         return Some(What::Lease(id.into()));
     }
-    let message = reply["reply"]["error"]["message"].as_str().unwrap().to_owned();
+    let message = reply["reply"]["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     match reply["reply"]["error"]["code"].as_str().unwrap() {
         "held" => {
             let words: Vec<_> = message.split([' ', ':', ',']).collect();
             let at = words.iter().position(|word| *word == "session");
-            Some(What::Held(at.map(|at| words[at + 1].to_owned()), message.contains("was revoked")))
+            Some(What::Held(
+                at.map(|at| words[at + 1].to_owned()),
+                message.contains("was revoked"),
+            ))
         }
         "shutting_down" => None,
         code => Some(What::Other(code.into())),
@@ -224,18 +274,30 @@ fn whatever_is_revoked_at_whatever_moment_is_given_to_nobody_afterwards() {
 }
 
 fn check(world: World) {
-    let (mut answers, outs) = (world.answers.into_inner().unwrap(), world.outs.into_inner().unwrap());
+    let (mut answers, outs) = (
+        world.answers.into_inner().unwrap(),
+        world.outs.into_inner().unwrap(),
+    );
     let revoked = world.revoked.into_inner().unwrap();
     answers.sort_by_key(|answer| answer.given);
     // Who is out is given nothing; what had been given by then is never given again.
     for Out { profile, from, to } in &outs {
         let of = || answers.iter().filter(|answer| answer.profile == *profile);
         for answer in of().filter(|answer| answer.asked > *from && answer.given < *to) {
-            assert!(matches!(answer.what, What::Held(..)), "logged out from {from} to {to}: {answer:?}");
+            assert!(
+                matches!(answer.what, What::Held(..)),
+                "logged out from {from} to {to}: {answer:?}"
+            );
         }
-        let before: Vec<_> = of().filter(|answer| answer.given < *from).filter_map(lease).collect();
+        let before: Vec<_> = of()
+            .filter(|answer| answer.given < *from)
+            .filter_map(lease)
+            .collect();
         for answer in of().filter(|answer| answer.asked > *from) {
-            assert!(lease(answer).is_none_or(|id| !before.contains(&id)), "logged out at {from}: {answer:?}");
+            assert!(
+                lease(answer).is_none_or(|id| !before.contains(&id)),
+                "logged out at {from}: {answer:?}"
+            );
         }
     }
     // What somebody was refused is not given to anybody who asks later.
@@ -243,13 +305,25 @@ fn check(world: World) {
     for answer in &answers {
         match &answer.what {
             What::Held(Some(id), by_others) => {
-                assert!(!by_others || revoked.contains_key(id), "nobody revoked it: {answer:?}");
+                assert!(
+                    !by_others || revoked.contains_key(id),
+                    "nobody revoked it: {answer:?}"
+                );
                 over.entry(id).or_insert(answer.given);
             }
             What::Lease(id) => {
-                assert!(over.get(id.as_str()).is_none_or(|since| answer.asked < *since), "it is over: {answer:?}");
-                let late = revoked.get(id).map(|at| answer.asked_at.saturating_duration_since(*at));
-                assert!(late.is_none_or(|late| late < AT_ALL), "{late:?} after it was revoked: {answer:?}");
+                assert!(
+                    over.get(id.as_str())
+                        .is_none_or(|since| answer.asked < *since),
+                    "it is over: {answer:?}"
+                );
+                let late = revoked
+                    .get(id)
+                    .map(|at| answer.asked_at.saturating_duration_since(*at));
+                assert!(
+                    late.is_none_or(|late| late < AT_ALL),
+                    "{late:?} after it was revoked: {answer:?}"
+                );
             }
             What::Held(None, _) | What::Other(_) => {}
         }
@@ -261,10 +335,20 @@ fn check(world: World) {
             *others.entry(code).or_default() += 1;
         }
     }
-    println!("{leases} leases, {held} sessions ended, {} of them by others; {others:?}", revoked.len());
-    assert!(leases > 1000 && held > 5 && revoked.len() > 5 && outs.len() > 5, "much was tried");
+    println!(
+        "{leases} leases, {held} sessions ended, {} of them by others; {others:?}",
+        revoked.len()
+    );
+    assert!(
+        leases > 1000 && held > 5 && revoked.len() > 5 && outs.len() > 5,
+        "much was tried"
+    );
 }
 
 fn lease(answer: &Answer) -> Option<&str> {
-    if let What::Lease(id) = &answer.what { Some(id) } else { None }
+    if let What::Lease(id) = &answer.what {
+        Some(id)
+    } else {
+        None
+    }
 }

@@ -20,8 +20,11 @@ fn logout(home: &Home) {
 
 /// Waits until a client other than the one that asks here is connected.
 fn subscribed(home: &Home) {
-    let connections = || home.rolekeeper(&["status", "--json"]).json()["daemon"]["connections"].as_u64();
-    eventually("it has subscribed", || (connections() == Some(2)).then_some(()));
+    let connections =
+        || home.rolekeeper(&["status", "--json"]).json()["daemon"]["connections"].as_u64();
+    eventually("it has subscribed", || {
+        (connections() == Some(2)).then_some(())
+    });
 }
 
 fn resume(home: &Home) {
@@ -29,12 +32,15 @@ fn resume(home: &Home) {
 }
 
 /// A command that says which credentials it has, and then waits.
-const WAIT: [&str; 3] = ["sh", "-c", "echo $AWS_ACCESS_KEY_ID $ROLEKEEPER_PROFILE $AWS_PROFILE; exec sleep 600"];
+const WAIT: [&str; 3] = [
+    "sh",
+    "-c",
+    "echo $AWS_ACCESS_KEY_ID $ROLEKEEPER_PROFILE $AWS_PROFILE; exec sleep 600",
+];
 
 /// A command that counts how often it is told to end, and does so, with 7, when it was that often.
 fn told(times: &str) -> [&str; 4] {
-    let script =
-        "trap 'n=$((n + 1)); echo $n; [ $n = $0 ] && exit 7' TERM; echo ready; while :; do sleep 600 & wait; done";
+    let script = "trap 'n=$((n + 1)); echo $n; [ $n = $0 ] && exit 7' TERM; echo ready; while :; do sleep 600 & wait; done";
     ["sh", "-c", script, times]
 }
 
@@ -52,8 +58,14 @@ fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daem
     let id = watch.json()["session"]["id"].as_str().unwrap().to_owned();
     logout(&home);
     let told = watch.json();
-    assert_eq!((&told["generation"], &told["held"]["session_id"]), (&1.into(), &id.clone().into()));
-    assert_eq!((&told["held"]["cause"], &told["session"]), (&"logged_out".into(), &Value::Null));
+    assert_eq!(
+        (&told["generation"], &told["held"]["session_id"]),
+        (&1.into(), &id.clone().into())
+    );
+    assert_eq!(
+        (&told["held"]["cause"], &told["session"]),
+        (&"logged_out".into(), &Value::Null)
+    );
     resume(&home);
     assert_eq!(watch.json()["held"], Value::Null);
     logout(&home);
@@ -62,7 +74,10 @@ fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daem
     let _daemon = home.daemon(&[]);
     assert_eq!(watch.json()["held"]["cause"], "logged_out");
     let nobody = home.rolekeeper(&["watch", "nobody"]);
-    assert!(nobody.code == 2 && nobody.stderr.contains("there is no profile `nobody`"), "{nobody:?}");
+    assert!(
+        nobody.code == 2 && nobody.stderr.contains("there is no profile `nobody`"),
+        "{nobody:?}"
+    );
 }
 
 #[test]
@@ -71,13 +86,34 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
     let _daemon = home.daemon(&[]);
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let mut command = home.client();
-    command.env("AWS_PROFILE", "other").env("AWS_SECURITY_TOKEN", "old").args(["exec", "dev", "--"]);
-    command.args(["sh", "-c", "echo $AWS_ACCESS_KEY_ID $AWS_PROFILE $AWS_SECURITY_TOKEN $ROLEKEEPER_PROFILE; exit 42"]);
+    command
+        .env("AWS_PROFILE", "other")
+        .env("AWS_SECURITY_TOKEN", "old")
+        .args(["exec", "dev", "--"]);
+    command.args([
+        "sh",
+        "-c",
+        "echo $AWS_ACCESS_KEY_ID $AWS_PROFILE $AWS_SECURITY_TOKEN $ROLEKEEPER_PROFILE; exit 42",
+    ]);
     let run = home.finish(command);
-    assert_eq!((run.code, run.stdout.trim()), (42, format!("{} dev", ours["AccessKeyId"].as_str().unwrap()).as_str()));
+    assert_eq!(
+        (run.code, run.stdout.trim()),
+        (
+            42,
+            format!("{} dev", ours["AccessKeyId"].as_str().unwrap()).as_str()
+        )
+    );
     for (arguments, code, word) in [
-        (vec!["exec", "nobody", "--", "true"], 2, "there is no profile"),
-        (vec!["exec", "dev", "--", "no-such-program"], 127, "no-such-program cannot be started"),
+        (
+            vec!["exec", "nobody", "--", "true"],
+            2,
+            "there is no profile",
+        ),
+        (
+            vec!["exec", "dev", "--", "no-such-program"],
+            127,
+            "no-such-program cannot be started",
+        ),
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),
     ] {
@@ -86,7 +122,11 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
     }
     let signalled = home.rolekeeper(&exec("warn", &["sh", "-c", "kill -USR1 $$"]));
     assert_eq!(signalled.code, 128 + 10);
-    assert_eq!(home.rolekeeper(&exec("term", &["sh", "-c", "exit 42"])).code, 42);
+    assert_eq!(
+        home.rolekeeper(&exec("term", &["sh", "-c", "exit 42"]))
+            .code,
+        42
+    );
 }
 
 #[test]
@@ -99,7 +139,10 @@ fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoke
         Running::start(&home, &exec("restart", &WAIT)),
     );
     let first = warned.line();
-    assert!(first.starts_with("BYIA") && first.ends_with(" dev"), "{first}");
+    assert!(
+        first.starts_with("BYIA") && first.ends_with(" dev"),
+        "{first}"
+    );
     assert_eq!((ended.line(), again.line()), (first.clone(), first.clone()));
     logout(&home);
     assert_eq!(ended.code(), Some(6));
@@ -135,7 +178,10 @@ fn a_daemon_that_is_replaced_is_no_revocation_and_what_the_next_one_revokes_is_n
     }
     assert!(running.runs());
     logout(&home);
-    assert_eq!((running.rest(), running.code()), (vec!["1".to_owned()], Some(6)));
+    assert_eq!(
+        (running.rest(), running.code()),
+        (vec!["1".to_owned()], Some(6))
+    );
     assert!(said(&home).contains("rolekeeper resume dev"));
 }
 
@@ -151,7 +197,10 @@ fn a_reload_is_no_revocation_and_hides_none() {
     subscribed(&home);
     assert!(running.runs());
     logout(&home);
-    assert_eq!((running.rest(), running.code()), (vec!["1".to_owned()], Some(6)));
+    assert_eq!(
+        (running.rest(), running.code()),
+        (vec!["1".to_owned()], Some(6))
+    );
 }
 
 #[test]
@@ -163,12 +212,24 @@ fn a_subscriber_starts_no_daemon_and_says_when_there_is_none_and_when_there_is_o
     let mut running = Running::by(&home, command);
     running.line();
     assert_eq!(daemon.stop(), 0);
-    eventually("it is said", || said(&home).contains("are not noticed until").then_some(()));
-    assert_eq!(home.rolekeeper(&["status"]).code, 3, "nobody has started another");
+    eventually("it is said", || {
+        said(&home).contains("are not noticed until").then_some(())
+    });
+    assert_eq!(
+        home.rolekeeper(&["status"]).code,
+        3,
+        "nobody has started another"
+    );
     let _daemon = home.daemon(&[]);
-    eventually("it is said", || said(&home).contains("are noticed again").then_some(()));
+    eventually("it is said", || {
+        said(&home).contains("are noticed again").then_some(())
+    });
     logout(&home);
-    eventually("it is noticed", || said(&home).contains("were revoked while the command ran").then_some(()));
+    eventually("it is noticed", || {
+        said(&home)
+            .contains("were revoked while the command ran")
+            .then_some(())
+    });
     assert_eq!(said(&home).matches("noticed").count(), 2, "{}", said(&home));
     assert!(running.runs());
 }
@@ -183,7 +244,9 @@ fn a_command_that_is_to_be_started_again_waits_for_an_upstream_that_is_away() {
     eventually("it waits", || said(&home).contains("(held)").then_some(()));
     sandbox.fault(&json!({ "kind": "status", "status": 503 }));
     resume(&home);
-    eventually("it waits on", || said(&home).contains("(upstream_unavailable)").then_some(()));
+    eventually("it waits on", || {
+        said(&home).contains("(upstream_unavailable)").then_some(())
+    });
     sandbox.heal();
     assert_ne!(running.line(), first);
 }
@@ -195,7 +258,14 @@ fn a_command_is_told_when_its_session_ends_and_not_when_somebody_would_ask_again
     let _daemon = home.daemon(&[]);
     let asked_again = home.rolekeeper(&["credential-process", "dev"]).json()["Expiration"].clone();
     let ends = Running::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
-    let run = home.rolekeeper(&["exec", "dev", "--", "sh", "-c", "echo $AWS_CREDENTIAL_EXPIRATION"]);
+    let run = home.rolekeeper(&[
+        "exec",
+        "dev",
+        "--",
+        "sh",
+        "-c",
+        "echo $AWS_CREDENTIAL_EXPIRATION",
+    ]);
     assert_eq!(run.stdout.trim(), ends, "{run:?}");
     assert_ne!(ends, asked_again);
 }

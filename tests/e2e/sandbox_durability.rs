@@ -21,7 +21,12 @@ fn a_kill_loses_no_acknowledged_write() {
                         // Until the kill makes it fail.
                         for number in 0.. {
                             let name = format!("r{round}-{writer}-{number}");
-                            match sandbox.try_api(admin, "POST", "/roles", Some(&json!({ "name": name }))) {
+                            match sandbox.try_api(
+                                admin,
+                                "POST",
+                                "/roles",
+                                Some(&json!({ "name": name })),
+                            ) {
                                 Ok((201, _)) => names.push(name),
                                 Ok(other) => panic!("{other:?}"),
                                 Err(_) => break,
@@ -33,10 +38,18 @@ fn a_kill_loses_no_acknowledged_write() {
                 .collect();
             std::thread::sleep(std::time::Duration::from_millis(150));
             sandbox.kill();
-            acknowledged.extend(writers.into_iter().flat_map(|writer| writer.join().unwrap()));
+            acknowledged.extend(
+                writers
+                    .into_iter()
+                    .flat_map(|writer| writer.join().unwrap()),
+            );
         });
     }
-    assert!(acknowledged.len() > 50, "only {} writes were tried", acknowledged.len());
+    assert!(
+        acknowledged.len() > 50,
+        "only {} writes were tried",
+        acknowledged.len()
+    );
     let sandbox = SandboxProcess::start(&["--data", data]);
     let admin = sandbox.ready["admin_token"].as_str().unwrap();
     for name in &acknowledged {
@@ -53,5 +66,9 @@ fn a_kill_loses_no_acknowledged_write() {
             None => break,
         }
     }
-    assert!(entries >= acknowledged.len(), "{entries} entries for {} writes", acknowledged.len());
+    assert!(
+        entries >= acknowledged.len(),
+        "{entries} entries for {} writes",
+        acknowledged.len()
+    );
 }

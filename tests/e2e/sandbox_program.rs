@@ -26,7 +26,12 @@ fn the_sandbox_prints_one_ready_line_and_ends_well_at_a_signal() {
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(lines.next().is_none(), "nothing but the ready line");
-        assert!(ready["endpoint"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+        assert!(
+            ready["endpoint"]
+                .as_str()
+                .unwrap()
+                .starts_with("http://127.0.0.1:")
+        );
         assert_eq!(ready["tokens"]["admin"], ready["admin_token"]);
         assert!(ready["tokens"]["ci-cd-pipeline"].is_string());
         assert_eq!(ready["roles"].as_object().unwrap().len(), 4);
@@ -48,7 +53,10 @@ fn the_sandbox_refuses_what_it_cannot_use_with_code_2_and_advice() {
         let output = refused(&arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.starts_with("rolekeeper-sandbox: ") && said.contains(expected), "{said}");
+        assert!(
+            said.starts_with("rolekeeper-sandbox: ") && said.contains(expected),
+            "{said}"
+        );
         assert!(said.contains("\n  try: "), "{said}");
         assert!(output.stdout.is_empty());
     }

@@ -12,8 +12,9 @@ fn every_test_that_the_security_document_names_is_there() {
     // What stands between backticks.
     for word in text.split('`').skip(1).step_by(2) {
         let Some((module, name)) = word.split_once("::") else {
-            let path =
-                word.strip_prefix("tests/").map_or_else(|| root.join(word), |rest| root.join("tests").join(rest));
+            let path = word
+                .strip_prefix("tests/")
+                .map_or_else(|| root.join(word), |rest| root.join("tests").join(rest));
             let is_path = word.starts_with("tests/") || word.starts_with("daemon/");
             assert!(!is_path || path.exists(), "{word}");
             continue;
@@ -25,9 +26,16 @@ fn every_test_that_the_security_document_names_is_there() {
         if file == "FILE" {
             continue;
         }
-        let tests = fs::read_to_string(root.join(format!("tests/e2e/{file}.rs"))).unwrap_or_else(|_| panic!("{word}"));
-        let (name, is_whole) = name.strip_suffix('…').map_or((name, true), |name| (name, false));
-        let function = if is_whole { format!("fn {name}()") } else { format!("fn {name}") };
+        let tests = fs::read_to_string(root.join(format!("tests/e2e/{file}.rs")))
+            .unwrap_or_else(|_| panic!("{word}"));
+        let (name, is_whole) = name
+            .strip_suffix('…')
+            .map_or((name, true), |name| (name, false));
+        let function = if is_whole {
+            format!("fn {name}()")
+        } else {
+            format!("fn {name}")
+        };
         assert!(tests.contains(&function), "{word}");
         count += 1;
     }

@@ -27,13 +27,22 @@ impl Machine {
             return None;
         }
         let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-        home.configure_for(&sandbox, "dev", &[("own", "S3ReadOnly"), ("team", "S3BucketAccess")]);
+        home.configure_for(
+            &sandbox,
+            "dev",
+            &[("own", "S3ReadOnly"), ("team", "S3BucketAccess")],
+        );
         let text = fs::read_to_string(home.config_path()).unwrap();
         let (others, team) = text.split_once("[profile.team]\n").unwrap();
-        let text = format!("{others}[profile.team]\nusers = [{NOBODY}]\ngroups = [{GROUP}]\n{team}");
+        let text =
+            format!("{others}[profile.team]\nusers = [{NOBODY}]\ngroups = [{GROUP}]\n{team}");
         home.configure(&text);
         let client = home.copy_of(&programs().rolekeeper);
-        Some(Self { sandbox, home, client })
+        Some(Self {
+            sandbox,
+            home,
+            client,
+        })
     }
 
     /// As a service manager sets it up: everybody may come in, and nobody else may write there.
@@ -54,7 +63,10 @@ impl Machine {
 
     fn by(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
         let mut command = Command::new(&self.client);
-        command.env_clear().env("ROLEKEEPER_SOCKET", self.home.socket()).env("HOME", "/nonexistent");
+        command
+            .env_clear()
+            .env("ROLEKEEPER_SOCKET", self.home.socket())
+            .env("HOME", "/nonexistent");
         command.args(args).uid(uid).gid(gid);
         self.home.finish(command)
     }
@@ -62,16 +74,43 @@ impl Machine {
 
 #[test]
 fn each_user_gets_what_is_for_them() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = Machine::new() else {
+        return;
+    };
     let daemon = machine.daemon();
-    assert_eq!(machine.by(NOBODY, NOBODY, &["credential-process", "team"]).code, 0);
-    assert_eq!(machine.by(64_123, GROUP, &["credential-process", "team"]).code, 0, "by the group");
+    assert_eq!(
+        machine
+            .by(NOBODY, NOBODY, &["credential-process", "team"])
+            .code,
+        0
+    );
+    assert_eq!(
+        machine
+            .by(64_123, GROUP, &["credential-process", "team"])
+            .code,
+        0,
+        "by the group"
+    );
     let stranger = machine.by(64_123, 64_123, &["credential-process", "team"]);
-    assert!(stranger.code == 4 && stranger.stderr.contains("serves other users than user 64123"), "{stranger:?}");
+    assert!(
+        stranger.code == 4
+            && stranger
+                .stderr
+                .contains("serves other users than user 64123"),
+        "{stranger:?}"
+    );
     let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
-    assert!(other.code == 4 && other.stderr.contains("profile own is not for user 65534"), "{other:?}");
+    assert!(
+        other.code == 4 && other.stderr.contains("profile own is not for user 65534"),
+        "{other:?}"
+    );
     let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();
-    let names: Vec<_> = listed["profiles"].as_array().unwrap().iter().map(|each| each["profile"].clone()).collect();
+    let names: Vec<_> = listed["profiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| each["profile"].clone())
+        .collect();
     assert_eq!(names, ["team"], "others' profiles are not shown");
     for args in [
         &["logout", "team"][..],
@@ -87,20 +126,58 @@ fn each_user_gets_what_is_for_them() {
         &["approve"],
     ] {
         let run = machine.by(NOBODY, NOBODY, args);
-        assert!(run.code == 4 && run.stderr.contains("only the user whose daemon this is"), "{args:?}: {run:?}");
+        assert!(
+            run.code == 4 && run.stderr.contains("only the user whose daemon this is"),
+            "{args:?}: {run:?}"
+        );
     }
-    let over_http = machine.by(NOBODY, NOBODY, &["exec", "team", "--mode", "http", "--", "true"]);
-    assert!(over_http.code != 0 && over_http.stderr.contains("only the user whose daemon this is"), "{over_http:?}");
-    assert_eq!(machine.by(NOBODY, NOBODY, &["exec", "team", "--", "true"]).code, 0);
-    assert_eq!(machine.by(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"]).code, 8, "the role's own rights");
+    let over_http = machine.by(
+        NOBODY,
+        NOBODY,
+        &["exec", "team", "--mode", "http", "--", "true"],
+    );
+    assert!(
+        over_http.code != 0
+            && over_http
+                .stderr
+                .contains("only the user whose daemon this is"),
+        "{over_http:?}"
+    );
+    assert_eq!(
+        machine
+            .by(NOBODY, NOBODY, &["exec", "team", "--", "true"])
+            .code,
+        0
+    );
+    assert_eq!(
+        machine
+            .by(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"])
+            .code,
+        8,
+        "the role's own rights"
+    );
     // It is known who had it.
     let audit = machine.home_client(&["audit", "team", "--json"]).json();
-    let users: Vec<_> = audit["holders"].as_array().unwrap().iter().map(|holder| holder["uid"].clone()).collect();
-    assert!(users.contains(&NOBODY.into()) && users.contains(&64_123.into()), "{audit}");
+    let users: Vec<_> = audit["holders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|holder| holder["uid"].clone())
+        .collect();
+    assert!(
+        users.contains(&NOBODY.into()) && users.contains(&64_123.into()),
+        "{audit}"
+    );
     assert_eq!(machine.sandbox.calls("listRoles"), 1);
     drop(daemon);
     let none = machine.by(NOBODY, NOBODY, &["credential-process", "team"]);
-    assert!(none.code == 3 && none.stderr.contains("which the machine's administrator starts"), "{none:?}");
+    assert!(
+        none.code == 3
+            && none
+                .stderr
+                .contains("which the machine's administrator starts"),
+        "{none:?}"
+    );
 }
 
 impl Machine {
@@ -117,7 +194,9 @@ impl Machine {
 /// A part of the test below, as another user.
 #[test]
 fn what_the_crowd_does() {
-    let Some(socket) = std::env::var_os("ROLEKEEPER_TEST_CROWD") else { return };
+    let Some(socket) = std::env::var_os("ROLEKEEPER_TEST_CROWD") else {
+        return;
+    };
     let mut held = Vec::new();
     while let Ok(stream) = UnixStream::connect(&socket) {
         held.push(stream);
@@ -132,9 +211,13 @@ fn what_the_crowd_does() {
 
 #[test]
 fn a_crowd_of_one_user_keeps_nobody_else_out() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = Machine::new() else {
+        return;
+    };
     let mut command = machine.home.command(&PathBuf::from("prlimit"));
-    command.args(["--nofile=512:512"]).arg(&programs().rolekeeperd);
+    command
+        .args(["--nofile=512:512"])
+        .arg(&programs().rolekeeperd);
     let folder = machine.home.socket().parent().unwrap().to_owned();
     let _daemon = machine.home.daemon_by(command);
     for (path, mode) in [
@@ -148,18 +231,42 @@ fn a_crowd_of_one_user_keeps_nobody_else_out() {
     let me = machine.home.copy_of(&std::env::current_exe().unwrap());
     fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
     let mut crowd = Command::new(&me);
-    crowd.args(["--exact", "shared::what_the_crowd_does", "--nocapture"]).env_clear();
-    crowd.env("ROLEKEEPER_TEST_CROWD", machine.home.socket()).uid(NOBODY).gid(NOBODY);
-    let mut crowd = crowd.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let open = || machine.home_client(&["status", "--json"]).json()["daemon"]["connections"].as_u64().unwrap();
+    crowd
+        .args(["--exact", "shared::what_the_crowd_does", "--nocapture"])
+        .env_clear();
+    crowd
+        .env("ROLEKEEPER_TEST_CROWD", machine.home.socket())
+        .uid(NOBODY)
+        .gid(NOBODY);
+    let mut crowd = crowd
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let open = || {
+        machine.home_client(&["status", "--json"]).json()["daemon"]["connections"]
+            .as_u64()
+            .unwrap()
+    };
     let mut lines = BufReader::new(crowd.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("crowded: ")));
-    eventually("they are as many as they may be", || (open() >= (512 - 64) / 4).then_some(()));
-    assert!(open() <= (512 - 64) / 4 + 1, "a quarter of the places, and this very connection: {}", open());
+    eventually("they are as many as they may be", || {
+        (open() >= (512 - 64) / 4).then_some(())
+    });
+    assert!(
+        open() <= (512 - 64) / 4 + 1,
+        "a quarter of the places, and this very connection: {}",
+        open()
+    );
     assert_eq!(machine.home_client(&["credential-process", "own"]).code, 0);
     let refused = machine.by(NOBODY, NOBODY, &["status"]);
-    assert!(refused.code == 3 && refused.stderr.contains("(busy)"), "{refused:?}");
+    assert!(
+        refused.code == 3 && refused.stderr.contains("(busy)"),
+        "{refused:?}"
+    );
     drop(crowd.stdin.take());
     crowd.wait().unwrap();
-    eventually("there is room again", || (machine.by(NOBODY, NOBODY, &["status"]).code == 0).then_some(()));
+    eventually("there is room again", || {
+        (machine.by(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
+    });
 }

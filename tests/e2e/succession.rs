@@ -20,9 +20,11 @@ fn request() -> Vec<u8> {
 fn ask_without_end(home: &Home, over: &AtomicBool) -> usize {
     let mut answered = 0;
     while !over.load(Ordering::Relaxed) {
-        let mut stream = UnixStream::connect(home.socket()).expect("somebody listens at every moment");
+        let mut stream =
+            UnixStream::connect(home.socket()).expect("somebody listens at every moment");
         while !over.load(Ordering::Relaxed) && stream.write_all(&request()).is_ok() {
-            let reply: Value = serde_json::from_slice(&frame::read(&mut stream).expect("an answer")).unwrap();
+            let reply: Value =
+                serde_json::from_slice(&frame::read(&mut stream).expect("an answer")).unwrap();
             assert!(reply["reply"]["lease"].is_object(), "{reply}");
             answered += 1;
         }
@@ -37,7 +39,9 @@ fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
     let daemon = home.daemon_by(home.command(&program));
     let (pid, over, runs) = (daemon.pid(), AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| ask_without_end(&home, &over))).collect();
+        let asking: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| ask_without_end(&home, &over)))
+            .collect();
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let run = home.rolekeeper(&["credential-process", "dev"]);
@@ -49,18 +53,35 @@ fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
         for _ in 0..6 {
             // What package managers do: another file under the same name.
             let newer = home.path().join("newer");
-            assert!(std::process::Command::new("cp").arg(&program).arg(&newer).status().unwrap().success());
+            assert!(
+                std::process::Command::new("cp")
+                    .arg(&program)
+                    .arg(&newer)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             std::fs::rename(&newer, &program).unwrap();
             daemon.reload();
         }
         drop(stop);
-        let answered: usize = asking.into_iter().map(|asking| asking.join().unwrap()).sum();
+        let answered: usize = asking
+            .into_iter()
+            .map(|asking| asking.join().unwrap())
+            .sum();
         assert!(answered > 1000, "{answered}");
     });
     assert!(runs.into_inner() > 0);
     let status = home.rolekeeper(&["status", "--json"]).json();
-    assert_eq!(status["daemon"]["pid"], pid, "a service manager sees the same process");
-    assert_eq!(sandbox.calls("assumeRole"), 1, "and the session is the same");
+    assert_eq!(
+        status["daemon"]["pid"], pid,
+        "a service manager sees the same process"
+    );
+    assert_eq!(
+        sandbox.calls("assumeRole"),
+        1,
+        "and the session is the same"
+    );
     assert_eq!(daemon.stop(), 0);
     assert!(!home.socket().exists(), "the last one removes the socket");
 }
@@ -72,7 +93,9 @@ fn a_request_that_waits_for_the_upstream_during_a_reload_is_answered_by_the_next
     sandbox.fault(&json!({ "kind": "delay", "ms": 6000 }));
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-        eventually("it waits", || (sandbox.calls("assumeRole") == 1).then_some(()));
+        eventually("it waits", || {
+            (sandbox.calls("assumeRole") == 1).then_some(())
+        });
         sandbox.heal();
         daemon.reload();
         let run = waiting.join().unwrap();
@@ -87,11 +110,20 @@ fn a_reload_takes_the_new_configuration_and_keeps_what_still_fits_it() {
     let session = |profile: &str| {
         assert_eq!(home.rolekeeper(&["credential-process", profile]).code, 0);
         let status = home.rolekeeper(&["status", "--json"]).json();
-        let found = status["profiles"].as_array().unwrap().iter().find(|each| each["profile"] == profile).cloned();
+        let found = status["profiles"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|each| each["profile"] == profile)
+            .cloned();
         found.unwrap()["session"]["id"].as_str().unwrap().to_owned()
     };
     let before = session("dev");
-    home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly"), ("more", "S3ReadOnly")]);
+    home.configure_for(
+        &sandbox,
+        "dev",
+        &[("dev", "S3ReadOnly"), ("more", "S3ReadOnly")],
+    );
     daemon.reload();
     assert_eq!(session("dev"), before);
     assert_ne!(session("more"), before);
@@ -111,12 +143,19 @@ fn a_reload_that_cannot_succeed_changes_nothing_and_says_why() {
     let good = std::fs::read_to_string(home.config_path()).unwrap();
     home.configure(&good.replace("role_id", "roel_id"));
     daemon.signal(Signal::HUP);
-    eventually("it says why", || daemon.log().contains("did you mean `role_id`?").then_some(()));
+    eventually("it says why", || {
+        daemon
+            .log()
+            .contains("did you mean `role_id`?")
+            .then_some(())
+    });
     home.configure(&good);
     // A program that does not start.
     std::fs::remove_file(&program).unwrap();
     daemon.signal(Signal::HUP);
-    eventually("it says why", || daemon.log().contains("No such file").then_some(()));
+    eventually("it says why", || {
+        daemon.log().contains("No such file").then_some(())
+    });
     assert_eq!((answers(), daemon.starts()), (0, 1));
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
@@ -135,7 +174,9 @@ fn a_hundred_reloads_at_once_leave_one_daemon_that_serves() {
     daemon.reload();
     assert_eq!(ask(), key);
     assert_eq!(sandbox.calls("assumeRole"), 1);
-    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+        .unwrap()
+        .count();
     assert!(open < 40, "{open} descriptors are open");
 }
 
@@ -165,7 +206,10 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
         let _over = Over(&over);
         let mut random = fastrand::Rng::with_seed(4);
         let (mut kills, deadline) = (0_u64, Instant::now() + Duration::from_secs(60));
-        while kills < 60 && Instant::now() < deadline && !asking.iter().any(ScopedJoinHandle::is_finished) {
+        while kills < 60
+            && Instant::now() < deadline
+            && !asking.iter().any(ScopedJoinHandle::is_finished)
+        {
             let started = Instant::now();
             // At any instant of a start, and every other time of what comes after one.
             let after = Duration::from_millis(if kills % 2 == 0 { 0 } else { 250 });
@@ -176,7 +220,13 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
             kills += u64::from(kill_daemon_of(&home));
         }
         over.store(true, Ordering::Relaxed);
-        assert!(asking.into_iter().map(|asking| asking.join().unwrap()).sum::<usize>() > 20);
+        assert!(
+            asking
+                .into_iter()
+                .map(|asking| asking.join().unwrap())
+                .sum::<usize>()
+                > 20
+        );
         kills
     });
     assert!(kills >= 20, "{kills} kills");
@@ -184,7 +234,10 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
     assert!(calls <= kills + 1, "{calls} calls for {kills} daemons");
     // What they left behind is whole: the record of leases has nothing but whole lines, but for the last of each.
     let record = std::fs::read_to_string(home.journal()).unwrap();
-    let broken = record.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count();
+    let broken = record
+        .lines()
+        .filter(|line| serde_json::from_str::<Value>(line).is_err())
+        .count();
     assert_eq!(broken, 0, "{record}");
 }
 
@@ -196,8 +249,15 @@ fn kill_daemon_of(home: &Home) -> bool {
         let text = String::from_utf8_lossy(&words).into_owned();
         text.contains("rolekeeperd") && text.contains(mark.to_str().unwrap())
     };
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let Some(pid) = pids.filter(is_ours).find_map(rustix::process::Pid::from_raw) else { return false };
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let Some(pid) = pids
+        .filter(is_ours)
+        .find_map(rustix::process::Pid::from_raw)
+    else {
+        return false;
+    };
     rustix::process::kill_process(pid, Signal::KILL).is_ok()
 }
 
@@ -211,7 +271,11 @@ fn a_daemon_whose_state_cannot_be_written_serves_all_the_same() {
     std::fs::write(&state, "").unwrap();
     let daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
-    assert!(daemon.log().contains("remembered until this daemon ends"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("remembered until this daemon ends"),
+        "{}",
+        daemon.log()
+    );
 }
 
 /// O1: the time is measured by `tests/bench`; here it is seen that nothing of the one before is in the way.
@@ -221,7 +285,11 @@ fn what_a_killed_daemon_leaves_behind_is_replaced() {
     for round in 1..=3 {
         let mut daemon = home.daemon(&[]);
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
-        assert_eq!(sandbox.calls("assumeRole"), round, "one call for each daemon");
+        assert_eq!(
+            sandbox.calls("assumeRole"),
+            round,
+            "one call for each daemon"
+        );
         daemon.kill();
         assert!(home.socket().exists());
     }

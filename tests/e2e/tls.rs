@@ -16,7 +16,13 @@ fn ask(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str) -> Run {
 }
 
 /// The same with more lines for the upstream, in which `HOME` is the home's folder, and more variables.
-fn ask_with(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str, more: &str, variables: &[(&str, &str)]) -> Run {
+fn ask_with(
+    sandbox: &SandboxProcess,
+    door: &TlsDoor,
+    trusted: &str,
+    more: &str,
+    variables: &[(&str, &str)],
+) -> Run {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let text = std::fs::read_to_string(home.config_path()).unwrap();
@@ -24,7 +30,10 @@ fn ask_with(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str, more: &str,
     home.configure_more(&more.replace("HOME", home.path().to_str().unwrap()), "");
     home.private_file("own.pem", &door.authority);
     let mut command = home.command(&programs().rolekeeperd);
-    command.env("SSL_CERT_FILE", home.private_file("authorities.pem", trusted));
+    command.env(
+        "SSL_CERT_FILE",
+        home.private_file("authorities.pem", trusted),
+    );
     command.envs(variables.iter().copied());
     let _daemon = home.daemon_by(command);
     home.rolekeeper(&["credential-process", "dev"])
@@ -41,9 +50,18 @@ fn a_server_that_the_systems_certificates_vouch_for_is_sent_the_token() {
 #[test]
 fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
     let sandbox = SandboxProcess::start(&[]);
-    let (door, other) = (tls_door(sandbox.endpoint(), "127.0.0.1"), tls_door(sandbox.endpoint(), "iam.example.test"));
-    for run in [ask(&sandbox, &door, &other.authority), ask(&sandbox, &other, &other.authority)] {
-        assert!(run.code == 7 && run.stderr.contains("certificate"), "{run:?}");
+    let (door, other) = (
+        tls_door(sandbox.endpoint(), "127.0.0.1"),
+        tls_door(sandbox.endpoint(), "iam.example.test"),
+    );
+    for run in [
+        ask(&sandbox, &door, &other.authority),
+        ask(&sandbox, &other, &other.authority),
+    ] {
+        assert!(
+            run.code == 7 && run.stderr.contains("certificate"),
+            "{run:?}"
+        );
     }
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
@@ -51,20 +69,32 @@ fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
 #[test]
 fn an_upstream_with_authorities_of_its_own_is_believed_on_theirs_alone() {
     let sandbox = SandboxProcess::start(&[]);
-    let (door, other) = (tls_door(sandbox.endpoint(), "127.0.0.1"), tls_door(sandbox.endpoint(), "127.0.0.1"));
+    let (door, other) = (
+        tls_door(sandbox.endpoint(), "127.0.0.1"),
+        tls_door(sandbox.endpoint(), "127.0.0.1"),
+    );
     let pinned = "ca = \"HOME/own.pem\"";
-    assert_eq!(ask_with(&sandbox, &door, &other.authority, pinned, &[]).code, 0);
+    assert_eq!(
+        ask_with(&sandbox, &door, &other.authority, pinned, &[]).code,
+        0
+    );
     // Whom the system trusts is not enough then.
     let wrong = "ca = \"HOME/authorities.pem\"";
     let run = ask_with(&sandbox, &door, &other.authority, wrong, &[]);
-    assert!(run.code == 7 && run.stderr.contains("certificate"), "{run:?}");
+    assert!(
+        run.code == 7 && run.stderr.contains("certificate"),
+        "{run:?}"
+    );
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
 #[test]
 fn authorities_that_are_none_keep_the_daemon_from_starting() {
     let sandbox = SandboxProcess::start(&[]);
-    for (text, want) in [("", "there is none in it"), ("-----BEGIN CERTIFICATE-----\nx\n", "cannot be used")] {
+    for (text, want) in [
+        ("", "there is none in it"),
+        ("-----BEGIN CERTIFICATE-----\nx\n", "cannot be used"),
+    ] {
         let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         let text_of = std::fs::read_to_string(home.config_path()).unwrap();
@@ -72,8 +102,17 @@ fn authorities_that_are_none_keep_the_daemon_from_starting() {
         let path = home.private_file("ca.pem", text);
         home.configure_more(&format!("ca = {path:?}"), "");
         let run = home.rolekeeperd(&[]);
-        assert!(run.code == 1 && run.stderr.contains("ca.pem cannot be used") && run.stderr.contains(want), "{run:?}");
-        assert!(run.stderr.contains("try: name a file with certificates in PEM"), "{run:?}");
+        assert!(
+            run.code == 1
+                && run.stderr.contains("ca.pem cannot be used")
+                && run.stderr.contains(want),
+            "{run:?}"
+        );
+        assert!(
+            run.stderr
+                .contains("try: name a file with certificates in PEM"),
+            "{run:?}"
+        );
     }
 }
 
@@ -112,7 +151,10 @@ fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
     let (address, asked) = proxy();
     let url = format!("http://{address}");
-    let (https, other) = (("HTTPS_PROXY", url.as_str()), ("HTTPS_PROXY", "http://127.0.0.1:9"));
+    let (https, other) = (
+        ("HTTPS_PROXY", url.as_str()),
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+    );
     let configured = format!("proxy = \"{}\"", url.replace("//", "//me:canary@"));
     for (more, variables, is_through) in [
         ("", &[https][..], true),
@@ -123,10 +165,20 @@ fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
         let run = ask_with(&sandbox, &door, &door.authority, more, variables);
         assert_eq!(run.code, 0, "{more} {variables:?} {run:?}");
         let heads: Vec<String> = asked.try_iter().collect();
-        assert_eq!(!heads.is_empty(), is_through, "{more} {variables:?}: {heads:?}");
+        assert_eq!(
+            !heads.is_empty(),
+            is_through,
+            "{more} {variables:?}: {heads:?}"
+        );
         for head in heads {
-            assert!(head.starts_with(&format!("CONNECT {} ", door.address)), "{head}");
-            assert!(!head.to_lowercase().contains("bearer") && !head.contains(sandbox.token("dev")), "{head}");
+            assert!(
+                head.starts_with(&format!("CONNECT {} ", door.address)),
+                "{head}"
+            );
+            assert!(
+                !head.to_lowercase().contains("bearer") && !head.contains(sandbox.token("dev")),
+                "{head}"
+            );
             let is_ours = head.to_lowercase().contains("proxy-authorization: basic ");
             assert_eq!(is_ours, more.contains("canary"), "{head}");
         }

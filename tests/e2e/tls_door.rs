@@ -22,7 +22,10 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let certificate = CertificateParams::new([name.to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority)
+        .unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -38,10 +41,18 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
     runtime.spawn(async move {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut outside) = acceptor.accept(stream).await else { continue };
+            let Ok(mut outside) = acceptor.accept(stream).await else {
+                continue;
+            };
             let mut inside = TcpStream::connect(&behind).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut outside, &mut inside).await });
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut outside, &mut inside).await },
+            );
         }
     });
-    TlsDoor { address, authority: authority.pem(), _runtime: runtime }
+    TlsDoor {
+        address,
+        authority: authority.pem(),
+        _runtime: runtime,
+    }
 }

@@ -9,16 +9,28 @@ use serde_json::{Value, json};
 /// Every way of failing that the sandbox knows, and words of the message that it must get.
 fn nonsense() -> Vec<(Value, &'static str)> {
     vec![
-        (json!({ "kind": "status", "status": 503, "retry_after": "2" }), "unavailable"),
-        (json!({ "kind": "status", "status": 429, "retry_after": "2" }), "rate_limited"),
+        (
+            json!({ "kind": "status", "status": 503, "retry_after": "2" }),
+            "unavailable",
+        ),
+        (
+            json!({ "kind": "status", "status": 429, "retry_after": "2" }),
+            "rate_limited",
+        ),
         (json!({ "kind": "status", "status": 500 }), "internal"),
         (json!({ "kind": "reset" }), "connection"),
         (json!({ "kind": "half_close" }), "connection"),
         (json!({ "kind": "truncated" }), "body"),
         (json!({ "kind": "garbage" }), "not the documented reply"),
         (json!({ "kind": "html" }), "not the documented reply"),
-        (json!({ "kind": "huge", "bytes": 9_000_000 }), "more than 8388608 bytes"),
-        (json!({ "kind": "redirect", "location": "http://127.0.0.1:1/stolen" }), "302 Found, not as ByCloud IAM does"),
+        (
+            json!({ "kind": "huge", "bytes": 9_000_000 }),
+            "more than 8388608 bytes",
+        ),
+        (
+            json!({ "kind": "redirect", "location": "http://127.0.0.1:1/stolen" }),
+            "302 Found, not as ByCloud IAM does",
+        ),
     ]
 }
 
@@ -33,7 +45,10 @@ fn each_kind_of_nonsense_is_an_outage_and_not_a_verdict() {
         let run = home.rolekeeper(&["credential-process", "dev"]);
         sandbox.heal();
         assert_eq!((run.code, run.stdout.as_str()), (7, ""), "{fault}: {run:?}");
-        assert!(run.stderr.contains("(upstream_unavailable)") && run.stderr.contains(words), "{fault}: {run:?}");
+        assert!(
+            run.stderr.contains("(upstream_unavailable)") && run.stderr.contains(words),
+            "{fault}: {run:?}"
+        );
         assert!(run.stderr.contains("  try: again in "), "{fault}: {run:?}");
         let status = home.rolekeeper(&["status", "--json"]).json();
         assert_eq!(status["profiles"][0]["failing"]["attempts"], 1, "{fault}");
@@ -46,7 +61,10 @@ fn an_upstream_that_is_not_there_is_told_so_with_its_address() {
     let token = home.private_file("token", "canary-token");
     home.secret("canary-token");
     // A port that was free a moment ago.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     home.configure(&format!(
         "[upstream.x]\nkind = \"bycloud\"\nendpoint = \"http://{address}\"\ntoken = {{ file = {token:?} }}\n\
          [profile.dev]\nupstream = \"x\"\nrole_id = \"r-1\"\n"
@@ -54,7 +72,10 @@ fn an_upstream_that_is_not_there_is_told_so_with_its_address() {
     let _daemon = home.daemon(&[]);
     let run = home.rolekeeper(&["credential-process", "dev"]);
     assert_eq!(run.code, 7, "{run:?}");
-    assert!(run.stderr.contains(&address.to_string()) && run.stderr.contains("refused"), "{run:?}");
+    assert!(
+        run.stderr.contains(&address.to_string()) && run.stderr.contains("refused"),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -64,9 +85,18 @@ fn a_slow_upstream_makes_nobody_wait_longer_than_20_seconds_and_its_answer_is_us
     sandbox.fault(&json!({ "kind": "delay", "ms": 21_500 }));
     let asked = Instant::now();
     let run = home.rolekeeper(&["credential-process", "dev"]);
-    assert!(asked.elapsed() < Duration::from_secs(24), "{:?}", asked.elapsed());
-    assert!(run.code == 7 && run.stderr.contains("has not answered within 20 s"), "{run:?}");
-    eventually("the fetch has landed", || (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(()));
+    assert!(
+        asked.elapsed() < Duration::from_secs(24),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert!(
+        run.code == 7 && run.stderr.contains("has not answered within 20 s"),
+        "{run:?}"
+    );
+    eventually("the fetch has landed", || {
+        (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(())
+    });
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
@@ -88,7 +118,9 @@ fn a_wrong_date_neither_lengthens_nor_shortens_a_session() {
         sandbox.fault(&json!({ "kind": "wrong_date", "seconds": seconds }));
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
         let status = home.rolekeeper(&["status", "--json"]).json();
-        let left = status["profiles"][0]["session"]["left_seconds"].as_u64().unwrap();
+        let left = status["profiles"][0]["session"]["left_seconds"]
+            .as_u64()
+            .unwrap();
         assert!((3580..=3600).contains(&left), "{left}");
         sandbox.heal();
     }
@@ -103,24 +135,37 @@ fn an_upstream_whose_clock_is_a_day_ahead_grants_what_it_grants() {
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
     let end: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
     let left = end.duration_since(jiff::Timestamp::now()).as_secs();
-    assert!((940..=960).contains(&left), "by this machine's clock, which the consumer will ask: {left}");
+    assert!(
+        (940..=960).contains(&left),
+        "by this machine's clock, which the consumer will ask: {left}"
+    );
 }
 
 #[test]
 fn an_outage_of_any_kind_keeps_a_session_that_still_has_time() {
     // 45 s of life are 30 s of service; the refresh falls due after 16 to 21.
     let sandbox = SandboxProcess::start(&["--max-session", "45"]);
-    let homes: Vec<_> = nonsense().into_iter().map(|(fault, _)| (fault, Home::default())).collect();
+    let homes: Vec<_> = nonsense()
+        .into_iter()
+        .map(|(fault, _)| (fault, Home::default()))
+        .collect();
     for (_, home) in &homes {
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     }
     // One after the other would take minutes; the faults are the method's, so each kind comes to one of the daemons.
-    let daemons: Vec<_> = homes.iter().map(|(_, home)| (home, home.daemon(&[]))).collect();
+    let daemons: Vec<_> = homes
+        .iter()
+        .map(|(_, home)| (home, home.daemon(&[])))
+        .collect();
     for (home, _) in &daemons {
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
     }
     for (fault, _) in &homes {
-        sandbox.control("POST", "/faults", Some(json!({ "method": "assumeRole", "fault": fault, "times": 1 })));
+        sandbox.control(
+            "POST",
+            "/faults",
+            Some(json!({ "method": "assumeRole", "fault": fault, "times": 1 })),
+        );
     }
     for (home, _) in &daemons {
         eventually("a refresh has failed", || {
@@ -136,7 +181,10 @@ fn an_outage_of_any_kind_keeps_a_session_that_still_has_time() {
 
 #[test]
 fn a_session_is_refused_in_its_last_15_seconds_with_the_reason_and_the_next_try() {
-    let (sandbox, home) = (SandboxProcess::start(&["--max-session", "30"]), Home::default());
+    let (sandbox, home) = (
+        SandboxProcess::start(&["--max-session", "30"]),
+        Home::default(),
+    );
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
@@ -145,10 +193,15 @@ fn a_session_is_refused_in_its_last_15_seconds_with_the_reason_and_the_next_try(
         let run = home.rolekeeper(&["credential-process", "dev"]);
         (run.code != 0).then_some(run)
     });
-    assert!(run.code == 7 && run.stderr.contains("failed attempts") | run.stderr.contains("again in"), "{run:?}");
+    assert!(
+        run.code == 7 && run.stderr.contains("failed attempts") | run.stderr.contains("again in"),
+        "{run:?}"
+    );
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(status["profiles"][0]["state"], "expired");
-    let left = status["profiles"][0]["session"]["left_seconds"].as_u64().unwrap();
+    let left = status["profiles"][0]["session"]["left_seconds"]
+        .as_u64()
+        .unwrap();
     assert!(left <= 15, "{left}");
 }
 

@@ -6,7 +6,10 @@ use serde_json::json;
 fn failed(run: &Run, code: i32, words: &[&str]) {
     assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
     let lines: Vec<_> = run.stderr.lines().collect();
-    assert!(lines.len() == 2 && lines[0].starts_with("rolekeeper: ") && lines[1].starts_with("  try: "), "{run:?}");
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("rolekeeper: ") && lines[1].starts_with("  try: "),
+        "{run:?}"
+    );
     for word in words {
         assert!(run.stderr.contains(word), "{word} is not in {run:?}");
     }
@@ -18,26 +21,52 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
     home.configure_for(
         &sandbox,
         "dev",
-        &[("notrust", "NoTrust"), ("notallowed", "NotAllowed"), ("gone", "S3ReadOnly")],
+        &[
+            ("notrust", "NoTrust"),
+            ("notallowed", "NotAllowed"),
+            ("gone", "S3ReadOnly"),
+        ],
     );
     let text = std::fs::read_to_string(home.config_path()).unwrap();
-    home.configure(&text.replace(sandbox.role("S3ReadOnly"), "019aaaaa-0000-7000-8000-000000000000"));
+    home.configure(&text.replace(
+        sandbox.role("S3ReadOnly"),
+        "019aaaaa-0000-7000-8000-000000000000",
+    ));
     let _daemon = home.daemon(&[]);
     let ask = |profile| home.rolekeeper(&["credential-process", profile]);
     failed(
         &ask("notrust"),
         8,
-        &["(trust_denied)", "trust_policy_denied", "the trust policy of role NoTrust", "request "],
+        &[
+            "(trust_denied)",
+            "trust_policy_denied",
+            "the trust policy of role NoTrust",
+            "request ",
+        ],
     );
-    failed(&ask("notallowed"), 8, &["access_denied", "no policy of the caller allows sts:AssumeRole"]);
+    failed(
+        &ask("notallowed"),
+        8,
+        &[
+            "access_denied",
+            "no policy of the caller allows sts:AssumeRole",
+        ],
+    );
     // Whoever may assume only some roles does not learn which others exist.
     failed(&ask("gone"), 8, &["access_denied"]);
     let admin = Home::default();
     admin.configure_for(&sandbox, "admin", &[("gone", "NoTrust")]);
     let text = std::fs::read_to_string(admin.config_path()).unwrap();
-    admin.configure(&text.replace(sandbox.role("NoTrust"), "019aaaaa-0000-7000-8000-000000000000"));
+    admin.configure(&text.replace(
+        sandbox.role("NoTrust"),
+        "019aaaaa-0000-7000-8000-000000000000",
+    ));
     let _daemon = admin.daemon(&[]);
-    failed(&admin.rolekeeper(&["credential-process", "gone"]), 8, &["not_found", "there is no role 019aaaaa"]);
+    failed(
+        &admin.rolekeeper(&["credential-process", "gone"]),
+        8,
+        &["not_found", "there is no role 019aaaaa"],
+    );
 }
 
 #[test]
@@ -48,9 +77,16 @@ fn an_unknown_profile_names_the_nearest() {
     failed(
         &home.rolekeeper(&["credential-process", "prodution"]),
         2,
-        &["there is no profile `prodution` (unknown_profile)", "`production`"],
+        &[
+            "there is no profile `prodution` (unknown_profile)",
+            "`production`",
+        ],
     );
-    failed(&home.rolekeeper(&["credential-process", "x"]), 2, &["rolekeeper status"]);
+    failed(
+        &home.rolekeeper(&["credential-process", "x"]),
+        2,
+        &["rolekeeper status"],
+    );
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
@@ -67,16 +103,28 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
     };
 
     put("byu_canary_unknown");
-    failed(&ask(), 5, &["(login_needed)", "invalid_token", "put a new token"]);
+    failed(
+        &ask(),
+        5,
+        &["(login_needed)", "invalid_token", "put a new token"],
+    );
 
-    let user = sandbox.control("POST", "/users", Some(json!({ "email": "new@example.test" })));
+    let user = sandbox.control(
+        "POST",
+        "/users",
+        Some(json!({ "email": "new@example.test" })),
+    );
     let path = format!("/users/{}/token", user["id"].as_str().unwrap());
     let short = sandbox.control("POST", &path, Some(json!({ "expires_in_seconds": 60 })));
     sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": 61 })));
     put(short["token"].as_str().unwrap());
     failed(&ask(), 5, &["(login_needed)", "token_expired"]);
 
-    sandbox.control("DELETE", "/tokens", Some(json!({ "token": sandbox.token("dev") })));
+    sandbox.control(
+        "DELETE",
+        "/tokens",
+        Some(json!({ "token": sandbox.token("dev") })),
+    );
     put(sandbox.token("dev"));
     failed(&ask(), 5, &["invalid_token"]);
 
@@ -89,7 +137,12 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
     );
     assert_eq!(status, 201);
     let session = assumed["session"]["id"].as_str().unwrap();
-    let (status, _) = sandbox.api(sandbox.token("ci-cd-pipeline"), "DELETE", &format!("/sts/sessions/{session}"), None);
+    let (status, _) = sandbox.api(
+        sandbox.token("ci-cd-pipeline"),
+        "DELETE",
+        &format!("/sts/sessions/{session}"),
+        None,
+    );
     assert_eq!(status, 204);
     put(assumed["credentials"]["session_token"].as_str().unwrap());
     failed(&ask(), 5, &["session_revoked"]);
@@ -105,7 +158,15 @@ fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
         home.rolekeeper(&["credential-process", "dev"])
     };
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
-    failed(&ask(), 5, &["(login_needed)", "can be read or written by others (mode 0644)", "chmod 600 "]);
+    failed(
+        &ask(),
+        5,
+        &[
+            "(login_needed)",
+            "can be read or written by others (mode 0644)",
+            "chmod 600 ",
+        ],
+    );
     std::fs::remove_file(&token).unwrap();
     failed(&ask(), 5, &["does not exist"]);
     home.private_file("dev.token", "\n");
@@ -140,10 +201,22 @@ fn a_disabled_account_is_told_apart_from_a_bad_token() {
     home.configure_for(&sandbox, "ci-cd-pipeline", &[("ci", "S3ReadOnly")]);
     let admin = sandbox.ready["admin_token"].as_str().unwrap();
     let (_, accounts) = sandbox.api(admin, "GET", "/service-accounts?name=ci-cd-pipeline", None);
-    let path = format!("/service-accounts/{}", accounts["items"][0]["id"].as_str().unwrap());
-    assert_eq!(sandbox.api(admin, "PATCH", &path, Some(&json!({ "enabled": false }))).0, 200);
+    let path = format!(
+        "/service-accounts/{}",
+        accounts["items"][0]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        sandbox
+            .api(admin, "PATCH", &path, Some(&json!({ "enabled": false })))
+            .0,
+        200
+    );
     let _daemon = home.daemon(&[]);
-    failed(&home.rolekeeper(&["credential-process", "ci"]), 8, &["(account_disabled)", "principal_disabled"]);
+    failed(
+        &home.rolekeeper(&["credential-process", "ci"]),
+        8,
+        &["(account_disabled)", "principal_disabled"],
+    );
 }
 
 #[test]
@@ -156,5 +229,9 @@ fn a_rotated_token_is_taken_up_without_a_restart_once_the_pause_is_over() {
     rolekeeper_tests::harness::eventually("the pause of 5 to 10 s is over", || {
         (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(())
     });
-    assert_eq!(sandbox.calls("assumeRole"), 2, "none was made during the pause");
+    assert_eq!(
+        sandbox.calls("assumeRole"),
+        2,
+        "none was made during the pause"
+    );
 }

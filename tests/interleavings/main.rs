@@ -1,7 +1,11 @@
 //! V4: the daemon's own source of what a profile stands on, on threads whose every step a scheduler chooses. Refreshes,
 //! revocations, readers and subscribers run against each other, differently each time; INTERLEAVINGS says how often.
 
-#[allow(dead_code, unreachable_pub, reason = "it is the daemon's, and all of it is used there")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "it is the daemon's, and all of it is used there"
+)]
 #[path = "../../daemon/src/cache/standing.rs"]
 mod standing;
 mod sync;
@@ -34,22 +38,31 @@ impl Truth {
         // The upstream takes its time.
         thread::yield_now();
         let id = self.next.fetch_add(1, Ordering::SeqCst);
-        let replaced = |earlier: &mut Vec<_>, old: Option<&Session>| earlier.extend(old.map(|old| Arc::new(old.id)));
-        let _ = self.slot.publish(Arc::new(Session { id, begun }), begun, replaced);
+        let replaced = |earlier: &mut Vec<_>, old: Option<&Session>| {
+            earlier.extend(old.map(|old| Arc::new(old.id)))
+        };
+        let _ = self
+            .slot
+            .publish(Arc::new(Session { id, begun }), begun, replaced);
     }
 
     fn revoke(&self, hold: Option<u64>) {
         let current = self.slot.session().map(|session| session.id);
-        let is_meant = |_: &[_], session: Option<&Session>| session.map(|session| session.id) == current;
+        let is_meant =
+            |_: &[_], session: Option<&Session>| session.map(|session| session.id) == current;
         if let Some(view) = self.slot.end(is_meant, hold, |earlier, _| earlier.clear()) {
-            self.least.fetch_max(view.generation.number(), Ordering::SeqCst);
+            self.least
+                .fetch_max(view.generation.number(), Ordering::SeqCst);
         }
     }
 
     fn read(&self) {
         let least = self.least.load(Ordering::SeqCst);
         if let Some(session) = self.slot.session() {
-            assert!(session.begun.number() >= least, "{session:?} is served, and {least} was in force");
+            assert!(
+                session.begun.number() >= least,
+                "{session:?} is served, and {least} was in force"
+            );
         }
     }
 
@@ -59,14 +72,25 @@ impl Truth {
         let view = self.slot.view();
         let generation = view.generation.number();
         assert!(generation >= last && generation >= least);
-        assert!(view.session.is_none() || view.hold.is_none(), "held, and served");
-        assert!(view.session.is_none_or(|session| session.begun == view.generation), "of another generation");
+        assert!(
+            view.session.is_none() || view.hold.is_none(),
+            "held, and served"
+        );
+        assert!(
+            view.session
+                .is_none_or(|session| session.begun == view.generation),
+            "of another generation"
+        );
         generation
     }
 }
 
 fn world() {
-    let truth = Arc::new(Truth { slot: Slot::default(), least: AtomicU64::new(0), next: AtomicU64::new(0) });
+    let truth = Arc::new(Truth {
+        slot: Slot::default(),
+        least: AtomicU64::new(0),
+        next: AtomicU64::new(0),
+    });
     let spawn = |act: fn(&Truth)| {
         let truth = Arc::clone(&truth);
         thread::spawn(move || act(&truth))
@@ -93,7 +117,8 @@ fn world() {
 
 #[test]
 fn no_interleaving_serves_a_session_whose_fetch_began_before_a_revocation_that_is_in_force() {
-    let rounds = std::env::var("INTERLEAVINGS").map_or(1_000_000, |rounds| rounds.parse().expect("a number"));
+    let rounds = std::env::var("INTERLEAVINGS")
+        .map_or(1_000_000, |rounds| rounds.parse().expect("a number"));
     shuttle::check_random(world, rounds);
 }
 
@@ -108,14 +133,19 @@ fn a_fetch_that_would_publish_whatever_happened_is_found_out() {
     let found = std::panic::catch_unwind(|| {
         shuttle::check_random(
             || {
-                let truth =
-                    Arc::new(Truth { slot: Slot::default(), least: AtomicU64::new(0), next: AtomicU64::new(0) });
+                let truth = Arc::new(Truth {
+                    slot: Slot::default(),
+                    least: AtomicU64::new(0),
+                    next: AtomicU64::new(0),
+                });
                 let begun = truth.slot.begin().expect("nothing is held");
                 let late = Arc::clone(&truth);
                 let late = thread::spawn(move || {
                     // As if the generation were looked up at the end.
                     let now = late.slot.begin().expect("nothing is held");
-                    let _ = late.slot.publish(Arc::new(Session { id: 0, begun }), now, |_, _| {});
+                    let _ = late
+                        .slot
+                        .publish(Arc::new(Session { id: 0, begun }), now, |_, _| {});
                 });
                 truth.revoke(None);
                 truth.read();

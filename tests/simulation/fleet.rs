@@ -15,7 +15,11 @@ use crate::world::{HOUR, Machine, NEVER, pass};
 /// Machines with one profile each, whose tool asks when its lease is about to end.
 fn fleet(size: usize, clock: &Clock) -> Vec<Arc<Machine>> {
     let journal = Journal::in_memory();
-    let machine = || Machine::on(clock.clone(), 1, 1, journal.clone(), NEVER, |_| (HOUR, LeaseLimit::Balanced));
+    let machine = || {
+        Machine::on(clock.clone(), 1, 1, journal.clone(), NEVER, |_| {
+            (HOUR, LeaseLimit::Balanced)
+        })
+    };
     (0..size).map(|_| Arc::new(machine())).collect()
 }
 
@@ -33,7 +37,12 @@ fn use_it(machine: &Arc<Machine>) {
 fn in_tens(fleet: &[Arc<Machine>], from: Boot, to: Boot) -> Vec<usize> {
     let mut counts = vec![0; usize::try_from(to.since(from).as_secs() / 10).expect("a number") + 1];
     for machine in fleet {
-        for call in machine.services[0].truth().calls.iter().filter(|call| **call >= from && **call < to) {
+        for call in machine.services[0]
+            .truth()
+            .calls
+            .iter()
+            .filter(|call| **call >= from && **call < to)
+        {
             counts[usize::try_from(call.since(from).as_secs() / 10).expect("a number")] += 1;
         }
     }
@@ -57,9 +66,18 @@ fn twenty_thousand_daemons_started_together_do_not_refresh_together() {
         pass(HOUR * 3).await;
         let hours = in_tens(&fleet, start, clock.now().boot);
         let worst = hours.iter().max().copied().unwrap_or(0);
-        println!("worst ten seconds: {worst} of {SIZE}, {} calls", hours.iter().sum::<usize>());
-        assert!(hours.iter().sum::<usize>() > 3 * SIZE, "they were refreshed");
-        assert!(worst * 100 <= SIZE * 4, "{worst} of {SIZE} within ten seconds");
+        println!(
+            "worst ten seconds: {worst} of {SIZE}, {} calls",
+            hours.iter().sum::<usize>()
+        );
+        assert!(
+            hours.iter().sum::<usize>() > 3 * SIZE,
+            "they were refreshed"
+        );
+        assert!(
+            worst * 100 <= SIZE * 4,
+            "{worst} of {SIZE} within ten seconds"
+        );
     });
 }
 
@@ -89,7 +107,12 @@ fn ten_thousand_daemons_come_back_from_an_outage_as_they_were_trying_during_it()
         let late = clock.now().boot;
         pass(HOUR / 6).await;
         let outage = window(late);
-        let granted = || fleet.iter().map(|machine| machine.services[0].truth().granted).sum::<usize>();
+        let granted = || {
+            fleet
+                .iter()
+                .map(|machine| machine.services[0].truth().granted)
+                .sum::<usize>()
+        };
         let before = granted();
         for machine in &fleet {
             machine.services[0].truth().weather = Weather::Fair;
@@ -104,8 +127,16 @@ fn ten_thousand_daemons_come_back_from_an_outage_as_they_were_trying_during_it()
             per_ten(&outage),
             granted() - before,
         );
-        assert!(worst <= 2 * per_ten(&outage), "{worst} within ten seconds, {} before", per_ten(&outage));
-        assert_eq!(recovery.iter().sum::<usize>(), granted() - before, "one call each brings them back");
+        assert!(
+            worst <= 2 * per_ten(&outage),
+            "{worst} within ten seconds, {} before",
+            per_ten(&outage)
+        );
+        assert_eq!(
+            recovery.iter().sum::<usize>(),
+            granted() - before,
+            "one call each brings them back"
+        );
         let stale = fleet.iter().filter(|machine| !machine.is_fresh(0)).count();
         assert!(stale * 50 < SIZE, "{stale} are not back after ten minutes");
     });

@@ -17,7 +17,14 @@ use crate::world::{CHECK_EVERY, Got, HOUR, Machine, pass};
 
 /// Two machines that are one, before and after.
 fn machine(clock: &Clock, duration: Duration) -> Machine {
-    Machine::on(clock.clone(), 2, 1, Journal::in_memory(), CHECK_EVERY, |_| (duration, LeaseLimit::Full))
+    Machine::on(
+        clock.clone(),
+        2,
+        1,
+        Journal::in_memory(),
+        CHECK_EVERY,
+        |_| (duration, LeaseLimit::Full),
+    )
 }
 
 fn clock() -> Clock {
@@ -27,9 +34,12 @@ fn clock() -> Clock {
 /// The same text in other memory.
 fn copy(memory: OwnedFd, change: impl Fn(String) -> String, seals: SealFlags) -> OwnedFd {
     let (mut file, mut text) = (File::from(memory), String::new());
-    file.rewind().and_then(|()| file.read_to_string(&mut text)).expect("it can be read");
+    file.rewind()
+        .and_then(|()| file.read_to_string(&mut text))
+        .expect("it can be read");
     let mut copy = File::from(memfd_create("copy", MemfdFlags::ALLOW_SEALING).expect("memory"));
-    copy.write_all(change(text).as_bytes()).expect("it is written");
+    copy.write_all(change(text).as_bytes())
+        .expect("it is written");
     fcntl_add_seals(&copy, seals).expect("it is sealed");
     copy.into()
 }
@@ -45,12 +55,27 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
         pass(Duration::from_secs(600)).await;
         let ids = |machine: &Machine| {
             let status = machine.broker.status(machine.peer(0), None, 0).profiles;
-            status.into_iter().map(|profile| profile.session.expect("a session")).collect::<Vec<_>>()
+            status
+                .into_iter()
+                .map(|profile| profile.session.expect("a session"))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(unpack(&after.broker, vec![pack(&before.broker, Heir::Successor).expect("it is packed")]), 2);
+        assert_eq!(
+            unpack(
+                &after.broker,
+                vec![pack(&before.broker, Heir::Successor).expect("it is packed")]
+            ),
+            2
+        );
         for (one, two) in ids(&before).into_iter().zip(ids(&after)) {
-            assert_eq!((one.id, one.left_seconds, one.age_seconds), (two.id, two.left_seconds, two.age_seconds));
-            assert_eq!(one.next_refresh_seconds, two.next_refresh_seconds, "the jitter is drawn once");
+            assert_eq!(
+                (one.id, one.left_seconds, one.age_seconds),
+                (two.id, two.left_seconds, two.age_seconds)
+            );
+            assert_eq!(
+                one.next_refresh_seconds, two.next_refresh_seconds,
+                "the jitter is drawn once"
+            );
         }
         assert_eq!(after.services[0].truth().calls.len(), 0);
         // Nobody asks any more: the use that there was counts on, and no more than that.
@@ -70,18 +95,55 @@ fn what_does_not_fit_is_left_out() {
         let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         let taken = |memory| unpack(&machine(&clock, HOUR).broker, vec![memory]);
         let same = |text: String| text;
-        assert_eq!(taken(copy(packed(), same, all)), 1, "this is how it would be taken");
-        assert_eq!(taken(copy(packed(), same, SealFlags::GROW)), 0, "it can be changed");
-        assert_eq!(taken(copy(packed(), |text| text.replace("\"version\":1", "\"version\":2"), all)), 0);
-        assert_eq!(taken(copy(packed(), |text| text.replace("\"boot_id\":\"", "\"boot_id\":\"x"), all)), 0);
-        assert_eq!(taken(copy(packed(), |text| text.replace("\"p0\"", "\"other\""), all)), 0);
+        assert_eq!(
+            taken(copy(packed(), same, all)),
+            1,
+            "this is how it would be taken"
+        );
+        assert_eq!(
+            taken(copy(packed(), same, SealFlags::GROW)),
+            0,
+            "it can be changed"
+        );
+        assert_eq!(
+            taken(copy(
+                packed(),
+                |text| text.replace("\"version\":1", "\"version\":2"),
+                all
+            )),
+            0
+        );
+        assert_eq!(
+            taken(copy(
+                packed(),
+                |text| text.replace("\"boot_id\":\"", "\"boot_id\":\"x"),
+                all
+            )),
+            0
+        );
+        assert_eq!(
+            taken(copy(
+                packed(),
+                |text| text.replace("\"p0\"", "\"other\""),
+                all
+            )),
+            0
+        );
         assert_eq!(taken(copy(packed(), |_| "{".into(), all)), 0);
         let later = |text: String| text.replace("\"obtained_at\":", "\"obtained_at\":9");
-        assert_eq!(taken(copy(packed(), later, all)), 0, "it is from the future");
+        assert_eq!(
+            taken(copy(packed(), later, all)),
+            0,
+            "it is from the future"
+        );
         let file = tempfile::tempfile().expect("a file");
         assert_eq!(taken(file.into()), 0, "it is on a disk");
         let other = machine(&clock, HOUR * 2);
-        assert_eq!(unpack(&other.broker, vec![packed()]), 0, "the profile has changed");
+        assert_eq!(
+            unpack(&other.broker, vec![packed()]),
+            0,
+            "the profile has changed"
+        );
         let old = packed();
         pass(HOUR).await;
         assert_eq!(taken(old), 0, "it has expired");
@@ -100,7 +162,10 @@ fn what_is_known_of_the_upstreams_time_goes_with_the_sessions() {
         assert_eq!(before.ask(0).await, Got::Lease);
         let after = machine(&clock, HOUR);
         assert_eq!(
-            unpack(&after.broker, vec![pack(&before.broker, Heir::Successor).expect("it is packed")]),
+            unpack(
+                &after.broker,
+                vec![pack(&before.broker, Heir::Successor).expect("it is packed")]
+            ),
             1,
             "the other is over"
         );

@@ -13,13 +13,20 @@ mod world;
 
 /// The seeds of this run, each in a runtime of its own whose time stands still unless all wait.
 fn with_seeds<F: Future<Output = ()>>(seeds: std::ops::Range<u64>, test: impl Fn(u64) -> F) {
-    let chosen = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse().expect("SIMULATION_SEED is a number"));
+    let chosen = std::env::var("SIMULATION_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("SIMULATION_SEED is a number"));
     let seeds = chosen.map_or(seeds, |seed: u64| seed..seed + 1);
     for seed in seeds {
         let named = Named(seed);
         fastrand::seed(seed);
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build().expect("a runtime").block_on(test(seed));
+        builder
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+            .block_on(test(seed));
         drop(named);
     }
 }

@@ -20,9 +20,19 @@ const BOUND: Duration = Duration::from_secs(31);
 
 fn machine(profiles: usize, services: usize) -> Machine {
     let clock = Clock::virtual_from(Timestamp::from_second(1_700_000_000).expect("a time"));
-    let machine = Machine::on(clock, profiles, services, Journal::in_memory(), EVERY, |number| {
-        (HOUR, [LeaseLimit::Balanced, LeaseLimit::Full, LeaseLimit::Strict][number % 3])
-    });
+    let machine = Machine::on(
+        clock,
+        profiles,
+        services,
+        Journal::in_memory(),
+        EVERY,
+        |number| {
+            (
+                HOUR,
+                [LeaseLimit::Balanced, LeaseLimit::Full, LeaseLimit::Strict][number % 3],
+            )
+        },
+    );
     for service in &machine.services {
         service.truth().latency = Duration::from_millis(10)..Duration::from_millis(40);
     }
@@ -32,7 +42,12 @@ fn machine(profiles: usize, services: usize) -> Machine {
 fn revoke(machine: &Machine, number: usize) {
     let now = machine.clock.now().boot;
     if let Some(id) = machine.given(number) {
-        machine.service(number).truth().revoked.entry(id).or_insert(now);
+        machine
+            .service(number)
+            .truth()
+            .revoked
+            .entry(id)
+            .or_insert(now);
     }
 }
 
@@ -73,9 +88,16 @@ fn a_thousand_profiles_cost_as_many_looks_as_one() {
             pass(HOUR * 3).await;
             let before = machine.services[0].truth().looks.len();
             pass(HOUR * 24).await;
-            assert_eq!(machine.services[0].truth().looks.len(), before, "nobody has a lease any more");
+            assert_eq!(
+                machine.services[0].truth().looks.len(),
+                before,
+                "nobody has a lease any more"
+            );
         }
-        assert!(looks.iter().all(|looks| (20..=25).contains(looks)), "{looks:?} in ten minutes");
+        assert!(
+            looks.iter().all(|looks| (20..=25).contains(looks)),
+            "{looks:?} in ten minutes"
+        );
     });
 }
 
@@ -107,7 +129,12 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
                         // The first lease after nobody had one may be of a session that was revoked meanwhile.
                         if was_watched {
                             let since = *fair.lock().expect("unpoisoned");
-                            served_in_time(&machine, number, &id, since.max(watched_since[number % 2]));
+                            served_in_time(
+                                &machine,
+                                number,
+                                &id,
+                                since.max(watched_since[number % 2]),
+                            );
                         } else {
                             watched_since[number % 2] = machine.clock.now().boot;
                         }
@@ -121,7 +148,10 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
             }
         }
         trouble.abort();
-        assert!(leases > 100 && holds > 20, "{leases} leases, {holds} refusals");
+        assert!(
+            leases > 100 && holds > 20,
+            "{leases} leases, {holds} refusals"
+        );
     });
 }
 
@@ -129,8 +159,15 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
 fn is_watched(machine: &Machine, number: usize) -> bool {
     let now = machine.clock.now();
     let gate = &machine.slot(number).gate;
-    let slots = machine.broker.cache.slots().iter().filter(|slot| Arc::ptr_eq(&slot.gate, gate));
-    slots.into_iter().any(|slot| slot.session().is_some() && slot.is_leased(&now))
+    let slots = machine
+        .broker
+        .cache
+        .slots()
+        .iter()
+        .filter(|slot| Arc::ptr_eq(&slot.gate, gate));
+    slots
+        .into_iter()
+        .any(|slot| slot.session().is_some() && slot.is_leased(&now))
 }
 
 /// Whoever logs out while a session is being fetched, too.
@@ -139,7 +176,11 @@ async fn log_out(machine: &Arc<Machine>, number: usize, refused: &mut BTreeSet<S
     let asking = fastrand::bool().then(|| tokio::spawn(async move { asking.ask(number).await }));
     pass(some(Duration::from_millis(60))).await;
     let name = machine.slot(number).profile.name.as_str();
-    machine.broker.logout(machine.peer(number), Some(name), false).await.expect("it is done");
+    machine
+        .broker
+        .logout(machine.peer(number), Some(name), false)
+        .await
+        .expect("it is done");
     assert_eq!(machine.ask(number).await, Got::Refusal("held"));
     refused.extend(machine.forget(number));
     if let Some(asking) = asking {
@@ -153,7 +194,11 @@ async fn resume(machine: &Machine, number: usize, refused: &mut BTreeSet<String>
         refused.extend(machine.forget(number));
     }
     let name = machine.slot(number).profile.name.as_str();
-    machine.broker.resume(machine.peer(number), name).await.expect("it is done");
+    machine
+        .broker
+        .resume(machine.peer(number), name)
+        .await
+        .expect("it is done");
 }
 
 fn served_in_time(machine: &Machine, number: usize, id: &str, fair: Boot) {
@@ -171,7 +216,12 @@ async fn trouble(machine: Arc<Machine>, fair: Arc<Mutex<Boot>>) {
         if fastrand::bool() {
             machine.time().suspend(some(HOUR * 3));
         } else {
-            let away = [Weather::Unreachable, Weather::Captive, Weather::LoggedOut, Weather::Overloaded(None)];
+            let away = [
+                Weather::Unreachable,
+                Weather::Captive,
+                Weather::LoggedOut,
+                Weather::Overloaded(None),
+            ];
             machine.services[0].truth().weather = away[fastrand::usize(0..away.len())];
             let until = machine.clock.now().boot.plus(some(HOUR));
             while machine.clock.now().boot < until {

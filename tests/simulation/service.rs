@@ -116,7 +116,12 @@ impl Service {
 
     /// What is truly left of a session.
     pub(crate) fn left(&self, session: &str) -> Duration {
-        let end = self.truth().ends.get(session).copied().expect("it issued this session");
+        let end = self
+            .truth()
+            .ends
+            .get(session)
+            .copied()
+            .expect("it issued this session");
         end.saturating_sub(self.true_now())
     }
 
@@ -137,7 +142,11 @@ impl Service {
 
     fn latency(&self) -> Duration {
         let latency = self.truth().latency.clone();
-        let slow = if !latency.is_empty() && fastrand::u8(..) < 5 { 10 } else { 1 };
+        let slow = if !latency.is_empty() && fastrand::u8(..) < 5 {
+            10
+        } else {
+            1
+        };
         (latency.start + (latency.end - latency.start).mul_f64(fastrand::f64())) * slow
     }
 
@@ -153,7 +162,10 @@ impl Service {
     }
 
     async fn fail<T>(&self, weather: Weather, sent: Boot) -> Result<T, UpstreamError> {
-        let away = |retry_after| UpstreamError::Unavailable { what: "it is away".into(), retry_after };
+        let away = |retry_after| UpstreamError::Unavailable {
+            what: "it is away".into(),
+            retry_after,
+        };
         match weather {
             Weather::Fair => unreachable!("there is no failure in fair weather"),
             Weather::Unreachable => Err(away(None)),
@@ -167,10 +179,19 @@ impl Service {
             }
             Weather::Overloaded(retry_after) => self.answer(sent, || Err(away(retry_after))).await,
             Weather::Refused => {
-                self.answer(sent, || Err(UpstreamError::Refused { what: "no".into(), why: Why::Other })).await
+                self.answer(sent, || {
+                    Err(UpstreamError::Refused {
+                        what: "no".into(),
+                        why: Why::Other,
+                    })
+                })
+                .await
             }
             Weather::LoggedOut => {
-                let no = UpstreamError::LoginNeeded { what: "no".into(), hint: "a new token".into() };
+                let no = UpstreamError::LoginNeeded {
+                    what: "no".into(),
+                    hint: "a new token".into(),
+                };
                 self.answer(sent, || Err(no)).await
             }
         }
@@ -180,14 +201,25 @@ impl Service {
         let mut truth = self.truth();
         truth.calls.push(sent);
         *truth.by_role.entry(role.into()).or_default() += 1;
-        assert!(truth.under_way.insert(role.into()), "{role} is asked for twice at a time");
+        assert!(
+            truth.under_way.insert(role.into()),
+            "{role} is asked for twice at a time"
+        );
         truth.most_at_once = truth.most_at_once.max(truth.under_way.len());
-        assert!(truth.most_at_once <= PLACES, "{} calls at a time", truth.most_at_once);
+        assert!(
+            truth.most_at_once <= PLACES,
+            "{} calls at a time",
+            truth.most_at_once
+        );
         let recent = truth.recent.entry(role.into()).or_default();
         recent.push_back(sent);
         if recent.len() > 12 {
             let first = recent.pop_front().expect("there are 13");
-            assert!(sent.since(first) >= Duration::from_secs(60), "{role}: 13 calls within {:?}", sent.since(first));
+            assert!(
+                sent.since(first) >= Duration::from_secs(60),
+                "{role}: 13 calls within {:?}",
+                sent.since(first)
+            );
         }
     }
 
@@ -203,7 +235,9 @@ impl Service {
             truth.granted += 1;
             let session_id = format!("s-{}", truth.granted);
             truth.ends.insert(session_id.clone(), now + role.duration);
-            truth.by_end.insert((now + role.duration, session_id.clone()));
+            truth
+                .by_end
+                .insert((now + role.duration, session_id.clone()));
             Ok(Granted {
                 session_id: session_id.into(),
                 principal: "user/u-1".into(),
@@ -219,7 +253,10 @@ impl Service {
 }
 
 impl Upstream for Service {
-    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+    fn assume<'a>(
+        &'a self,
+        role: &'a RoleRequest,
+    ) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
         async {
             let name = role.role_id.as_str();
             self.note(name, self.boot());
@@ -245,12 +282,19 @@ impl Upstream for Service {
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);
-            if weather == Weather::Fair { self.answer(sent, || Ok(())).await } else { self.fail(weather, sent).await }
+            if weather == Weather::Fair {
+                self.answer(sent, || Ok(())).await
+            } else {
+                self.fail(weather, sent).await
+            }
         }
         .boxed()
     }
 
-    fn active_sessions<'a>(&'a self, _principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+    fn active_sessions<'a>(
+        &'a self,
+        _principal: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);
             self.truth().looks.push(sent);
@@ -260,7 +304,10 @@ impl Upstream for Service {
             let active = || {
                 let now = self.true_now();
                 let truth = self.truth();
-                let unexpired = truth.by_end.range((now, String::new())..).filter(|(end, _)| *end > now);
+                let unexpired = truth
+                    .by_end
+                    .range((now, String::new())..)
+                    .filter(|(end, _)| *end > now);
                 let active = unexpired.filter(|(_, id)| !truth.revoked.contains_key(id));
                 Ok(active.map(|(_, id)| id.as_str().into()).collect())
             };
@@ -278,7 +325,11 @@ impl Upstream for Service {
             let fate = || {
                 let left = self.left(session_id);
                 Ok(match self.truth().revoked.get(session_id) {
-                    Some(_) => Fate::Revoked { at: None, by: Some("user/admin".into()), reason: None },
+                    Some(_) => Fate::Revoked {
+                        at: None,
+                        by: Some("user/admin".into()),
+                        reason: None,
+                    },
                     None if left.is_zero() => Fate::Expired,
                     None => Fate::Active,
                 })
@@ -288,7 +339,11 @@ impl Upstream for Service {
         .boxed()
     }
 
-    fn withdraw<'a>(&'a self, id: &'a str, _reason: Option<&'a str>) -> BoxFuture<'a, Result<(), UpstreamError>> {
+    fn withdraw<'a>(
+        &'a self,
+        id: &'a str,
+        _reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);
             if !matches!(weather, Weather::Fair | Weather::Refused) {

@@ -27,18 +27,41 @@ struct Row {
 
 /// The cells of the rows below this heading of the table.
 fn rows_below(heading: &str) -> Vec<Vec<String>> {
-    let table = PAGE.split_once(heading).unwrap_or_else(|| panic!("there is no table {heading}")).1;
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+    let table = PAGE
+        .split_once(heading)
+        .unwrap_or_else(|| panic!("there is no table {heading}"))
+        .1;
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    rows.map(|line| {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    })
+    .collect()
 }
 
 fn rows() -> Vec<Row> {
     let row = |cells: Vec<String>| {
-        let [state, event, upstream, answer, next, calls, _test] =
-            cells.try_into().unwrap_or_else(|cells| panic!("not seven cells: {cells:?}"));
-        Row { state, event, upstream, answer, next, calls }
+        let [state, event, upstream, answer, next, calls, _test] = cells
+            .try_into()
+            .unwrap_or_else(|cells| panic!("not seven cells: {cells:?}"));
+        Row {
+            state,
+            event,
+            upstream,
+            answer,
+            next,
+            calls,
+        }
     };
-    rows_below("| state | event | upstream | answer | next state | calls | test |").into_iter().map(row).collect()
+    rows_below("| state | event | upstream | answer | next state | calls | test |")
+        .into_iter()
+        .map(row)
+        .collect()
 }
 
 #[test]
@@ -51,12 +74,15 @@ fn every_row_of_the_table_of_failures_is_what_happens() {
         async move {
             for row in rows {
                 let (answer, next, calls) = happen(row).await;
-                let is_kept = (answer == row.answer, next == row.next, row.calls == "any" || calls == row.calls);
+                let is_kept = (
+                    answer == row.answer,
+                    next == row.next,
+                    row.calls == "any" || calls == row.calls,
+                );
                 if is_kept != (true, true, true) {
-                    wrong
-                        .lock()
-                        .expect("unpoisoned")
-                        .push(format!("seed {seed}: {row:?}\n  got {answer}, {next}, {calls}"));
+                    wrong.lock().expect("unpoisoned").push(format!(
+                        "seed {seed}: {row:?}\n  got {answer}, {next}, {calls}"
+                    ));
                 }
             }
         }
@@ -74,11 +100,17 @@ fn every_test_that_the_tables_name_is_there() {
     ];
     let mut sources = String::new();
     for folder in ["../daemon/src", "."] {
-        read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
+        read_all(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+            &mut sources,
+        );
     }
     for row in tables.into_iter().flat_map(rows_below) {
         let name = row.last().expect("a row has cells").trim_matches('`');
-        assert!(sources.contains(&format!("fn {name}()")), "{name} is not there");
+        assert!(
+            sources.contains(&format!("fn {name}()")),
+            "{name} is not there"
+        );
     }
 }
 
@@ -96,7 +128,9 @@ fn read_all(folder: &Path, sources: &mut String) {
 /// The row's event in the row's state: what was answered, the state after it, the calls that it cost.
 async fn happen(row: &Row) -> (String, String, String) {
     let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-    let machine = Machine::on(clock, 4, 1, Journal::in_memory(), NEVER, |_| (HOUR, LeaseLimit::Balanced));
+    let machine = Machine::on(clock, 4, 1, Journal::in_memory(), NEVER, |_| {
+        (HOUR, LeaseLimit::Balanced)
+    });
     bring_to(&machine, &row.state).await;
     let is_known = row.upstream == "is known to be away";
     if is_known {
@@ -124,7 +158,9 @@ async fn happen(row: &Row) -> (String, String, String) {
             ask().await
         }
         "its time comes" => {
-            let planned = status(&machine).session.and_then(|session| session.next_refresh_seconds);
+            let planned = status(&machine)
+                .session
+                .and_then(|session| session.next_refresh_seconds);
             let mut due = planned.map_or_else(|| next_try(&machine), Duration::from_secs);
             let minute = Duration::from_secs(60);
             while due > minute {
@@ -140,11 +176,18 @@ async fn happen(row: &Row) -> (String, String, String) {
             "-".into()
         }
         "its last 15 s begin" => {
-            while status(&machine).session.is_some_and(|session| session.left_seconds > 15) {
+            while status(&machine)
+                .session
+                .is_some_and(|session| session.left_seconds > 15)
+            {
                 pass(Duration::from_secs(1)).await;
             }
             pass(Duration::from_secs(1)).await;
-            if row.answer == "-" { "-".into() } else { ask().await }
+            if row.answer == "-" {
+                "-".into()
+            } else {
+                ask().await
+            }
         }
         "nobody uses it" => {
             for _ in 0..180 {
@@ -177,8 +220,11 @@ async fn happen(row: &Row) -> (String, String, String) {
         }
         other => panic!("no such event: {other}"),
     };
-    let calls =
-        if is_known { calls_for(&machine, "r0") - calls_for_before(&row.state) } else { calls(&machine) - before };
+    let calls = if is_known {
+        calls_for(&machine, "r0") - calls_for_before(&row.state)
+    } else {
+        calls(&machine) - before
+    };
     (answer, state(&machine), calls.to_string())
 }
 
@@ -217,7 +263,10 @@ fn set(machine: &Machine, upstream: &str) {
     let quick = Duration::from_millis(100)..Duration::from_millis(100);
     let (weather, latency) = match upstream {
         "answers" => (Weather::Fair, quick),
-        "takes 21 s" => (Weather::Fair, Duration::from_secs(21)..Duration::from_secs(21)),
+        "takes 21 s" => (
+            Weather::Fair,
+            Duration::from_secs(21)..Duration::from_secs(21),
+        ),
         "away" => (Weather::Unreachable, quick),
         "busy" => (Weather::Overloaded(Some(Duration::from_secs(120))), quick),
         "refuses the token" => (Weather::LoggedOut, quick),
@@ -233,23 +282,46 @@ fn calls(machine: &Machine) -> usize {
 }
 
 fn calls_for(machine: &Machine, role: &str) -> usize {
-    machine.services[0].truth().by_role.get(role).copied().unwrap_or(0)
+    machine.services[0]
+        .truth()
+        .by_role
+        .get(role)
+        .copied()
+        .unwrap_or(0)
 }
 
 fn status(machine: &Machine) -> ProfileStatus {
-    machine.broker.status(machine.peer(0), None, 0).profiles.into_iter().next().expect("there is one")
+    machine
+        .broker
+        .status(machine.peer(0), None, 0)
+        .profiles
+        .into_iter()
+        .next()
+        .expect("there is one")
 }
 
 fn next_try(machine: &Machine) -> Duration {
-    Duration::from_secs(status(machine).failing.expect("it is failing").next_try_seconds)
+    Duration::from_secs(
+        status(machine)
+            .failing
+            .expect("it is failing")
+            .next_try_seconds,
+    )
 }
 
 /// The state's name, by what a person can see of it.
 fn state(machine: &Machine) -> String {
-    let ProfileStatus { state, session, failing, .. } = status(machine);
+    let ProfileStatus {
+        state,
+        session,
+        failing,
+        ..
+    } = status(machine);
     let is_served = matches!(state, ProfileState::Fresh | ProfileState::Aging);
     let is_unused = session.is_some_and(|session| session.is_left_to_expire);
-    let needs_a_person = failing.as_ref().is_some_and(|failing| failing.message == "no");
+    let needs_a_person = failing
+        .as_ref()
+        .is_some_and(|failing| failing.message == "no");
     match (is_served, failing.is_some(), needs_a_person) {
         (true, false, _) if is_unused => "unused",
         (true, false, _) if state == ProfileState::Fresh => "fresh",

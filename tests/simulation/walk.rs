@@ -35,7 +35,9 @@ async fn step(machine: &Machine) {
         0 => machine.time().suspend(some(HOUR * 12)),
         1 => {
             let calls = service.truth().calls.len();
-            machine.time().step(SignedDuration::from_hours([-24, -1, 1, 24][fastrand::usize(0..4)]));
+            machine.time().step(SignedDuration::from_hours(
+                [-24, -1, 1, 24][fastrand::usize(0..4)],
+            ));
             // Whatever the clock on the wall says, no session is fetched because of it.
             for number in 0..3 {
                 if machine.left(number) > HOUR / 2 && !machine.is_blind(number) {
@@ -44,7 +46,9 @@ async fn step(machine: &Machine) {
             }
             assert_eq!(service.truth().calls.len(), calls);
         }
-        2 => machine.time().step(SignedDuration::from_secs(fastrand::i64(-100_000..100_000))),
+        2 => machine
+            .time()
+            .step(SignedDuration::from_secs(fastrand::i64(-100_000..100_000))),
         3 => lose_time(machine, Duration::from_secs(2) + some(HOUR * 6)).await,
         _ => pass(some(HOUR)).await,
     }
@@ -62,7 +66,9 @@ async fn lose_time(machine: &Machine, span: Duration) {
     pass(Duration::from_secs(61)).await;
     machine.ask(0).await;
     service.truth().lost += span;
-    machine.time().step(SignedDuration::try_from(span).expect("it fits"));
+    machine
+        .time()
+        .step(SignedDuration::try_from(span).expect("it fits"));
     let is_told = || {
         let truth = service.truth();
         truth.told == truth.lost
@@ -89,11 +95,19 @@ fn after_a_night_asleep_what_was_in_use_is_fetched_within_a_second_and_not_all_a
         assert!(first > 0, "nothing within a second");
         assert!(profiles == 1 || first < profiles * 2 / 3, "{first} at once");
         pass(Duration::from_secs(20)).await;
-        assert_eq!(machine.services[0].truth().calls.len() - before, profiles, "each once");
+        assert_eq!(
+            machine.services[0].truth().calls.len() - before,
+            profiles,
+            "each once"
+        );
         for number in 0..profiles {
             assert_eq!(machine.ask(number).await, Got::Lease);
         }
-        assert_eq!(machine.services[0].truth().calls.len() - before, profiles, "nobody had to wait");
+        assert_eq!(
+            machine.services[0].truth().calls.len() - before,
+            profiles,
+            "nobody had to wait"
+        );
     });
 }
 
@@ -112,7 +126,10 @@ fn a_slow_upstream_makes_nobody_wait_once_the_profile_is_warm() {
             pass(Duration::from_secs(1)).await;
         }
         let calls = machine.services[0].truth().calls.len();
-        assert!((6..12).contains(&calls), "{calls} calls for sessions of 15 minutes");
+        assert!(
+            (6..12).contains(&calls),
+            "{calls} calls for sessions of 15 minutes"
+        );
     });
 }
 
@@ -144,7 +161,12 @@ fn an_outage_is_noticed_by_nobody_before_the_true_end() {
                 let gone = machine.clock.now().boot.since(started);
                 let got = machine.ask(number).await;
                 if gone + Duration::from_secs(14) > ends[number] {
-                    assert_ne!(got, Got::Lease, "{:?} before its end", ends[number].saturating_sub(gone));
+                    assert_ne!(
+                        got,
+                        Got::Lease,
+                        "{:?} before its end",
+                        ends[number].saturating_sub(gone)
+                    );
                 }
             }
             machine.services[0].truth().weather = Weather::Fair;
@@ -167,12 +189,22 @@ fn a_profile_that_nobody_uses_is_left_to_expire_and_forgotten() {
         pass(HOUR * 26).await;
         let calls = machine.services[0].truth().calls.len();
         let status = machine.broker.status(machine.peer(0), None, 0);
-        assert!(status.profiles.iter().all(|profile| profile.session.is_none()), "{status:?}");
+        assert!(
+            status
+                .profiles
+                .iter()
+                .all(|profile| profile.session.is_none()),
+            "{status:?}"
+        );
         // A quarter of an hour, an hour (three of them), twelve: at most a refresh or two within the lease and the grace.
         assert!((8..=6 * 5).contains(&calls), "{calls}");
         pass(HOUR * 24).await;
         assert_eq!(machine.services[0].truth().calls.len(), calls);
-        assert_eq!(machine.broker.timetable.earliest(), None, "nothing is planned, so nothing wakes the daemon");
+        assert_eq!(
+            machine.broker.timetable.earliest(),
+            None,
+            "nothing is planned, so nothing wakes the daemon"
+        );
         assert_eq!(machine.ask(0).await, Got::Lease);
     });
 }
@@ -234,6 +266,10 @@ fn a_cold_request_is_answered_in_time_while_a_thousand_profiles_are_refreshed() 
         // The service itself sees to it that there are never more at a time than there are places.
         assert!(most > 20, "{most} at a time");
         pass(Duration::from_secs(120)).await;
-        assert_eq!(machine.services[0].truth().calls.len() - before, MANY + 1, "each once");
+        assert_eq!(
+            machine.services[0].truth().calls.len() - before,
+            MANY + 1,
+            "each once"
+        );
     });
 }

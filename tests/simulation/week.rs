@@ -54,11 +54,21 @@ async fn week(profiles: usize, length: Duration) {
         refusals[number % 2] += refused;
     }
     weather.abort();
-    let calls = machine.services.iter().map(|service| service.truth().calls.len()).collect::<Vec<_>>();
+    let calls = machine
+        .services
+        .iter()
+        .map(|service| service.truth().calls.len())
+        .collect::<Vec<_>>();
     println!("{profiles} profiles: {leases:?} leases, {refusals:?} refusals, {calls:?} calls");
-    assert_eq!(refusals[1], 0, "the outages of one upstream cost nothing at the other");
+    assert_eq!(
+        refusals[1], 0,
+        "the outages of one upstream cost nothing at the other"
+    );
     // A day may be without one.
-    assert!(length < WEEK || refusals[0] > 0, "there were outages that somebody noticed");
+    assert!(
+        length < WEEK || refusals[0] > 0,
+        "there were outages that somebody noticed"
+    );
 }
 
 /// Of the first upstream, and of this machine's clocks.
@@ -67,7 +77,9 @@ async fn weather(machine: Arc<Machine>) {
         pass(some(HOUR * 12)).await;
         match fastrand::u8(0..6) {
             0 => machine.time().suspend(some(HOUR * 14)),
-            1 => machine.time().step(SignedDuration::from_secs(fastrand::i64(-90_000..90_000))),
+            1 => machine
+                .time()
+                .step(SignedDuration::from_secs(fastrand::i64(-90_000..90_000))),
             _ => {
                 let retry_after = [None, Some(Duration::from_secs(fastrand::u64(0..600)))];
                 let kinds = [
@@ -99,7 +111,10 @@ fn the_same_seed_gives_the_same_day() {
                 pass(some(HOUR / 4)).await;
             }
             weather.abort();
-            counted.lock().expect("unpoisoned").clone_from(&machine.services[0].truth().calls);
+            counted
+                .lock()
+                .expect("unpoisoned")
+                .clone_from(&machine.services[0].truth().calls);
         });
         assert!(started.elapsed() < Duration::from_secs(60));
         counted.into_inner().expect("unpoisoned")

@@ -9,7 +9,9 @@ use rolekeeperd::broker::{Books, Broker, Lease, Refusal};
 use rolekeeperd::cache::state::{MARGIN, Session, State};
 use rolekeeperd::cache::{Cache, Slot};
 use rolekeeperd::clock::{Alarm, Clock, VirtualTime};
-use rolekeeperd::config::{DEFAULT_VIEW_AGE, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::config::{
+    DEFAULT_VIEW_AGE, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest,
+};
 use rolekeeperd::journal::Journal;
 use rolekeeperd::policy::Policy;
 use rolekeeperd::revoke::feed;
@@ -68,7 +70,10 @@ impl Machine {
         Self::on(clock, profiles, services, journal, CHECK_EVERY, |number| {
             let lives = [Duration::from_secs(900), HOUR, HOUR, HOUR, HOUR * 12];
             let leases = [LeaseLimit::Balanced, LeaseLimit::Full, LeaseLimit::Strict];
-            (lives[number / services % lives.len()], leases[number / services % leases.len()])
+            (
+                lives[number / services % lives.len()],
+                leases[number / services % leases.len()],
+            )
         })
     }
 
@@ -80,26 +85,51 @@ impl Machine {
         check_every: Duration,
         kind: impl Fn(usize) -> (Duration, LeaseLimit),
     ) -> Self {
-        let services: Vec<_> = (0..services).map(|number| Service::new(&clock, number)).collect();
+        let services: Vec<_> = (0..services)
+            .map(|number| Service::new(&clock, number))
+            .collect();
         let gates: Vec<_> = services
             .iter()
             .zip(0..)
             .map(|(service, number)| {
                 let name = format!("u{number}").into();
-                Gate::new(name, Place::new(number), Box::new(service.clone()), check_every)
+                Gate::new(
+                    name,
+                    Place::new(number),
+                    Box::new(service.clone()),
+                    check_every,
+                )
             })
             .collect();
         let profile = |number: usize| {
             let gate = &gates[number % gates.len()];
             let (duration, lease) = kind(number);
             let name = ProfileName::parse(&format!("p{number}")).expect("a name");
-            let role = RoleRequest { role_id: RoleId::parse(&format!("r{number}")).expect("an id"), duration };
-            let profile = Profile { lease, ..Profile::new(name, Arc::clone(&gate.name), role) };
+            let role = RoleRequest {
+                role_id: RoleId::parse(&format!("r{number}")).expect("an id"),
+                duration,
+            };
+            let profile = Profile {
+                lease,
+                ..Profile::new(name, Arc::clone(&gate.name), role)
+            };
             (profile, Arc::clone(gate))
         };
         let cache = Cache::new((0..profiles).map(profile));
-        let named = gates.iter().map(|gate| (Arc::clone(&gate.name), Arc::clone(gate))).collect();
-        let broker = Broker::new(Policy::of(1), cache, named, Books { journal, ..Books::in_memory() }, clock.clone());
+        let named = gates
+            .iter()
+            .map(|gate| (Arc::clone(&gate.name), Arc::clone(gate)))
+            .collect();
+        let broker = Broker::new(
+            Policy::of(1),
+            cache,
+            named,
+            Books {
+                journal,
+                ..Books::in_memory()
+            },
+            clock.clone(),
+        );
         let alarm = Alarm::new(&clock).expect("an alarm");
         tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
         let consumer = |number: usize| Consumer {
@@ -108,30 +138,50 @@ impl Machine {
             peer: Peer::new(1, None),
             session: Mutex::default(),
         };
-        Self { consumers: (0..profiles).map(consumer).collect(), clock, broker, services }
+        Self {
+            consumers: (0..profiles).map(consumer).collect(),
+            clock,
+            broker,
+            services,
+        }
     }
 
     pub(crate) fn time(&self) -> &VirtualTime {
-        let Clock::Virtual(time) = &self.clock else { unreachable!("time is virtual here") };
+        let Clock::Virtual(time) = &self.clock else {
+            unreachable!("time is virtual here")
+        };
         time
     }
 
     /// What is truly left of the last session that this profile's consumer was given.
     pub(crate) fn left(&self, number: usize) -> Duration {
-        let Consumer { session, service, .. } = &self.consumers[number];
+        let Consumer {
+            session, service, ..
+        } = &self.consumers[number];
         let session = session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.as_ref().map_or(Duration::ZERO, |session| service.left(&session.granted.session_id))
+        session.as_ref().map_or(Duration::ZERO, |session| {
+            service.left(&session.granted.session_id)
+        })
     }
 
     /// What is left of it if it was issued as soon as it was asked for, which is all that can be known here.
     fn surely_left(&self, number: usize) -> Duration {
-        let session = self.consumers[number].session.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let round_trip = session.map_or(Duration::ZERO, |session| session.received_at.since(session.obtained_at));
+        let session = self.consumers[number]
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let round_trip = session.map_or(Duration::ZERO, |session| {
+            session.received_at.since(session.obtained_at)
+        });
         self.left(number).saturating_sub(round_trip)
     }
 
     pub(crate) fn slot(&self, number: usize) -> &Arc<Slot> {
-        self.broker.cache.find(&self.consumers[number].profile).expect("it is configured")
+        self.broker
+            .cache
+            .find(&self.consumers[number].profile)
+            .expect("it is configured")
     }
 
     pub(crate) fn service(&self, number: usize) -> &Service {
@@ -144,13 +194,22 @@ impl Machine {
 
     /// The last session that this profile's consumer was given.
     pub(crate) fn given(&self, number: usize) -> Option<String> {
-        let session = self.consumers[number].session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.as_ref().map(|session| session.granted.session_id.to_string())
+        let session = self.consumers[number]
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        session
+            .as_ref()
+            .map(|session| session.granted.session_id.to_string())
     }
 
     /// It is over, and its consumer knows that another one has to be waited for. Returns which it was.
     pub(crate) fn forget(&self, number: usize) -> Option<String> {
-        let session = self.consumers[number].session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = self.consumers[number]
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         session.map(|session| session.granted.session_id.to_string())
     }
 
@@ -158,7 +217,8 @@ impl Machine {
     pub(crate) fn is_blind(&self, number: usize) -> bool {
         let slot = self.slot(number);
         let age = |session: Arc<Session>| feed::view_age(slot, &session, self.clock.now().boot);
-        slot.profile.lease == LeaseLimit::Strict && slot.session().map(age) > Some(slot.profile.max_view_age)
+        slot.profile.lease == LeaseLimit::Strict
+            && slot.session().map(age) > Some(slot.profile.max_view_age)
     }
 
     /// Somebody waits for its first session.
@@ -180,11 +240,18 @@ impl Machine {
             Some(answer) => answer,
             None => {
                 let may_wait = held < SURELY || self.is_blind(number);
-                assert!(may_wait, "{} waits with {held:?} left of what it was given", consumer.profile);
+                assert!(
+                    may_wait,
+                    "{} waits with {held:?} left of what it was given",
+                    consumer.profile
+                );
                 let asked = self.clock.now().awake;
                 let answer = asking.await;
                 let waited = self.clock.now().awake.saturating_sub(asked);
-                assert!(waited <= rolekeeperd::broker::WAIT + Duration::from_secs(1), "it waited for {waited:?}");
+                assert!(
+                    waited <= rolekeeperd::broker::WAIT + Duration::from_secs(1),
+                    "it waited for {waited:?}"
+                );
                 answer
             }
         };
@@ -194,8 +261,13 @@ impl Machine {
                 Got::Lease
             }
             Err(refusal) => {
-                let may_refuse = held < SURELY || matches!(refusal, Refusal::ViewStale { .. } | Refusal::Held { .. });
-                assert!(may_refuse, "{}: {refusal} with {held:?} left", consumer.profile);
+                let may_refuse = held < SURELY
+                    || matches!(refusal, Refusal::ViewStale { .. } | Refusal::Held { .. });
+                assert!(
+                    may_refuse,
+                    "{}: {refusal} with {held:?} left",
+                    consumer.profile
+                );
                 self.check_refusal(consumer, &refusal);
                 Got::Refusal(reply::failure(&refusal).code.as_str())
             }
@@ -206,11 +278,21 @@ impl Machine {
     fn check(&self, consumer: &Consumer, lease: &Lease) {
         let id = &lease.session.granted.session_id;
         let left = consumer.service.left(id);
-        assert!(left >= MARGIN, "{} is given {id}, of which {left:?} is left", consumer.profile);
+        assert!(
+            left >= MARGIN,
+            "{} is given {id}, of which {left:?} is left",
+            consumer.profile
+        );
         let advertised = lease.expires_at.duration_since(self.clock.now().wall);
         let advertised = Duration::try_from(advertised).expect("it ends in the future");
-        assert!(advertised <= left, "{id} is advertised for {advertised:?} and lives for {left:?}");
-        *consumer.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lease.session));
+        assert!(
+            advertised <= left,
+            "{id} is advertised for {advertised:?} and lives for {left:?}"
+        );
+        *consumer
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lease.session));
     }
 
     /// It says when there will be another try, and that is soon enough.
@@ -218,7 +300,11 @@ impl Machine {
         match refusal {
             Refusal::Failing(failing, now) => {
                 let wait = failing.next_try.since(now.boot);
-                assert!(wait <= Duration::from_secs(600), "{}: the next try is in {wait:?}", consumer.profile);
+                assert!(
+                    wait <= Duration::from_secs(600),
+                    "{}: the next try is in {wait:?}",
+                    consumer.profile
+                );
                 assert!(failing.since <= now.boot && failing.attempts > 0);
             }
             Refusal::Held { .. } => {}

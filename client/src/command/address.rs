@@ -42,7 +42,11 @@ impl Origin {
     /// Of a host, with its port if it has one.
     pub(super) fn of_host(scheme: Scheme, text: &str) -> Option<Self> {
         let (name, port) = host_and_port(text)?;
-        Some(Self { scheme, name, port: port.unwrap_or(scheme.port()) })
+        Some(Self {
+            scheme,
+            name,
+            port: port.unwrap_or(scheme.port()),
+        })
     }
 
     /// Of a URL, and what follows the host in it.
@@ -56,7 +60,10 @@ impl Origin {
     pub(super) fn check_secrecy(&self) -> Result<(), Failure> {
         let is_here = self.name == "localhost"
             || self.name == "[::1]"
-            || self.name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+            || self
+                .name
+                .parse::<Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback());
         if self.scheme == Scheme::Https || is_here {
             return Ok(());
         }
@@ -75,7 +82,11 @@ impl fmt::Display for Origin {
             Scheme::Http => "http",
         };
         write!(f, "{scheme}://{}", self.name)?;
-        if self.port == self.scheme.port() { Ok(()) } else { write!(f, ":{}", self.port) }
+        if self.port == self.scheme.port() {
+            Ok(())
+        } else {
+            write!(f, ":{}", self.port)
+        }
     }
 }
 
@@ -90,9 +101,14 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (name, port) = host_and_port(text)
-            .ok_or("a host, and its port if it is not the usual one, such as git.example.test:8443")?;
-        Ok(Self { written: text.to_owned(), name, port })
+        let (name, port) = host_and_port(text).ok_or(
+            "a host, and its port if it is not the usual one, such as git.example.test:8443",
+        )?;
+        Ok(Self {
+            written: text.to_owned(),
+            name,
+            port,
+        })
     }
 
     fn is(&self, origin: &Origin) -> bool {
@@ -123,7 +139,9 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     };
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse::<u16>().ok()?),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse::<u16>().ok()?)
+        }
         _ => return None,
     };
     Some((name, port))
@@ -137,7 +155,10 @@ mod tests {
     fn an_address_is_compared_by_scheme_host_and_port_however_it_is_written() {
         let origin = |url| Origin::of_url(url).unwrap().0;
         for (one, other) in [
-            ("https://k8s.example.test", "HTTPS://K8s.Example.TEST:443/k8s/clusters/c-1"),
+            (
+                "https://k8s.example.test",
+                "HTTPS://K8s.Example.TEST:443/k8s/clusters/c-1",
+            ),
             ("https://[::1]:6443", "https://[0:0:0:0:0:0:0:1]:6443/?a=b"),
             ("http://127.0.0.1", "http://127.0.0.1:80#x"),
         ] {
@@ -185,16 +206,27 @@ mod tests {
 
     #[test]
     fn a_host_without_a_port_means_that_of_the_scheme() {
-        let meant = |host: &str, url: &str| is_meant(&[Host::parse(host).unwrap()], &Origin::of_url(url).unwrap().0);
+        let meant = |host: &str, url: &str| {
+            is_meant(
+                &[Host::parse(host).unwrap()],
+                &Origin::of_url(url).unwrap().0,
+            )
+        };
         assert!(
             meant("git.example.test", "https://GIT.example.test")
                 && meant("Git.example.test:443", "https://git.example.test")
         );
-        assert!(meant("localhost", "http://localhost") && meant("localhost:3000", "http://localhost:3000"));
+        assert!(
+            meant("localhost", "http://localhost")
+                && meant("localhost:3000", "http://localhost:3000")
+        );
         assert!(!meant("git.example.test", "https://git.example.test:8443"));
         assert!(!meant("git.example.test:8443", "https://git.example.test"));
         assert!(!meant("example.test", "https://git.example.test"));
-        assert!(is_meant(&[], &Origin::of_url("https://any.test").unwrap().0));
+        assert!(is_meant(
+            &[],
+            &Origin::of_url("https://any.test").unwrap().0
+        ));
         for text in ["", "https://a.test", "a.test/x", "*.test", "a b"] {
             assert!(Host::parse(text).is_err(), "{text:?}");
         }
@@ -213,7 +245,11 @@ mod tests {
             ("http://128.0.0.1", false),
             ("http://0.0.0.0", false),
         ] {
-            assert_eq!(Origin::of_url(url).unwrap().0.check_secrecy().is_ok(), is_allowed, "{url}");
+            assert_eq!(
+                Origin::of_url(url).unwrap().0.check_secrecy().is_ok(),
+                is_allowed,
+                "{url}"
+            );
         }
     }
 }

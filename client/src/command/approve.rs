@@ -29,9 +29,17 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
     if let Some(id) = arguments.id {
-        let text = ask(&socket, &Request::Approve { id, yes: !arguments.deny })?;
+        let text = ask(
+            &socket,
+            &Request::Approve {
+                id,
+                yes: !arguments.deny,
+            },
+        )?;
         let word = if arguments.deny { "refused" } else { "allowed" };
-        return command::print_report(&text, arguments.json, |_: &Approvals| format!("{id}: {word}\n"));
+        return command::print_report(&text, arguments.json, |_: &Approvals| {
+            format!("{id}: {word}\n")
+        });
     }
     let text = ask(&socket, &Request::Approvals)?;
     let listed: Approvals = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
@@ -42,13 +50,16 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         command::print(&(line(&question) + "  Allow it? [y/n] "))?;
         let _ = std::io::stdout().flush();
         let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map_err(|error| {
-            Failure::new(
-                Code::Usage,
-                format!("no answer can be read: {error}"),
-                "rolekeeper approve ID, or with --deny",
-            )
-        })?;
+        std::io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(|error| {
+                Failure::new(
+                    Code::Usage,
+                    format!("no answer can be read: {error}"),
+                    "rolekeeper approve ID, or with --deny",
+                )
+            })?;
         let yes = match answer.trim() {
             "y" | "Y" | "yes" => true,
             "n" | "N" | "no" => false,
@@ -56,7 +67,13 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             _ => continue,
         };
         // Somebody else may have answered it meanwhile.
-        if let Err(failure) = ask(&socket, &Request::Approve { id: question.id, yes }) {
+        if let Err(failure) = ask(
+            &socket,
+            &Request::Approve {
+                id: question.id,
+                yes,
+            },
+        ) {
             command::tell(&failure.to_string());
         }
     }
@@ -76,6 +93,16 @@ fn shown(listed: &Approvals) -> String {
 }
 
 fn line(question: &Approval) -> String {
-    let Approval { id, profile, program, uid, left_seconds, .. } = question;
-    format!("{id}: {} of user {uid} asks for profile {profile}; {left_seconds} s are left\n", printable(program))
+    let Approval {
+        id,
+        profile,
+        program,
+        uid,
+        left_seconds,
+        ..
+    } = question;
+    format!(
+        "{id}: {} of user {uid} asks for profile {profile}; {left_seconds} s are left\n",
+        printable(program)
+    )
 }

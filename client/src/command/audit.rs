@@ -9,9 +9,22 @@ use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, Holders, Request};
 
 use crate::{autostart, command};
 
-pub(crate) fn run(profile: &str, since: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn run(
+    profile: &str,
+    since: &str,
+    json: bool,
+    socket: Option<PathBuf>,
+) -> Result<(), Failure> {
     let since_seconds = span(since)?;
-    let ask = |stream: &mut _| connect::document(stream, Request::Audit { profile: profile.into(), since_seconds });
+    let ask = |stream: &mut _| {
+        connect::document(
+            stream,
+            Request::Audit {
+                profile: profile.into(),
+                since_seconds,
+            },
+        )
+    };
     let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
     command::print_report(&text, json, prose)?;
     let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
@@ -41,10 +54,35 @@ fn span(text: &str) -> Result<u64, Failure> {
 }
 
 fn prose(audit: &Audit) -> String {
-    let Audit { profile, since, calls, truncated, record_since, holders, endings, .. } = audit;
-    let mut text = format!("profile {profile}: {} since {since}\n", counted(calls.len(), "call"));
-    for AuditedCall { at, action, resource, status, ip_address, session_id, holders: indices, .. } in calls {
-        let _ = writeln!(text, "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}");
+    let Audit {
+        profile,
+        since,
+        calls,
+        truncated,
+        record_since,
+        holders,
+        endings,
+        ..
+    } = audit;
+    let mut text = format!(
+        "profile {profile}: {} since {since}\n",
+        counted(calls.len(), "call")
+    );
+    for AuditedCall {
+        at,
+        action,
+        resource,
+        status,
+        ip_address,
+        session_id,
+        holders: indices,
+        ..
+    } in calls
+    {
+        let _ = writeln!(
+            text,
+            "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}"
+        );
         for holder in indices.iter().filter_map(|index| holders.get(*index)) {
             let _ = writeln!(text, "  {}", shown(holder));
         }
@@ -66,7 +104,12 @@ fn prose(audit: &Audit) -> String {
         _ => text += " nobody, as far as this daemon's record goes\n",
     }
     for holder in holders {
-        let _ = writeln!(text, "  session {}: {}", holder.first.session_id, shown(holder));
+        let _ = writeln!(
+            text,
+            "  session {}: {}",
+            holder.first.session_id,
+            shown(holder)
+        );
     }
     text
 }
@@ -77,10 +120,21 @@ fn counted(number: usize, what: &str) -> String {
 
 /// The process that asked, and whose child it was: `/usr/bin/aws (812) < /bin/bash (640)`.
 fn shown(Holders { count, first }: &Holders) -> String {
-    let chain: Vec<_> =
-        first.processes.iter().map(|process| format!("{} ({})", process.program, process.pid)).collect();
-    let chain = if chain.is_empty() { "a process that could not be seen".into() } else { chain.join(" < ") };
-    let more = if *count > 1 { format!(", and {} alike", count - 1) } else { String::new() };
+    let chain: Vec<_> = first
+        .processes
+        .iter()
+        .map(|process| format!("{} ({})", process.program, process.pid))
+        .collect();
+    let chain = if chain.is_empty() {
+        "a process that could not be seen".into()
+    } else {
+        chain.join(" < ")
+    };
+    let more = if *count > 1 {
+        format!(", and {} alike", count - 1)
+    } else {
+        String::new()
+    };
     match first.request_id {
         Some(_) => format!("{chain}, user {}, by rolekeeper iam{more}", first.uid),
         None => format!("{chain}, user {}, since {}{more}", first.uid, first.at),
@@ -97,7 +151,17 @@ mod tests {
         for (text, want) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)] {
             assert_eq!(span(text).unwrap(), want);
         }
-        for wrong in ["", "12", "h", "1.5h", "-1h", "1w", "é", "99999999999999999999d", "9999999999999999999d"] {
+        for wrong in [
+            "",
+            "12",
+            "h",
+            "1.5h",
+            "-1h",
+            "1w",
+            "é",
+            "99999999999999999999d",
+            "9999999999999999999d",
+        ] {
             assert_eq!(span(wrong).unwrap_err().code, Code::Usage, "{wrong}");
         }
     }
@@ -114,7 +178,10 @@ mod tests {
             request_id: "q-1".into(),
             holders,
         };
-        let process = |pid, program: &str| Process { pid, program: program.into() };
+        let process = |pid, program: &str| Process {
+            pid,
+            program: program.into(),
+        };
         let holder = |request_id: Option<&str>, count| Holders {
             count,
             first: Holder {

@@ -23,16 +23,26 @@ pub(crate) fn command() -> Command {
             Arg::new("shell")
                 .value_name("SHELL")
                 .required(true)
-                .value_parser(PossibleValuesParser::new(shells.names().map(str::to_owned).collect::<Vec<_>>()))
+                .value_parser(PossibleValuesParser::new(
+                    shells.names().map(str::to_owned).collect::<Vec<_>>(),
+                ))
                 .help("Which shell; its start-up file is where the lines go"),
         )
 }
 
 pub(crate) fn run(shell: &str) -> Result<(), Failure> {
     let shells = Shells::builtins();
-    let completer = shells.completer(shell).ok_or_else(|| unwritable("it is not known"))?;
+    let completer = shells
+        .completer(shell)
+        .ok_or_else(|| unwritable("it is not known"))?;
     let mut lines = Vec::new();
-    let written = completer.write_registration(VARIABLE, "rolekeeper", "rolekeeper", "rolekeeper", &mut lines);
+    let written = completer.write_registration(
+        VARIABLE,
+        "rolekeeper",
+        "rolekeeper",
+        "rolekeeper",
+        &mut lines,
+    );
     written.map_err(|error| unwritable(&error.to_string()))?;
     command::print(&String::from_utf8_lossy(&lines))
 }
@@ -40,7 +50,9 @@ pub(crate) fn run(shell: &str) -> Result<(), Failure> {
 /// Whether it is a shell, or the path of one, that completions can be made for.
 pub(crate) fn knows(shell: &OsStr) -> bool {
     let name = Path::new(shell).file_stem().unwrap_or(shell);
-    Shells::builtins().completer(&name.to_string_lossy()).is_some()
+    Shells::builtins()
+        .completer(&name.to_string_lossy())
+        .is_some()
 }
 
 fn unwritable(why: &str) -> Failure {

@@ -49,7 +49,10 @@ mod tests {
 
     #[test]
     fn the_document_is_one_line_with_the_number_1_and_every_key_as_it_is_spelled() {
-        let lease = Lease { account_id: Some("012345678901".into()), ..canary() };
+        let lease = Lease {
+            account_id: Some("012345678901".into()),
+            ..canary()
+        };
         assert_eq!(
             document(&lease).unwrap(),
             "{\"Version\":1,\"AccessKeyId\":\"BYIA1\",\"SecretAccessKey\":\"canary-secret\",\
@@ -59,14 +62,24 @@ mod tests {
 
     #[test]
     fn what_there_is_not_has_no_key() {
-        let text = document(&Lease { session_token: "".into(), ..canary() }).unwrap();
-        assert!(!text.contains("SessionToken") && !text.contains("AccountId") && !text.contains("null"), "{text}");
+        let text = document(&Lease {
+            session_token: "".into(),
+            ..canary()
+        })
+        .unwrap();
+        assert!(
+            !text.contains("SessionToken") && !text.contains("AccountId") && !text.contains("null"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_lease_with_an_ordinary_token_stays_below_what_the_smallest_reader_takes() {
-        let lease =
-            Lease { session_token: "t".repeat(4096).into(), account_id: Some("1".repeat(12).into()), ..canary() };
+        let lease = Lease {
+            session_token: "t".repeat(4096).into(),
+            account_id: Some("1".repeat(12).into()),
+            ..canary()
+        };
         assert!(document(&lease).unwrap().len() < 8 * 1024);
     }
 }

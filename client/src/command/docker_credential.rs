@@ -85,7 +85,9 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<Exit
         other => Err(unknown(other).into()),
     };
     let told = match answer {
-        Ok(text) => return command::print(&command::for_standard_output(text)).map(|()| ExitCode::SUCCESS),
+        Ok(text) => {
+            return command::print(&command::for_standard_output(text)).map(|()| ExitCode::SUCCESS);
+        }
         Err(Refusal::NotFound) => NOT_FOUND.into(),
         Err(Refusal::Failed(failure)) => {
             command::tell(&format!("rolekeeper: {failure}"));
@@ -96,32 +98,56 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<Exit
     Ok(ExitCode::from(1))
 }
 
-fn get(arguments: &Arguments, input: impl Read, socket: Option<PathBuf>) -> Result<String, Refusal> {
+fn get(
+    arguments: &Arguments,
+    input: impl Read,
+    socket: Option<PathBuf>,
+) -> Result<String, Refusal> {
     let address = address(input)?;
     let origin = match address.contains("://") {
         true => Origin::of_url(&address).map(|(origin, _path)| origin),
-        false => Origin::of_host(Scheme::Https, address.split_once('/').map_or(address.as_str(), |(host, _path)| host)),
+        false => Origin::of_host(
+            Scheme::Https,
+            address
+                .split_once('/')
+                .map_or(address.as_str(), |(host, _path)| host),
+        ),
     };
     let Some(origin) = origin else {
         let hint = "a host, with its port if it has one, or its URL";
-        return Err(Failure::new(Code::Usage, "what docker asks for is not the address of a registry", hint).into());
+        return Err(Failure::new(
+            Code::Usage,
+            "what docker asks for is not the address of a registry",
+            hint,
+        )
+        .into());
     };
     if !address::is_meant(&arguments.hosts, &origin) {
         return Err(Refusal::NotFound);
     }
     origin.check_secrecy()?;
     let username = arguments.username.as_deref();
-    Ok(lease::ask(&arguments.profile, socket, |lease| document(&address, username, lease))?)
+    Ok(lease::ask(&arguments.profile, socket, |lease| {
+        document(&address, username, lease)
+    })?)
 }
 
 /// The registry, as docker names it.
 fn address(input: impl Read) -> Result<String, Failure> {
-    let refuse = |why: &str| Failure::new(Code::Usage, why, "the address of a registry on standard input");
+    let refuse = |why: &str| {
+        Failure::new(
+            Code::Usage,
+            why,
+            "the address of a registry on standard input",
+        )
+    };
     let mut bytes = Vec::new();
     let read = input.take(ADDRESS_CAP + 1).read_to_end(&mut bytes);
     read.map_err(|error| refuse(&format!("standard input cannot be read: {error}")))?;
     if bytes.len() as u64 > ADDRESS_CAP {
-        return Err(refuse("there is more on standard input than the address of a registry"));
+        return Err(refuse(
+            "there is more on standard input than the address of a registry",
+        ));
     }
     let text = String::from_utf8(bytes).map_err(|_| refuse("what docker asks for is not UTF-8"))?;
     match text.trim() {
@@ -140,9 +166,13 @@ fn document(address: &str, username: Option<&str>, lease: &Lease<'_>) -> Result<
         secret: &'a str,
     }
     let username = username.unwrap_or(&lease.access_key_id);
-    serde_json::to_string(&Document { server_url: address, username, secret: lease::token(lease)? })
-        .map(|json| json + "\n")
-        .map_err(|_| connect::out_of_place())
+    serde_json::to_string(&Document {
+        server_url: address,
+        username,
+        secret: lease::token(lease)?,
+    })
+    .map(|json| json + "\n")
+    .map_err(|_| connect::out_of_place())
 }
 
 /// What docker was given at a `docker login` is in the input.
@@ -157,9 +187,17 @@ fn store(Arguments { profile, .. }: &Arguments, input: impl Read) -> Result<Stri
 }
 
 /// As far as can be said without the daemon.
-fn list(Arguments { username, hosts, .. }: &Arguments) -> Result<String, Refusal> {
+fn list(
+    Arguments {
+        username, hosts, ..
+    }: &Arguments,
+) -> Result<String, Refusal> {
     let username = username.iter();
-    let entries = username.flat_map(|name| hosts.iter().map(|host| (host.written.clone(), Value::from(name.as_str()))));
+    let entries = username.flat_map(|name| {
+        hosts
+            .iter()
+            .map(|host| (host.written.clone(), Value::from(name.as_str())))
+    });
     let entries: Map<String, Value> = entries.collect();
     let text = serde_json::to_string(&entries).map_err(|_| connect::out_of_place())?;
     Ok(text + "\n")
@@ -167,7 +205,11 @@ fn list(Arguments { username, hosts, .. }: &Arguments) -> Result<String, Refusal
 
 fn unknown(action: &str) -> Failure {
     let action: String = action.chars().take(40).collect();
-    Failure::new(Code::Usage, format!("there is no action `{action}`"), "get, store, erase, list or version")
+    Failure::new(
+        Code::Usage,
+        format!("there is no action `{action}`"),
+        "get, store, erase, list or version",
+    )
 }
 
 /// So that whoever writes it sees no broken pipe.
@@ -181,8 +223,16 @@ mod tests {
     use super::*;
 
     fn arguments(username: Option<&str>, hosts: &[&str]) -> Arguments {
-        let hosts = hosts.iter().map(|host| Host::parse(host).unwrap()).collect();
-        Arguments { profile: "dev".into(), action: "get".into(), username: username.map(Into::into), hosts }
+        let hosts = hosts
+            .iter()
+            .map(|host| Host::parse(host).unwrap())
+            .collect();
+        Arguments {
+            profile: "dev".into(),
+            action: "get".into(),
+            username: username.map(Into::into),
+            hosts,
+        }
     }
 
     /// Of an input for which no daemon is needed.
@@ -197,7 +247,9 @@ mod tests {
             "{\"ServerURL\":\"registry.example.test:5000\",\"Username\":\"BYIA1\",\"Secret\":\"canary-token\"}\n"
         );
         assert!(
-            document("https://r.test/v1/", Some("<token>"), &canary()).unwrap().contains(r#""Username":"<token>""#)
+            document("https://r.test/v1/", Some("<token>"), &canary())
+                .unwrap()
+                .contains(r#""Username":"<token>""#)
         );
     }
 
@@ -211,7 +263,10 @@ mod tests {
             "https://index.docker.io/v1/",
             "127.0.0.1",
         ] {
-            assert!(matches!(refused(&arguments, input.as_bytes()), Refusal::NotFound), "{input}");
+            assert!(
+                matches!(refused(&arguments, input.as_bytes()), Refusal::NotFound),
+                "{input}"
+            );
         }
     }
 
@@ -221,15 +276,29 @@ mod tests {
         for (input, want) in [
             (&b""[..], "no credentials server URL"),
             (b" \r\n", "no credentials server URL"),
-            (b"canary:canary@registry.test", "not the address of a registry"),
-            (b"https://canary@registry.test", "not the address of a registry"),
+            (
+                b"canary:canary@registry.test",
+                "not the address of a registry",
+            ),
+            (
+                b"https://canary@registry.test",
+                "not the address of a registry",
+            ),
             (b"registry.test\ncanary", "not the address of a registry"),
             (b"canary\xff", "not UTF-8"),
             (&long, "more on standard input"),
-            (b"http://registry.test/v2/", "http://registry.test would get the token in the clear"),
+            (
+                b"http://registry.test/v2/",
+                "http://registry.test would get the token in the clear",
+            ),
         ] {
-            let Refusal::Failed(failure) = refused(&arguments(None, &[]), input) else { panic!("{want}") };
-            assert!(failure.message.contains(want) && !failure.to_string().contains("canary"), "{failure}");
+            let Refusal::Failed(failure) = refused(&arguments(None, &[]), input) else {
+                panic!("{want}")
+            };
+            assert!(
+                failure.message.contains(want) && !failure.to_string().contains("canary"),
+                "{failure}"
+            );
         }
         assert_eq!(address(&b""[..]).unwrap_err().message, NO_SERVER);
     }
@@ -239,13 +308,18 @@ mod tests {
         let list = |username, hosts: &[&str]| list(&arguments(username, hosts)).unwrap();
         assert_eq!(list(None, &["a.test"]), "{}\n");
         assert_eq!(list(Some("me"), &[]), "{}\n");
-        assert_eq!(list(Some("me"), &["a.test", "b.test:5000"]), "{\"a.test\":\"me\",\"b.test:5000\":\"me\"}\n");
+        assert_eq!(
+            list(Some("me"), &["a.test", "b.test:5000"]),
+            "{\"a.test\":\"me\",\"b.test:5000\":\"me\"}\n"
+        );
     }
 
     #[test]
     fn what_docker_wants_kept_is_read_to_its_end_and_dropped() {
         let mut input = &br#"{"ServerURL":"r.test","Username":"me","Secret":"canary"}"#[..];
-        let Err(Refusal::Failed(failure)) = store(&arguments(None, &[]), &mut input) else { panic!() };
+        let Err(Refusal::Failed(failure)) = store(&arguments(None, &[]), &mut input) else {
+            panic!()
+        };
         assert!(input.is_empty() && !failure.to_string().contains("canary"));
     }
 }

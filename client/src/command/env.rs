@@ -27,13 +27,21 @@ pub(crate) enum Format {
     Json,
 }
 
-pub(crate) fn run(profile: &str, mode: Mode, format: Format, socket: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn run(
+    profile: &str,
+    mode: Mode,
+    format: Format,
+    socket: Option<PathBuf>,
+) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
     let environment = autostart::ask(&socket, |stream| Environment::ask(stream, profile, mode))?;
     let text = format.write(&environment)?;
     let is_shown = std::io::stdout().is_terminal();
     if is_shown && text.chars().any(|each| each.is_control() && each != '\n') {
-        return Err(unspeakable("a terminal", "another reader, or --format json"));
+        return Err(unspeakable(
+            "a terminal",
+            "another reader, or --format json",
+        ));
     }
     super::print(&text)
 }
@@ -43,15 +51,22 @@ impl Format {
         let mut text = String::new();
         let Environment { set, unset, .. } = environment;
         // A name that a shell could take for more than that is none that a shell has set.
-        let is_name = |name: &&String| name.bytes().all(|each| each.is_ascii_alphanumeric() || each == b'_');
+        let is_name = |name: &&String| {
+            name.bytes()
+                .all(|each| each.is_ascii_alphanumeric() || each == b'_')
+        };
         let unset: Vec<&str> = unset.iter().filter(is_name).map(String::as_str).collect();
         match self {
             Self::Json => return json(environment),
             Self::Dotenv => {}
             Self::Sh => text += &format!("unset {}\n", unset.join(" ")),
-            Self::Fish => unset.iter().for_each(|name| text += &format!("set -e {name}\n")),
+            Self::Fish => unset
+                .iter()
+                .for_each(|name| text += &format!("set -e {name}\n")),
             Self::Powershell => {
-                unset.iter().for_each(|name| text += &format!("Remove-Item -ErrorAction Ignore Env:{name}\n"));
+                unset.iter().for_each(|name| {
+                    text += &format!("Remove-Item -ErrorAction Ignore Env:{name}\n")
+                });
             }
         }
         for (name, value) in set {
@@ -68,8 +83,14 @@ impl Format {
 }
 
 fn json(environment: &Environment) -> Result<String, Failure> {
-    let set = environment.set.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())));
-    let unset = environment.unset.iter().map(|name| (name.clone(), Value::Null));
+    let set = environment
+        .set
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())));
+    let unset = environment
+        .unset
+        .iter()
+        .map(|name| (name.clone(), Value::Null));
     let document: Map<String, Value> = set.chain(unset).collect();
     let text = serde_json::to_string_pretty(&document).map_err(|_| connect::out_of_place())?;
     Ok(super::for_standard_output(text + "\n"))
@@ -99,11 +120,19 @@ fn powershell(value: &str) -> String {
 /// as it stands, and the rest not at all.
 fn dotenv(value: &str) -> Result<&str, Failure> {
     let is_plain = |each: char| each.is_ascii_alphanumeric() || "_-+=/.,:@%*".contains(each);
-    if value.chars().all(is_plain) { Ok(value) } else { Err(unspeakable("a file of this kind", "--format json")) }
+    if value.chars().all(is_plain) {
+        Ok(value)
+    } else {
+        Err(unspeakable("a file of this kind", "--format json"))
+    }
 }
 
 fn unspeakable(what: &str, hint: &str) -> Failure {
-    Failure::new(Code::Usage, format!("a value has characters that cannot be written for {what}"), hint)
+    Failure::new(
+        Code::Usage,
+        format!("a value has characters that cannot be written for {what}"),
+        hint,
+    )
 }
 
 #[cfg(test)]
@@ -114,7 +143,10 @@ mod tests {
         let set = vec![("A_VALUE", value.to_owned()), ("LAST", "end".into())];
         Environment {
             set,
-            unset: vec!["AWS_BEARER_TOKEN_x;touch /tmp/x;:".into(), "AWS_PROFILE".into()],
+            unset: vec![
+                "AWS_BEARER_TOKEN_x;touch /tmp/x;:".into(),
+                "AWS_PROFILE".into(),
+            ],
             generation: None,
         }
     }
@@ -125,16 +157,27 @@ mod tests {
         assert_eq!(powershell("it's $x"), "'it''s $x'");
         assert_eq!(powershell("\u{2019}; rm"), "'\u{2019}\u{2019}; rm'");
         let fish = Format::Fish.write(&environment("v")).unwrap();
-        assert_eq!(fish, "set -e AWS_PROFILE\nset -gx A_VALUE 'v'\nset -gx LAST 'end'\n");
+        assert_eq!(
+            fish,
+            "set -e AWS_PROFILE\nset -gx A_VALUE 'v'\nset -gx LAST 'end'\n"
+        );
         let powershell = Format::Powershell.write(&environment("v")).unwrap();
-        assert!(powershell.starts_with("Remove-Item -ErrorAction Ignore Env:AWS_PROFILE\n$Env:A_VALUE = 'v'\n"));
+        assert!(
+            powershell.starts_with(
+                "Remove-Item -ErrorAction Ignore Env:AWS_PROFILE\n$Env:A_VALUE = 'v'\n"
+            )
+        );
     }
 
     #[test]
     fn json_has_every_value_and_null_for_what_must_not_be_set() {
         for value in ["it's", "two\nlines", "\"\\ $x"] {
-            let read: Value = serde_json::from_str(&Format::Json.write(&environment(value)).unwrap()).unwrap();
-            assert_eq!((&read["A_VALUE"], &read["AWS_PROFILE"]), (&Value::from(value), &Value::Null));
+            let read: Value =
+                serde_json::from_str(&Format::Json.write(&environment(value)).unwrap()).unwrap();
+            assert_eq!(
+                (&read["A_VALUE"], &read["AWS_PROFILE"]),
+                (&Value::from(value), &Value::Null)
+            );
         }
     }
 }

@@ -75,10 +75,19 @@ pub(crate) struct Environment {
 impl Environment {
     /// The credentials are fetched in every mode, so that whatever is wrong is told before a command runs.
     pub(crate) fn ask(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Self, Failure> {
-        let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
-        let Reply::Lease(lease) = connect::reply(&text)? else { return Err(connect::out_of_place()) };
+        let text = connect::ask(
+            stream,
+            Request::Lease {
+                profile: profile.into(),
+            },
+        )?;
+        let Reply::Lease(lease) = connect::reply(&text)? else {
+            return Err(connect::out_of_place());
+        };
         if let Some(seconds) = lease.view_age_seconds {
-            super::tell(&format!("rolekeeper: whether this session has been revoked was last known {seconds} s ago"));
+            super::tell(&format!(
+                "rolekeeper: whether this session has been revoked was last known {seconds} s ago"
+            ));
         }
         let mut set = match mode {
             Mode::Env => keys(&lease),
@@ -86,20 +95,33 @@ impl Environment {
         };
         if let Some(region) = &lease.region {
             // botocore reads the second only, the others the first.
-            set.extend([("AWS_REGION", region.to_string()), ("AWS_DEFAULT_REGION", region.to_string())]);
+            set.extend([
+                ("AWS_REGION", region.to_string()),
+                ("AWS_DEFAULT_REGION", region.to_string()),
+            ]);
         }
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let mut unset: Vec<String> = names.filter(|name| name.starts_with(SHADOWING_PREFIX)).collect();
+        let mut unset: Vec<String> = names
+            .filter(|name| name.starts_with(SHADOWING_PREFIX))
+            .collect();
         unset.extend(SHADOWING.map(Into::into));
         // What another mode has set, in a shell that has read it.
-        if [FULL_URI, METADATA].into_iter().any(|name| connect::variable(name).is_some()) {
-            let is_nowhere = |name: &&str| connect::variable(name).is_some_and(|value| value == NOWHERE);
+        if [FULL_URI, METADATA]
+            .into_iter()
+            .any(|name| connect::variable(name).is_some())
+        {
+            let is_nowhere =
+                |name: &&str| connect::variable(name).is_some_and(|value| value == NOWHERE);
             unset.extend(AWS_FILES.into_iter().filter(is_nowhere).map(Into::into));
         }
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
         let generation = (!lease.ends_at.is_empty()).then_some(lease.generation);
-        Ok(Self { set, unset, generation })
+        Ok(Self {
+            set,
+            unset,
+            generation,
+        })
     }
 
     pub(crate) fn enter(&self, command: &mut Command) {
@@ -112,7 +134,11 @@ impl Environment {
 
 fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
     // An environment is never asked for again: what counts is when the session itself ends.
-    let expiration = if lease.ends_at.is_empty() { &lease.expires_at } else { &lease.ends_at };
+    let expiration = if lease.ends_at.is_empty() {
+        &lease.expires_at
+    } else {
+        &lease.ends_at
+    };
     let mut set = vec![
         (ACCESS_KEY, lease.access_key_id.to_string()),
         (SECRET_KEY, lease.secret_access_key.to_string()),
@@ -128,13 +154,28 @@ fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
 }
 
 fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, Failure> {
-    let kind = if mode == Mode::Imds { EndpointKind::Imds } else { EndpointKind::Container };
-    let text = connect::document(stream, Request::Endpoint { profile: profile.into(), kind }).map_err(|failure| {
+    let kind = if mode == Mode::Imds {
+        EndpointKind::Imds
+    } else {
+        EndpointKind::Container
+    };
+    let text = connect::document(
+        stream,
+        Request::Endpoint {
+            profile: profile.into(),
+            kind,
+        },
+    )
+    .map_err(|failure| {
         if failure.code != Code::BadRequest {
             return failure;
         }
         let what = "the daemon is older than this command, and has no endpoints";
-        Failure::new(Code::UnsupportedVersion, what, "restart rolekeeperd, or kill -HUP it")
+        Failure::new(
+            Code::UnsupportedVersion,
+            what,
+            "restart rolekeeperd, or kill -HUP it",
+        )
     })?;
     serde_json::from_str(&text).map_err(|_| connect::out_of_place())
 }
@@ -151,7 +192,11 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
         Some(file) => {
             let file = file.to_str().ok_or_else(connect::out_of_place)?;
             // Some SDKs would go on to this machine's own metadata when they are refused here.
-            vec![(FULL_URI, endpoint.url.clone()), (TOKEN_FILE, file.into()), (METADATA_DISABLED, "true".into())]
+            vec![
+                (FULL_URI, endpoint.url.clone()),
+                (TOKEN_FILE, file.into()),
+                (METADATA_DISABLED, "true".into()),
+            ]
         }
     };
     for file in AWS_FILES.into_iter().chain([BOTO_CONFIG]) {
@@ -159,15 +204,25 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
     }
     let before = |name| connect::variable(name).and_then(|value| value.into_string().ok());
     let (lower, upper) = (before("no_proxy"), before("NO_PROXY"));
-    set.push(("no_proxy", past_proxies(lower.as_deref().or(upper.as_deref()))));
-    set.push(("NO_PROXY", past_proxies(upper.as_deref().or(lower.as_deref()))));
+    set.push((
+        "no_proxy",
+        past_proxies(lower.as_deref().or(upper.as_deref())),
+    ));
+    set.push((
+        "NO_PROXY",
+        past_proxies(upper.as_deref().or(lower.as_deref())),
+    ));
     Ok(set)
 }
 
 /// What is asked without a proxy, and this machine.
 fn past_proxies(before: Option<&str>) -> String {
-    let mut names: Vec<&str> =
-        before.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let mut names: Vec<&str> = before
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
     for here in ["127.0.0.1", "localhost"] {
         // Alone it stands for everything, in a list for nothing to some.
         if !names.contains(&here) && names != ["*"] {
@@ -186,7 +241,10 @@ mod tests {
         for (before, want) in [
             (None, "127.0.0.1,localhost"),
             (Some(""), "127.0.0.1,localhost"),
-            (Some("a.test, .b.test"), "a.test,.b.test,127.0.0.1,localhost"),
+            (
+                Some("a.test, .b.test"),
+                "a.test,.b.test,127.0.0.1,localhost",
+            ),
             (Some("localhost,127.0.0.1"), "localhost,127.0.0.1"),
             (Some("*"), "*"),
             (Some("a.test,*"), "a.test,*,127.0.0.1,localhost"),

@@ -9,23 +9,52 @@ use rolekeeper::protocol::{Check, Explanation, Failure, Outcome, Request};
 use crate::{autostart, command};
 
 pub(crate) fn run(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let ask = |stream: &mut _| connect::document(stream, Request::Explain { profile: profile.into() });
+    let ask = |stream: &mut _| {
+        connect::document(
+            stream,
+            Request::Explain {
+                profile: profile.into(),
+            },
+        )
+    };
     let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
     command::print_report(&text, json, prose)
 }
 
 fn prose(explanation: &Explanation) -> String {
-    let Explanation { profile, upstream, role_id, role_name, principal, verdict, checks, last_failure } = explanation;
-    let role = role_name.as_ref().map_or_else(|| role_id.clone(), |name| format!("{name} ({role_id})"));
+    let Explanation {
+        profile,
+        upstream,
+        role_id,
+        role_name,
+        principal,
+        verdict,
+        checks,
+        last_failure,
+    } = explanation;
+    let role = role_name
+        .as_ref()
+        .map_or_else(|| role_id.clone(), |name| format!("{name} ({role_id})"));
     let who = principal.as_deref().unwrap_or("the holder of the token");
     let can = match verdict {
         Outcome::Yes => "can",
         Outcome::No => "cannot",
         Outcome::Unknown => "may or may not be able to",
     };
-    let mut text = format!("profile {profile}: {who} {can} assume role {role} at upstream {upstream}\n\n");
-    let wide = checks.iter().map(|check| check.what.len()).max().unwrap_or_default();
-    for Check { what, outcome, reason, statement } in checks {
+    let mut text =
+        format!("profile {profile}: {who} {can} assume role {role} at upstream {upstream}\n\n");
+    let wide = checks
+        .iter()
+        .map(|check| check.what.len())
+        .max()
+        .unwrap_or_default();
+    for Check {
+        what,
+        outcome,
+        reason,
+        statement,
+    } in checks
+    {
         let outcome = match outcome {
             Outcome::Yes => "yes",
             Outcome::No => "no",
@@ -55,7 +84,11 @@ mod tests {
             reason: reason.into(),
             statement: None,
         };
-        let mut own = check("own policies", Outcome::Yes, "statement 1 of policy Assume allows it");
+        let mut own = check(
+            "own policies",
+            Outcome::Yes,
+            "statement 1 of policy Assume allows it",
+        );
         own.statement = Some(Decisive {
             of: "policy Assume".into(),
             number: 1,
@@ -68,7 +101,14 @@ mod tests {
             role_name: Some("S3ReadOnly".into()),
             principal: Some("user/dev@example.test".into()),
             verdict: Outcome::No,
-            checks: vec![own, check("trust policy", Outcome::No, "role S3ReadOnly has none, so it trusts nobody")],
+            checks: vec![
+                own,
+                check(
+                    "trust policy",
+                    Outcome::No,
+                    "role S3ReadOnly has none, so it trusts nobody",
+                ),
+            ],
             last_failure: None,
         };
         assert_eq!(

@@ -76,7 +76,11 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 
 /// Nothing at all if the token is not for that host.
 fn get(arguments: &Arguments, asked: &Asked, socket: Option<PathBuf>) -> Result<String, Failure> {
-    let Some(origin) = asked.origin.as_ref().filter(|origin| address::is_meant(&arguments.hosts, origin)) else {
+    let Some(origin) = asked
+        .origin
+        .as_ref()
+        .filter(|origin| address::is_meant(&arguments.hosts, origin))
+    else {
         return Ok(String::new());
     };
     origin.check_secrecy()?;
@@ -90,14 +94,24 @@ fn answer(username: Option<&str>, lease: &Lease<'_>) -> Result<String, Failure> 
         return Err(connect::out_of_place());
     }
     let expiry = epoch_seconds(&lease.expires_at).ok_or_else(connect::out_of_place)?;
-    Ok(format!("username={username}\npassword={}\npassword_expiry_utc={expiry}\n", lease::token(lease)?))
+    Ok(format!(
+        "username={username}\npassword={}\npassword_expiry_utc={expiry}\n",
+        lease::token(lease)?
+    ))
 }
 
 /// The host has refused the password that it was given, which may have been ours. No daemon is started for that.
 fn report_rejected(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let Some(mut stream) = connect::open(&connect::socket_path(socket)?)? else { return Ok(()) };
+    let Some(mut stream) = connect::open(&connect::socket_path(socket)?)? else {
+        return Ok(());
+    };
     if stream.set_recv_timeout(Some(REPORT_DEADLINE)).is_ok() {
-        connect::document(&mut stream, Request::ReportRejected { profile: profile.into() })?;
+        connect::document(
+            &mut stream,
+            Request::ReportRejected {
+                profile: profile.into(),
+            },
+        )?;
     }
     Ok(())
 }
@@ -130,14 +144,18 @@ impl Asked {
             if line.is_empty() {
                 break;
             }
-            let (key, value) = line.split_once('=').ok_or_else(|| refuse("has a line that is no key=value"))?;
+            let (key, value) = line
+                .split_once('=')
+                .ok_or_else(|| refuse("has a line that is no key=value"))?;
             if line.chars().any(char::is_control) {
                 return Err(refuse("has control characters"));
             }
             match key {
                 "protocol" => scheme = Scheme::named(value),
                 "host" => value.clone_into(&mut host),
-                "username" => asked.username = Some(value.to_owned()).filter(|name| !name.is_empty()),
+                "username" => {
+                    asked.username = Some(value.to_owned()).filter(|name| !name.is_empty())
+                }
                 "password" => asked.has_password = !value.is_empty(),
                 _ => {}
             }
@@ -147,7 +165,9 @@ impl Asked {
     }
 
     fn is_meant(&self, hosts: &[Host]) -> bool {
-        self.origin.as_ref().is_some_and(|origin| address::is_meant(hosts, origin) && origin.check_secrecy().is_ok())
+        self.origin.as_ref().is_some_and(|origin| {
+            address::is_meant(hosts, origin) && origin.check_secrecy().is_ok()
+        })
     }
 }
 
@@ -164,7 +184,9 @@ fn epoch_seconds(time: &str) -> Option<u64> {
     let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
     let [hour, minute, second] = numbers(clock, ':', [2, 2, 2])?;
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let length_of = |month: u64| match month {
         2 if is_leap(year) => 29,
         2 => 28,
@@ -201,8 +223,16 @@ mod tests {
     use super::*;
 
     fn arguments(hosts: &[&str]) -> Arguments {
-        let hosts = hosts.iter().map(|host| Host::parse(host).unwrap()).collect();
-        Arguments { profile: "dev".into(), action: "get".into(), username: None, hosts }
+        let hosts = hosts
+            .iter()
+            .map(|host| Host::parse(host).unwrap())
+            .collect();
+        Arguments {
+            profile: "dev".into(),
+            action: "get".into(),
+            username: None,
+            hosts,
+        }
     }
 
     fn asked(text: &str) -> Asked {
@@ -212,20 +242,42 @@ mod tests {
     /// What it does before it asks the daemon; there is none.
     fn without_daemon(hosts: &[&str], text: &str) -> Result<String, Failure> {
         // An environment variable would change what is said, not that it fails.
-        get(&arguments(hosts), &asked(text), Some(format!("/{}", "x".repeat(200)).into()))
+        get(
+            &arguments(hosts),
+            &asked(text),
+            Some(format!("/{}", "x".repeat(200)).into()),
+        )
     }
 
     #[test]
     fn an_answer_has_the_name_that_git_knows_and_the_expiry_in_seconds() {
         let want = "username=BYIA1\npassword=canary-token\npassword_expiry_utc=1767225600\n";
         assert_eq!(answer(None, &canary()).unwrap(), want);
-        assert!(answer(Some("me"), &canary()).unwrap().starts_with("username=me\n"));
+        assert!(
+            answer(Some("me"), &canary())
+                .unwrap()
+                .starts_with("username=me\n")
+        );
         for broken in [
-            Lease { access_key_id: "a\npassword=x".into(), ..canary() },
-            Lease { session_token: "canary\nhost=evil.test".into(), ..canary() },
-            Lease { expires_at: "soon".into(), ..canary() },
+            Lease {
+                access_key_id: "a\npassword=x".into(),
+                ..canary()
+            },
+            Lease {
+                session_token: "canary\nhost=evil.test".into(),
+                ..canary()
+            },
+            Lease {
+                expires_at: "soon".into(),
+                ..canary()
+            },
         ] {
-            assert!(!answer(None, &broken).unwrap_err().to_string().contains("canary"));
+            assert!(
+                !answer(None, &broken)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("canary")
+            );
         }
     }
 
@@ -234,17 +286,36 @@ mod tests {
         let text = "capability[]=authtype\r\nprotocol=https\nhost=git.example.test:8443\nwwwauth[]=Basic realm=\"x\"\n\
             path=a/b=c\nusername=me\npassword=p\n\nhost=evil.test\n";
         let origin = Origin::of_url("https://git.example.test:8443").map(|(origin, _)| origin);
-        assert_eq!(asked(text), Asked { origin, username: Some("me".into()), has_password: true });
+        assert_eq!(
+            asked(text),
+            Asked {
+                origin,
+                username: Some("me".into()),
+                has_password: true
+            }
+        );
         assert_eq!(asked(""), Asked::default());
-        assert_eq!(asked("protocol=https\nhost=a.test\nusername=\npassword="), asked("protocol=https\nhost=a.test"));
+        assert_eq!(
+            asked("protocol=https\nhost=a.test\nusername=\npassword="),
+            asked("protocol=https\nhost=a.test")
+        );
     }
 
     #[test]
     fn a_request_that_is_none_is_refused_and_not_repeated() {
         let long = format!("host={}", "a".repeat(70_000));
-        for text in [&b"canary"[..], b"host=canary\0", b"username=canary\rx\n", b"host=canary\xff", long.as_bytes()] {
+        for text in [
+            &b"canary"[..],
+            b"host=canary\0",
+            b"username=canary\rx\n",
+            b"host=canary\xff",
+            long.as_bytes(),
+        ] {
             let failure = Asked::read(text).unwrap_err();
-            assert!(failure.code == Code::Usage && !failure.to_string().contains("canary"), "{failure}");
+            assert!(
+                failure.code == Code::Usage && !failure.to_string().contains("canary"),
+                "{failure}"
+            );
         }
     }
 
@@ -252,7 +323,10 @@ mod tests {
     fn a_host_that_is_not_meant_gets_no_answer_and_is_no_failure() {
         for (hosts, text) in [
             (&["git.example.test"][..], "protocol=https\nhost=other.test"),
-            (&["git.example.test"], "protocol=https\nhost=git.example.test:8443"),
+            (
+                &["git.example.test"],
+                "protocol=https\nhost=git.example.test:8443",
+            ),
             (&["git.example.test"], "protocol=http\nhost=other.test"),
             (&[], "protocol=ssh\nhost=git.example.test"),
             (&[], "protocol=cert\npath=/a"),
@@ -262,8 +336,13 @@ mod tests {
             assert_eq!(without_daemon(hosts, text).as_deref(), Ok(""), "{text}");
             assert!(!asked(text).is_meant(&arguments(hosts).hosts), "{text}");
         }
-        let is_asked = |hosts: &[&str], text| without_daemon(hosts, text).unwrap_err().code == Code::Configuration;
-        assert!(is_asked(&["git.example.test:8443"], "protocol=https\nhost=git.example.test:8443"));
+        let is_asked = |hosts: &[&str], text| {
+            without_daemon(hosts, text).unwrap_err().code == Code::Configuration
+        };
+        assert!(is_asked(
+            &["git.example.test:8443"],
+            "protocol=https\nhost=git.example.test:8443"
+        ));
         assert!(is_asked(&[], "protocol=http\nhost=127.0.0.1:3000"));
     }
 
@@ -271,7 +350,10 @@ mod tests {
     fn a_host_that_would_get_the_token_in_the_clear_is_refused() {
         let failure = without_daemon(&[], "protocol=http\nhost=git.example.test").unwrap_err();
         assert_eq!(failure.code, Code::NotAllowed);
-        assert!(failure.message.contains("http://git.example.test"), "{failure}");
+        assert!(
+            failure.message.contains("http://git.example.test"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -24,8 +24,9 @@ pub(crate) enum Commands {
 }
 
 pub(crate) fn verify(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let text =
-        autostart::ask(&connect::socket_path(socket)?, |stream| connect::document(stream, Request::VerifyJournal))?;
+    let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
+        connect::document(stream, Request::VerifyJournal)
+    })?;
     command::print_report(&text, json, shown)?;
     let report: JournalReport = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
     if report.problems.is_empty() {
@@ -33,16 +34,32 @@ pub(crate) fn verify(json: bool, socket: Option<PathBuf>) -> Result<(), Failure>
     }
     Err(Failure::new(
         Code::Unexpected,
-        format!("the record {} is not as it was written", report.path.display()),
+        format!(
+            "the record {} is not as it was written",
+            report.path.display()
+        ),
         "a copy of it elsewhere: `also_to` in the configuration sends each line to journald or syslog, too",
     ))
 }
 
 fn shown(report: &JournalReport) -> String {
-    let JournalReport { path, lines, first, last, problems } = report;
-    let mut text = format!("{}: {lines} lines, records {first} to {last}\n", path.display());
+    let JournalReport {
+        path,
+        lines,
+        first,
+        last,
+        problems,
+    } = report;
+    let mut text = format!(
+        "{}: {lines} lines, records {first} to {last}\n",
+        path.display()
+    );
     for problem in problems {
         text += &format!("  {problem}\n");
     }
-    if problems.is_empty() { text + "nothing was changed, taken out or put in\n" } else { text }
+    if problems.is_empty() {
+        text + "nothing was changed, taken out or put in\n"
+    } else {
+        text
+    }
 }

@@ -25,7 +25,9 @@ pub(super) fn document(text: &str) -> Result<Value, Unreadable> {
     let value = value(text);
     match deeper(text, DEPTH) {
         Some((line, column)) if !matches!(value, Err(Unreadable::NotJson(_))) => {
-            Err(Unreadable::NoValue(format!("it is nested deeper than {DEPTH} levels at line {line} column {column}")))
+            Err(Unreadable::NoValue(format!(
+                "it is nested deeper than {DEPTH} levels at line {line} column {column}"
+            )))
         }
         _ => value,
     }
@@ -83,34 +85,60 @@ mod tests {
     #[test]
     fn a_document_is_nested_as_deep_as_a_request_can_carry_it_and_no_deeper() {
         assert!(document(&nested(DEPTH)).is_ok());
-        let around = format!(r#"{{"v":1,"request":{{"iam":{{"parameters":{{"document":{}}}}}}}}}"#, nested(DEPTH));
+        let around = format!(
+            r#"{{"v":1,"request":{{"iam":{{"parameters":{{"document":{}}}}}}}}}"#,
+            nested(DEPTH)
+        );
         assert!(value(&around).is_ok());
         for levels in [DEPTH + 1, 127, 128, 20_000] {
-            let Err(Unreadable::NoValue(why)) = document(&format!("\n\n  {}", nested(levels))) else { panic!() };
-            assert_eq!(why, "it is nested deeper than 120 levels at line 3 column 123");
+            let Err(Unreadable::NoValue(why)) = document(&format!("\n\n  {}", nested(levels)))
+            else {
+                panic!()
+            };
+            assert_eq!(
+                why,
+                "it is nested deeper than 120 levels at line 3 column 123"
+            );
         }
         assert!(document(r#"{"text":"[[[{{{\"[[["}"#).is_ok());
-        assert_eq!(deeper(r#"{"a\\":[],"\"[":{"b":[]}}"#, 2), Some((1, 22)), "brackets in texts do not count");
+        assert_eq!(
+            deeper(r#"{"a\\":[],"\"[":{"b":[]}}"#, 2),
+            Some((1, 22)),
+            "brackets in texts do not count"
+        );
     }
 
     #[test]
     fn json_that_is_no_value_is_told_from_what_is_no_json() {
-        for text in ["{\"a\":\n 1e400}", r#"{"a":"\ud800"}"#, r#"{"a":"\udc00x"}"#, &nested(128)] {
-            let Err(Unreadable::NoValue(why)) = value(text) else { panic!("{text}") };
+        for text in [
+            "{\"a\":\n 1e400}",
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\udc00x"}"#,
+            &nested(128),
+        ] {
+            let Err(Unreadable::NoValue(why)) = value(text) else {
+                panic!("{text}")
+            };
             assert!(why.contains(" at line "), "{why}");
         }
         for text in ["", "{", "nope", "{\"a\":1e}", "[1e400", &"[".repeat(500)] {
-            assert!(matches!(document(text), Err(Unreadable::NotJson(why)) if why.contains(" at line ")), "{text}");
+            assert!(
+                matches!(document(text), Err(Unreadable::NotJson(why)) if why.contains(" at line ")),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_reply_that_is_no_value_is_laid_at_the_upstream_and_one_that_is_no_json_at_the_daemon() {
         let failure = reply("[1e400]", "getRole: ").unwrap_err();
-        assert_eq!((failure.code, failure.code.exit_code()), (Code::UpstreamUnavailable, 7));
-        assert!(
-            failure.message.starts_with("getRole: what the upstream answered cannot be shown: number out of range")
+        assert_eq!(
+            (failure.code, failure.code.exit_code()),
+            (Code::UpstreamUnavailable, 7)
         );
+        assert!(failure.message.starts_with(
+            "getRole: what the upstream answered cannot be shown: number out of range"
+        ));
         assert_eq!(reply("{", "").unwrap_err(), connect::out_of_place());
     }
 }

@@ -47,14 +47,18 @@ pub(crate) struct Arguments {
 fn server(text: &str) -> Result<Origin, String> {
     match Origin::of_url(text) {
         Some((origin, "" | "/")) => Ok(origin),
-        _ => Err("scheme, host and port of a cluster, such as https://k8s.example.test:6443".into()),
+        _ => {
+            Err("scheme, host and port of a cluster, such as https://k8s.example.test:6443".into())
+        }
     }
 }
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
     let asked = asked(connect::variable(INFO))?;
     check_cluster(arguments, asked.cluster)?;
-    let document = lease::ask(&arguments.profile, socket, |lease| document(asked.version, lease))?;
+    let document = lease::ask(&arguments.profile, socket, |lease| {
+        document(asked.version, lease)
+    })?;
     command::print(&command::for_standard_output(document))
 }
 
@@ -83,11 +87,23 @@ fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
     struct Spec {
         cluster: Option<Cluster>,
     }
-    let Some(info) = info else { return Ok(Asked { version: "v1", cluster: None }) };
-    let info = info.into_string().map_err(|_| unreadable("it is not UTF-8"))?;
+    let Some(info) = info else {
+        return Ok(Asked {
+            version: "v1",
+            cluster: None,
+        });
+    };
+    let info = info
+        .into_string()
+        .map_err(|_| unreadable("it is not UTF-8"))?;
     // Its own words for what is wrong may repeat a value.
-    let info: Info = serde_json::from_str(&info)
-        .map_err(|error| unreadable(&format!("see line {} column {}", error.line(), error.column())))?;
+    let info: Info = serde_json::from_str(&info).map_err(|error| {
+        unreadable(&format!(
+            "see line {} column {}",
+            error.line(),
+            error.column()
+        ))
+    })?;
     if info.kind != "ExecCredential" {
         return Err(unreadable("its kind is another one"));
     }
@@ -96,7 +112,10 @@ fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
         Some("v1beta1") => "v1beta1",
         _ => return Err(other_version(&info.api_version)),
     };
-    Ok(Asked { version, cluster: info.spec.and_then(|spec| spec.cluster) })
+    Ok(Asked {
+        version,
+        cluster: info.spec.and_then(|spec| spec.cluster),
+    })
 }
 
 fn unreadable(why: &str) -> Failure {
@@ -109,17 +128,26 @@ fn unreadable(why: &str) -> Failure {
 
 fn other_version(theirs: &str) -> Failure {
     let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"./-".contains(&byte);
-    let theirs = if theirs.len() <= 60 && theirs.bytes().all(is_harmless) { theirs } else { "another one" };
+    let theirs = if theirs.len() <= 60 && theirs.bytes().all(is_harmless) {
+        theirs
+    } else {
+        "another one"
+    };
     Failure::new(
         Code::Usage,
-        format!("the Kubernetes client wants an ExecCredential of version {theirs}, and this gives v1 and v1beta1"),
+        format!(
+            "the Kubernetes client wants an ExecCredential of version {theirs}, and this gives v1 and v1beta1"
+        ),
         format!("apiVersion: {GROUP}v1 beside the command in the kubeconfig"),
     )
 }
 
 fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), Failure> {
     let Arguments { profile, servers } = arguments;
-    if let Some((origin, _path)) = cluster.as_ref().and_then(|cluster| Origin::of_url(&cluster.server)) {
+    if let Some((origin, _path)) = cluster
+        .as_ref()
+        .and_then(|cluster| Origin::of_url(&cluster.server))
+    {
         origin.check_secrecy()?;
     }
     if servers.is_empty() {
@@ -140,11 +168,16 @@ fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), 
             format!("the cluster {origin}"),
             format!("another profile, or --server {origin} if it is meant for this one"),
         ),
-        None => {
-            ("a cluster whose address is no plain URL".into(), "scheme, host and port as the cluster's server".into())
-        }
+        None => (
+            "a cluster whose address is no plain URL".into(),
+            "scheme, host and port as the cluster's server".into(),
+        ),
     };
-    Err(Failure::new(Code::NotAllowed, format!("profile {profile} is not for {which}"), hint))
+    Err(Failure::new(
+        Code::NotAllowed,
+        format!("profile {profile} is not for {which}"),
+        hint,
+    ))
 }
 
 fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
@@ -161,10 +194,17 @@ fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
         token: &'a str,
         expiration_timestamp: &'a str,
     }
-    let status = Status { token: lease::token(lease)?, expiration_timestamp: &lease.expires_at };
-    serde_json::to_string(&Document { api_version: format!("{GROUP}{version}"), kind: "ExecCredential", status })
-        .map(|json| json + "\n")
-        .map_err(|_| connect::out_of_place())
+    let status = Status {
+        token: lease::token(lease)?,
+        expiration_timestamp: &lease.expires_at,
+    };
+    serde_json::to_string(&Document {
+        api_version: format!("{GROUP}{version}"),
+        kind: "ExecCredential",
+        status,
+    })
+    .map(|json| json + "\n")
+    .map_err(|_| connect::out_of_place())
 }
 
 #[cfg(test)]
@@ -173,17 +213,25 @@ mod tests {
     use super::*;
 
     fn info(version: &str, spec: &str) -> Option<OsString> {
-        Some(format!(r#"{{"kind":"ExecCredential","apiVersion":"{version}","spec":{spec}}}"#).into())
+        Some(
+            format!(r#"{{"kind":"ExecCredential","apiVersion":"{version}","spec":{spec}}}"#).into(),
+        )
     }
 
     fn cluster(server: &str) -> Option<Cluster> {
-        Some(Cluster { server: server.into() })
+        Some(Cluster {
+            server: server.into(),
+        })
     }
 
     #[test]
     fn the_answer_is_of_the_version_that_is_asked_for_and_ends_when_the_lease_does() {
         for (version, want) in [("v1", "v1"), ("v1beta1", "v1beta1")] {
-            let asked = asked(info(&format!("{GROUP}{version}"), r#"{"interactive":false}"#)).unwrap();
+            let asked = asked(info(
+                &format!("{GROUP}{version}"),
+                r#"{"interactive":false}"#,
+            ))
+            .unwrap();
             assert_eq!((asked.version, asked.cluster), (want, None));
         }
         assert_eq!(asked(None).unwrap().version, "v1");
@@ -203,7 +251,10 @@ mod tests {
             Some("{\"kind\":\"ExecCredential\"}".into()),
             Some(format!(r#"{{"kind":"canary","apiVersion":"{v1}"}}"#).into()),
             info(&v1, "\"canary\""),
-            info(&v1, r#"{"cluster":{"server":"canary","server":"https://a.test"}}"#),
+            info(
+                &v1,
+                r#"{"cluster":{"server":"canary","server":"https://a.test"}}"#,
+            ),
             info("canary \\u001b[2J", "{}"),
             info(&format!("canary{}", "y".repeat(60)), "{}"),
         ] {
@@ -212,45 +263,89 @@ mod tests {
             assert!(!failure.to_string().contains("canary"), "{failure}");
         }
         let failure = asked(info(&format!("{GROUP}v1alpha1"), "{}")).unwrap_err();
-        assert!(failure.message.contains("client.authentication.k8s.io/v1alpha1"), "{failure}");
+        assert!(
+            failure
+                .message
+                .contains("client.authentication.k8s.io/v1alpha1"),
+            "{failure}"
+        );
     }
 
     #[test]
     fn a_cluster_that_is_not_named_gets_no_token_and_its_password_is_not_shown() {
-        let servers = vec![server("https://k8s.example.test:6443").unwrap(), server("https://other.test/").unwrap()];
-        let arguments = Arguments { profile: "dev".into(), servers };
-        for url in ["https://K8s.example.test:6443", "https://k8s.example.test:6443/k8s/c-1", "https://other.test:443"]
-        {
+        let servers = vec![
+            server("https://k8s.example.test:6443").unwrap(),
+            server("https://other.test/").unwrap(),
+        ];
+        let arguments = Arguments {
+            profile: "dev".into(),
+            servers,
+        };
+        for url in [
+            "https://K8s.example.test:6443",
+            "https://k8s.example.test:6443/k8s/c-1",
+            "https://other.test:443",
+        ] {
             assert_eq!(check_cluster(&arguments, cluster(url)), Ok(()), "{url}");
         }
         for (url, shown) in [
             ("https://k8s.example.test", "https://k8s.example.test"),
-            ("https://evil.test:6443/canary?canary", "https://evil.test:6443"),
-            ("https://canary:canary@k8s.example.test:6443", "whose address is no plain URL"),
+            (
+                "https://evil.test:6443/canary?canary",
+                "https://evil.test:6443",
+            ),
+            (
+                "https://canary:canary@k8s.example.test:6443",
+                "whose address is no plain URL",
+            ),
             ("k8s.example.test:6443", "whose address is no plain URL"),
         ] {
             let failure = check_cluster(&arguments, cluster(url)).unwrap_err();
             assert_eq!(failure.code, Code::NotAllowed, "{url}");
-            assert!(failure.message.ends_with(shown) && !failure.to_string().contains("canary"), "{failure}");
+            assert!(
+                failure.message.ends_with(shown) && !failure.to_string().contains("canary"),
+                "{failure}"
+            );
         }
         let failure = check_cluster(&arguments, None).unwrap_err();
-        assert!(failure.code == Code::Usage && failure.hint.contains("provideClusterInfo: true"), "{failure}");
+        assert!(
+            failure.code == Code::Usage && failure.hint.contains("provideClusterInfo: true"),
+            "{failure}"
+        );
     }
 
     #[test]
     fn no_cluster_gets_the_token_in_the_clear_but_one_on_this_machine() {
         for servers in [vec![], vec![server("http://k8s.example.test").unwrap()]] {
-            let arguments = Arguments { profile: "dev".into(), servers };
-            let failure = check_cluster(&arguments, cluster("http://k8s.example.test")).unwrap_err();
-            assert!(failure.code == Code::NotAllowed && failure.message.contains("in the clear"), "{failure}");
+            let arguments = Arguments {
+                profile: "dev".into(),
+                servers,
+            };
+            let failure =
+                check_cluster(&arguments, cluster("http://k8s.example.test")).unwrap_err();
+            assert!(
+                failure.code == Code::NotAllowed && failure.message.contains("in the clear"),
+                "{failure}"
+            );
         }
-        let anywhere = Arguments { profile: "dev".into(), servers: vec![] };
-        assert_eq!(check_cluster(&anywhere, cluster("http://127.0.0.1:8001")), Ok(()));
+        let anywhere = Arguments {
+            profile: "dev".into(),
+            servers: vec![],
+        };
+        assert_eq!(
+            check_cluster(&anywhere, cluster("http://127.0.0.1:8001")),
+            Ok(())
+        );
     }
 
     #[test]
     fn a_guard_that_would_not_be_kept_to_in_full_is_refused() {
-        for text in ["k8s.example.test", "https://k8s.example.test/k8s", "https://a@b.test", "ftp://a.test"] {
+        for text in [
+            "k8s.example.test",
+            "https://k8s.example.test/k8s",
+            "https://a@b.test",
+            "ftp://a.test",
+        ] {
             assert!(server(text).is_err(), "{text}");
         }
     }

@@ -16,7 +16,12 @@ pub(super) fn ask<T>(
 ) -> Result<T, Failure> {
     let socket = connect::socket_path(socket)?;
     autostart::ask(&socket, |stream| {
-        let text = connect::ask(stream, Request::Lease { profile: profile.into() })?;
+        let text = connect::ask(
+            stream,
+            Request::Lease {
+                profile: profile.into(),
+            },
+        )?;
         match connect::reply(&text)? {
             Reply::Lease(lease) => form(&lease),
             _ => Err(connect::out_of_place()),
@@ -33,7 +38,11 @@ pub(super) fn token<'a>(lease: &'a Lease<'_>) -> Result<&'a str, Failure> {
             "credential-process, env or exec, for tools that sign with keys",
         ));
     }
-    if !lease.session_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !lease
+        .session_token
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic())
+    {
         return Err(Failure::new(
             Code::UpstreamUnavailable,
             "the session token has characters that this tool cannot be given",
@@ -81,7 +90,12 @@ mod tests {
             ("canary\0", Code::UpstreamUnavailable),
             ("canary\u{9b}", Code::UpstreamUnavailable),
         ] {
-            let failure = token(&Lease { session_token: text.into(), ..canary() }).map(str::to_owned).unwrap_err();
+            let failure = token(&Lease {
+                session_token: text.into(),
+                ..canary()
+            })
+            .map(str::to_owned)
+            .unwrap_err();
             assert_eq!(failure.code, code, "{text:?}");
             assert!(!failure.to_string().contains("canary"));
         }

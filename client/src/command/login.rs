@@ -32,41 +32,76 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
     prompt::hide();
-    let Arguments { upstream, rotate, old, json } = arguments;
+    let Arguments {
+        upstream,
+        rotate,
+        old,
+        json,
+    } = arguments;
     let (socket, upstream) = (connect::socket_path(socket)?, upstream.as_deref());
     let place = place(&socket, upstream)?;
     if !place.is_writable {
         return Err(Failure::new(
             Code::Usage,
             format!("{} is not written by rolekeeper", place.place),
-            format!("put the token there yourself, or use token = {{ keyring = \"{}\" }}", place.upstream),
+            format!(
+                "put the token there yourself, or use token = {{ keyring = \"{}\" }}",
+                place.upstream
+            ),
         ));
     }
     if *rotate {
-        let text = document(&socket, &Request::Rotate { upstream: name(upstream), old: name(old.as_deref()) })?;
+        let text = document(
+            &socket,
+            &Request::Rotate {
+                upstream: name(upstream),
+                old: name(old.as_deref()),
+            },
+        )?;
         return command::print_report(&text, *json, rotated);
     }
-    let token = prompt::secret(&format!("Token for {} at {}: ", place.upstream, place.endpoint))?;
-    let passphrase = if place.has_passphrase { Some(new_passphrase()?) } else { None };
+    let token = prompt::secret(&format!(
+        "Token for {} at {}: ",
+        place.upstream, place.endpoint
+    ))?;
+    let passphrase = if place.has_passphrase {
+        Some(new_passphrase()?)
+    } else {
+        None
+    };
     let request = Request::Login {
         upstream: name(upstream),
         token: hidden(&token),
         passphrase: passphrase.as_deref().map(hidden),
     };
     let text = document(&socket, &request)?;
-    command::print_report(&text, *json, |done: &LoggedIn| format!("{}; it is in {} now\n", whose(done), done.place))
+    command::print_report(&text, *json, |done: &LoggedIn| {
+        format!("{}; it is in {} now\n", whose(done), done.place)
+    })
 }
 
 /// Opens what only a person can open.
-pub(crate) fn unlock(upstream: Option<&str>, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn unlock(
+    upstream: Option<&str>,
+    json: bool,
+    socket: Option<PathBuf>,
+) -> Result<(), Failure> {
     prompt::hide();
     let socket = connect::socket_path(socket)?;
     let place = place(&socket, upstream)?;
-    let passphrase =
-        if place.has_passphrase { Some(prompt::secret(&format!("Passphrase of {}: ", place.place))?) } else { None };
-    let request = Request::Unlock { upstream: name(upstream), passphrase: passphrase.as_deref().map(hidden) };
+    let passphrase = if place.has_passphrase {
+        Some(prompt::secret(&format!("Passphrase of {}: ", place.place))?)
+    } else {
+        None
+    };
+    let request = Request::Unlock {
+        upstream: name(upstream),
+        passphrase: passphrase.as_deref().map(hidden),
+    };
     let text = document(&socket, &request)?;
-    command::print_report(&text, json, |done: &LoggedIn| format!("{} opens; {}\n", done.place, whose(done)))
+    command::print_report(&text, json, |done: &LoggedIn| {
+        format!("{} opens; {}\n", done.place, whose(done))
+    })
 }
 
 /// Twice, of a person: a slip would lock it up for good.
@@ -75,11 +110,20 @@ fn new_passphrase() -> Result<String, Failure> {
     if !prompt::is_asked() || prompt::secret("The same again: ")? == passphrase {
         return Ok(passphrase);
     }
-    Err(Failure::new(Code::Usage, "the two passphrases differ", "the same again"))
+    Err(Failure::new(
+        Code::Usage,
+        "the two passphrases differ",
+        "the same again",
+    ))
 }
 
 fn place(socket: &Path, upstream: Option<&str>) -> Result<KeyPlace, Failure> {
-    let text = document(socket, &Request::KeyPlace { upstream: name(upstream) })?;
+    let text = document(
+        socket,
+        &Request::KeyPlace {
+            upstream: name(upstream),
+        },
+    )?;
     serde_json::from_str(&text).map_err(|_| connect::out_of_place())
 }
 
@@ -97,23 +141,42 @@ fn hidden(text: &str) -> Hidden<'_> {
 
 fn whose(done: &LoggedIn) -> String {
     match &done.principal {
-        Some(principal) => format!("upstream {} takes the token, which is that of {principal}", done.upstream),
+        Some(principal) => format!(
+            "upstream {} takes the token, which is that of {principal}",
+            done.upstream
+        ),
         None => {
             let why = "its owner may neither read the audit log nor assume a configured role";
-            format!("upstream {} takes the token; whose it is cannot be told, because {why}", done.upstream)
+            format!(
+                "upstream {} takes the token; whose it is cannot be told, because {why}",
+                done.upstream
+            )
         }
     }
 }
 
 fn rotated(done: &Rotated) -> String {
-    let Rotated { upstream, place, principal, credential_id, deleted, left, failure } = done;
-    let mut text = format!("upstream {upstream}: credential {credential_id} of {principal} is in {place} now\n");
+    let Rotated {
+        upstream,
+        place,
+        principal,
+        credential_id,
+        deleted,
+        left,
+        failure,
+    } = done;
+    let mut text = format!(
+        "upstream {upstream}: credential {credential_id} of {principal} is in {place} now\n"
+    );
     if !deleted.is_empty() {
         text += &format!("deleted: {}\n", deleted.join(", "));
     }
     if !left.is_empty() {
         let why = failure.as_deref().unwrap_or("it is not known why");
-        text += &format!("not deleted yet, which the next rotation tries again: {} ({why})\n", left.join(", "));
+        text += &format!(
+            "not deleted yet, which the next rotation tries again: {} ({why})\n",
+            left.join(", ")
+        );
     }
     text
 }

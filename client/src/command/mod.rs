@@ -70,7 +70,11 @@ pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
 
 /// JSON as standard output is to have it.
 pub(crate) fn for_standard_output(json: String) -> String {
-    if std::io::stdout().is_terminal() { screen::escaped(&json) } else { json }
+    if std::io::stdout().is_terminal() {
+        screen::escaped(&json)
+    } else {
+        json
+    }
 }
 
 /// Writes a report of the daemon's: as JSON, or in prose, in which whatever names it repeats cannot move the cursor or pass
@@ -86,5 +90,7 @@ pub(crate) fn print_report<T: DeserializeOwned>(
         return print_json(&report);
     }
     screen::clean(&mut report);
-    print(&prose(&serde_json::from_value(report).map_err(|_| connect::out_of_place())?))
+    print(&prose(
+        &serde_json::from_value(report).map_err(|_| connect::out_of_place())?,
+    ))
 }

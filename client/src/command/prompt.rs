@@ -12,7 +12,13 @@ pub(super) fn hide() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
-        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+        let _ = setrlimit(
+            Resource::Core,
+            Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            },
+        );
     }
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -35,15 +41,26 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
     })?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(Failure::new(Code::Usage, "nothing was typed", "the same again, with what was asked for"));
+        return Err(Failure::new(
+            Code::Usage,
+            "nothing was typed",
+            "the same again, with what was asked for",
+        ));
     }
     Ok(text.to_owned())
 }
 
 fn piped() -> io::Result<String> {
     let mut text = String::new();
-    io::stdin().lock().take(CAP as u64 + 1).read_line(&mut text)?;
-    if text.len() > CAP { Err(io::Error::other("it is longer than any token")) } else { Ok(text) }
+    io::stdin()
+        .lock()
+        .take(CAP as u64 + 1)
+        .read_line(&mut text)?;
+    if text.len() > CAP {
+        Err(io::Error::other("it is longer than any token"))
+    } else {
+        Ok(text)
+    }
 }
 
 /// Byte by byte, because a line that a terminal edits has 4,096 bytes at the most.
@@ -66,7 +83,9 @@ fn typed(question: &str) -> io::Result<String> {
                 CANCEL => break Err(io::Error::other("it was given up")),
                 each if ERASE.contains(&each) => drop(bytes.pop()),
                 ERASE_ALL => bytes.clear(),
-                _ if bytes.len() == CAP => break Err(io::Error::other("it is longer than any token")),
+                _ if bytes.len() == CAP => {
+                    break Err(io::Error::other("it is longer than any token"));
+                }
                 each => bytes.push(each),
             },
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -86,7 +105,9 @@ mod silent {
     use std::sync::{Mutex, MutexGuard, Once, PoisonError};
     use std::thread;
 
-    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+    use rustix::termios::{
+        LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+    };
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;

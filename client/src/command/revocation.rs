@@ -4,31 +4,62 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, LoggedOut, LoggedOutProfile, Request, Watched, Withdrawal, Withdrawn};
+use rolekeeper::protocol::{
+    Code, Failure, LoggedOut, LoggedOutProfile, Request, Watched, Withdrawal, Withdrawn,
+};
 
 use crate::{autostart, command};
 
-pub(crate) fn logout(profile: Option<&str>, revoke: bool, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let request = || Request::Logout { profile: profile.map(Into::into), revoke };
-    let text = autostart::ask(&connect::socket_path(socket)?, |stream| connect::document(stream, request()))?;
+pub(crate) fn logout(
+    profile: Option<&str>,
+    revoke: bool,
+    json: bool,
+    socket: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let request = || Request::Logout {
+        profile: profile.map(Into::into),
+        revoke,
+    };
+    let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
+        connect::document(stream, request())
+    })?;
     command::print_report(&text, json, logged_out)
 }
 
 pub(crate) fn resume(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let text = watched(&Request::Resume { profile: profile.into() }, socket)?;
+    let text = watched(
+        &Request::Resume {
+            profile: profile.into(),
+        },
+        socket,
+    )?;
     command::print_report(&text, json, |watched: &Watched| {
         format!("profile {}: credentials are given again\n", watched.profile)
     })
 }
 
 pub(crate) fn refresh(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let text = watched(&Request::Refresh { profile: profile.into() }, socket)?;
+    let text = watched(
+        &Request::Refresh {
+            profile: profile.into(),
+        },
+        socket,
+    )?;
     command::print_report(&text, json, standing)
 }
 
 /// Says what was found: a failure if the profile is held now.
-pub(crate) fn report_rejected(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let text = watched(&Request::ReportRejected { profile: profile.into() }, socket)?;
+pub(crate) fn report_rejected(
+    profile: &str,
+    json: bool,
+    socket: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let text = watched(
+        &Request::ReportRejected {
+            profile: profile.into(),
+        },
+        socket,
+    )?;
     command::print_report(&text, json, standing)?;
     let watched: Watched = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
     match watched.held {
@@ -42,15 +73,29 @@ pub(crate) fn report_rejected(profile: &str, json: bool, socket: Option<PathBuf>
 }
 
 fn watched(request: &Request<'_>, socket: Option<PathBuf>) -> Result<String, Failure> {
-    autostart::ask(&connect::socket_path(socket)?, |stream| connect::document(stream, request.clone()))
+    autostart::ask(&connect::socket_path(socket)?, |stream| {
+        connect::document(stream, request.clone())
+    })
 }
 
 fn standing(watched: &Watched) -> String {
-    let Watched { profile, session, held, ended, .. } = watched;
-    let over = ended.as_ref().or(held.as_ref()).map(|ending| format!("profile {profile}: {ending}\n"));
+    let Watched {
+        profile,
+        session,
+        held,
+        ended,
+        ..
+    } = watched;
+    let over = ended
+        .as_ref()
+        .or(held.as_ref())
+        .map(|ending| format!("profile {profile}: {ending}\n"));
     match session {
         Some(session) => {
-            let now = format!("profile {profile}: session {} until {}\n", session.id, session.expires_at);
+            let now = format!(
+                "profile {profile}: session {} until {}\n",
+                session.id, session.expires_at
+            );
             over.unwrap_or_default() + &now
         }
         None => over.unwrap_or_else(|| format!("profile {profile}: no session\n")),
@@ -74,15 +119,28 @@ fn logged_out(report: &LoggedOut) -> String {
 }
 
 /// How things stand at the upstream with a session that was ended here.
-pub(super) fn at_upstream(Withdrawn { session_id, at_upstream, failure, .. }: &Withdrawn) -> String {
+pub(super) fn at_upstream(
+    Withdrawn {
+        session_id,
+        at_upstream,
+        failure,
+        ..
+    }: &Withdrawn,
+) -> String {
     match (at_upstream, failure) {
         (Withdrawal::Unasked, _) => {
-            format!("session {session_id} counts on at the upstream until it expires (--revoke ends it there)")
+            format!(
+                "session {session_id} counts on at the upstream until it expires (--revoke ends it there)"
+            )
         }
         (Withdrawal::Confirmed, _) => format!("session {session_id} is revoked at the upstream"),
         (Withdrawal::Pending, Some(why)) => {
-            format!("session {session_id} could not be revoked at the upstream, which is tried again: {why}")
+            format!(
+                "session {session_id} could not be revoked at the upstream, which is tried again: {why}"
+            )
         }
-        (Withdrawal::Pending, None) => format!("session {session_id} is being revoked at the upstream"),
+        (Withdrawal::Pending, None) => {
+            format!("session {session_id} is being revoked at the upstream")
+        }
     }
 }

@@ -22,7 +22,9 @@ fn is_hidden(each: char) -> bool {
 
 /// The text on one line, with a mark in place of each hidden character.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|each| if is_hidden(each) { '\u{fffd}' } else { each }).collect()
+    text.chars()
+        .map(|each| if is_hidden(each) { '\u{fffd}' } else { each })
+        .collect()
 }
 
 /// The same of a text that may have several lines.
@@ -72,27 +74,38 @@ mod tests {
         assert_eq!(printable(HIDDEN), "\u{fffd}".repeat(HIDDEN.chars().count()));
         let joined = "Zoë שלום नमस्‍ते 👩\u{200d}💻 |~";
         assert_eq!(printable(joined), joined);
-        assert_eq!(printable_lines("one\u{9b}2J\ntwo\r\n"), "one\u{fffd}2J\ntwo");
+        assert_eq!(
+            printable_lines("one\u{9b}2J\ntwo\r\n"),
+            "one\u{fffd}2J\ntwo"
+        );
     }
 
     #[test]
     fn a_report_is_cleaned_in_its_names_too() {
         let mut report = serde_json::json!({ "name": "a\u{1b}[2J\u{9b}1m\nb", "list": ["\u{7}", { "\u{202e}k": 1 }] });
         clean(&mut report);
-        let want =
-            serde_json::json!({ "name": "a\u{fffd}[2J\u{fffd}1m\u{fffd}b", "list": ["\u{fffd}", { "\u{fffd}k": 1 }] });
+        let want = serde_json::json!({ "name": "a\u{fffd}[2J\u{fffd}1m\u{fffd}b", "list": ["\u{fffd}", { "\u{fffd}k": 1 }] });
         assert_eq!(report, want);
     }
 
     #[test]
     fn escaped_json_shows_what_is_hidden_and_stays_the_same_value() {
         let value = serde_json::json!({ HIDDEN: [HIDDEN, "é\\\"", "\\u202e"], "number": 1.5 });
-        for text in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
+        for text in [
+            serde_json::to_string(&value).unwrap(),
+            serde_json::to_string_pretty(&value).unwrap(),
+        ] {
             let shown = escaped(&text);
             assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
-            assert!(!shown.chars().any(|each| is_hidden(each) && each != '\n'), "{shown}");
+            assert!(
+                !shown.chars().any(|each| is_hidden(each) && each != '\n'),
+                "{shown}"
+            );
             assert_eq!(shown.lines().count(), text.lines().count());
-            assert!(shown.contains("\\u009b") && shown.contains("\\u007f") && shown.contains("\\u202e"), "{shown}");
+            assert!(
+                shown.contains("\\u009b") && shown.contains("\\u007f") && shown.contains("\\u202e"),
+                "{shown}"
+            );
         }
     }
 }

@@ -9,7 +9,8 @@ use interprocess::local_socket::Stream;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Protection, Reply, Request, StatusPage,
+    ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Protection, Reply, Request,
+    StatusPage,
 };
 use serde::Serialize;
 
@@ -29,7 +30,11 @@ pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
     let open = || connect::open(&socket)?.ok_or_else(|| autostart::no_daemon(&socket));
     let status = autostart::ask_again(open, read)?;
-    if json { command::print_json(&status) } else { command::print(&table(&status)) }
+    if json {
+        command::print_json(&status)
+    } else {
+        command::print(&table(&status))
+    }
 }
 
 /// The daemon, if there is one that answers while somebody waits at a prompt.
@@ -44,8 +49,18 @@ pub(crate) fn read(stream: &mut Stream) -> Result<Status, Failure> {
     let mut after = None;
     let mut profiles = Vec::new();
     loop {
-        let text = connect::ask(stream, Request::Status { after: after.map(Into::into) })?;
-        let Reply::Status(StatusPage { daemon, profiles: page, next }) = connect::reply(&text)? else {
+        let text = connect::ask(
+            stream,
+            Request::Status {
+                after: after.map(Into::into),
+            },
+        )?;
+        let Reply::Status(StatusPage {
+            daemon,
+            profiles: page,
+            next,
+        }) = connect::reply(&text)?
+        else {
             return Err(connect::out_of_place());
         };
         profiles.extend(page);
@@ -57,13 +72,27 @@ pub(crate) fn read(stream: &mut Stream) -> Result<Status, Failure> {
 }
 
 fn table(status: &Status) -> String {
-    let DaemonStatus { version, pid, uptime_seconds, connections, endpoints, protection, clocks } = &status.daemon;
+    let DaemonStatus {
+        version,
+        pid,
+        uptime_seconds,
+        connections,
+        endpoints,
+        protection,
+        clocks,
+    } = &status.daemon;
     let mut text = format!(
         "rolekeeperd {version}, process {pid}, up {}, {connections} connection{}\n",
         duration(*uptime_seconds),
         if *connections == 1 { "" } else { "s" }
     );
-    if let Some(Protection { memory, files, calls, .. }) = protection {
+    if let Some(Protection {
+        memory,
+        files,
+        calls,
+        ..
+    }) = protection
+    {
         let _ = writeln!(
             text,
             "its memory {}; Landlock {}; seccomp {}",
@@ -72,18 +101,40 @@ fn table(status: &Status) -> String {
             printable(calls)
         );
     }
-    if let Some(callers) = protection.as_ref().map(|it| &it.callers).filter(|callers| callers.starts_with("off")) {
-        let _ = writeln!(text, "telling callers from each other is {}", printable(callers));
+    if let Some(callers) = protection
+        .as_ref()
+        .map(|it| &it.callers)
+        .filter(|callers| callers.starts_with("off"))
+    {
+        let _ = writeln!(
+            text,
+            "telling callers from each other is {}",
+            printable(callers)
+        );
     }
     for (line, address) in endpoints {
         let _ = match line.strip_prefix("imds.") {
-            Some(profile) => writeln!(text, "instance metadata of {} at {address}", printable(profile)),
+            Some(profile) => writeln!(
+                text,
+                "instance metadata of {} at {address}",
+                printable(profile)
+            ),
             None => writeln!(text, "container credentials at {address}"),
         };
     }
-    for ClockStatus { upstream, ahead_seconds } in clocks {
-        let (by, how) =
-            (duration(ahead_seconds.unsigned_abs()), if *ahead_seconds > 0 { "ahead of" } else { "behind" });
+    for ClockStatus {
+        upstream,
+        ahead_seconds,
+    } in clocks
+    {
+        let (by, how) = (
+            duration(ahead_seconds.unsigned_abs()),
+            if *ahead_seconds > 0 {
+                "ahead of"
+            } else {
+                "behind"
+            },
+        );
         let _ = writeln!(
             text,
             "this machine's clock is {by} {how} that of {upstream}: what is signed by it may be refused"
@@ -93,7 +144,13 @@ fn table(status: &Status) -> String {
         text.push_str("no profiles are configured\n");
         return text;
     }
-    let wide = status.profiles.iter().map(|profile| profile.profile.len()).max().unwrap_or(0).max(7);
+    let wide = status
+        .profiles
+        .iter()
+        .map(|profile| profile.profile.len())
+        .max()
+        .unwrap_or(0)
+        .max(7);
     let _ = writeln!(
         text,
         "\n{:wide$}  {:7}  {:>8}  {:>8}  {:>12}  SESSION",
@@ -108,17 +165,33 @@ fn table(status: &Status) -> String {
                 "",
                 duration(failing.since_seconds),
                 failing.attempts,
-                if failing.attempts == 1 { "try" } else { "tries" },
+                if failing.attempts == 1 {
+                    "try"
+                } else {
+                    "tries"
+                },
                 duration(failing.next_try_seconds),
                 printable(&failing.message)
             );
         }
         if let Some(held) = &profile.held {
-            let _ =
-                writeln!(text, "{:wide$}  {}; rolekeeper resume {}", "", printable(&held.to_string()), profile.profile);
+            let _ = writeln!(
+                text,
+                "{:wide$}  {}; rolekeeper resume {}",
+                "",
+                printable(&held.to_string()),
+                profile.profile
+            );
         }
-        if let Some(session) = profile.session.as_ref().filter(|session| session.is_view_stale) {
-            let why = session.view_failure.as_ref().map_or_else(String::new, |why| format!(": {}", printable(why)));
+        if let Some(session) = profile
+            .session
+            .as_ref()
+            .filter(|session| session.is_view_stale)
+        {
+            let why = session
+                .view_failure
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {}", printable(why)));
             let _ = writeln!(
                 text,
                 "{:wide$}  whether it was revoked was last known {} ago{why}",
@@ -138,24 +211,35 @@ fn row(profile: &ProfileStatus, wide: usize) -> String {
         ProfileState::Expired => "expired",
         ProfileState::Held => "held",
     };
-    let (age, left, next, id) = profile.session.as_ref().map_or_else(Default::default, |session| {
-        (
-            duration(session.age_seconds),
-            duration(session.left_seconds),
-            match session.next_refresh_seconds {
-                Some(seconds) => format!("in {}", duration(seconds)),
-                None if session.is_left_to_expire => "none, unused".into(),
-                None => "-".into(),
-            },
-            printable(&session.id),
-        )
-    });
-    format!("{:wide$}  {state:7}  {age:>8}  {left:>8}  {next:>12}  {id}", profile.profile)
+    let (age, left, next, id) = profile
+        .session
+        .as_ref()
+        .map_or_else(Default::default, |session| {
+            (
+                duration(session.age_seconds),
+                duration(session.left_seconds),
+                match session.next_refresh_seconds {
+                    Some(seconds) => format!("in {}", duration(seconds)),
+                    None if session.is_left_to_expire => "none, unused".into(),
+                    None => "-".into(),
+                },
+                printable(&session.id),
+            )
+        });
+    format!(
+        "{:wide$}  {state:7}  {age:>8}  {left:>8}  {next:>12}  {id}",
+        profile.profile
+    )
 }
 
 /// Two units at the most: `47s`, `12m 5s`, `3h 20m`, `2d 4h`.
 fn duration(seconds: u64) -> String {
-    let (days, hours, minutes, rest) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let (days, hours, minutes, rest) = (
+        seconds / 86_400,
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, _) => format!("{minutes}m {rest}s"),
@@ -223,16 +307,22 @@ mod tests {
                 pid: 7,
                 uptime_seconds: 90_000,
                 connections: 1,
-                endpoints: [("container", "127.0.0.1:9911"), ("imds.dev", "127.0.0.1:9912")]
-                    .map(|(line, address)| (line.into(), address.into()))
-                    .into(),
+                endpoints: [
+                    ("container", "127.0.0.1:9911"),
+                    ("imds.dev", "127.0.0.1:9912"),
+                ]
+                .map(|(line, address)| (line.into(), address.into()))
+                .into(),
                 protection: Some(Protection {
                     memory: "cannot be dumped or traced".into(),
                     files: "active".into(),
                     calls: "off: no kernel".into(),
                     callers: "off: gone".into(),
                 }),
-                clocks: vec![ClockStatus { upstream: "bycloud".into(), ahead_seconds: -3700 }],
+                clocks: vec![ClockStatus {
+                    upstream: "bycloud".into(),
+                    ahead_seconds: -3700,
+                }],
             },
             profiles: vec![profile("ci", ProfileState::Idle), dev, lost, old],
         };

@@ -52,5 +52,9 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             session_id: lease.session_id.to_string(),
         })
     })?;
-    if arguments.json { command::print_json(&document) } else { command::print(&(document.token + "\n")) }
+    if arguments.json {
+        command::print_json(&document)
+    } else {
+        command::print(&(document.token + "\n"))
+    }
 }

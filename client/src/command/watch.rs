@@ -19,7 +19,10 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
     let socket = connect::socket_path(socket)?;
     #[cfg(unix)]
     end_with_the_reader();
-    let first = autostart::ask_and_keep(|| autostart::open(&socket), |stream| subscribe(stream, profile));
+    let first = autostart::ask_and_keep(
+        || autostart::open(&socket),
+        |stream| subscribe(stream, profile),
+    );
     let (mut watched, stream) = first?;
     let mut following = Following::new(socket, profile, Some(stream));
     loop {
@@ -39,7 +42,12 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
 
 /// Subscribes to a profile, and returns how things are with it now.
 pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<Watched, Failure> {
-    read(&connect::subscribe(stream, Request::Watch { profile: profile.into() })?)
+    read(&connect::subscribe(
+        stream,
+        Request::Watch {
+            profile: profile.into(),
+        },
+    )?)
 }
 
 fn read(text: &[u8]) -> Result<Watched, Failure> {
@@ -65,7 +73,14 @@ pub(crate) struct Following {
 impl Following {
     /// Goes on from a connection on which the profile has been subscribed to, if there is one.
     pub(crate) fn new(socket: PathBuf, profile: &str, stream: Option<Stream>) -> Self {
-        Self { socket, profile: profile.into(), stream, since: None, pause: SHORTEST_PAUSE, said: None }
+        Self {
+            socket,
+            profile: profile.into(),
+            stream,
+            since: None,
+            pause: SHORTEST_PAUSE,
+            said: None,
+        }
     }
 
     /// Waits until something is told, however long it takes, and returns it, and whether it is the first word of a daemon.
@@ -99,7 +114,8 @@ impl Following {
     fn find(&mut self) -> Result<Watched, Failure> {
         thread::sleep(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        let mut stream = connect::open(&self.socket)?.ok_or_else(|| autostart::no_daemon(&self.socket))?;
+        let mut stream =
+            connect::open(&self.socket)?.ok_or_else(|| autostart::no_daemon(&self.socket))?;
         let watched = subscribe(&mut stream, &self.profile)?;
         self.stream = Some(stream);
         Ok(watched)
@@ -107,8 +123,15 @@ impl Following {
 
     /// Says once that nothing is told: of a daemon that refuses at once, of one that is away when it should be back.
     fn note_silence(&mut self, failure: &Failure, say: impl Fn(&str)) {
-        let is_away = matches!(failure.code, Code::Busy | Code::NoDaemon | Code::ShuttingDown);
-        let why = if is_away { Code::NoDaemon } else { failure.code };
+        let is_away = matches!(
+            failure.code,
+            Code::Busy | Code::NoDaemon | Code::ShuttingDown
+        );
+        let why = if is_away {
+            Code::NoDaemon
+        } else {
+            failure.code
+        };
         let since = *self.since.get_or_insert_with(Instant::now);
         if self.said == Some(why) || (is_away && since.elapsed() < autostart::FOLLOW_DEADLINE) {
             return;
@@ -135,7 +158,8 @@ fn end_with_the_reader() {
     }
     thread::spawn(move || {
         // That nobody reads any more is told unasked, and nothing else is.
-        let unread = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&out, PollFlags::empty())], None));
+        let unread =
+            rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&out, PollFlags::empty())], None));
         if unread.is_ok() {
             std::process::exit(0);
         }

@@ -27,7 +27,9 @@ pub const STATUS_PAGE: usize = 10;
 pub fn is_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_.".contains(each))
+        && text
+            .chars()
+            .all(|each| each.is_ascii_alphanumeric() || "-_.".contains(each))
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -231,7 +233,10 @@ pub struct Part<'a> {
 /// It may be part of a secret.
 impl fmt::Debug for Part<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Part").field("length", &self.text.len()).field("more", &self.more).finish()
+        f.debug_struct("Part")
+            .field("length", &self.text.len())
+            .field("more", &self.more)
+            .finish()
     }
 }
 
@@ -284,13 +289,23 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: hint.into() }
+        Self {
+            code,
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})\n  try: {}", self.message, self.code.as_str(), self.hint)
+        write!(
+            f,
+            "{} ({})\n  try: {}",
+            self.message,
+            self.code.as_str(),
+            self.hint
+        )
     }
 }
 
@@ -370,8 +385,15 @@ impl Code {
     /// The exit code of `rolekeeper`: part of its documented surface.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::BadRequest | Self::FrameTooLarge | Self::UnsupportedVersion | Self::Unexpected => 1,
-            Self::Usage | Self::Configuration | Self::UnknownProfile | Self::UnknownUpstream | Self::UnknownMethod => 2,
+            Self::BadRequest
+            | Self::FrameTooLarge
+            | Self::UnsupportedVersion
+            | Self::Unexpected => 1,
+            Self::Usage
+            | Self::Configuration
+            | Self::UnknownProfile
+            | Self::UnknownUpstream
+            | Self::UnknownMethod => 2,
             Self::NoDaemon | Self::Busy | Self::ShuttingDown => 3,
             Self::NotAllowed => 4,
             Self::LoginNeeded => 5,
@@ -403,14 +425,19 @@ mod tests {
             Code::NoDaemon,
             Code::Unexpected,
         ] {
-            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
+            assert_eq!(
+                serde_json::to_string(&code).unwrap(),
+                format!("\"{}\"", code.as_str())
+            );
         }
     }
 
     #[test]
     fn an_unknown_code_of_a_newer_daemon_is_unexpected_and_keeps_its_message() {
-        let failure: Failure =
-            serde_json::from_str(r#"{"code":"tired","message":"asleep","hint":"wake it","who":"x"}"#).unwrap();
+        let failure: Failure = serde_json::from_str(
+            r#"{"code":"tired","message":"asleep","hint":"wake it","who":"x"}"#,
+        )
+        .unwrap();
         assert_eq!(failure, Failure::new(Code::Unexpected, "asleep", "wake it"));
     }
 

@@ -168,7 +168,14 @@ pub enum Cause {
 /// `session s-1 was revoked by user/admin@example.test at 2026-…, because: lost laptop`
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, session_id, by, at, reason, noticed_at } = self;
+        let Self {
+            cause,
+            session_id,
+            by,
+            at,
+            reason,
+            noticed_at,
+        } = self;
         match session_id {
             Some(id) => write!(f, "session {id}")?,
             None => write!(f, "it")?,
@@ -185,7 +192,9 @@ impl fmt::Display for Ending {
             write!(f, " by {by}")?;
         }
         write!(f, " at {}", at.as_ref().unwrap_or(noticed_at))?;
-        reason.as_ref().map_or(Ok(()), |reason| write!(f, ", because: {reason}"))
+        reason
+            .as_ref()
+            .map_or(Ok(()), |reason| write!(f, ", because: {reason}"))
     }
 }
 

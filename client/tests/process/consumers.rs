@@ -19,14 +19,25 @@ fn daemon() -> StandIn {
 
 /// Gives it this much to read, and then nothing.
 fn feed(mut command: Command, input: &str) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
 fn texts(run: &Output) -> (&str, &str) {
-    (str::from_utf8(&run.stdout).unwrap(), str::from_utf8(&run.stderr).unwrap())
+    (
+        str::from_utf8(&run.stdout).unwrap(),
+        str::from_utf8(&run.stderr).unwrap(),
+    )
 }
 
 fn json(run: &Output) -> Value {
@@ -41,19 +52,38 @@ fn credential_process_says_the_same_whatever_its_standard_input_is_and_reads_non
     let want = daemon.run(&words);
     assert_eq!((want.status.code(), texts(&want).1), (Some(0), ""));
     let text = texts(&want).0;
-    assert!(text.starts_with("{\"Version\":1,") && text.ends_with("\"}\n") && text.lines().count() == 1, "{text}");
+    assert!(
+        text.starts_with("{\"Version\":1,") && text.ends_with("\"}\n") && text.lines().count() == 1,
+        "{text}"
+    );
 
     let mut file = tempfile::tempfile().unwrap();
-    file.write_all(b"not to be read").and_then(|()| file.rewind()).unwrap();
+    file.write_all(b"not to be read")
+        .and_then(|()| file.rewind())
+        .unwrap();
     let (reader, _never_written) = std::io::pipe().unwrap();
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
-    let terminal = File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
-    let inputs = [Stdio::null(), reader.into(), file.try_clone().unwrap().into(), terminal.into()];
-    let mut runs: Vec<_> = inputs.map(|input| daemon.client(&words).stdin(input).output().unwrap()).into();
+    let terminal =
+        File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
+    let inputs = [
+        Stdio::null(),
+        reader.into(),
+        file.try_clone().unwrap().into(),
+        terminal.into(),
+    ];
+    let mut runs: Vec<_> = inputs
+        .map(|input| daemon.client(&words).stdin(input).output().unwrap())
+        .into();
     let mut closed = daemon.command("/bin/sh");
-    closed.args(["-c", "exec \"$0\" \"$@\" <&-", env!("CARGO_BIN_EXE_rolekeeper")]).args(words);
+    closed
+        .args([
+            "-c",
+            "exec \"$0\" \"$@\" <&-",
+            env!("CARGO_BIN_EXE_rolekeeper"),
+        ])
+        .args(words);
     runs.push(closed.output().unwrap());
 
     assert_eq!(runs, vec![want; 5]);
@@ -68,29 +98,55 @@ fn each_tool_gets_the_token_in_its_own_form_and_nothing_else_is_said() {
     let kube = json!({ "apiVersion": v1, "kind": "ExecCredential", "status": status });
     assert_eq!(json(&daemon.run(&["kube", "dev"])), kube);
 
-    let docker = feed(daemon.client(&["docker-credential", "dev", "get"]), "registry.example.test");
-    assert_eq!(json(&docker), json!({ "ServerURL": "registry.example.test", "Username": "BYIA1", "Secret": "token" }));
+    let docker = feed(
+        daemon.client(&["docker-credential", "dev", "get"]),
+        "registry.example.test",
+    );
+    assert_eq!(
+        json(&docker),
+        json!({ "ServerURL": "registry.example.test", "Username": "BYIA1", "Secret": "token" })
+    );
 
-    let git = feed(daemon.client(&["git-credential", "dev", "--username", "me", "get"]), GIT);
+    let git = feed(
+        daemon.client(&["git-credential", "dev", "--username", "me", "get"]),
+        GIT,
+    );
     let want = "username=me\npassword=token\npassword_expiry_utc=1767225600\n";
     assert_eq!((git.status.code(), texts(&git)), (Some(0), (want, "")));
 
     let token = daemon.run(&["token", "dev"]);
-    assert_eq!((token.status.code(), texts(&token)), (Some(0), ("token\n", "")));
-    let want = json!({ "token": "token", "expires_at": "2026-01-01T00:00:00Z", "session_id": "s-1" });
+    assert_eq!(
+        (token.status.code(), texts(&token)),
+        (Some(0), ("token\n", ""))
+    );
+    let want =
+        json!({ "token": "token", "expires_at": "2026-01-01T00:00:00Z", "session_id": "s-1" });
     assert_eq!(json(&daemon.run(&["token", "dev", "--json"])), want);
 }
 
 #[test]
 fn kubernetes_clients_are_answered_in_their_version_and_for_the_named_cluster_alone() {
     let daemon = daemon();
-    let run = |words: &[&str], info: &str| daemon.client(words).env("KUBERNETES_EXEC_INFO", info).output().unwrap();
+    let run = |words: &[&str], info: &str| {
+        daemon
+            .client(words)
+            .env("KUBERNETES_EXEC_INFO", info)
+            .output()
+            .unwrap()
+    };
     let info = |server: &str| {
         let spec = json!({ "interactive": false, "cluster": { "server": server, "config": null } });
         let version = "client.authentication.k8s.io/v1beta1";
         json!({ "kind": "ExecCredential", "apiVersion": version, "spec": spec }).to_string() + "\n"
     };
-    let guarded = ["kube", "dev", "--server", "https://a.test:6443", "--server", "https://b.test"];
+    let guarded = [
+        "kube",
+        "dev",
+        "--server",
+        "https://a.test:6443",
+        "--server",
+        "https://b.test",
+    ];
     let answer = json(&run(&guarded, &info("https://b.test:443/")));
     assert_eq!(answer["apiVersion"], "client.authentication.k8s.io/v1beta1");
     assert_eq!(daemon.asked(), 1);
@@ -102,7 +158,12 @@ fn kubernetes_clients_are_answered_in_their_version_and_for_the_named_cluster_al
             "profile dev is not for the cluster https://evil.test (not_allowed)",
         ),
         (&guarded, String::new(), 2, "try: provideClusterInfo: true"),
-        (&["kube", "dev"], "{\"canary".into(), 2, "KUBERNETES_EXEC_INFO does not hold an ExecCredential"),
+        (
+            &["kube", "dev"],
+            "{\"canary".into(),
+            2,
+            "KUBERNETES_EXEC_INFO does not hold an ExecCredential",
+        ),
     ] {
         let run = run(words, &info);
         let (out, told) = texts(&run);
@@ -121,10 +182,19 @@ fn a_profile_that_is_held_is_told_in_each_tools_own_way() {
         (&["kube", "held"], "", 6, ""),
         (&["token", "held"], "", 6, ""),
         (&["git-credential", "held", "get"], GIT, 6, "quit=1\n"),
-        (&["docker-credential", "held", "get"], "registry.example.test", 1, "profile held is held\n"),
+        (
+            &["docker-credential", "held", "get"],
+            "registry.example.test",
+            1,
+            "profile held is held\n",
+        ),
     ] {
         let run = feed(daemon.client(words), input);
-        assert_eq!((run.status.code(), texts(&run)), (Some(code), (out, told)), "{words:?}");
+        assert_eq!(
+            (run.status.code(), texts(&run)),
+            (Some(code), (out, told)),
+            "{words:?}"
+        );
     }
 }
 
@@ -134,19 +204,47 @@ fn a_docker_helper_ends_with_0_or_1_and_keeps_and_repeats_nothing() {
     let login = r#"{"ServerURL":"registry.example.test","Username":"me","Secret":"canary"}"#;
     for (action, input, code, out) in [
         ("get", "", 1, "no credentials server URL\n"),
-        ("get", "other.example.test", 1, "credentials not found in native keychain\n"),
-        ("store", login, 1, "nothing can be stored here: the credentials are those of rolekeeper's profile dev\n"),
+        (
+            "get",
+            "other.example.test",
+            1,
+            "credentials not found in native keychain\n",
+        ),
+        (
+            "store",
+            login,
+            1,
+            "nothing can be stored here: the credentials are those of rolekeeper's profile dev\n",
+        ),
         ("erase", "registry.example.test", 0, ""),
         ("list", "", 0, "{}\n"),
-        ("version", "", 0, concat!("rolekeeper ", env!("CARGO_PKG_VERSION"), "\n")),
+        (
+            "version",
+            "",
+            0,
+            concat!("rolekeeper ", env!("CARGO_PKG_VERSION"), "\n"),
+        ),
         ("\u{1b}[2J", "", 1, "there is no action `\u{fffd}[2J`\n"),
     ] {
-        let words = ["docker-credential", "dev", "--host", "registry.example.test", action];
+        let words = [
+            "docker-credential",
+            "dev",
+            "--host",
+            "registry.example.test",
+            action,
+        ];
         let run = feed(daemon.client(&words), input);
         let (said, told) = texts(&run);
-        assert_eq!((run.status.code(), said), (Some(code), out), "{action}: {told}");
+        assert_eq!(
+            (run.status.code(), said),
+            (Some(code), out),
+            "{action}: {told}"
+        );
         let is_failure = code == 1 && !out.starts_with("credentials not found");
-        assert!(told.is_empty() != is_failure && !told.contains("canary"), "{action}: {told}");
+        assert!(
+            told.is_empty() != is_failure && !told.contains("canary"),
+            "{action}: {told}"
+        );
     }
     assert_eq!(daemon.asked(), 0);
 }
@@ -157,12 +255,22 @@ fn a_password_that_a_git_host_has_refused_is_reported_and_whatever_comes_of_it_g
     let reports = |words: &[&str], input: &str| {
         let before = daemon.asked();
         let run = feed(daemon.client(words), input);
-        assert_eq!((run.status.code(), texts(&run)), (Some(0), ("", "")), "{words:?}");
+        assert_eq!(
+            (run.status.code(), texts(&run)),
+            (Some(0), ("", "")),
+            "{words:?}"
+        );
         daemon.asked() - before
     };
     assert_eq!(reports(&["git-credential", "dev", "erase"], REJECTED), 1);
     assert_eq!(reports(&["git-credential", "dev", "erase"], GIT), 0);
-    assert_eq!(reports(&["git-credential", "--host", "other.test", "dev", "erase"], REJECTED), 0);
+    assert_eq!(
+        reports(
+            &["git-credential", "--host", "other.test", "dev", "erase"],
+            REJECTED
+        ),
+        0
+    );
     assert_eq!(reports(&["git-credential", "dev", "erase"], "canary"), 0);
     assert_eq!(reports(&["git-credential", "dev", "store"], REJECTED), 0);
     assert_eq!(reports(&["git-credential", "dev", "capability"], ""), 0);
@@ -173,8 +281,13 @@ fn a_refused_password_starts_no_daemon() {
     let daemon = daemon();
     let folder = daemon.home().join("nobody");
     let mut command = daemon.client(&["git-credential", "dev", "erase"]);
-    command.env_remove("ROLEKEEPER_AUTOSTART").env("ROLEKEEPER_SOCKET", folder.join("socket"));
+    command
+        .env_remove("ROLEKEEPER_AUTOSTART")
+        .env("ROLEKEEPER_SOCKET", folder.join("socket"));
     let run = feed(command, REJECTED);
     assert_eq!((run.status.code(), texts(&run)), (Some(0), ("", "")));
-    assert!(!folder.exists(), "whoever starts a daemon makes its folder first");
+    assert!(
+        !folder.exists(),
+        "whoever starts a daemon makes its folder first"
+    );
 }

@@ -17,7 +17,11 @@ const HOSTILE: [&str; 8] = [
 
 /// What a program has in the variable after it has read what `env` printed. It is given the text as its last argument.
 fn read(program: &str, arguments: &[&str], text: &str) -> Option<String> {
-    let said = Command::new(program).args(arguments).arg(text).output().ok()?;
+    let said = Command::new(program)
+        .args(arguments)
+        .arg(text)
+        .output()
+        .ok()?;
     assert!(said.status.success(), "{program}: {said:?}");
     Some(String::from_utf8(said.stdout).unwrap())
 }
@@ -32,7 +36,11 @@ fn printed(daemon: &StandIn, format: &str) -> String {
 fn a_shell_has_the_value_and_runs_nothing() {
     for value in HOSTILE {
         let daemon = StandIn::answering(value);
-        let seen = read("sh", &["-euc", "eval \"$0\"; printf %s \"$AWS_ACCESS_KEY_ID\""], &printed(&daemon, "sh"));
+        let seen = read(
+            "sh",
+            &["-euc", "eval \"$0\"; printf %s \"$AWS_ACCESS_KEY_ID\""],
+            &printed(&daemon, "sh"),
+        );
         assert_eq!(seen.as_deref(), Some(value));
     }
 }
@@ -42,7 +50,11 @@ fn fish_has_the_value_and_runs_nothing() {
     for value in HOSTILE {
         let daemon = StandIn::answering(value);
         let script = "printf %s $argv[1] | source; printf %s \"$AWS_ACCESS_KEY_ID\"";
-        match read("fish", &["--no-config", "-c", script], &printed(&daemon, "fish")) {
+        match read(
+            "fish",
+            &["--no-config", "-c", script],
+            &printed(&daemon, "fish"),
+        ) {
             Some(seen) => assert_eq!(seen, value),
             None => return println!("skipped: fish is not installed"),
         }
@@ -56,17 +68,34 @@ fn a_dotenv_file_is_read_alike_by_all_or_not_written() {
     let file = daemon.home().join("file.env");
     std::fs::write(&file, printed(&daemon, "dotenv")).unwrap();
     let file = file.to_str().unwrap();
-    let shell = read("sh", &["-c", ". \"$0\"; printf %s \"$AWS_ACCESS_KEY_ID\""], file);
+    let shell = read(
+        "sh",
+        &["-c", ". \"$0\"; printf %s \"$AWS_ACCESS_KEY_ID\""],
+        file,
+    );
     assert_eq!(shell.as_deref(), Some(HOSTILE[0]));
-    match Command::new("node").arg(format!("--env-file={file}")).args(["-p", "process.env.AWS_ACCESS_KEY_ID"]).output()
+    match Command::new("node")
+        .arg(format!("--env-file={file}"))
+        .args(["-p", "process.env.AWS_ACCESS_KEY_ID"])
+        .output()
     {
-        Ok(said) => assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{}\n", HOSTILE[0])),
+        Ok(said) => assert_eq!(
+            String::from_utf8(said.stdout).unwrap(),
+            format!("{}\n", HOSTILE[0])
+        ),
         Err(_) => println!("skipped: node is not installed"),
     }
     for value in &HOSTILE[1..] {
         let run = StandIn::answering(value).run(&["env", "dev", "--format", "dotenv"]);
         let told = String::from_utf8(run.stderr).unwrap();
-        assert!(run.status.code() == Some(2) && run.stdout.is_empty(), "{told}");
-        assert!(told.contains("cannot be written for a file of this kind") && told.contains("--format json"), "{told}");
+        assert!(
+            run.status.code() == Some(2) && run.stdout.is_empty(),
+            "{told}"
+        );
+        assert!(
+            told.contains("cannot be written for a file of this kind")
+                && told.contains("--format json"),
+            "{told}"
+        );
     }
 }

@@ -10,7 +10,11 @@ const HOSTILE: &str = r#"{"items":[
 fn offered(daemon: &StandIn, shell: &str, words: &[&str]) -> String {
     let index = words.len().to_string();
     let mut command = daemon.client(&["--", "rolekeeper"]);
-    command.args(words).env("ROLEKEEPER_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", index).env("_CLAP_IFS", "\n");
+    command
+        .args(words)
+        .env("ROLEKEEPER_COMPLETE", shell)
+        .env("_CLAP_COMPLETE_INDEX", index)
+        .env("_CLAP_IFS", "\n");
     let run = command.output().unwrap();
     assert!(run.status.success() && run.stderr.is_empty());
     String::from_utf8(run.stdout).unwrap()
@@ -23,7 +27,11 @@ fn of_an_upstreams_ids_only_harmless_ones_are_offered_to_any_shell() {
     for shell in ["bash", "elvish"] {
         assert_eq!(offered(&daemon, shell, &words), "r-1\nr.2_x", "{shell}");
     }
-    for (shell, between, end) in [("fish", "\t", "\n"), ("powershell", "\t", "\n"), ("zsh", ":", "")] {
+    for (shell, between, end) in [
+        ("fish", "\t", "\n"),
+        ("powershell", "\t", "\n"),
+        ("zsh", ":", ""),
+    ] {
         let want = format!("r-1{between}Reader\nr.2_x{between}\u{fffd}[2J\u{fffd}{end}");
         assert_eq!(offered(&daemon, shell, &words), want, "{shell}");
     }
@@ -32,6 +40,9 @@ fn of_an_upstreams_ids_only_harmless_ones_are_offered_to_any_shell() {
 #[test]
 fn upstreams_that_profiles_use_are_offered() {
     let words = ["iam", "listRoles", "--upstream", ""];
-    assert_eq!(offered(&StandIn::new("", "cloud"), "fish", &words), "cloud\n");
+    assert_eq!(
+        offered(&StandIn::new("", "cloud"), "fish", &words),
+        "cloud\n"
+    );
     assert_eq!(offered(&StandIn::new("", "$(id)"), "fish", &words), "");
 }

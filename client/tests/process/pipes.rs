@@ -35,27 +35,52 @@ fn a_reader_that_stops_early_ends_every_command_quietly_with_0() {
     ] {
         let words: Vec<_> = line.split(' ').collect();
         let run = daemon.client(&words).stdout(unread()).output().unwrap();
-        assert_eq!((run.status.code(), String::from_utf8_lossy(&run.stderr).as_ref()), (Some(0), ""), "{line}");
+        assert_eq!(
+            (
+                run.status.code(),
+                String::from_utf8_lossy(&run.stderr).as_ref()
+            ),
+            (Some(0), ""),
+            "{line}"
+        );
     }
     let mut shell = daemon.client(&["--", "rolekeeper", "iam", "listR"]);
-    let run = shell.env("ROLEKEEPER_COMPLETE", "fish").stdout(unread()).output().unwrap();
+    let run = shell
+        .env("ROLEKEEPER_COMPLETE", "fish")
+        .stdout(unread())
+        .output()
+        .unwrap();
     assert_eq!((run.status.code(), run.stderr), (Some(0), vec![]));
 }
 
 #[test]
 fn output_that_cannot_be_written_is_a_failure_that_is_told() {
     let daemon = StandIn::answering(ROLE);
-    for words in [&["status"][..], &["iam", "getRole", "--role-id", "r-1"], &["credential-process", "dev"]] {
+    for words in [
+        &["status"][..],
+        &["iam", "getRole", "--role-id", "r-1"],
+        &["credential-process", "dev"],
+    ] {
         let run = daemon.client(words).stdout(full()).output().unwrap();
         let told = String::from_utf8(run.stderr).unwrap();
-        assert!(run.status.code() == Some(1) && told.contains("standard output cannot be written"), "{told}");
+        assert!(
+            run.status.code() == Some(1) && told.contains("standard output cannot be written"),
+            "{told}"
+        );
     }
 }
 
 #[test]
 fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() {
     let daemon = StandIn::answering(ROLE);
-    let new_secret = ["iam", "createServiceAccountCredential", "--service-account-id", "a-1", "--name", "n"];
+    let new_secret = [
+        "iam",
+        "createServiceAccountCredential",
+        "--service-account-id",
+        "a-1",
+        "--name",
+        "n",
+    ];
     for (words, code) in [
         (&["--nonsense"][..], 2),
         (&["iam", "deleteRole", "--role-id", "r-1"], 2),
@@ -65,18 +90,36 @@ fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() 
         for stderr in [full(), unread()] {
             let run = daemon.client(words).stderr(stderr).output().unwrap();
             assert_eq!(run.status.code(), Some(code), "{words:?}");
-            assert_eq!(String::from_utf8(run.stdout).unwrap().contains("Reader"), code == 0, "{words:?}");
+            assert_eq!(
+                String::from_utf8(run.stdout).unwrap().contains("Reader"),
+                code == 0,
+                "{words:?}"
+            );
         }
         let mut closed = daemon.command("/bin/sh");
-        closed.args(["-c", "exec \"$0\" \"$@\" 2>&-", env!("CARGO_BIN_EXE_rolekeeper")]).args(words);
-        assert_eq!(closed.output().unwrap().status.code(), Some(code), "{words:?}");
+        closed
+            .args([
+                "-c",
+                "exec \"$0\" \"$@\" 2>&-",
+                env!("CARGO_BIN_EXE_rolekeeper"),
+            ])
+            .args(words);
+        assert_eq!(
+            closed.output().unwrap().status.code(),
+            Some(code),
+            "{words:?}"
+        );
     }
     let complete = || {
         let mut command = daemon.client(&["--", "rolekeeper", "iam"]);
         command.env("ROLEKEEPER_COMPLETE", "tcsh");
         command
     };
-    assert!(String::from_utf8(complete().output().unwrap().stderr).unwrap().contains("unknown shell `tcsh`"));
+    assert!(
+        String::from_utf8(complete().output().unwrap().stderr)
+            .unwrap()
+            .contains("unknown shell `tcsh`")
+    );
     for stderr in [full(), unread()] {
         assert_eq!(complete().stderr(stderr).status().unwrap().code(), Some(0));
     }

@@ -8,7 +8,12 @@ use super::stand_in::StandIn;
 /// JSON by its grammar, and no value.
 fn unreadable() -> [String; 4] {
     let deep = format!("{{\"items\":{}{}}}", "[".repeat(200), "]".repeat(200));
-    [r#"{"a":1e400}"#.into(), r#"{"a":"\ud800"}"#.into(), r#"{"a":"\udc00 "}"#.into(), deep]
+    [
+        r#"{"a":1e400}"#.into(),
+        r#"{"a":"\ud800"}"#.into(),
+        r#"{"a":"\udc00 "}"#.into(),
+        deep,
+    ]
 }
 
 #[test]
@@ -16,18 +21,43 @@ fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
     for answer in unreadable() {
         let daemon = StandIn::answering(&answer);
         for (words, hint) in [
-            (&["iam", "getRole", "--role-id", "r-1"][..], "tell whoever runs the upstream"),
-            (&["iam", "listRoles", "--all"], "tell whoever runs the upstream"),
+            (
+                &["iam", "getRole", "--role-id", "r-1"][..],
+                "tell whoever runs the upstream",
+            ),
+            (
+                &["iam", "listRoles", "--all"],
+                "tell whoever runs the upstream",
+            ),
             (&["explain", "dev"], "tell whoever runs the upstream"),
-            (&["audit", "dev", "--json"], "tell whoever runs the upstream"),
-            (&["iam", "createGroup", "--name", "g"], "see whether it took effect"),
+            (
+                &["audit", "dev", "--json"],
+                "tell whoever runs the upstream",
+            ),
+            (
+                &["iam", "createGroup", "--name", "g"],
+                "see whether it took effect",
+            ),
         ] {
             let run = daemon.run(words);
             let told = String::from_utf8(run.stderr).unwrap();
-            assert_eq!((run.status.code(), run.stdout.len()), (Some(7), 0), "{words:?}: {told}");
-            assert!(told.contains("what the upstream answered cannot be shown: "), "{told}");
-            assert!(told.contains(" at line 1 column ") && told.contains("(upstream_unavailable)"), "{told}");
-            assert!(told.contains(&format!("\n  try: {hint}")) && !told.contains("restart"), "{told}");
+            assert_eq!(
+                (run.status.code(), run.stdout.len()),
+                (Some(7), 0),
+                "{words:?}: {told}"
+            );
+            assert!(
+                told.contains("what the upstream answered cannot be shown: "),
+                "{told}"
+            );
+            assert!(
+                told.contains(" at line 1 column ") && told.contains("(upstream_unavailable)"),
+                "{told}"
+            );
+            assert!(
+                told.contains(&format!("\n  try: {hint}")) && !told.contains("restart"),
+                "{told}"
+            );
         }
     }
 }
@@ -36,12 +66,20 @@ fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
 fn a_reply_that_is_no_json_is_laid_at_the_daemon_and_a_page_that_is_none_at_the_upstream() {
     let broken = StandIn::answering("{\"items\":").run(&["iam", "listRoles"]);
     let told = String::from_utf8(broken.stderr).unwrap();
-    assert!(broken.status.code() == Some(1) && told.contains("restart rolekeeperd"), "{told}");
-    for page in [r#"{"roles":[]}"#, r#"{"items":{}}"#, r#"{"items":[],"next_marker":7}"#] {
+    assert!(
+        broken.status.code() == Some(1) && told.contains("restart rolekeeperd"),
+        "{told}"
+    );
+    for page in [
+        r#"{"roles":[]}"#,
+        r#"{"items":{}}"#,
+        r#"{"items":[],"next_marker":7}"#,
+    ] {
         let run = StandIn::answering(page).run(&["iam", "listRoles", "--all"]);
         let told = String::from_utf8(run.stderr).unwrap();
         assert!(
-            run.status.code() == Some(7) && told.contains("listRoles: what the upstream answered is no page"),
+            run.status.code() == Some(7)
+                && told.contains("listRoles: what the upstream answered is no page"),
             "{told}"
         );
     }
@@ -57,18 +95,44 @@ fn a_document_that_cannot_be_sent_is_a_usage_error_that_says_where_and_nobody_is
         std::fs::write(&file, format!("\n{document}\n")).unwrap();
         let words = ["iam", "createPolicy", "--name", "p", "--document"];
         let from_file = daemon.client(&words).arg(&at).output().unwrap();
-        let mut child = daemon.client(&words).arg("-").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(format!("\n{document}").as_bytes()).unwrap();
+        let mut child = daemon
+            .client(&words)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(format!("\n{document}").as_bytes())
+            .unwrap();
         let from_pipe = child.wait_with_output().unwrap();
-        for (run, from) in [(from_file, file.to_str().unwrap()), (from_pipe, "standard input")] {
+        for (run, from) in [
+            (from_file, file.to_str().unwrap()),
+            (from_pipe, "standard input"),
+        ] {
             let told = String::from_utf8(run.stderr).unwrap();
             assert_eq!(run.status.code(), Some(2), "{told}");
-            assert!(told.starts_with(&format!("rolekeeper: --document: {from} cannot be sent: ")), "{told}");
-            assert!(told.contains(" at line 2 column ") && told.contains("(usage)\n  try: mend it there"), "{told}");
+            assert!(
+                told.starts_with(&format!("rolekeeper: --document: {from} cannot be sent: ")),
+                "{told}"
+            );
+            assert!(
+                told.contains(" at line 2 column ")
+                    && told.contains("(usage)\n  try: mend it there"),
+                "{told}"
+            );
         }
     }
     assert_eq!(daemon.asked(), 0);
     let deepest = format!("{}1{}", "{\"a\":".repeat(120), "}".repeat(120));
-    assert!(daemon.run(&["iam", "createPolicy", "--name", "p", "--document", &deepest]).status.success());
+    assert!(
+        daemon
+            .run(&["iam", "createPolicy", "--name", "p", "--document", &deepest])
+            .status
+            .success()
+    );
     assert_eq!(daemon.asked(), 1);
 }

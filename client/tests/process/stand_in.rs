@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use rolekeeper::frame;
 use rolekeeper::protocol::{
-    Code, DaemonStatus, Failure, Lease, Part, ProfileState, ProfileStatus, Reply, ReplyFrame, Request, RequestFrame,
-    StatusPage, VERSION,
+    Code, DaemonStatus, Failure, Lease, Part, ProfileState, ProfileStatus, Reply, ReplyFrame,
+    Request, RequestFrame, StatusPage, VERSION,
 };
 use tempfile::TempDir;
 
@@ -27,11 +27,15 @@ impl StandIn {
     /// Answers calls and reports with this text, and tells of a profile of this upstream.
     pub(super) fn new(answer: &str, upstream: &str) -> Self {
         let only_mine = std::fs::Permissions::from_mode(0o700);
-        let home = tempfile::Builder::new().permissions(only_mine).tempdir().unwrap();
+        let home = tempfile::Builder::new()
+            .permissions(only_mine)
+            .tempdir()
+            .unwrap();
         let listener = UnixListener::bind(home.path().join("socket")).unwrap();
         let (stop, stopped) = mpsc::channel();
         let asked = Arc::new(AtomicUsize::new(0));
-        let (answer, upstream, counter) = (answer.to_owned(), upstream.to_owned(), Arc::clone(&asked));
+        let (answer, upstream, counter) =
+            (answer.to_owned(), upstream.to_owned(), Arc::clone(&asked));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
@@ -40,7 +44,12 @@ impl StandIn {
                 serve(stream.unwrap(), &answer, &upstream, &counter);
             }
         });
-        Self { home, asked, stop: Some(stop), thread: Some(thread) }
+        Self {
+            home,
+            asked,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     pub(super) fn answering(answer: &str) -> Self {
@@ -57,7 +66,10 @@ impl StandIn {
     /// A program, with the environment that such a command needs.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("ROLEKEEPER_SOCKET", self.home.path().join("socket")).env("ROLEKEEPER_AUTOSTART", "0");
+        command
+            .env_clear()
+            .env("ROLEKEEPER_SOCKET", self.home.path().join("socket"))
+            .env("ROLEKEEPER_AUTOSTART", "0");
         command
     }
 
@@ -81,7 +93,10 @@ impl Drop for StandIn {
         // It looks for its end when somebody comes.
         let _ = UnixStream::connect(self.home.path().join("socket"));
         let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the stand-in panicked");
+        assert!(
+            ended.is_ok() || std::thread::panicking(),
+            "the stand-in panicked"
+        );
     }
 }
 
@@ -91,9 +106,11 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
         asked.fetch_add(1, Ordering::SeqCst);
         let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
         let reply = match request {
-            Request::Lease { profile } if profile == "held" => {
-                Reply::Error(Failure::new(Code::Held, "profile held is held", "rolekeeper resume held"))
-            }
+            Request::Lease { profile } if profile == "held" => Reply::Error(Failure::new(
+                Code::Held,
+                "profile held is held",
+                "rolekeeper resume held",
+            )),
             Request::Lease { .. } => Reply::Lease(Lease {
                 access_key_id: answer.into(),
                 secret_access_key: "secret".into(),
@@ -107,9 +124,14 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 account_id: None,
             }),
             Request::Status { .. } => Reply::Status(status(upstream)),
-            _ => Reply::Part(Part { text: answer.into(), more: false }),
+            _ => Reply::Part(Part {
+                text: answer.into(),
+                more: false,
+            }),
         };
-        stream.write_all(&frame::encode(&ReplyFrame { v: VERSION, reply }).unwrap()).unwrap();
+        stream
+            .write_all(&frame::encode(&ReplyFrame { v: VERSION, reply }).unwrap())
+            .unwrap();
     }
 }
 
@@ -132,5 +154,9 @@ fn status(upstream: &str) -> StatusPage {
         protection: None,
         clocks: Vec::new(),
     };
-    StatusPage { daemon, profiles: vec![profile], next: None }
+    StatusPage {
+        daemon,
+        profiles: vec![profile],
+        next: None,
+    }
 }

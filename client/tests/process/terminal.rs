@@ -14,7 +14,8 @@ fn shown(daemon: &StandIn, words: &[&str]) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
-    let other_side = File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
+    let other_side =
+        File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
     let mut command = daemon.client(words);
     let mut child = command.stdout(other_side).spawn().unwrap();
     // The last hold on the other side, but for the child's.
@@ -32,14 +33,28 @@ fn json_shows_what_is_hidden_on_a_terminal_and_is_the_same_value_everywhere() {
     let answer = serde_json::json!({ "id": "r-1", "name": name }).to_string();
     let daemon = StandIn::answering(&answer);
     let words = ["iam", "getRole", "--role-id", "r-1", "--json"];
-    let (terminal, pipe) = (shown(&daemon, &words), String::from_utf8(daemon.run(&words).stdout).unwrap());
-    assert!(terminal.contains(r#""a\u007f\u009b2J\u202e\u2028\ufeffé\"""#), "{terminal}");
-    assert!(pipe.contains('\u{9b}') && pipe.contains('\u{202e}'), "{pipe}");
+    let (terminal, pipe) = (
+        shown(&daemon, &words),
+        String::from_utf8(daemon.run(&words).stdout).unwrap(),
+    );
+    assert!(
+        terminal.contains(r#""a\u007f\u009b2J\u202e\u2028\ufeffé\"""#),
+        "{terminal}"
+    );
+    assert!(
+        pipe.contains('\u{9b}') && pipe.contains('\u{202e}'),
+        "{pipe}"
+    );
     for text in [terminal, pipe] {
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["name"], name);
     }
     let table = shown(&daemon, &["iam", "getRole", "--role-id", "r-1"]);
-    assert!(table.contains("name  a\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}\u{fffd}é\""), "{table}");
+    assert!(
+        table.contains("name  a\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}\u{fffd}é\""),
+        "{table}"
+    );
     let daemon = StandIn::answering("BYIA\u{9b}");
-    assert!(shown(&daemon, &["credential-process", "dev"]).contains(r#""AccessKeyId":"BYIA\u009b""#));
+    assert!(
+        shown(&daemon, &["credential-process", "dev"]).contains(r#""AccessKeyId":"BYIA\u009b""#)
+    );
 }

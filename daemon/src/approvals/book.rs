@@ -129,10 +129,15 @@ impl Book {
         }
         let is_it = |question: &&Arc<Question>| {
             let is_free = confirm != Confirm::Always || !question.is_waited_for();
-            question.who == *who && who.program.is_some() && is_free && now.since(question.asked_at) < PATIENCE
+            question.who == *who
+                && who.program.is_some()
+                && is_free
+                && now.since(question.asked_at) < PATIENCE
         };
         let asked = self.questions.values().find(is_it);
-        asked.map_or(Standing::Open, |question| Standing::Asked(Arc::clone(question)))
+        asked.map_or(Standing::Open, |question| {
+            Standing::Asked(Arc::clone(question))
+        })
     }
 
     pub(super) fn ask(
@@ -144,10 +149,13 @@ impl Book {
         peer: &Peer,
         now: Boot,
     ) -> Arc<Question> {
-        self.questions.retain(|_, question| now.since(question.asked_at) < PATIENCE);
+        self.questions
+            .retain(|_, question| now.since(question.asked_at) < PATIENCE);
         self.last += 1;
         let seen = peer.trace().sight().get();
-        let asker = seen.and_then(|seen| askers(&seen.programs).last()).map(|program| program.process.pid);
+        let asker = seen
+            .and_then(|seen| askers(&seen.programs).last())
+            .map(|program| program.process.pid);
         let question = Arc::new(Question {
             id: self.last,
             profile,
@@ -215,7 +223,9 @@ impl Book {
 
     /// Those that can still be answered.
     pub(super) fn all(&self, now: Boot) -> impl Iterator<Item = &Arc<Question>> {
-        self.questions.values().filter(move |question| now.since(question.asked_at) < PATIENCE)
+        self.questions
+            .values()
+            .filter(move |question| now.since(question.asked_at) < PATIENCE)
     }
 }
 
@@ -225,7 +235,13 @@ mod tests {
 
     fn who(program: Option<&str>) -> Who {
         let program = program.map(|program| (program.to_owned(), Some((1, 2))));
-        Who { profile: Place::new(0), uid: 1000, program, is_over_http: false, shell: None }
+        Who {
+            profile: Place::new(0),
+            uid: 1000,
+            program,
+            is_over_http: false,
+            shell: None,
+        }
     }
 
     fn at(seconds: u64) -> Boot {
@@ -233,12 +249,22 @@ mod tests {
     }
 
     fn is_allowed(book: &Book, who: &Who, seconds: u64) -> bool {
-        matches!(book.standing(who, Confirm::First, at(seconds)), Standing::Allowed)
+        matches!(
+            book.standing(who, Confirm::First, at(seconds)),
+            Standing::Allowed
+        )
     }
 
     fn asked(book: &mut Book, who: &Who, confirm: Confirm, seconds: u64) -> Arc<Question> {
         let peer = Peer::new(1000, None);
-        book.ask(who.clone(), confirm, "dev".into(), "vim".into(), &peer, at(seconds))
+        book.ask(
+            who.clone(),
+            confirm,
+            "dev".into(),
+            "vim".into(),
+            &peer,
+            at(seconds),
+        )
     }
 
     #[test]
@@ -246,19 +272,36 @@ mod tests {
         let (vim, other) = (who(Some("/usr/bin/vim")), who(Some("/usr/bin/emacs")));
         let span = Duration::from_secs(900);
         for (confirm, table) in [
-            (Confirm::First, [(0, true), (899, true), (901, true), (1_000_000, true)]),
-            (Confirm::For(span), [(0, true), (899, true), (900, false), (1_000_000, false)]),
-            (Confirm::Always, [(0, true), (29, true), (30, false), (1_000_000, false)]),
+            (
+                Confirm::First,
+                [(0, true), (899, true), (901, true), (1_000_000, true)],
+            ),
+            (
+                Confirm::For(span),
+                [(0, true), (899, true), (900, false), (1_000_000, false)],
+            ),
+            (
+                Confirm::Always,
+                [(0, true), (29, true), (30, false), (1_000_000, false)],
+            ),
         ] {
             let mut book = Book::default();
             let question = asked(&mut book, &vim, confirm, 0);
             book.allow(&question, at(0));
             for (seconds, want) in table {
-                assert_eq!(is_allowed(&book, &vim, seconds), want, "{confirm:?} {seconds}");
+                assert_eq!(
+                    is_allowed(&book, &vim, seconds),
+                    want,
+                    "{confirm:?} {seconds}"
+                );
                 assert!(!is_allowed(&book, &other, seconds));
             }
             book.use_up(&vim);
-            assert_eq!(is_allowed(&book, &vim, 1), confirm != Confirm::Always, "{confirm:?}");
+            assert_eq!(
+                is_allowed(&book, &vim, 1),
+                confirm != Confirm::Always,
+                "{confirm:?}"
+            );
         }
     }
 
@@ -267,19 +310,35 @@ mod tests {
         let mut book = Book::default();
         let (vim, nobody, first) = (who(Some("/usr/bin/vim")), who(None), Confirm::First);
         let question = asked(&mut book, &vim, first, 0);
-        assert!(matches!(book.standing(&vim, first, at(1)), Standing::Asked(same) if same.id == question.id));
+        assert!(
+            matches!(book.standing(&vim, first, at(1)), Standing::Asked(same) if same.id == question.id)
+        );
         book.take(question.id);
         book.refuse(&question, at(0));
-        assert!(matches!(book.standing(&vim, first, at(29)), Standing::Refused));
+        assert!(matches!(
+            book.standing(&vim, first, at(29)),
+            Standing::Refused
+        ));
         assert!(matches!(book.standing(&vim, first, at(30)), Standing::Open));
         let question = asked(&mut book, &nobody, first, 0);
-        assert!(matches!(book.standing(&nobody, first, at(1)), Standing::Open), "one is not taken for another");
+        assert!(
+            matches!(book.standing(&nobody, first, at(1)), Standing::Open),
+            "one is not taken for another"
+        );
         book.allow(&question, at(0));
-        assert!(!is_allowed(&book, &nobody, 1), "nor does its word count for another");
+        assert!(
+            !is_allowed(&book, &nobody, 1),
+            "nor does its word count for another"
+        );
         book.refuse(&question, at(0));
-        assert!(matches!(book.standing(&nobody, first, at(1)), Standing::Open));
+        assert!(matches!(
+            book.standing(&nobody, first, at(1)),
+            Standing::Open
+        ));
         assert_eq!((book.all(at(54)).count(), book.all(at(55)).count()), (1, 0));
-        assert!(book.find(question.id, at(54)).is_some() && book.find(question.id, at(55)).is_none());
+        assert!(
+            book.find(question.id, at(54)).is_some() && book.find(question.id, at(55)).is_none()
+        );
     }
 
     #[test]
@@ -288,9 +347,15 @@ mod tests {
         let (vim, always) = (who(Some("/usr/bin/vim")), Confirm::Always);
         let question = asked(&mut book, &vim, always, 0);
         let waiter = question.waited_for();
-        assert!(matches!(book.standing(&vim, always, at(1)), Standing::Open), "another request is another question");
+        assert!(
+            matches!(book.standing(&vim, always, at(1)), Standing::Open),
+            "another request is another question"
+        );
         book.allow(&question, at(1));
-        assert!(!is_allowed(&book, &vim, 1), "whoever waits has it, and nobody else");
+        assert!(
+            !is_allowed(&book, &vim, 1),
+            "whoever waits has it, and nobody else"
+        );
         book.take(question.id);
         drop(waiter);
         let question = asked(&mut book, &vim, always, 2);
@@ -309,8 +374,15 @@ mod tests {
         let mut book = Book::default();
         for number in 0..OF_ONE {
             assert!(!book.is_full(1000, at(0)));
-            asked(&mut book, &who(Some(&format!("/bin/{number}"))), Confirm::Always, 0);
+            asked(
+                &mut book,
+                &who(Some(&format!("/bin/{number}"))),
+                Confirm::Always,
+                0,
+            );
         }
-        assert!(book.is_full(1000, at(1)) && !book.is_full(1001, at(1)) && !book.is_full(1000, at(55)));
+        assert!(
+            book.is_full(1000, at(1)) && !book.is_full(1001, at(1)) && !book.is_full(1000, at(55))
+        );
     }
 }

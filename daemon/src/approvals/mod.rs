@@ -60,11 +60,18 @@ impl Approvals {
 impl Broker {
     /// Whether a person will be asked before this peer is served.
     pub(crate) async fn will_ask(&self, peer: &Peer, want: &str) -> bool {
-        let Some(slot) = self.cache.find(want).filter(|slot| slot.profile.callers.confirm != Confirm::Never) else {
+        let Some(slot) = self
+            .cache
+            .find(want)
+            .filter(|slot| slot.profile.callers.confirm != Confirm::Never)
+        else {
             return false;
         };
         let (who, confirm) = (self.who(peer, slot).await, slot.profile.callers.confirm);
-        !matches!(lock(&self.approvals.book).standing(&who, confirm, self.clock.now().boot), Standing::Allowed)
+        !matches!(
+            lock(&self.approvals.book).standing(&who, confirm, self.clock.now().boot),
+            Standing::Allowed
+        )
     }
 
     /// Waits for a person's word, unless it has been given.
@@ -74,7 +81,10 @@ impl Broker {
             return Ok(());
         }
         let who = self.who(peer, slot).await;
-        let refused = |why| Refusal::NotConfirmed { profile: slot.profile.name.to_string(), why };
+        let refused = |why| Refusal::NotConfirmed {
+            profile: slot.profile.name.to_string(),
+            why,
+        };
         let now = self.clock.now();
         let (question, _waiter) = {
             let mut book = lock(&self.approvals.book);
@@ -93,15 +103,26 @@ impl Broker {
                         Some(seen) if !seen.programs.is_empty() => described(&seen.programs),
                         _ => "a process that cannot be seen".into(),
                     };
-                    let sure = if peer.is_by_process() { "" } else { ", over HTTP, where another may pass for it" };
+                    let sure = if peer.is_by_process() {
+                        ""
+                    } else {
+                        ", over HTTP, where another may pass for it"
+                    };
                     let program = program + sure;
-                    let question =
-                        book.ask(who.clone(), confirm, slot.profile.name.to_string(), program, peer, now.boot);
+                    let question = book.ask(
+                        who.clone(),
+                        confirm,
+                        slot.profile.name.to_string(),
+                        program,
+                        peer,
+                        now.boot,
+                    );
                     tracing::warn!(
                         profile = %question.profile, program = %question.program, id = question.id,
                         "a person is asked: rolekeeper approve"
                     );
-                    self.journal.event(peer, What::Asked, &question.profile, None, None, now.wall);
+                    self.journal
+                        .event(peer, What::Asked, &question.profile, None, None, now.wall);
                     if let Some(desktop) = &*lock(&self.approvals.shown_by) {
                         let _ = desktop.try_send(Arc::clone(&question));
                     }
@@ -113,7 +134,9 @@ impl Broker {
         };
         // It stays for others who wait, and for a person who comes a little late.
         let left = PATIENCE.saturating_sub(now.boot.since(question.asked_at));
-        let word = timeout(left, question.word()).await.unwrap_or(Word::Nothing);
+        let word = timeout(left, question.word())
+            .await
+            .unwrap_or(Word::Nothing);
         match word {
             Word::Yes => Ok(()),
             Word::No => Err(refused("somebody has said no")),
@@ -127,7 +150,9 @@ impl Broker {
     /// A word from whoever says it, which is written down once. Returns whether it was still asked for.
     pub(crate) fn answer(&self, by: &Peer, id: u64, word: Word) -> bool {
         let now = self.clock.now();
-        let Some(question) = self.approvals.answer(id, word, now.boot) else { return false };
+        let Some(question) = self.approvals.answer(id, word, now.boot) else {
+            return false;
+        };
         tracing::info!(profile = %question.profile, program = %question.program, ?word, "a question is answered");
         let said = match word {
             Word::Yes => "yes",
@@ -135,7 +160,14 @@ impl Broker {
             Word::Nothing => "nothing, in time",
         };
         let message = format!("{said}, to {}", question.program);
-        self.journal.event(by, What::Answered, &question.profile, None, Some(message), now.wall);
+        self.journal.event(
+            by,
+            What::Answered,
+            &question.profile,
+            None,
+            Some(message),
+            now.wall,
+        );
         true
     }
 
@@ -154,19 +186,26 @@ impl Broker {
                 left_seconds: PATIENCE.saturating_sub(waited).as_secs(),
             }
         };
-        Ok(Listed { waiting: lock(&self.approvals.book).all(now).map(shown).collect() })
+        Ok(Listed {
+            waiting: lock(&self.approvals.book).all(now).map(shown).collect(),
+        })
     }
 
     /// A person's word from a terminal. Whoever asked cannot give it, nor can what it has started.
     pub async fn approve(&self, peer: &Peer, id: u64, yes: bool) -> Result<Listed, Refusal> {
         self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
         let now = self.clock.now().boot;
-        let question = lock(&self.approvals.book).find(id, now).ok_or(Refusal::NothingToApprove(id))?;
+        let question = lock(&self.approvals.book)
+            .find(id, now)
+            .ok_or(Refusal::NothingToApprove(id))?;
         let seen = peer.trace().sight().seen().await;
         // Of one whose parents cannot all be seen it is not known.
         let is_by_asker = seen.is_none_or(|seen| {
             let mut pids = seen.programs.iter().map(|program| program.process.pid);
-            !seen.is_whole || question.asker.is_some_and(|asker| pids.any(|pid| pid == asker))
+            !seen.is_whole
+                || question
+                    .asker
+                    .is_some_and(|asker| pids.any(|pid| pid == asker))
         });
         if yes && (is_by_asker || seen.is_none_or(|seen| !seen.has_terminal)) {
             return Err(Refusal::NotAPerson);
@@ -181,7 +220,9 @@ impl Broker {
     async fn who(&self, peer: &Peer, slot: &Slot) -> Who {
         let seen = peer.trace().sight().seen().await;
         let asker = seen.and_then(|seen| crate::policy::askers(&seen.programs).last());
-        let is_shell = |program: &&crate::lookout::Program| crate::lookout::is_between(&program.process.program);
+        let is_shell = |program: &&crate::lookout::Program| {
+            crate::lookout::is_between(&program.process.program)
+        };
         Who {
             profile: slot.place,
             uid: peer.uid,

@@ -32,14 +32,20 @@ impl<T> Default for Flight<T> {
 impl<T: Clone + Send + Sync + 'static> Flight<T> {
     /// Joins the flight of `owner` that is under way, or starts one. Whoever drops the landing leaves; the work goes on.
     /// The work is done in `runtime`.
-    pub fn join<O, F>(runtime: &Handle, owner: &Arc<O>, flight: fn(&O) -> &Self, work: impl FnOnce() -> F) -> Landing<T>
+    pub fn join<O, F>(
+        runtime: &Handle,
+        owner: &Arc<O>,
+        flight: fn(&O) -> &Self,
+        work: impl FnOnce() -> F,
+    ) -> Landing<T>
     where
         O: Send + Sync + 'static,
         F: Future<Output = T> + Send + 'static,
     {
         let mut current = lock(&flight(owner).0);
-        if let Some(flying) =
-            current.as_ref().filter(|flight| flight.borrow().is_none() && flight.has_changed().is_ok())
+        if let Some(flying) = current
+            .as_ref()
+            .filter(|flight| flight.borrow().is_none() && flight.has_changed().is_ok())
         {
             return Landing(flying.clone());
         }
@@ -56,7 +62,10 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     /// Keeps nothing of a flight that has landed.
     fn clear(&self) {
         let mut current = lock(&self.0);
-        if current.as_ref().is_some_and(|flight| flight.borrow().is_some()) {
+        if current
+            .as_ref()
+            .is_some_and(|flight| flight.borrow().is_some())
+        {
             *current = None;
         }
     }
@@ -65,7 +74,11 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
 impl<T: Clone> Landing<T> {
     /// Waits for the work's result.
     pub async fn result(mut self) -> Result<T, Crashed> {
-        let result = self.0.wait_for(Option::is_some).await.map_err(|_| Crashed)?;
+        let result = self
+            .0
+            .wait_for(Option::is_some)
+            .await
+            .map_err(|_| Crashed)?;
         result.clone().ok_or(Crashed)
     }
 }
@@ -123,7 +136,14 @@ mod tests {
         let flight = Arc::new(Flight::<u8>::default());
         assert_eq!(join(&flight, || async { 1 }).result().await.unwrap(), 1);
         assert_eq!(join(&flight, || async { 2 }).result().await.unwrap(), 2);
-        assert!(join(&flight, || async { panic!("work that crashes, for this test") }).result().await.is_err());
+        assert!(
+            join(&flight, || async {
+                panic!("work that crashes, for this test")
+            })
+            .result()
+            .await
+            .is_err()
+        );
         assert_eq!(join(&flight, || async { 3 }).result().await.unwrap(), 3);
     }
 

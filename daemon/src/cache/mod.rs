@@ -36,7 +36,10 @@ impl Cache {
     }
 
     pub fn find(&self, name: &str) -> Option<&Arc<Slot>> {
-        let place = self.0.binary_search_by(|slot| slot.profile.name.as_str().cmp(name)).ok()?;
+        let place = self
+            .0
+            .binary_search_by(|slot| slot.profile.name.as_str().cmp(name))
+            .ok()?;
         self.0.get(place)
     }
 
@@ -50,7 +53,10 @@ impl Cache {
 
     /// The slots behind `after`, in order of name.
     pub fn slots_after(&self, after: Option<&str>) -> &[Arc<Slot>] {
-        let first = after.map_or(0, |after| self.0.partition_point(|slot| slot.profile.name.as_str() <= after));
+        let first = after.map_or(0, |after| {
+            self.0
+                .partition_point(|slot| slot.profile.name.as_str() <= after)
+        });
         self.0.get(first..).unwrap_or_default()
     }
 
@@ -110,17 +116,29 @@ impl Slot {
     /// Whose session of which role it has: it is this profile's for as long as this stays the same. No secret is in it.
     pub(crate) fn identity(&self) -> String {
         let role = &self.profile.role;
-        format!("{} {} {}", self.gate.upstream.identity(), role.role_id.as_str(), role.duration.as_secs())
+        format!(
+            "{} {} {}",
+            self.gate.upstream.identity(),
+            role.role_id.as_str(),
+            role.duration.as_secs()
+        )
     }
 
     /// What a hold is about: it stays while the token is moved, or the duration changed.
     pub(crate) fn role_there(&self) -> String {
-        format!("{} {}", self.gate.upstream.place(), self.profile.role.role_id.as_str())
+        format!(
+            "{} {}",
+            self.gate.upstream.place(),
+            self.profile.role.role_id.as_str()
+        )
     }
 
     /// The session is of no use any more; nor is what failed, if nobody waits for it to be mended.
     pub(crate) fn forget(&self, now: &Now) {
-        if let Some(session) = self.session().filter(|_| matches!(self.lookup(now.boot), State::Expired)) {
+        if let Some(session) = self
+            .session()
+            .filter(|_| matches!(self.lookup(now.boot), State::Expired))
+        {
             self.standing.drop_old(&session);
         }
         if self.use_left(now).is_zero() {
@@ -131,7 +149,8 @@ impl Slot {
     /// Whether a new session is to be fetched without anybody asking: it is in use, and its last failure, if any, is none
     /// that a person has to mend.
     pub fn is_wanted(&self, now: &Now) -> bool {
-        let needs_a_person = || self.health(|health| health.failing().is_some_and(|last| !last.error.may_pass()));
+        let needs_a_person =
+            || self.health(|health| health.failing().is_some_and(|last| !last.error.may_pass()));
         !self.use_left(now).is_zero() && !needs_a_person()
     }
 
@@ -141,7 +160,8 @@ impl Slot {
 
     /// It was asked for, or somebody holds a lease on it, and may ask again within `span`.
     pub(crate) fn used(&self, now: &Now, span: Duration) {
-        self.used_until.fetch_max(millis(now.awake.saturating_add(span)), Ordering::Relaxed);
+        self.used_until
+            .fetch_max(millis(now.awake.saturating_add(span)), Ordering::Relaxed);
     }
 
     /// Nobody is expected to ask again.

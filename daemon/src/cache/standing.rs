@@ -40,8 +40,15 @@ impl Generation {
 
 impl<S, E, H> Default for Standing<S, E, H> {
     fn default() -> Self {
-        let rest = Rest { generation: 0, earlier: Vec::new(), hold: None };
-        Self { session: Swap::default(), rest: Mutex::new(rest) }
+        let rest = Rest {
+            generation: 0,
+            earlier: Vec::new(),
+            hold: None,
+        };
+        Self {
+            session: Swap::default(),
+            rest: Mutex::new(rest),
+        }
     }
 }
 
@@ -62,19 +69,29 @@ impl<S, E, H> Standing<S, E, H> {
     /// Goes on where another process of the daemon has stopped.
     pub fn go_on(&self, generation: u64, earlier: Vec<Arc<E>>) {
         let mut rest = lock(&self.rest);
-        rest.generation = rest.generation.max(u32::try_from(generation).unwrap_or(u32::MAX));
+        rest.generation = rest
+            .generation
+            .max(u32::try_from(generation).unwrap_or(u32::MAX));
         rest.earlier = earlier;
     }
 
     pub fn view(&self) -> View<S, H> {
         let rest = lock(&self.rest);
-        View { generation: Generation(rest.generation), session: self.session.load_full(), hold: rest.hold.clone() }
+        View {
+            generation: Generation(rest.generation),
+            session: self.session.load_full(),
+            hold: rest.hold.clone(),
+        }
     }
 
     /// A fetch begins: what it brings counts under this generation only. While there is a hold, none may begin.
     pub fn begin(&self) -> Result<Generation, Arc<H>> {
         let rest = lock(&self.rest);
-        rest.hold.as_ref().map_or(Ok(Generation(rest.generation)), |hold| Err(Arc::clone(hold)))
+        rest.hold
+            .as_ref()
+            .map_or(Ok(Generation(rest.generation)), |hold| {
+                Err(Arc::clone(hold))
+            })
     }
 
     /// Puts a session in the place of the one before, unless there was a revocation since its fetch began. `replaced` is
@@ -114,13 +131,21 @@ impl<S, E, H> Standing<S, E, H> {
             rest.hold = Some(Arc::new(hold));
         }
         self.session.store(None);
-        Some(View { generation: Generation(rest.generation), session, hold: rest.hold.clone() })
+        Some(View {
+            generation: Generation(rest.generation),
+            session,
+            hold: rest.hold.clone(),
+        })
     }
 
     /// Drops a session that is of no use any more. A newer one stays.
     pub fn drop_old(&self, old: &Arc<S>) {
         let _rest = lock(&self.rest);
-        if self.session.load_full().is_some_and(|session| Arc::ptr_eq(&session, old)) {
+        if self
+            .session
+            .load_full()
+            .is_some_and(|session| Arc::ptr_eq(&session, old))
+        {
             self.session.store(None);
         }
     }

@@ -65,7 +65,12 @@ impl Sightings {
 
     /// Returns whether it has been seen once, and then missed by two lists in a row.
     pub fn missed(&self) -> bool {
-        self.0.compare_exchange(Self::SEEN, Self::MISSED, Ordering::Relaxed, Ordering::Relaxed) == Err(Self::MISSED)
+        self.0.compare_exchange(
+            Self::SEEN,
+            Self::MISSED,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        ) == Err(Self::MISSED)
     }
 }
 
@@ -104,7 +109,9 @@ pub enum State {
 
 impl State {
     pub fn of(session: Option<Arc<Session>>, now: Boot, server: &ServerClock) -> Self {
-        let Some(session) = session else { return Self::Expired };
+        let Some(session) = session else {
+            return Self::Expired;
+        };
         let left = session.left(now, server);
         if left <= MARGIN {
             Self::Expired
@@ -131,13 +138,20 @@ mod tests {
             generation: Generation::default(),
             sightings: Sightings::default(),
         });
-        let name = |now, server: &ServerClock| match State::of(Some(Arc::clone(&session)), now, server) {
-            State::Fresh(_) => "fresh",
-            State::Aging(_) => "aging",
-            State::Expired => "expired",
-        };
-        let table =
-            [(100, "fresh"), (2599, "fresh"), (2600, "aging"), (3684, "aging"), (3685, "expired"), (9999, "expired")];
+        let name =
+            |now, server: &ServerClock| match State::of(Some(Arc::clone(&session)), now, server) {
+                State::Fresh(_) => "fresh",
+                State::Aging(_) => "aging",
+                State::Expired => "expired",
+            };
+        let table = [
+            (100, "fresh"),
+            (2599, "fresh"),
+            (2600, "aging"),
+            (3684, "aging"),
+            (3685, "expired"),
+            (9999, "expired"),
+        ];
         let server = ServerClock::default();
         for (seconds, want) in table {
             assert_eq!(name(at(seconds), &server), want, "at {seconds}");
@@ -145,11 +159,17 @@ mod tests {
         assert!(matches!(State::of(None, at(0), &server), State::Expired));
         // The upstream's time may end it sooner, never later.
         server.issued(session.granted.issued_at, at(100), at(100));
-        assert_eq!((name(at(2599), &server), name(at(3685), &server)), ("fresh", "expired"));
+        assert_eq!(
+            (name(at(2599), &server), name(at(3685), &server)),
+            ("fresh", "expired")
+        );
         let hour_later = session.granted.issued_at + Duration::from_secs(3590);
         server.issued(hour_later, at(200), at(200));
         assert_eq!(name(at(200), &server), "expired");
         server.issued(session.granted.issued_at, at(300), at(300));
-        assert_eq!((name(at(300), &server), name(at(3685), &server)), ("fresh", "expired"));
+        assert_eq!(
+            (name(at(300), &server), name(at(3685), &server)),
+            ("fresh", "expired")
+        );
     }
 }

@@ -57,7 +57,11 @@ impl Alarm {
             #[cfg(not(target_os = "linux"))]
             Clock::System => Timer::EveryMinute,
         };
-        Ok(Self { clock: clock.clone(), timer, before: clock.now() })
+        Ok(Self {
+            clock: clock.clone(),
+            timer,
+            before: clock.now(),
+        })
     }
 
     /// Waits for this point in boot time, or for ever, or until time has jumped. May be dropped and begun again.
@@ -109,13 +113,22 @@ impl Alarm {
 
 /// Whether the clocks have gone apart since they were compared.
 fn jump(before: &Now, now: &Now) -> Option<Woken> {
-    let slept = now.boot.since(before.boot).saturating_sub(now.awake.saturating_sub(before.awake));
+    let slept = now
+        .boot
+        .since(before.boot)
+        .saturating_sub(now.awake.saturating_sub(before.awake));
     let by_wall = now.wall.duration_since(before.wall);
-    let by_boot = SignedDuration::try_from(now.boot.since(before.boot)).unwrap_or(SignedDuration::MAX);
+    let by_boot =
+        SignedDuration::try_from(now.boot.since(before.boot)).unwrap_or(SignedDuration::MAX);
     let stepped = by_wall.saturating_sub(by_boot);
     // The clocks are not read at quite the same moment.
-    let slept = if slept > TOLERANCE { slept } else { Duration::ZERO };
-    (!slept.is_zero() || stepped.unsigned_abs() > TOLERANCE).then_some(Woken::Jumped { slept, stepped })
+    let slept = if slept > TOLERANCE {
+        slept
+    } else {
+        Duration::ZERO
+    };
+    (!slept.is_zero() || stepped.unsigned_abs() > TOLERANCE)
+        .then_some(Woken::Jumped { slept, stepped })
 }
 
 #[cfg(target_os = "linux")]
@@ -125,7 +138,8 @@ mod linux {
     use std::time::Duration;
 
     use rustix::time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     };
     use tokio::io::unix::AsyncFd;
 
@@ -145,20 +159,35 @@ mod linux {
         pub(super) fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
             let timer = |clock| process::watch(timerfd_create(clock, flags)?);
-            let timers = Self { boot: timer(TimerfdClockId::Boottime)?, wall: timer(TimerfdClockId::Realtime)? };
+            let timers = Self {
+                boot: timer(TimerfdClockId::Boottime)?,
+                wall: timer(TimerfdClockId::Realtime)?,
+            };
             timers.watch_wall()?;
             Ok(timers)
         }
 
         fn watch_wall(&self) -> io::Result<()> {
-            set(&self.wall, NEVER, 0, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET)
+            set(
+                &self.wall,
+                NEVER,
+                0,
+                TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET,
+            )
         }
 
         pub(super) async fn sleep(&mut self, then: Option<Boot>, left: Option<Duration>) {
             // All zeros disarm it.
-            let at = then.map_or(Duration::ZERO, |then| then.since_start().max(Duration::from_nanos(1)));
+            let at = then.map_or(Duration::ZERO, |then| {
+                then.since_start().max(Duration::from_nanos(1))
+            });
             let seconds = i64::try_from(at.as_secs()).unwrap_or(NEVER);
-            if let Err(error) = set(&self.boot, seconds, at.subsec_nanos().into(), TimerfdTimerFlags::ABSTIME) {
+            if let Err(error) = set(
+                &self.boot,
+                seconds,
+                at.subsec_nanos().into(),
+                TimerfdTimerFlags::ABSTIME,
+            ) {
                 // It cannot fail for these arguments; if it does, a timer that stands still during suspend is better
                 // than none.
                 tracing::warn!(%error, "the kernel's timer cannot be set");
@@ -176,10 +205,25 @@ mod linux {
         }
     }
 
-    fn set(timer: &AsyncFd<OwnedFd>, tv_sec: i64, tv_nsec: i64, flags: TimerfdTimerFlags) -> io::Result<()> {
+    fn set(
+        timer: &AsyncFd<OwnedFd>,
+        tv_sec: i64,
+        tv_nsec: i64,
+        flags: TimerfdTimerFlags,
+    ) -> io::Result<()> {
         let it_value = Timespec { tv_sec, tv_nsec };
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        match timerfd_settime(timer, flags, &Itimerspec { it_interval, it_value }) {
+        let it_interval = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match timerfd_settime(
+            timer,
+            flags,
+            &Itimerspec {
+                it_interval,
+                it_value,
+            },
+        ) {
             // The wall clock has been set once more: that was told by the last wait, and it is armed all the same.
             Ok(_) | Err(rustix::io::Errno::CANCELED) => Ok(()),
             Err(error) => Err(error.into()),
@@ -212,7 +256,11 @@ mod tests {
         let then = Clock::System.now().boot.plus(Duration::from_millis(30));
         assert_eq!(alarm.wait(Some(then)).await, Woken::Due);
         assert!(Clock::System.now().boot >= then);
-        assert_eq!(alarm.wait(Some(then)).await, Woken::Due, "what is past is due at once");
+        assert_eq!(
+            alarm.wait(Some(then)).await,
+            Woken::Due,
+            "what is past is due at once"
+        );
         let never = tokio::time::timeout(Duration::from_millis(50), alarm.wait(None)).await;
         assert!(never.is_err(), "{never:?}");
     }
@@ -220,17 +268,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_suspend_and_a_step_end_a_wait_and_are_told_apart() {
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-        let Clock::Virtual(time) = &clock else { unreachable!() };
+        let Clock::Virtual(time) = &clock else {
+            unreachable!()
+        };
         let mut alarm = Alarm::new(&clock).unwrap();
         let (hour, zero) = (Duration::from_secs(3600), SignedDuration::ZERO);
         let then = clock.now().boot.plus(hour);
         time.suspend(hour * 8);
-        assert_eq!(alarm.wait(Some(then)).await, Woken::Jumped { slept: hour * 8, stepped: zero });
-        assert_eq!(alarm.wait(Some(then)).await, Woken::Due, "and what was due meanwhile is due");
+        assert_eq!(
+            alarm.wait(Some(then)).await,
+            Woken::Jumped {
+                slept: hour * 8,
+                stepped: zero
+            }
+        );
+        assert_eq!(
+            alarm.wait(Some(then)).await,
+            Woken::Due,
+            "and what was due meanwhile is due"
+        );
         time.step(SignedDuration::from_hours(-24));
         let stepped = SignedDuration::from_hours(-24);
-        assert_eq!(alarm.wait(None).await, Woken::Jumped { slept: Duration::ZERO, stepped });
+        assert_eq!(
+            alarm.wait(None).await,
+            Woken::Jumped {
+                slept: Duration::ZERO,
+                stepped
+            }
+        );
         let then = clock.now().boot.plus(hour);
-        assert_eq!(alarm.wait(Some(then)).await, Woken::Due, "a clock that only goes on has not jumped");
+        assert_eq!(
+            alarm.wait(Some(then)).await,
+            Woken::Due,
+            "a clock that only goes on has not jumped"
+        );
     }
 }

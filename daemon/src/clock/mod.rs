@@ -4,7 +4,10 @@
 //! time is only for what people and consumers read. What an upstream's clock says is in [`ServerClock`]. Elsewhere than
 //! on Linux boot time is the monotonic clock, which on some systems stands still during suspend.
 
-#![allow(clippy::disallowed_methods, reason = "this is the module that the others are to ask")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the module that the others are to ask"
+)]
 
 mod alarm;
 mod server;
@@ -74,7 +77,10 @@ impl AtomicBoot {
 
     /// Gives back what was there before.
     pub fn replace(&self, at: Option<Boot>) -> Option<Boot> {
-        Self::known(self.0.swap(at.map_or(Self::NONE, |at| at.0), Ordering::Relaxed))
+        Self::known(
+            self.0
+                .swap(at.map_or(Self::NONE, |at| at.0), Ordering::Relaxed),
+        )
     }
 
     fn known(nanos: u64) -> Option<Boot> {
@@ -132,14 +138,25 @@ impl Clock {
         match self {
             Self::System => {
                 static START: OnceLock<Instant> = OnceLock::new();
-                Now { boot: boot(), wall: Timestamp::now(), awake: START.get_or_init(Instant::now).elapsed() }
+                Now {
+                    boot: boot(),
+                    wall: Timestamp::now(),
+                    awake: START.get_or_init(Instant::now).elapsed(),
+                }
             }
             Self::Virtual(time) => {
                 let awake = time.start.elapsed();
                 let boot = awake + Duration::from_millis(time.suspended_ms.load(Ordering::Relaxed));
                 let stepped = SignedDuration::from_millis(time.stepped_ms.load(Ordering::Relaxed));
-                let wall = time.wall.saturating_add(boot).and_then(|wall| wall.saturating_add(stepped));
-                Now { boot: Boot::at(boot), wall: wall.unwrap_or(time.wall), awake }
+                let wall = time
+                    .wall
+                    .saturating_add(boot)
+                    .and_then(|wall| wall.saturating_add(stepped));
+                Now {
+                    boot: Boot::at(boot),
+                    wall: wall.unwrap_or(time.wall),
+                    awake,
+                }
             }
         }
     }
@@ -154,7 +171,10 @@ impl VirtualTime {
 
     /// Somebody sets the wall clock.
     pub fn step(&self, by: SignedDuration) {
-        self.stepped_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or_default(), Ordering::Relaxed);
+        self.stepped_ms.fetch_add(
+            i64::try_from(by.as_millis()).unwrap_or_default(),
+            Ordering::Relaxed,
+        );
         self.jumped.send_replace(());
     }
 }
@@ -188,10 +208,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_suspend_moves_boot_and_wall_and_a_step_the_wall_alone() {
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-        let Clock::Virtual(time) = &clock else { unreachable!() };
+        let Clock::Virtual(time) = &clock else {
+            unreachable!()
+        };
         let read = || {
             let now = clock.now();
-            (now.boot.since(Boot::ZERO).as_secs(), now.wall.as_second(), now.awake.as_secs())
+            (
+                now.boot.since(Boot::ZERO).as_secs(),
+                now.wall.as_second(),
+                now.awake.as_secs(),
+            )
         };
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(read(), (60, 60, 60));
@@ -199,6 +225,12 @@ mod tests {
         assert_eq!(read(), (3660, 3660, 60));
         time.step(SignedDuration::from_secs(-3000));
         assert_eq!(read(), (3660, 660, 60));
-        assert_eq!(clock.now().wall_of(Boot::ZERO.plus(Duration::from_secs(3600))).as_second(), 600);
+        assert_eq!(
+            clock
+                .now()
+                .wall_of(Boot::ZERO.plus(Duration::from_secs(3600)))
+                .as_second(),
+            600
+        );
     }
 }

@@ -50,7 +50,10 @@ struct Span {
 
 impl Default for ServerClock {
     fn default() -> Self {
-        Self { estimate: Mutex::default(), most: AtomicI64::new(UNKNOWN) }
+        Self {
+            estimate: Mutex::default(),
+            most: AtomicI64::new(UNKNOWN),
+        }
     }
 }
 
@@ -58,7 +61,11 @@ impl ServerClock {
     /// The latest that it can be there; nothing before the first session.
     pub fn latest(&self, now: Boot) -> Option<Timestamp> {
         let most = self.most.load(Ordering::Relaxed);
-        if most == UNKNOWN { None } else { Timestamp::from_millisecond(most.saturating_add(since_start(now))).ok() }
+        if most == UNKNOWN {
+            None
+        } else {
+            Timestamp::from_millisecond(most.saturating_add(since_start(now))).ok()
+        }
     }
 
     /// A session was issued there between `sent` and `received`, by the clock that will also end it.
@@ -66,7 +73,9 @@ impl ServerClock {
         let span = Span::of(at, 0, sent, received);
         let mut estimate = lock(&self.estimate);
         let agreed = estimate.dates_agree;
-        estimate.dates_agree = estimate.date.is_some_and(|date| date.distance(span) <= DISAGREEMENT);
+        estimate.dates_agree = estimate
+            .date
+            .is_some_and(|date| date.distance(span) <= DISAGREEMENT);
         // What was learnt from dates goes with the trust in them.
         let before = estimate.ahead.filter(|_| estimate.dates_agree || !agreed);
         self.learn(&mut estimate, before, span, sent, received);
@@ -85,9 +94,18 @@ impl ServerClock {
 
     /// By how much the clock on the wall here is ahead of it at least, or behind; zero if it may be right.
     pub fn wall_ahead(&self, now: &Now) -> SignedDuration {
-        let Some(Span { least, most }) = lock(&self.estimate).ahead else { return SignedDuration::ZERO };
-        let wall = now.wall.as_millisecond().saturating_sub(since_start(now.boot));
-        let ahead = if wall > most { wall - most } else { wall.saturating_sub(least).min(0) };
+        let Some(Span { least, most }) = lock(&self.estimate).ahead else {
+            return SignedDuration::ZERO;
+        };
+        let wall = now
+            .wall
+            .as_millisecond()
+            .saturating_sub(since_start(now.boot));
+        let ahead = if wall > most {
+            wall - most
+        } else {
+            wall.saturating_sub(least).min(0)
+        };
         SignedDuration::from_millis(ahead)
     }
 
@@ -99,10 +117,20 @@ impl ServerClock {
     pub fn restore(&self, known: Estimate) {
         let mut estimate = lock(&self.estimate);
         *estimate = known;
-        self.most.store(estimate.ahead.map_or(UNKNOWN, |ahead| ahead.most), Ordering::Relaxed);
+        self.most.store(
+            estimate.ahead.map_or(UNKNOWN, |ahead| ahead.most),
+            Ordering::Relaxed,
+        );
     }
 
-    fn learn(&self, estimate: &mut Estimate, before: Option<Span>, span: Span, sent: Boot, now: Boot) {
+    fn learn(
+        &self,
+        estimate: &mut Estimate,
+        before: Option<Span>,
+        span: Span,
+        sent: Boot,
+        now: Boot,
+    ) {
         let age = estimate.at.map_or(Duration::ZERO, |at| now.since(at));
         let drift = i64::try_from(millis(age) * DRIFT / 1_000_000).unwrap_or(i64::MAX);
         let both = before.and_then(|before| before.widened(drift).overlap(span));
@@ -122,21 +150,32 @@ impl Span {
     /// A stamp rounded down to `unit`, put on between `sent` and `received`.
     fn of(stamp: Timestamp, unit: i64, sent: Boot, received: Boot) -> Self {
         let stamp = stamp.as_millisecond();
-        Self { least: stamp - since_start(received), most: stamp + unit - since_start(sent) }
+        Self {
+            least: stamp - since_start(received),
+            most: stamp + unit - since_start(sent),
+        }
     }
 
     fn overlap(self, other: Self) -> Option<Self> {
-        let both = Self { least: self.least.max(other.least), most: self.most.min(other.most) };
+        let both = Self {
+            least: self.least.max(other.least),
+            most: self.most.min(other.most),
+        };
         (both.least <= both.most).then_some(both)
     }
 
     fn widened(self, by: i64) -> Self {
-        Self { least: self.least.saturating_sub(by), most: self.most.saturating_add(by) }
+        Self {
+            least: self.least.saturating_sub(by),
+            most: self.most.saturating_add(by),
+        }
     }
 
     /// Zero if they overlap.
     fn distance(self, other: Self) -> i64 {
-        (self.least.saturating_sub(other.most)).max(other.least.saturating_sub(self.most)).max(0)
+        (self.least.saturating_sub(other.most))
+            .max(other.least.saturating_sub(self.most))
+            .max(0)
     }
 }
 
@@ -165,21 +204,40 @@ mod tests {
         let clock = ServerClock::default();
         assert_eq!(clock.latest(boot(5)), None);
         clock.issued(at(1000), boot(10), boot(14));
-        assert_eq!(latest(&clock, 14), Some(1004), "it may have been issued as soon as the request was sent");
+        assert_eq!(
+            latest(&clock, 14),
+            Some(1004),
+            "it may have been issued as soon as the request was sent"
+        );
         clock.issued(at(1100), boot(111), boot(112));
-        assert_eq!(latest(&clock, 112), Some(1101), "a shorter round trip says more");
+        assert_eq!(
+            latest(&clock, 112),
+            Some(1101),
+            "a shorter round trip says more"
+        );
         let ahead = |wall: i64| {
-            let now = Now { boot: boot(112), wall: at(wall), awake: Duration::ZERO };
+            let now = Now {
+                boot: boot(112),
+                wall: at(wall),
+                awake: Duration::ZERO,
+            };
             clock.wall_ahead(&now).as_secs()
         };
-        assert_eq!((ahead(1100), ahead(1101), ahead(1111), ahead(1000)), (0, 0, 10, -100));
+        assert_eq!(
+            (ahead(1100), ahead(1101), ahead(1111), ahead(1000)),
+            (0, 0, 10, -100)
+        );
     }
 
     #[test]
     fn a_date_that_agrees_is_believed_when_it_says_that_time_was_lost() {
         let clock = ServerClock::default();
         clock.dated(at(1000), boot(10), boot(11));
-        assert_eq!(clock.latest(boot(11)), None, "a date alone is nobody's word");
+        assert_eq!(
+            clock.latest(boot(11)),
+            None,
+            "a date alone is nobody's word"
+        );
         clock.issued(at(1000), boot(10), boot(11));
         clock.dated(at(1010), boot(20), boot(21));
         assert_eq!(latest(&clock, 21), Some(1011));

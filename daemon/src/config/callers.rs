@@ -88,15 +88,24 @@ fn rule(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Call
     let program = |text: &str| {
         let path = file_path(text, folder)?;
         // What is not there now may be installed later, but a folder never runs.
-        if path.is_dir() { Err("is a folder, not a program".into()) } else { Ok(path) }
+        if path.is_dir() {
+            Err("is a folder, not a program".into())
+        } else {
+            Ok(path)
+        }
     };
     let rule = CallerRule {
         exe: table.text("exe", faults, program),
         sha256: table.text("sha256", faults, sha256),
         under: table.text("under", faults, program),
         unit: table.text("unit", faults, |text| {
-            let is_unit = text.contains('.') && !text.contains(|each: char| each == '/' || each.is_whitespace());
-            if is_unit { Ok(text.to_owned()) } else { Err("is no unit; write one such as \"ci.service\"".into()) }
+            let is_unit = text.contains('.')
+                && !text.contains(|each: char| each == '/' || each.is_whitespace());
+            if is_unit {
+                Ok(text.to_owned())
+            } else {
+                Err("is no unit; write one such as \"ci.service\"".into())
+            }
         }),
         terminal: table.flag("terminal", faults),
     };
@@ -115,7 +124,10 @@ fn sha256(text: &str) -> Result<[u8; 32], String> {
         return Err(wrong());
     }
     for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
-        *byte = text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(wrong)?;
+        *byte = text
+            .get(at..at + 2)
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            .ok_or_else(wrong)?;
     }
     Ok(hash)
 }
@@ -128,24 +140,37 @@ fn confirm(text: &str) -> Result<Confirm, String> {
         _ => match time_span(text) {
             Ok(span) if !span.is_zero() && span <= LONGEST_WORD => Ok(Confirm::For(span)),
             Ok(_) => Err("is out of range; a person's word is good for 1s to 12h".into()),
-            Err(_) => Err("is none of \"always\", \"first\", \"never\" and a time such as \"15m\"".into()),
+            Err(_) => {
+                Err("is none of \"always\", \"first\", \"never\" and a time such as \"15m\"".into())
+            }
         },
     }
 }
 
 /// A name that this machine knows, or a number.
-fn number_of(name: &str, what: &str, find: impl FnOnce(&str) -> Option<u32>) -> Result<u32, String> {
-    name.parse().ok().or_else(|| find(name)).ok_or_else(|| format!("is no {what} of this machine"))
+fn number_of(
+    name: &str,
+    what: &str,
+    find: impl FnOnce(&str) -> Option<u32>,
+) -> Result<u32, String> {
+    name.parse()
+        .ok()
+        .or_else(|| find(name))
+        .ok_or_else(|| format!("is no {what} of this machine"))
 }
 
 #[cfg(unix)]
 fn user(name: &str) -> Option<u32> {
-    nix::unistd::User::from_name(name).ok()?.map(|user| user.uid.as_raw())
+    nix::unistd::User::from_name(name)
+        .ok()?
+        .map(|user| user.uid.as_raw())
 }
 
 #[cfg(unix)]
 fn group(name: &str) -> Option<u32> {
-    nix::unistd::Group::from_name(name).ok()?.map(|group| group.gid.as_raw())
+    nix::unistd::Group::from_name(name)
+        .ok()?
+        .map(|group| group.gid.as_raw())
 }
 
 /// Elsewhere a named pipe's access list says who may come.

@@ -11,9 +11,9 @@ use thiserror::Error;
 
 use super::raw::{Faults, Table, parse};
 use super::{
-    AccountId, AlsoTo, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION, LeaseLimit, OnRevoke,
-    Profile, ProfileName, Proxy, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, UpstreamConfig, Way, callers,
-    nearest, token,
+    AccountId, AlsoTo, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION,
+    LeaseLimit, OnRevoke, Profile, ProfileName, Proxy, Region, RevokeOn, RoleId, RoleRequest,
+    SHORTEST_SESSION, UpstreamConfig, Way, callers, nearest, token,
 };
 use crate::cache::state::MARGIN;
 use crate::private_file::{self, PrivateFileError, Why};
@@ -41,18 +41,30 @@ pub struct PlacedFault {
 }
 
 fn count(faults: usize) -> String {
-    if faults == 1 { "an error".into() } else { format!("{faults} errors") }
+    if faults == 1 {
+        "an error".into()
+    } else {
+        format!("{faults} errors")
+    }
 }
 
 impl ConfigError {
     pub fn hint(&self) -> String {
         match self {
-            Self::NoPlace => "set ROLEKEEPER_CONFIG, or --config, to the configuration's path".into(),
-            Self::File(PrivateFileError { path, why: Why::Missing }) | Self::Empty(path) => {
+            Self::NoPlace => {
+                "set ROLEKEEPER_CONFIG, or --config, to the configuration's path".into()
+            }
+            Self::File(PrivateFileError {
+                path,
+                why: Why::Missing,
+            })
+            | Self::Empty(path) => {
                 format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
             }
             Self::File(error) => error.hint(),
-            Self::Faults(_) => "mend the file, and see that rolekeeperd --check finds nothing more".into(),
+            Self::Faults(_) => {
+                "mend the file, and see that rolekeeperd --check finds nothing more".into()
+            }
         }
     }
 }
@@ -87,20 +99,43 @@ pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = private_file::read(path)?;
     let config = check(&text, path).map_err(ConfigError::Faults)?;
-    if config.upstreams.is_empty() { Err(ConfigError::Empty(path.into())) } else { Ok(config) }
+    if config.upstreams.is_empty() {
+        Err(ConfigError::Empty(path.into()))
+    } else {
+        Ok(config)
+    }
 }
 
 /// What a text says as the configuration at this path, or all that is wrong with it, in the order of the file.
 pub fn check(text: &str, path: &Path) -> Result<Config, Vec<PlacedFault>> {
-    validate(text, path.parent().unwrap_or(Path::new("")))
-        .map_err(|faults| faults.0.into_iter().map(|fault| place(path, text, fault.at, fault.what)).collect())
+    validate(text, path.parent().unwrap_or(Path::new(""))).map_err(|faults| {
+        faults
+            .0
+            .into_iter()
+            .map(|fault| place(path, text, fault.at, fault.what))
+            .collect()
+    })
 }
 
 fn place(path: &Path, text: &str, at: usize, what: String) -> PlacedFault {
-    debug_assert!(text.is_char_boundary(at), "{at} is no place in the text: {what}");
+    debug_assert!(
+        text.is_char_boundary(at),
+        "{at} is no place in the text: {what}"
+    );
     let before = text.get(..at).unwrap_or(text);
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    PlacedFault { path: path.into(), line: before.matches('\n').count() + 1, column, what }
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
+    PlacedFault {
+        path: path.into(),
+        line: before.matches('\n').count() + 1,
+        column,
+        what,
+    }
 }
 
 fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
@@ -120,12 +155,19 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
             upstreams.insert(Arc::clone(name), upstream);
         }
     }
-    let endpoint_port = root.table("endpoint", &mut faults).and_then(|table| endpoint_port(table, &mut faults));
-    let also_to = root.table("journal", &mut faults).map(|table| also_to(table, &mut faults)).unwrap_or_default();
+    let endpoint_port = root
+        .table("endpoint", &mut faults)
+        .and_then(|table| endpoint_port(table, &mut faults));
+    let also_to = root
+        .table("journal", &mut faults)
+        .map(|table| also_to(table, &mut faults))
+        .unwrap_or_default();
     for (name, table) in root.named_tables("profile", &mut faults) {
         let span = table.span.clone();
         let profile = profile(&name, table, (&names, folder), &mut faults);
-        if let Some((profile, upstream)) = profile.and_then(|it| upstreams.get_mut(&it.upstream).map(|up| (it, up))) {
+        if let Some((profile, upstream)) =
+            profile.and_then(|it| upstreams.get_mut(&it.upstream).map(|up| (it, up)))
+        {
             if profile.max_view_age < upstream.check_every * 2 {
                 let why = "is less than twice its upstream's `check_every`: one late answer would make it too old";
                 faults.add(&span, format!("`profile.{name}.max_view_age` {why}"));
@@ -138,7 +180,11 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
     if !faults.0.is_empty() {
         return Err(faults);
     }
-    Ok(Config { upstreams: upstreams.into_values().collect(), endpoint_port, also_to })
+    Ok(Config {
+        upstreams: upstreams.into_values().collect(),
+        endpoint_port,
+        also_to,
+    })
 }
 
 fn also_to(mut table: Table<'_>, faults: &mut Faults) -> Vec<AlsoTo> {
@@ -164,11 +210,18 @@ fn endpoint_port(mut table: Table<'_>, faults: &mut Faults) -> Option<u16> {
     port
 }
 
-fn upstream(name: &Arc<str>, mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<UpstreamConfig> {
+fn upstream(
+    name: &Arc<str>,
+    mut table: Table<'_>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<UpstreamConfig> {
     check_name(name, &table, faults);
-    for (key, example) in
-        [("kind", "\"bycloud\""), ("endpoint", "\"https://iam.example.test\""), ("token", "{ file = \"PATH\" }")]
-    {
+    for (key, example) in [
+        ("kind", "\"bycloud\""),
+        ("endpoint", "\"https://iam.example.test\""),
+        ("token", "{ file = \"PATH\" }"),
+    ] {
         if !table.has(key) {
             table.missing(key, example, faults);
         }
@@ -178,10 +231,18 @@ fn upstream(name: &Arc<str>, mut table: Table<'_>, folder: &Path, faults: &mut F
         _ => Err("is no kind of upstream; this version knows `bycloud`".into()),
     });
     let endpoint = table.text("endpoint", faults, Endpoint::parse);
-    let token = table.table("token", faults).and_then(|token| token::source(token, folder, faults));
+    let token = table
+        .table("token", faults)
+        .and_then(|token| token::source(token, folder, faults));
     let check_every = table.text("check_every", faults, |text| {
         let outside = "is out of range; an upstream is asked every 1s to 2m30s";
-        time_span(text).and_then(|span| if CHECKS.contains(&span) { Ok(span) } else { Err(outside.into()) })
+        time_span(text).and_then(|span| {
+            if CHECKS.contains(&span) {
+                Ok(span)
+            } else {
+                Err(outside.into())
+            }
+        })
     });
     let ca = table.text("ca", faults, |text| file_path(text, folder));
     let proxy = table.text("proxy", faults, proxy).unwrap_or_default();
@@ -203,7 +264,10 @@ fn proxy(text: &str) -> Result<Proxy, String> {
         return Ok(Proxy::Nothing);
     }
     let is_proxy = reqwest::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.path() == "/"
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.path() == "/"
     });
     if is_proxy {
         Ok(Proxy::At(text.into()))
@@ -230,20 +294,29 @@ fn profile(
     faults: &mut Faults,
 ) -> Option<Profile> {
     check_name(name, &table, faults);
-    for (key, example) in [("upstream", "\"bycloud\""), ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\"")] {
+    for (key, example) in [
+        ("upstream", "\"bycloud\""),
+        ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\""),
+    ] {
         if !table.has(key) {
             table.missing(key, example, faults);
         }
     }
     let upstream = table.text("upstream", faults, |text| {
-        let known = upstreams.iter().find(|known| ***known == *text).map(Arc::clone);
-        known.ok_or_else(|| match nearest(text, upstreams.iter().map(AsRef::as_ref)) {
-            Some(known) => format!("is no [upstream]; did you mean `{known}`?"),
-            None => "is no [upstream] of this file".into(),
-        })
+        let known = upstreams
+            .iter()
+            .find(|known| ***known == *text)
+            .map(Arc::clone);
+        known.ok_or_else(
+            || match nearest(text, upstreams.iter().map(AsRef::as_ref)) {
+                Some(known) => format!("is no [upstream]; did you mean `{known}`?"),
+                None => "is no [upstream] of this file".into(),
+            },
+        )
     });
     let role_id = table.text("role_id", faults, |text| {
-        RoleId::parse(text).ok_or_else(|| "is no role id: 1 to 64 letters, digits, `-` and `_`".into())
+        RoleId::parse(text)
+            .ok_or_else(|| "is no role id: 1 to 64 letters, digits, `-` and `_`".into())
     });
     let duration = table.text("duration", faults, session_duration);
     let lease = table.text("lease", faults, lease_limit);
@@ -265,7 +338,13 @@ fn profile(
     let max_view_age = table.text("max_view_age", faults, |text| {
         let outside = "is out of range; what is known of revocations may be 10s to 12h old";
         let ages = Duration::from_secs(10)..=LONGEST_SESSION;
-        time_span(text).and_then(|span| if ages.contains(&span) { Ok(span) } else { Err(outside.into()) })
+        time_span(text).and_then(|span| {
+            if ages.contains(&span) {
+                Ok(span)
+            } else {
+                Err(outside.into())
+            }
+        })
     });
     let region = table.text("region", faults, |text| {
         Region::parse(text).ok_or_else(|| "is no region; write one such as \"eu-central-1\"".into())
@@ -275,7 +354,10 @@ fn profile(
     });
     let callers = callers::callers(&mut table, folder, faults);
     table.finish(faults);
-    let role = RoleRequest { role_id: role_id?, duration: duration.unwrap_or(DEFAULT_SESSION) };
+    let role = RoleRequest {
+        role_id: role_id?,
+        duration: duration.unwrap_or(DEFAULT_SESSION),
+    };
     let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role);
     Some(Profile {
         lease: lease.unwrap_or(defaults.lease),
@@ -316,9 +398,17 @@ fn lease_limit(text: &str) -> Result<LeaseLimit, String> {
         "balanced" => Ok(LeaseLimit::Balanced),
         "strict" => Ok(LeaseLimit::Strict),
         _ => match time_span(text) {
-            Ok(limit) if (MARGIN..=LONGEST_SESSION).contains(&limit) => Ok(LeaseLimit::Limit(limit)),
-            Ok(_) => Err(format!("is out of range; a lease lasts from {}s to 12h", MARGIN.as_secs())),
-            Err(_) => Err("is no lease; write \"full\", \"balanced\", \"strict\" or a time such as \"20m\"".into()),
+            Ok(limit) if (MARGIN..=LONGEST_SESSION).contains(&limit) => {
+                Ok(LeaseLimit::Limit(limit))
+            }
+            Ok(_) => Err(format!(
+                "is out of range; a lease lasts from {}s to 12h",
+                MARGIN.as_secs()
+            )),
+            Err(_) => Err(
+                "is no lease; write \"full\", \"balanced\", \"strict\" or a time such as \"20m\""
+                    .into(),
+            ),
         },
     }
 }

@@ -24,7 +24,8 @@ pub const LONGEST_SESSION: Duration = Duration::from_secs(43_200);
 const DEFAULT_SESSION: Duration = Duration::from_secs(3600);
 
 /// How often an upstream may be asked for revocations.
-pub const CHECKS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(150);
+pub const CHECKS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(150);
 pub const DEFAULT_CHECK: Duration = Duration::from_secs(30);
 pub const DEFAULT_VIEW_AGE: Duration = Duration::from_secs(300);
 
@@ -40,7 +41,9 @@ pub struct Config {
 
 impl Config {
     pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
-        self.upstreams.iter().flat_map(|upstream| &upstream.profiles)
+        self.upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.profiles)
     }
 }
 
@@ -90,7 +93,11 @@ impl fmt::Display for TokenSource {
             Self::File(path) => write!(f, "the file {}", path.display()),
             Self::Keyring(name) => write!(f, "the keyring's entry `{name}`"),
             Self::Age { file, .. } => write!(f, "the encrypted file {}", file.display()),
-            Self::Command { words, .. } => write!(f, "the program {}", words.first().map_or("", String::as_str)),
+            Self::Command { words, .. } => write!(
+                f,
+                "the program {}",
+                words.first().map_or("", String::as_str)
+            ),
             Self::SystemdCredential(name) => write!(f, "the systemd credential {name}"),
         }
     }
@@ -265,7 +272,8 @@ pub struct AccountId(Box<str>);
 
 impl AccountId {
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 12 && text.bytes().all(|each| each.is_ascii_digit())).then(|| Self(text.into()))
+        (text.len() == 12 && text.bytes().all(|each| each.is_ascii_digit()))
+            .then(|| Self(text.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -280,8 +288,11 @@ pub struct RoleId(Box<str>);
 impl RoleId {
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len());
-        (fits && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_".contains(each)))
-            .then(|| Self(text.into()))
+        (fits
+            && text
+                .chars()
+                .all(|each| each.is_ascii_alphanumeric() || "-_".contains(each)))
+        .then(|| Self(text.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -299,7 +310,9 @@ impl Endpoint {
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not contain a user name or password; the token goes into `token`".into());
+            return Err(
+                "must not contain a user name or password; the token goes into `token`".into(),
+            );
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("must not contain `?` or `#`".into());
@@ -307,7 +320,10 @@ impl Endpoint {
         match url.scheme() {
             "https" => Ok(Self(url)),
             "http" if is_loopback(&url) => Ok(Self(url)),
-            "http" => Err("would send the token in clear; use https (http is for loopback addresses only)".into()),
+            "http" => Err(
+                "would send the token in clear; use https (http is for loopback addresses only)"
+                    .into(),
+            ),
             other => Err(format!("has the scheme `{other}`; use https")),
         }
     }
@@ -331,7 +347,10 @@ impl fmt::Display for Endpoint {
 /// An address, not a name: a name could be made to point elsewhere.
 fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
-        host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        host.trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
     })
 }
 
@@ -351,9 +370,12 @@ mod tests {
 
     #[test]
     fn tokens_go_to_https_or_to_loopback_addresses_only() {
-        for good in
-            ["https://iam.example.test", "https://iam.example.test/base/", "http://127.0.0.1:80", "http://[::1]:9"]
-        {
+        for good in [
+            "https://iam.example.test",
+            "https://iam.example.test/base/",
+            "http://127.0.0.1:80",
+            "http://[::1]:9",
+        ] {
             assert!(Endpoint::parse(good).is_ok(), "{good}");
         }
         let bad = [
@@ -374,13 +396,31 @@ mod tests {
 
     #[test]
     fn a_path_is_joined_with_one_slash() {
-        assert_eq!(Endpoint::parse("https://a.test/base/").unwrap().join("/iam"), "https://a.test/base/iam");
-        assert_eq!(Endpoint::parse("https://a.test").unwrap().join("/iam"), "https://a.test/iam");
+        assert_eq!(
+            Endpoint::parse("https://a.test/base/")
+                .unwrap()
+                .join("/iam"),
+            "https://a.test/base/iam"
+        );
+        assert_eq!(
+            Endpoint::parse("https://a.test").unwrap().join("/iam"),
+            "https://a.test/iam"
+        );
     }
 
     #[test]
     fn names_and_ids_cannot_reach_into_paths_or_terminals() {
-        for bad in ["", ".", "..", "a/b", "a b", "\u{1b}[31m", "-x", "ä", &"x".repeat(65)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a b",
+            "\u{1b}[31m",
+            "-x",
+            "ä",
+            &"x".repeat(65),
+        ] {
             assert!(ProfileName::parse(bad).is_none(), "{bad:?}");
         }
         for bad in ["", "..", "a/b", "a?b", "%2e", &"x".repeat(65)] {

@@ -22,7 +22,10 @@ pub(super) struct Faults(pub(super) Vec<Fault>);
 
 impl Faults {
     pub(super) fn add(&mut self, span: &Range<usize>, what: impl Into<String>) {
-        self.0.push(Fault { at: span.start, what: what.into() });
+        self.0.push(Fault {
+            at: span.start,
+            what: what.into(),
+        });
     }
 }
 
@@ -30,7 +33,10 @@ impl Faults {
 pub(super) fn parse<'i>(text: &'i str, faults: &mut Faults) -> Table<'i> {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
-        faults.add(&error.span().unwrap_or(0..0), error.message().lines().collect::<Vec<_>>().join(", "));
+        faults.add(
+            &error.span().unwrap_or(0..0),
+            error.message().lines().collect::<Vec<_>>().join(", "),
+        );
     }
     let span = root.span();
     Table::new("", span, root.into_inner())
@@ -47,9 +53,17 @@ pub(super) struct Table<'i> {
 
 impl<'i> Table<'i> {
     fn new(path: &str, span: Range<usize>, table: DeTable<'i>) -> Self {
-        let rest: BTreeMap<_, _> =
-            table.into_iter().map(|(key, value)| (key.as_ref().clone().into_owned(), (key.span(), value))).collect();
-        Self { path: path.into(), span, is_empty: rest.is_empty(), rest, known: Vec::new() }
+        let rest: BTreeMap<_, _> = table
+            .into_iter()
+            .map(|(key, value)| (key.as_ref().clone().into_owned(), (key.span(), value)))
+            .collect();
+        Self {
+            path: path.into(),
+            span,
+            is_empty: rest.is_empty(),
+            rest,
+            known: Vec::new(),
+        }
     }
 
     /// Takes a value that `accept` understands; `wanted` says what that would be.
@@ -66,7 +80,10 @@ impl<'i> Table<'i> {
         let found = value.type_str();
         let taken = accept(value);
         if taken.is_none() {
-            faults.add(&span, format!("`{}` must be {wanted}, not {found}", self.name_of(key)));
+            faults.add(
+                &span,
+                format!("`{}` must be {wanted}, not {found}", self.name_of(key)),
+            );
         }
         taken.map(|value| (value, span))
     }
@@ -82,7 +99,12 @@ impl<'i> Table<'i> {
             DeValue::String(text) => Some(text),
             _ => None,
         })?;
-        let wrong = |why| faults.add(&span, format!("`{}`: `{}` {why}", self.name_of(key), shown(&text)));
+        let wrong = |why| {
+            faults.add(
+                &span,
+                format!("`{}`: `{}` {why}", self.name_of(key), shown(&text)),
+            )
+        };
         parse(&text).map_err(wrong).ok()
     }
 
@@ -97,7 +119,9 @@ impl<'i> Table<'i> {
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         })?;
-        parse(number).map_err(|why| faults.add(&span, format!("`{}`: {number} {why}", self.name_of(key)))).ok()
+        parse(number)
+            .map_err(|why| faults.add(&span, format!("`{}`: {number} {why}", self.name_of(key))))
+            .ok()
     }
 
     /// A list of texts, each parsed as it comes.
@@ -107,10 +131,16 @@ impl<'i> Table<'i> {
         faults: &mut Faults,
         parse: impl FnMut(&str) -> Result<(), String>,
     ) {
-        self.list(key, ("a list of texts in quotes", "texts"), faults, parse, |value| match value {
-            DeValue::String(text) => Ok(text.into_owned()),
-            other => Err(other.type_str()),
-        });
+        self.list(
+            key,
+            ("a list of texts in quotes", "texts"),
+            faults,
+            parse,
+            |value| match value {
+                DeValue::String(text) => Ok(text.into_owned()),
+                other => Err(other.type_str()),
+            },
+        );
     }
 
     /// A list of names or whole numbers, each parsed as it comes.
@@ -120,14 +150,22 @@ impl<'i> Table<'i> {
         faults: &mut Faults,
         parse: impl FnMut(&str) -> Result<(), String>,
     ) {
-        self.list(key, ("a list of names and numbers", "names and numbers"), faults, parse, |value| match value {
-            DeValue::String(text) => Ok(text.into_owned()),
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Ok(number.to_string()),
-                Err(_) => Err("such a number"),
+        self.list(
+            key,
+            ("a list of names and numbers", "names and numbers"),
+            faults,
+            parse,
+            |value| match value {
+                DeValue::String(text) => Ok(text.into_owned()),
+                DeValue::Integer(number) => {
+                    match i64::from_str_radix(number.as_str(), number.radix()) {
+                        Ok(number) => Ok(number.to_string()),
+                        Err(_) => Err("such a number"),
+                    }
+                }
+                other => Err(other.type_str()),
             },
-            other => Err(other.type_str()),
-        });
+        );
     }
 
     fn list(
@@ -140,19 +178,33 @@ impl<'i> Table<'i> {
     ) {
         for (span, value) in self.array(key, wanted, faults) {
             let fault = match accept(value) {
-                Ok(text) => parse(&text).err().map(|why| format!("`{}`: `{text}` {why}", self.name_of(key))),
-                Err(found) => Some(format!("`{}` lists {items}, not {found}", self.name_of(key))),
+                Ok(text) => parse(&text)
+                    .err()
+                    .map(|why| format!("`{}`: `{text}` {why}", self.name_of(key))),
+                Err(found) => Some(format!(
+                    "`{}` lists {items}, not {found}",
+                    self.name_of(key)
+                )),
             };
             fault.into_iter().for_each(|fault| faults.add(&span, fault));
         }
     }
 
-    fn array(&mut self, key: &'static str, wanted: &str, faults: &mut Faults) -> Vec<(Range<usize>, DeValue<'i>)> {
+    fn array(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        faults: &mut Faults,
+    ) -> Vec<(Range<usize>, DeValue<'i>)> {
         let taken = self.take(key, wanted, faults, |value| match value {
             DeValue::Array(list) => Some(list),
             _ => None,
         });
-        taken.into_iter().flat_map(|(list, _)| list).map(|item| (item.span(), item.into_inner())).collect()
+        taken
+            .into_iter()
+            .flat_map(|(list, _)| list)
+            .map(|item| (item.span(), item.into_inner()))
+            .collect()
     }
 
     /// A table under a key.
@@ -178,15 +230,24 @@ impl<'i> Table<'i> {
         for (span, value) in self.array(key, "a list of tables", faults) {
             match into_table(value) {
                 Some(table) => tables.push(Table::new(&path, span, table)),
-                None => faults.add(&span, format!("`{path}` lists tables: {{ exe = \"PATH\" }}")),
+                None => faults.add(
+                    &span,
+                    format!("`{path}` lists tables: {{ exe = \"PATH\" }}"),
+                ),
             }
         }
         tables
     }
 
     /// The tables whose names the user chose, such as `[profile.dev]`, in order of name.
-    pub(super) fn named_tables(&mut self, key: &'static str, faults: &mut Faults) -> Vec<(String, Table<'i>)> {
-        let Some(group) = self.table(key, faults) else { return Vec::new() };
+    pub(super) fn named_tables(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> Vec<(String, Table<'i>)> {
+        let Some(group) = self.table(key, faults) else {
+            return Vec::new();
+        };
         let mut tables = Vec::new();
         for (name, (span, value)) in group.rest {
             let path = format!("{}.{name}", group.path);
@@ -199,7 +260,13 @@ impl<'i> Table<'i> {
     }
 
     pub(super) fn missing(&self, key: &str, example: &str, faults: &mut Faults) {
-        faults.add(&self.span, format!("`{}` is missing; write, for example, {key} = {example}", self.name_of(key)));
+        faults.add(
+            &self.span,
+            format!(
+                "`{}` is missing; write, for example, {key} = {example}",
+                self.name_of(key)
+            ),
+        );
     }
 
     /// Whether nothing is written in it.
@@ -231,14 +298,23 @@ impl<'i> Table<'i> {
     }
 
     fn name_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.into()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 }
 
 /// A value in a message: a URL without the password that may be in it.
 fn shown(text: &str) -> String {
-    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
-    parts.map_or_else(|| text.to_owned(), |(scheme, rest)| format!("{scheme}://[hidden]@{rest}"))
+    let parts = text
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    parts.map_or_else(
+        || text.to_owned(),
+        |(scheme, rest)| format!("{scheme}://[hidden]@{rest}"),
+    )
 }
 
 fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {

@@ -12,7 +12,11 @@ use super::{LONGEST_SESSION, TokenSource};
 /// How long what a program printed is good for, unless the configuration says so.
 const KEEP: Duration = Duration::from_secs(15 * 60);
 
-pub(super) fn source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
+pub(super) fn source(
+    mut table: Table<'_>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<TokenSource> {
     let (path, span) = (table.path.clone(), table.span.clone());
     let before = faults.0.len();
     let env = table.text("env", faults, |text| match text {
@@ -20,24 +24,35 @@ pub(super) fn source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -
         _ if text.contains(['=', '\0']) => Err("is no name of a variable".into()),
         _ => Ok(TokenSource::Env(text.into())),
     });
-    let file = table.text("file", faults, |text| file_path(text, folder).map(TokenSource::File));
-    let keyring = table.text("keyring", faults, |text| entry(text, "an entry's name").map(TokenSource::Keyring));
-    let credential = table
-        .text("systemd_credential", faults, |text| entry(text, "a credential's").map(TokenSource::SystemdCredential));
+    let file = table.text("file", faults, |text| {
+        file_path(text, folder).map(TokenSource::File)
+    });
+    let keyring = table.text("keyring", faults, |text| {
+        entry(text, "an entry's name").map(TokenSource::Keyring)
+    });
+    let credential = table.text("systemd_credential", faults, |text| {
+        entry(text, "a credential's").map(TokenSource::SystemdCredential)
+    });
     let age = age(&mut table, folder, faults);
     let command = command(&mut table, faults);
     table.finish(faults);
-    let mut sources = [env, file, keyring, credential, age, command].into_iter().flatten();
+    let mut sources = [env, file, keyring, credential, age, command]
+        .into_iter()
+        .flatten();
     match (sources.next(), sources.next()) {
         (Some(source), None) => Some(source),
         (Some(_), Some(_)) => {
             let kinds = "`keyring`, `age`, `command`, `file`, `env` and `systemd_credential`";
-            faults.add(&span, format!("`{path}` has more than one source; keep one of {kinds}"));
+            faults.add(
+                &span,
+                format!("`{path}` has more than one source; keep one of {kinds}"),
+            );
             None
         }
         (None, _) => {
             if faults.0.len() == before {
-                let example = "{ keyring = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
+                let example =
+                    "{ keyring = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
                 faults.add(&span, format!("`{path}` has no source; write {example}"));
             }
             None
@@ -47,7 +62,11 @@ pub(super) fn source(mut table: Table<'_>, folder: &Path, faults: &mut Faults) -
 
 fn entry(text: &str, what: &str) -> Result<String, String> {
     let rule = "has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit";
-    if is_name(text) { Ok(text.into()) } else { Err(format!("is no name: {what} {rule}")) }
+    if is_name(text) {
+        Ok(text.into())
+    } else {
+        Err(format!("is no name: {what} {rule}"))
+    }
 }
 
 fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
@@ -55,9 +74,18 @@ fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Toke
     let stray = table.span_of("identity").filter(|_| file.is_none());
     let identity = table.text("identity", faults, |text| file_path(text, folder));
     if let Some(span) = stray {
-        faults.add(&span, format!("`{}.identity` belongs to `age`, which is not here", table.path));
+        faults.add(
+            &span,
+            format!(
+                "`{}.identity` belongs to `age`, which is not here",
+                table.path
+            ),
+        );
     }
-    Some(TokenSource::Age { file: file?, identity })
+    Some(TokenSource::Age {
+        file: file?,
+        identity,
+    })
 }
 
 fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenSource> {
@@ -77,12 +105,27 @@ fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenSource> {
         Err(why) => Err(why),
     });
     if let Some(span) = stray {
-        faults.add(&span, format!("`{}.keep` belongs to `command`, which is not here", table.path));
+        faults.add(
+            &span,
+            format!(
+                "`{}.keep` belongs to `command`, which is not here",
+                table.path
+            ),
+        );
     }
     let span = span?;
     if words.first().is_none_or(String::is_empty) {
-        faults.add(&span, format!("`{}.command` names no program; write [\"op\", \"read\", …]", table.path));
+        faults.add(
+            &span,
+            format!(
+                "`{}.command` names no program; write [\"op\", \"read\", …]",
+                table.path
+            ),
+        );
         return None;
     }
-    Some(TokenSource::Command { words, keep: keep.unwrap_or(KEEP) })
+    Some(TokenSource::Command {
+        words,
+        keep: keep.unwrap_or(KEEP),
+    })
 }

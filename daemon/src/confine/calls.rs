@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use seccompiler::{
-    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter, sock_filter,
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp,
+    SeccompCondition, SeccompFilter, SeccompRule, apply_filter, sock_filter,
 };
 
 /// What is refused.
@@ -74,12 +74,27 @@ const SYSTEM: &[libc::c_long] = &[
 ];
 
 /// Programs and connections.
-const PROGRAMS: &[libc::c_long] =
-    &[libc::SYS_execve, libc::SYS_execveat, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen];
+const PROGRAMS: &[libc::c_long] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+];
 
-pub(super) const FOR_DAEMON: Refused =
-    Refused { calls: &[OTHERS, SYSTEM], families: &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] };
-pub(super) const FOR_LOOKOUT: Refused = Refused { calls: &[OTHERS, SYSTEM, PROGRAMS], families: &[] };
+pub(super) const FOR_DAEMON: Refused = Refused {
+    calls: &[OTHERS, SYSTEM],
+    families: &[
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ],
+};
+pub(super) const FOR_LOOKOUT: Refused = Refused {
+    calls: &[OTHERS, SYSTEM, PROGRAMS],
+    families: &[],
+};
 
 /// With which a new process has namespaces of its own.
 const NAMESPACES: &[libc::c_int] = &[
@@ -112,31 +127,55 @@ pub(super) fn forbid(refused: Refused) -> Result<(), String> {
 }
 
 fn is_full(error: &Error) -> bool {
-    let (Error::Prctl(error) | Error::Seccomp(error)) = error else { return false };
+    let (Error::Prctl(error) | Error::Seccomp(error)) = error else {
+        return false;
+    };
     error.raw_os_error() == Some(libc::ENOMEM)
 }
 
 /// Whether this process may not do, even with itself, what every process may that has no filter.
 fn is_refused() -> bool {
-    let may = || pidfd_getfd(pidfd_open(getpid(), PidfdFlags::empty())?, 0, PidfdGetfdFlags::empty());
+    let may = || {
+        pidfd_getfd(
+            pidfd_open(getpid(), PidfdFlags::empty())?,
+            0,
+            PidfdGetfdFlags::empty(),
+        )
+    };
     may().is_err_and(|error| error == Errno::PERM)
 }
 
 fn program(refused: &Refused) -> Result<BpfProgram, BackendError> {
     let calls = refused.calls.iter().flat_map(|calls| calls.iter());
-    let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> =
+        calls.map(|call| (*call, Vec::new())).collect();
     let other_than = |family: &i32| condition(SeccompCmpOp::Ne, *family);
-    let others = refused.families.iter().map(other_than).collect::<Result<Vec<_>, _>>()?;
-    let sockets = if others.is_empty() { Vec::new() } else { vec![SeccompRule::new(others)?] };
+    let others = refused
+        .families
+        .iter()
+        .map(other_than)
+        .collect::<Result<Vec<_>, _>>()?;
+    let sockets = if others.is_empty() {
+        Vec::new()
+    } else {
+        vec![SeccompRule::new(others)?]
+    };
     rules.insert(libc::SYS_socket, sockets);
-    let with = |flag: &i32| SeccompRule::new(vec![condition(SeccompCmpOp::MaskedEq(bits(*flag)), *flag)?]);
-    rules.insert(libc::SYS_clone, NAMESPACES.iter().map(with).collect::<Result<_, _>>()?);
+    let with =
+        |flag: &i32| SeccompRule::new(vec![condition(SeccompCmpOp::MaskedEq(bits(*flag)), *flag)?]);
+    rules.insert(
+        libc::SYS_clone,
+        NAMESPACES.iter().map(with).collect::<Result<_, _>>()?,
+    );
     filter(rules, libc::EPERM)
 }
 
 /// What it is asked for is in memory, where a filter sees nothing; without it everybody uses `clone`.
 fn no_clone3() -> Result<BpfProgram, BackendError> {
-    filter(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
+    filter(
+        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
+        libc::ENOSYS,
+    )
 }
 
 /// On x86-64 each call has another number, too, for programs with short pointers, which a filter by numbers lets pass.
@@ -145,12 +184,22 @@ fn no_x32() -> BpfProgram {
     if !cfg!(target_arch = "x86_64") {
         return BpfProgram::new();
     }
-    let step = |code: u32, jt, jf, k| sock_filter { code: u16::try_from(code).unwrap_or_default(), jt, jf, k };
+    let step = |code: u32, jt, jf, k| sock_filter {
+        code: u16::try_from(code).unwrap_or_default(),
+        jt,
+        jf,
+        k,
+    };
     vec![
         // The call's number comes first of what a filter sees.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
+        step(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
+        ),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }
@@ -164,7 +213,16 @@ fn bits(value: i32) -> u64 {
     u64::from(value.cast_unsigned())
 }
 
-fn filter(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, refusal: i32) -> Result<BpfProgram, BackendError> {
+fn filter(
+    rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
+    refusal: i32,
+) -> Result<BpfProgram, BackendError> {
     let refuse = SeccompAction::Errno(refusal.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?.try_into()
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        refuse,
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()
 }

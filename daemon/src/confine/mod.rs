@@ -38,7 +38,10 @@ pub fn confine(places: &Places) {
     if let Err(error) = process::give_up_capabilities() {
         tracing::warn!(%error, "capabilities are kept");
     }
-    let in_force = InForce { calls: calls(), files: files(places) };
+    let in_force = InForce {
+        calls: calls(),
+        files: files(places),
+    };
     for (what, outcome) in [("Landlock", &in_force.files), ("seccomp", &in_force.calls)] {
         if let Err(why) = outcome {
             tracing::warn!(what, %why, "the daemon is not confined by it");
@@ -55,7 +58,9 @@ pub fn confine_lookout() {
 
 /// Whether files are withheld from this process.
 pub(crate) fn is_confined() -> bool {
-    IN_FORCE.get().is_some_and(|in_force| in_force.files.is_ok())
+    IN_FORCE
+        .get()
+        .is_some_and(|in_force| in_force.files.is_ok())
 }
 
 /// What is in force.

@@ -31,7 +31,13 @@ const OF_THE_SYSTEM: &[&str] = &[
 
 impl Places {
     /// For a daemon of this program, configuration, socket and state.
-    pub fn of(config: &Config, program: &Path, file: &Path, socket: &Path, state: Option<&Path>) -> Self {
+    pub fn of(
+        config: &Config,
+        program: &Path,
+        file: &Path,
+        socket: &Path,
+        state: Option<&Path>,
+    ) -> Self {
         let mut places = Self::default();
         places.read.extend(OF_THE_SYSTEM.iter().map(PathBuf::from));
         // Also where a link to it leads.
@@ -45,15 +51,24 @@ impl Places {
         let named = |name| rolekeeper::connect::variable(name).map(PathBuf::from);
         places.read.extend(named("CREDENTIALS_DIRECTORY"));
         // Whom the system trusts may be said otherwise (OpenSSL's variables).
-        places.read.extend(named("SSL_CERT_FILE").as_deref().into_iter().flat_map(folders_of));
+        places.read.extend(
+            named("SSL_CERT_FILE")
+                .as_deref()
+                .into_iter()
+                .flat_map(folders_of),
+        );
         places.read.extend(named("SSL_CERT_DIR"));
         for upstream in &config.upstreams {
-            places.read.extend(upstream.way.ca.as_deref().into_iter().flat_map(folders_of));
+            places
+                .read
+                .extend(upstream.way.ca.as_deref().into_iter().flat_map(folders_of));
             match &upstream.token {
                 TokenSource::File(path) => places.read.extend(folders_of(path)),
                 TokenSource::Age { file, identity } => {
                     places.write.extend(folders_of(file));
-                    places.write.extend(identity.as_deref().into_iter().flat_map(folders_of));
+                    places
+                        .write
+                        .extend(identity.as_deref().into_iter().flat_map(folders_of));
                 }
                 // What a program needs is not withheld from it: the starter starts it.
                 TokenSource::Command { .. }
@@ -69,11 +84,16 @@ impl Places {
 /// Where a file is, and where it leads if it is a link.
 fn folders_of(file: &Path) -> Vec<PathBuf> {
     let real = file.canonicalize().ok();
-    let mut folders: Vec<_> = std::iter::once(file).chain(real.as_deref()).filter_map(folder_of).collect();
+    let mut folders: Vec<_> = std::iter::once(file)
+        .chain(real.as_deref())
+        .filter_map(folder_of)
+        .collect();
     folders.dedup();
     folders
 }
 
 fn folder_of(file: &Path) -> Option<PathBuf> {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned)
+    file.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(Path::to_owned)
 }

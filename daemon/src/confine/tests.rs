@@ -14,7 +14,13 @@ use super::*;
 /// Runs probes in a thread of their own, first free and then confined to a folder.
 fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
     let places = Places {
-        read: vec!["/etc".into(), "/usr".into(), "/lib".into(), "/lib64".into(), "/proc".into()],
+        read: vec![
+            "/etc".into(),
+            "/usr".into(),
+            "/lib".into(),
+            "/lib64".into(),
+            "/proc".into(),
+        ],
         write: vec![folder.to_owned()],
         execute: Vec::new(),
     };
@@ -53,7 +59,12 @@ fn files_are_read_written_and_started_where_the_work_is_and_nowhere_else() {
             ]
         };
         let program = kind(Command::new("/usr/bin/env").arg("true").status().map(drop));
-        let overwrite = kind(fs::OpenOptions::new().append(true).open("/etc/hostname").map(drop));
+        let overwrite = kind(
+            fs::OpenOptions::new()
+                .append(true)
+                .open("/etc/hostname")
+                .map(drop),
+        );
         (of(inside.path()), of(outside.path()), program, overwrite)
     };
     let (free, confined) = probe(inside.path(), probes);
@@ -62,14 +73,24 @@ fn files_are_read_written_and_started_where_the_work_is_and_nowhere_else() {
     assert_eq!(confined.0, [None; 5], "the work goes on");
     let missing = Some(ErrorKind::NotFound);
     assert_eq!(confined.1[..3], [denied; 3]);
-    assert!(confined.1[3] == denied || confined.1[3] == missing, "{confined:?}");
-    assert_eq!((confined.1[4], confined.2, confined.3), (denied, denied, denied));
+    assert!(
+        confined.1[3] == denied || confined.1[3] == missing,
+        "{confined:?}"
+    );
+    assert_eq!(
+        (confined.1[4], confined.2, confined.3),
+        (denied, denied, denied)
+    );
 }
 
 #[test]
 fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
     let outside = tempfile::tempdir().unwrap();
-    let places = Places { read: vec!["/usr".into()], write: Vec::new(), execute: Vec::new() };
+    let places = Places {
+        read: vec!["/usr".into()],
+        write: Vec::new(),
+        execute: Vec::new(),
+    };
     thread::scope(|scope| {
         let often = || {
             // As many as the kernel keeps are 16 of the one, and fewer than 200 of the other.
@@ -78,7 +99,10 @@ fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
             let socket = rustix::net::socket(AddressFamily::VSOCK, SocketType::STREAM, None);
             (fs::read_dir(outside.path()).is_err(), socket.err())
         };
-        assert_eq!(scope.spawn(often).join().unwrap(), (true, Some(Errno::PERM)));
+        assert_eq!(
+            scope.spawn(often).join().unwrap(),
+            (true, Some(Errno::PERM))
+        );
     });
 }
 
@@ -90,7 +114,9 @@ fn other_processes_and_the_system_are_out_of_reach() {
     let pid = i64::from(child.id());
     let probes = || {
         // SAFETY: none of these calls takes a pointer but a null one.
-        let call = |number, first: i64, second: i64| unsafe { libc::syscall(number, first, second, 0, 0, 0) };
+        let call = |number, first: i64, second: i64| unsafe {
+            libc::syscall(number, first, second, 0, 0, 0)
+        };
         let refused = |outcome: libc::c_long| {
             outcome == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
         };
@@ -102,13 +128,30 @@ fn other_processes_and_the_system_are_out_of_reach() {
             refused(call(libc::SYS_ptrace, i64::from(libc::PTRACE_CONT), pid)),
             refused(call(libc::SYS_unshare, 0, 0)),
             // With a second flag that the first one does not go with.
-            refused(call(libc::SYS_clone, i64::from(libc::CLONE_NEWUSER | libc::CLONE_FS), 0)),
-            refused(call(libc::SYS_clone, i64::from(libc::CLONE_NEWNET | libc::CLONE_SIGHAND), 0)),
+            refused(call(
+                libc::SYS_clone,
+                i64::from(libc::CLONE_NEWUSER | libc::CLONE_FS),
+                0,
+            )),
+            refused(call(
+                libc::SYS_clone,
+                i64::from(libc::CLONE_NEWNET | libc::CLONE_SIGHAND),
+                0,
+            )),
             cfg!(target_arch = "x86_64") && refused(call(0x4000_0000 | libc::SYS_getpid, 0, 0)),
-            call(libc::SYS_clone3, 0, 0) == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS),
+            call(libc::SYS_clone3, 0, 0) == -1
+                && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS),
             refused(call(libc::SYS_personality, 0xffff_ffff, 0)),
-            refused(call(libc::SYS_socket, i64::from(libc::AF_VSOCK), i64::from(libc::SOCK_STREAM))),
-            refused(call(libc::SYS_socket, i64::from(libc::AF_INET), i64::from(libc::SOCK_STREAM))),
+            refused(call(
+                libc::SYS_socket,
+                i64::from(libc::AF_VSOCK),
+                i64::from(libc::SOCK_STREAM),
+            )),
+            refused(call(
+                libc::SYS_socket,
+                i64::from(libc::AF_INET),
+                i64::from(libc::SOCK_STREAM),
+            )),
         ]
     };
     let (free, confined) = probe(folder.path(), probes);
@@ -116,7 +159,12 @@ fn other_processes_and_the_system_are_out_of_reach() {
     child.wait().unwrap();
     assert_eq!(free, [false; 12], "nothing else refuses them");
     let x32 = cfg!(target_arch = "x86_64");
-    assert_eq!(confined, [false, true, true, true, true, true, true, x32, true, true, true, false]);
+    assert_eq!(
+        confined,
+        [
+            false, true, true, true, true, true, true, x32, true, true, true, false
+        ]
+    );
 }
 
 #[test]
@@ -125,15 +173,28 @@ fn the_places_are_those_of_the_configuration() {
                 token = { file = \"/tokens/a\" }\nca = \"/authorities/ca.pem\"\n\
                 [upstream.b]\nkind = \"bycloud\"\nendpoint = \"https://iam.example.test\"\n\
                 token = { age = \"/sealed/b\", identity = \"/keys/b\" }\n";
-    let config = |text: &str| crate::config::file::check(text, Path::new("/conf/config.toml")).unwrap();
+    let config =
+        |text: &str| crate::config::file::check(text, Path::new("/conf/config.toml")).unwrap();
     let of = |config| {
-        let (program, file) = (Path::new("/opt/rolekeeperd"), Path::new("/conf/config.toml"));
-        Places::of(&config, program, file, Path::new("/run/me/socket"), Some(Path::new("/state")))
+        let (program, file) = (
+            Path::new("/opt/rolekeeperd"),
+            Path::new("/conf/config.toml"),
+        );
+        Places::of(
+            &config,
+            program,
+            file,
+            Path::new("/run/me/socket"),
+            Some(Path::new("/state")),
+        )
     };
     let places = of(config(text));
     for read in ["/tokens", "/authorities", "/conf"] {
         assert!(places.read.contains(&read.into()), "{read}: {places:?}");
     }
-    assert_eq!(places.write, ["/run/me", "/state", "/sealed", "/keys"].map(std::path::PathBuf::from));
+    assert_eq!(
+        places.write,
+        ["/run/me", "/state", "/sealed", "/keys"].map(std::path::PathBuf::from)
+    );
     assert_eq!(places.execute, [std::path::PathBuf::from("/opt")]);
 }

@@ -39,16 +39,40 @@ pub(super) async fn show(broker: Arc<Broker>, mut questions: Receiver<Arc<Questi
 
 /// What a person chose; nothing, if they put the question away.
 async fn ask(question: &Question) -> zbus::Result<Option<Word>> {
-    let bus = zbus::connection::Builder::session()?.method_timeout(ANSWER).build().await?;
-    let rule = MatchRule::builder().msg_type(Type::Signal).interface(INTERFACE)?.path(PATH)?.build();
+    let bus = zbus::connection::Builder::session()?
+        .method_timeout(ANSWER)
+        .build()
+        .await?;
+    let rule = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .interface(INTERFACE)?
+        .path(PATH)?
+        .build();
     let mut signals = MessageStream::for_match_rule(rule, &bus, None).await?;
     let title = format!("Give credentials of {}?", question.profile);
-    let body = escaped(&format!("{} of user {} asks for them.", question.program, question.uid));
-    let hints = HashMap::from([("urgency", Value::U8(2)), ("category", Value::from("security"))]);
+    let body = escaped(&format!(
+        "{} of user {} asks for them.",
+        question.program, question.uid
+    ));
+    let hints = HashMap::from([
+        ("urgency", Value::U8(2)),
+        ("category", Value::from("security")),
+    ]);
     let patience = i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX);
     let choices = [YES, "Allow", NO, "Refuse"].as_slice();
-    let arguments = ("rolekeeper", 0_u32, "dialog-question", title, body, choices, hints, patience);
-    let shown = bus.call_method(Some(INTERFACE), PATH, Some(INTERFACE), "Notify", &arguments).await?;
+    let arguments = (
+        "rolekeeper",
+        0_u32,
+        "dialog-question",
+        title,
+        body,
+        choices,
+        hints,
+        patience,
+    );
+    let shown = bus
+        .call_method(Some(INTERFACE), PATH, Some(INTERFACE), "Notify", &arguments)
+        .await?;
     let id: u32 = shown.body().deserialize()?;
     // Whoever shows it is whoever answered that call: others may send signals, too.
     let server = shown.header().sender().map(ToOwned::to_owned);
@@ -66,7 +90,11 @@ async fn ask(question: &Question) -> zbus::Result<Option<Word>> {
                     _ => {}
                 },
                 // A click beside the buttons closes it after the action was told.
-                Some("NotificationClosed") if signal.body().deserialize::<(u32, u32)>()?.0 == id => return Ok(None),
+                Some("NotificationClosed")
+                    if signal.body().deserialize::<(u32, u32)>()?.0 == id =>
+                {
+                    return Ok(None);
+                }
                 _ => {}
             }
         }
@@ -76,7 +104,13 @@ async fn ask(question: &Question) -> zbus::Result<Option<Word>> {
         answer = answer => answer,
         () = question.settled() => Ok(None),
     };
-    let closing = bus.call_method(Some(INTERFACE), PATH, Some(INTERFACE), "CloseNotification", &(id));
+    let closing = bus.call_method(
+        Some(INTERFACE),
+        PATH,
+        Some(INTERFACE),
+        "CloseNotification",
+        &(id),
+    );
     let _ = tokio::time::timeout(Duration::from_secs(1), closing).await;
     outcome
 }

@@ -39,11 +39,28 @@ pub(super) async fn show(mut notices: Receiver<Notice>) {
 
 async fn notify(notices: &[Notice]) -> zbus::Result<()> {
     let (title, body) = words(notices);
-    let hints = HashMap::from([("urgency", Value::U8(2)), ("category", Value::from("security"))]);
+    let hints = HashMap::from([
+        ("urgency", Value::U8(2)),
+        ("category", Value::from("security")),
+    ]);
     let nothing_to_choose: &[&str] = &[];
-    let arguments = ("rolekeeper", 0_u32, "dialog-warning", title, body, nothing_to_choose, hints, UNTIL_SEEN);
-    let bus = zbus::connection::Builder::session()?.method_timeout(ANSWER).build().await?;
-    bus.call_method(Some(INTERFACE), PATH, Some(INTERFACE), "Notify", &arguments).await.map(|_| ())
+    let arguments = (
+        "rolekeeper",
+        0_u32,
+        "dialog-warning",
+        title,
+        body,
+        nothing_to_choose,
+        hints,
+        UNTIL_SEEN,
+    );
+    let bus = zbus::connection::Builder::session()?
+        .method_timeout(ANSWER)
+        .build()
+        .await?;
+    bus.call_method(Some(INTERFACE), PATH, Some(INTERFACE), "Notify", &arguments)
+        .await
+        .map(|_| ())
 }
 
 fn words(notices: &[Notice]) -> (String, String) {
@@ -52,7 +69,12 @@ fn words(notices: &[Notice]) -> (String, String) {
         many => format!("Credentials of {} profiles were revoked", many.len()),
     };
     let mut body = String::new();
-    for Notice { profile, ending, holds } in notices.iter().take(NAMED) {
+    for Notice {
+        profile,
+        ending,
+        holds,
+    } in notices.iter().take(NAMED)
+    {
         let then = match ending.cause {
             _ if *holds => format!(" To go on: rolekeeper resume {profile}"),
             Cause::AccountDisabled => " It goes on once the account is enabled.".into(),
@@ -68,7 +90,9 @@ fn words(notices: &[Notice]) -> (String, String) {
 
 /// Servers may take a body for markup; what others wrote is to be read as it is.
 pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -86,13 +110,20 @@ mod tests {
             reason: Some("lost & found".into()),
             noticed_at: "2026-01-01T00:00:09.000Z".into(),
         };
-        let notice = Notice { profile: "dev".into(), ending, holds: true };
+        let notice = Notice {
+            profile: "dev".into(),
+            ending,
+            holds: true,
+        };
         let (title, body) = words(std::slice::from_ref(&notice));
         assert_eq!(title, "Credentials of dev were revoked");
         let want = "dev: session s-1 was revoked by user/&lt;b&gt;admin&lt;/b&gt; at 2026-01-01T00:00:00.000Z, \
                     because: lost &amp; found. To go on: rolekeeper resume dev";
         assert_eq!(body, want);
         let (title, body) = words(&vec![notice; 12]);
-        assert_eq!((title.as_str(), body.lines().count()), ("Credentials of 12 profiles were revoked", 6));
+        assert_eq!(
+            (title.as_str(), body.lines().count()),
+            ("Credentials of 12 profiles were revoked", 6)
+        );
     }
 }

@@ -13,9 +13,9 @@ use crate::iam::bycloud_of;
 use crate::iam::whose::actor;
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{
-    ByCloud, GetRole, GetServiceAccount, GetUser, Group, IamError, ListAuditLogs, ListGroupPolicies,
-    ListServiceAccountGroups, ListServiceAccountPolicies, ListUserGroups, ListUserPolicies, Policy, PrincipalType,
-    Role, RoleId, Said,
+    ByCloud, GetRole, GetServiceAccount, GetUser, Group, IamError, ListAuditLogs,
+    ListGroupPolicies, ListServiceAccountGroups, ListServiceAccountPolicies, ListUserGroups,
+    ListUserPolicies, Policy, PrincipalType, Role, RoleId, Said,
 };
 use document::{By, Decision, Document, Named, decide};
 
@@ -34,17 +34,36 @@ struct Principal {
 
 impl Principal {
     fn new(kind: PrincipalType, id: &str, by_session: bool) -> Self {
-        Self { kind, id: id.into(), names: vec![id.into()], is_complete: false, by_session }
+        Self {
+            kind,
+            id: id.into(),
+            names: vec![id.into()],
+            is_complete: false,
+            by_session,
+        }
     }
 
     fn named(&self) -> Named {
-        let kind = if self.kind == PrincipalType::ServiceAccount { "service-account" } else { "user" };
-        Named { kind, names: self.names.clone(), is_complete: self.is_complete, organization: None }
+        let kind = if self.kind == PrincipalType::ServiceAccount {
+            "service-account"
+        } else {
+            "user"
+        };
+        Named {
+            kind,
+            names: self.names.clone(),
+            is_complete: self.is_complete,
+            organization: None,
+        }
     }
 
     /// `user/dev@example.test`
     fn shown(&self) -> String {
-        format!("{}/{}", self.kind.as_str(), self.names.last().unwrap_or(&self.id))
+        format!(
+            "{}/{}",
+            self.kind.as_str(),
+            self.names.last().unwrap_or(&self.id)
+        )
     }
 }
 
@@ -52,12 +71,19 @@ impl Broker {
     pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, Refusal> {
         let grant = self.own(peer, profile)?;
         let explaining = self.weigh(grant.slot(), bycloud_of(grant.slot())?);
-        tokio::time::timeout(WAIT, explaining).await.map_err(|_| Refusal::TooSlow)
+        tokio::time::timeout(WAIT, explaining)
+            .await
+            .map_err(|_| Refusal::TooSlow)
     }
 
     async fn weigh(&self, slot: &Arc<Slot>, client: &ByCloud) -> Explanation {
         let role_id = RoleId::from(slot.profile.role.role_id.as_str());
-        let (role, request_id) = match client.send_noted(&GetRole { role_id: role_id.clone() }).await {
+        let (role, request_id) = match client
+            .send_noted(&GetRole {
+                role_id: role_id.clone(),
+            })
+            .await
+        {
             Ok((role, request_id)) => (Ok(role), request_id),
             Err(error) => {
                 let request_id = error.request_id().map(Into::into);
@@ -79,7 +105,8 @@ impl Broker {
         };
         checks.push(own_policies(client, principal.as_ref(), &named).await);
         checks.push(trust(role.as_ref().ok(), principal.as_ref()));
-        let failing = slot.health(|health| health.failing().map(|failing| failing.error.to_string()));
+        let failing =
+            slot.health(|health| health.failing().map(|failing| failing.error.to_string()));
         Explanation {
             profile: slot.profile.name.to_string(),
             upstream: slot.profile.upstream.to_string(),
@@ -118,54 +145,104 @@ impl Broker {
 }
 
 fn check(what: &str, outcome: Outcome, reason: impl Into<String>) -> Check {
-    Check { what: what.into(), outcome, reason: reason.into(), statement: None }
+    Check {
+        what: what.into(),
+        outcome,
+        reason: reason.into(),
+        statement: None,
+    }
 }
 
 /// Is the token good, and its owner enabled? The owner's names are read on the way.
-async fn account(client: &ByCloud, principal: Option<&mut Principal>, failed: Option<&IamError>) -> Check {
+async fn account(
+    client: &ByCloud,
+    principal: Option<&mut Principal>,
+    failed: Option<&IamError>,
+) -> Check {
     const WHAT: &str = "account";
     if let Some(error) = failed {
         match error.said() {
-            Some(Said::PrincipalDisabled | Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked) => {
+            Some(
+                Said::PrincipalDisabled
+                | Said::InvalidToken
+                | Said::TokenExpired
+                | Said::SessionRevoked,
+            ) => {
                 return check(WHAT, Outcome::No, error.to_string());
             }
-            None if matches!(error, IamError::NoToken(_)) => return check(WHAT, Outcome::No, error.to_string()),
+            None if matches!(error, IamError::NoToken(_)) => {
+                return check(WHAT, Outcome::No, error.to_string());
+            }
             // Who is told no by name has been recognised.
             Some(Said::AccessDenied | Said::NotFound | Said::InvalidRequest) => {}
             _ => return check(WHAT, Outcome::Unknown, error.to_string()),
         }
     }
     let Some(principal) = principal else {
-        return check(WHAT, Outcome::Yes, "the token is good; nothing that it may read tells whose it is");
+        return check(
+            WHAT,
+            Outcome::Yes,
+            "the token is good; nothing that it may read tells whose it is",
+        );
     };
     let named = match principal.kind {
         PrincipalType::ServiceAccount => {
-            let request = GetServiceAccount { service_account_id: principal.id.as_str().into() };
-            client.get_service_account(&request).await.map(|account| vec![account.name])
+            let request = GetServiceAccount {
+                service_account_id: principal.id.as_str().into(),
+            };
+            client
+                .get_service_account(&request)
+                .await
+                .map(|account| vec![account.name])
         }
         _ => {
-            let request = GetUser { user_id: principal.id.as_str().into() };
-            client.get_user(&request).await.map(|user| vec![user.name, user.email])
+            let request = GetUser {
+                user_id: principal.id.as_str().into(),
+            };
+            client
+                .get_user(&request)
+                .await
+                .map(|user| vec![user.name, user.email])
         }
     };
-    let by = if principal.by_session { ", who holds the session that is cached" } else { "" };
+    let by = if principal.by_session {
+        ", who holds the session that is cached"
+    } else {
+        ""
+    };
     match named {
         Ok(names) => {
             principal.names.extend(names);
             principal.is_complete = true;
-            check(WHAT, Outcome::Yes, format!("the token is good: {}{by}", principal.shown()))
+            check(
+                WHAT,
+                Outcome::Yes,
+                format!("the token is good: {}{by}", principal.shown()),
+            )
         }
         Err(error) => {
             let shown = principal.shown();
-            check(WHAT, Outcome::Yes, format!("the token is good: {shown}{by}, whose names cannot be read: {error}"))
+            check(
+                WHAT,
+                Outcome::Yes,
+                format!("the token is good: {shown}{by}, whose names cannot be read: {error}"),
+            )
         }
     }
 }
 
 fn unread_role(error: &IamError, role_id: &RoleId) -> Check {
     match error.said() {
-        Some(Said::NotFound) => check("role", Outcome::No, format!("there is no role {role_id}: {error}")),
-        _ => check("role", Outcome::Unknown, format!("the role cannot be read: {error}")),
+        Some(Said::NotFound) => check(
+            "role",
+            Outcome::No,
+            format!("there is no role {role_id}: {error}"),
+        ),
+        _ => check(
+            "role",
+            Outcome::Unknown,
+            format!("the role cannot be read: {error}"),
+        ),
     }
 }
 
@@ -177,45 +254,90 @@ async fn own_policies(client: &ByCloud, principal: Option<&Principal>, role: &Na
     };
     let (documents, unread) = match policies_of(client, principal).await {
         Ok(found) => documents(&found),
-        Err(error) => return check(WHAT, Outcome::Unknown, format!("they cannot be read: {error}")),
+        Err(error) => {
+            return check(
+                WHAT,
+                Outcome::Unknown,
+                format!("they cannot be read: {error}"),
+            );
+        }
     };
     let unread = unread.map(|why| check(WHAT, Outcome::Unknown, why));
     match decide(&documents, ASSUME_ROLE, role) {
         Decision::Denied(by) => decided(WHAT, Outcome::No, "denies", &by),
         Decision::Unknown(by) => decided(WHAT, Outcome::Unknown, "may decide", &by),
-        Decision::Allowed(by) => unread.unwrap_or_else(|| decided(WHAT, Outcome::Yes, "allows", &by)),
+        Decision::Allowed(by) => {
+            unread.unwrap_or_else(|| decided(WHAT, Outcome::Yes, "allows", &by))
+        }
         Decision::NotAllowed => unread.unwrap_or_else(|| {
-            let names = documents.iter().map(|document| document.of.as_str()).collect::<Vec<_>>().join(", ");
-            let among = if names.is_empty() { "there are none".into() } else { names };
-            check(WHAT, Outcome::No, format!("no policy allows {ASSUME_ROLE} on the role: {among}"))
+            let names = documents
+                .iter()
+                .map(|document| document.of.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let among = if names.is_empty() {
+                "there are none".into()
+            } else {
+                names
+            };
+            check(
+                WHAT,
+                Outcome::No,
+                format!("no policy allows {ASSUME_ROLE} on the role: {among}"),
+            )
         }),
     }
 }
 
 /// The policies of a principal, each with where it comes from.
-async fn policies_of(client: &ByCloud, principal: &Principal) -> Result<Vec<(String, Policy)>, IamError> {
+async fn policies_of(
+    client: &ByCloud,
+    principal: &Principal,
+) -> Result<Vec<(String, Policy)>, IamError> {
     let id = principal.id.as_str();
     let (own, groups) = if principal.kind == PrincipalType::ServiceAccount {
         let service_account_id = || id.into();
         (
             client
-                .list_service_account_policies(&ListServiceAccountPolicies { service_account_id: service_account_id() })
+                .list_service_account_policies(&ListServiceAccountPolicies {
+                    service_account_id: service_account_id(),
+                })
                 .await?,
             client
-                .list_service_account_groups(&ListServiceAccountGroups { service_account_id: service_account_id() })
+                .list_service_account_groups(&ListServiceAccountGroups {
+                    service_account_id: service_account_id(),
+                })
                 .await?,
         )
     } else {
         (
-            client.list_user_policies(&ListUserPolicies { user_id: id.into() }).await?,
-            client.list_user_groups(&ListUserGroups { user_id: id.into() }).await?,
+            client
+                .list_user_policies(&ListUserPolicies { user_id: id.into() })
+                .await?,
+            client
+                .list_user_groups(&ListUserGroups { user_id: id.into() })
+                .await?,
         )
     };
-    let mut found: Vec<_> = own.items.into_iter().map(|policy| (format!("policy {}", policy.name), policy)).collect();
-    for Group { id: group_id, name: group, .. } in groups.items {
-        let policies = client.list_group_policies(&ListGroupPolicies { group_id }).await?;
+    let mut found: Vec<_> = own
+        .items
+        .into_iter()
+        .map(|policy| (format!("policy {}", policy.name), policy))
+        .collect();
+    for Group {
+        id: group_id,
+        name: group,
+        ..
+    } in groups.items
+    {
+        let policies = client
+            .list_group_policies(&ListGroupPolicies { group_id })
+            .await?;
         found.extend(
-            policies.items.into_iter().map(|policy| (format!("policy {} of group {group}", policy.name), policy)),
+            policies
+                .items
+                .into_iter()
+                .map(|policy| (format!("policy {} of group {group}", policy.name), policy)),
         );
     }
     Ok(found)
@@ -236,9 +358,15 @@ fn documents(policies: &[(String, Policy)]) -> (Vec<Document>, Option<String>) {
 /// Does the role trust the caller?
 fn trust(role: Option<&Role>, principal: Option<&Principal>) -> Check {
     const WHAT: &str = "trust policy";
-    let Some(role) = role else { return check(WHAT, Outcome::Unknown, "the role cannot be read") };
+    let Some(role) = role else {
+        return check(WHAT, Outcome::Unknown, "the role cannot be read");
+    };
     let Some(document) = &role.trust_policy else {
-        return check(WHAT, Outcome::No, format!("role {} has none, so it trusts nobody", role.name));
+        return check(
+            WHAT,
+            Outcome::No,
+            format!("role {} has none, so it trusts nobody", role.name),
+        );
     };
     let of = format!("the trust policy of role {}", role.name);
     let document = match Document::parse(&of, document, true) {
@@ -252,20 +380,29 @@ fn trust(role: Option<&Role>, principal: Option<&Principal>) -> Check {
         Decision::Allowed(by) => decided(WHAT, Outcome::Yes, "allows", &by),
         Decision::Denied(by) => decided(WHAT, Outcome::No, "denies", &by),
         Decision::Unknown(by) => decided(WHAT, Outcome::Unknown, "may decide", &by),
-        Decision::NotAllowed => {
-            check(WHAT, Outcome::No, format!("no statement of {of} is about {}", principal.shown()))
-        }
+        Decision::NotAllowed => check(
+            WHAT,
+            Outcome::No,
+            format!("no statement of {of} is about {}", principal.shown()),
+        ),
     }
 }
 
 fn decided(what: &str, outcome: Outcome, does: &str, by: &By<'_>) -> Check {
-    let condition =
-        by.organization.as_ref().map(|name| format!(", if {name} is your organisation")).unwrap_or_default();
+    let condition = by
+        .organization
+        .as_ref()
+        .map(|name| format!(", if {name} is your organisation"))
+        .unwrap_or_default();
     Check {
         what: what.into(),
         outcome,
         reason: format!("statement {} of {} {does} it{condition}", by.number, by.of),
-        statement: Some(Decisive { of: by.of.into(), number: by.number, text: by.text.clone() }),
+        statement: Some(Decisive {
+            of: by.of.into(),
+            number: by.number,
+            text: by.text.clone(),
+        }),
     }
 }
 

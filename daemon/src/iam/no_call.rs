@@ -10,7 +10,8 @@ use crate::upstream::UpstreamError;
 use crate::upstream::bycloud::{IamError, NEW_TOKEN, Route, Said};
 
 /// After a change that has no answer: to ask for it again may do it twice.
-const TOOK_EFFECT: &str = "see whether it took effect, with a list or get method, before you try again";
+const TOOK_EFFECT: &str =
+    "see whether it took effect, with a list or get method, before you try again";
 
 /// Why a call was not made, or has no reply.
 #[derive(Debug, Clone, Error)]
@@ -20,7 +21,10 @@ pub enum NoCall {
     #[error("there are several upstreams, and none is named")]
     WhichUpstream { known: String },
     #[error("there is no method `{name}`")]
-    UnknownMethod { name: String, nearest: Option<&'static str> },
+    UnknownMethod {
+        name: String,
+        nearest: Option<&'static str>,
+    },
     #[error("the upstream `{name}` has no such API")]
     NoApi { name: String },
     #[error(
@@ -29,12 +33,20 @@ pub enum NoCall {
     Guarded { method: &'static str },
     /// `session` is the profile whose session called, if it was not the principal.
     #[error("{error}")]
-    Failed { error: Arc<IamError>, route: Route, session: Option<String> },
+    Failed {
+        error: Arc<IamError>,
+        route: Route,
+        session: Option<String>,
+    },
 }
 
 impl NoCall {
     pub(crate) fn failed(error: IamError, route: &Route) -> Self {
-        Self::Failed { error: Arc::new(error), route: *route, session: None }
+        Self::Failed {
+            error: Arc::new(error),
+            route: *route,
+            session: None,
+        }
     }
 
     /// What to do about it.
@@ -56,7 +68,9 @@ impl NoCall {
 
     pub fn code(&self) -> Code {
         match self {
-            Self::UnknownUpstream { .. } | Self::WhichUpstream { .. } | Self::NoApi { .. } => Code::UnknownUpstream,
+            Self::UnknownUpstream { .. } | Self::WhichUpstream { .. } | Self::NoApi { .. } => {
+                Code::UnknownUpstream
+            }
             Self::UnknownMethod { .. } => Code::UnknownMethod,
             Self::Guarded { .. } => Code::NotAllowed,
             Self::Failed { error, session, .. } => code_of(error, session.is_some()),
@@ -68,9 +82,14 @@ fn code_of(error: &IamError, by_session: bool) -> Code {
     match (error, error.consequence()) {
         (IamError::Invalid { .. }, _) => Code::Usage,
         // For the broker a refusal that nobody knows may pass; for a person it is an answer.
-        (IamError::Said { said: Said::Other(400..=499), .. }, _) | (_, UpstreamError::Refused { .. }) => {
-            Code::UpstreamRefused
-        }
+        (
+            IamError::Said {
+                said: Said::Other(400..=499),
+                ..
+            },
+            _,
+        )
+        | (_, UpstreamError::Refused { .. }) => Code::UpstreamRefused,
         (_, UpstreamError::Unavailable { .. }) => Code::UpstreamUnavailable,
         (_, UpstreamError::LoginNeeded { .. }) if by_session => Code::UpstreamRefused,
         (_, UpstreamError::LoginNeeded { .. }) => Code::LoginNeeded,
@@ -79,7 +98,10 @@ fn code_of(error: &IamError, by_session: bool) -> Code {
 
 fn hint_of(error: &IamError, route: &Route, session: Option<&str>) -> String {
     let again = |after: Option<Duration>| {
-        after.map_or_else(|| "again in a while".into(), |after| format!("again in {} s", after.as_secs()))
+        after.map_or_else(
+            || "again in a while".into(),
+            |after| format!("again in {} s", after.as_secs()),
+        )
     };
     match error {
         IamError::NoToken(error) => error.hint(),

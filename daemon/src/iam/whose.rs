@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::upstream::Upstream;
-use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, ListStsSessions, PrincipalType};
+use crate::upstream::bycloud::{
+    AuditLog, ByCloud, IamError, ListAuditLogs, ListStsSessions, PrincipalType,
+};
 
 /// How long the audit log is searched for the call that was just made.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +25,10 @@ pub(crate) struct Probed {
 
 /// Makes such a call.
 pub(crate) async fn probe(client: &ByCloud) -> Probed {
-    let one = ListStsSessions { limit: Some(1), ..ListStsSessions::default() };
+    let one = ListStsSessions {
+        limit: Some(1),
+        ..ListStsSessions::default()
+    };
     let (refused, request_id) = match client.send_noted(&one).await {
         Ok((_, request_id)) => (None, request_id),
         Err(error) => {
@@ -31,13 +36,22 @@ pub(crate) async fn probe(client: &ByCloud) -> Probed {
             (Some(error), request_id)
         }
     };
-    let search = ListAuditLogs { action: Some("sts.*".into()), ..ListAuditLogs::default() };
+    let search = ListAuditLogs {
+        action: Some("sts.*".into()),
+        ..ListAuditLogs::default()
+    };
     let entry = match request_id {
         Some(id) => entry_of(client, &id, search).await,
         None => None,
     };
-    let is_of_session = entry.as_ref().is_some_and(|entry| entry.session_id.is_some());
-    Probed { refused, principal: entry.and_then(who), is_of_session }
+    let is_of_session = entry
+        .as_ref()
+        .is_some_and(|entry| entry.session_id.is_some());
+    Probed {
+        refused,
+        principal: entry.and_then(who),
+        is_of_session,
+    }
 }
 
 /// Who made a call of the last hour that the audit log names so, if that can be read.
@@ -50,14 +64,23 @@ pub(crate) async fn actor(
 }
 
 fn who(entry: AuditLog) -> Option<(PrincipalType, String)> {
-    entry.actor_type.zip(entry.actor_id).map(|(kind, id)| (kind, id.as_str().to_owned()))
+    entry
+        .actor_type
+        .zip(entry.actor_id)
+        .map(|(kind, id)| (kind, id.as_str().to_owned()))
 }
 
 async fn entry_of(client: &ByCloud, request_id: &str, search: ListAuditLogs) -> Option<AuditLog> {
     let now = Clock::System.now();
     let now = client.server_clock().latest(now.boot).unwrap_or(now.wall);
-    let hour_ago = now.checked_sub(jiff::SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
-    let entries = client.items(ListAuditLogs { from: Some(hour_ago), limit: Some(1000), ..search });
+    let hour_ago = now
+        .checked_sub(jiff::SignedDuration::from_hours(1))
+        .unwrap_or(Timestamp::MIN);
+    let entries = client.items(ListAuditLogs {
+        from: Some(hour_ago),
+        limit: Some(1000),
+        ..search
+    });
     let ours = entries.try_filter(|entry| std::future::ready(entry.request_id == request_id));
     let found = tokio::time::timeout(PATIENCE, std::pin::pin!(ours).try_next()).await;
     found.ok().and_then(Result::ok).flatten()

@@ -79,7 +79,14 @@ impl Chain {
     /// Goes on behind what is in the file, whatever that is, and hands out the records that are.
     pub(super) fn open(path: &Path, mut found: impl FnMut(Record)) -> io::Result<Self> {
         let (mut chain, mut last) = (
-            Self { path: path.into(), lines: 0, bytes: 0, head: Head::default(), is_torn: false, was_changed: false },
+            Self {
+                path: path.into(),
+                lines: 0,
+                bytes: 0,
+                head: Head::default(),
+                is_torn: false,
+                was_changed: false,
+            },
             Vec::new(),
         );
         for line in lines(path)? {
@@ -116,22 +123,35 @@ impl Chain {
         if self.is_torn {
             self.mend()?;
         }
-        let line = serde_json::to_vec(&Line { n: self.head.n + 1, after: self.head.hash.clone(), record })?;
+        let line = serde_json::to_vec(&Line {
+            n: self.head.n + 1,
+            after: self.head.hash.clone(),
+            record,
+        })?;
         let mut text = line.clone();
         text.push(b'\n');
         // Until it is known that all of it is there.
         self.is_torn = true;
-        private_file::writable().append(true).open(&self.path)?.write_all(&text)?;
+        private_file::writable()
+            .append(true)
+            .open(&self.path)?
+            .write_all(&text)?;
         self.is_torn = false;
         self.lines += 1;
         self.bytes += text.len();
-        self.head = Head { n: self.head.n + 1, hash: hash(&line) };
+        self.head = Head {
+            n: self.head.n + 1,
+            hash: hash(&line),
+        };
         Ok(())
     }
 
     /// Ends a line that was written in part, and goes on behind it: what is there stays.
     fn mend(&mut self) -> io::Result<()> {
-        let mut file = private_file::writable().read(true).append(true).open(&self.path)?;
+        let mut file = private_file::writable()
+            .read(true)
+            .append(true)
+            .open(&self.path)?;
         let length = file.seek(SeekFrom::End(0))?;
         let mut end = [b'\n'];
         if length > 0 {
@@ -181,13 +201,19 @@ impl Chain {
     pub(super) fn verify(&self) -> io::Result<Verified> {
         let mut verified = verify(lines(&self.path)?)?;
         if self.was_changed {
-            verified.problems.push("its end was changed while it could not be written".into());
+            verified
+                .problems
+                .push("its end was changed while it could not be written".into());
         }
         if self.head.n > 0 && verified.last != self.head.n {
             let (last, want) = (verified.last, self.head.n);
-            verified.problems.push(format!("it ends with record {last}, and record {want} was written"));
+            verified.problems.push(format!(
+                "it ends with record {last}, and record {want} was written"
+            ));
         } else if self.head.n > 0 && !self.is_torn && verified.hash != self.head.hash {
-            verified.problems.push("its end is not what was written last".into());
+            verified
+                .problems
+                .push("its end is not what was written last".into());
         }
         Ok(verified)
     }
@@ -197,7 +223,10 @@ impl Chain {
 fn lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>>> {
     // Opening a pipe would wait for its writer.
     if path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a file",
+        ));
     }
     match File::open(path) {
         Ok(file) => Ok(Box::new(BufReader::new(file.take(FILE_CAP)).split(b'\n'))),
@@ -219,28 +248,37 @@ fn verify(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::Result<Verifi
                 _ if verified.last != 0 && n != verified.last + 1 => {
                     Some(format!("record {n} comes after record {}", verified.last))
                 }
-                Some(before) if after != *before => {
-                    Some(format!("what comes before record {n} was changed, or taken out"))
-                }
+                Some(before) if after != *before => Some(format!(
+                    "what comes before record {n} was changed, or taken out"
+                )),
                 _ => None,
             };
             let at = verified.lines;
-            verified.problems.extend(problem.map(|problem| format!("line {at}: {problem}")));
+            verified
+                .problems
+                .extend(problem.map(|problem| format!("line {at}: {problem}")));
             if verified.first == 0 {
                 verified.first = n;
             }
             verified.last = n;
             numbered += 1;
-        } else if verified.first > 0 && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok() {
+        } else if verified.first > 0
+            && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok()
+        {
             // What was written in part is no JSON.
-            verified.problems.push(format!("line {} was not written by rolekeeperd", verified.lines));
+            verified.problems.push(format!(
+                "line {} was not written by rolekeeperd",
+                verified.lines
+            ));
         }
         before = Some(hash(&line));
     }
     // A file begins anew with as many lines as are kept; with fewer, somebody else has taken some away.
     if verified.first > 1 && numbered < KEPT && bytes < KEPT_BYTES / 2 {
         let first = verified.first;
-        verified.problems.push(format!("it begins with record {first}, and has too few for having been begun anew"));
+        verified.problems.push(format!(
+            "it begins with record {first}, and has too few for having been begun anew"
+        ));
     }
     verified.problems.truncate(PROBLEMS);
     verified.hash = before.unwrap_or_default();
@@ -253,7 +291,10 @@ mod tests {
     use crate::journal::record::{Event, What};
 
     fn record(number: u64) -> Record {
-        let event = Event { message: Some(format!("number {number}")), ..Event::example(What::Refused) };
+        let event = Event {
+            message: Some(format!("number {number}")),
+            ..Event::example(What::Refused)
+        };
         Record::Event(event)
     }
 
@@ -282,27 +323,49 @@ mod tests {
         let changed = lines[3].replace("number 3", "number 7");
         let mut one = lines.clone();
         one[3] = &changed;
-        assert_eq!(with(&one), ["line 5: what comes before record 5 was changed, or taken out"]);
+        assert_eq!(
+            with(&one),
+            ["line 5: what comes before record 5 was changed, or taken out"]
+        );
         one.remove(3);
         assert_eq!(with(&one), ["line 4: record 5 comes after record 3"]);
         let mut more = lines.clone();
         more.insert(5, "{}");
         assert_eq!(
             with(&more),
-            ["line 6 was not written by rolekeeperd", "line 7: what comes before record 6 was changed, or taken out"]
+            [
+                "line 6 was not written by rolekeeperd",
+                "line 7: what comes before record 6 was changed, or taken out"
+            ]
         );
-        assert_eq!(with(&lines[..7]), ["it ends with record 7, and record 10 was written"]);
-        assert_eq!(with(&lines[4..]), ["it begins with record 5, and has too few for having been begun anew"]);
+        assert_eq!(
+            with(&lines[..7]),
+            ["it ends with record 7, and record 10 was written"]
+        );
+        assert_eq!(
+            with(&lines[4..]),
+            ["it begins with record 5, and has too few for having been begun anew"]
+        );
         let last = lines[9].replace("number 9", "number 1");
         let mut end = lines.clone();
         end[9] = &last;
         assert_eq!(with(&end), ["its end is not what was written last"]);
         let mut longer = lines.clone();
         longer.push("{\"x\":1}");
-        assert_eq!(with(&longer), ["line 11 was not written by rolekeeperd", "its end is not what was written last"]);
+        assert_eq!(
+            with(&longer),
+            [
+                "line 11 was not written by rolekeeperd",
+                "its end is not what was written last"
+            ]
+        );
         let mut padded = lines[4..].to_vec();
         padded.extend([""; KEPT]);
-        assert!(with(&padded).iter().any(|problem| problem.contains("has too few")));
+        assert!(
+            with(&padded)
+                .iter()
+                .any(|problem| problem.contains("has too few"))
+        );
         // All of it anew, with hashes that fit.
         std::fs::remove_file(&path).unwrap();
         let mut forged = Chain::open(&path, drop).unwrap();
@@ -320,7 +383,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         drop(written(&path, 3));
-        private_file::writable().append(true).open(&path).unwrap().write_all(b"{\"n\":4,\"aft").unwrap();
+        private_file::writable()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"n\":4,\"aft")
+            .unwrap();
         let chain = written(&path, 2);
         let verified = chain.verify().unwrap();
         assert_eq!((verified.lines, verified.last), (6, 5));
@@ -336,13 +404,22 @@ mod tests {
         let path = dir.path().join("journal");
         let old = "{\"at\":\"2026-01-01T00:00:00.000Z\",\"session_id\":\"s-1\",\"principal\":\"user/u\",\
                    \"profile\":\"dev\",\"uid\":7,\"processes\":[]}\n";
-        private_file::writable().open(&path).unwrap().write_all(old.repeat(2).as_bytes()).unwrap();
+        private_file::writable()
+            .open(&path)
+            .unwrap()
+            .write_all(old.repeat(2).as_bytes())
+            .unwrap();
         let mut found = Vec::new();
         let mut chain = Chain::open(&path, |record| found.push(record)).unwrap();
-        assert!(matches!(&found[..], [Record::Handed(one), Record::Handed(_)] if one.session_id == "s-1"));
+        assert!(
+            matches!(&found[..], [Record::Handed(one), Record::Handed(_)] if one.session_id == "s-1")
+        );
         chain.add(&record(0)).unwrap();
         let verified = chain.verify().unwrap();
-        assert_eq!((verified.lines, verified.first, verified.problems.len()), (3, 1, 0));
+        assert_eq!(
+            (verified.lines, verified.first, verified.problems.len()),
+            (3, 1, 0)
+        );
     }
 
     #[test]
@@ -351,7 +428,10 @@ mod tests {
         let path = dir.path().join("journal");
         let chain = written(&path, 2 * KEPT as u64 + 5);
         let verified = chain.verify().unwrap();
-        assert_eq!((verified.lines, verified.first, verified.last), (KEPT + 5, KEPT as u64 + 1, 2 * KEPT as u64 + 5));
+        assert_eq!(
+            (verified.lines, verified.first, verified.last),
+            (KEPT + 5, KEPT as u64 + 1, 2 * KEPT as u64 + 5)
+        );
         assert_eq!(verified.problems, [""; 0]);
     }
 
@@ -360,7 +440,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let mut chain = Chain::open(&path, drop).unwrap();
-        let long = Record::Event(Event { message: Some("x".repeat(100_000)), ..Event::example(What::Refused) });
+        let long = Record::Event(Event {
+            message: Some("x".repeat(100_000)),
+            ..Event::example(What::Refused)
+        });
         (0..1_000).for_each(|_| chain.add(&long).unwrap());
         assert!(std::fs::metadata(&path).unwrap().len() <= (LONGEST + 200_000) as u64);
         let verified = chain.verify().unwrap();
@@ -374,12 +457,28 @@ mod tests {
         let (path, precious) = (dir.path().join("journal"), dir.path().join("precious"));
         std::fs::write(&precious, "precious").unwrap();
         std::os::unix::fs::symlink(&precious, &path).unwrap();
-        assert!(Chain::open(&path, drop).unwrap_err().to_string().contains("it is not a file"));
+        assert!(
+            Chain::open(&path, drop)
+                .unwrap_err()
+                .to_string()
+                .contains("it is not a file")
+        );
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
         let pipe = dir.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
         for path in [pipe.as_path(), dir.path()] {
-            assert!(Chain::open(path, drop).unwrap_err().to_string().contains("it is not a file"));
+            assert!(
+                Chain::open(path, drop)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("it is not a file")
+            );
         }
     }
 }

@@ -30,10 +30,21 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(records: Arc<Mutex<VecDeque<Record>>>, chain: Option<Chain>, also_to: &[AlsoTo]) -> Self {
+    pub(super) fn new(
+        records: Arc<Mutex<VecDeque<Record>>>,
+        chain: Option<Chain>,
+        also_to: &[AlsoTo],
+    ) -> Self {
         let forwards = also_to.iter().map(|to| Forward::new(*to)).collect();
         let (unwritten, alike) = (VecDeque::new(), Alike::default());
-        Self { records, chain, unwritten, is_failing: false, forwards, alike }
+        Self {
+            records,
+            chain,
+            unwritten,
+            is_failing: false,
+            forwards,
+            alike,
+        }
     }
 
     pub(super) fn write(mut self, notes: &Receiver<Note>) {
@@ -73,7 +84,9 @@ impl Desk {
     }
 
     fn record(&mut self, record: Record) {
-        self.forwards.iter_mut().for_each(|forward| forward.send(&record));
+        self.forwards
+            .iter_mut()
+            .for_each(|forward| forward.send(&record));
         if self.chain.is_some() {
             self.unwritten.push_back(record.clone());
             if self.unwritten.len() > KEPT {
@@ -111,10 +124,28 @@ impl Desk {
 fn report(chain: &Chain) -> JournalReport {
     let path = chain.path().to_owned();
     match chain.verify() {
-        Ok(Verified { lines, first, last, problems, .. }) => JournalReport { path, lines, first, last, problems },
+        Ok(Verified {
+            lines,
+            first,
+            last,
+            problems,
+            ..
+        }) => JournalReport {
+            path,
+            lines,
+            first,
+            last,
+            problems,
+        },
         Err(error) => {
             let problems = vec![format!("it cannot be read: {error}")];
-            JournalReport { path, lines: 0, first: 0, last: 0, problems }
+            JournalReport {
+                path,
+                lines: 0,
+                first: 0,
+                last: 0,
+                problems,
+            }
         }
     }
 }

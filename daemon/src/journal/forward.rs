@@ -33,7 +33,12 @@ impl Forward {
     }
 
     fn at(to: AlsoTo, path: &Path) -> Self {
-        Self { to, path: path.into(), socket: None, is_silent: false }
+        Self {
+            to,
+            path: path.into(),
+            socket: None,
+            is_silent: false,
+        }
     }
 
     pub(super) fn send(&mut self, record: &Record) {
@@ -71,7 +76,8 @@ impl Forward {
 
 /// A line for each field; JSON on one line has no line ends in it, and neither has anything else here.
 fn journald(record: &Record, json: &str) -> String {
-    let mut text = format!("MESSAGE={json}\nPRIORITY=5\nSYSLOG_IDENTIFIER=rolekeeperd\nSYSLOG_FACILITY=10\n");
+    let mut text =
+        format!("MESSAGE={json}\nPRIORITY=5\nSYSLOG_IDENTIFIER=rolekeeperd\nSYSLOG_FACILITY=10\n");
     for (name, value) in record.fields() {
         text += &format!("ROLEKEEPER_{name}={}\n", crate::one_line(&value));
     }
@@ -88,8 +94,14 @@ mod tests {
     fn each_log_gets_a_record_in_its_own_form_and_again_once_it_was_started_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let processes = vec![Process { pid: 42, program: "/x\nMESSAGE=forged".into() }];
-        let record = Record::Event(Event { processes, ..Event::example(What::Refused) });
+        let processes = vec![Process {
+            pid: 42,
+            program: "/x\nMESSAGE=forged".into(),
+        }];
+        let record = Record::Event(Event {
+            processes,
+            ..Event::example(What::Refused)
+        });
         for to in [AlsoTo::Journald, AlsoTo::Syslog] {
             let mut forward = Forward::at(to, &path);
             forward.send(&record);
@@ -104,12 +116,26 @@ mod tests {
                     AlsoTo::Journald => {
                         let lines: Vec<_> = text.lines().collect();
                         assert_eq!(lines[0], format!("MESSAGE={json}"));
-                        for line in ["ROLEKEEPER_EVENT=refused", "ROLEKEEPER_PROFILE=dev", "ROLEKEEPER_PID=42"] {
+                        for line in [
+                            "ROLEKEEPER_EVENT=refused",
+                            "ROLEKEEPER_PROFILE=dev",
+                            "ROLEKEEPER_PID=42",
+                        ] {
                             assert!(lines.contains(&line), "{text}");
                         }
-                        assert_eq!(lines.iter().filter(|line| line.starts_with("MESSAGE=")).count(), 1, "{text}");
+                        assert_eq!(
+                            lines
+                                .iter()
+                                .filter(|line| line.starts_with("MESSAGE="))
+                                .count(),
+                            1,
+                            "{text}"
+                        );
                     }
-                    AlsoTo::Syslog => assert_eq!(text, format!("<85>rolekeeperd[{}]: {json}", std::process::id())),
+                    AlsoTo::Syslog => assert_eq!(
+                        text,
+                        format!("<85>rolekeeperd[{}]: {json}", std::process::id())
+                    ),
                 }
                 std::fs::remove_file(&path).unwrap();
             }

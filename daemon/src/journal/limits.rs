@@ -69,10 +69,25 @@ impl Alike {
         if minute != self.minute || self.seen.len() == KINDS {
             self.minute = minute.into();
             let over = std::mem::take(&mut self.seen).into_values();
-            written.extend(over.filter_map(|seen| Some(Holder { left_out: Some(seen.left_out), ..*seen.last? })));
+            written.extend(over.filter_map(|seen| {
+                Some(Holder {
+                    left_out: Some(seen.left_out),
+                    ..*seen.last?
+                })
+            }));
         }
-        let programs: Vec<_> = holder.processes.iter().map(|process| &process.program).collect();
-        let seen = self.seen.entry(self.hash.hash_one((&holder.session_id, holder.uid, programs))).or_default();
+        let programs: Vec<_> = holder
+            .processes
+            .iter()
+            .map(|process| &process.program)
+            .collect();
+        let seen = self
+            .seen
+            .entry(
+                self.hash
+                    .hash_one((&holder.session_id, holder.uid, programs)),
+            )
+            .or_default();
         if seen.written < ALIKE {
             seen.written += 1;
             written.push(holder);
@@ -102,17 +117,32 @@ mod tests {
             processes: Vec::new(),
         };
         let mut alike = Alike::default();
-        let told =
-            |written: Vec<Holder>| written.into_iter().map(|one| (one.session_id, one.left_out)).collect::<Vec<_>>();
-        let written = (0..50).map(|second| alike.admit(holder(&format!("2030-01-01T00:00:{second:02}Z"), 0)).len());
+        let told = |written: Vec<Holder>| {
+            written
+                .into_iter()
+                .map(|one| (one.session_id, one.left_out))
+                .collect::<Vec<_>>()
+        };
+        let written = (0..50).map(|second| {
+            alike
+                .admit(holder(&format!("2030-01-01T00:00:{second:02}Z"), 0))
+                .len()
+        });
         assert_eq!(written.sum::<usize>(), 20);
         let next = "2030-01-01T00:01:00Z";
-        assert_eq!(told(alike.admit(holder(next, 1))), [("0".into(), Some(30)), ("1".into(), None)]);
+        assert_eq!(
+            told(alike.admit(holder(next, 1))),
+            [("0".into(), Some(30)), ("1".into(), None)]
+        );
         (1..21).for_each(|_| drop(alike.admit(holder(next, 1))));
         let others = (2..KINDS).map(|session| alike.admit(holder(next, session)).len());
         assert_eq!(others.sum::<usize>(), KINDS - 2);
         let last = (KINDS..KINDS + 2).flat_map(|session| told(alike.admit(holder(next, session))));
-        let expected = [(KINDS.to_string(), None), ("1".into(), Some(1)), ((KINDS + 1).to_string(), None)];
+        let expected = [
+            (KINDS.to_string(), None),
+            ("1".into(), Some(1)),
+            ((KINDS + 1).to_string(), None),
+        ];
         assert_eq!(last.collect::<Vec<_>>(), expected);
     }
 
@@ -120,11 +150,22 @@ mod tests {
     fn of_many_refusals_some_are_written_and_how_many_were_not() {
         let mut refusals = Refusals::default();
         let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
-        let written = (0..1000).filter(|_| refusals.admit(at(100)).is_some()).count();
+        let written = (0..1000)
+            .filter(|_| refusals.admit(at(100)).is_some())
+            .count();
         assert_eq!(written, 20);
         assert_eq!(refusals.admit(at(159)), None);
-        assert_eq!(refusals.admit(at(160)), Some(981), "and those before it are counted");
+        assert_eq!(
+            refusals.admit(at(160)),
+            Some(981),
+            "and those before it are counted"
+        );
         assert_eq!(refusals.admit(at(160)), None);
-        assert_eq!((0..100).filter(|_| refusals.admit(at(10_000)).is_some()).count(), 20);
+        assert_eq!(
+            (0..100)
+                .filter(|_| refusals.admit(at(10_000)).is_some())
+                .count(),
+            20
+        );
     }
 }

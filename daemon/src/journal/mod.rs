@@ -108,7 +108,11 @@ impl Journal {
         let records = Arc::new(Mutex::new(records));
         let desk = Desk::new(Arc::clone(&records), chain, also_to);
         thread::spawn(move || desk.write(&notes));
-        Self { records, queue, refusals: Arc::default() }
+        Self {
+            records,
+            queue,
+            refusals: Arc::default(),
+        }
     }
 
     /// Notes that a peer is given a session's credentials; a connection is noted once for each session.
@@ -119,17 +123,35 @@ impl Journal {
     }
 
     /// Notes that one call was made for a peer, which has seen nothing of the session.
-    pub fn called(&self, peer: &Peer, profile: &str, session: &Session, now: Boot, request_id: Option<&str>) {
+    pub fn called(
+        &self,
+        peer: &Peer,
+        profile: &str,
+        session: &Session,
+        now: Boot,
+        request_id: Option<&str>,
+    ) {
         if let Some(request_id) = request_id {
             self.note(peer, profile, session, now, Some(request_id.into()));
         }
     }
 
-    fn note(&self, peer: &Peer, profile: &str, session: &Session, now: Boot, request_id: Option<String>) {
+    fn note(
+        &self,
+        peer: &Peer,
+        profile: &str,
+        session: &Session,
+        now: Boot,
+        request_id: Option<String>,
+    ) {
         // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
         let issued_at = session.granted.issued_at;
         let record = Holder {
-            at: shown(issued_at.saturating_add(now.since(session.received_at)).unwrap_or(issued_at)),
+            at: shown(
+                issued_at
+                    .saturating_add(now.since(session.received_at))
+                    .unwrap_or(issued_at),
+            ),
             session_id: session.granted.session_id.to_string(),
             principal: session.granted.principal.to_string(),
             profile: profile.into(),
@@ -140,12 +162,17 @@ impl Journal {
             processes: Vec::new(),
         };
         // The thread ends with the journal, not before.
-        let _ = self.queue.send(Note::Handed(record, Arc::clone(peer.trace())));
+        let _ = self
+            .queue
+            .send(Note::Handed(record, Arc::clone(peer.trace())));
     }
 
     /// Notes that a session has ended before its time, or what more is known of it.
     pub fn ended(&self, profile: &str, ending: &Ending) {
-        let _ = self.queue.send(Note::Ended(Record::Ended { profile: profile.into(), ending: ending.clone() }));
+        let _ = self.queue.send(Note::Ended(Record::Ended {
+            profile: profile.into(),
+            ending: ending.clone(),
+        }));
     }
 
     /// Notes what happened to a peer's request, or by it.
@@ -168,7 +195,9 @@ impl Journal {
             left_out: None,
             processes: Vec::new(),
         };
-        let _ = self.queue.send(Note::Event(event, Arc::clone(peer.trace())));
+        let _ = self
+            .queue
+            .send(Note::Event(event, Arc::clone(peer.trace())));
     }
 
     /// Notes that a peer was not given what it asked for. Of many only some are written, and how many were not.
@@ -176,7 +205,11 @@ impl Journal {
         let left_out = {
             let mut refusals = lock(&self.refusals);
             // Of so many users all others count as one.
-            let uid = if refusals.len() < USERS || refusals.contains_key(&peer.uid) { peer.uid } else { u32::MAX };
+            let uid = if refusals.len() < USERS || refusals.contains_key(&peer.uid) {
+                peer.uid
+            } else {
+                u32::MAX
+            };
             refusals.entry(uid).or_default().admit(now.boot)
         };
         let Some(left_out) = left_out else { return };
@@ -190,7 +223,9 @@ impl Journal {
             left_out: Some(left_out).filter(|count| *count > 0),
             processes: Vec::new(),
         };
-        let _ = self.queue.send(Note::Event(event, Arc::clone(peer.trace())));
+        let _ = self
+            .queue
+            .send(Note::Event(event, Arc::clone(peer.trace())));
     }
 
     /// Looks through the file; nothing, if there is none.
@@ -221,7 +256,11 @@ impl Journal {
                 Record::Event(_) => {}
             }
         }
-        Noted { holders, endings, since }
+        Noted {
+            holders,
+            endings,
+            since,
+        }
     }
 
     /// Every session whose credentials somebody was given, as far as the record goes back.
@@ -229,10 +268,20 @@ impl Journal {
         self.flush().await;
         let mut sessions = BTreeMap::new();
         for record in &*lock(&self.records) {
-            if let Record::Handed(Holder { at, session_id, principal, profile, .. }) = record
+            if let Record::Handed(Holder {
+                at,
+                session_id,
+                principal,
+                profile,
+                ..
+            }) = record
                 && let Ok(last_at) = at.parse()
             {
-                let handed = Handed { profile: profile.clone(), principal: principal.clone(), last_at };
+                let handed = Handed {
+                    profile: profile.clone(),
+                    principal: principal.clone(),
+                    last_at,
+                };
                 sessions.insert(session_id.clone(), handed);
             }
         }
@@ -242,7 +291,9 @@ impl Journal {
 
 /// To the millisecond, and never rounded up.
 pub(crate) fn shown(at: Timestamp) -> String {
-    DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&at)
+    DateTimePrinter::new()
+        .precision(Some(3))
+        .timestamp_to_string(&at)
 }
 
 #[cfg(test)]
@@ -257,7 +308,10 @@ mod tests {
 
     fn session(id: &str) -> Session {
         let at = |seconds| Boot::ZERO.plus(std::time::Duration::from_secs(seconds));
-        let granted = Granted { session_id: id.into(), ..Granted::example() };
+        let granted = Granted {
+            session_id: id.into(),
+            ..Granted::example()
+        };
         Session {
             granted,
             obtained_at: at(0),
@@ -280,15 +334,37 @@ mod tests {
         }
         journal.handed(&Peer::new(7, None), "other", &session("s-2"), now);
         let noted = journal.of("dev").await.holders;
-        let seen: Vec<_> =
-            noted.iter().map(|record| (record.uid, record.session_id.as_str(), record.at.as_str())).collect();
+        let seen: Vec<_> = noted
+            .iter()
+            .map(|record| (record.uid, record.session_id.as_str(), record.at.as_str()))
+            .collect();
         let at = "1970-01-01T00:01:00.000Z";
-        assert_eq!(seen, [(7, "s-1", at), (8, "s-1", at)], "a minute after the answer came, by the upstream's clock");
-        drop(journal);
-        crate::private_file::writable().append(true).open(&path).unwrap().write_all(b"\xff\n{\"at\":").unwrap();
-        assert_eq!(Journal::open(&path, &dir.path().join("none"), &[]).unwrap().of("dev").await.holders, noted);
         assert_eq!(
-            std::fs::read(&path).unwrap().iter().filter(|byte| **byte == b'\n').count(),
+            seen,
+            [(7, "s-1", at), (8, "s-1", at)],
+            "a minute after the answer came, by the upstream's clock"
+        );
+        drop(journal);
+        crate::private_file::writable()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"\xff\n{\"at\":")
+            .unwrap();
+        assert_eq!(
+            Journal::open(&path, &dir.path().join("none"), &[])
+                .unwrap()
+                .of("dev")
+                .await
+                .holders,
+            noted
+        );
+        assert_eq!(
+            std::fs::read(&path)
+                .unwrap()
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count(),
             4,
             "it stays where it is"
         );
@@ -297,15 +373,23 @@ mod tests {
     #[tokio::test]
     async fn of_many_that_are_alike_some_are_written_and_the_others_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(&dir.path().join("journal"), &dir.path().join("none"), &[]).unwrap();
+        let journal =
+            Journal::open(&dir.path().join("journal"), &dir.path().join("none"), &[]).unwrap();
         let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
         for _ in 0..1_000 {
             journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(10));
         }
         journal.handed(&Peer::new(8, None), "dev", &session("s-1"), at(11));
-        assert_eq!(journal.of("dev").await.holders.len(), 21, "another user is another");
+        assert_eq!(
+            journal.of("dev").await.holders.len(),
+            21,
+            "another user is another"
+        );
         journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(90));
         let holders = journal.of("dev").await.holders;
-        assert_eq!((holders.len(), holders[21].left_out, holders[22].left_out), (23, Some(980), None));
+        assert_eq!(
+            (holders.len(), holders[21].left_out, holders[22].left_out),
+            (23, Some(980), None)
+        );
     }
 }

@@ -94,7 +94,15 @@ impl Record {
                 None
             }
             Self::Handed(holder) => {
-                fields.push(("EVENT", if holder.request_id.is_some() { "called" } else { "lease" }.into()));
+                fields.push((
+                    "EVENT",
+                    if holder.request_id.is_some() {
+                        "called"
+                    } else {
+                        "lease"
+                    }
+                    .into(),
+                ));
                 fields.push(("UID", holder.uid.to_string()));
                 fields.push(("SESSION", holder.session_id.clone()));
                 holder.processes.first()
@@ -113,6 +121,15 @@ impl Event {
     pub(super) fn example(event: What) -> Self {
         let at = "2026-01-01T00:00:00.000Z".into();
         let (code, message, left_out) = (None, None, None);
-        Self { event, at, of: "dev".into(), uid: 1000, code, message, left_out, processes: Vec::new() }
+        Self {
+            event,
+            at,
+            of: "dev".into(),
+            uid: 1000,
+            code,
+            message,
+            left_out,
+            processes: Vec::new(),
+        }
     }
 }

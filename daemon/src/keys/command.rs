@@ -32,7 +32,10 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn new(token: &SecretString, now: Boot, keep: Duration) -> Option<Self> {
-        let kept = (!keep.is_zero()).then(|| Self { token: token.clone(), until: now.plus(keep) });
+        let kept = (!keep.is_zero()).then(|| Self {
+            token: token.clone(),
+            until: now.plus(keep),
+        });
         kept.inspect(|kept| keep_in_memory(&kept.token))
     }
 
@@ -43,21 +46,31 @@ impl Kept {
 
 /// It is ended, with whatever it started, unless it ends well in time.
 pub(super) async fn run(words: &[String], starter: Option<&Starter>) -> Result<SecretString, Why> {
-    let running = starter.ok_or(Why::NewProgram)?.run(words).map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
-            Why::NoStarter(error)
-        }
-        _ => Why::NotStarted(error),
-    })?;
-    timeout(DEADLINE, read(running)).await.unwrap_or(Err(Why::TooSlow))
+    let running = starter
+        .ok_or(Why::NewProgram)?
+        .run(words)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected => Why::NoStarter(error),
+            _ => Why::NotStarted(error),
+        })?;
+    timeout(DEADLINE, read(running))
+        .await
+        .unwrap_or(Err(Why::TooSlow))
 }
 
 async fn read(running: Running) -> Result<SecretString, Why> {
     let out = Receiver::from_owned_fd(running.out).map_err(Why::Unread)?;
     running.line.set_nonblocking(true).map_err(Why::Unread)?;
     let mut line = UnixStream::from_std(running.line).map_err(Why::Unread)?;
-    let mut printed = Zeroizing::new(Vec::with_capacity(usize::try_from(CAP).unwrap_or_default() + 1));
-    out.take(CAP + 1).read_to_end(&mut printed).await.map_err(Why::Unread)?;
+    let mut printed = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(CAP).unwrap_or_default() + 1,
+    ));
+    out.take(CAP + 1)
+        .read_to_end(&mut printed)
+        .await
+        .map_err(Why::Unread)?;
     if printed.len() as u64 > CAP {
         return Err(Why::TooLong);
     }
@@ -65,12 +78,17 @@ async fn read(running: Running) -> Result<SecretString, Why> {
     line.read_to_end(&mut outcome).await.map_err(Why::Unread)?;
     match serde_json::from_slice(&outcome) {
         Ok(Outcome::Unknown) => return Err(Why::NewProgram),
-        Ok(Outcome::NotStarted(error)) => return Err(Why::NotStarted(io::Error::from_raw_os_error(error))),
+        Ok(Outcome::NotStarted(error)) => {
+            return Err(Why::NotStarted(io::Error::from_raw_os_error(error)));
+        }
         Ok(Outcome::Ended(0)) => {}
-        Ok(Outcome::Ended(status)) => return Err(Why::Ended(ExitStatus::from_raw(status).to_string())),
+        Ok(Outcome::Ended(status)) => {
+            return Err(Why::Ended(ExitStatus::from_raw(status).to_string()));
+        }
         Err(error) => return Err(Why::NoStarter(error.into())),
     }
-    let text = super::text(std::mem::take(&mut *printed)).ok_or(Why::NotAToken("it is not UTF-8 text"))?;
+    let text =
+        super::text(std::mem::take(&mut *printed)).ok_or(Why::NotAToken("it is not UTF-8 text"))?;
     line.write_all(&[WELL]).await.map_err(Why::Unread)?;
     Ok(text)
 }

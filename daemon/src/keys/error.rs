@@ -53,7 +53,9 @@ pub enum Why {
     NoPassphrase,
     #[error("cannot be started: {0}")]
     NotStarted(std::io::Error),
-    #[error("cannot be started: the configuration did not name it when rolekeeperd was started, and confined itself")]
+    #[error(
+        "cannot be started: the configuration did not name it when rolekeeperd was started, and confined itself"
+    )]
     NewProgram,
     #[error("cannot be started: the process that starts programs for rolekeeperd is gone: {0}")]
     NoStarter(std::io::Error),
@@ -86,7 +88,11 @@ impl std::error::Error for KeyError {}
 impl KeyError {
     /// What to do about it.
     pub fn hint(&self) -> String {
-        let Self { upstream, source, why } = self;
+        let Self {
+            upstream,
+            source,
+            why,
+        } = self;
         match why {
             Why::NoVariable => {
                 format!("set {} for rolekeeperd and restart it, or use token = {{ keyring = … }}", name(source))

@@ -35,13 +35,27 @@ impl Asked {
     }
 }
 
-pub(super) async fn read(name: &str, turn: Arc<Mutex<()>>, asked: &Asked) -> Result<SecretString, Why> {
-    let read = |entry: Entry| super::text(entry.get_secret()?).ok_or_else(|| Error::BadEncoding(Vec::new()));
+pub(super) async fn read(
+    name: &str,
+    turn: Arc<Mutex<()>>,
+    asked: &Asked,
+) -> Result<SecretString, Why> {
+    let read = |entry: Entry| {
+        super::text(entry.get_secret()?).ok_or_else(|| Error::BadEncoding(Vec::new()))
+    };
     with_entry(name, turn, asked, read).await
 }
 
-pub(super) async fn write(name: &str, token: SecretString, turn: Arc<Mutex<()>>, asked: &Asked) -> Result<(), Why> {
-    with_entry(name, turn, asked, move |entry| entry.set_secret(token.expose_secret().as_bytes())).await
+pub(super) async fn write(
+    name: &str,
+    token: SecretString,
+    turn: Arc<Mutex<()>>,
+    asked: &Asked,
+) -> Result<(), Why> {
+    with_entry(name, turn, asked, move |entry| {
+        entry.set_secret(token.expose_secret().as_bytes())
+    })
+    .await
 }
 
 /// Works on an entry that is unlocked, in a thread of its own: the library waits.
@@ -51,7 +65,9 @@ async fn with_entry<T: Send + 'static>(
     asked: &Asked,
     work: impl FnOnce(Entry) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Why> {
-    let turn: OwnedMutexGuard<()> = timeout(PATIENCE, turn.lock_owned()).await.map_err(|_| Why::Waiting)?;
+    let turn: OwnedMutexGuard<()> = timeout(PATIENCE, turn.lock_owned())
+        .await
+        .map_err(|_| Why::Waiting)?;
     unlock(name, asked).await?;
     let name = name.to_owned();
     let working = tokio::task::spawn_blocking(move || {
@@ -61,7 +77,10 @@ async fn with_entry<T: Send + 'static>(
     match timeout(PATIENCE, working).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_crashed)) => Err(Why::Keyring("it failed unexpectedly".into())),
-        Err(_elapsed) => Err(Why::Keyring(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_elapsed) => Err(Why::Keyring(format!(
+            "no answer within {} s",
+            PATIENCE.as_secs()
+        ))),
     }
 }
 
@@ -156,9 +175,16 @@ mod secret_service {
     pub(super) async fn is_locked(name: &str) -> Result<Option<Locked>, Why> {
         let attributes = HashMap::from([("service", SERVICE), ("username", name)]);
         let found = async {
-            let session = zbus::connection::Builder::session()?.method_timeout(ANSWER).build().await?;
-            let reply = session.call_method(Some(BUS), PATH, Some(INTERFACE), "SearchItems", &attributes).await?;
-            let found = reply.body().deserialize::<(Vec<OwnedObjectPath>, Vec<OwnedObjectPath>)>()?;
+            let session = zbus::connection::Builder::session()?
+                .method_timeout(ANSWER)
+                .build()
+                .await?;
+            let reply = session
+                .call_method(Some(BUS), PATH, Some(INTERFACE), "SearchItems", &attributes)
+                .await?;
+            let found = reply
+                .body()
+                .deserialize::<(Vec<OwnedObjectPath>, Vec<OwnedObjectPath>)>()?;
             Ok((session, found))
         };
         match found.await {
@@ -177,21 +203,40 @@ mod secret_service {
         /// Shows the service's prompt, and waits for as long as nobody has answered it. Nobody may dismiss it from here:
         /// gnome-keyring does not survive that.
         pub(super) async fn prompt(self) -> Result<bool, String> {
-            self.ask().await.map_err(|error| crate::one_line(&error.to_string()))
+            self.ask()
+                .await
+                .map_err(|error| crate::one_line(&error.to_string()))
         }
 
         async fn ask(&self) -> zbus::Result<bool> {
-            let unlock = self.session.call_method(Some(BUS), PATH, Some(INTERFACE), "Unlock", &(&self.items)).await?;
-            let (_, prompt) = unlock.body().deserialize::<(Vec<OwnedObjectPath>, OwnedObjectPath)>()?;
+            let unlock = self
+                .session
+                .call_method(Some(BUS), PATH, Some(INTERFACE), "Unlock", &(&self.items))
+                .await?;
+            let (_, prompt) = unlock
+                .body()
+                .deserialize::<(Vec<OwnedObjectPath>, OwnedObjectPath)>()?;
             if prompt.as_str() == "/" {
                 return Ok(true);
             }
             let rule = || MatchRule::builder().msg_type(Type::Signal);
-            let completed = rule().sender(BUS)?.path(prompt.as_ref())?.interface(PROMPT)?.member("Completed")?.build();
-            let owner = rule().sender("org.freedesktop.DBus")?.member("NameOwnerChanged")?.arg(0, BUS)?.build();
-            let mut completed = MessageStream::for_match_rule(completed, &self.session, None).await?;
+            let completed = rule()
+                .sender(BUS)?
+                .path(prompt.as_ref())?
+                .interface(PROMPT)?
+                .member("Completed")?
+                .build();
+            let owner = rule()
+                .sender("org.freedesktop.DBus")?
+                .member("NameOwnerChanged")?
+                .arg(0, BUS)?
+                .build();
+            let mut completed =
+                MessageStream::for_match_rule(completed, &self.session, None).await?;
             let mut gone = MessageStream::for_match_rule(owner, &self.session, None).await?;
-            self.session.call_method(Some(BUS), &prompt, Some(PROMPT), "Prompt", &("")).await?;
+            self.session
+                .call_method(Some(BUS), &prompt, Some(PROMPT), "Prompt", &(""))
+                .await?;
             tokio::select! {
                 answer = completed.next() => match answer {
                     Some(answer) => Ok(!answer?.body().deserialize::<(bool, OwnedValue)>()?.0),

@@ -64,7 +64,10 @@ impl Key {
 
     /// Whether `login` can put a token there; elsewhere somebody else does.
     pub fn is_writable(&self) -> bool {
-        matches!(self.source, TokenSource::Keyring(_) | TokenSource::Age { .. })
+        matches!(
+            self.source,
+            TokenSource::Keyring(_) | TokenSource::Age { .. }
+        )
     }
 
     /// Whether it opens with a passphrase that a person has to say.
@@ -79,14 +82,20 @@ impl Key {
                 Some(value) => value.to_string_lossy().into_owned().into(),
                 None => return Err(self.fails(Why::NoVariable)),
             },
-            TokenSource::File(path) => private_file::read(path).map_err(|error| self.fails(Why::File(error)))?.into(),
+            TokenSource::File(path) => private_file::read(path)
+                .map_err(|error| self.fails(Why::File(error)))?
+                .into(),
             TokenSource::SystemdCredential(name) => {
                 let path = self.credential(name)?;
-                private_file::read(&path).map_err(|error| self.fails(Why::File(error)))?.into()
+                private_file::read(&path)
+                    .map_err(|error| self.fails(Why::File(error)))?
+                    .into()
             }
             TokenSource::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
-                keyring::read(name, turn, &self.keyring).await.map_err(|why| self.fails(why))?
+                keyring::read(name, turn, &self.keyring)
+                    .await
+                    .map_err(|why| self.fails(why))?
             }
             TokenSource::Age { file, identity } => self.unseal(file, identity.as_deref()).await?,
             TokenSource::Command { words, keep } => {
@@ -105,18 +114,26 @@ impl Key {
     }
 
     /// Puts a token there in the place of the one that is there, and looks whether it can be read again.
-    pub async fn store(&self, token: &SecretString, passphrase: Option<SecretString>) -> Result<(), KeyError> {
+    pub async fn store(
+        &self,
+        token: &SecretString,
+        passphrase: Option<SecretString>,
+    ) -> Result<(), KeyError> {
         match &self.source {
             TokenSource::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
-                keyring::write(name, token.clone(), turn, &self.keyring).await.map_err(|why| self.fails(why))?;
+                keyring::write(name, token.clone(), turn, &self.keyring)
+                    .await
+                    .map_err(|why| self.fails(why))?;
             }
             TokenSource::Age { file, identity } => {
                 let _turn = self.turn.lock().await;
                 let said = passphrase.clone().or_else(|| self.passphrase());
                 let key = self.opener(identity.as_deref(), said)?;
                 let (file, token) = (file.clone(), token.clone());
-                sealed::blocking(move || sealed::write(&file, &key, &token)).await.map_err(|why| self.fails(why))?;
+                sealed::blocking(move || sealed::write(&file, &key, &token))
+                    .await
+                    .map_err(|why| self.fails(why))?;
                 if let Some(passphrase) = passphrase {
                     self.opens_with(passphrase);
                 }
@@ -125,14 +142,26 @@ impl Key {
         }
         let stored = self.token().await?;
         let is_same = stored.expose_secret() == token.expose_secret();
-        if is_same { Ok(()) } else { Err(self.fails(Why::Unstored)) }
+        if is_same {
+            Ok(())
+        } else {
+            Err(self.fails(Why::Unstored))
+        }
     }
 
     /// Takes the passphrase of an encrypted file, if it opens it.
     pub async fn unlock(&self, passphrase: SecretString) -> Result<(), KeyError> {
-        let TokenSource::Age { file, identity: None } = &self.source else { return Err(self.fails(Why::NoPassphrase)) };
+        let TokenSource::Age {
+            file,
+            identity: None,
+        } = &self.source
+        else {
+            return Err(self.fails(Why::NoPassphrase));
+        };
         let (file, key) = (file.clone(), Sealed::Passphrase(passphrase.clone()));
-        sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))?;
+        sealed::blocking(move || sealed::read(&file, &key))
+            .await
+            .map_err(|why| self.fails(why))?;
         self.opens_with(passphrase);
         Ok(())
     }
@@ -145,7 +174,10 @@ impl Key {
     /// Whose passphrase that is, and of which file.
     pub fn sealed_place(&self) -> Option<String> {
         match &self.source {
-            TokenSource::Age { file, identity: None } => Some(format!("{} {}", self.upstream, file.display())),
+            TokenSource::Age {
+                file,
+                identity: None,
+            } => Some(format!("{} {}", self.upstream, file.display())),
             _ => None,
         }
     }
@@ -173,10 +205,16 @@ impl Key {
         let _turn = self.turn.lock().await;
         let passphrase = self.passphrase();
         let (key, file) = (self.opener(identity, passphrase)?, file.to_owned());
-        sealed::blocking(move || sealed::read(&file, &key)).await.map_err(|why| self.fails(why))
+        sealed::blocking(move || sealed::read(&file, &key))
+            .await
+            .map_err(|why| self.fails(why))
     }
 
-    fn opener(&self, identity: Option<&Path>, passphrase: Option<SecretString>) -> Result<Sealed, KeyError> {
+    fn opener(
+        &self,
+        identity: Option<&Path>,
+        passphrase: Option<SecretString>,
+    ) -> Result<Sealed, KeyError> {
         match (identity, passphrase) {
             (Some(path), _) => Ok(Sealed::Identity(path.into())),
             (None, Some(passphrase)) => Ok(Sealed::Passphrase(passphrase)),
@@ -185,7 +223,8 @@ impl Key {
     }
 
     fn credential(&self, name: &str) -> Result<PathBuf, KeyError> {
-        let folder = connect::variable("CREDENTIALS_DIRECTORY").ok_or_else(|| self.fails(Why::NoCredentials))?;
+        let folder = connect::variable("CREDENTIALS_DIRECTORY")
+            .ok_or_else(|| self.fails(Why::NoCredentials))?;
         Ok(Path::new(&folder).join(name))
     }
 
@@ -200,7 +239,11 @@ impl Key {
 
     /// An error of this key's.
     pub(crate) fn fails(&self, why: Why) -> KeyError {
-        KeyError { upstream: Arc::clone(&self.upstream), source: self.source.clone(), why }
+        KeyError {
+            upstream: Arc::clone(&self.upstream),
+            source: self.source.clone(),
+            why,
+        }
     }
 }
 

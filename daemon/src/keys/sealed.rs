@@ -25,29 +25,39 @@ pub(super) enum Sealed {
 
 pub(super) fn read(file: &Path, key: &Sealed) -> Result<SecretString, Why> {
     let text = private_file::read_bytes(file).map_err(Why::File)?;
-    let decryptor = Decryptor::new_buffered(ArmoredReader::new(&*text)).map_err(|error| unsealable(&error))?;
+    let decryptor =
+        Decryptor::new_buffered(ArmoredReader::new(&*text)).map_err(|error| unsealable(&error))?;
     let mut plain = Zeroizing::new(Vec::with_capacity(4096));
     let reader = match key {
         Sealed::Identity(path) => {
             let key = identity(path)?;
-            decryptor.decrypt(std::iter::once(&key as &dyn Identity)).map_err(|error| match error {
-                DecryptError::NoMatchingKeys => Why::OtherIdentity(path.display().to_string()),
-                error => unsealable(&error),
-            })
+            decryptor
+                .decrypt(std::iter::once(&key as &dyn Identity))
+                .map_err(|error| match error {
+                    DecryptError::NoMatchingKeys => Why::OtherIdentity(path.display().to_string()),
+                    error => unsealable(&error),
+                })
         }
         Sealed::Passphrase(passphrase) => {
             let mut key = scrypt::Identity::new(passphrase.clone());
             key.set_max_work_factor(WORK);
-            decryptor.decrypt(std::iter::once(&key as &dyn Identity)).map_err(|error| match error {
-                DecryptError::NoMatchingKeys => {
-                    Why::Unsealable("it is encrypted to a key, not with a passphrase".into())
-                }
-                DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => Why::WrongPassphrase,
-                error => unsealable(&error),
-            })
+            decryptor
+                .decrypt(std::iter::once(&key as &dyn Identity))
+                .map_err(|error| match error {
+                    DecryptError::NoMatchingKeys => {
+                        Why::Unsealable("it is encrypted to a key, not with a passphrase".into())
+                    }
+                    DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => {
+                        Why::WrongPassphrase
+                    }
+                    error => unsealable(&error),
+                })
         }
     };
-    reader?.take(64 * 1024).read_to_end(&mut plain).map_err(|error| Why::Unsealable(error.to_string()))?;
+    reader?
+        .take(64 * 1024)
+        .read_to_end(&mut plain)
+        .map_err(|error| Why::Unsealable(error.to_string()))?;
     super::text(std::mem::take(&mut *plain)).ok_or(Why::NotAToken("it is not UTF-8 text"))
 }
 
@@ -66,9 +76,11 @@ pub(super) fn write(file: &Path, key: &Sealed, token: &SecretString) -> Result<(
 }
 
 fn seal(to: &dyn Recipient, token: &SecretString) -> std::io::Result<Vec<u8>> {
-    let encryptor = Encryptor::with_recipients(std::iter::once(to)).map_err(std::io::Error::other)?;
+    let encryptor =
+        Encryptor::with_recipients(std::iter::once(to)).map_err(std::io::Error::other)?;
     let mut sealed = Vec::new();
-    let mut writer = encryptor.wrap_output(ArmoredWriter::wrap_output(&mut sealed, Format::AsciiArmor)?)?;
+    let mut writer =
+        encryptor.wrap_output(ArmoredWriter::wrap_output(&mut sealed, Format::AsciiArmor)?)?;
     writer.write_all(token.expose_secret().as_bytes())?;
     writer.finish()?.finish()?;
     Ok(sealed)
@@ -77,20 +89,29 @@ fn seal(to: &dyn Recipient, token: &SecretString) -> std::io::Result<Vec<u8>> {
 /// The first secret key in a file of lines, of which those that begin with `#` are comments.
 fn identity(path: &Path) -> Result<x25519::Identity, Why> {
     let text = Zeroizing::new(private_file::read(path).map_err(Why::File)?);
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let key = lines.next().and_then(|line| line.parse().ok());
     key.ok_or_else(|| Why::Unsealable(format!("there is no key of age in {}", path.display())))
 }
 
 fn make_identity(path: &Path) -> Result<(), Why> {
     let key = x25519::Identity::generate();
-    let text = Zeroizing::new(format!("# public key: {}\n{}\n", key.to_public(), key.to_string().expose_secret()));
+    let text = Zeroizing::new(format!(
+        "# public key: {}\n{}\n",
+        key.to_public(),
+        key.to_string().expose_secret()
+    ));
     put(path, text.as_bytes())
 }
 
 fn put(path: &Path, text: &[u8]) -> Result<(), Why> {
     let written = path.parent().map_or(Ok(()), private_file::create_folder);
-    written.and_then(|()| private_file::replace(path, text)).map_err(|error| Why::Unwritten(path.into(), error))
+    written
+        .and_then(|()| private_file::replace(path, text))
+        .map_err(|error| Why::Unwritten(path.into(), error))
 }
 
 fn unsealable(error: &DecryptError) -> Why {

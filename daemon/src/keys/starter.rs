@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::SendFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::passing;
@@ -74,7 +76,9 @@ impl Starter {
     fn tell(socket: &OwnedFd, known: &[Vec<String>]) -> io::Result<()> {
         let known = serde_json::to_vec(known)?;
         if known.len() > LONGEST {
-            return Err(io::Error::other("the programs that print tokens have more arguments than can be passed on"));
+            return Err(io::Error::other(
+                "the programs that print tokens have more arguments than can be passed on",
+            ));
         }
         passing::send(socket, &known, &[], SendFlags::empty())
     }
@@ -107,7 +111,12 @@ impl Starter {
     fn ask(&self, words: &[String], more: &[BorrowedFd<'_>]) -> io::Result<UnixStream> {
         let (line, theirs) = UnixStream::pair()?;
         let descriptors = [&[theirs.as_fd()], more].concat();
-        passing::send(&self.0, &serde_json::to_vec(words)?, &descriptors, SendFlags::DONTWAIT)?;
+        passing::send(
+            &self.0,
+            &serde_json::to_vec(words)?,
+            &descriptors,
+            SendFlags::DONTWAIT,
+        )?;
         Ok(line)
     }
 }
@@ -119,7 +128,9 @@ pub fn stand_at(socket: impl AsFd) {
     }
     if let Err(error) = crate::process::give_up_capabilities() {
         // What it would start would have them, too.
-        eprintln!("rolekeeperd: no programs are started for tokens: capabilities cannot be given up: {error}");
+        eprintln!(
+            "rolekeeperd: no programs are started for tokens: capabilities cannot be given up: {error}"
+        );
         return;
     }
     if let Ok(socket) = socket.as_fd().try_clone_to_owned() {
@@ -139,18 +150,26 @@ fn start_for(socket: &OwnedFd) {
     thread::scope(|scope| {
         while let Some((words, descriptors)) = next() {
             let asked = serde_json::from_slice(&words).ok();
-            let known = known.iter().find(|known| Some(*known) == asked.as_ref()).and_then(|words| words.split_first());
+            let known = known
+                .iter()
+                .find(|known| Some(*known) == asked.as_ref())
+                .and_then(|words| words.split_first());
             let mut descriptors = descriptors.into_iter();
-            let Some(mut line) = descriptors.next().map(UnixStream::from) else { continue };
+            let Some(mut line) = descriptors.next().map(UnixStream::from) else {
+                continue;
+            };
             // Of what could not be said nobody waits to hear.
             let _ = match (known, descriptors.next()) {
                 (None, _) => say(&mut line, &Outcome::Unknown),
                 (Some(_), None) => say(&mut line, &Outcome::Ended(0)),
                 (Some((program, arguments)), Some(print)) => {
                     let to_tell = line.try_clone();
-                    let work = move || drop(run(Command::new(program).args(arguments), print, &mut line));
+                    let work =
+                        move || drop(run(Command::new(program).args(arguments), print, &mut line));
                     let started = thread::Builder::new().spawn_scoped(scope, work);
-                    started.map(drop).or_else(|error| say(&mut to_tell?, &Outcome::not_started(&error)))
+                    started
+                        .map(drop)
+                        .or_else(|error| say(&mut to_tell?, &Outcome::not_started(&error)))
                 }
             };
         }
@@ -160,7 +179,10 @@ fn start_for(socket: &OwnedFd) {
 /// Runs a program until its end, or the daemon's word or end.
 fn run(command: &mut Command, print: OwnedFd, line: &mut UnixStream) -> io::Result<()> {
     // What it says on standard error is not read: it may repeat what it was asked for.
-    command.stdin(Stdio::null()).stdout(print).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(print)
+        .stderr(Stdio::null());
     // So that what it starts can be ended with it.
     command.process_group(0);
     let started = command.spawn();
@@ -178,7 +200,10 @@ fn run(command: &mut Command, print: OwnedFd, line: &mut UnixStream) -> io::Resu
         Err(error) => say(line, &Outcome::not_started(error)),
     };
     let mut word = [0];
-    let is_well = said.is_ok() && matches!(ended, Ok(Some(_))) && line.read(&mut word).is_ok() && word == [WELL];
+    let is_well = said.is_ok()
+        && matches!(ended, Ok(Some(_)))
+        && line.read(&mut word).is_ok()
+        && word == [WELL];
     // Until it is waited for, no other group can have its number.
     if !is_well {
         let _ = kill_process_group(group, Signal::KILL);
@@ -190,7 +215,10 @@ fn run(command: &mut Command, print: OwnedFd, line: &mut UnixStream) -> io::Resu
 fn until_end(pid: Pid, line: &UnixStream) -> io::Result<Option<i32>> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     loop {
-        let mut ready = [PollFd::new(&process, PollFlags::IN), PollFd::new(line, PollFlags::IN)];
+        let mut ready = [
+            PollFd::new(&process, PollFlags::IN),
+            PollFd::new(line, PollFlags::IN),
+        ];
         match poll(&mut ready, None) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

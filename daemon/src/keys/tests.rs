@@ -16,7 +16,13 @@ async fn from_file(text: &str, mode: u32) -> Result<SecretString, KeyError> {
 
 #[tokio::test]
 async fn a_file_gives_its_token_without_the_final_newline() {
-    assert_eq!(from_file("canary-token\n", 0o600).await.unwrap().expose_secret(), "canary-token");
+    assert_eq!(
+        from_file("canary-token\n", 0o600)
+            .await
+            .unwrap()
+            .expose_secret(),
+        "canary-token"
+    );
 }
 
 #[tokio::test]
@@ -28,14 +34,20 @@ async fn what_cannot_be_a_token_is_refused_without_showing_it() {
     }
     let open = from_file("canary", 0o644).await.unwrap_err();
     assert!(open.to_string().contains("mode 0644") && open.hint().starts_with("chmod 600"));
-    let unset = key(TokenSource::Env("ROLEKEEPER_TEST_UNSET".into())).token().await.unwrap_err();
+    let unset = key(TokenSource::Env("ROLEKEEPER_TEST_UNSET".into()))
+        .token()
+        .await
+        .unwrap_err();
     assert!(matches!(unset.why, Why::NoVariable) && unset.hint().contains("ROLEKEEPER_TEST_UNSET"));
 }
 
 fn command(words: &[&str], keep: u64) -> Key {
     let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
     let starter = Starter::within(std::slice::from_ref(&words)).unwrap();
-    let source = TokenSource::Command { words, keep: Duration::from_secs(keep) };
+    let source = TokenSource::Command {
+        words,
+        keep: Duration::from_secs(keep),
+    };
     key(source).started_by(Some(Arc::new(starter)))
 }
 
@@ -56,22 +68,40 @@ async fn a_program_is_started_without_a_shell_and_asked_again_only_when_it_has_t
         assert_eq!(fresh.token().await.unwrap().expose_secret(), want);
     }
     let literal = command(&["echo", "$HOME;`id`"], 0).token().await.unwrap();
-    assert_eq!(literal.expose_secret(), "$HOME;`id`", "nobody reads it but the program");
+    assert_eq!(
+        literal.expose_secret(),
+        "$HOME;`id`",
+        "nobody reads it but the program"
+    );
 }
 
 #[tokio::test]
 async fn a_program_that_fails_or_prints_no_token_is_told_of_by_its_words_and_not_by_its_output() {
     for (words, want) in [
         (&["rolekeeper-no-such-program"][..], "cannot be started"),
-        (&["sh", "-c", "echo canary; exit 3"], "ended with exit status: 3"),
-        (&["sh", "-c", "echo canary two"], "holds no token: it has white space"),
-        (&["sh", "-c", "printf '\\377canary'"], "it is not UTF-8 text"),
+        (
+            &["sh", "-c", "echo canary; exit 3"],
+            "ended with exit status: 3",
+        ),
+        (
+            &["sh", "-c", "echo canary two"],
+            "holds no token: it has white space",
+        ),
+        (
+            &["sh", "-c", "printf '\\377canary'"],
+            "it is not UTF-8 text",
+        ),
         (&["sh", "-c", "yes canary"], "printed more than a token has"),
         (&["true"], "holds no token: it is empty"),
     ] {
         let error = command(words, 0).token().await.unwrap_err();
         assert!(error.to_string().contains(want), "{words:?}: {error}");
-        assert!(!format!("{error:?}").replace(&format!("{words:?}"), "").contains("canary\""), "{error:?}");
+        assert!(
+            !format!("{error:?}")
+                .replace(&format!("{words:?}"), "")
+                .contains("canary\""),
+            "{error:?}"
+        );
     }
 }
 
@@ -79,12 +109,18 @@ async fn a_program_that_fails_or_prints_no_token_is_told_of_by_its_words_and_not
 async fn a_program_that_hangs_is_ended_with_all_that_it_started() {
     let dir = tempfile::tempdir().unwrap();
     let pids = dir.path().join("pids");
-    let script = format!("sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait", pids.display());
+    let script = format!(
+        "sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait",
+        pids.display()
+    );
     let (words, began) = (["sh", "-c", script.as_str()], Clock::System.now().boot);
     let took = || Clock::System.now().boot.since(began);
     let error = command(&words, 0).token().await.unwrap_err();
     assert!(matches!(error.why, Why::TooSlow), "{error}");
-    assert!(took() < Duration::from_secs(20), "the clock stands still in this test");
+    assert!(
+        took() < Duration::from_secs(20),
+        "the clock stands still in this test"
+    );
     let listed = std::fs::read_to_string(&pids).unwrap_or_default();
     for pid in listed.lines() {
         let gone = || {
@@ -107,38 +143,76 @@ fn age(dir: &Path, identity: Option<&str>) -> Key {
 async fn an_encrypted_file_opens_with_its_key_alone() {
     let dir = tempfile::tempdir().unwrap();
     let sealed = age(dir.path(), Some("key"));
-    assert!(matches!(sealed.token().await.unwrap_err().why, Why::File(_)));
+    assert!(matches!(
+        sealed.token().await.unwrap_err().why,
+        Why::File(_)
+    ));
     sealed.store(&"canary-token".into(), None).await.unwrap();
-    assert_eq!(sealed.token().await.unwrap().expose_secret(), "canary-token");
+    assert_eq!(
+        sealed.token().await.unwrap().expose_secret(),
+        "canary-token"
+    );
     for name in ["key", "token.age"] {
         let meta = std::fs::metadata(dir.path().join(name)).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
-        assert!(!std::fs::read_to_string(dir.path().join(name)).unwrap().contains("canary"));
+        assert!(
+            !std::fs::read_to_string(dir.path().join(name))
+                .unwrap()
+                .contains("canary")
+        );
     }
     std::fs::rename(dir.path().join("key"), dir.path().join("other")).unwrap();
     let other = tempfile::tempdir().unwrap();
-    age(other.path(), Some("key")).store(&"x".into(), None).await.unwrap();
+    age(other.path(), Some("key"))
+        .store(&"x".into(), None)
+        .await
+        .unwrap();
     std::fs::copy(other.path().join("key"), dir.path().join("key")).unwrap();
-    assert!(matches!(sealed.token().await.unwrap_err().why, Why::OtherIdentity(_)));
+    assert!(matches!(
+        sealed.token().await.unwrap_err().why,
+        Why::OtherIdentity(_)
+    ));
 }
 
 #[tokio::test]
 async fn an_encrypted_file_opens_with_its_passphrase_once_it_was_said() {
     let dir = tempfile::tempdir().unwrap();
-    age(dir.path(), None).store(&"canary-token".into(), Some("canary-word".into())).await.unwrap();
+    age(dir.path(), None)
+        .store(&"canary-token".into(), Some("canary-word".into()))
+        .await
+        .unwrap();
     let sealed = age(dir.path(), None);
     let error = sealed.token().await.unwrap_err();
-    assert!(matches!(error.why, Why::Sealed) && error.hint().contains("rolekeeper unlock up"), "{error}");
-    assert!(matches!(sealed.unlock("wrong".into()).await.unwrap_err().why, Why::WrongPassphrase));
+    assert!(
+        matches!(error.why, Why::Sealed) && error.hint().contains("rolekeeper unlock up"),
+        "{error}"
+    );
+    assert!(matches!(
+        sealed.unlock("wrong".into()).await.unwrap_err().why,
+        Why::WrongPassphrase
+    ));
     assert!(sealed.token().await.is_err());
     sealed.unlock("canary-word".into()).await.unwrap();
-    assert_eq!(sealed.token().await.unwrap().expose_secret(), "canary-token");
-    std::fs::write(dir.path().join("token.age"), "age-encryption.org/v1\nnonsense").unwrap();
-    assert!(matches!(sealed.token().await.unwrap_err().why, Why::Unsealable(_)));
+    assert_eq!(
+        sealed.token().await.unwrap().expose_secret(),
+        "canary-token"
+    );
+    std::fs::write(
+        dir.path().join("token.age"),
+        "age-encryption.org/v1\nnonsense",
+    )
+    .unwrap();
+    assert!(matches!(
+        sealed.token().await.unwrap_err().why,
+        Why::Unsealable(_)
+    ));
 }
 
 #[tokio::test]
 async fn only_a_place_of_ours_is_written() {
-    let error = key(TokenSource::Env("X".into())).store(&"t".into(), None).await.unwrap_err();
+    let error = key(TokenSource::Env("X".into()))
+        .store(&"t".into(), None)
+        .await
+        .unwrap_err();
     assert!(matches!(error.why, Why::ReadOnly) && error.hint().contains("keyring = \"up\""));
 }

@@ -56,9 +56,20 @@ impl Broker {
         key.ask_again();
         key.store(&token, passphrase).await.map_err(no_key)?;
         tracing::info!(upstream = %gate.name, principal, pid = ?peer.pid, "logged in");
-        self.journal.event(peer, What::LoggedIn, &gate.name, None, principal.clone(), self.clock.now().wall);
+        self.journal.event(
+            peer,
+            What::LoggedIn,
+            &gate.name,
+            None,
+            principal.clone(),
+            self.clock.now().wall,
+        );
         self.try_again(gate);
-        Ok(LoggedIn { upstream: gate.name.to_string(), place: key.source().to_string(), principal })
+        Ok(LoggedIn {
+            upstream: gate.name.to_string(),
+            place: key.source().to_string(),
+            principal,
+        })
     }
 
     /// Opens what a person has to open, and looks whether the token is good.
@@ -77,11 +88,19 @@ impl Broker {
         let token = key.token().await.map_err(no_key)?;
         let principal = self.check(gate, client, &token).await?;
         self.try_again(gate);
-        Ok(LoggedIn { upstream: gate.name.to_string(), place: key.source().to_string(), principal })
+        Ok(LoggedIn {
+            upstream: gate.name.to_string(),
+            place: key.source().to_string(),
+            principal,
+        })
     }
 
     /// The upstream and its client, for the user whose daemon this is.
-    fn owned(&self, peer: &Peer, upstream: Option<&str>) -> Result<(&Arc<Gate>, &ByCloud), Refusal> {
+    fn owned(
+        &self,
+        peer: &Peer,
+        upstream: Option<&str>,
+    ) -> Result<(&Arc<Gate>, &ByCloud), Refusal> {
         self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
         let gate = self.gate_named(upstream)?;
         Ok((gate, crate::iam::client_of(gate)?))
@@ -89,16 +108,29 @@ impl Broker {
 
     /// Whose a token is that the upstream takes. Nobody's word but the upstream's counts: an answer of something in between
     /// is no answer.
-    async fn check(&self, gate: &Arc<Gate>, client: &ByCloud, token: &SecretString) -> Result<Option<String>, Refusal> {
+    async fn check(
+        &self,
+        gate: &Arc<Gate>,
+        client: &ByCloud,
+        token: &SecretString,
+    ) -> Result<Option<String>, Refusal> {
         let as_holder = client.holding(token.clone());
         let checking = async {
-            let Probed { refused, principal, is_of_session } = probe(&as_holder).await;
+            let Probed {
+                refused,
+                principal,
+                is_of_session,
+            } = probe(&as_holder).await;
             if is_of_session {
                 return Err(Refusal::OfSession);
             }
             match refused {
                 // Not being allowed to list is no flaw of a token.
-                None | Some(IamError::Said { said: Said::AccessDenied, .. }) => {}
+                None
+                | Some(IamError::Said {
+                    said: Said::AccessDenied,
+                    ..
+                }) => {}
                 Some(error) => return Err(NoCall::failed(error, &ListStsSessions::ROUTE).into()),
             }
             let id = match principal {
@@ -110,25 +142,47 @@ impl Broker {
                 None => Ok(None),
             }
         };
-        tokio::time::timeout(WAIT, checking).await.map_err(|_| Refusal::TooSlow)?
+        tokio::time::timeout(WAIT, checking)
+            .await
+            .map_err(|_| Refusal::TooSlow)?
     }
 
     /// Who may read nothing of that kind may still assume a role, whose session says who assumed it. It is ended at once.
     async fn by_assuming(&self, gate: &Arc<Gate>, client: &ByCloud) -> Option<String> {
-        let slot = self.cache.slots().iter().find(|slot| Arc::ptr_eq(&slot.gate, gate))?;
-        let role = crate::config::RoleRequest { role_id: slot.profile.role.role_id.clone(), duration: SHORT };
+        let slot = self
+            .cache
+            .slots()
+            .iter()
+            .find(|slot| Arc::ptr_eq(&slot.gate, gate))?;
+        let role = crate::config::RoleRequest {
+            role_id: slot.profile.role.role_id.clone(),
+            duration: SHORT,
+        };
         let granted = client.assume(&role).await.ok()?;
-        if let Err(error) = client.withdraw(&granted.session_id, Some("assumed to see whose a token is")).await {
+        if let Err(error) = client
+            .withdraw(&granted.session_id, Some("assumed to see whose a token is"))
+            .await
+        {
             tracing::info!(session = %granted.session_id, %error, "the session of a login is left to expire");
         }
-        granted.principal.split_once('/').map(|(_, id)| id.to_owned())
+        granted
+            .principal
+            .split_once('/')
+            .map(|(_, id)| id.to_owned())
     }
 
     /// What failed for want of a token need not wait any longer.
     fn try_again(self: &Arc<Self>, gate: &Arc<Gate>) {
-        for slot in self.cache.slots().iter().filter(|slot| Arc::ptr_eq(&slot.gate, gate)) {
+        for slot in self
+            .cache
+            .slots()
+            .iter()
+            .filter(|slot| Arc::ptr_eq(&slot.gate, gate))
+        {
             slot.health(|health| {
-                if health.failing().is_some_and(|failing| matches!(failing.error, UpstreamError::LoginNeeded { .. })) {
+                if health.failing().is_some_and(|failing| {
+                    matches!(failing.error, UpstreamError::LoginNeeded { .. })
+                }) {
                     health.succeeded();
                 }
             });
@@ -138,7 +192,8 @@ impl Broker {
             }
         }
         gate.answered(self.clock.now().boot);
-        self.timetable.set_by(&gate.feed.plan, self.clock.now().boot);
+        self.timetable
+            .set_by(&gate.feed.plan, self.clock.now().boot);
     }
 }
 

@@ -39,13 +39,20 @@ pub(super) struct Record {
 /// What a token is recognized by.
 pub(super) fn mark(token: &SecretString) -> String {
     let hash = digest(&SHA256, token.expose_secret().as_bytes());
-    hex(hash.as_ref().first_chunk::<8>().map_or(&[], <[u8; 8]>::as_slice))
+    hex(hash
+        .as_ref()
+        .first_chunk::<8>()
+        .map_or(&[], <[u8; 8]>::as_slice))
 }
 
 impl Records {
     /// Without a path nothing is remembered, and no rotation begun.
     pub fn at(path: Option<PathBuf>) -> Self {
-        Self { path, turn: tokio::sync::Mutex::default(), file: Mutex::default() }
+        Self {
+            path,
+            turn: tokio::sync::Mutex::default(),
+            file: Mutex::default(),
+        }
     }
 
     pub(super) fn of(&self, upstream: &str) -> io::Result<Record> {
@@ -64,13 +71,17 @@ impl Records {
     fn read(&self) -> io::Result<BTreeMap<String, Record>> {
         match private_file::read(self.path()?) {
             Ok(text) => Ok(serde_json::from_str(&text)?),
-            Err(PrivateFileError { why: Why::Missing, .. }) => Ok(BTreeMap::new()),
+            Err(PrivateFileError {
+                why: Why::Missing, ..
+            }) => Ok(BTreeMap::new()),
             Err(error) => Err(io::Error::other(error)),
         }
     }
 
     fn path(&self) -> io::Result<&PathBuf> {
-        self.path.as_ref().ok_or_else(|| io::Error::other("there is no place for it: HOME is not set"))
+        self.path
+            .as_ref()
+            .ok_or_else(|| io::Error::other("there is no place for it: HOME is not set"))
     }
 }
 
@@ -86,12 +97,19 @@ mod tests {
         assert_eq!(records.of("up").unwrap(), Record::default());
         let token = SecretString::from("canary-token");
         let made = BTreeMap::from([("c-1".to_owned(), mark(&token))]);
-        let record = Record { asked_for: Some("n".into()), made, replaced: vec!["c-0".into()] };
+        let record = Record {
+            asked_for: Some("n".into()),
+            made,
+            replaced: vec!["c-0".into()],
+        };
         records.set("up", &record).unwrap();
         assert_eq!(Records::at(Some(path.clone())).of("up").unwrap(), record);
         assert!(!std::fs::read_to_string(&path).unwrap().contains("canary"));
         std::fs::write(&path, "nonsense").unwrap();
-        assert!(records.of("up").is_err() && records.set("up", &record).is_err(), "nothing is lost");
+        assert!(
+            records.of("up").is_err() && records.set("up", &record).is_err(),
+            "nothing is lost"
+        );
         assert!(Records::at(None).of("up").is_err());
     }
 }

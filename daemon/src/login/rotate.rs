@@ -18,8 +18,9 @@ use crate::keys::Why;
 use crate::one_line;
 use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{
-    ByCloud, CreateServiceAccountCredential, Credential, CredentialId, DeleteServiceAccountCredential, IamError,
-    ListServiceAccountCredentials, Method, PrincipalType, Route, Said, ServiceAccountId,
+    ByCloud, CreateServiceAccountCredential, Credential, CredentialId,
+    DeleteServiceAccountCredential, IamError, ListServiceAccountCredentials, Method, PrincipalType,
+    Route, Said, ServiceAccountId,
 };
 use crate::upstream::gate::Gate;
 
@@ -65,14 +66,27 @@ impl Broker {
             return Err(super::no_key(client.key().fails(Why::ReadOnly)));
         }
         let (broker, gate, old) = (Arc::clone(self), Arc::clone(gate), old.map(str::to_owned));
-        let rotating = self.background().spawn(async move { broker.replace(&gate, old.as_deref()).await });
+        let rotating = self
+            .background()
+            .spawn(async move { broker.replace(&gate, old.as_deref()).await });
         let rotated: Rotated = rotating.await.map_err(|_crashed| Refusal::BrokeOff)??;
         let (of, principal) = (&rotated.upstream, Some(rotated.principal.clone()));
-        self.journal.event(peer, What::LoggedIn, of, None, principal, self.clock.now().wall);
+        self.journal.event(
+            peer,
+            What::LoggedIn,
+            of,
+            None,
+            principal,
+            self.clock.now().wall,
+        );
         Ok(rotated)
     }
 
-    async fn replace(self: &Arc<Self>, gate: &Arc<Gate>, old: Option<&str>) -> Result<Rotated, Refusal> {
+    async fn replace(
+        self: &Arc<Self>,
+        gate: &Arc<Gate>,
+        old: Option<&str>,
+    ) -> Result<Rotated, Refusal> {
         let _turn = self.logins.turn.lock().await;
         let client = crate::iam::client_of(gate)?;
         let key = client.key();
@@ -86,15 +100,23 @@ impl Broker {
         let name = format!("rolekeeper-{}-{:08x}", now.as_second(), fastrand::u32(..));
         record.asked_for = Some(name.clone());
         write(&record)?;
-        let lasts = in_use.expires_at.map(|end| end.duration_since(in_use.created_at));
-        let made = account.make(name, lasts.and_then(|lasts| now.checked_add(lasts).ok())).await?;
+        let lasts = in_use
+            .expires_at
+            .map(|end| end.duration_since(in_use.created_at));
+        let made = account
+            .make(name, lasts.and_then(|lasts| now.checked_add(lasts).ok()))
+            .await?;
         let id = made.credential.id.to_string();
         record.made.insert(id.clone(), mark(&made.secret));
         record.asked_for = None;
         write(&record)?;
         if let Err(refusal) = self.put_in_place(gate, client, &made.secret).await {
             // What is kept now is the old one, or else the next rotation finds out.
-            if key.token().await.is_ok_and(|kept| mark(&kept) == mark(&current)) {
+            if key
+                .token()
+                .await
+                .is_ok_and(|kept| mark(&kept) == mark(&current))
+            {
                 let _ = account.delete(&id).await;
             }
             return Err(refusal);
@@ -103,9 +125,14 @@ impl Broker {
         // It is in place: from here on nothing is undone, and what fails is told beside it.
         let unwritten = write(&record).err().map(|refusal| refusal.to_string());
         tracing::info!(upstream = %gate.name, credential = %id, old = %in_use.id, "the credential was replaced");
-        let account = Account { client: client.holding(made.secret), ..account };
+        let account = Account {
+            client: client.holding(made.secret),
+            ..account
+        };
         let (deleted, undeleted) = account.delete_replaced(&mut record).await;
-        let failure = undeleted.or(unwritten).or(write(&record).err().map(|refusal| refusal.to_string()));
+        let failure = undeleted
+            .or(unwritten)
+            .or(write(&record).err().map(|refusal| refusal.to_string()));
         self.try_again(gate);
         Ok(Rotated {
             upstream: gate.name.to_string(),
@@ -118,10 +145,19 @@ impl Broker {
         })
     }
 
-    async fn put_in_place(&self, gate: &Arc<Gate>, client: &ByCloud, secret: &SecretString) -> Result<(), Refusal> {
+    async fn put_in_place(
+        &self,
+        gate: &Arc<Gate>,
+        client: &ByCloud,
+        secret: &SecretString,
+    ) -> Result<(), Refusal> {
         let secret = client.key().parse(secret).map_err(super::no_key)?;
         self.check(gate, client, &secret).await?;
-        client.key().store(&secret, None).await.map_err(super::no_key)
+        client
+            .key()
+            .store(&secret, None)
+            .await
+            .map_err(super::no_key)
     }
 }
 
@@ -134,8 +170,13 @@ fn in_use<'a>(
 ) -> Result<&'a Credential, Refusal> {
     // One that was asked for, and whose reply nobody read: its secret is lost.
     if let Some(name) = &record.asked_for {
-        let lost = |each: &&Credential| each.name == *name && !record.made.contains_key(each.id.as_str());
-        let lost: Vec<_> = listed.iter().filter(lost).map(|each| each.id.to_string()).collect();
+        let lost =
+            |each: &&Credential| each.name == *name && !record.made.contains_key(each.id.as_str());
+        let lost: Vec<_> = listed
+            .iter()
+            .filter(lost)
+            .map(|each| each.id.to_string())
+            .collect();
         record.replaced.extend(lost);
     }
     let in_use = kept(record, listed, current, named)?;
@@ -155,17 +196,24 @@ fn kept<'a>(
     named: Option<&str>,
 ) -> Result<&'a Credential, Refusal> {
     let find = |id: &str| listed.iter().find(|each| each.id.as_str() == id);
-    let by_mark = record.made.iter().find(|(_, made)| **made == mark(current)).map(|(id, _)| id.as_str());
+    let by_mark = record
+        .made
+        .iter()
+        .find(|(_, made)| **made == mark(current))
+        .map(|(id, _)| id.as_str());
     if let Some(id) = named.or(by_mark.filter(|id| find(id).is_some())) {
         return find(id).ok_or_else(|| NotRotated::NoSuch(crate::printable(id)).into());
     }
     let known = |each: &&Credential| {
-        !record.made.contains_key(each.id.as_str()) && !record.replaced.iter().any(|id| *id == each.id.as_str())
+        !record.made.contains_key(each.id.as_str())
+            && !record.replaced.iter().any(|id| *id == each.id.as_str())
     };
     let mut others = listed.iter().filter(known);
     match (others.next(), others.next()) {
         (Some(only), None) => Ok(only),
-        _ => Err(NotRotated::WhichOne(listed.iter().map(|each| each.id.to_string()).collect()).into()),
+        _ => Err(
+            NotRotated::WhichOne(listed.iter().map(|each| each.id.to_string()).collect()).into(),
+        ),
     }
 }
 
@@ -177,10 +225,17 @@ struct Account {
 
 impl Account {
     async fn of(client: ByCloud) -> Result<Self, Refusal> {
-        let Probed { refused, principal, .. } = probe(&client).await;
+        let Probed {
+            refused, principal, ..
+        } = probe(&client).await;
         match (principal, refused) {
-            (Some((PrincipalType::ServiceAccount, id)), _) => Ok(Self { client, id: id.as_str().into() }),
-            (Some((kind, id)), _) => Err(NotRotated::NotAServiceAccount(format!("{}/{id}", kind.as_str())).into()),
+            (Some((PrincipalType::ServiceAccount, id)), _) => Ok(Self {
+                client,
+                id: id.as_str().into(),
+            }),
+            (Some((kind, id)), _) => {
+                Err(NotRotated::NotAServiceAccount(format!("{}/{id}", kind.as_str())).into())
+            }
             (None, Some(error)) if error.said() != Some(&Said::AccessDenied) => {
                 Err(failed(error, &ListServiceAccountCredentials::ROUTE))
             }
@@ -189,9 +244,13 @@ impl Account {
     }
 
     async fn credentials(&self) -> Result<Vec<Credential>, Refusal> {
-        let request = ListServiceAccountCredentials { service_account_id: self.id.clone() };
+        let request = ListServiceAccountCredentials {
+            service_account_id: self.id.clone(),
+        };
         let listed = self.client.list_service_account_credentials(&request).await;
-        Ok(listed.map_err(|error| failed(error, &ListServiceAccountCredentials::ROUTE))?.items)
+        Ok(listed
+            .map_err(|error| failed(error, &ListServiceAccountCredentials::ROUTE))?
+            .items)
     }
 
     async fn make(
@@ -199,8 +258,15 @@ impl Account {
         name: String,
         expires_at: Option<Timestamp>,
     ) -> Result<crate::upstream::bycloud::NewCredential, Refusal> {
-        let request = CreateServiceAccountCredential { service_account_id: self.id.clone(), name, expires_at };
-        let made = self.client.create_service_account_credential(&request).await;
+        let request = CreateServiceAccountCredential {
+            service_account_id: self.id.clone(),
+            name,
+            expires_at,
+        };
+        let made = self
+            .client
+            .create_service_account_credential(&request)
+            .await;
         made.map_err(|error| failed(error, &CreateServiceAccountCredential::ROUTE))
     }
 
@@ -210,8 +276,15 @@ impl Account {
             service_account_id: self.id.clone(),
             credential_id: CredentialId::from(id),
         };
-        match self.client.delete_service_account_credential(&request).await {
-            Err(IamError::Said { said: Said::NotFound, .. }) => Ok(()),
+        match self
+            .client
+            .delete_service_account_credential(&request)
+            .await
+        {
+            Err(IamError::Said {
+                said: Said::NotFound,
+                ..
+            }) => Ok(()),
             other => other,
         }
     }
@@ -237,7 +310,10 @@ impl Account {
     async fn shown(&self) -> String {
         use crate::upstream::Upstream as _;
         let id = self.id.to_string();
-        self.client.name_of(&id).await.unwrap_or(format!("service_account/{id}"))
+        self.client
+            .name_of(&id)
+            .await
+            .unwrap_or(format!("service_account/{id}"))
     }
 }
 
@@ -245,7 +321,10 @@ fn failed(error: IamError, route: &Route) -> Refusal {
     NoCall::failed(error, route).into()
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it stands where a function of it is wanted")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it stands where a function of it is wanted"
+)]
 fn forgetful(error: std::io::Error) -> Refusal {
     NotRotated::Forgetful(error.to_string()).into()
 }

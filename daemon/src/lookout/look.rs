@@ -40,8 +40,15 @@ pub struct Program {
 
 /// Whether a program is called as those are that only pass on what others ask for.
 pub fn is_between(program: &str) -> bool {
-    let name = program.trim_end_matches(" (deleted)").rsplit('/').next().unwrap_or(program);
-    matches!(name, "rolekeeper" | "sh" | "ash" | "bash" | "busybox" | "dash" | "fish" | "ksh" | "mksh" | "zsh")
+    let name = program
+        .trim_end_matches(" (deleted)")
+        .rsplit('/')
+        .next()
+        .unwrap_or(program);
+    matches!(
+        name,
+        "rolekeeper" | "sh" | "ash" | "bash" | "busybox" | "dash" | "fish" | "ksh" | "mksh" | "zsh"
+    )
 }
 
 /// A process that is being looked at.
@@ -55,7 +62,10 @@ pub(super) struct Look {
 impl Look {
     /// What may be gone soonest.
     pub(super) fn begin(pid: Option<i32>) -> Self {
-        let mut look = Self { next: pid, ..Self::default() };
+        let mut look = Self {
+            next: pid,
+            ..Self::default()
+        };
         look.follow(AT_ONCE);
         look
     }
@@ -64,8 +74,14 @@ impl Look {
     pub(super) fn pinned(pid: i32) -> Self {
         // The pin first: all that is read while it holds is read of one program.
         // Of another user's process only the second can be opened, by whoever may trace it.
-        let pin = ["pagemap", "maps"].iter().find_map(|file| File::open(format!("/proc/{pid}/{file}")).ok());
-        let mut look = Self { next: Some(pid), pin: pin.map(Into::into), ..Self::default() };
+        let pin = ["pagemap", "maps"]
+            .iter()
+            .find_map(|file| File::open(format!("/proc/{pid}/{file}")).ok());
+        let mut look = Self {
+            next: Some(pid),
+            pin: pin.map(Into::into),
+            ..Self::default()
+        };
         look.follow(1);
         look
     }
@@ -80,7 +96,11 @@ impl Look {
         }
         self.follow(GENERATIONS);
         if let Some(hashes) = hashes {
-            let asked = self.programs.iter().take_while(|program| program.is_between).count();
+            let asked = self
+                .programs
+                .iter()
+                .take_while(|program| program.is_between)
+                .count();
             for program in self.programs.iter_mut().take(asked + 1) {
                 program.sha256 = hashes.of(program.process.pid);
             }
@@ -96,13 +116,22 @@ impl Look {
     }
 
     fn follow(&mut self, generations: usize) {
-        while let Some(pid) = self.next.filter(|pid| *pid > 1 && self.programs.len() < generations) {
+        while let Some(pid) = self
+            .next
+            .filter(|pid| *pid > 1 && self.programs.len() < generations)
+        {
             let stat = stat(pid);
             if let Some(Stat { leads, .. }) = stat {
                 let (program, meta) = program(pid);
                 let file = meta.as_ref().map(|meta| (meta.dev(), meta.ino()));
-                let is_between = !leads && is_between(&program) && meta.is_some_and(|meta| is_trusted(&meta));
-                self.programs.push(Program { process: Process { pid, program }, file, is_between, sha256: None });
+                let is_between =
+                    !leads && is_between(&program) && meta.is_some_and(|meta| is_trusted(&meta));
+                self.programs.push(Program {
+                    process: Process { pid, program },
+                    file,
+                    is_between,
+                    sha256: None,
+                });
             }
             self.next = stat.map(|stat| stat.parent);
         }
@@ -129,19 +158,28 @@ struct Stat {
 fn stat(pid: i32) -> Option<Stat> {
     // The fields that matter here are near the start.
     let mut text = [0; 256];
-    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+    let length = File::open(format!("/proc/{pid}/stat"))
+        .ok()?
+        .read(&mut text)
+        .ok()?;
     let text = String::from_utf8_lossy(text.get(..length)?);
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
     let session: i32 = fields.nth(1)?.parse().ok()?;
     let has_terminal = fields.next()? != "0";
-    Some(Stat { parent, has_terminal, leads: has_terminal && session == pid })
+    Some(Stat {
+        parent,
+        has_terminal,
+        leads: has_terminal && session == pid,
+    })
 }
 
 /// The path of what it runs, or `?` for a process that may not be looked at, and its file.
 fn program(pid: i32) -> (String, Option<Metadata>) {
     let link = PathBuf::from(format!("/proc/{pid}/exe"));
-    let Ok(path) = std::fs::read_link(&link) else { return ("?".into(), None) };
+    let Ok(path) = std::fs::read_link(&link) else {
+        return ("?".into(), None);
+    };
     let mut path = path.display().to_string();
     while path.len() > PATH {
         path.pop();
@@ -152,12 +190,14 @@ fn program(pid: i32) -> (String, Option<Metadata>) {
 /// Whether a file is what its name says: root's, which nobody else writes, or the client beside this very program.
 fn is_trusted(meta: &Metadata) -> bool {
     let is_roots = meta.uid() == 0 && meta.mode() & 0o022 == 0;
-    is_roots || client().is_some_and(|client| (client.dev(), client.ino()) == (meta.dev(), meta.ino()))
+    is_roots
+        || client().is_some_and(|client| (client.dev(), client.ino()) == (meta.dev(), meta.ino()))
 }
 
 fn client() -> Option<Metadata> {
     static BESIDE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let beside = BESIDE.get_or_init(|| Some(std::env::current_exe().ok()?.with_file_name("rolekeeper")));
+    let beside =
+        BESIDE.get_or_init(|| Some(std::env::current_exe().ok()?.with_file_name("rolekeeper")));
     std::fs::metadata(beside.as_deref()?).ok()
 }
 
@@ -182,7 +222,11 @@ fn units_of(line: &str) -> Option<Vec<String>> {
         return None;
     }
     let mut units = Vec::new();
-    for part in path.split('/').filter(|part| !part.is_empty() && part.len() <= PATH).take(UNITS) {
+    for part in path
+        .split('/')
+        .filter(|part| !part.is_empty() && part.len() <= PATH)
+        .take(UNITS)
+    {
         units.push(part.to_owned());
         if !part.ends_with(".slice") {
             break;
@@ -195,12 +239,17 @@ fn units_of(line: &str) -> Option<Vec<String>> {
 pub(super) fn holder_of(inode: u32) -> Option<i32> {
     let wanted = format!("socket:[{inode}]");
     let has_it = |process: &Path| {
-        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-        open.map(|entry| entry.path())
-            .any(|path| std::fs::read_link(path).is_ok_and(|target| target.as_os_str() == wanted.as_str()))
+        let open = std::fs::read_dir(process.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        open.map(|entry| entry.path()).any(|path| {
+            std::fs::read_link(path).is_ok_and(|target| target.as_os_str() == wanted.as_str())
+        })
     };
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    let mut numbered = processes.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
+    let mut numbered = processes
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
     numbered.find(|(_, path)| has_it(path)).map(|(pid, _)| pid)
 }
 
@@ -211,9 +260,18 @@ pub(super) struct Hashes(HashMap<(u64, u64, u64, i64, i64), [u8; 32]>);
 impl Hashes {
     fn of(&mut self, pid: i32) -> Option<[u8; 32]> {
         let mut file = File::open(format!("/proc/{pid}/exe")).ok()?;
-        let meta = file.metadata().ok().filter(|meta| meta.is_file() && meta.len() <= LARGEST)?;
+        let meta = file
+            .metadata()
+            .ok()
+            .filter(|meta| meta.is_file() && meta.len() <= LARGEST)?;
         // A file's change time cannot be set to what it was.
-        let key = (meta.dev(), meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec());
+        let key = (
+            meta.dev(),
+            meta.ino(),
+            meta.len(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        );
         if let Some(hash) = self.0.get(&key) {
             return Some(*hash);
         }
@@ -234,7 +292,11 @@ fn hash(file: &mut File) -> io::Result<[u8; 32]> {
             length => context.update(some.get(..length).unwrap_or_default()),
         }
     }
-    context.finish().as_ref().try_into().map_err(io::Error::other)
+    context
+        .finish()
+        .as_ref()
+        .try_into()
+        .map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -252,14 +314,25 @@ mod tests {
         let exe = std::env::current_exe().unwrap();
         let meta = std::fs::metadata(&exe).unwrap();
         let first = &report.programs[0];
-        assert_eq!(first.process, Process { pid: me, program: exe.display().to_string() });
+        assert_eq!(
+            first.process,
+            Process {
+                pid: me,
+                program: exe.display().to_string()
+            }
+        );
         assert_eq!(first.file, Some((meta.dev(), meta.ino())));
         let mut digest = Context::new(&SHA256);
         digest.update(&std::fs::read(&exe).unwrap());
         assert_eq!(first.sha256.unwrap(), digest.finish().as_ref());
         assert_eq!((hashes.0.len(), hashes.of(me)), (1, first.sha256));
         assert!(report.pin.is_some() && report.programs.len() <= GENERATIONS);
-        assert!(report.programs.iter().all(|program| program.process.pid > 1));
+        assert!(
+            report
+                .programs
+                .iter()
+                .all(|program| program.process.pid > 1)
+        );
         assert!(report.is_whole && report.is_here);
         let nobody = Look::begin(None).finish(None);
         assert!(nobody.programs.is_empty() && nobody.pin.is_none());
@@ -274,23 +347,37 @@ mod tests {
             .spawn()
             .unwrap();
         let mut said = String::new();
-        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        BufReader::new(shell.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
         let pid = said.trim().parse().unwrap();
         let look = Look::pinned(pid);
         assert_eq!(look.next, i32::try_from(shell.id()).ok());
         drop(shell.stdin.take());
         shell.wait().unwrap();
         let report = look.finish(None);
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
-            .unwrap();
-        assert!(report.programs.len() == 1 || report.programs[1].process.pid != i32::try_from(shell.id()).unwrap());
-        assert!(report.is_whole, "its parents are followed from the one that it has now");
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        assert!(
+            report.programs.len() == 1
+                || report.programs[1].process.pid != i32::try_from(shell.id()).unwrap()
+        );
+        assert!(
+            report.is_whole,
+            "its parents are followed from the one that it has now"
+        );
     }
 
     #[test]
     fn a_unit_is_the_systems_and_nothing_that_is_made_below_it() {
         let table: &[(&str, &[&str])] = &[
-            ("0::/system.slice/ci.service", &["system.slice", "ci.service"]),
+            (
+                "0::/system.slice/ci.service",
+                &["system.slice", "ci.service"],
+            ),
             (
                 "0::/user.slice/user-7.slice/user@7.service/evil/ci.service",
                 &["user.slice", "user-7.slice", "user@7.service"],
@@ -314,10 +401,20 @@ mod tests {
 
     #[test]
     fn shells_and_rolekeeper_pass_on_what_others_ask_for() {
-        for between in ["/usr/bin/rolekeeper", "/bin/sh", "/usr/bin/dash", "/x/rolekeeper (deleted)"] {
+        for between in [
+            "/usr/bin/rolekeeper",
+            "/bin/sh",
+            "/usr/bin/dash",
+            "/x/rolekeeper (deleted)",
+        ] {
             assert!(is_between(between), "{between}");
         }
-        for other in ["/usr/bin/terraform", "/usr/bin/python3.11", "?", "/bin/shim"] {
+        for other in [
+            "/usr/bin/terraform",
+            "/usr/bin/python3.11",
+            "?",
+            "/bin/shim",
+        ] {
             assert!(!is_between(other), "{other}");
         }
     }

@@ -75,12 +75,22 @@ impl Lookout {
         // What an earlier process asked may still be answered: it is not to be taken for an answer to this one.
         let next = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
         let (waiting, pins, state) = (Arc::default(), AtomicBool::new(false), Arc::default());
-        Arc::new(Self { socket, next, waiting, pins, state })
+        Arc::new(Self {
+            socket,
+            next,
+            waiting,
+            pins,
+            state,
+        })
     }
 
     /// Begins to hear its answers, in a thread that is as confined as this one.
     pub fn listen(&self) -> io::Result<()> {
-        let (socket, waiting, state) = (self.socket.try_clone()?, Arc::clone(&self.waiting), Arc::clone(&self.state));
+        let (socket, waiting, state) = (
+            self.socket.try_clone()?,
+            Arc::clone(&self.waiting),
+            Arc::clone(&self.state),
+        );
         thread::spawn(move || listen(&socket, &waiting, &state));
         Ok(())
     }
@@ -122,7 +132,11 @@ impl Lookout {
     /// Has a process pinned, and the rest looked for when somebody wants to know.
     pub(crate) fn begin(self: &Arc<Self>, pid: i32) -> Option<Begun> {
         let id = self.next_id();
-        self.tell(id, Task::Begin(pid)).then(|| Begun { id, pid, lookout: Some(Arc::clone(self)) })
+        self.tell(id, Task::Begin(pid)).then(|| Begun {
+            id,
+            pid,
+            lookout: Some(Arc::clone(self)),
+        })
     }
 
     fn look(&self, whom: Whom, hash: bool) -> Arc<Sight> {
@@ -151,7 +165,8 @@ impl Lookout {
 
     fn tell(&self, id: u64, task: Task) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        serde_json::to_vec(&Query { id, task }).is_ok_and(|text| send(self.socket.as_fd(), &text, flags).is_ok())
+        serde_json::to_vec(&Query { id, task })
+            .is_ok_and(|text| send(self.socket.as_fd(), &text, flags).is_ok())
     }
 }
 
@@ -166,7 +181,9 @@ pub(crate) struct Begun {
 impl Begun {
     pub(crate) fn finish(mut self) -> Arc<Sight> {
         let lookout = self.lookout.take();
-        lookout.map_or_else(Sight::of_nobody, |lookout| lookout.ask(self.id, Whom::Pid(self.pid), Task::Finish))
+        lookout.map_or_else(Sight::of_nobody, |lookout| {
+            lookout.ask(self.id, Whom::Pid(self.pid), Task::Finish)
+        })
     }
 }
 
@@ -185,13 +202,16 @@ fn listen(socket: &OwnedFd, waiting: &Waiting, state: &State) {
         let asked = lock(waiting).remove(&id);
         if let Some((sight, whom)) = asked {
             let first = seen.programs.first().map(|program| program.process.pid);
-            let is_about = !matches!(whom, Whom::Pid(pid) if first.is_some_and(|first| first != pid));
+            let is_about =
+                !matches!(whom, Whom::Pid(pid) if first.is_some_and(|first| first != pid));
             sight.tell(Some(seen).filter(|_| is_about));
         }
     }
     let mut waiting = lock(waiting);
     state.is_gone.store(true, Ordering::Relaxed);
-    tracing::error!("the lookout is gone: who calls can no longer be told until rolekeeperd is restarted");
+    tracing::error!(
+        "the lookout is gone: who calls can no longer be told until rolekeeperd is restarted"
+    );
     for (_, (sight, _)) in waiting.drain() {
         sight.tell(None);
     }
@@ -206,14 +226,27 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_seen_with_its_parents_for_as_long_as_it_runs_what_it_ran() {
         let lookout = Lookout::within().unwrap();
-        let mut child = Command::new("sh").args(["-c", "read x; exec sleep 60"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "read x; exec sleep 60"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let sight = lookout.begin(pid).unwrap().finish();
         let seen = sight.seen().await.unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let pids: Vec<_> = seen.programs.iter().map(|program| program.process.pid).collect();
+        let pids: Vec<_> = seen
+            .programs
+            .iter()
+            .map(|program| program.process.pid)
+            .collect();
         assert_eq!(pids[..2], [pid, me]);
-        assert!(seen.programs[1].process.program.ends_with(std::env::current_exe().unwrap().to_str().unwrap()));
+        assert!(
+            seen.programs[1]
+                .process
+                .program
+                .ends_with(std::env::current_exe().unwrap().to_str().unwrap())
+        );
         let pin = seen.pin.as_ref().unwrap();
         assert!(pin.holds());
         // The shell's program is replaced by another, in the same process.
@@ -224,7 +257,13 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(lookout.look_for(pid).seen().await.is_none_or(|seen| seen.programs.is_empty()));
+        assert!(
+            lookout
+                .look_for(pid)
+                .seen()
+                .await
+                .is_none_or(|seen| seen.programs.is_empty())
+        );
     }
 
     #[tokio::test]

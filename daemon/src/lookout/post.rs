@@ -84,7 +84,9 @@ pub(super) fn stand(socket: &OwnedFd) {
     while let Some(first) = question(socket, RecvFlags::empty()) {
         let more = std::iter::from_fn(|| question(socket, RecvFlags::DONTWAIT));
         let queries = std::iter::once(first).chain(more).take(TOGETHER);
-        let begun: Vec<_> = queries.filter_map(|query| Some((query.id, begin(&query, &mut kept, most)?))).collect();
+        let begun: Vec<_> = queries
+            .filter_map(|query| Some((query.id, begin(&query, &mut kept, most)?)))
+            .collect();
         for (id, (look, hash)) in begun {
             if hash {
                 let _ = to_hash.send((id, look));
@@ -98,8 +100,14 @@ pub(super) fn stand(socket: &OwnedFd) {
 /// What is to be answered now, and whether with hashes.
 fn begin(query: &Query, kept: &mut BTreeMap<u64, Look>, most: usize) -> Option<(Look, bool)> {
     match query.task {
-        Task::Look { whom: Whom::Pid(pid), hash } => Some((Look::begin(Some(pid)), hash)),
-        Task::Look { whom: Whom::Inode(inode), hash } => Some((Look::begin(holder_of(inode)), hash)),
+        Task::Look {
+            whom: Whom::Pid(pid),
+            hash,
+        } => Some((Look::begin(Some(pid)), hash)),
+        Task::Look {
+            whom: Whom::Inode(inode),
+            hash,
+        } => Some((Look::begin(holder_of(inode)), hash)),
         Task::Begin(pid) => {
             // The oldest: somebody who should have said so has not said that nobody will ask.
             if kept.len() >= most {
@@ -151,10 +159,29 @@ pub(super) fn receive(socket: &OwnedFd) -> Option<(u64, Seen)> {
     loop {
         let (length, descriptors) = passing::receive(socket, &mut text)?;
         let pin = descriptors.into_iter().next().map(Pin::new);
-        let answer = text.get(..length).and_then(|text| serde_json::from_slice(text).ok());
+        let answer = text
+            .get(..length)
+            .and_then(|text| serde_json::from_slice(text).ok());
         let Some(answer) = answer else { continue };
-        let Answer { id, programs, units, has_terminal, is_whole, is_here } = answer;
-        return Some((id, Seen { programs, units, has_terminal, is_whole, is_here, pin }));
+        let Answer {
+            id,
+            programs,
+            units,
+            has_terminal,
+            is_whole,
+            is_here,
+        } = answer;
+        return Some((
+            id,
+            Seen {
+                programs,
+                units,
+                has_terminal,
+                is_whole,
+                is_here,
+                pin,
+            },
+        ));
     }
 }
 
@@ -166,10 +193,17 @@ mod tests {
     fn who_was_pinned_is_kept_until_somebody_asks_or_nobody_will() {
         let me = i32::try_from(std::process::id()).unwrap();
         let mut kept = BTreeMap::new();
-        let mut told = |id, task| begin(&Query { id, task }, &mut kept, 2).map(|(look, _)| look.finish(None));
+        let mut told =
+            |id, task| begin(&Query { id, task }, &mut kept, 2).map(|(look, _)| look.finish(None));
         assert!(told(1, Task::Begin(me)).is_none() && told(2, Task::Begin(me)).is_none());
         let report = told(1, Task::Finish).unwrap();
-        assert!(report.programs.first().is_some_and(|first| first.process.pid == me) && report.pin.is_some());
+        assert!(
+            report
+                .programs
+                .first()
+                .is_some_and(|first| first.process.pid == me)
+                && report.pin.is_some()
+        );
         assert!(told(2, Task::Forget).is_none());
         for id in [1, 2, 3] {
             // Nobody is looked at only now: it may be another program by now.

@@ -59,7 +59,10 @@ pub struct Sight {
 
 impl Sight {
     pub(super) fn awaited(of: &Arc<State>) -> Arc<Self> {
-        Arc::new(Self { of: Arc::clone(of), ..Self::default() })
+        Arc::new(Self {
+            of: Arc::clone(of),
+            ..Self::default()
+        })
     }
 
     /// Nothing can be seen, and nothing need be waited for.
@@ -108,6 +111,11 @@ impl Sight {
 
     /// For a record of who called.
     pub fn processes(&self) -> Vec<Process> {
-        self.wait().map_or_else(Vec::new, |seen| seen.programs.iter().map(|program| program.process.clone()).collect())
+        self.wait().map_or_else(Vec::new, |seen| {
+            seen.programs
+                .iter()
+                .map(|program| program.process.clone())
+                .collect()
+        })
     }
 }

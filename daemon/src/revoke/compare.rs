@@ -70,10 +70,16 @@ impl Broker {
         for slot in self.slots_of(gate) {
             let mut of_slot: BTreeMap<Arc<str>, Vec<Held>> = BTreeMap::new();
             for held in held_by(slot, began) {
-                of_slot.entry(Arc::clone(held.principal())).or_default().push(held);
+                of_slot
+                    .entry(Arc::clone(held.principal()))
+                    .or_default()
+                    .push(held);
             }
             for (principal, held) in of_slot {
-                by_principal.entry(principal).or_default().push((Arc::clone(slot), held));
+                by_principal
+                    .entry(principal)
+                    .or_default()
+                    .push((Arc::clone(slot), held));
             }
         }
         let _pass = gate.enter_anyway().await;
@@ -83,7 +89,9 @@ impl Broker {
             let has_current = held.iter().flat_map(|(_, held)| held).any(Held::is_current);
             match self.compare_of(gate, &principal, held, ended).await {
                 Err(error) if has_current => failure = failure.or(Some(error)),
-                Err(error) => tracing::debug!(upstream = %gate.name, %principal, %error, "its sessions cannot be seen"),
+                Err(error) => {
+                    tracing::debug!(upstream = %gate.name, %principal, %error, "its sessions cannot be seen")
+                }
                 Ok(()) => {}
             }
         }
@@ -99,7 +107,10 @@ impl Broker {
     ) -> Result<(), UpstreamError> {
         let active = match gate.upstream.active_sessions(principal).await {
             Ok(active) => active,
-            Err(UpstreamError::Refused { why: Why::AccountDisabled, .. }) => {
+            Err(UpstreamError::Refused {
+                why: Why::AccountDisabled,
+                ..
+            }) => {
                 self.account_disabled(gate);
                 return Ok(());
             }
@@ -117,8 +128,13 @@ impl Broker {
             of_slot.retain(is_missing);
         }
         held.retain(|(_, of_slot)| !of_slot.is_empty());
-        let learning = held.into_iter().map(|(slot, missing)| self.learn_all(slot, missing, ended));
-        let learnt: Vec<_> = stream::iter(learning).buffer_unordered(TOGETHER).collect().await;
+        let learning = held
+            .into_iter()
+            .map(|(slot, missing)| self.learn_all(slot, missing, ended));
+        let learnt: Vec<_> = stream::iter(learning)
+            .buffer_unordered(TOGETHER)
+            .collect()
+            .await;
         learnt.into_iter().collect()
     }
 
@@ -148,10 +164,14 @@ impl Broker {
                 }
                 Ok(Become::Active) => {}
                 Err(error) if held.is_current() => failure = Some(error),
-                Err(error) => tracing::debug!(session = held.id(), %error, "what became of it is not known"),
+                Err(error) => {
+                    tracing::debug!(session = held.id(), %error, "what became of it is not known")
+                }
             }
         }
-        if let Some(ending) = first.and_then(|known| self.revoke(&slot, Which::These(&ids), known).ending) {
+        if let Some(ending) =
+            first.and_then(|known| self.revoke(&slot, Which::These(&ids), known).ending)
+        {
             lock(ended).push((slot, ending));
         }
         failure.map_or(Ok(()), Err)
@@ -159,7 +179,10 @@ impl Broker {
 
     /// The profiles of an upstream.
     pub(super) fn slots_of(&self, gate: &Arc<Gate>) -> impl Iterator<Item = &Arc<Slot>> {
-        self.cache.slots().iter().filter(|slot| Arc::ptr_eq(&slot.gate, gate))
+        self.cache
+            .slots()
+            .iter()
+            .filter(|slot| Arc::ptr_eq(&slot.gate, gate))
     }
 }
 
@@ -175,7 +198,11 @@ fn held_by(slot: &Arc<Slot>, began: Boot) -> Vec<Held> {
     {
         all.push(Held::Current(session));
     }
-    let earlier = slot.standing.earlier().into_iter().filter(|earlier| earlier.ends_at > began);
+    let earlier = slot
+        .standing
+        .earlier()
+        .into_iter()
+        .filter(|earlier| earlier.ends_at > began);
     all.extend(earlier.map(Held::Earlier));
     all
 }
@@ -188,8 +215,14 @@ async fn learn(gate: &Gate, held: &Held) -> Result<Become, UpstreamError> {
         (Fate::Active, _) => Ok(Become::Active),
         (Fate::Expired, _) | (Fate::Unknown, Held::Earlier(_)) => Ok(Become::Expired),
         (Fate::Unknown, Held::Current(session)) if !session.sightings.missed() => {
-            let what = format!("session {} is not listed, and cannot be read either", held.id());
-            Err(UpstreamError::Unavailable { what, retry_after: None })
+            let what = format!(
+                "session {} is not listed, and cannot be read either",
+                held.id()
+            );
+            Err(UpstreamError::Unavailable {
+                what,
+                retry_after: None,
+            })
         }
         (fate, _) => Ok(Become::Over(known(fate))),
     }
@@ -197,7 +230,12 @@ async fn learn(gate: &Gate, held: &Held) -> Result<Become, UpstreamError> {
 
 pub(super) fn known(fate: Fate) -> Known {
     match fate {
-        Fate::Revoked { at, by, reason } => Known { cause: Cause::Revoked, by, at, reason },
+        Fate::Revoked { at, by, reason } => Known {
+            cause: Cause::Revoked,
+            by,
+            at,
+            reason,
+        },
         Fate::Active | Fate::Expired | Fate::Unknown => Known::only(Cause::Revoked),
     }
 }

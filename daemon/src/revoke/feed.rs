@@ -58,7 +58,9 @@ impl Feed {
 
     /// Since when a session is known to be good: it was issued then, or looked at.
     fn good_at(&self, session: &Session) -> Boot {
-        self.viewed_at.read().map_or(session.obtained_at, |viewed| viewed.max(session.obtained_at))
+        self.viewed_at.read().map_or(session.obtained_at, |viewed| {
+            viewed.max(session.obtained_at)
+        })
     }
 
     pub(crate) fn failure(&self) -> Option<String> {
@@ -66,7 +68,8 @@ impl Feed {
     }
 
     fn interval(&self) -> Duration {
-        self.every.mul_f64(EARLY.start + (EARLY.end - EARLY.start) * fastrand::f64())
+        self.every
+            .mul_f64(EARLY.start + (EARLY.end - EARLY.start) * fastrand::f64())
     }
 }
 
@@ -83,13 +86,17 @@ pub(crate) fn is_stale(slot: &Slot, age: Duration) -> bool {
 impl Broker {
     /// A strict profile is not served on a view that is too old: it waits for a look, and is refused without one.
     pub(crate) fn may_serve(&self, slot: &Slot, session: &Session) -> bool {
-        slot.profile.lease != LeaseLimit::Strict || !is_stale(slot, view_age(slot, session, self.clock.now().boot))
+        slot.profile.lease != LeaseLimit::Strict
+            || !is_stale(slot, view_age(slot, session, self.clock.now().boot))
     }
 
     /// Waits for a look. One that has failed is not repeated at once.
     pub(crate) async fn await_look(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(), Refusal> {
         let feed = &slot.gate.feed;
-        let is_recent = feed.tried_at.read().is_some_and(|at| self.clock.now().boot.since(at) < APART);
+        let is_recent = feed
+            .tried_at
+            .read()
+            .is_some_and(|at| self.clock.now().boot.since(at) < APART);
         if let Some(why) = feed.failure().filter(|_| is_recent) {
             return self.stale(slot, why).map_or(Ok(()), Err);
         }
@@ -105,7 +112,11 @@ impl Broker {
     /// The view of a profile's session is old, and could not be renewed. Without a session there is none to be old.
     pub(super) fn stale(&self, slot: &Slot, why: String) -> Option<Refusal> {
         let age = view_age(slot, &*slot.session()?, self.clock.now().boot);
-        Some(Refusal::ViewStale { profile: slot.profile.name.to_string(), age, why })
+        Some(Refusal::ViewStale {
+            profile: slot.profile.name.to_string(),
+            age,
+            why,
+        })
     }
 
     /// Somebody is given a lease, or watches: from here on the upstream is looked at, at once if that was long ago.
@@ -113,15 +124,22 @@ impl Broker {
         let feed = &slot.gate.feed;
         if feed.plan.at().is_none() && slot.has_any() {
             let now = self.clock.now().boot;
-            let good = slot.session().map_or(Boot::ZERO, |session| feed.good_at(&session));
+            let good = slot
+                .session()
+                .map_or(Boot::ZERO, |session| feed.good_at(&session));
             let last = good.max(feed.tried_at.read().unwrap_or(Boot::ZERO));
-            self.timetable.set_by(&feed.plan, now.max(last.plus(feed.interval())));
+            self.timetable
+                .set_by(&feed.plan, now.max(last.plus(feed.interval())));
         }
     }
 
     /// Looks at every upstream of which sessions are held, soon: much may have happened.
     pub(crate) fn look_soon(&self, now: Boot) {
-        for gate in self.gates.values().filter(|gate| self.slots_of(gate).any(|slot| slot.has_any())) {
+        for gate in self
+            .gates
+            .values()
+            .filter(|gate| self.slots_of(gate).any(|slot| slot.has_any()))
+        {
             self.timetable.set_by(&gate.feed.plan, now);
         }
     }
@@ -132,11 +150,16 @@ impl Broker {
         let asked = self.clock.now().boot;
         loop {
             let last = gate.feed.tried_at.read();
-            let apart = last.map_or(Duration::ZERO, |last| last.plus(APART).since(self.clock.now().boot));
+            let apart = last.map_or(Duration::ZERO, |last| {
+                last.plus(APART).since(self.clock.now().boot)
+            });
             tokio::time::sleep(apart).await;
             let looked = self.look(gate).result().await;
             if gate.feed.tried_at.read().is_some_and(|at| at >= asked) {
-                let broke_off = |_| UpstreamError::Unavailable { what: "the look broke off".into(), retry_after: None };
+                let broke_off = |_| UpstreamError::Unavailable {
+                    what: "the look broke off".into(),
+                    retry_after: None,
+                };
                 return looked.map_err(broke_off)?;
             }
         }
@@ -153,10 +176,18 @@ impl Broker {
         let began = self.clock.now().boot;
         feed.tried_at.replace(Some(began));
         let ended = Mutex::default();
-        let looked = tokio::time::timeout(LOOK, self.compare(&gate, began, &ended)).await.unwrap_or_else(|_elapsed| {
-            let what = format!("listSTSSessions: not everything was told within {} s", LOOK.as_secs());
-            Err(UpstreamError::Unavailable { what, retry_after: None })
-        });
+        let looked = tokio::time::timeout(LOOK, self.compare(&gate, began, &ended))
+            .await
+            .unwrap_or_else(|_elapsed| {
+                let what = format!(
+                    "listSTSSessions: not everything was told within {} s",
+                    LOOK.as_secs()
+                );
+                Err(UpstreamError::Unavailable {
+                    what,
+                    retry_after: None,
+                })
+            });
         self.explain_endings(&gate, std::mem::take(&mut lock(&ended)));
         let pause = match &looked {
             Ok(()) => {
@@ -165,13 +196,22 @@ impl Broker {
             }
             Err(error) => {
                 tracing::warn!(upstream = %gate.name, %error, "it cannot be asked what was revoked");
-                error.retry_after().unwrap_or_default().clamp(APART, BACK_OFF_CAP)
+                error
+                    .retry_after()
+                    .unwrap_or_default()
+                    .clamp(APART, BACK_OFF_CAP)
             }
         };
         *lock(&feed.failure) = looked.as_ref().err().map(ToString::to_string);
         let now = self.clock.now();
-        if self.slots_of(&gate).any(|slot| self.is_waited_for(slot, &now)) {
-            self.timetable.set(&feed.plan, began.plus(feed.interval().max(pause)).max(now.boot));
+        if self
+            .slots_of(&gate)
+            .any(|slot| self.is_waited_for(slot, &now))
+        {
+            self.timetable.set(
+                &feed.plan,
+                began.plus(feed.interval().max(pause)).max(now.boot),
+            );
         }
         looked
     }
@@ -179,7 +219,9 @@ impl Broker {
     /// The upstream has refused a session's token as revoked. Why comes later.
     pub(crate) fn token_was_refused(self: &Arc<Self>, slot: &Arc<Slot>, id: &str) {
         let only = Known::only(Cause::Revoked);
-        let Some(ending) = self.revoke(slot, Which::These(&[id.into()]), only).ending else { return };
+        let Some(ending) = self.revoke(slot, Which::These(&[id.into()]), only).ending else {
+            return;
+        };
         let (broker, slot, id) = (Arc::clone(self), Arc::clone(slot), id.to_owned());
         self.background().spawn(async move {
             let mut ending = ending;
@@ -195,7 +237,11 @@ impl Broker {
     pub(crate) fn account_disabled(self: &Arc<Self>, gate: &Arc<Gate>) {
         let end = |slot: &Arc<Slot>| {
             let id = slot.session()?.granted.session_id.clone();
-            let ended = self.revoke(slot, Which::These(&[id]), Known::only(Cause::AccountDisabled));
+            let ended = self.revoke(
+                slot,
+                Which::These(&[id]),
+                Known::only(Cause::AccountDisabled),
+            );
             Some((Arc::clone(slot), ended.ending?))
         };
         self.explain_endings(gate, self.slots_of(gate).filter_map(end).collect());

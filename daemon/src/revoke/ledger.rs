@@ -88,7 +88,10 @@ pub enum LedgerError {
     #[error("which profiles are held after a revocation cannot be read: {0}")]
     Unreadable(#[from] PrivateFileError),
     #[error("which profiles are held after a revocation cannot be understood: {path}: {error}", path = .path.display())]
-    Nonsense { path: PathBuf, error: serde_json::Error },
+    Nonsense {
+        path: PathBuf,
+        error: serde_json::Error,
+    },
 }
 
 impl LedgerError {
@@ -96,7 +99,10 @@ impl LedgerError {
         match self {
             Self::Unreadable(error) => error.hint(),
             Self::Nonsense { path, .. } => {
-                format!("look into {}, and move it away to start with nothing held", path.display())
+                format!(
+                    "look into {}, and move it away to start with nothing held",
+                    path.display()
+                )
             }
         }
     }
@@ -104,29 +110,41 @@ impl LedgerError {
 
 impl Ledger {
     pub fn in_memory() -> Self {
-        Self { book: Arc::default(), queue: None }
+        Self {
+            book: Arc::default(),
+            queue: None,
+        }
     }
 
     /// Reads what an earlier daemon wrote.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let book = match private_file::read_within(path, CAP) {
-            Ok(text) => {
-                serde_json::from_str(&text).map_err(|error| LedgerError::Nonsense { path: path.into(), error })?
-            }
-            Err(PrivateFileError { why: Why::Missing, .. }) => Book::default(),
+            Ok(text) => serde_json::from_str(&text).map_err(|error| LedgerError::Nonsense {
+                path: path.into(),
+                error,
+            })?,
+            Err(PrivateFileError {
+                why: Why::Missing, ..
+            }) => Book::default(),
             Err(error) => return Err(error.into()),
         };
         let book = Arc::new(Mutex::new(book));
         let (queue, notes) = mpsc::channel();
         let (path, shared) = (path.to_owned(), Arc::clone(&book));
         thread::spawn(move || keep(&notes, &shared, &path));
-        Ok(Self { book, queue: Some(queue) })
+        Ok(Self {
+            book,
+            queue: Some(queue),
+        })
     }
 
     /// Why a profile is held, if it was when the last daemon ended.
     pub(crate) fn hold_of(&self, slot: &Slot) -> Option<Ending> {
         let book = lock(&self.book);
-        let hold = book.holds.get(slot.profile.name.as_str()).filter(|hold| hold.role == slot.role_there())?;
+        let hold = book
+            .holds
+            .get(slot.profile.name.as_str())
+            .filter(|hold| hold.role == slot.role_there())?;
         Some(hold.ending.clone())
     }
 
@@ -136,7 +154,10 @@ impl Ledger {
         let name = slot.profile.name.as_str();
         match slot.standing.hold() {
             Some(hold) => {
-                let hold = Hold { role: slot.role_there(), ending: Ending::clone(&hold) };
+                let hold = Hold {
+                    role: slot.role_there(),
+                    ending: Ending::clone(&hold),
+                };
                 book.holds.insert(name.into(), hold);
             }
             None => drop(book.holds.remove(name)),
@@ -148,7 +169,9 @@ impl Ledger {
     pub(crate) fn add(&self, session_id: &str, withdrawal: Withdrawal) {
         let mut book = lock(&self.book);
         if !book.settled.contains_key(session_id) {
-            book.withdrawals.entry(session_id.into()).or_insert(withdrawal);
+            book.withdrawals
+                .entry(session_id.into())
+                .or_insert(withdrawal);
         }
         drop(book);
         self.changed();
@@ -158,7 +181,8 @@ impl Ledger {
     pub(crate) fn settle(&self, session_id: &str, upstream_time: Timestamp) {
         let mut book = lock(&self.book);
         if let Some((id, withdrawal)) = book.withdrawals.remove_entry(session_id) {
-            book.settled.retain(|_, expires_at| *expires_at > upstream_time);
+            book.settled
+                .retain(|_, expires_at| *expires_at > upstream_time);
             book.settled.insert(id, withdrawal.expires_at);
         }
         drop(book);
@@ -174,7 +198,10 @@ impl Ledger {
     pub(crate) fn failed(&self, session_id: &str, error: &UpstreamError, now: Boot) {
         if let Some(withdrawal) = lock(&self.book).withdrawals.get_mut(session_id) {
             // Whatever it is, nobody waits for it to be mended.
-            let error = UpstreamError::Unavailable { what: error.to_string(), retry_after: error.retry_after() };
+            let error = UpstreamError::Unavailable {
+                what: error.to_string(),
+                retry_after: error.retry_after(),
+            };
             withdrawal.health.failed(error, now, fastrand::f64());
             withdrawal.is_under_way = false;
         }
@@ -182,13 +209,19 @@ impl Ledger {
 
     /// Whether a session is still to be revoked, and why the last try failed.
     pub(crate) fn pending(&self, session_id: &str) -> Option<Option<Failing>> {
-        lock(&self.book).withdrawals.get(session_id).map(|withdrawal| withdrawal.health.failing().cloned())
+        lock(&self.book)
+            .withdrawals
+            .get(session_id)
+            .map(|withdrawal| withdrawal.health.failing().cloned())
     }
 
     /// The sessions of a profile that are still to be revoked.
     pub(crate) fn pending_of(&self, profile: &str) -> Vec<String> {
         let book = lock(&self.book);
-        let of_profile = book.withdrawals.iter().filter(|(_, each)| each.profile.as_deref() == Some(profile));
+        let of_profile = book
+            .withdrawals
+            .iter()
+            .filter(|(_, each)| each.profile.as_deref() == Some(profile));
         of_profile.map(|(id, _)| id.to_string()).collect()
     }
 
@@ -206,8 +239,13 @@ impl Ledger {
             !was_tried || withdrawal.expires_at > upstream_time(withdrawal).unwrap_or(now.wall)
         });
         let has_expired = book.withdrawals.len() < before;
-        let is_due = |withdrawal: &Withdrawal| !withdrawal.is_under_way && withdrawal.health.permit(now.boot).is_ok();
-        let due = book.withdrawals.iter_mut().filter(|(_, withdrawal)| is_due(withdrawal));
+        let is_due = |withdrawal: &Withdrawal| {
+            !withdrawal.is_under_way && withdrawal.health.permit(now.boot).is_ok()
+        };
+        let due = book
+            .withdrawals
+            .iter_mut()
+            .filter(|(_, withdrawal)| is_due(withdrawal));
         let due = due.map(|(id, withdrawal)| {
             withdrawal.is_under_way = true;
             (id.clone(), withdrawal.clone())
@@ -223,8 +261,18 @@ impl Ledger {
     /// When something is to be tried next.
     pub(crate) fn next_try(&self) -> Option<Boot> {
         let book = lock(&self.book);
-        let waiting = book.withdrawals.values().filter(|withdrawal| !withdrawal.is_under_way);
-        waiting.map(|withdrawal| withdrawal.health.failing().map_or(Boot::ZERO, |failing| failing.next_try)).min()
+        let waiting = book
+            .withdrawals
+            .values()
+            .filter(|withdrawal| !withdrawal.is_under_way);
+        waiting
+            .map(|withdrawal| {
+                withdrawal
+                    .health
+                    .failing()
+                    .map_or(Boot::ZERO, |failing| failing.next_try)
+            })
+            .min()
     }
 
     /// Waits until everything is written, as far as it can be.
@@ -252,7 +300,9 @@ fn keep(notes: &Receiver<Option<oneshot::Sender<()>>>, book: &Mutex<Book>, path:
         let mut waiting: Vec<_> = first.into_iter().collect();
         waiting.extend(notes.try_iter().flatten());
         let text = serde_json::to_vec_pretty(&*lock(book));
-        let written = text.map_err(io::Error::other).and_then(|text| private_file::replace(path, &text));
+        let written = text
+            .map_err(io::Error::other)
+            .and_then(|text| private_file::replace(path, &text));
         if let Err(error) = &written
             && !is_failing
         {
@@ -281,7 +331,10 @@ mod tests {
         let ledger = Ledger::open(&file).unwrap();
         let end = broker.clock.now().wall + HOUR;
         for number in 0..10_000 {
-            ledger.add(&format!("s-{number}"), Withdrawal::of(slot, "lost laptop", end));
+            ledger.add(
+                &format!("s-{number}"),
+                Withdrawal::of(slot, "lost laptop", end),
+            );
         }
         ledger.flush().await;
         assert!(std::fs::metadata(&file).unwrap().len() > 1024 * 1024);

@@ -25,7 +25,10 @@ impl Broker {
         revoke: bool,
     ) -> Result<LoggedOut, Refusal> {
         let slots = self.granted(peer, profile)?;
-        let known = Known { by: Some(this(peer)), ..Known::only(Cause::LoggedOut) };
+        let known = Known {
+            by: Some(this(peer)),
+            ..Known::only(Cause::LoggedOut)
+        };
         let ended = self.end_all(&slots, &known, revoke).await;
         self.ledger.flush().await;
         if revoke {
@@ -34,28 +37,53 @@ impl Broker {
         let report = |(slot, ids): (&Arc<Slot>, Vec<String>)| {
             let profile = slot.profile.name.to_string();
             let withdrawn = |id| self.withdrawn(id, Some(profile.clone()), revoke);
-            LoggedOutProfile { withdrawn: ids.into_iter().map(withdrawn).collect(), profile: profile.clone() }
+            LoggedOutProfile {
+                withdrawn: ids.into_iter().map(withdrawn).collect(),
+                profile: profile.clone(),
+            }
         };
-        Ok(LoggedOut { profiles: slots.iter().zip(ended).map(report).collect() })
+        Ok(LoggedOut {
+            profiles: slots.iter().zip(ended).map(report).collect(),
+        })
     }
 
     /// An event of this machine's, for the profiles that asked for it: their sessions are over here when this begins to
     /// wait. Returns those that the upstream is to end.
-    pub async fn revoke_on(self: &Arc<Self>, cause: Cause, asked: impl Fn(RevokeOn) -> bool) -> Vec<String> {
-        let asked = self.cache.slots().iter().filter(|slot| asked(slot.profile.revoke_on)).cloned();
-        self.end_all(&asked.collect::<Vec<_>>(), &Known::only(cause), true).await.concat()
+    pub async fn revoke_on(
+        self: &Arc<Self>,
+        cause: Cause,
+        asked: impl Fn(RevokeOn) -> bool,
+    ) -> Vec<String> {
+        let asked = self
+            .cache
+            .slots()
+            .iter()
+            .filter(|slot| asked(slot.profile.revoke_on))
+            .cloned();
+        self.end_all(&asked.collect::<Vec<_>>(), &Known::only(cause), true)
+            .await
+            .concat()
     }
 
     /// Ends what there is of each profile, and whatever is being fetched for it, also at the upstream if that is wanted.
     /// Returns the sessions of each.
-    async fn end_all(self: &Arc<Self>, slots: &[Arc<Slot>], known: &Known, revoke: bool) -> Vec<Vec<String>> {
+    async fn end_all(
+        self: &Arc<Self>,
+        slots: &[Arc<Slot>],
+        known: &Known,
+        revoke: bool,
+    ) -> Vec<Vec<String>> {
         let mut ids = Vec::new();
         for slot in slots {
             let ended = self.revoke(slot, Which::Whatever, known.clone());
             if revoke {
                 self.withdraw_all(slot, &ended, LOGGED_OUT);
             }
-            ids.push(Vec::from_iter(ended.session.map(|session| session.granted.session_id.to_string())));
+            ids.push(Vec::from_iter(
+                ended
+                    .session
+                    .map(|session| session.granted.session_id.to_string()),
+            ));
         }
         if revoke {
             self.withdraw_what_others_left(slots).await;
@@ -75,11 +103,18 @@ impl Broker {
         let now = self.clock.now();
         for slot in slots {
             let upstream_time = slot.gate.upstream_time(&now);
-            let of_profile = handed.iter().filter(|(_, handed)| handed.profile == slot.profile.name.as_str());
+            let of_profile = handed
+                .iter()
+                .filter(|(_, handed)| handed.profile == slot.profile.name.as_str());
             for (id, handed) in of_profile {
                 // Whoever has come back meanwhile has one that is meant to go on.
-                let is_current = slot.session().is_some_and(|session| *session.granted.session_id == **id);
-                let end = handed.last_at.saturating_add(slot.profile.role.duration).unwrap_or(Timestamp::MAX);
+                let is_current = slot
+                    .session()
+                    .is_some_and(|session| *session.granted.session_id == **id);
+                let end = handed
+                    .last_at
+                    .saturating_add(slot.profile.role.duration)
+                    .unwrap_or(Timestamp::MAX);
                 if end > upstream_time && !is_current {
                     self.ledger.add(id, Withdrawal::of(slot, LOGGED_OUT, end));
                 }
@@ -102,12 +137,19 @@ impl Broker {
     }
 
     /// A new session now, in the place of the one that there is.
-    pub async fn refresh_now(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
+    pub async fn refresh_now(
+        self: &Arc<Self>,
+        peer: &Peer,
+        profile: &str,
+    ) -> Result<Watched, Refusal> {
         // Each is a call at the upstream, and replaces what others use.
         let grant = self.own(peer, profile)?;
         let slot = grant.slot();
         if let Some(held) = slot.standing.view().hold {
-            return Err(Refusal::Held { profile: slot.profile.name.to_string(), held });
+            return Err(Refusal::Held {
+                profile: slot.profile.name.to_string(),
+                held,
+            });
         }
         slot.used(&self.clock.now(), crate::refresh::GRACE);
         self.await_fetch(slot, true).await?;
@@ -115,7 +157,11 @@ impl Broker {
     }
 
     /// A service has refused credentials of this profile: the upstream is looked at, and what is found is in force.
-    pub async fn report_rejected(self: &Arc<Self>, peer: &Peer, profile: &str) -> Result<Watched, Refusal> {
+    pub async fn report_rejected(
+        self: &Arc<Self>,
+        peer: &Peer,
+        profile: &str,
+    ) -> Result<Watched, Refusal> {
         // What ends meanwhile is told, too.
         let mut watching = self.watch(peer, profile)?;
         let slot = Arc::clone(watching.slot());
@@ -147,7 +193,11 @@ impl Broker {
     fn granted(&self, peer: &Peer, profile: Option<&str>) -> Result<Vec<Arc<Slot>>, Refusal> {
         match profile {
             Some(profile) => Ok(vec![Arc::clone(self.own(peer, profile)?.slot())]),
-            None => self.cache.names().map(|name| Ok(Arc::clone(self.own(peer, name)?.slot()))).collect(),
+            None => self
+                .cache
+                .names()
+                .map(|name| Ok(Arc::clone(self.own(peer, name)?.slot())))
+                .collect(),
         }
     }
 }

@@ -44,7 +44,12 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn only(cause: Cause) -> Self {
-        Self { cause, by: None, at: None, reason: None }
+        Self {
+            cause,
+            by: None,
+            at: None,
+            reason: None,
+        }
     }
 }
 
@@ -75,14 +80,22 @@ impl Which<'_> {
 impl Broker {
     /// Ends a profile's sessions, of which no consumer gets credentials from here on, and stops whatever is being fetched
     /// for it from being served.
-    pub(crate) fn revoke(self: &Arc<Self>, slot: &Arc<Slot>, which: Which<'_>, known: Known) -> Revoked {
+    pub(crate) fn revoke(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        which: Which<'_>,
+        known: Known,
+    ) -> Revoked {
         let ended_id = match which {
             Which::These(ids) => ids.first().cloned(),
-            Which::Whatever => slot.session().map(|session| session.granted.session_id.clone()),
+            Which::Whatever => slot
+                .session()
+                .map(|session| session.granted.session_id.clone()),
         };
         let ending = self.ending(ended_id.as_deref(), known);
         let holds = holds(slot, ending.cause);
-        let is_meant = |earlier: &[Arc<Earlier>], session: Option<&Session>| which.is_met_by(earlier, session);
+        let is_meant =
+            |earlier: &[Arc<Earlier>], session: Option<&Session>| which.is_met_by(earlier, session);
         let mut replaced = Vec::new();
         let ended = |earlier: &mut Vec<Arc<Earlier>>, session: Option<&Session>| {
             if ending.cause == Cause::Revoked && !holds {
@@ -93,7 +106,10 @@ impl Broker {
                 replaced = std::mem::take(earlier);
             }
         };
-        let Some(view) = slot.standing.end(is_meant, holds.then(|| ending.clone()), ended) else {
+        let Some(view) = slot
+            .standing
+            .end(is_meant, holds.then(|| ending.clone()), ended)
+        else {
             return Revoked::default();
         };
         let ending = Arc::new(ending);
@@ -113,18 +129,24 @@ impl Broker {
             Cause::Revoked if !holds && slot.is_wanted(&self.clock.now()) => {
                 self.refresh(slot);
                 // A fetch that was under way brings nothing.
-                self.timetable.set_by(&slot.plan, self.clock.now().boot.plus(AGAIN));
+                self.timetable
+                    .set_by(&slot.plan, self.clock.now().boot.plus(AGAIN));
             }
             Cause::Revoked | Cause::AccountDisabled => {}
             // Nobody is meant to use it soon.
             _ => slot.unused(),
         }
-        Revoked { session: view.session, earlier: replaced, ending: Some(ending) }
+        Revoked {
+            session: view.session,
+            earlier: replaced,
+            ending: Some(ending),
+        }
     }
 
     /// More is known of an ending that is in force already.
     fn amend(&self, slot: &Slot, ending: &Ending) {
-        let is_same = |hold: &Ending| hold.session_id == ending.session_id && hold.cause == ending.cause;
+        let is_same =
+            |hold: &Ending| hold.session_id == ending.session_id && hold.cause == ending.cause;
         if slot.standing.amend(is_same, ending.clone()) {
             self.ledger.note(slot);
             self.watchers.tell(slot, Some(Arc::new(ending.clone())));
@@ -134,13 +156,20 @@ impl Broker {
 
     /// Tells the person at the machine of endings that are in force, with the names of those who did it, as far as the
     /// upstream tells them soon.
-    pub(crate) fn explain_endings(self: &Arc<Self>, gate: &Arc<Gate>, endings: Vec<(Arc<Slot>, Arc<Ending>)>) {
+    pub(crate) fn explain_endings(
+        self: &Arc<Self>,
+        gate: &Arc<Gate>,
+        endings: Vec<(Arc<Slot>, Arc<Ending>)>,
+    ) {
         if endings.is_empty() {
             return;
         }
         let (broker, gate) = (Arc::clone(self), Arc::clone(gate));
         self.background().spawn(async move {
-            let ids: BTreeSet<String> = endings.iter().filter_map(|(_, ending)| ending.by.clone()).collect();
+            let ids: BTreeSet<String> = endings
+                .iter()
+                .filter_map(|(_, ending)| ending.by.clone())
+                .collect();
             let mut names = BTreeMap::new();
             let naming = async {
                 for id in ids {
@@ -155,12 +184,19 @@ impl Broker {
                 let ending = match named {
                     None => ending,
                     by => {
-                        let ending = Ending { by, ..Ending::clone(&ending) };
+                        let ending = Ending {
+                            by,
+                            ..Ending::clone(&ending)
+                        };
                         broker.amend(&slot, &ending);
                         Arc::new(ending)
                     }
                 };
-                broker.notices.tell(slot.profile.name.as_str(), &ending, holds(&slot, ending.cause));
+                broker.notices.tell(
+                    slot.profile.name.as_str(),
+                    &ending,
+                    holds(&slot, ending.cause),
+                );
             }
         });
     }
@@ -203,7 +239,9 @@ fn holds(slot: &Slot, cause: Cause) -> bool {
     match cause {
         Cause::Revoked => slot.profile.on_revoke == OnRevoke::Hold,
         Cause::LoggedOut => true,
-        Cause::AccountDisabled | Cause::Locked | Cause::Slept | Cause::Stopped | Cause::Unknown => false,
+        Cause::AccountDisabled | Cause::Locked | Cause::Slept | Cause::Stopped | Cause::Unknown => {
+            false
+        }
     }
 }
 

@@ -29,7 +29,11 @@ impl Notices {
     pub(crate) fn tell(&self, profile: &str, ending: &Ending, holds: bool) {
         if let Some(sender) = &*lock(&self.0) {
             // Nobody reads hundreds of them.
-            let _ = sender.try_send(Notice { profile: profile.into(), ending: ending.clone(), holds });
+            let _ = sender.try_send(Notice {
+                profile: profile.into(),
+                ending: ending.clone(),
+                holds,
+            });
         }
     }
 }

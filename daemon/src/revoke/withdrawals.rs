@@ -27,7 +27,10 @@ pub struct Withdrawals {
 
 impl Default for Withdrawals {
     fn default() -> Self {
-        Self { plan: Plan::new(Item::Withdrawals), changed: Notify::new() }
+        Self {
+            plan: Plan::new(Item::Withdrawals),
+            changed: Notify::new(),
+        }
     }
 }
 
@@ -38,32 +41,55 @@ impl Broker {
             self.withdraw(slot, session, reason);
         }
         for earlier in &ended.earlier {
-            self.ledger.add(&earlier.session_id, Withdrawal::of(slot, reason, earlier.expires_at));
+            self.ledger.add(
+                &earlier.session_id,
+                Withdrawal::of(slot, reason, earlier.expires_at),
+            );
         }
     }
 
     /// A session of a profile is to be revoked at its upstream, too.
     pub(crate) fn withdraw(&self, slot: &Slot, session: &Session, reason: &str) {
         let granted = &session.granted;
-        self.ledger.add(&granted.session_id, Withdrawal::of(slot, reason, granted.expires_at));
+        self.ledger.add(
+            &granted.session_id,
+            Withdrawal::of(slot, reason, granted.expires_at),
+        );
         self.withdraw_soon();
     }
 
     pub(crate) fn withdraw_soon(&self) {
-        self.timetable.set_by(&self.withdrawals.plan, self.clock.now().boot);
+        self.timetable
+            .set_by(&self.withdrawals.plan, self.clock.now().boot);
     }
 
     /// Tries everything that may be tried now.
     pub(crate) fn withdraw_due(self: &Arc<Self>) {
         let now = self.clock.now();
-        let time = |withdrawal: &Withdrawal| self.gate_for(withdrawal)?.upstream.server_clock().latest(now.boot);
+        let time = |withdrawal: &Withdrawal| {
+            self.gate_for(withdrawal)?
+                .upstream
+                .server_clock()
+                .latest(now.boot)
+        };
         for (id, withdrawal) in self.ledger.take_due(&now, time) {
             if let Some(gate) = self.gate_for(&withdrawal) {
-                self.background().spawn(Arc::clone(self).try_to_withdraw(Arc::clone(gate), id, withdrawal));
+                self.background().spawn(Arc::clone(self).try_to_withdraw(
+                    Arc::clone(gate),
+                    id,
+                    withdrawal,
+                ));
             } else {
                 let what = "its upstream is no longer configured".to_owned();
                 tracing::warn!(session = %id, %what, "it cannot be revoked");
-                self.ledger.failed(&id, &UpstreamError::Unavailable { what, retry_after: None }, now.boot);
+                self.ledger.failed(
+                    &id,
+                    &UpstreamError::Unavailable {
+                        what,
+                        retry_after: None,
+                    },
+                    now.boot,
+                );
             }
         }
         self.plan_withdrawals();
@@ -73,17 +99,37 @@ impl Broker {
     fn gate_for(&self, withdrawal: &Withdrawal) -> Option<&Arc<Gate>> {
         let mut gates = self.gates.values();
         let same = gates.find(|gate| gate.upstream.identity() == withdrawal.identity);
-        same.or_else(|| self.gates.values().find(|gate| gate.upstream.place() == withdrawal.place))
+        same.or_else(|| {
+            self.gates
+                .values()
+                .find(|gate| gate.upstream.place() == withdrawal.place)
+        })
     }
 
-    async fn try_to_withdraw(self: Arc<Self>, gate: Arc<Gate>, id: Box<str>, withdrawal: Withdrawal) {
+    async fn try_to_withdraw(
+        self: Arc<Self>,
+        gate: Arc<Gate>,
+        id: Box<str>,
+        withdrawal: Withdrawal,
+    ) {
         let withdrawn = match gate.enter(Haste::Background, &self.clock).await {
             Ok(pass) => {
-                let withdrawn = gate.upstream.withdraw(&id, withdrawal.reason.as_deref()).await;
+                let withdrawn = gate
+                    .upstream
+                    .withdraw(&id, withdrawal.reason.as_deref())
+                    .await;
                 // How it went is that of a profile's call, if there is such a profile.
-                let profile = withdrawal.profile.as_deref().and_then(|profile| self.cache.find(profile));
+                let profile = withdrawal
+                    .profile
+                    .as_deref()
+                    .and_then(|profile| self.cache.find(profile));
                 if let Some(slot) = profile {
-                    pass.tell(slot.place, withdrawn.as_ref().err(), self.clock.now().boot, fastrand::f64());
+                    pass.tell(
+                        slot.place,
+                        withdrawn.as_ref().err(),
+                        self.clock.now().boot,
+                        fastrand::f64(),
+                    );
                 }
                 withdrawn
             }
@@ -92,7 +138,8 @@ impl Broker {
         match withdrawn {
             Ok(()) => {
                 tracing::info!(session = %id, profile = withdrawal.profile, "revoked at the upstream");
-                self.ledger.settle(&id, gate.upstream_time(&self.clock.now()));
+                self.ledger
+                    .settle(&id, gate.upstream_time(&self.clock.now()));
             }
             Err(error) => {
                 tracing::warn!(session = %id, profile = withdrawal.profile, %error, "it cannot be revoked at the upstream");
@@ -105,7 +152,8 @@ impl Broker {
 
     fn plan_withdrawals(&self) {
         if let Some(next) = self.ledger.next_try() {
-            self.timetable.set_by(&self.withdrawals.plan, next.max(self.clock.now().boot));
+            self.timetable
+                .set_by(&self.withdrawals.plan, next.max(self.clock.now().boot));
         }
     }
 
@@ -127,7 +175,12 @@ impl Broker {
     }
 
     /// How things stand with a session that was ended here, and was to be revoked if that was `asked` for.
-    pub(crate) fn withdrawn(&self, session_id: String, profile: Option<String>, asked: bool) -> Withdrawn {
+    pub(crate) fn withdrawn(
+        &self,
+        session_id: String,
+        profile: Option<String>,
+        asked: bool,
+    ) -> Withdrawn {
         let pending = self.ledger.pending(&session_id);
         let at_upstream = match &pending {
             Some(_) => Standing::Pending,
@@ -135,6 +188,11 @@ impl Broker {
             None => Standing::Unasked,
         };
         let failure = pending.flatten().map(|failing| failing.error.to_string());
-        Withdrawn { session_id, profile, at_upstream, failure }
+        Withdrawn {
+            session_id,
+            profile,
+            at_upstream,
+            failure,
+        }
     }
 }

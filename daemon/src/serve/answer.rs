@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rolekeeper::frame::FrameError;
-use rolekeeper::protocol::{Code, Failure, Hidden, Reply, Request, RequestFrame, StatusPage, VERSION, Version};
+use rolekeeper::protocol::{
+    Code, Failure, Hidden, Reply, Request, RequestFrame, StatusPage, VERSION, Version,
+};
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, BufReader};
@@ -36,7 +38,13 @@ pub(super) async fn answer(
         prove(stream, peer, stop).await?;
     }
     if may_take_a_person(&request, peer, desk).await {
-        write(stream, Reply::Wait { seconds: approvals::PATIENCE.as_secs() }).await?;
+        write(
+            stream,
+            Reply::Wait {
+                seconds: approvals::PATIENCE.as_secs(),
+            },
+        )
+        .await?;
     }
     let document = match request {
         Request::Lease { profile } => {
@@ -47,37 +55,81 @@ pub(super) async fn answer(
             Ok(watching) => return tell_changes(stream, watching, stop).await,
             Err(refusal) => Err(refusal),
         },
-        Request::Status { after } => return write(stream, Reply::Status(status(peer, after.as_deref(), desk))).await,
-        Request::Proof { .. } => return write(stream, Reply::Error(bad_request("nobody has asked for a proof"))).await,
+        Request::Status { after } => {
+            return write(stream, Reply::Status(status(peer, after.as_deref(), desk))).await;
+        }
+        Request::Proof { .. } => {
+            return write(
+                stream,
+                Reply::Error(bad_request("nobody has asked for a proof")),
+            )
+            .await;
+        }
         Request::Iam(call) => broker.iam(peer, call, stop.last_call()).await,
-        Request::Explain { profile } => json(until_last_call(stop, broker.explain(peer, &profile)).await),
-        Request::Audit { profile, since_seconds } => {
+        Request::Explain { profile } => {
+            json(until_last_call(stop, broker.explain(peer, &profile)).await)
+        }
+        Request::Audit {
+            profile,
+            since_seconds,
+        } => {
             let audit = broker.audit(peer, &profile, Duration::from_secs(since_seconds));
             json(until_last_call(stop, audit).await)
         }
-        Request::Refresh { profile } => json(until_last_call(stop, broker.refresh_now(peer, &profile)).await),
+        Request::Refresh { profile } => {
+            json(until_last_call(stop, broker.refresh_now(peer, &profile)).await)
+        }
         Request::ReportRejected { profile } => {
             json(until_last_call(stop, broker.report_rejected(peer, &profile)).await)
         }
-        Request::Endpoint { profile, kind } => json(http::endpoint(desk, peer, &profile, kind).await),
+        Request::Endpoint { profile, kind } => {
+            json(http::endpoint(desk, peer, &profile, kind).await)
+        }
         Request::KeyPlace { upstream } => json(broker.key_place(peer, upstream.as_deref())),
         Request::VerifyJournal => json(broker.verify_journal(peer).await),
         Request::Approvals => json(broker.approvals(peer)),
         Request::Approve { id, yes } => json(broker.approve(peer, id, yes).await),
-        Request::Login { upstream, token, passphrase } => {
+        Request::Login {
+            upstream,
+            token,
+            passphrase,
+        } => {
             let (token, passphrase) = (hidden(token), passphrase.map(hidden));
-            json(broker.login(peer, upstream.as_deref(), token, passphrase).await)
+            json(
+                broker
+                    .login(peer, upstream.as_deref(), token, passphrase)
+                    .await,
+            )
         }
-        Request::Unlock { upstream, passphrase } => {
-            json(broker.unlock(peer, upstream.as_deref(), passphrase.map(hidden)).await)
+        Request::Unlock {
+            upstream,
+            passphrase,
+        } => json(
+            broker
+                .unlock(peer, upstream.as_deref(), passphrase.map(hidden))
+                .await,
+        ),
+        Request::Rotate { upstream, old } => json(
+            broker
+                .rotate(peer, upstream.as_deref(), old.as_deref())
+                .await,
+        ),
+        Request::Sessions { upstream } => {
+            json(until_last_call(stop, broker.sessions(peer, upstream.as_deref())).await)
         }
-        Request::Rotate { upstream, old } => json(broker.rotate(peer, upstream.as_deref(), old.as_deref()).await),
-        Request::Sessions { upstream } => json(until_last_call(stop, broker.sessions(peer, upstream.as_deref())).await),
         Request::Resume { profile } => json(broker.resume(peer, &profile).await),
-        Request::Logout { profile, revoke } => json(broker.logout(peer, profile.as_deref(), revoke).await),
-        Request::RevokeSession { upstream, session_id, reason } => {
-            json(broker.revoke_session(peer, upstream.as_deref(), &session_id, reason.as_deref()).await)
+        Request::Logout { profile, revoke } => {
+            json(broker.logout(peer, profile.as_deref(), revoke).await)
         }
+        Request::RevokeSession {
+            upstream,
+            session_id,
+            reason,
+        } => json(
+            broker
+                .revoke_session(peer, upstream.as_deref(), &session_id, reason.as_deref())
+                .await,
+        ),
     };
     match document {
         Err(refusal) => write(stream, Reply::Error(reply::failure(&refusal))).await,
@@ -102,7 +154,9 @@ async fn lend(
         Ok(lease) => write(stream, Reply::Lease(reply::lease(&lease))).await,
         Err(refusal) => {
             let failure = reply::failure(&refusal);
-            desk.broker.journal.refused(peer, profile, &failure, &desk.broker.clock.now());
+            desk.broker
+                .journal
+                .refused(peer, profile, &failure, &desk.broker.clock.now());
             write(stream, Reply::Error(failure)).await
         }
     }
@@ -110,7 +164,12 @@ async fn lend(
 
 fn status(peer: &Peer, after: Option<&str>, desk: &Desk) -> StatusPage {
     let mut status = desk.broker.status(peer, after, desk.gauge.open());
-    if let Some(protection) = status.daemon.protection.as_mut().filter(|_| desk.lookout.is_gone()) {
+    if let Some(protection) = status
+        .daemon
+        .protection
+        .as_mut()
+        .filter(|_| desk.lookout.is_gone())
+    {
         protection.callers = "off: the lookout is gone; restart rolekeeperd".into();
     }
     status.daemon.endpoints = desk.endpoints.shown();
@@ -121,7 +180,10 @@ fn status(peer: &Peer, after: Option<&str>, desk: &Desk) -> StatusPage {
 async fn may_take_a_person(request: &Request<'_>, peer: &Peer, desk: &Desk) -> bool {
     match for_credentials(request) {
         Some(profile) => desk.broker.will_ask(peer, profile).await,
-        None => matches!(request, Request::Login { .. } | Request::Unlock { .. } | Request::Rotate { .. }),
+        None => matches!(
+            request,
+            Request::Login { .. } | Request::Unlock { .. } | Request::Rotate { .. }
+        ),
     }
 }
 
@@ -148,7 +210,13 @@ fn wants_proof(request: &Request<'_>, peer: &Peer, desk: &Desk) -> bool {
 async fn prove(stream: &mut BufReader<Line>, peer: &Peer, stop: &Stop) -> Result<(), FrameError> {
     peer.trace().sight().seen().await;
     let word = unguessable().map_err(FrameError::Io)?;
-    write(stream, Reply::Prove { word: word.as_str().into() }).await?;
+    write(
+        stream,
+        Reply::Prove {
+            word: word.as_str().into(),
+        },
+    )
+    .await?;
     let text = next(stream, FRAME_DEADLINE, stop).await?;
     if let Ok(Request::Proof { word: said }) = parse(&text)
         && said == *word
@@ -160,7 +228,11 @@ async fn prove(stream: &mut BufReader<Line>, peer: &Peer, stop: &Stop) -> Result
 
 /// How things are with a profile, and again whenever they have changed, until the peer hangs up or has not read for a
 /// while.
-async fn tell_changes(stream: &mut BufReader<Line>, mut watching: Watching, stop: &Stop) -> Result<(), FrameError> {
+async fn tell_changes(
+    stream: &mut BufReader<Line>,
+    mut watching: Watching,
+    stop: &Stop,
+) -> Result<(), FrameError> {
     loop {
         write(stream, Reply::Watched(watching.look())).await?;
         tokio::select! {
@@ -176,11 +248,16 @@ async fn tell_changes(stream: &mut BufReader<Line>, mut watching: Watching, stop
 
 fn json(report: Result<impl Serialize, Refusal>) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     // What the daemon reports has names for keys and no numbers but finite ones.
-    Ok(serde_json::to_vec(&report?).map_err(|_| Refusal::BrokeOff)?.into())
+    Ok(serde_json::to_vec(&report?)
+        .map_err(|_| Refusal::BrokeOff)?
+        .into())
 }
 
 /// What is asked for, or the word that there is no time left for it.
-async fn until_last_call<T>(stop: &Stop, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+async fn until_last_call<T>(
+    stop: &Stop,
+    answer: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
     tokio::select! {
         // What can be answered at once is.
         biased;
@@ -194,13 +271,19 @@ fn hidden(text: Hidden<'_>) -> SecretString {
 }
 
 pub(crate) fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
-    if let Ok(RequestFrame { v: VERSION, request }) = serde_json::from_slice(text) {
+    if let Ok(RequestFrame {
+        v: VERSION,
+        request,
+    }) = serde_json::from_slice(text)
+    {
         return Ok(request);
     }
     Err(match serde_json::from_slice::<Version>(text) {
         Ok(Version { v }) if v != VERSION => Failure::new(
             Code::UnsupportedVersion,
-            format!("this daemon speaks version {VERSION} of the protocol, the request is of version {v}"),
+            format!(
+                "this daemon speaks version {VERSION} of the protocol, the request is of version {v}"
+            ),
             "a rolekeeper and a rolekeeperd of the same version; restart the daemon after an upgrade",
         ),
         Ok(_) => bad_request("it has a version, but no request that this daemon knows"),

@@ -53,8 +53,13 @@ impl BindError {
     pub fn hint(&self) -> String {
         match self {
             Self::Folder(failure) => failure.hint.clone(),
-            Self::Running(_) => "rolekeeper status; stop that daemon first, or name another path with --socket".into(),
-            Self::Io { .. } | Self::Foreign(_) | Self::NotASocket(_) => "another path with --socket".into(),
+            Self::Running(_) => {
+                "rolekeeper status; stop that daemon first, or name another path with --socket"
+                    .into()
+            }
+            Self::Io { .. } | Self::Foreign(_) | Self::NotASocket(_) => {
+                "another path with --socket".into()
+            }
         }
     }
 }
@@ -62,21 +67,36 @@ impl BindError {
 /// Binds `path`. What a daemon that was killed left behind is replaced; a live socket never is.
 pub fn bind(path: &Path) -> Result<Door, BindError> {
     let folder = connect::folder_of(path);
-    create_folder(folder).map_err(|error| BindError::Io { path: folder.into(), error })?;
+    create_folder(folder).map_err(|error| BindError::Io {
+        path: folder.into(),
+        error,
+    })?;
     connect::check_folder(path).map_err(BindError::Folder)?;
     let lock = lock(path)?;
     bind_locked(path, lock)
 }
 
 fn bind_locked(path: &Path, lock: File) -> Result<Door, BindError> {
-    let io_error = |error| BindError::Io { path: path.into(), error };
+    let io_error = |error| BindError::Io {
+        path: path.into(),
+        error,
+    };
     remove_stale(path)?;
-    let options = ListenerOptions::new().name(connect::name(path).map_err(io_error)?).reclaim_name(false);
+    let options = ListenerOptions::new()
+        .name(connect::name(path).map_err(io_error)?)
+        .reclaim_name(false);
     #[cfg(unix)]
     let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
     let listener = options.create_tokio().map_err(io_error)?;
     tell_senders(&listener).map_err(io_error)?;
-    Ok(Door { listener, path: path.into(), own: Some(Own { lock, file: socket_file(path) }) })
+    Ok(Door {
+        listener,
+        path: path.into(),
+        own: Some(Own {
+            lock,
+            file: socket_file(path),
+        }),
+    })
 }
 
 /// The kernel is to say who sends what, from the first byte of each connection on: they are as the listening socket is.
@@ -96,11 +116,20 @@ fn tell_senders(listener: &Listener) -> io::Result<()> {
 pub fn adopt(socket: Socket) -> Result<Door, BindError> {
     use interprocess::os::unix::uds_local_socket::tokio::Listener as Uds;
 
-    let unknown = |error| BindError::Io { path: "the socket that was passed in".into(), error };
+    let unknown = |error| BindError::Io {
+        path: "the socket that was passed in".into(),
+        error,
+    };
     let listener = UnixListener::from(socket.descriptor);
     let address = listener.local_addr().map_err(unknown)?;
-    let path = address.as_pathname().ok_or_else(|| unknown(io::Error::other("it has no path")))?.to_path_buf();
-    let own = socket.lock.map(|lock| Own { lock: lock.into(), file: socket_file(&path) });
+    let path = address
+        .as_pathname()
+        .ok_or_else(|| unknown(io::Error::other("it has no path")))?
+        .to_path_buf();
+    let own = socket.lock.map(|lock| Own {
+        lock: lock.into(),
+        file: socket_file(&path),
+    });
     match own {
         // Somebody has removed it, and nobody can reach it any more.
         Some(Own { lock, file: None }) => {
@@ -108,9 +137,15 @@ pub fn adopt(socket: Socket) -> Result<Door, BindError> {
             bind_locked(&path, lock)
         }
         own => {
-            let listener = Uds::try_from(OwnedFd::from(listener)).map_err(unknown)?.into();
+            let listener = Uds::try_from(OwnedFd::from(listener))
+                .map_err(unknown)?
+                .into();
             tell_senders(&listener).map_err(unknown)?;
-            Ok(Door { listener, path, own })
+            Ok(Door {
+                listener,
+                path,
+                own,
+            })
         }
     }
 }
@@ -121,13 +156,19 @@ impl Door {
     pub fn leave_open(&mut self) -> io::Result<Socket> {
         let Listener::UdSocket(listener) = &self.listener;
         let descriptor = listener.as_fd().try_clone_to_owned()?;
-        Ok(Socket { descriptor, lock: self.own.take().map(|own| own.lock.into()) })
+        Ok(Socket {
+            descriptor,
+            lock: self.own.take().map(|own| own.lock.into()),
+        })
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        let is_there = self.own.as_ref().is_some_and(|own| own.file.is_some() && own.file == socket_file(&self.path));
+        let is_there = self
+            .own
+            .as_ref()
+            .is_some_and(|own| own.file.is_some() && own.file == socket_file(&self.path));
         if !is_there {
             return;
         }
@@ -142,7 +183,9 @@ impl Drop for Door {
 fn socket_file(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-    let meta = std::fs::symlink_metadata(path).ok().filter(|meta| meta.file_type().is_socket())?;
+    let meta = std::fs::symlink_metadata(path)
+        .ok()
+        .filter(|meta| meta.file_type().is_socket())?;
     Some((meta.dev(), meta.ino()))
 }
 
@@ -156,11 +199,17 @@ fn lock(path: &Path) -> Result<File, BindError> {
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path_of_lock).map_err(|error| BindError::Io { path: path_of_lock.clone(), error })?;
+    let file = options.open(&path_of_lock).map_err(|error| BindError::Io {
+        path: path_of_lock.clone(),
+        error,
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(BindError::Running(path.into())),
-        Err(TryLockError::Error(error)) => Err(BindError::Io { path: path_of_lock, error }),
+        Err(TryLockError::Error(error)) => Err(BindError::Io {
+            path: path_of_lock,
+            error,
+        }),
     }
 }
 
@@ -169,7 +218,10 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     use interprocess::local_socket::traits::Stream as _;
     use std::os::unix::fs::FileTypeExt;
 
-    let io_error = |error| BindError::Io { path: path.into(), error };
+    let io_error = |error| BindError::Io {
+        path: path.into(),
+        error,
+    };
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -198,7 +250,11 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn mode(path: &Path) -> u32 {
-        std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+        std::fs::symlink_metadata(path)
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
     }
 
     #[tokio::test]
@@ -212,7 +268,10 @@ mod tests {
     }
 
     fn private_dir() -> tempfile::TempDir {
-        tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir().unwrap()
+        tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir()
+            .unwrap()
     }
 
     #[tokio::test]
@@ -250,6 +309,9 @@ mod tests {
     async fn a_folder_open_to_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(bind(&dir.path().join("socket")), Err(BindError::Folder(_))));
+        assert!(matches!(
+            bind(&dir.path().join("socket")),
+            Err(BindError::Folder(_))
+        ));
     }
 }

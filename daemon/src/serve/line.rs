@@ -28,13 +28,20 @@ impl Line {
         use std::os::fd::AsFd;
 
         let Stream::UdSocket(stream) = &self.stream;
-        Ok(rustix::net::shutdown(stream.as_fd(), rustix::net::Shutdown::Read)?)
+        Ok(rustix::net::shutdown(
+            stream.as_fd(),
+            rustix::net::Shutdown::Read,
+        )?)
     }
 }
 
 #[cfg(target_os = "linux")]
 impl AsyncRead for Line {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         use std::os::fd::AsFd;
         use tokio::io::Interest;
 
@@ -42,12 +49,16 @@ impl AsyncRead for Line {
         let socket = stream.inner();
         loop {
             ready!(socket.poll_read_ready(context))?;
-            match socket.try_io(Interest::READABLE, || receive(socket.as_fd(), buffer.initialize_unfilled())) {
+            match socket.try_io(Interest::READABLE, || {
+                receive(socket.as_fd(), buffer.initialize_unfilled())
+            }) {
                 Ok((length, sender)) => {
                     if let Some((uid, pid)) = sender.filter(|_| length > 0)
                         && !self.peer.heard(uid, pid)
                     {
-                        return Poll::Ready(Err(io::Error::other("another user's process uses this connection")));
+                        return Poll::Ready(Err(io::Error::other(
+                            "another user's process uses this connection",
+                        )));
                     }
                     buffer.advance(length);
                     return Poll::Ready(Ok(()));
@@ -61,7 +72,10 @@ impl AsyncRead for Line {
 
 /// A message, or a part of one, and by whom: what different processes sent never comes together.
 #[cfg(target_os = "linux")]
-fn receive(socket: std::os::fd::BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<(u32, i32)>)> {
+fn receive(
+    socket: std::os::fd::BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<(u32, i32)>)> {
     use std::io::IoSliceMut;
     use std::mem::MaybeUninit;
 
@@ -70,9 +84,16 @@ fn receive(socket: std::os::fd::BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result
     // Descriptors that somebody sends along do not fit, so that the kernel closes them.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(buffer)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     let sender = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(sender) => Some((sender.uid.as_raw(), sender.pid.as_raw_pid())),
+        RecvAncillaryMessage::ScmCredentials(sender) => {
+            Some((sender.uid.as_raw(), sender.pid.as_raw_pid()))
+        }
         _ => None,
     });
     Ok((received.bytes, sender))
@@ -90,7 +111,11 @@ impl AsyncRead for Line {
 }
 
 impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

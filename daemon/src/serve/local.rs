@@ -30,7 +30,11 @@ pub(super) async fn refuse_busy(stream: Stream) {
     );
     // A peer that is gone needs no answer.
     let peer = Arc::new(Peer::new(0, None));
-    let _ = write(&mut BufReader::with_capacity(1, Line::new(stream, peer)), Reply::Error(failure)).await;
+    let _ = write(
+        &mut BufReader::with_capacity(1, Line::new(stream, peer)),
+        Reply::Error(failure),
+    )
+    .await;
 }
 
 /// Serves a connection until its end, its deadlines, or until the daemon stops.
@@ -66,13 +70,21 @@ pub(super) async fn serve(stream: Stream, peer: Peer, desk: &Arc<Desk>) -> Resul
 }
 
 fn bad_frame(error: &FrameError) -> Failure {
-    let code = if matches!(error, FrameError::TooLarge { .. }) { Code::FrameTooLarge } else { Code::BadRequest };
+    let code = if matches!(error, FrameError::TooLarge { .. }) {
+        Code::FrameTooLarge
+    } else {
+        Code::BadRequest
+    };
     Failure::new(code, error.to_string(), "a client of this daemon's version")
 }
 
 /// The next frame. Once the daemon is told to stop, the peer can send no more, and what it has sent is still read: it
 /// knows of each request whether it arrived.
-pub(super) async fn next(stream: &mut BufReader<Line>, silence: Duration, stop: &Stop) -> Result<Vec<u8>, FrameError> {
+pub(super) async fn next(
+    stream: &mut BufReader<Line>,
+    silence: Duration,
+    stop: &Stop,
+) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
     // A peer that is never silent is stopped, too.
     if stop.was_told() {
@@ -90,7 +102,9 @@ pub(super) async fn next(stream: &mut BufReader<Line>, silence: Duration, stop: 
     if first == 0 {
         return Err(FrameError::Closed);
     }
-    timeout(FRAME_DEADLINE, rest(stream, header, first)).await.map_err(late)?
+    timeout(FRAME_DEADLINE, rest(stream, header, first))
+        .await
+        .map_err(late)?
 }
 
 pub(crate) async fn rest(
@@ -107,16 +121,37 @@ pub(crate) async fn rest(
     }
     let want = frame::length(header)?;
     let mut text = Vec::with_capacity(want.min(4096));
-    let got = stream.take(want as u64).read_to_end(&mut text).await.map_err(FrameError::Io)?;
-    if got < want { Err(FrameError::Truncated { got, want }) } else { Ok(text) }
+    let got = stream
+        .take(want as u64)
+        .read_to_end(&mut text)
+        .await
+        .map_err(FrameError::Io)?;
+    if got < want {
+        Err(FrameError::Truncated { got, want })
+    } else {
+        Ok(text)
+    }
 }
 
 fn late(_: tokio::time::error::Elapsed) -> FrameError {
     FrameError::Io(std::io::ErrorKind::TimedOut.into())
 }
 
-pub(super) async fn write(stream: &mut BufReader<Line>, reply: Reply<'_>) -> Result<(), FrameError> {
-    let expected = if matches!(reply, Reply::Part(_)) { frame::MAX } else { 2048 };
-    let frame = Zeroizing::new(frame::encode_within(&ReplyFrame { v: VERSION, reply }, expected)?);
-    timeout(FRAME_DEADLINE, stream.write_all(&frame)).await.map_err(late)?.map_err(FrameError::Io)
+pub(super) async fn write(
+    stream: &mut BufReader<Line>,
+    reply: Reply<'_>,
+) -> Result<(), FrameError> {
+    let expected = if matches!(reply, Reply::Part(_)) {
+        frame::MAX
+    } else {
+        2048
+    };
+    let frame = Zeroizing::new(frame::encode_within(
+        &ReplyFrame { v: VERSION, reply },
+        expected,
+    )?);
+    timeout(FRAME_DEADLINE, stream.write_all(&frame))
+        .await
+        .map_err(late)?
+        .map_err(FrameError::Io)
 }

@@ -57,12 +57,20 @@ pub struct Held {
 impl Gauge {
     /// For one user's processes.
     pub fn new(cap: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(cap)), cap, share: cap, taken: Arc::default() }
+        Self {
+            places: Arc::new(Semaphore::new(cap)),
+            cap,
+            share: cap,
+            taken: Arc::default(),
+        }
     }
 
     /// For several users', of whom none is to keep the others out.
     pub fn shared(cap: usize) -> Self {
-        Self { share: (cap / SHARES).max(1), ..Self::new(cap) }
+        Self {
+            share: (cap / SHARES).max(1),
+            ..Self::new(cap)
+        }
     }
 
     pub fn open(&self) -> usize {
@@ -77,7 +85,11 @@ impl Gauge {
         }
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         *of_user += 1;
-        Some(Held { _place: place, uid, taken: Arc::clone(&self.taken) })
+        Some(Held {
+            _place: place,
+            uid,
+            taken: Arc::clone(&self.taken),
+        })
     }
 }
 
@@ -144,10 +156,26 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(broker: Arc<Broker>, endpoints: Arc<Endpoints>, lookout: Arc<Lookout>, connections: usize) -> Arc<Self> {
-        let gauge = if broker.policy.is_shared() { Gauge::shared(connections) } else { Gauge::new(connections) };
+    pub fn new(
+        broker: Arc<Broker>,
+        endpoints: Arc<Endpoints>,
+        lookout: Arc<Lookout>,
+        connections: usize,
+    ) -> Arc<Self> {
+        let gauge = if broker.policy.is_shared() {
+            Gauge::shared(connections)
+        } else {
+            Gauge::new(connections)
+        };
         let (stop, tasks) = (Stop::default(), TaskTracker::new());
-        Arc::new(Self { broker, endpoints, lookout, gauge, stop, tasks })
+        Arc::new(Self {
+            broker,
+            endpoints,
+            lookout,
+            gauge,
+            stop,
+            tasks,
+        })
     }
 }
 
@@ -198,15 +226,23 @@ impl Stopped {
 /// Gives the requests under way [`DRAIN`] to end.
 async fn drain(desk: &Desk) {
     desk.tasks.close();
-    if tokio::time::timeout(DRAIN, desk.tasks.wait()).await.is_err() {
-        tracing::warn!(connections = desk.gauge.open(), "stopped before every request was answered");
+    if tokio::time::timeout(DRAIN, desk.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = desk.gauge.open(),
+            "stopped before every request was answered"
+        );
     }
 }
 
 fn welcome(stream: Stream, desk: &Arc<Desk>) {
     let peer = match Peer::of(&stream, &desk.lookout, desk.broker.policy.is_shared()) {
         Ok(peer) => peer,
-        Err(error) => return tracing::debug!(%error, "a peer left before it could be told who it is"),
+        Err(error) => {
+            return tracing::debug!(%error, "a peer left before it could be told who it is");
+        }
     };
     let Some(place) = desk.gauge.take(peer.uid) else {
         tracing::warn!(pid = ?peer.pid, "refused: too many connections");
@@ -235,6 +271,12 @@ mod tests {
         drop((of_one, another));
         assert_eq!((gauge.open(), lock(&gauge.taken).len()), (0, 0));
         let own = Gauge::new(16);
-        assert_eq!(std::iter::from_fn(|| own.take(1000)).take(100).collect::<Vec<_>>().len(), 16);
+        assert_eq!(
+            std::iter::from_fn(|| own.take(1000))
+                .take(100)
+                .collect::<Vec<_>>()
+                .len(),
+            16
+        );
     }
 }

@@ -52,7 +52,13 @@ enum Whence {
 impl Trace {
     fn new(lookout: Option<&Arc<Lookout>>, whence: Whence) -> Arc<Self> {
         let (begun, sight, hashed) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { lookout: lookout.cloned(), whence, begun, sight, hashed })
+        Arc::new(Self {
+            lookout: lookout.cloned(),
+            whence,
+            begun,
+            sight,
+            hashed,
+        })
     }
 
     /// From now on it is known whether the process runs what it runs now.
@@ -68,27 +74,35 @@ impl Trace {
 
     /// The same once more, with what the programs hash to.
     pub fn hashed(&self) -> &Arc<Sight> {
-        self.hashed.get_or_init(|| match (&self.lookout, &self.whence) {
-            (Some(lookout), Whence::Pid(pid)) => lookout.look_and_hash(*pid),
-            _ => Sight::of_nobody(),
-        })
+        self.hashed
+            .get_or_init(|| match (&self.lookout, &self.whence) {
+                (Some(lookout), Whence::Pid(pid)) => lookout.look_and_hash(*pid),
+                _ => Sight::of_nobody(),
+            })
     }
 
     /// Whether nobody can look any more.
     pub fn is_lookout_gone(&self) -> bool {
-        self.lookout.as_ref().is_some_and(|lookout| lookout.is_gone())
+        self.lookout
+            .as_ref()
+            .is_some_and(|lookout| lookout.is_gone())
     }
 
     /// The process and its parents. To be asked first while the peer waits for an answer.
     pub fn sight(&self) -> &Arc<Sight> {
         let begun = || lock(&self.begun).take();
-        self.sight.get_or_init(|| match (&self.lookout, &self.whence) {
-            (Some(lookout), Whence::Pid(pid)) => begun().map_or_else(|| lookout.look_for(*pid), Begun::finish),
-            (Some(lookout), Whence::Tcp(ends)) => {
-                ends.other().map_or_else(Sight::of_nobody, |socket| lookout.look_for_holder(socket.inode))
-            }
-            (None, _) | (_, Whence::Nowhere) => Sight::of_nobody(),
-        })
+        self.sight
+            .get_or_init(|| match (&self.lookout, &self.whence) {
+                (Some(lookout), Whence::Pid(pid)) => {
+                    begun().map_or_else(|| lookout.look_for(*pid), Begun::finish)
+                }
+                (Some(lookout), Whence::Tcp(ends)) => {
+                    ends.other().map_or_else(Sight::of_nobody, |socket| {
+                        lookout.look_for_holder(socket.inode)
+                    })
+                }
+                (None, _) | (_, Whence::Nowhere) => Sight::of_nobody(),
+            })
     }
 }
 
@@ -118,10 +132,21 @@ impl Peer {
         // A process outside of the daemon's container has no number in it.
         let pid = credentials.pid().filter(|pid| *pid > 0);
         let trace = Trace::new(Some(lookout), pid.map_or(Whence::Nowhere, Whence::Pid));
-        let process = lookout.has_pins().then(|| connected_by(stream.as_fd())).flatten();
-        let mut groups = if wants_groups { groups_of(stream.as_fd()) } else { Vec::new() };
+        let process = lookout
+            .has_pins()
+            .then(|| connected_by(stream.as_fd()))
+            .flatten();
+        let mut groups = if wants_groups {
+            groups_of(stream.as_fd())
+        } else {
+            Vec::new()
+        };
         groups.push(credentials.gid());
-        Ok(Self { process, groups, ..Self::traced(credentials.uid(), pid, trace) })
+        Ok(Self {
+            process,
+            groups,
+            ..Self::traced(credentials.uid(), pid, trace)
+        })
     }
 
     /// Whether a rule may want it to be what it was when it connected.
@@ -193,7 +218,9 @@ mod tests {
     #[test]
     fn a_session_is_new_to_a_connection_once() {
         let peer = Peer::new(0, None);
-        assert!(peer.is_first_time("s-1") && !peer.is_first_time("s-1") && peer.is_first_time("s-2"));
+        assert!(
+            peer.is_first_time("s-1") && !peer.is_first_time("s-1") && peer.is_first_time("s-2")
+        );
     }
 
     #[test]

@@ -23,13 +23,18 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
         generation: lease.session.generation.number(),
         view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
         region: profile.region.as_ref().map(|region| region.as_str().into()),
-        account_id: profile.account_id.as_ref().map(|account| account.as_str().into()),
+        account_id: profile
+            .account_id
+            .as_ref()
+            .map(|account| account.as_str().into()),
     }
 }
 
 /// RFC 3339 in UTC, with a `Z`.
 pub(super) fn shown(at: &Timestamp) -> String {
-    DateTimePrinter::new().precision(Some(0)).timestamp_to_string(at)
+    DateTimePrinter::new()
+        .precision(Some(0))
+        .timestamp_to_string(at)
 }
 
 /// The most text of one part, in bytes: escaped as JSON in JSON it is twice as long at the most.
@@ -40,10 +45,16 @@ pub fn parts(document: &str) -> impl Iterator<Item = protocol::Part<'_>> {
     let mut rest = Some(document);
     std::iter::from_fn(move || {
         let text = rest.take()?;
-        let end = (0..=PART.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        let end = (0..=PART.min(text.len()))
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or_default();
         let (part, after) = text.split_at(end);
         rest = Some(after).filter(|after| !after.is_empty());
-        Some(protocol::Part { text: part.into(), more: rest.is_some() })
+        Some(protocol::Part {
+            text: part.into(),
+            more: rest.is_some(),
+        })
     })
 }
 
@@ -96,25 +107,37 @@ fn failing_upstream(failing: &Failing, now: &Now) -> Failure {
     let wait = failing.next_try.since(now.boot).as_secs_f64().ceil();
     let (code, hint) = match &failing.error {
         UpstreamError::Unavailable { .. } => {
-            let since = DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&now.wall_of(failing.since));
+            let since = DateTimePrinter::new()
+                .precision(Some(0))
+                .timestamp_to_string(&now.wall_of(failing.since));
             let history = match failing.attempts {
                 0 | 1 => String::new(),
                 attempts => format!("; failing since {since}, {attempts} attempts"),
             };
-            (Code::UpstreamUnavailable, format!("again in {wait} s, when the upstream is asked again{history}"))
+            (
+                Code::UpstreamUnavailable,
+                format!("again in {wait} s, when the upstream is asked again{history}"),
+            )
         }
-        UpstreamError::LoginNeeded { hint, .. } => (Code::LoginNeeded, format!("{hint}; it is read again in {wait} s")),
+        UpstreamError::LoginNeeded { hint, .. } => (
+            Code::LoginNeeded,
+            format!("{hint}; it is read again in {wait} s"),
+        ),
         UpstreamError::Refused { why, .. } => {
             let (code, what) = match why {
-                Why::NotFound => (Code::RoleGone, "the profile's role_id: the role may have been deleted"),
+                Why::NotFound => (
+                    Code::RoleGone,
+                    "the profile's role_id: the role may have been deleted",
+                ),
                 Why::NotTrusted => (
                     Code::TrustDenied,
                     "the role's trust policy, and whose token it is; rolekeeper explain PROFILE shows both",
                 ),
                 Why::AccountDisabled => (Code::AccountDisabled, "whoever may enable the account"),
-                Why::Other => {
-                    (Code::UpstreamRefused, "the profile's role_id and duration, and the role's trust policy and yours")
-                }
+                Why::Other => (
+                    Code::UpstreamRefused,
+                    "the profile's role_id and duration, and the role's trust policy and yours",
+                ),
             };
             (code, format!("{what}; asked again after {wait} s"))
         }

@@ -22,11 +22,19 @@ impl Ends {
     #[cfg(target_os = "linux")]
     pub fn other(&self) -> Option<Socket> {
         use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-        use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+        use rustix::net::{
+            AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
+        };
 
         let (netlink, datagram) = (AddressFamily::NETLINK, SocketType::DGRAM);
         let kernel = socket_with(netlink, datagram, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).ok()?;
-        sendto(&kernel, &request(self.from, self.here)?, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
+        sendto(
+            &kernel,
+            &request(self.from, self.here)?,
+            SendFlags::empty(),
+            &SocketAddrNetlink::new(0, 0),
+        )
+        .ok()?;
         let mut reply = [0; 512];
         // It is there once the request is sent.
         let (length, _) = recv(&kernel, &mut reply, RecvFlags::DONTWAIT).ok()?;
@@ -48,7 +56,9 @@ const HEADER: usize = 16;
 fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
     const IPV4: u8 = 2;
     const TCP: u8 = 6;
-    let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) else { return None };
+    let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) else {
+        return None;
+    };
     let mut text = Vec::with_capacity(72);
     text.extend(72_u32.to_ne_bytes());
     text.extend(BY_FAMILY.to_ne_bytes());
@@ -95,7 +105,10 @@ mod tests {
     }
 
     fn ends(here: &TcpStream) -> Ends {
-        Ends { from: here.peer_addr().unwrap(), here: here.local_addr().unwrap() }
+        Ends {
+            from: here.peer_addr().unwrap(),
+            here: here.local_addr().unwrap(),
+        }
     }
 
     #[test]
@@ -103,7 +116,10 @@ mod tests {
         let (client, here) = connected("127.0.0.1");
         let socket = ends(&here).other().unwrap();
         assert_eq!(socket.uid, rustix::process::geteuid().as_raw());
-        assert_eq!(u64::from(socket.inode), rustix::fs::fstat(&client).unwrap().st_ino);
+        assert_eq!(
+            u64::from(socket.inode),
+            rustix::fs::fstat(&client).unwrap().st_ino
+        );
     }
 
     #[test]

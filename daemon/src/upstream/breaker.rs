@@ -48,7 +48,14 @@ impl Breaker {
     }
 
     /// A call for this profile failed in a way that may be the upstream's.
-    pub fn failed(&mut self, place: Place, error: &UpstreamError, is_probe: bool, now: Boot, jitter: f64) {
+    pub fn failed(
+        &mut self,
+        place: Place,
+        error: &UpstreamError,
+        is_probe: bool,
+        now: Boot,
+        jitter: f64,
+    ) {
         let was_open = self.health.failing().is_some();
         self.failed.insert(place);
         // Calls that were under way when it opened say nothing new.
@@ -68,7 +75,10 @@ mod tests {
     }
 
     fn down() -> UpstreamError {
-        UpstreamError::Unavailable { what: "down".into(), retry_after: None }
+        UpstreamError::Unavailable {
+            what: "down".into(),
+            retry_after: None,
+        }
     }
 
     fn places() -> Vec<Place> {
@@ -97,9 +107,19 @@ mod tests {
         for place in &places {
             breaker.failed(*place, &down(), false, at(0), 1.0);
         }
-        assert_eq!(breaker.failing().map(|failing| (failing.attempts, failing.next_try)), Some((1, at(10))));
+        assert_eq!(
+            breaker
+                .failing()
+                .map(|failing| (failing.attempts, failing.next_try)),
+            Some((1, at(10)))
+        );
         breaker.failed(places[0], &down(), true, at(10), 1.0);
-        assert_eq!(breaker.failing().map(|failing| (failing.since, failing.next_try)), Some((at(0), at(30))));
+        assert_eq!(
+            breaker
+                .failing()
+                .map(|failing| (failing.since, failing.next_try)),
+            Some((at(0), at(30)))
+        );
         breaker.answered();
         assert!(matches!(breaker.permit(at(11)), Permit::Go) && breaker.failing().is_none());
     }

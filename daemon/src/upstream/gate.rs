@@ -54,7 +54,12 @@ pub struct Pass<'a> {
 
 impl Gate {
     /// It has this place in the order of names, and is asked for revocations this often.
-    pub fn new(name: Arc<str>, place: Place, upstream: Box<dyn Upstream>, check_every: Duration) -> Arc<Self> {
+    pub fn new(
+        name: Arc<str>,
+        place: Place,
+        upstream: Box<dyn Upstream>,
+        check_every: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             upstream,
@@ -70,7 +75,11 @@ impl Gate {
     /// Waits for a place, or is told since when the upstream has been away.
     pub async fn enter(&self, haste: Haste, clock: &Clock) -> Result<Pass<'_>, Failing> {
         // They are never closed, so there always is a permit.
-        let unhurried = if haste == Haste::Background { self.unhurried.acquire().await.ok() } else { None };
+        let unhurried = if haste == Haste::Background {
+            self.unhurried.acquire().await.ok()
+        } else {
+            None
+        };
         let place = self.places.acquire().await.ok();
         let probe = match self.permit(clock) {
             Permit::Go => None,
@@ -85,18 +94,29 @@ impl Gate {
                 }
             }
         };
-        Ok(Pass { gate: self, probe, _places: (unhurried, place) })
+        Ok(Pass {
+            gate: self,
+            probe,
+            _places: (unhurried, place),
+        })
     }
 
     /// Waits for a place, whether the upstream is known to be away or not: for the one look at what was revoked, which also
     /// finds out whether it is back.
     pub async fn enter_anyway(&self) -> Pass<'_> {
-        Pass { gate: self, probe: None, _places: (None, self.places.acquire().await.ok()) }
+        Pass {
+            gate: self,
+            probe: None,
+            _places: (None, self.places.acquire().await.ok()),
+        }
     }
 
     /// Whether it is to be asked for its time now: not while it is away, nor more often than this. A yes is noted.
     pub fn may_be_asked_time(&self, now: Boot, apart: Duration) -> bool {
-        let recently = self.asked_time.read().is_some_and(|at| now.since(at) < apart);
+        let recently = self
+            .asked_time
+            .read()
+            .is_some_and(|at| now.since(at) < apart);
         let may = !recently && self.failing().is_none();
         if may {
             self.asked_time.replace(Some(now));
@@ -115,7 +135,10 @@ impl Gate {
 
     /// What time it is there, as far as that is known; else what time it is here.
     pub fn upstream_time(&self, now: &Now) -> Timestamp {
-        self.upstream.server_clock().latest(now.boot).unwrap_or(now.wall)
+        self.upstream
+            .server_clock()
+            .latest(now.boot)
+            .unwrap_or(now.wall)
     }
 
     /// Since when the upstream as a whole has been failing, if it has.

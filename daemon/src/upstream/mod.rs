@@ -25,7 +25,8 @@ pub const SLACK: Duration = Duration::from_secs(60);
 /// A service that issues sessions.
 pub trait Upstream: fmt::Debug + Send + Sync {
     /// Assumes a role once: no retry, no cache.
-    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>>;
+    fn assume<'a>(&'a self, role: &'a RoleRequest)
+    -> BoxFuture<'a, Result<Granted, UpstreamError>>;
 
     /// What time it is there, as far as its replies told.
     fn server_clock(&self) -> &ServerClock;
@@ -41,7 +42,10 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 
     /// The ids of all active sessions of a principal. What it leaves out is expired or revoked, or was issued after it was
     /// asked.
-    fn active_sessions<'a>(&'a self, principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
+    fn active_sessions<'a>(
+        &'a self,
+        principal: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
 
     /// What has become of a session.
     fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>>;
@@ -52,8 +56,11 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     }
 
     /// Ends a session. One that has ended, or is not known, is no error.
-    fn withdraw<'a>(&'a self, session_id: &'a str, reason: Option<&'a str>)
-    -> BoxFuture<'a, Result<(), UpstreamError>>;
+    fn withdraw<'a>(
+        &'a self,
+        session_id: &'a str,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), UpstreamError>>;
 
     /// The machine has slept: connections from before lead nowhere.
     fn resumed(&self) {}
@@ -111,7 +118,10 @@ pub enum Fate {
 pub enum UpstreamError {
     /// Try again later: timeouts, refused connections, 5xx, 429, and every answer that is not the upstream's own.
     #[error("{what}")]
-    Unavailable { what: String, retry_after: Option<Duration> },
+    Unavailable {
+        what: String,
+        retry_after: Option<Duration>,
+    },
     /// The long-lived token is missing, expired or revoked: a person has to log in.
     #[error("{what}")]
     LoginNeeded { what: String, hint: String },

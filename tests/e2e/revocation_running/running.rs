@@ -23,18 +23,35 @@ impl Running {
     }
 
     pub(super) fn by(home: &Home, mut command: Command) -> Self {
-        let log = std::fs::File::options().create(true).append(true).open(home.path().join("said")).unwrap();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(home.path().join("said"))
+            .unwrap();
         Self::telling(command.stderr(log))
     }
 
     pub(super) fn telling(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines: Some(lines) }
+        Self {
+            child,
+            lines: Some(lines),
+        }
     }
 
     pub(super) fn line(&mut self) -> String {
-        self.lines.as_mut().unwrap().next().expect("it says something").unwrap()
+        self.lines
+            .as_mut()
+            .unwrap()
+            .next()
+            .expect("it says something")
+            .unwrap()
     }
 
     pub(super) fn json(&mut self) -> Value {
@@ -61,8 +78,12 @@ impl Running {
     /// What it has started and not reaped.
     pub(super) fn commands(&self) -> Vec<Pid> {
         let pid = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children
+            .split_whitespace()
+            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+            .collect()
     }
 
     pub(super) fn runs(&mut self) -> bool {

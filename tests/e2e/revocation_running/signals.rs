@@ -13,7 +13,10 @@ use super::{Running, exec, logout, said, told};
 fn what_a_command_has_started_ends_with_it() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(&home, &exec("term", &["sh", "-c", "echo ready; sleep 600; true"]));
+    let mut running = Running::start(
+        &home,
+        &exec("term", &["sh", "-c", "echo ready; sleep 600; true"]),
+    );
     running.line();
     logout(&home);
     assert!(running.rest().is_empty());
@@ -24,10 +27,14 @@ fn what_a_command_has_started_ends_with_it() {
 fn who_does_not_end_when_told_to_is_killed_whether_the_command_or_what_it_has_started() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let stubborn =
-        ["trap '' TERM; echo ready; while :; do sleep 600; done", "(trap '' TERM; echo ready; exec sleep 600) & wait"];
-    let mut all = stubborn.map(|script| Running::start(&home, &exec("term", &["sh", "-c", script])));
-    all.iter_mut().for_each(|running| assert_eq!(running.line(), "ready"));
+    let stubborn = [
+        "trap '' TERM; echo ready; while :; do sleep 600; done",
+        "(trap '' TERM; echo ready; exec sleep 600) & wait",
+    ];
+    let mut all =
+        stubborn.map(|script| Running::start(&home, &exec("term", &["sh", "-c", script])));
+    all.iter_mut()
+        .for_each(|running| assert_eq!(running.line(), "ready"));
     logout(&home);
     for running in &mut all {
         assert!(running.rest().is_empty());
@@ -44,14 +51,19 @@ fn a_standard_error_that_nobody_reads_does_not_keep_a_command_alive() {
     while full.write(&[b'.'; 4096]).is_ok() {}
     fcntl_setfl(&full, OFlags::empty()).unwrap();
     let mut command = home.client();
-    command.env("ROLEKEEPER_AUTOSTART", "0").args(exec("term", &told("2"))).stderr(full);
+    command
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .args(exec("term", &told("2")))
+        .stderr(full);
     let mut running = Running::telling(&mut command);
     // With it goes the test's own hold on that end of the pipe.
     drop(command);
     assert_eq!(running.line(), "ready");
     logout(&home);
     assert_eq!(running.line(), "1");
-    eventually("it is killed", || running.commands().is_empty().then_some(()));
+    eventually("it is killed", || {
+        running.commands().is_empty().then_some(())
+    });
     drop(reader);
     assert_eq!(running.code(), Some(6));
 }
@@ -65,19 +77,29 @@ fn who_ends_this_program_while_its_command_ends_does_not_find_the_command_starte
     logout(&home);
     assert_eq!(running.line(), "1");
     running.signal(Signal::TERM);
-    assert_eq!((running.rest(), running.code()), (vec!["2".to_owned()], Some(7)));
+    assert_eq!(
+        (running.rest(), running.code()),
+        (vec!["2".to_owned()], Some(7))
+    );
 }
 
 #[test]
 fn a_command_is_stopped_and_goes_on_with_this_program() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(&home, &exec("term", &["sh", "-c", "echo ready; exec sleep 600"]));
+    let mut running = Running::start(
+        &home,
+        &exec("term", &["sh", "-c", "echo ready; exec sleep 600"]),
+    );
     running.line();
     let both = [running.commands()[0], running.pid()];
     for (signal, are_stopped) in [(Signal::TSTP, true), (Signal::CONT, false)] {
         running.signal(signal);
-        eventually("both have heard it", || both.iter().all(|pid| is_stopped(*pid) == are_stopped).then_some(()));
+        eventually("both have heard it", || {
+            both.iter()
+                .all(|pid| is_stopped(*pid) == are_stopped)
+                .then_some(())
+        });
     }
 }
 
@@ -89,11 +111,17 @@ fn is_stopped(pid: Pid) -> bool {
 /// A command that waits for a profile to be resumed, started by a shell after these words.
 fn waiting(home: &Home, first: &str) -> Running {
     let mut command = home.command("/bin/sh".as_ref());
-    command.args(["-c", &format!("{first} exec \"$0\" \"$@\"")]).arg(&programs().rolekeeper);
-    command.env("ROLEKEEPER_AUTOSTART", "0").args(exec("restart", &["true"]));
+    command
+        .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
+        .arg(&programs().rolekeeper);
+    command
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .args(exec("restart", &["true"]));
     let before = said(home).matches("is started then").count();
     let running = Running::by(home, command);
-    eventually("it waits", || (said(home).matches("is started then").count() > before).then_some(()));
+    eventually("it waits", || {
+        (said(home).matches("is started then").count() > before).then_some(())
+    });
     running
 }
 
@@ -118,7 +146,9 @@ fn a_signal_ends_this_program_while_it_waits_for_somebody_unless_it_was_started_
 fn a_signal_ends_this_program_though_the_daemon_does_not_answer() {
     let home = Home::default();
     let folder = home.socket().parent().unwrap().to_owned();
-    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(folder).unwrap();
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+        .create(folder)
+        .unwrap();
     let listener = UnixListener::bind(home.socket()).unwrap();
     let mut running = Running::start(&home, &exec("term", &["true"]));
     let _silent = listener.accept().unwrap();

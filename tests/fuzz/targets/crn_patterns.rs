@@ -12,10 +12,16 @@ fuzz_target!(|text: &str| {
     let [pattern, name, organization] = std::array::from_fn(|_| lines.next().unwrap_or_default());
     let crn = format!("crn:bycloud:iam:{organization}:role/{name}");
     let is_about = fits(pattern, &crn);
-    assert_eq!(says(pattern, name, Some(organization)), if is_about { "yes" } else { "no" });
+    assert_eq!(
+        says(pattern, name, Some(organization)),
+        if is_about { "yes" } else { "no" }
+    );
     assert_eq!(says(&crn, name, Some(organization)), "yes");
     let beginning: String = crn.chars().take(pattern.len()).collect();
-    assert_eq!(says(&format!("{beginning}*"), name, Some(organization)), "yes");
+    assert_eq!(
+        says(&format!("{beginning}*"), name, Some(organization)),
+        "yes"
+    );
     // What is said of a role whose organisation is not known is true of every organisation.
     match says(pattern, name, None).as_str() {
         _ if !is_name(organization) => {}
@@ -28,9 +34,18 @@ fuzz_target!(|text: &str| {
 
 fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
     let organization = organization.map(Into::into);
-    let role = Named { kind: "role", names: vec![name.into()], is_complete: true, organization };
+    let role = Named {
+        kind: "role",
+        names: vec![name.into()],
+        is_complete: true,
+        organization,
+    };
     let policy = json!({ "statements": [{ "effect": "allow", "resources": [pattern] }] });
-    match decide(&[Document::parse("it", &policy, false).unwrap()], "sts:AssumeRole", &role) {
+    match decide(
+        &[Document::parse("it", &policy, false).unwrap()],
+        "sts:AssumeRole",
+        &role,
+    ) {
         Decision::Allowed(by) => by.organization.unwrap_or_else(|| "yes".into()),
         Decision::NotAllowed => "no".into(),
         Decision::Unknown(_) => "unknown".into(),

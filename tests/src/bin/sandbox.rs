@@ -45,18 +45,42 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Serve { listen, control, s3, data, fixture, max_session } = Cli::parse().command;
+    let Command::Serve {
+        listen,
+        control,
+        s3,
+        data,
+        fixture,
+        max_session,
+    } = Cli::parse().command;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let sandbox = match sandbox::start(Options { listen, control, s3, data, fixture, max_session }).await {
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    let sandbox = match sandbox::start(Options {
+        listen,
+        control,
+        s3,
+        data,
+        fixture,
+        max_session,
+    })
+    .await
+    {
         Ok(sandbox) => sandbox,
         Err(error) => {
             eprintln!("rolekeeper-sandbox: {error}\n  try: {}", error.hint());
             return ExitCode::from(error.exit_code());
         }
     };
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         eprintln!("rolekeeper-sandbox: signals cannot be handled\n  try: again");
         return ExitCode::FAILURE;
     };

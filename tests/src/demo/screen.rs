@@ -49,7 +49,11 @@ impl Screen {
     pub(super) fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colour: terminal && !no_colour, terminal, lines: Vec::new() }
+        Self {
+            colour: terminal && !no_colour,
+            terminal,
+            lines: Vec::new(),
+        }
     }
 
     pub(super) fn say(&mut self, style: Style, text: impl AsRef<str>) {
@@ -79,13 +83,24 @@ impl Screen {
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
-        if self.colour { format!("{}{text}\x1b[0m", style.ansi()) } else { text.into() }
+        if self.colour {
+            format!("{}{text}\x1b[0m", style.ansi())
+        } else {
+            text.into()
+        }
     }
 
     /// The lines as a terminal's window.
     pub(super) fn picture(&self) -> String {
         const LINE: usize = 18;
-        let wide = self.lines.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0) * 8 + 40;
+        let wide = self
+            .lines
+            .iter()
+            .map(|(_, text)| text.chars().count())
+            .max()
+            .unwrap_or(0)
+            * 8
+            + 40;
         let high = self.lines.len() * LINE + 60;
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{high}\" viewBox=\"0 0 {wide} {high}\" \
@@ -93,12 +108,27 @@ impl Screen {
              <rect width=\"{wide}\" height=\"{high}\" rx=\"8\" fill=\"#2e3440\"/>\n"
         );
         for (x, fill) in [(20, "#bf616a"), (40, "#ebcb8b"), (60, "#a3be8c")] {
-            let _ = writeln!(svg, "<circle cx=\"{x}\" cy=\"20\" r=\"6\" fill=\"{fill}\"/>");
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{x}\" cy=\"20\" r=\"6\" fill=\"{fill}\"/>"
+            );
         }
-        for (number, (style, text)) in self.lines.iter().enumerate().filter(|(_, (_, text))| !text.is_empty()) {
-            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        for (number, (style, text)) in self
+            .lines
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, text))| !text.is_empty())
+        {
+            let text = text
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;");
             let y = 58 + number * LINE;
-            let _ = writeln!(svg, "<text x=\"20\" y=\"{y}\" xml:space=\"preserve\" {}>{text}</text>", style.svg());
+            let _ = writeln!(
+                svg,
+                "<text x=\"20\" y=\"{y}\" xml:space=\"preserve\" {}>{text}</text>",
+                style.svg()
+            );
         }
         svg + "</svg>\n"
     }

@@ -26,7 +26,10 @@ pub struct Options {
 /// When something does not do what the demo says it does.
 pub fn tell(options: &Options) {
     let mut screen = Screen::new();
-    screen.flash(Style::Dim, "building the programs, and installing the AWS CLI and boto3 below target/ ...");
+    screen.flash(
+        Style::Dim,
+        "building the programs, and installing the AWS CLI and boto3 below target/ ...",
+    );
     programs();
     let consumers = consumers();
     screen.clear_flash();
@@ -39,7 +42,10 @@ pub fn tell(options: &Options) {
     assume(&mut screen, &sandbox, &home);
     match &consumers {
         Some(folder) => use_real_tools(&mut screen, &sandbox, &home, folder),
-        None => screen.say(Style::Dim, "  python3 could not be used here, so the AWS CLI and boto3 are left out\n"),
+        None => screen.say(
+            Style::Dim,
+            "  python3 could not be used here, so the AWS CLI and boto3 are left out\n",
+        ),
     }
     watch_refresh(&mut screen, &sandbox, &home, started);
     survive_outage(&mut screen, &sandbox, &home);
@@ -54,18 +60,37 @@ pub fn tell(options: &Options) {
 /// Where the consumers are installed; they need Python and a package index, which a machine may not have.
 fn consumers() -> Option<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let setup =
-        Command::new(tests.join("consumers/setup")).arg("python").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    setup.is_ok_and(|status| status.success()).then(|| tests.join("../target/consumers/bin"))
+    let setup = Command::new(tests.join("consumers/setup"))
+        .arg("python")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    setup
+        .is_ok_and(|status| status.success())
+        .then(|| tests.join("../target/consumers/bin"))
 }
 
 fn introduce(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
-    screen.say(Style::Title, "1. A cloud on loopback, a configuration, a daemon");
+    screen.say(
+        Style::Title,
+        "1. A cloud on loopback, a configuration, a daemon",
+    );
     screen.say(
         Style::Plain,
-        format!("  ByCloud IAM (sandbox) at {}: users, roles, policies, sessions", sandbox.endpoint()),
+        format!(
+            "  ByCloud IAM (sandbox) at {}: users, roles, policies, sessions",
+            sandbox.endpoint()
+        ),
     );
-    home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly"), ("locked", "NoTrust"), ("prod", "S3BucketAccess")]);
+    home.configure_for(
+        sandbox,
+        "dev",
+        &[
+            ("dev", "S3ReadOnly"),
+            ("locked", "NoTrust"),
+            ("prod", "S3BucketAccess"),
+        ],
+    );
     home.configure_more("check_every = \"1s\"", "");
     let config = std::fs::read_to_string(home.config_path()).expect("it was written");
     let config = config.replace(&home.path().display().to_string(), "~");
@@ -76,14 +101,20 @@ fn introduce(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
 
 fn assume(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
     screen.gap();
-    screen.say(Style::Title, "2. The first request assumes the role, the second comes from the cache");
+    screen.say(
+        Style::Title,
+        "2. The first request assumes the role, the second comes from the cache",
+    );
     for _ in 0..2 {
         screen.say(Style::Command, "  $ rolekeeper credential-process dev");
         let asked = Instant::now();
         let lease = home.rolekeeper(&["credential-process", "dev"]).json();
         let took = asked.elapsed();
         screen.say(Style::Plain, format!("  {}", abridged(&lease)));
-        screen.say(Style::Good, format!("  {:.1} ms, {}", took.as_secs_f64() * 1e3, so_far(sandbox)));
+        screen.say(
+            Style::Good,
+            format!("  {:.1} ms, {}", took.as_secs_f64() * 1e3, so_far(sandbox)),
+        );
     }
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
@@ -92,7 +123,12 @@ fn assume(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
 fn abridged(lease: &Value) -> Value {
     let mut lease = lease.clone();
     for field in ["SecretAccessKey", "SessionToken"] {
-        let start: String = lease[field].as_str().unwrap_or_default().chars().take(4).collect();
+        let start: String = lease[field]
+            .as_str()
+            .unwrap_or_default()
+            .chars()
+            .take(4)
+            .collect();
         lease[field] = json!(format!("{start}..."));
     }
     lease
@@ -107,11 +143,20 @@ fn so_far(sandbox: &SandboxProcess) -> String {
 
 fn use_real_tools(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, folder: &Path) {
     screen.gap();
-    screen.say(Style::Title, "3. Real tools, with one line of configuration");
+    screen.say(
+        Style::Title,
+        "3. Real tools, with one line of configuration",
+    );
     std::fs::create_dir(home.path().join(".aws")).expect("a folder");
     let client = programs().rolekeeper.canonicalize().expect("it was built");
-    let line = format!("credential_process = {} credential-process dev", client.display());
-    home.private_file(".aws/config", &format!("[profile dev]\nregion = eu-central-1\n{line}\n"));
+    let line = format!(
+        "credential_process = {} credential-process dev",
+        client.display()
+    );
+    home.private_file(
+        ".aws/config",
+        &format!("[profile dev]\nregion = eu-central-1\n{line}\n"),
+    );
     screen.say(
         Style::Dim,
         "    ~/.aws/config: [profile dev] credential_process = /path/to/rolekeeper credential-process dev",
@@ -122,7 +167,10 @@ fn use_real_tools(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, fo
     for line in lines_with(&home.finish(aws), &["access_key", "secret_key"]) {
         screen.say(Style::Plain, format!("  {}", line.trim_end()));
     }
-    screen.say(Style::Command, "  $ python -c \"boto3.Session(profile_name='dev').get_credentials() ...\"");
+    screen.say(
+        Style::Command,
+        "  $ python -c \"boto3.Session(profile_name='dev').get_credentials() ...\"",
+    );
     let mut python = home.command(&folder.join("python"));
     python.args([
         "-c",
@@ -133,10 +181,15 @@ fn use_real_tools(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, fo
     let run = home.finish(python);
     assert_eq!(run.code, 0, "{run:?}");
     screen.say(Style::Plain, format!("  {}", run.stdout.trim()));
-    screen.say(Style::Command, "  $ rolekeeper exec --mode http dev -- aws configure list");
+    screen.say(
+        Style::Command,
+        "  $ rolekeeper exec --mode http dev -- aws configure list",
+    );
     let aws = folder.join("aws");
     let mut exec = home.client();
-    exec.args(["exec", "--mode", "http", "dev", "--"]).arg(aws).args(["configure", "list"]);
+    exec.args(["exec", "--mode", "http", "dev", "--"])
+        .arg(aws)
+        .args(["configure", "list"]);
     for line in lines_with(&home.finish(exec), &["access_key"]) {
         screen.say(Style::Plain, format!("  {}", line.trim_end()));
     }
@@ -145,7 +198,10 @@ fn use_real_tools(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, fo
 
 fn lines_with<'a>(run: &'a Run, words: &[&str]) -> Vec<&'a str> {
     assert_eq!(run.code, 0, "{run:?}");
-    run.stdout.lines().filter(|line| words.iter().any(|word| line.contains(word))).collect()
+    run.stdout
+        .lines()
+        .filter(|line| words.iter().any(|word| line.contains(word)))
+        .collect()
 }
 
 fn watch_refresh(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, started: Instant) {
@@ -159,8 +215,17 @@ fn watch_refresh(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, sta
         let status = status(home);
         let left = status["session"]["left_seconds"].as_u64().unwrap_or(0);
         let bar = "#".repeat(usize::try_from(left).unwrap_or(0));
-        screen.flash(Style::Plain, &format!("  {bar:31} {left:2} s left, {}", status["state"].as_str().unwrap_or("")));
-        assert!(started.elapsed() < Duration::from_secs(60), "no refresh: {status}");
+        screen.flash(
+            Style::Plain,
+            &format!(
+                "  {bar:31} {left:2} s left, {}",
+                status["state"].as_str().unwrap_or("")
+            ),
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "no refresh: {status}"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     screen.clear_flash();
@@ -171,7 +236,10 @@ fn watch_refresh(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home, sta
     let left = fresh["session"]["left_seconds"].as_u64().unwrap_or(0);
     screen.say(
         Style::Plain,
-        format!("  after {:.1} s: a new session with {left} s left", started.elapsed().as_secs_f64()),
+        format!(
+            "  after {:.1} s: a new session with {left} s left",
+            started.elapsed().as_secs_f64()
+        ),
     );
     screen.say(Style::Good, format!("  {}", so_far(sandbox)));
 }
@@ -182,7 +250,10 @@ fn status(home: &Home) -> Value {
 
 fn survive_outage(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
     screen.gap();
-    screen.say(Style::Title, "5. The cloud goes down: what is held is served, what is not is refused with a reason");
+    screen.say(
+        Style::Title,
+        "5. The cloud goes down: what is held is served, what is not is refused with a reason",
+    );
     sandbox.fault(&json!({ "kind": "status", "status": 503, "message": "maintenance" }));
     screen.say(Style::Bad, "  the sandbox now answers assumeRole with 503");
     screen.say(Style::Command, "  $ rolekeeper credential-process dev");
@@ -190,44 +261,83 @@ fn survive_outage(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
     screen.say(Style::Plain, format!("  {}", abridged(&lease)));
     screen.say(Style::Command, "  $ rolekeeper credential-process prod");
     let refused = home.rolekeeper(&["credential-process", "prod"]);
-    screen.say(Style::Bad, format!("  {}", refused.stderr.trim_end().replace('\n', "\n  ")));
+    screen.say(
+        Style::Bad,
+        format!("  {}", refused.stderr.trim_end().replace('\n', "\n  ")),
+    );
     screen.say(Style::Dim, format!("  exit code {}", refused.code));
 }
 
 fn explain_and_audit(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
     screen.gap();
-    screen.say(Style::Title, "6. Why a role cannot be assumed, and who had the credentials of another");
+    screen.say(
+        Style::Title,
+        "6. Why a role cannot be assumed, and who had the credentials of another",
+    );
     sandbox.heal();
     screen.say(Style::Command, "  $ rolekeeper explain locked");
     let explained = home.rolekeeper(&["explain", "locked"]);
-    assert!(explained.code == 0 && explained.stdout.contains("cannot assume role NoTrust"), "{explained:?}");
+    assert!(
+        explained.code == 0 && explained.stdout.contains("cannot assume role NoTrust"),
+        "{explained:?}"
+    );
     // The statements themselves are too wide for a demo.
-    for line in explained.stdout.lines().filter(|line| !line.is_empty() && !line.starts_with(' ')) {
-        let style = if line.starts_with("no ") { Style::Bad } else { Style::Plain };
+    for line in explained
+        .stdout
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with(' '))
+    {
+        let style = if line.starts_with("no ") {
+            Style::Bad
+        } else {
+            Style::Plain
+        };
         screen.say(style, format!("  {line}"));
     }
     screen.say(Style::Command, "  $ rolekeeper iam listRoles --profile dev");
-    let roles = home.rolekeeper(&["iam", "listRoles", "--profile", "dev"]).json();
-    let names: Vec<_> =
-        roles["items"].as_array().into_iter().flatten().filter_map(|role| role["name"].as_str()).collect();
+    let roles = home
+        .rolekeeper(&["iam", "listRoles", "--profile", "dev"])
+        .json();
+    let names: Vec<_> = roles["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|role| role["name"].as_str())
+        .collect();
     screen.say(Style::Plain, format!("  {}", names.join(", ")));
     screen.say(Style::Command, "  $ rolekeeper audit dev");
     let audit = home.rolekeeper(&["audit", "dev", "--json"]).json();
     let call = &audit["calls"][0];
-    let index = call["holders"][0].as_u64().and_then(|index| usize::try_from(index).ok()).expect("somebody made it");
-    let programs: Vec<_> =
-        audit["holders"][index]["processes"].as_array().into_iter().flatten().take(2).map(program).collect();
+    let index = call["holders"][0]
+        .as_u64()
+        .and_then(|index| usize::try_from(index).ok())
+        .expect("somebody made it");
+    let programs: Vec<_> = audit["holders"][index]["processes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .take(2)
+        .map(program)
+        .collect();
     let action = call["action"].as_str().unwrap_or_default();
     screen.say(
         Style::Good,
-        format!("  {action}, {}, by {}", call["status"].as_str().unwrap_or_default(), programs.join(" < ")),
+        format!(
+            "  {action}, {}, by {}",
+            call["status"].as_str().unwrap_or_default(),
+            programs.join(" < ")
+        ),
     );
 }
 
 /// A process by the name of its program: whole paths are nobody's business in a picture.
 fn program(process: &Value) -> String {
     let path = process["program"].as_str().unwrap_or_default();
-    format!("{} ({})", path.rsplit('/').next().unwrap_or_default(), process["pid"])
+    format!(
+        "{} ({})",
+        path.rsplit('/').next().unwrap_or_default(),
+        process["pid"]
+    )
 }
 
 fn notice_revocation(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home) {
@@ -236,18 +346,45 @@ fn notice_revocation(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home)
         Style::Title,
         "7. An administrator revokes the session: what runs with it ends, and nobody is given it again",
     );
-    screen.say(Style::Command, "  $ rolekeeper exec --on-revoke term dev -- ./server");
+    screen.say(
+        Style::Command,
+        "  $ rolekeeper exec --on-revoke term dev -- ./server",
+    );
     let mut server = home.client();
-    server.args(["exec", "--on-revoke", "term", "dev", "--", "sh", "-c", "echo up; exec sleep 60"]);
-    let mut server =
-        server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    server.args([
+        "exec",
+        "--on-revoke",
+        "term",
+        "dev",
+        "--",
+        "sh",
+        "-c",
+        "echo up; exec sleep 60",
+    ]);
+    let mut server = server
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
     let mut line = String::new();
-    BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut line).expect("it runs");
-    let id = status(home)["session"]["id"].as_str().expect("there is one").to_owned();
+    BufReader::new(server.stdout.take().expect("it is piped"))
+        .read_line(&mut line)
+        .expect("it runs");
+    let id = status(home)["session"]["id"]
+        .as_str()
+        .expect("there is one")
+        .to_owned();
     let path = format!("/sts/sessions/{id}?reason=lost%20laptop");
-    assert_eq!(sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0, 204);
+    assert_eq!(
+        sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
+        204
+    );
     let revoked = Instant::now();
-    screen.say(Style::Bad, "  the session is revoked at the sandbox, because: lost laptop");
+    screen.say(
+        Style::Bad,
+        "  the session is revoked at the sandbox, because: lost laptop",
+    );
     let code = server.wait().expect("it ends").code();
     assert_eq!(code, Some(6));
     let took = revoked.elapsed().as_secs_f64();
@@ -257,9 +394,13 @@ fn notice_revocation(screen: &mut Screen, sandbox: &SandboxProcess, home: &Home)
     );
     screen.say(Style::Command, "  $ rolekeeper credential-process dev");
     let refused = eventually("it is known who did it", || {
-        Some(home.rolekeeper(&["credential-process", "dev"])).filter(|run| run.stderr.contains("admin@"))
+        Some(home.rolekeeper(&["credential-process", "dev"]))
+            .filter(|run| run.stderr.contains("admin@"))
     });
-    let words = refused.stderr.trim_end().replace(&id, &format!("{}...", &id[..8]));
+    let words = refused
+        .stderr
+        .trim_end()
+        .replace(&id, &format!("{}...", &id[..8]));
     screen.say(Style::Bad, format!("  {}", words.replace('\n', "\n  ")));
 }
 

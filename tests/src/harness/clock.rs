@@ -23,19 +23,38 @@ impl Clocks {
     /// Without a C compiler.
     pub fn preload(home: &Home, command: &mut Command) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/harness/clock_shim.c");
-        let (library, file) = (home.path().join("clock_shim.so"), home.path().join("clocks"));
+        let (library, file) = (
+            home.path().join("clock_shim.so"),
+            home.path().join("clocks"),
+        );
         let mut compiler = Command::new("cc");
-        compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).args(["-ldl", "-lpthread"]);
+        compiler
+            .args(["-O1", "-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(source)
+            .args(["-ldl", "-lpthread"]);
         assert!(compiler.status().expect("there is a C compiler").success());
-        let offsets = File::options().read(true).write(true).create(true).truncate(true).open(&file).expect("a file");
+        let offsets = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&file)
+            .expect("a file");
         offsets.write_all_at(&[0; 16], 0).expect("it is written");
         command.env("LD_PRELOAD", library).env("CLOCK_SHIM", file);
-        Self { offsets, boot: 0, wall: 0 }
+        Self {
+            offsets,
+            boot: 0,
+            wall: 0,
+        }
     }
 
     /// Preloads it into another program of the same machine.
     pub fn join(&self, home: &Home, command: &mut Command) {
-        command.env("LD_PRELOAD", home.path().join("clock_shim.so")).env("CLOCK_SHIM", home.path().join("clocks"));
+        command
+            .env("LD_PRELOAD", home.path().join("clock_shim.so"))
+            .env("CLOCK_SHIM", home.path().join("clocks"));
     }
 
     /// The machine sleeps.
@@ -51,7 +70,10 @@ impl Clocks {
 
     fn set(&mut self, boot: i64, wall: i64) {
         (self.boot, self.wall) = (boot, wall);
-        let bytes: Vec<u8> = [boot, wall].iter().flat_map(|nanos| nanos.to_ne_bytes()).collect();
+        let bytes: Vec<u8> = [boot, wall]
+            .iter()
+            .flat_map(|nanos| nanos.to_ne_bytes())
+            .collect();
         self.offsets.write_all_at(&bytes, 0).expect("it is written");
     }
 }

@@ -44,11 +44,19 @@ impl Default for Home {
     fn default() -> Self {
         let private = fs::Permissions::from_mode(0o700);
         // Short: a socket's path has about a hundred bytes.
-        let folder = tempfile::Builder::new().prefix("rk").permissions(private).tempdir().expect("a folder");
+        let folder = tempfile::Builder::new()
+            .prefix("rk")
+            .permissions(private)
+            .tempdir()
+            .expect("a folder");
         for sub in ["run", "config/rolekeeper", "state"] {
             fs::create_dir_all(folder.path().join(sub)).expect("a folder");
         }
-        Self { folder, secrets: Mutex::default(), printed: Mutex::default() }
+        Self {
+            folder,
+            secrets: Mutex::default(),
+            printed: Mutex::default(),
+        }
     }
 }
 
@@ -70,7 +78,13 @@ impl Home {
     pub fn private_file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).expect("a file");
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .expect("a file");
         std::io::Write::write_all(&mut file, text.as_bytes()).expect("it is written");
         path
     }
@@ -81,8 +95,14 @@ impl Home {
     /// # Panics
     /// When it cannot be copied.
     pub fn copy_of(&self, program: &Path) -> PathBuf {
-        let copy = self.path().join(program.file_name().expect("a program has a name"));
-        let copied = Command::new("cp").arg(program).arg(&copy).status().expect("cp starts");
+        let copy = self
+            .path()
+            .join(program.file_name().expect("a program has a name"));
+        let copied = Command::new("cp")
+            .arg(program)
+            .arg(&copy)
+            .status()
+            .expect("cp starts");
         assert!(copied.success());
         copy
     }
@@ -95,7 +115,10 @@ impl Home {
         let files = fs::read_dir(self.path().join("state/rolekeeper")).expect("a folder");
         let mut found = files
             .map(|file| file.expect("a file").path())
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal-")));
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("journal-"))
+            });
         let journal = found.next().expect("a record");
         assert!(found.next().is_none(), "one record");
         journal
@@ -110,14 +133,22 @@ impl Home {
     }
 
     /// The sandbox as upstream, a principal's token, and a profile for each of the named roles.
-    pub fn configure_for(&self, sandbox: &SandboxProcess, principal: &str, profiles: &[(&str, &str)]) {
+    pub fn configure_for(
+        &self,
+        sandbox: &SandboxProcess,
+        principal: &str,
+        profiles: &[(&str, &str)],
+    ) {
         let token = sandbox.token_file(self, principal);
         let mut text = format!(
             "[upstream.sandbox]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
             sandbox.endpoint()
         );
         for (profile, role) in profiles {
-            text += &format!("[profile.{profile}]\nupstream = \"sandbox\"\nrole_id = \"{}\"\n", sandbox.role(role));
+            text += &format!(
+                "[profile.{profile}]\nupstream = \"sandbox\"\nrole_id = \"{}\"\n",
+                sandbox.role(role)
+            );
         }
         self.configure(&text);
     }
@@ -128,14 +159,22 @@ impl Home {
     /// When it wrote nothing.
     pub fn configure_more(&self, upstream: &str, profiles: &str) {
         let text = fs::read_to_string(self.config_path()).expect("there is a configuration");
-        let text = text.replace("kind = \"bycloud\"\n", &format!("kind = \"bycloud\"\n{upstream}\n"));
-        self.configure(&text.replace("upstream = \"sandbox\"\n", &format!("upstream = \"sandbox\"\n{profiles}\n")));
+        let text = text.replace(
+            "kind = \"bycloud\"\n",
+            &format!("kind = \"bycloud\"\n{upstream}\n"),
+        );
+        self.configure(&text.replace(
+            "upstream = \"sandbox\"\n",
+            &format!("upstream = \"sandbox\"\n{profiles}\n"),
+        ));
     }
 
     /// A program with this home and no other variable of the test's environment, but PATH.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         self.enter(&mut command);
         command
     }
@@ -155,10 +194,15 @@ impl Home {
     pub fn finish(&self, mut command: Command) -> Run {
         let output = command.stdin(Stdio::null()).output().expect("it starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
-        let run = Run { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) };
+        let run = Run {
+            code: code(output.status),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        };
         self.printed(&format!("{command:?}"), &run.stderr);
         // What a lease or the reply to a new credential holds may be on standard output, and from then on nowhere.
-        let secrets = serde_json::from_str(&run.stdout).map_or_else(|_| Vec::new(), |reply| secrets_of(&reply));
+        let secrets = serde_json::from_str(&run.stdout)
+            .map_or_else(|_| Vec::new(), |reply| secrets_of(&reply));
         if secrets.is_empty() {
             self.printed(&format!("{command:?}"), &run.stdout);
         }
@@ -201,21 +245,48 @@ impl Home {
     /// When it does not serve.
     pub fn daemon_with(&self, mut command: Command, stdin: Stdio) -> Daemon<'_> {
         let log = self.path().join("daemon.log");
-        let stderr = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let stderr = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log");
         self.enter(&mut command);
-        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
+        let mut child = command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("it starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
-        assert!(line.contains("\"ready\":true"), "{line:?} {:?}", fs::read_to_string(&log));
-        Daemon { child, home: self, log }
+        BufReader::new(child.stdout.take().expect("it is piped"))
+            .read_line(&mut line)
+            .expect("a line");
+        assert!(
+            line.contains("\"ready\":true"),
+            "{line:?} {:?}",
+            fs::read_to_string(&log)
+        );
+        Daemon {
+            child,
+            home: self,
+            log,
+        }
     }
 
     /// Ends a daemon that a client started and that the test did not come round to stopping.
     fn stop_leftover(&self) {
-        let Ok(status) = self.client().args(["status", "--json"]).stderr(Stdio::null()).output() else { return };
+        let Ok(status) = self
+            .client()
+            .args(["status", "--json"])
+            .stderr(Stdio::null())
+            .output()
+        else {
+            return;
+        };
         let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
-        let pid =
-            status["daemon"]["pid"].as_u64().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = status["daemon"]["pid"]
+            .as_u64()
+            .and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?));
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -226,14 +297,20 @@ impl Home {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             match fs::read(&path) {
-                Ok(bytes) => self.printed(&path.display().to_string(), &String::from_utf8_lossy(&bytes)),
+                Ok(bytes) => self.printed(
+                    &path.display().to_string(),
+                    &String::from_utf8_lossy(&bytes),
+                ),
                 Err(_) => self.read_all(&path),
             }
         }
     }
 
     pub(super) fn printed(&self, which: &str, what: &str) {
-        self.printed.lock().expect("unpoisoned").push((which.into(), what.into()));
+        self.printed
+            .lock()
+            .expect("unpoisoned")
+            .push((which.into(), what.into()));
     }
 }
 
@@ -248,7 +325,10 @@ impl Drop for Home {
         }
         let secrets = self.secrets.lock().expect("unpoisoned");
         for (which, what) in self.printed.lock().expect("unpoisoned").iter() {
-            assert!(!secrets.iter().any(|secret| what.contains(secret)), "{which} printed a secret:\n{what}");
+            assert!(
+                !secrets.iter().any(|secret| what.contains(secret)),
+                "{which} printed a secret:\n{what}"
+            );
         }
     }
 }
@@ -308,7 +388,10 @@ impl Drop for Daemon<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.home.printed("the daemon", &fs::read_to_string(&self.log).unwrap_or_default());
+        self.home.printed(
+            "the daemon",
+            &fs::read_to_string(&self.log).unwrap_or_default(),
+        );
     }
 }
 
@@ -325,7 +408,9 @@ fn secrets_of(value: &Value) -> Vec<String> {
     ];
     match value {
         Value::Object(fields) => {
-            let named = fields.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
+            let named = fields
+                .iter()
+                .filter(|(name, _)| NAMES.contains(&name.as_str()));
             let own = named.filter_map(|(_, value)| value.as_str().map(str::to_owned));
             own.chain(fields.values().flat_map(secrets_of)).collect()
         }
@@ -337,5 +422,7 @@ fn secrets_of(value: &Value) -> Vec<String> {
 /// The exit code, or the negative signal.
 pub(super) fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| -status.signal().unwrap_or(0))
 }

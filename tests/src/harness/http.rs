@@ -39,13 +39,23 @@ impl Endpoint {
     /// # Panics
     /// When there is none.
     pub fn of(home: &Home, profile: &str, mode: &str) -> Self {
-        let set = home.rolekeeper(&["env", profile, "--mode", mode, "--format", "json"]).json();
+        let set = home
+            .rolekeeper(&["env", profile, "--mode", mode, "--format", "json"])
+            .json();
         let text = |name: &str| set[name].as_str().map(str::to_owned);
-        let url = text("AWS_CONTAINER_CREDENTIALS_FULL_URI").or(text("AWS_EC2_METADATA_SERVICE_ENDPOINT"));
+        let url = text("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+            .or(text("AWS_EC2_METADATA_SERVICE_ENDPOINT"));
         let url = url.unwrap_or_else(|| panic!("no address in {set}"));
-        let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("an address");
+        let (host, path) = url
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split_once('/'))
+            .expect("an address");
         let token_file = text("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-        Self { host: host.into(), path: format!("/{path}"), token_file }
+        Self {
+            host: host.into(),
+            path: format!("/{path}"),
+            token_file,
+        }
     }
 
     /// # Panics
@@ -60,8 +70,14 @@ impl Endpoint {
     }
 
     pub fn ask(&self, verb: &str, path: &str, headers: &[(&str, &str)]) -> Said {
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        self.raw(&format!("{verb} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", self.host))
+        let headers: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        self.raw(&format!(
+            "{verb} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
+            self.host
+        ))
     }
 
     /// Sends this, and reads until the other end closes.
@@ -71,9 +87,16 @@ impl Endpoint {
     pub fn raw(&self, request: &str) -> Said {
         let text = self.try_raw(request);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("{request:?} was answered with {text:?}"));
-        Said { status, head: head.into(), body: body.into() }
+        Said {
+            status,
+            head: head.into(),
+            body: body.into(),
+        }
     }
 
     /// Whatever is answered, which may be nothing.
@@ -82,7 +105,9 @@ impl Endpoint {
     /// When nobody listens.
     pub fn try_raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.host).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a deadline");
         let mut said = Vec::new();
         // Either may be cut off: then what came until then is all there is.
         let _ = stream.write_all(request.as_bytes());

@@ -41,7 +41,9 @@ impl Drop for Over<'_> {
 pub fn which(program: &str) -> PathBuf {
     let folders = std::env::var_os("PATH").expect("PATH is set");
     let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
-    let found = found.find(|path| path.is_file()).unwrap_or_else(|| panic!("there is no {program} in PATH"));
+    let found = found
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("there is no {program} in PATH"));
     found.canonicalize().expect("it is there")
 }
 

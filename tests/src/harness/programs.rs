@@ -20,9 +20,11 @@ pub fn programs() -> &'static Programs {
     static BUILT: OnceLock<Programs> = OnceLock::new();
     BUILT.get_or_init(|| {
         let folder = profile_folder();
-        for (package, bin) in
-            [("rolekeeper", "rolekeeper"), ("rolekeeperd", "rolekeeperd"), ("rolekeeper-tests", "rolekeeper-sandbox")]
-        {
+        for (package, bin) in [
+            ("rolekeeper", "rolekeeper"),
+            ("rolekeeperd", "rolekeeperd"),
+            ("rolekeeper-tests", "rolekeeper-sandbox"),
+        ] {
             build(package, bin, &folder);
         }
         let program = |name: &str| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
@@ -38,15 +40,33 @@ pub fn programs() -> &'static Programs {
 fn profile_folder() -> PathBuf {
     let me = std::env::current_exe().expect("this program has a path");
     let folder = me.parent().expect("a program lies in a folder");
-    if folder.ends_with("deps") { folder.parent().expect("deps lies in a folder").into() } else { folder.into() }
+    if folder.ends_with("deps") {
+        folder.parent().expect("deps lies in a folder").into()
+    } else {
+        folder.into()
+    }
 }
 
 fn build(package: &str, bin: &str, folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--locked", "--package", package, "--bin", bin]);
-    command.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-    command.arg("--target-dir").arg(folder.parent().expect("a profile lies in the target folder"));
+    command.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        package,
+        "--bin",
+        bin,
+    ]);
+    command
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+    command.arg("--target-dir").arg(
+        folder
+            .parent()
+            .expect("a profile lies in the target folder"),
+    );
     if folder.ends_with("release") {
         command.arg("--release");
     }

@@ -28,7 +28,9 @@ impl SandboxProcess {
             .spawn()
             .expect("the sandbox starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints a line");
+        BufReader::new(child.stdout.take().expect("it is piped"))
+            .read_line(&mut line)
+            .expect("it prints a line");
         let ready = serde_json::from_str(&line).expect("the line is JSON");
         Self { child, ready, http }
     }
@@ -53,7 +55,9 @@ impl SandboxProcess {
 
     fn text(&self, path: &[&str]) -> &str {
         let value = path.iter().fold(&self.ready, |value, key| &value[*key]);
-        value.as_str().unwrap_or_else(|| panic!("the sandbox named no {path:?}: {}", self.ready))
+        value
+            .as_str()
+            .unwrap_or_else(|| panic!("the sandbox named no {path:?}: {}", self.ready))
     }
 
     /// A call on the control interface.
@@ -77,7 +81,8 @@ impl SandboxProcess {
     /// # Panics
     /// When there is no answer.
     pub fn api(&self, token: &str, verb: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        self.try_api(token, verb, path, body).expect("the sandbox answers")
+        self.try_api(token, verb, path, body)
+            .expect("the sandbox answers")
     }
 
     pub fn try_api(
@@ -88,7 +93,10 @@ impl SandboxProcess {
         body: Option<&Value>,
     ) -> Result<(u16, Value), reqwest::Error> {
         let url = format!("{}/iam/v1{path}", self.endpoint());
-        let mut request = self.http.request(verb.parse().expect("a verb"), url).bearer_auth(token);
+        let mut request = self
+            .http
+            .request(verb.parse().expect("a verb"), url)
+            .bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -103,7 +111,9 @@ impl SandboxProcess {
     /// When it cannot.
     pub fn give_way(&self) {
         let pid = self.child.id().to_string();
-        let done = Command::new("chrt").args(["--idle", "--all-tasks", "--pid", "0", &pid]).status();
+        let done = Command::new("chrt")
+            .args(["--idle", "--all-tasks", "--pid", "0", &pid])
+            .status();
         assert!(done.expect("chrt starts").success());
     }
 
@@ -115,7 +125,11 @@ impl SandboxProcess {
 
     /// Makes every later `assumeRole` fail in this way.
     pub fn fault(&self, fault: &Value) {
-        self.control("POST", "/faults", Some(json!({ "method": "assumeRole", "fault": fault })));
+        self.control(
+            "POST",
+            "/faults",
+            Some(json!({ "method": "assumeRole", "fault": fault })),
+        );
     }
 
     pub fn heal(&self) {
@@ -124,7 +138,9 @@ impl SandboxProcess {
 
     /// How often a method was called.
     pub fn calls(&self, method: &str) -> u64 {
-        self.control("GET", "/calls", None)["counts"][method].as_u64().unwrap_or(0)
+        self.control("GET", "/calls", None)["counts"][method]
+            .as_u64()
+            .unwrap_or(0)
     }
 
     /// A file with a principal's token, as a configuration names it.
@@ -138,7 +154,10 @@ impl SandboxProcess {
 fn http_client() -> Result<reqwest::blocking::Client, reqwest::Error> {
     // Somebody may have installed one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::blocking::Client::builder().no_proxy().tls_certs_only([]).build()
+    reqwest::blocking::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
 }
 
 impl Drop for SandboxProcess {

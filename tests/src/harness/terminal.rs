@@ -17,7 +17,8 @@ impl Home {
     /// # Panics
     /// When there are no terminals, or it does not start.
     pub fn on_terminal(&self, command: Command, columns: u16, typed: &str) -> Run {
-        self.at_terminal(command, columns, "", |terminal, _| type_on(terminal, typed)).0
+        self.at_terminal(command, columns, "", |terminal, _| type_on(terminal, typed))
+            .0
     }
 
     /// The same, typed once a question is there.
@@ -25,7 +26,10 @@ impl Home {
     /// # Panics
     /// When there are no terminals, it does not start, or does not ask.
     pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
-        self.at_terminal(command, 120, question, |terminal, _| type_on(terminal, typed)).0
+        self.at_terminal(command, 120, question, |terminal, _| {
+            type_on(terminal, typed)
+        })
+        .0
     }
 
     /// Sends a command a signal once a question is there and this is done, and tells whether the terminal then shows what is
@@ -54,11 +58,28 @@ impl Home {
         act: impl FnOnce(&mut File, &Child),
     ) -> (Run, bool) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
-        tcsetwinsize(&master, Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("a size");
+        grantpt(&master)
+            .and_then(|()| unlockpt(&master))
+            .expect("it is ours");
+        tcsetwinsize(
+            &master,
+            Winsize {
+                ws_row: 40,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            },
+        )
+        .expect("a size");
         let name = ptsname(&master, Vec::new()).expect("it has a name");
-        let open = || rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it opens");
-        command.stdin(Stdio::from(open())).stdout(Stdio::from(open())).stderr(Stdio::from(open()));
+        let open = || {
+            rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())
+                .expect("it opens")
+        };
+        command
+            .stdin(Stdio::from(open()))
+            .stdout(Stdio::from(open()))
+            .stderr(Stdio::from(open()));
         let mut child = command.spawn().expect("it starts");
         let shown = format!("{command:?}");
         // The last hold on the other side, but for the child's.
@@ -75,7 +96,9 @@ impl Home {
         let _ = terminal.read_to_end(&mut bytes);
         let run = Run {
             code: code(child.wait().expect("it ends")),
-            stdout: String::from_utf8(bytes).expect("it prints UTF-8").replace("\r\n", "\n"),
+            stdout: String::from_utf8(bytes)
+                .expect("it prints UTF-8")
+                .replace("\r\n", "\n"),
             stderr: String::new(),
         };
         self.printed(&shown, &run.stdout);
@@ -85,5 +108,7 @@ impl Home {
 }
 
 fn type_on(terminal: &mut File, text: &str) {
-    terminal.write_all(text.as_bytes()).expect("it can be typed on");
+    terminal
+        .write_all(text.as_bytes())
+        .expect("it can be typed on");
 }

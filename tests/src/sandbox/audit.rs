@@ -39,7 +39,14 @@ pub(super) struct Row<'a> {
 }
 
 pub(super) fn note(tx: &Connection, entry: &Entry<'_>, answer: &Answer) -> rusqlite::Result<()> {
-    let Entry { method, target, caller, ip, request_id, now } = entry;
+    let Entry {
+        method,
+        target,
+        caller,
+        ip,
+        request_id,
+        now,
+    } = entry;
     let body = answer.as_ref().ok().and_then(|(_, body)| body.as_ref());
     let made = body.and_then(|body| body["id"].as_str());
     insert(
@@ -83,7 +90,9 @@ pub(super) fn insert(tx: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
 fn status(answer: &Answer) -> &'static str {
     match answer {
         Ok(_) => "success",
-        Err(ApiError { status: 401 | 403, .. }) => "denied",
+        Err(ApiError {
+            status: 401 | 403, ..
+        }) => "denied",
         Err(_) => "error",
     }
 }
@@ -92,7 +101,9 @@ fn status(answer: &Answer) -> &'static str {
 fn details(answer: &Answer) -> Value {
     match answer {
         Err(error) => json!({ "code": error.code, "message": error.message }),
-        Ok((_, Some(body))) if body["session"].is_object() => json!({ "session_id": body["session"]["id"] }),
+        Ok((_, Some(body))) if body["session"].is_object() => {
+            json!({ "session_id": body["session"]["id"] })
+        }
         Ok(_) => json!({}),
     }
 }

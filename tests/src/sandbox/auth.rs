@@ -45,7 +45,9 @@ pub(super) fn authenticate(
     };
     match kind {
         TokenKind::Session => session(tx, org, &subject, now),
-        _ if expires_at.is_some_and(|end| end <= now) => refuse("token_expired", "the token has expired"),
+        _ if expires_at.is_some_and(|end| end <= now) => {
+            refuse("token_expired", "the token has expired")
+        }
         TokenKind::User => user(tx, org, &subject),
         TokenKind::Credential => service_account(tx, org, &subject),
     }
@@ -71,11 +73,17 @@ fn service_account(tx: &Connection, org: &str, credential: &str) -> Result<Calle
                WHERE c.id = ?";
     let (id, name, enabled): (String, String, bool) = tx
         .prepare_cached(sql)?
-        .query_row([credential], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row([credential], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?
         .ok_or_else(|| ApiError::new(401, "invalid_token", "the credential has been deleted"))?;
     if !enabled {
-        return Err(ApiError::new(401, "principal_disabled", "the service account is disabled"));
+        return Err(ApiError::new(
+            401,
+            "principal_disabled",
+            "the service account is disabled",
+        ));
     }
     Ok(Caller {
         session_id: None,
@@ -87,27 +95,50 @@ fn service_account(tx: &Connection, org: &str, credential: &str) -> Result<Calle
 }
 
 /// The caller that a session is, refused if it has ended.
-pub(super) fn session(tx: &Connection, org: &str, id: &str, now: Millis) -> Result<Caller, ApiError> {
-    let sql =
-        "SELECT role_id, role_name, principal_id, principal_type, expires_at, revoked_at FROM sessions WHERE id = ?";
+pub(super) fn session(
+    tx: &Connection,
+    org: &str,
+    id: &str,
+    now: Millis,
+) -> Result<Caller, ApiError> {
+    let sql = "SELECT role_id, role_name, principal_id, principal_type, expires_at, revoked_at FROM sessions WHERE id = ?";
     let (role_id, role_name, principal_id, kind, expires_at, revoked_at) = tx
         .prepare_cached(sql)?
         .query_row(params![id], |row| {
             let role: (String, String) = (row.get(0)?, row.get(1)?);
             let end: (Millis, Option<Millis>) = (row.get(4)?, row.get(5)?);
-            Ok((role.0, role.1, row.get::<_, String>(2)?, row.get::<_, String>(3)?, end.0, end.1))
+            Ok((
+                role.0,
+                role.1,
+                row.get::<_, String>(2)?,
+                row.get::<_, String>(3)?,
+                end.0,
+                end.1,
+            ))
         })
         .optional()?
         .ok_or_else(|| ApiError::new(401, "invalid_token", "the session is gone"))?;
     if revoked_at.is_some() {
-        return Err(ApiError::new(401, "session_revoked", "the session has been revoked"));
+        return Err(ApiError::new(
+            401,
+            "session_revoked",
+            "the session has been revoked",
+        ));
     }
     if expires_at <= now {
-        return Err(ApiError::new(401, "token_expired", "the session has expired"));
+        return Err(ApiError::new(
+            401,
+            "token_expired",
+            "the session has expired",
+        ));
     }
     Ok(Caller {
         principal_id,
-        principal_type: if kind == "user" { "user" } else { "service_account" },
+        principal_type: if kind == "user" {
+            "user"
+        } else {
+            "service_account"
+        },
         session_id: Some(id.into()),
         crns: Crns::new("iam", org, "role", [role_id.as_str(), role_name.as_str()]),
         policies: policies_of(tx, "role", &role_id)?,
@@ -127,7 +158,13 @@ fn policies_of(tx: &Connection, kind: &str, id: &str) -> Result<Vec<Policy>, Api
 }
 
 fn parse(document: &str) -> Result<Policy, ApiError> {
-    let broken = |why: String| ApiError::new(500, "internal", format!("a stored policy cannot be read: {why}"));
+    let broken = |why: String| {
+        ApiError::new(
+            500,
+            "internal",
+            format!("a stored policy cannot be read: {why}"),
+        )
+    };
     let value: Value = serde_json::from_str(document).map_err(|error| broken(error.to_string()))?;
     Policy::parse(&value).map_err(broken)
 }

@@ -49,8 +49,15 @@ impl Calls {
             inner.kept.pop_front();
         }
         let seq = inner.arrived;
-        let call =
-            Call { seq, method, at: text(at), request_id: request_id.into(), fault, status: None, actor_id: None };
+        let call = Call {
+            seq,
+            method,
+            at: text(at),
+            request_id: request_id.into(),
+            fault,
+            status: None,
+            actor_id: None,
+        };
         inner.kept.push_back(call);
         seq
     }
@@ -66,7 +73,11 @@ impl Calls {
 
     pub(super) fn list(&self, method: Option<&str>) -> Value {
         let inner = self.lock();
-        let items: Vec<_> = inner.kept.iter().filter(|call| method.is_none_or(|name| name == call.method)).collect();
+        let items: Vec<_> = inner
+            .kept
+            .iter()
+            .filter(|call| method.is_none_or(|name| name == call.method))
+            .collect();
         json!({ "items": items, "counts": inner.counts })
     }
 

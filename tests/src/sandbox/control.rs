@@ -27,7 +27,13 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(max_session: Option<u64>) -> Self {
-        Self { max_session: AtomicI64::new(max_session.and_then(|most| i64::try_from(most).ok()).unwrap_or(0)) }
+        Self {
+            max_session: AtomicI64::new(
+                max_session
+                    .and_then(|most| i64::try_from(most).ok())
+                    .unwrap_or(0),
+            ),
+        }
     }
 
     /// The longest session that is granted, in seconds.
@@ -95,8 +101,11 @@ pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value,
         }
         ("GET", ["calls"]) => {
             let query = parts.uri.query().unwrap_or("");
-            let method = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "method");
-            Ok(state.calls.list(method.as_ref().map(|(_, method)| &**method)))
+            let method =
+                form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "method");
+            Ok(state
+                .calls
+                .list(method.as_ref().map(|(_, method)| &**method)))
         }
         ("GET", ["calls", "counts"]) => Ok(state.calls.counts()),
         ("DELETE", ["calls"]) => {
@@ -111,31 +120,52 @@ pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value,
         ("GET", ["clock"]) => Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() })),
         ("POST", ["clock"]) => {
             let seconds = read::<SetClock>(body)?.advance_seconds;
-            if state.clock.ahead_seconds().saturating_add(seconds).unsigned_abs() > CENTURY {
-                return Err(ApiError::invalid("advance_seconds: the clock goes a century at the most"));
+            if state
+                .clock
+                .ahead_seconds()
+                .saturating_add(seconds)
+                .unsigned_abs()
+                > CENTURY
+            {
+                return Err(ApiError::invalid(
+                    "advance_seconds: the clock goes a century at the most",
+                ));
             }
             state.clock.advance(seconds);
             Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() }))
         }
         ("POST", ["limits"]) => {
             let most = read::<SetLimits>(body)?.max_session_seconds.unwrap_or(0);
-            state.limits.max_session.store(most.into(), Ordering::SeqCst);
+            state
+                .limits
+                .max_session
+                .store(most.into(), Ordering::SeqCst);
             Ok(json!({}))
         }
         ("POST", ["users"]) => {
             let NewUser { email, name } = read(body)?;
-            new_user(state, |tx, now| users::insert(tx, name.as_deref(), &email, now))
+            new_user(state, |tx, now| {
+                users::insert(tx, name.as_deref(), &email, now)
+            })
         }
         ("POST", ["invitations", id, "accept"]) => {
             let Accepted { name } = read(body)?;
-            new_user(state, |tx, now| invitations::accept(tx, id, name.as_deref(), now))
+            new_user(state, |tx, now| {
+                invitations::accept(tx, id, name.as_deref(), now)
+            })
         }
         ("POST", ["users", id, "token"]) => add_token(state, id, &read(body)?),
         ("DELETE", ["tokens"]) => {
             let OldToken { token } = read(body)?;
-            state.store.call(|tx| Ok(json!({ "forgotten": forget_token(tx, &token)? })))
+            state
+                .store
+                .call(|tx| Ok(json!({ "forgotten": forget_token(tx, &token)? })))
         }
-        (verb, _) => Err(ApiError::new(404, "not_found", format!("no control call {verb} {}", parts.uri.path()))),
+        (verb, _) => Err(ApiError::new(
+            404,
+            "not_found",
+            format!("no control call {verb} {}", parts.uri.path()),
+        )),
     }
 }
 
@@ -156,9 +186,14 @@ fn new_user(
 }
 
 fn add_token(state: &State, user: &str, new: &NewToken) -> Result<Value, ApiError> {
-    let end = new.expires_in_seconds.map(|seconds| state.clock.now() + i64::from(seconds) * 1000);
+    let end = new
+        .expires_in_seconds
+        .map(|seconds| state.clock.now() + i64::from(seconds) * 1000);
     state.store.call(|tx| {
-        if !tx.prepare_cached("SELECT 1 FROM users WHERE id = ?")?.exists([user])? {
+        if !tx
+            .prepare_cached("SELECT 1 FROM users WHERE id = ?")?
+            .exists([user])?
+        {
             return Err(ApiError::not_found("user", user));
         }
         Ok(json!({ "token": user_token(tx, user, end)? }))
@@ -174,8 +209,12 @@ pub(super) fn response(answer: Result<Value, ApiError>) -> Response<Body> {
     let (status, body) = match answer {
         Ok(body) => (StatusCode::OK, body),
         Err(error) => {
-            let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, json!({ "error": { "code": error.code, "message": error.message } }))
+            let status =
+                StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (
+                status,
+                json!({ "error": { "code": error.code, "message": error.message } }),
+            )
         }
     };
     let mut response = raw("application/json", body.to_string().into());

@@ -5,19 +5,32 @@
 pub(super) struct Crns(pub(super) Vec<String>);
 
 impl Crns {
-    pub(super) fn new<'a>(service: &str, org: &str, kind: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(names.into_iter().map(|name| format!("crn:bycloud:{service}:{org}:{kind}/{name}")).collect())
+    pub(super) fn new<'a>(
+        service: &str,
+        org: &str,
+        kind: &str,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self(
+            names
+                .into_iter()
+                .map(|name| format!("crn:bycloud:{service}:{org}:{kind}/{name}"))
+                .collect(),
+        )
     }
 
     pub(super) fn match_any(&self, patterns: &[String]) -> bool {
-        patterns.iter().any(|pattern| self.0.iter().any(|name| matches(pattern, name)))
+        patterns
+            .iter()
+            .any(|pattern| self.0.iter().any(|name| matches(pattern, name)))
     }
 }
 
 /// `*` stands for any run of characters, none included, and `?` for one. It takes at most `pattern * text` steps:
 /// after a mismatch only the last `*` takes one character more.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None;
     while t < text.len() {
@@ -59,8 +72,16 @@ mod tests {
             ("a?c", "ac", false),
             ("a*b*c", "aXXbYYc", true),
             ("a*b*c", "acb", false),
-            ("crn:bycloud:iam:*:role/S3*", "crn:bycloud:iam:org:role/S3ReadOnly", true),
-            ("crn:bycloud:iam:*:role/S3*", "crn:bycloud:iam:org:user/S3ReadOnly", false),
+            (
+                "crn:bycloud:iam:*:role/S3*",
+                "crn:bycloud:iam:org:role/S3ReadOnly",
+                true,
+            ),
+            (
+                "crn:bycloud:iam:*:role/S3*",
+                "crn:bycloud:iam:org:user/S3ReadOnly",
+                false,
+            ),
             ("iam:Get*", "iam:getRole", false),
             ("*é?", "xéy", true),
         ];

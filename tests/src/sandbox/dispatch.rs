@@ -49,12 +49,31 @@ impl State {
         let name = found.as_ref().ok().map(|(method, _)| method.name());
         let fault = name.and_then(|name| self.faults.take(name));
         let kind = fault.as_ref().map(Fault::kind);
-        let seq = name.map(|name| self.calls.arrived(name, self.clock.now(), &request_id, kind));
-        Arrival { request_id, fault, found, seq }
+        let seq = name.map(|name| {
+            self.calls
+                .arrived(name, self.clock.now(), &request_id, kind)
+        });
+        Arrival {
+            request_id,
+            fault,
+            found,
+            seq,
+        }
     }
 
-    pub(super) fn handle(&self, arrival: Arrival, parts: &Parts, body: Body<'_>, ip: IpAddr) -> Reply {
-        let Arrival { request_id, found, seq, .. } = arrival;
+    pub(super) fn handle(
+        &self,
+        arrival: Arrival,
+        parts: &Parts,
+        body: Body<'_>,
+        ip: IpAddr,
+    ) -> Reply {
+        let Arrival {
+            request_id,
+            found,
+            seq,
+            ..
+        } = arrival;
         let (caller, answer) = match found {
             Err(error) => (None, Err(error)),
             Ok(found) => self
@@ -63,7 +82,11 @@ impl State {
         };
         let reply = Reply::of(answer, request_id);
         if let Some(seq) = seq {
-            self.calls.answered(seq, reply.status.as_u16(), caller.map(|caller| caller.principal_id));
+            self.calls.answered(
+                seq,
+                reply.status.as_u16(),
+                caller.map(|caller| caller.principal_id),
+            );
         }
         reply
     }
@@ -85,15 +108,39 @@ impl State {
                     Err(error) => return (None, Err(error)),
                 };
                 let query = parts.uri.query().unwrap_or("");
-                let answer =
-                    body.and_then(|body| Params::read(&method.documented, path, query, body)).and_then(|params| {
+                let answer = body
+                    .and_then(|body| Params::read(&method.documented, path, query, body))
+                    .and_then(|params| {
                         let (org, limits) = (&self.store.org, &self.limits);
-                        authorised(method, target, &Call { caller: &caller, params: &params, org, now, ip, limits }, tx)
+                        authorised(
+                            method,
+                            target,
+                            &Call {
+                                caller: &caller,
+                                params: &params,
+                                org,
+                                now,
+                                ip,
+                                limits,
+                            },
+                            tx,
+                        )
                     });
                 (Some(caller), answer)
             },
             |tx, caller, answer| {
-                audit::note(tx, &Entry { method, target, caller: caller.as_ref(), ip, request_id, now }, answer)
+                audit::note(
+                    tx,
+                    &Entry {
+                        method,
+                        target,
+                        caller: caller.as_ref(),
+                        ip,
+                        request_id,
+                        now,
+                    },
+                    answer,
+                )
             },
         )
     }
@@ -105,8 +152,16 @@ impl State {
         }
     }
 
-    fn authenticate(&self, tx: &Connection, parts: &Parts, now: Millis) -> Result<Caller, ApiError> {
-        let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    fn authenticate(
+        &self,
+        tx: &Connection,
+        parts: &Parts,
+        now: Millis,
+    ) -> Result<Caller, ApiError> {
+        let authorization = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         authenticate(tx, &self.store.org, authorization, now)
     }
 }
@@ -115,7 +170,8 @@ fn authorised(method: &Method, id: Option<&str>, call: &Call<'_>, tx: &Connectio
     let (action, resource) = (method.action(), resource_of(call, method.kind, id, tx)?);
     if !call.caller.may(&action, &resource) && !call.is_own_session(method.kind, id, tx)? {
         let name = resource.0.first().map_or("*", String::as_str);
-        let message = format!("no policy of the caller allows {action} on {name}, or one denies it");
+        let message =
+            format!("no policy of the caller allows {action} on {name}, or one denies it");
         return Err(ApiError::denied(message));
     }
     (method.handler)(call, tx)
@@ -126,15 +182,27 @@ impl Reply {
         match answer {
             Err(error) => Self::error(error, &request_id),
             Ok((status, body)) => {
-                let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-                Self { status: status_code(status), body, request_id, allow: None }
+                let body = body
+                    .map(|body| body.to_string().into_bytes())
+                    .unwrap_or_default();
+                Self {
+                    status: status_code(status),
+                    body,
+                    request_id,
+                    allow: None,
+                }
             }
         }
     }
 
     pub(super) fn error(error: ApiError, request_id: &str) -> Self {
         let body = error_body(&error, request_id).to_string().into_bytes();
-        Self { status: status_code(error.status), body, request_id: request_id.into(), allow: error.allow }
+        Self {
+            status: status_code(error.status),
+            body,
+            request_id: request_id.into(),
+            allow: error.allow,
+        }
     }
 }
 

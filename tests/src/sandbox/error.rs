@@ -18,7 +18,12 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), allow: None }
+        Self {
+            status,
+            code: code.into(),
+            message: message.into(),
+            allow: None,
+        }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -45,7 +50,9 @@ impl ApiError {
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::ConstraintViolation) => Self::conflict("there is one with this name already"),
+            Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                Self::conflict("there is one with this name already")
+            }
             _ => Self::new(500, "internal", format!("storage: {error}")),
         }
     }
@@ -56,7 +63,10 @@ pub enum StartError {
     #[error("{0} is not a loopback address; the sandbox serves this machine only")]
     NotLoopback(SocketAddr),
     #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: io::Error },
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
     #[error("the data file {path}: {why}", path = .path.display())]
     Data { path: PathBuf, why: String },
     #[error("the data file {path} is of version {other}, which this sandbox does not read", path = .path.display())]
@@ -71,7 +81,10 @@ impl StartError {
     /// 2 for what the caller asked for, 1 for what the machine would not do.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotLoopback(_) | Self::Data { .. } | Self::Version { .. } | Self::Fixture { .. } => 2,
+            Self::NotLoopback(_)
+            | Self::Data { .. }
+            | Self::Version { .. }
+            | Self::Fixture { .. } => 2,
             Self::Listen { .. } | Self::Storage(_) => 1,
         }
     }
@@ -84,7 +97,9 @@ impl StartError {
             Self::Data { .. } | Self::Version { .. } => {
                 "another --data FILE, or none, which keeps everything in memory"
             }
-            Self::Fixture { .. } => "no --fixture, which takes the one that is built in, and mend the file",
+            Self::Fixture { .. } => {
+                "no --fixture, which takes the one that is built in, and mend the file"
+            }
             Self::Storage(_) => "again; if it fails again, another --data FILE",
         }
     }

@@ -21,7 +21,12 @@ pub(super) enum Fault {
     /// Waits, then answers as ever.
     Delay { ms: u64 },
     /// An error of the API's own shape; the call has no effect.
-    Status { status: u16, code: Option<String>, message: Option<String>, retry_after: Option<String> },
+    Status {
+        status: u16,
+        code: Option<String>,
+        message: Option<String>,
+        retry_after: Option<String>,
+    },
     /// The connection is reset; the call has no effect.
     Reset {},
     /// The sending side is closed without an answer; the call has no effect.
@@ -114,9 +119,9 @@ impl Faults {
     /// The fault for one call of a method: the oldest that is in force.
     pub(super) fn take(&self, method: &str) -> Option<Fault> {
         let (_, orders) = &mut *self.lock();
-        let index = orders
-            .iter()
-            .position(|(_, order)| (order.method == "*" || order.method == method) && order.times != Some(0))?;
+        let index = orders.iter().position(|(_, order)| {
+            (order.method == "*" || order.method == method) && order.times != Some(0)
+        })?;
         let (_, order) = orders.get_mut(index)?;
         let fault = order.fault.clone();
         if let Some(times) = &mut order.times {
@@ -135,7 +140,9 @@ impl Faults {
     }
 
     pub(super) fn remove(&self, id: Option<u64>) {
-        self.lock().1.retain(|(each, _)| id.is_some_and(|id| id != *each));
+        self.lock()
+            .1
+            .retain(|(each, _)| id.is_some_and(|id| id != *each));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, (u64, Vec<(u64, Order)>)> {

@@ -83,7 +83,10 @@ struct ServiceAccount {
 /// Reads and checks a fixture; the built-in one if there is no path.
 pub(super) fn load(path: Option<&Path>) -> Result<Fixture, StartError> {
     let name = path.map_or_else(|| "built in".into(), |path| path.display().to_string());
-    let fail = |why: String| StartError::Fixture { name: name.clone(), why };
+    let fail = |why: String| StartError::Fixture {
+        name: name.clone(),
+        why,
+    };
     let text = match path {
         Some(path) => std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?,
         None => BUILT_IN.into(),
@@ -99,23 +102,33 @@ impl Fixture {
             return Err("users: there must be one at least, the administrator".into());
         }
         for policy in &self.policies {
-            Policy::parse(&policy.document).map_err(|why| format!("policy {}: {why}", policy.name))?;
+            Policy::parse(&policy.document)
+                .map_err(|why| format!("policy {}: {why}", policy.name))?;
         }
         for role in &self.roles {
             let trust = role.trust_policy.as_ref().map(TrustPolicy::parse);
-            trust.transpose().map_err(|why| format!("role {}: trust_policy: {why}", role.name))?;
+            trust
+                .transpose()
+                .map_err(|why| format!("role {}: trust_policy: {why}", role.name))?;
         }
         let attached = (self.roles.iter().flat_map(|role| &role.policies))
             .chain(self.groups.iter().flat_map(|group| &group.policies))
             .chain(self.users.iter().flat_map(|user| &user.policies))
-            .chain(self.service_accounts.iter().flat_map(|account| &account.policies));
+            .chain(
+                self.service_accounts
+                    .iter()
+                    .flat_map(|account| &account.policies),
+            );
         for name in attached {
             if self.policies.iter().all(|policy| policy.name != *name) {
                 return Err(format!("policies: there is no policy {name}"));
             }
         }
-        let joined = (self.users.iter().flat_map(|user| &user.groups))
-            .chain(self.service_accounts.iter().flat_map(|account| &account.groups));
+        let joined = (self.users.iter().flat_map(|user| &user.groups)).chain(
+            self.service_accounts
+                .iter()
+                .flat_map(|account| &account.groups),
+        );
         for name in joined {
             if self.groups.iter().all(|group| group.name != *name) {
                 return Err(format!("groups: there is no group {name}"));
@@ -127,14 +140,23 @@ impl Fixture {
 
 /// Writes a fixture into a new database.
 pub(super) fn apply(tx: &Connection, fixture: &Fixture, now: Millis) -> rusqlite::Result<()> {
-    tx.execute("INSERT INTO meta (key, value) VALUES ('org', ?)", [&fixture.organization])?;
+    tx.execute(
+        "INSERT INTO meta (key, value) VALUES ('org', ?)",
+        [&fixture.organization],
+    )?;
     for NamedPolicy { name, document } in &fixture.policies {
         tx.execute(
             "INSERT INTO policies (id, name, document, created_at, updated_at) VALUES (?, ?, ?, ?4, ?4)",
             params![new_id(), name, document.to_string(), now],
         )?;
     }
-    for Role { name, description, trust_policy, policies } in &fixture.roles {
+    for Role {
+        name,
+        description,
+        trust_policy,
+        policies,
+    } in &fixture.roles
+    {
         let (id, trust) = (new_id(), trust_policy.as_ref().map(Value::to_string));
         tx.execute(
             "INSERT INTO roles (id, name, description, trust_policy, created_at, updated_at) VALUES (?, ?, ?, ?, ?5, ?5)",
@@ -151,8 +173,21 @@ pub(super) fn apply(tx: &Connection, fixture: &Fixture, now: Millis) -> rusqlite
         )?;
         attach(tx, "group", &id, policies)?;
     }
-    for (number, User { name, email, policies, groups, token }) in fixture.users.iter().enumerate() {
-        let (id, token) = (new_id(), token.clone().unwrap_or_else(|| random_text("byu_", 48)));
+    for (
+        number,
+        User {
+            name,
+            email,
+            policies,
+            groups,
+            token,
+        },
+    ) in fixture.users.iter().enumerate()
+    {
+        let (id, token) = (
+            new_id(),
+            token.clone().unwrap_or_else(|| random_text("byu_", 48)),
+        );
         tx.execute(
             "INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)",
             params![id, name, email, now],
@@ -165,7 +200,15 @@ pub(super) fn apply(tx: &Connection, fixture: &Fixture, now: Millis) -> rusqlite
             remember(tx, "admin", name, &token)?;
         }
     }
-    for ServiceAccount { name, description, policies, groups, credential, token } in &fixture.service_accounts {
+    for ServiceAccount {
+        name,
+        description,
+        policies,
+        groups,
+        credential,
+        token,
+    } in &fixture.service_accounts
+    {
         let (id, credential_id) = (new_id(), new_id());
         let token = token.clone().unwrap_or_else(|| random_text("bys_", 48));
         tx.execute(
@@ -205,5 +248,9 @@ fn join(tx: &Connection, kind: &str, member: &str, groups: &[String]) -> rusqlit
 }
 
 fn remember(tx: &Connection, kind: &str, name: &str, value: &str) -> rusqlite::Result<()> {
-    tx.execute("INSERT INTO ready (kind, name, value) VALUES (?, ?, ?)", params![kind, name, value]).map(drop)
+    tx.execute(
+        "INSERT INTO ready (kind, name, value) VALUES (?, ?, ?)",
+        params![kind, name, value],
+    )
+    .map(drop)
 }

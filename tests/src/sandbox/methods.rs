@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::PREFIX;
 use super::error::ApiError;
-use super::handlers::{Call, audit_logs, groups, invitations, policies, roles, service_accounts, sts, users};
+use super::handlers::{
+    Call, audit_logs, groups, invitations, policies, roles, service_accounts, sts, users,
+};
 use super::params::Documented;
 
 /// What a handler returns: a status and a body, which is absent for 204.
@@ -63,7 +65,9 @@ impl Kind {
         match self {
             Self::AuditLog | Self::Session => None,
             Self::User | Self::Invitation => Some("email"),
-            Self::Credential | Self::Group | Self::Policy | Self::Role | Self::ServiceAccount => Some("name"),
+            Self::Credential | Self::Group | Self::Policy | Self::Role | Self::ServiceAccount => {
+                Some("name")
+            }
         }
     }
 }
@@ -145,7 +149,12 @@ static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
         serde_json::from_str(include_str!("../../data/iam-methods.json")).unwrap_or_default();
     let mut method = |(name, path, kind, handler): &(&str, &'static str, Kind, Handler)| {
         let index = documented.iter().position(|each| each.name == *name)?;
-        Some(Method { documented: documented.swap_remove(index), path, kind: *kind, handler: *handler })
+        Some(Method {
+            documented: documented.swap_remove(index),
+            path,
+            kind: *kind,
+            handler: *handler,
+        })
     };
     ROWS.iter().filter_map(&mut method).collect()
 });
@@ -153,12 +162,18 @@ static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
 impl Method {
     pub(super) fn name(&self) -> &'static str {
         // The documented name without the lifetime of the list that it was read from.
-        ROWS.iter().find(|row| row.0 == self.documented.name).map_or("unknown", |row| row.0)
+        ROWS.iter()
+            .find(|row| row.0 == self.documented.name)
+            .map_or("unknown", |row| row.0)
     }
 
     /// `sts` for the four methods of sessions.
     pub(super) fn service(&self) -> &'static str {
-        if self.path.starts_with("/sts/") || self.path.ends_with("/assume") { "sts" } else { "iam" }
+        if self.path.starts_with("/sts/") || self.path.ends_with("/assume") {
+            "sts"
+        } else {
+            "iam"
+        }
     }
 
     /// As policies call it: `iam:CreateRole`.
@@ -185,7 +200,10 @@ pub(super) fn is_served(name: &str) -> bool {
 pub(super) fn find(verb: &str, path: &str) -> Result<Found, ApiError> {
     let mut verbs = Vec::new();
     for method in METHODS.iter() {
-        let Some(params) = path.strip_prefix(PREFIX).and_then(|path| match_path(method.path, path)) else {
+        let Some(params) = path
+            .strip_prefix(PREFIX)
+            .and_then(|path| match_path(method.path, path))
+        else {
             continue;
         };
         if method.documented.verb == verb {
@@ -194,7 +212,11 @@ pub(super) fn find(verb: &str, path: &str) -> Result<Found, ApiError> {
         verbs.push(method.documented.verb.as_str());
     }
     Err(if verbs.is_empty() {
-        ApiError::new(404, "not_found", format!("the sandbox has no method at {path}"))
+        ApiError::new(
+            404,
+            "not_found",
+            format!("the sandbox has no method at {path}"),
+        )
     } else {
         let verbs = verbs.join(", ");
         ApiError {
@@ -210,7 +232,10 @@ fn match_path(template: &str, path: &str) -> Option<Vec<(String, String)>> {
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return Some(params),
-            (Some(want), Some(have)) => match want.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            (Some(want), Some(have)) => match want
+                .strip_prefix('{')
+                .and_then(|name| name.strip_suffix('}'))
+            {
                 Some(name) if !have.is_empty() => params.push((name.into(), have.into())),
                 None if want == have => {}
                 _ => return None,
@@ -226,20 +251,39 @@ mod tests {
 
     #[test]
     fn every_row_is_a_documented_method_and_its_path_holds_documented_parameters() {
-        assert_eq!((METHODS.len(), ROWS.len()), (60, 60), "every documented name, and no other");
+        assert_eq!(
+            (METHODS.len(), ROWS.len()),
+            (60, 60),
+            "every documented name, and no other"
+        );
         for method in METHODS.iter() {
             let path = method.path.replace(['{', '}'], "");
             let (found, params) = find(&method.documented.verb, &format!("/iam/v1{path}")).unwrap();
-            assert_eq!(found.name(), method.name(), "another row has the same verb and path");
+            assert_eq!(
+                found.name(),
+                method.name(),
+                "another row has the same verb and path"
+            );
             let given = serde_json::json!(params.iter().map(|(name, _)| name).collect::<Vec<_>>());
             let documented = format!("{:?}", method.documented.params);
-            assert!(params.iter().all(|(name, _)| documented.contains(&format!("{name:?}"))), "{given}");
+            assert!(
+                params
+                    .iter()
+                    .all(|(name, _)| documented.contains(&format!("{name:?}"))),
+                "{given}"
+            );
         }
     }
 
     #[test]
     fn actions_are_named_by_service_and_method() {
-        let action = |name: &str| METHODS.iter().find(|method| method.documented.name == name).unwrap().action();
+        let action = |name: &str| {
+            METHODS
+                .iter()
+                .find(|method| method.documented.name == name)
+                .unwrap()
+                .action()
+        };
         assert_eq!(action("assumeRole"), "sts:AssumeRole");
         assert_eq!(action("listSTSSessions"), "sts:ListSTSSessions");
         assert_eq!(action("createRole"), "iam:CreateRole");

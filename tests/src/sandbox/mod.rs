@@ -62,7 +62,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { listen: any, control: any, s3: any, data: None, fixture: None, max_session: None }
+        Self {
+            listen: any,
+            control: any,
+            s3: any,
+            data: None,
+            fixture: None,
+            max_session: None,
+        }
     }
 }
 
@@ -95,17 +102,36 @@ struct State {
 
 /// What is served: name, verb and path of each method.
 pub fn served() -> impl Iterator<Item = (&'static str, &'static str, String)> {
-    methods::all().map(|method| (method.name(), method.documented.verb.as_str(), format!("{PREFIX}{}", method.path)))
+    methods::all().map(|method| {
+        (
+            method.name(),
+            method.documented.verb.as_str(),
+            format!("{PREFIX}{}", method.path),
+        )
+    })
 }
 
 /// What the sandbox decides by these documents (A10), for comparison with others: a trust policy's, or policies'. It is
 /// asked with an action and every CRN of a thing.
-pub fn evaluator(documents: &[Value], is_trust: bool) -> Result<impl Fn(&str, &[String]) -> bool, String> {
-    let trust = if is_trust { documents } else { &[] }.iter().map(TrustPolicy::parse).collect::<Result<Vec<_>, _>>()?;
-    let policies = if is_trust { &[] } else { documents }.iter().map(Policy::parse).collect::<Result<Vec<_>, _>>()?;
+pub fn evaluator(
+    documents: &[Value],
+    is_trust: bool,
+) -> Result<impl Fn(&str, &[String]) -> bool, String> {
+    let trust = if is_trust { documents } else { &[] }
+        .iter()
+        .map(TrustPolicy::parse)
+        .collect::<Result<Vec<_>, _>>()?;
+    let policies = if is_trust { &[] } else { documents }
+        .iter()
+        .map(Policy::parse)
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(move |action: &str, crns: &[String]| {
         let crns = Crns(crns.to_vec());
-        if is_trust { trust.iter().all(|trust| trust.trusts(&crns)) } else { decide(&policies, action, &crns) }
+        if is_trust {
+            trust.iter().all(|trust| trust.trusts(&crns))
+        } else {
+            decide(&policies, action, &crns)
+        }
     })
 }
 
@@ -125,7 +151,11 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         s3_requests: s3::Requests::default(),
         limits: control::Limits::new(options.max_session),
     });
-    let (api, control, s3) = (bind(options.listen).await?, bind(options.control).await?, bind(options.s3).await?);
+    let (api, control, s3) = (
+        bind(options.listen).await?,
+        bind(options.control).await?,
+        bind(options.s3).await?,
+    );
     let mut ready = state.store.ready()?;
     ready["endpoint"] = json!(url(&api)?);
     ready["control"] = json!(url(&control)?);
@@ -142,14 +172,19 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     if !address.ip().is_loopback() {
         return Err(StartError::NotLoopback(address));
     }
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Listen { address, error })
 }
 
 fn url(listener: &TcpListener) -> Result<String, StartError> {
     listener
         .local_addr()
         .map(|address| format!("http://{address}"))
-        .map_err(|error| StartError::Listen { address: SocketAddr::from(([127, 0, 0, 1], 0)), error })
+        .map_err(|error| StartError::Listen {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            error,
+        })
 }
 
 #[cfg(test)]

@@ -21,8 +21,16 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) fn new<R: Resource>(condition: &str, values: impl IntoIterator<Item = Sql>) -> Self {
-        let sql = format!("SELECT {} FROM {} WHERE {condition}", R::COLUMNS, R::KIND.table());
-        Self { sql, values: values.into_iter().collect(), show: R::show }
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {condition}",
+            R::COLUMNS,
+            R::KIND.table()
+        );
+        Self {
+            sql,
+            values: values.into_iter().collect(),
+            show: R::show,
+        }
     }
 
     pub(super) fn and(&mut self, condition: &str, value: impl Into<Sql>) {
@@ -36,7 +44,10 @@ impl Query {
             None => {}
             Some((_, Some(prefix))) => {
                 // A comparison of prefixes, not LIKE: that would ignore case and know characters of its own.
-                self.and(&format!("substr({column}, 1, length(?)) = ?"), prefix.to_owned());
+                self.and(
+                    &format!("substr({column}, 1, length(?)) = ?"),
+                    prefix.to_owned(),
+                );
                 self.values.push(prefix.to_owned().into());
             }
             Some((exact, None)) => self.and(&format!("{column} = ?"), exact.to_owned()),
@@ -56,7 +67,10 @@ impl Query {
         if more {
             items.pop();
         }
-        let next = items.last().filter(|_| more).map_or(Value::Null, |last| last["id"].clone());
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map_or(Value::Null, |last| last["id"].clone());
         Ok(json!({ "items": items, "next_marker": next }))
     }
 
@@ -68,7 +82,9 @@ impl Query {
 
     fn run(&self, tx: &Connection, call: &Call<'_>) -> rusqlite::Result<Vec<Value>> {
         let mut statement = tx.prepare_cached(&self.sql)?;
-        let rows = statement.query_map(params_from_iter(&self.values), |row| (self.show)(row, call.now))?;
+        let rows = statement.query_map(params_from_iter(&self.values), |row| {
+            (self.show)(row, call.now)
+        })?;
         rows.collect()
     }
 }

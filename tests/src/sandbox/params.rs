@@ -39,15 +39,21 @@ impl Type {
             Self::Integer => value.as_f64().is_some_and(|number| number.fract() == 0.0),
             Self::Boolean => value.is_boolean(),
             Self::Object => value.is_object(),
-            Self::Array => value.as_array().is_some_and(|items| items.iter().all(Value::is_string)),
+            Self::Array => value
+                .as_array()
+                .is_some_and(|items| items.iter().all(Value::is_string)),
         }
     }
 
     /// A query's text as a value of this type; a text that is none stays a text, and does not fit.
     fn read(self, text: &str) -> Value {
         match self {
-            Self::Integer => text.parse::<i64>().map_or_else(|_| text.into(), Value::from),
-            Self::Boolean => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
+            Self::Integer => text
+                .parse::<i64>()
+                .map_or_else(|_| text.into(), Value::from),
+            Self::Boolean => text
+                .parse::<bool>()
+                .map_or_else(|_| text.into(), Value::from),
             Self::String | Self::Object | Self::Array => text.into(),
         }
     }
@@ -74,7 +80,8 @@ impl Params {
         query: &str,
         body: &[u8],
     ) -> Result<Self, ApiError> {
-        let mut given: Map<String, Value> = if matches!(documented.verb.as_str(), "POST" | "PATCH") {
+        let mut given: Map<String, Value> = if matches!(documented.verb.as_str(), "POST" | "PATCH")
+        {
             no_query(query)?;
             read_body(body)?
         } else {
@@ -82,7 +89,9 @@ impl Params {
         };
         for (name, value) in path {
             if given.insert(name.clone(), value.as_str().into()).is_some() {
-                return Err(ApiError::invalid(format!("{name}: it is given in the path already")));
+                return Err(ApiError::invalid(format!(
+                    "{name}: it is given in the path already"
+                )));
             }
         }
         check(documented, &given)?;
@@ -91,7 +100,8 @@ impl Params {
 
     /// A required text; the contract saw to it that it is there.
     pub(super) fn text(&self, name: &str) -> Result<&str, ApiError> {
-        self.opt_text(name).ok_or_else(|| ApiError::invalid(format!("{name}: it is required")))
+        self.opt_text(name)
+            .ok_or_else(|| ApiError::invalid(format!("{name}: it is required")))
     }
 
     pub(super) fn opt_text(&self, name: &str) -> Option<&str> {
@@ -111,20 +121,31 @@ impl Params {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a number too large saturates, and no limit allows it")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a number too large saturates, and no limit allows it"
+)]
 pub(super) fn integer(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().map(|number| number as i64))
 }
 
 fn check(documented: &Documented, given: &Map<String, Value>) -> Result<(), ApiError> {
     for parameter in &documented.params {
         match given.get(&parameter.name) {
             None if parameter.required => {
-                return Err(ApiError::invalid(format!("{}: it is required", parameter.name)));
+                return Err(ApiError::invalid(format!(
+                    "{}: it is required",
+                    parameter.name
+                )));
             }
             Some(value) if !parameter.r#type.fits(value) => {
                 let wanted = parameter.r#type.name();
-                return Err(ApiError::invalid(format!("{}: it must be {wanted}", parameter.name)));
+                return Err(ApiError::invalid(format!(
+                    "{}: it must be {wanted}",
+                    parameter.name
+                )));
             }
             Some(value) => {
                 if let Some(why) = form::flaw(&documented.name, &parameter.name, value) {
@@ -134,28 +155,47 @@ fn check(documented: &Documented, given: &Map<String, Value>) -> Result<(), ApiE
             None => {}
         }
     }
-    match given.keys().find(|name| documented.params.iter().all(|known| known.name != **name)) {
-        Some(unknown) => Err(ApiError::invalid(format!("{unknown}: {} has no such parameter", documented.name))),
+    match given
+        .keys()
+        .find(|name| documented.params.iter().all(|known| known.name != **name))
+    {
+        Some(unknown) => Err(ApiError::invalid(format!(
+            "{unknown}: {} has no such parameter",
+            documented.name
+        ))),
         None => Ok(()),
     }
 }
 
 fn no_query(query: &str) -> Result<(), ApiError> {
-    if query.is_empty() { Ok(()) } else { Err(ApiError::invalid("the parameters belong into the body, not the query")) }
+    if query.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(
+            "the parameters belong into the body, not the query",
+        ))
+    }
 }
 
 fn read_body(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     if body.is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("the body is not a JSON object: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid(format!("the body is not a JSON object: {error}")))
 }
 
 fn read_query(documented: &Documented, query: &str) -> Result<Map<String, Value>, ApiError> {
     let mut given = Map::new();
     for (name, text) in form_urlencoded::parse(query.as_bytes()) {
-        let known = documented.params.iter().find(|parameter| parameter.name == name);
-        let value = known.map_or_else(|| Value::from(&*text), |parameter| parameter.r#type.read(&text));
+        let known = documented
+            .params
+            .iter()
+            .find(|parameter| parameter.name == name);
+        let value = known.map_or_else(
+            || Value::from(&*text),
+            |parameter| parameter.r#type.read(&text),
+        );
         if given.insert(name.to_string(), value).is_some() {
             return Err(ApiError::invalid(format!("{name}: it is given twice")));
         }

@@ -65,7 +65,8 @@ const LONGEST: usize = 1000;
 impl Policy {
     /// A document, or a clause that says what is wrong with it.
     pub(super) fn parse(document: &Value) -> Result<Self, String> {
-        let policy: Self = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
+        let policy: Self =
+            serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
         check_version(&policy.version)?;
         for (number, statement) in policy.statements.iter().enumerate() {
             check_sid(number, &statement.sid)?;
@@ -78,7 +79,8 @@ impl Policy {
 
 impl TrustPolicy {
     pub(super) fn parse(document: &Value) -> Result<Self, String> {
-        let policy: Self = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
+        let policy: Self =
+            serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
         check_version(&policy.version)?;
         for (number, statement) in policy.statements.iter().enumerate() {
             check_sid(number, &statement.sid)?;
@@ -91,7 +93,8 @@ impl TrustPolicy {
     /// May this principal assume the role, as far as the role has a say?
     pub(super) fn trusts(&self, principal: &Crns) -> bool {
         conclude(self.statements.iter().filter_map(|statement| {
-            let applies = any(&statement.actions, ASSUME_ROLE) && principal.match_any(&statement.principals);
+            let applies =
+                any(&statement.actions, ASSUME_ROLE) && principal.match_any(&statement.principals);
             applies.then_some(statement.effect)
         }))
     }
@@ -99,10 +102,16 @@ impl TrustPolicy {
 
 /// Do these policies allow the action on the resource?
 pub(super) fn decide(policies: &[Policy], action: &str, resource: &Crns) -> bool {
-    conclude(policies.iter().flat_map(|policy| &policy.statements).filter_map(|statement| {
-        let applies = any(&statement.actions, action) && resource.match_any(&statement.resources);
-        applies.then_some(statement.effect)
-    }))
+    conclude(
+        policies
+            .iter()
+            .flat_map(|policy| &policy.statements)
+            .filter_map(|statement| {
+                let applies =
+                    any(&statement.actions, action) && resource.match_any(&statement.resources);
+                applies.then_some(statement.effect)
+            }),
+    )
 }
 
 fn conclude(effects: impl Iterator<Item = Effect>) -> bool {
@@ -121,20 +130,30 @@ fn any(patterns: &[String], action: &str) -> bool {
 }
 
 fn check_version(version: &str) -> Result<(), String> {
-    if version == VERSION { Ok(()) } else { Err(format!("version `{version}` is not known; write `{VERSION}`")) }
+    if version == VERSION {
+        Ok(())
+    } else {
+        Err(format!(
+            "version `{version}` is not known; write `{VERSION}`"
+        ))
+    }
 }
 
 fn check_count(statements: usize) -> Result<(), String> {
     match statements {
         0 => Err("there are no statements".into()),
         1..=MOST => Ok(()),
-        _ => Err(format!("there are {statements} statements, and {MOST} are allowed")),
+        _ => Err(format!(
+            "there are {statements} statements, and {MOST} are allowed"
+        )),
     }
 }
 
 fn check_sid(number: usize, sid: &str) -> Result<(), String> {
     if sid.chars().count() > 128 {
-        Err(format!("statements[{number}].sid is longer than 128 characters"))
+        Err(format!(
+            "statements[{number}].sid is longer than 128 characters"
+        ))
     } else {
         Ok(())
     }
@@ -142,10 +161,14 @@ fn check_sid(number: usize, sid: &str) -> Result<(), String> {
 
 fn check_list(number: usize, key: &str, list: &[String]) -> Result<(), String> {
     if list.is_empty() || list.iter().any(String::is_empty) {
-        return Err(format!("statements[{number}].{key} is empty or has an empty entry"));
+        return Err(format!(
+            "statements[{number}].{key} is empty or has an empty entry"
+        ));
     }
     if list.len() > MOST || list.iter().any(|entry| entry.chars().count() > LONGEST) {
-        return Err(format!("statements[{number}].{key}: {MOST} entries of {LONGEST} characters are allowed"));
+        return Err(format!(
+            "statements[{number}].{key}: {MOST} entries of {LONGEST} characters are allowed"
+        ));
     }
     Ok(())
 }
@@ -166,7 +189,9 @@ mod tests {
     #[test]
     fn without_an_allow_the_answer_is_deny_and_an_explicit_deny_wins() {
         let allow = policy(&json!([{ "effect": "allow", "actions": ["iam:*"] }]));
-        let deny = policy(&json!([{ "effect": "deny", "actions": ["iam:Delete*"], "resources": ["*:role/S3*"] }]));
+        let deny = policy(
+            &json!([{ "effect": "deny", "actions": ["iam:Delete*"], "resources": ["*:role/S3*"] }]),
+        );
         assert!(!decide(&[], "iam:GetRole", &role("S3")));
         let both = [allow, deny];
         assert!(decide(&both, "iam:GetRole", &role("S3")));
@@ -177,8 +202,13 @@ mod tests {
 
     #[test]
     fn a_resource_matches_by_id_or_by_name() {
-        for pattern in ["crn:bycloud:iam:org:role/id-1", "crn:bycloud:iam:org:role/S3"] {
-            let policies = [policy(&json!([{ "effect": "allow", "actions": ["*"], "resources": [pattern] }]))];
+        for pattern in [
+            "crn:bycloud:iam:org:role/id-1",
+            "crn:bycloud:iam:org:role/S3",
+        ] {
+            let policies = [policy(
+                &json!([{ "effect": "allow", "actions": ["*"], "resources": [pattern] }]),
+            )];
             assert!(decide(&policies, "iam:GetRole", &role("S3")), "{pattern}");
         }
     }
@@ -201,11 +231,26 @@ mod tests {
     fn a_document_is_refused_with_what_is_wrong() {
         let good = json!([{ "effect": "allow", "actions": ["*"] }]);
         let cases = [
-            (json!({ "version": "2012-10-17", "statements": good }), "version `2012-10-17` is not known"),
-            (json!({ "version": "2024-01-01", "statements": [] }), "no statements"),
-            (json!({ "version": "2024-01-01" }), "missing field `statements`"),
-            (json!({ "version": "2024-01-01", "statements": good, "x": 1 }), "unknown field `x`"),
-            (json!({ "version": "2024-01-01", "statements": [{ "effect": "maybe", "actions": ["*"] }] }), "maybe"),
+            (
+                json!({ "version": "2012-10-17", "statements": good }),
+                "version `2012-10-17` is not known",
+            ),
+            (
+                json!({ "version": "2024-01-01", "statements": [] }),
+                "no statements",
+            ),
+            (
+                json!({ "version": "2024-01-01" }),
+                "missing field `statements`",
+            ),
+            (
+                json!({ "version": "2024-01-01", "statements": good, "x": 1 }),
+                "unknown field `x`",
+            ),
+            (
+                json!({ "version": "2024-01-01", "statements": [{ "effect": "maybe", "actions": ["*"] }] }),
+                "maybe",
+            ),
             (
                 json!({ "version": "2024-01-01", "statements": [{ "effect": "deny", "actions": [] }] }),
                 "statements[0].actions",

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -34,10 +36,16 @@ pub(super) async fn serve_api(listener: TcpListener, state: Arc<State>) {
     accept(listener, move |stream, peer| {
         let state = Arc::clone(&state);
         async move {
-            let Ok(socket) = SockRef::from(&stream).try_clone().map(Arc::new) else { return };
-            let service = service_fn(move |request| api(Arc::clone(&state), Arc::clone(&socket), peer.ip(), request));
+            let Ok(socket) = SockRef::from(&stream).try_clone().map(Arc::new) else {
+                return;
+            };
+            let service = service_fn(move |request| {
+                api(Arc::clone(&state), Arc::clone(&socket), peer.ip(), request)
+            });
             // A connection that ends badly is the client's business, or a fault's.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         }
     })
     .await;
@@ -58,7 +66,9 @@ pub(super) async fn serve_control(listener: TcpListener, state: Arc<State>) {
                     Ok::<_, io::Error>(control::response(answer))
                 }
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         }
     })
     .await;
@@ -98,12 +108,19 @@ async fn api(
             state.answered(&arrival, response.status());
             Ok(response)
         }
-        None => Ok(spoil(fault.as_ref(), answer(&state, arrival, parts, body, ip).await)),
+        None => Ok(spoil(
+            fault.as_ref(),
+            answer(&state, arrival, parts, body, ip).await,
+        )),
     }
 }
 
 /// Those faults that keep the call from having its effect.
-async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> io::Result<Option<Response<Body>>> {
+async fn instead(
+    fault: Option<&Fault>,
+    socket: &Socket,
+    arrival: &Arrival,
+) -> io::Result<Option<Response<Body>>> {
     let response = match fault {
         Some(Fault::Reset {}) => {
             socket.set_linger(Some(Duration::ZERO))?;
@@ -114,22 +131,43 @@ async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> i
             tokio::time::sleep(HALF_CLOSED).await;
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        Some(Fault::Status { status, code, message, retry_after }) => {
+        Some(Fault::Status {
+            status,
+            code,
+            message,
+            retry_after,
+        }) => {
             let code = code.as_deref().unwrap_or(default_code(*status));
-            let error = ApiError::new(*status, code, message.as_deref().unwrap_or("a fault that was asked for"));
+            let error = ApiError::new(
+                *status,
+                code,
+                message.as_deref().unwrap_or("a fault that was asked for"),
+            );
             let mut response = whole(Reply::error(error, &arrival.request_id));
             if let Some(text) = retry_after {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_str(text).map_err(io::Error::other)?);
+                response.headers_mut().insert(
+                    RETRY_AFTER,
+                    HeaderValue::from_str(text).map_err(io::Error::other)?,
+                );
             }
             response
         }
-        Some(Fault::Garbage {}) => raw("application/json", b"\x00\xff\xfe{\"session\": nonsense".as_slice().into()),
+        Some(Fault::Garbage {}) => raw(
+            "application/json",
+            b"\x00\xff\xfe{\"session\": nonsense".as_slice().into(),
+        ),
         Some(Fault::Html {}) => raw("text/html; charset=utf-8", PORTAL.into()),
-        Some(Fault::Huge { bytes }) => raw("application/json", format!("{{\"x\":\"{}\"}}", "x".repeat(*bytes)).into()),
+        Some(Fault::Huge { bytes }) => raw(
+            "application/json",
+            format!("{{\"x\":\"{}\"}}", "x".repeat(*bytes)).into(),
+        ),
         Some(Fault::Redirect { location }) => {
             let mut response = raw("text/plain", Bytes::new());
             *response.status_mut() = StatusCode::FOUND;
-            response.headers_mut().insert(LOCATION, HeaderValue::from_str(location).map_err(io::Error::other)?);
+            response.headers_mut().insert(
+                LOCATION,
+                HeaderValue::from_str(location).map_err(io::Error::other)?,
+            );
             response
         }
         _ => return Ok(None),
@@ -137,18 +175,31 @@ async fn instead(fault: Option<&Fault>, socket: &Socket, arrival: &Arrival) -> i
     Ok(Some(response))
 }
 
-async fn answer(state: &State, arrival: Arrival, parts: Parts, body: Incoming, ip: IpAddr) -> Reply {
+async fn answer(
+    state: &State,
+    arrival: Arrival,
+    parts: Parts,
+    body: Incoming,
+    ip: IpAddr,
+) -> Reply {
     let body = read(body).await;
-    state.handle(arrival, &parts, body.as_deref().map_err(ApiError::clone), ip)
+    state.handle(
+        arrival,
+        &parts,
+        body.as_deref().map_err(ApiError::clone),
+        ip,
+    )
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     match Limited::new(body, BODY_CAP).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::invalid(format!("the body is longer than {BODY_CAP} bytes")))
-        }
-        Err(error) => Err(ApiError::invalid(format!("the body could not be read: {error}"))),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::invalid(format!(
+            "the body is longer than {BODY_CAP} bytes"
+        ))),
+        Err(error) => Err(ApiError::invalid(format!(
+            "the body could not be read: {error}"
+        ))),
     }
 }
 
@@ -176,7 +227,11 @@ fn spoil(fault: Option<&Fault>, reply: Reply) -> Response<Body> {
             let mut response = whole(reply);
             let shift = Duration::from_secs(seconds.unsigned_abs());
             let now = SystemTime::now();
-            let date = if seconds < 0 { now - shift } else { now + shift };
+            let date = if seconds < 0 {
+                now - shift
+            } else {
+                now + shift
+            };
             if let Ok(value) = HeaderValue::from_str(&httpdate::fmt_http_date(date)) {
                 response.headers_mut().insert(DATE, value);
             }
@@ -187,7 +242,12 @@ fn spoil(fault: Option<&Fault>, reply: Reply) -> Response<Body> {
 }
 
 fn whole(reply: Reply) -> Response<Body> {
-    let Reply { status, body, request_id, allow } = reply;
+    let Reply {
+        status,
+        body,
+        request_id,
+        allow,
+    } = reply;
     let mut response = raw("application/json", body.into());
     *response.status_mut() = status;
     if status == StatusCode::NO_CONTENT {
@@ -209,7 +269,9 @@ fn fed<F: Future<Output = ()> + Send + 'static>(
 ) -> Response<Body> {
     let body = Bytes::from(reply.body.clone());
     let (mut parts, _) = whole(reply).into_parts();
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts
+        .headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     let (sender, channel) = Channel::new(1);
     tokio::spawn(feed(body, sender));
     Response::from_parts(parts, Either::Right(channel))
@@ -217,7 +279,9 @@ fn fed<F: Future<Output = ()> + Send + 'static>(
 
 pub(super) fn raw(content_type: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Either::Left(Full::new(body)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

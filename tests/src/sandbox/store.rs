@@ -103,7 +103,11 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens or creates the database. The fixture fills a new one only.
-    pub(super) fn open(path: Option<&Path>, fixture: &Fixture, now: Millis) -> Result<Self, StartError> {
+    pub(super) fn open(
+        path: Option<&Path>,
+        fixture: &Fixture,
+        now: Millis,
+    ) -> Result<Self, StartError> {
         let mut connection = match path {
             None => Connection::open_in_memory()?,
             Some(path) => open_file(path)?,
@@ -125,14 +129,27 @@ impl Store {
                 tx.commit()?;
             }
             VERSION => {}
-            other => return Err(StartError::Version { path: path.unwrap_or(Path::new("")).into(), other }),
+            other => {
+                return Err(StartError::Version {
+                    path: path.unwrap_or(Path::new("")).into(),
+                    other,
+                });
+            }
         }
-        let org = connection.query_row("SELECT value FROM meta WHERE key = 'org'", [], |row| row.get(0))?;
-        Ok(Self { connection: Mutex::new(connection), org })
+        let org = connection.query_row("SELECT value FROM meta WHERE key = 'org'", [], |row| {
+            row.get(0)
+        })?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            org,
+        })
     }
 
     /// Runs one call in a transaction, which is kept only if the call succeeds.
-    pub(super) fn call<T>(&self, act: impl FnOnce(&Connection) -> Result<T, ApiError>) -> Result<T, ApiError> {
+    pub(super) fn call<T>(
+        &self,
+        act: impl FnOnce(&Connection) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let ((), answer) = self.noted(|tx| ((), act(tx)), |_, (), _| Ok(()))?;
         answer
     }
@@ -144,7 +161,10 @@ impl Store {
         act: impl FnOnce(&Connection) -> (N, Result<T, ApiError>),
         note: impl FnOnce(&Connection, &N, &Result<T, ApiError>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<(N, Result<T, ApiError>)> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let savepoint = tx.savepoint()?;
         let (noted, answer) = act(&savepoint);
@@ -161,12 +181,16 @@ impl Store {
 
     /// The fixture's tokens and roles, the same at every start.
     pub(super) fn ready(&self) -> Result<Value, StartError> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut statement = connection.prepare("SELECT kind, name, value FROM ready")?;
         let mut rows = statement.query([])?;
         let (mut tokens, mut roles, mut admin) = (Map::new(), Map::new(), Value::Null);
         while let Some(row) = rows.next()? {
-            let (kind, name, value): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (kind, name, value): (String, String, String) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
             match kind.as_str() {
                 "role" => drop(roles.insert(name, value.into())),
                 "admin" => admin = value.into(),
@@ -180,12 +204,17 @@ impl Store {
 /// WAL without a sync at each commit: a kill of the process loses nothing; a power cut may lose the last calls, but
 /// leaves the file whole.
 fn open_file(path: &Path) -> Result<Connection, StartError> {
-    let fail = |why: String| StartError::Data { path: path.into(), why };
+    let fail = |why: String| StartError::Data {
+        path: path.into(),
+        why,
+    };
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| fail(error.to_string()))?;
+    options
+        .open(path)
+        .map_err(|error| fail(error.to_string()))?;
     let connection = Connection::open(path).map_err(|error| fail(error.to_string()))?;
     connection
         .pragma_update(None, "journal_mode", "wal")
@@ -216,9 +245,11 @@ pub(super) fn put_token(
     subject_id: &str,
     expires_at: Option<Millis>,
 ) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO tokens (hash, kind, subject_id, expires_at) VALUES (?, ?, ?, ?)")?
-        .execute(params![hash(token), kind.as_str(), subject_id, expires_at])
-        .map(drop)
+    tx.prepare_cached(
+        "INSERT INTO tokens (hash, kind, subject_id, expires_at) VALUES (?, ?, ?, ?)",
+    )?
+    .execute(params![hash(token), kind.as_str(), subject_id, expires_at])
+    .map(drop)
 }
 
 pub(super) fn forget_token(tx: &Connection, token: &str) -> rusqlite::Result<usize> {
@@ -243,10 +274,17 @@ pub(super) fn find_token(
 }
 
 /// Keeps an access key with its secret: a signature cannot be checked with a hash of it.
-pub(super) fn put_key(tx: &Connection, access_key_id: &str, session_id: &str, secret: &str) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO session_keys (access_key_id, session_id, secret) VALUES (?, ?, ?)")?
-        .execute([access_key_id, session_id, secret])
-        .map(drop)
+pub(super) fn put_key(
+    tx: &Connection,
+    access_key_id: &str,
+    session_id: &str,
+    secret: &str,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO session_keys (access_key_id, session_id, secret) VALUES (?, ?, ?)",
+    )?
+    .execute([access_key_id, session_id, secret])
+    .map(drop)
 }
 
 fn hash(token: &str) -> Vec<u8> {

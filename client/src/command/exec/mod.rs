@@ -38,32 +38,47 @@ pub(crate) struct Plan {
 /// Tells which profile a command runs with.
 const INSIDE: &str = "ROLEKEEPER_PROFILE";
 
-pub(crate) fn run(plan: Plan, on_revoke: Option<OnRevoke>, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    plan: Plan,
+    on_revoke: Option<OnRevoke>,
+    socket: Option<PathBuf>,
+) -> Result<ExitCode, Failure> {
     if let Some(outer) = connect::variable(INSIDE) {
         let outer = outer.to_string_lossy();
         return Err(Failure::new(
             Code::Usage,
             format!("this runs inside of `rolekeeper exec {outer}` already"),
-            format!("outside of it; or, if that is what you want, env -u {INSIDE} rolekeeper exec ..."),
+            format!(
+                "outside of it; or, if that is what you want, env -u {INSIDE} rolekeeper exec ..."
+            ),
         ));
     }
     let socket = connect::socket_path(socket)?;
     match on_revoke {
-        None => Err(replace(autostart::ask(&socket, |stream| plan.with_credentials(stream))?.0)),
+        None => Err(replace(
+            autostart::ask(&socket, |stream| plan.with_credentials(stream))?.0,
+        )),
         #[cfg(unix)]
         Some(on_revoke) => watched::run(socket, plan, on_revoke),
         #[cfg(not(unix))]
-        Some(_) => Err(Failure::new(Code::Usage, "--on-revoke needs Unix signals", "the same without --on-revoke")),
+        Some(_) => Err(Failure::new(
+            Code::Usage,
+            "--on-revoke needs Unix signals",
+            "the same without --on-revoke",
+        )),
     }
 }
 
 impl Plan {
     /// The command with credentials, ready to be started, and the profile's generation that they are of, if that is told.
     fn with_credentials(&self, stream: &mut Stream) -> Result<(Command, Option<u64>), Failure> {
-        let (program, arguments) = self
-            .words
-            .split_first()
-            .ok_or_else(|| Failure::new(Code::Usage, "a command is missing", "rolekeeper exec PROFILE -- COMMAND"))?;
+        let (program, arguments) = self.words.split_first().ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                "a command is missing",
+                "rolekeeper exec PROFILE -- COMMAND",
+            )
+        })?;
         let environment = Environment::ask(stream, &self.profile, self.mode)?;
         let mut command = Command::new(program);
         environment.enter(command.args(arguments));
@@ -90,8 +105,15 @@ fn replace(mut command: Command) -> Failure {
 fn not_started(command: &Command, error: &std::io::Error) -> Failure {
     let is_missing = error.kind() == std::io::ErrorKind::NotFound;
     Failure::new(
-        if is_missing { Code::CommandNotFound } else { Code::CommandNotRun },
-        format!("{} cannot be started: {error}", Path::new(command.get_program()).display()),
+        if is_missing {
+            Code::CommandNotFound
+        } else {
+            Code::CommandNotRun
+        },
+        format!(
+            "{} cannot be started: {error}",
+            Path::new(command.get_program()).display()
+        ),
         "the path of a program, or the name of one on the PATH",
     )
 }

@@ -26,11 +26,22 @@ struct Options<'a> {
     all: bool,
 }
 
-pub(crate) fn run(methods: &[Method], matches: &ArgMatches, socket: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn run(
+    methods: &[Method],
+    matches: &ArgMatches,
+    socket: Option<PathBuf>,
+) -> Result<(), Failure> {
     let Some((name, given)) = matches.subcommand() else {
-        return Err(Failure::new(Code::Usage, "a method is missing", "rolekeeper iam --help, which lists them"));
+        return Err(Failure::new(
+            Code::Usage,
+            "a method is missing",
+            "rolekeeper iam --help, which lists them",
+        ));
     };
-    let method = methods.iter().find(|method| method.name == name).ok_or_else(connect::out_of_place)?;
+    let method = methods
+        .iter()
+        .find(|method| method.name == name)
+        .ok_or_else(connect::out_of_place)?;
     let parameters = arguments::parameters(method, given)?;
     confirm(method, &parameters, arguments::flag(given, "yes"))?;
     let options = Options {
@@ -51,7 +62,11 @@ pub(crate) fn run(methods: &[Method], matches: &ArgMatches, socket: Option<PathB
 
 pub(crate) fn methods() -> Result<Vec<Method>, Failure> {
     contract::methods().map_err(|why| {
-        Failure::new(Code::Unexpected, format!("the contract cannot be read: {why}"), "install rolekeeper anew")
+        Failure::new(
+            Code::Unexpected,
+            format!("the contract cannot be read: {why}"),
+            "install rolekeeper anew",
+        )
     })
 }
 
@@ -68,13 +83,17 @@ fn ask(
         if !options.all {
             return Ok(reply);
         }
-        let (Some(Value::Array(page)), next) = (reply.get_mut("items").map(Value::take), reply.get("next_marker"))
-        else {
+        let (Some(Value::Array(page)), next) = (
+            reply.get_mut("items").map(Value::take),
+            reply.get("next_marker"),
+        ) else {
             return Err(no_page(method));
         };
         items.extend(page);
         let marker = match next {
-            None | Some(Value::Null) => return Ok(serde_json::json!({ "items": items, "next_marker": null })),
+            None | Some(Value::Null) => {
+                return Ok(serde_json::json!({ "items": items, "next_marker": null }));
+            }
             Some(Value::String(marker)) => marker,
             Some(_) => return Err(no_page(method)),
         };
@@ -96,7 +115,10 @@ fn ask(
 fn no_page(method: &Method) -> Failure {
     Failure::new(
         Code::UpstreamUnavailable,
-        format!("{}: what the upstream answered is no page of a list", method.name),
+        format!(
+            "{}: what the upstream answered is no page of a list",
+            method.name
+        ),
         "tell whoever runs the upstream; without --all it is shown as it is",
     )
 }
@@ -138,30 +160,52 @@ fn left_open(method: &Method, failure: Failure) -> Failure {
     if method.verb == "GET" {
         return failure;
     }
-    Failure { hint: "see whether it took effect, with a list or get method, before you try again".into(), ..failure }
+    Failure {
+        hint: "see whether it took effect, with a list or get method, before you try again".into(),
+        ..failure
+    }
 }
 
 /// What takes something away is asked about: on a terminal by a question, elsewhere by `--yes`.
 fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Result<(), Failure> {
     let by_value = |parameter: &contract::Parameter| {
-        parameter.destructive.is_some() && parameters.get(&parameter.name) == parameter.destructive.as_ref()
+        parameter.destructive.is_some()
+            && parameters.get(&parameter.name) == parameter.destructive.as_ref()
     };
     if yes || !(method.destructive || method.parameters.iter().any(by_value)) {
         return Ok(());
     }
-    let what = parameters.iter().fold(method.name.clone(), |what, (name, value)| format!("{what} {name}={value}"));
+    let what = parameters
+        .iter()
+        .fold(method.name.clone(), |what, (name, value)| {
+            format!("{what} {name}={value}")
+        });
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        let message = format!("{} takes something away, and there is no terminal to ask on", method.name);
-        return Err(Failure::new(Code::Usage, message, "the same with --yes, if it is meant"));
+        let message = format!(
+            "{} takes something away, and there is no terminal to ask on",
+            method.name
+        );
+        return Err(Failure::new(
+            Code::Usage,
+            message,
+            "the same with --yes, if it is meant",
+        ));
     }
-    let question = format!("{}\nThis takes something away. Go on? [y/N] ", command::printable(&what));
+    let question = format!(
+        "{}\nThis takes something away. Go on? [y/N] ",
+        command::printable(&what)
+    );
     let mut answer = String::new();
     let asked = std::io::stderr().write_all(question.as_bytes());
     let read = asked.and_then(|()| std::io::stdin().read_line(&mut answer));
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
-    Err(Failure::new(Code::Usage, format!("{} was not called", method.name), "the same again, with y or --yes"))
+    Err(Failure::new(
+        Code::Usage,
+        format!("{} was not called", method.name),
+        "the same again, with y or --yes",
+    ))
 }
 
 fn warn_of_secrets(method: &Method) {

@@ -21,8 +21,17 @@ pub(super) fn show(method: &Method, reply: &Value) -> String {
 }
 
 /// What people look for first, in this order; the other columns follow as they came.
-const FIRST: [&str; 9] =
-    ["id", "name", "email", "timestamp", "action", "status", "role_name", "resource_type", "resource_id"];
+const FIRST: [&str; 9] = [
+    "id",
+    "name",
+    "email",
+    "timestamp",
+    "action",
+    "status",
+    "role_name",
+    "resource_type",
+    "resource_id",
+];
 
 const LAST: [&str; 2] = ["created_at", "updated_at"];
 
@@ -33,7 +42,12 @@ fn list(items: &[Value], next: Option<&str>) -> String {
     let mut left = usize::from(width());
     let mut shown = Vec::new();
     for (name, cells) in &columns {
-        let wide = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or_default() + GAP;
+        let wide = cells
+            .iter()
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+            + GAP;
         if shown.is_empty() || wide <= left {
             left = left.saturating_sub(wide);
             shown.push((name, cells));
@@ -48,12 +62,22 @@ fn list(items: &[Value], next: Option<&str>) -> String {
         .filter(|(name, _)| shown.iter().all(|(each, _)| *each != name))
         .map(|(name, _)| printable(name))
         .collect();
-    let mut text = if items.is_empty() { "nothing\n".into() } else { lines(&table) };
+    let mut text = if items.is_empty() {
+        "nothing\n".into()
+    } else {
+        lines(&table)
+    };
     if !hidden.is_empty() {
-        text += &format!("\nNo room for: {}; --json shows everything\n", hidden.join(", "));
+        text += &format!(
+            "\nNo room for: {}; --json shows everything\n",
+            hidden.join(", ")
+        );
     }
     if let Some(marker) = next {
-        text += &format!("\nThere is more: --all, or --marker {}\n", printable(marker));
+        text += &format!(
+            "\nThere is more: --all, or --marker {}\n",
+            printable(marker)
+        );
     }
     text
 }
@@ -67,12 +91,24 @@ fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
         }
     }
     names.sort_by_key(|name| {
-        let first = FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len());
+        let first = FIRST
+            .iter()
+            .position(|first| first == name)
+            .unwrap_or(FIRST.len());
         (LAST.contains(name), first)
     });
     let with_cells = |name| {
         let title = std::iter::once(title(name).to_uppercase());
-        (name, title.chain(items.iter().map(|item| cell(item.get(name).unwrap_or(&Value::Null)))).collect())
+        (
+            name,
+            title
+                .chain(
+                    items
+                        .iter()
+                        .map(|item| cell(item.get(name).unwrap_or(&Value::Null))),
+                )
+                .collect(),
+        )
     };
     names.into_iter().map(with_cells).collect()
 }
@@ -94,7 +130,11 @@ fn column(thing: &Map<String, Value>) -> String {
             _ => drop(table.add_row([title(key), cell(value)])),
         }
     }
-    (if table.is_empty() { String::new() } else { lines(&table) }) + &nested
+    (if table.is_empty() {
+        String::new()
+    } else {
+        lines(&table)
+    }) + &nested
 }
 
 fn table() -> Table {
@@ -105,7 +145,10 @@ fn table() -> Table {
 
 /// Without the blanks at the ends of the lines.
 fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim()))
+        .collect()
 }
 
 fn cell(value: &Value) -> String {
@@ -119,7 +162,8 @@ fn cell(value: &Value) -> String {
 
 fn width() -> u16 {
     #[cfg(unix)]
-    let columns = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(0, |size| size.ws_col);
+    let columns =
+        rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(0, |size| size.ws_col);
     #[cfg(not(unix))]
     let columns = 0;
     if columns == 0 { WIDE } else { columns }

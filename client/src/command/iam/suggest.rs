@@ -16,12 +16,19 @@ const MOST: u32 = 200;
 
 pub(crate) fn profiles() -> Vec<CompletionCandidate> {
     let profiles = statuses().unwrap_or_default();
-    profiles.iter().filter_map(|status| offer(&status.profile)).collect()
+    profiles
+        .iter()
+        .filter_map(|status| offer(&status.profile))
+        .collect()
 }
 
 /// Those that profiles use: the daemon tells of no others.
 pub(crate) fn upstreams() -> Vec<CompletionCandidate> {
-    let names: BTreeSet<_> = statuses().unwrap_or_default().into_iter().map(|status| status.upstream).collect();
+    let names: BTreeSet<_> = statuses()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|status| status.upstream)
+        .collect();
     names.iter().filter_map(|name| offer(name)).collect()
 }
 
@@ -32,7 +39,8 @@ fn statuses() -> Option<Vec<ProfileStatus>> {
 /// Letters, digits, `.`, `_` and `-`, and no option: no shell does anything with those.
 fn offer(word: &str) -> Option<CompletionCandidate> {
     let harmless = |each: char| each.is_ascii_alphanumeric() || "._-".contains(each);
-    (!word.is_empty() && !word.starts_with('-') && word.chars().all(harmless)).then(|| CompletionCandidate::new(word))
+    (!word.is_empty() && !word.starts_with('-') && word.chars().all(harmless))
+        .then(|| CompletionCandidate::new(word))
 }
 
 /// The list method that shows what an id parameter can be.
@@ -56,14 +64,32 @@ pub(super) fn ids(list: &str) -> Vec<CompletionCandidate> {
 
 fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
     let parameters = Map::from_iter([("limit".to_owned(), Value::from(MOST))]);
-    let (upstream, profile) = (given("--upstream").map(Into::into), given("--profile").map(Into::into));
-    let call = IamCall { upstream, profile, method: list.into(), parameters };
-    let reply: Value = serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
-    Some(reply.get("items")?.as_array()?.iter().filter_map(id).collect())
+    let (upstream, profile) = (
+        given("--upstream").map(Into::into),
+        given("--profile").map(Into::into),
+    );
+    let call = IamCall {
+        upstream,
+        profile,
+        method: list.into(),
+        parameters,
+    };
+    let reply: Value =
+        serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
+    Some(
+        reply
+            .get("items")?
+            .as_array()?
+            .iter()
+            .filter_map(id)
+            .collect(),
+    )
 }
 
 fn id(item: &Value) -> Option<CompletionCandidate> {
-    let name = ["name", "email", "role_name"].into_iter().find_map(|key| item.get(key)?.as_str());
+    let name = ["name", "email", "role_name"]
+        .into_iter()
+        .find_map(|key| item.get(key)?.as_str());
     Some(offer(item.get("id")?.as_str()?)?.help(name.map(|name| printable(name).into())))
 }
 
@@ -90,15 +116,28 @@ mod tests {
 
     #[test]
     fn nothing_is_offered_that_a_shell_or_this_program_would_act_on() {
-        let within = " \t\n\u{b}\u{1b}!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~é\u{202e}".chars().map(|each| format!("a{each}b"));
+        let within = " \t\n\u{b}\u{1b}!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~é\u{202e}"
+            .chars()
+            .map(|each| format!("a{each}b"));
         for word in within.chain(["", "-", "-y", "--yes", "$(id)", "../a"].map(Into::into)) {
             assert!(offer(&word).is_none(), "{word:?}");
-            assert!(id(&serde_json::json!({ "id": word, "name": "x" })).is_none(), "{word:?}");
+            assert!(
+                id(&serde_json::json!({ "id": word, "name": "x" })).is_none(),
+                "{word:?}"
+            );
         }
-        for word in ["dev", "550e8400-e29b-41d4-a716-446655440000", "a.b_c-1", "_"] {
+        for word in [
+            "dev",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "a.b_c-1",
+            "_",
+        ] {
             assert_eq!(offer(word).unwrap().get_value(), word);
         }
         let named = id(&serde_json::json!({ "id": "r-1", "name": "a\tb\n$(id)" })).unwrap();
-        assert_eq!(named.get_help().unwrap().to_string(), "a\u{fffd}b\u{fffd}$(id)");
+        assert_eq!(
+            named.get_help().unwrap().to_string(),
+            "a\u{fffd}b\u{fffd}$(id)"
+        );
     }
 }

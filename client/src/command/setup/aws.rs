@@ -32,15 +32,26 @@ pub(crate) struct Arguments {
     pub(super) how: How,
 }
 
-const MAKER: Maker =
-    Maker { tool: "aws", option: "--name", is_optional: true, settings: &["credential_process", "region"], kinds };
+const MAKER: Maker = Maker {
+    tool: "aws",
+    option: "--name",
+    is_optional: true,
+    settings: &["credential_process", "region"],
+    kinds,
+};
 
 fn region(text: &str) -> Result<String, String> {
     program::profile(text).map_err(|_| "a region is letters, digits and `-`: eu-central-1".into())
 }
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Arguments { profile, name, region, file, how } = arguments;
+    let Arguments {
+        profile,
+        name,
+        region,
+        file,
+        how,
+    } = arguments;
     let name = name.as_ref().unwrap_or(profile);
     let path = match file.clone().or_else(|| program::path_in("AWS_CONFIG_FILE")) {
         Some(path) => path,
@@ -62,8 +73,16 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
             }
         }
     } else {
-        if let Some((line, _)) = sections.others().find(|(_, header)| profile_of(header) == Some(name)) {
-            return Err(taken(&original.path, line, name, "is there already, and not by rolekeeper"));
+        if let Some((line, _)) = sections
+            .others()
+            .find(|(_, header)| profile_of(header) == Some(name))
+        {
+            return Err(taken(
+                &original.path,
+                line,
+                name,
+                "is there already, and not by rolekeeper",
+            ));
         }
         not_among_keys(name)?;
         let body = body(profile, name, region.as_deref(), socket)?;
@@ -73,23 +92,43 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         "default" => "aws sts get-caller-identity".into(),
         name => format!("aws --profile {name} sts get-caller-identity"),
     };
-    Ok(Plan { changes: vec![Change { original, after, kind: FileKind::Configuration }], usage, notes })
+    Ok(Plan {
+        changes: vec![Change {
+            original,
+            after,
+            kind: FileKind::Configuration,
+        }],
+        usage,
+        notes,
+    })
 }
 
 /// The section.
-fn body(profile: &str, name: &str, region: Option<&str>, socket: Option<&str>) -> Result<Vec<String>, Failure> {
+fn body(
+    profile: &str,
+    name: &str,
+    region: Option<&str>,
+    socket: Option<&str>,
+) -> Result<Vec<String>, Failure> {
     let names = program::names()?;
-    let program = names.iter().find(|name| program::is_plain(name)).ok_or_else(|| {
-        Failure::new(
-            Code::Configuration,
-            format!(
-                "not every AWS SDK can start this program by its path, {}",
-                names.last().map_or("", String::as_str)
-            ),
-            program::LINK,
-        )
-    })?;
-    let header = if name == "default" { "[default]".into() } else { format!("[profile {name}]") };
+    let program = names
+        .iter()
+        .find(|name| program::is_plain(name))
+        .ok_or_else(|| {
+            Failure::new(
+                Code::Configuration,
+                format!(
+                    "not every AWS SDK can start this program by its path, {}",
+                    names.last().map_or("", String::as_str)
+                ),
+                program::LINK,
+            )
+        })?;
+    let header = if name == "default" {
+        "[default]".into()
+    } else {
+        format!("[profile {name}]")
+    };
     let mut process = format!("credential_process = {program} credential-process {profile}");
     if let Some(socket) = socket {
         if !program::is_plain(socket) {
@@ -101,7 +140,14 @@ fn body(profile: &str, name: &str, region: Option<&str>, socket: Option<&str>) -
         }
         process += &format!(" --socket {socket}");
     }
-    Ok([Some(header), region.map(|region| format!("region = {region}")), Some(process)].into_iter().flatten().collect())
+    Ok([
+        Some(header),
+        region.map(|region| format!("region = {region}")),
+        Some(process),
+    ]
+    .into_iter()
+    .flatten()
+    .collect())
 }
 
 /// Keys of a profile of the same name would come first in some SDKs.
@@ -119,8 +165,16 @@ fn not_among_keys(name: &str) -> Result<(), Failure> {
     }
     let original = Original::read(&path)?;
     let headers = original.content().split(|&byte| byte == b'\n').map(header);
-    match headers.enumerate().find(|(_, header)| header.as_deref() == Some(name)) {
-        Some((line, _)) => Err(taken(&original.path, line, name, "has keys here, which some tools would use instead")),
+    match headers
+        .enumerate()
+        .find(|(_, header)| header.as_deref() == Some(name))
+    {
+        Some((line, _)) => Err(taken(
+            &original.path,
+            line,
+            name,
+            "has keys here, which some tools would use instead",
+        )),
         None => Ok(()),
     }
 }
@@ -128,7 +182,11 @@ fn not_among_keys(name: &str) -> Result<(), Failure> {
 fn taken(path: &Path, line: usize, name: &str, why: &str) -> Failure {
     Failure::new(
         Code::Configuration,
-        format!("{}:{}: the AWS profile {name} {why}", path.display(), line + 1),
+        format!(
+            "{}:{}: the AWS profile {name} {why}",
+            path.display(),
+            line + 1
+        ),
         "another one with --name, or take that out first",
     )
 }
@@ -138,14 +196,20 @@ fn profile_of(header: &str) -> Option<&str> {
     if header == "default" {
         return Some(header);
     }
-    let name = header.strip_prefix("profile").filter(|rest| rest.starts_with(char::is_whitespace))?.trim();
+    let name = header
+        .strip_prefix("profile")
+        .filter(|rest| rest.starts_with(char::is_whitespace))?
+        .trim();
     Some(name.trim_matches(['"', '\'']))
 }
 
 /// What is between the brackets of a section's first line.
 fn header(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line);
-    let text = text.trim_start_matches('\u{feff}').trim().strip_prefix('[')?;
+    let text = text
+        .trim_start_matches('\u{feff}')
+        .trim()
+        .strip_prefix('[')?;
     Some(text.split_once(']')?.0.trim().to_owned())
 }
 
@@ -164,7 +228,8 @@ fn kinds(lines: &Lines<'_>) -> Result<Vec<Kind>, Wrong> {
         } else if depth.is_some_and(|depth| indent > depth) {
             Kind::Setting
         } else if rest.starts_with('[') {
-            let header = header(bytes).ok_or_else(|| Wrong::new(line + 1, "the name of this section has no end"))?;
+            let header = header(bytes)
+                .ok_or_else(|| Wrong::new(line + 1, "the name of this section has no end"))?;
             (is_in_section, depth) = (true, None);
             Kind::Section(header)
         } else if !is_in_section {
@@ -173,7 +238,10 @@ fn kinds(lines: &Lines<'_>) -> Result<Vec<Kind>, Wrong> {
             depth = Some(indent);
             Kind::Setting
         } else {
-            return Err(Wrong::new(line + 1, "this is neither a section nor a setting"));
+            return Err(Wrong::new(
+                line + 1,
+                "this is neither a section nor a setting",
+            ));
         });
     }
     Ok(kinds)
@@ -189,7 +257,11 @@ mod tests {
     }
 
     fn ours(region: &str) -> Vec<String> {
-        section(&["[profile dev]", region, "credential_process = /bin/rolekeeper credential-process dev"])
+        section(&[
+            "[profile dev]",
+            region,
+            "credential_process = /bin/rolekeeper credential-process dev",
+        ])
     }
 
     #[test]
@@ -208,7 +280,9 @@ mod tests {
         let files = odd::files(&pieces);
         let mut changed = 0;
         for file in &files {
-            let Ok(sections) = Sections::read(file, MAKER) else { continue };
+            let Ok(sections) = Sections::read(file, MAKER) else {
+                continue;
+            };
             let with = sections.with("dev", "dev", &ours("region = a")).unwrap();
             let again = Sections::read(&with, MAKER).unwrap();
             assert_eq!(again.with("dev", "dev", &ours("region = a")).unwrap(), with);
@@ -217,11 +291,20 @@ mod tests {
             for bytes in [with, other] {
                 let ours = Sections::read(&bytes, MAKER).unwrap();
                 let left = ours.without(ours.block("dev").unwrap()).unwrap();
-                assert!(left == *file, "{:?} became {:?}", file.escape_ascii(), left.escape_ascii());
+                assert!(
+                    left == *file,
+                    "{:?} became {:?}",
+                    file.escape_ascii(),
+                    left.escape_ascii()
+                );
             }
             changed += 1;
         }
-        assert!(changed > 1000 && changed < files.len(), "{changed} of {}", files.len());
+        assert!(
+            changed > 1000 && changed < files.len(),
+            "{changed} of {}",
+            files.len()
+        );
     }
 
     #[test]
@@ -234,10 +317,20 @@ mod tests {
             ("[default]\rx = 1\n", 1),
             ("# >>> rolekeeper setup aws dev >>>\n[profile dev]\n", 1),
             ("# <<< rolekeeper setup aws dev <<<\n", 1),
-            ("# >>> rolekeeper setup aws a >>>\n# >>> rolekeeper setup aws b >>>\n", 2),
-            ("# >>> rolekeeper setup aws a b >>>\n# <<< rolekeeper setup aws a b <<<\n", 2),
+            (
+                "# >>> rolekeeper setup aws a >>>\n# >>> rolekeeper setup aws b >>>\n",
+                2,
+            ),
+            (
+                "# >>> rolekeeper setup aws a b >>>\n# <<< rolekeeper setup aws a b <<<\n",
+                2,
+            ),
         ] {
-            assert_eq!(Sections::read(text.as_bytes(), MAKER).unwrap_err().line, line, "{text}");
+            assert_eq!(
+                Sections::read(text.as_bytes(), MAKER).unwrap_err().line,
+                line,
+                "{text}"
+            );
         }
     }
 
@@ -249,19 +342,36 @@ mod tests {
                  # <<< rolekeeper setup aws dev <<<\n{behind}"
             )
         };
-        for inside in ["output = json\n", "# mine\n", "[profile other]\n", "region = a\n  deeper = b\n"] {
+        for inside in [
+            "output = json\n",
+            "# mine\n",
+            "[profile other]\n",
+            "region = a\n  deeper = b\n",
+        ] {
             let text = part(inside, "");
             let sections = Sections::read(text.as_bytes(), MAKER).unwrap();
-            let wrong = sections.without(sections.block("dev").unwrap()).unwrap_err();
-            assert!(wrong.why.contains("not rolekeeper's") && (3..=4).contains(&wrong.line), "{inside}");
+            let wrong = sections
+                .without(sections.block("dev").unwrap())
+                .unwrap_err();
+            assert!(
+                wrong.why.contains("not rolekeeper's") && (3..=4).contains(&wrong.line),
+                "{inside}"
+            );
             assert!(sections.with("dev", "dev", &ours("region = b")).is_err());
         }
-        for (behind, is_free) in
-            [("", true), ("\n# c\n[default]\n", true), ("output = json\n", false), ("\n# c\n\noutput = json\n", false)]
-        {
+        for (behind, is_free) in [
+            ("", true),
+            ("\n# c\n[default]\n", true),
+            ("output = json\n", false),
+            ("\n# c\n\noutput = json\n", false),
+        ] {
             let text = part("\n", behind);
             let sections = Sections::read(text.as_bytes(), MAKER).unwrap();
-            assert_eq!(sections.without(sections.block("dev").unwrap()).is_ok(), is_free, "{behind}");
+            assert_eq!(
+                sections.without(sections.block("dev").unwrap()).is_ok(),
+                is_free,
+                "{behind}"
+            );
             assert!(sections.with("dev", "dev", &ours("region = b")).is_ok());
         }
     }

@@ -57,7 +57,12 @@ impl<'a> Sections<'a> {
         let lines = Lines::of(bytes)?;
         let kinds = (maker.kinds)(&lines)?;
         let blocks = blocks(&lines, &kinds, maker)?;
-        Ok(Self { lines, kinds, blocks, maker })
+        Ok(Self {
+            lines,
+            kinds,
+            blocks,
+            maker,
+        })
     }
 
     pub(super) fn block(&self, entry: &str) -> Option<&Block> {
@@ -67,20 +72,32 @@ impl<'a> Sections<'a> {
     /// What else there is of ours in the file, for somebody who looks for something that is not.
     pub(super) fn commands(&self) -> Vec<String> {
         let command = |block: &Block| self.maker.command(&block.profile, &block.entry);
-        self.blocks.iter().map(|block| format!("There is what came by: rolekeeper setup {}", command(block))).collect()
+        self.blocks
+            .iter()
+            .map(|block| format!("There is what came by: rolekeeper setup {}", command(block)))
+            .collect()
     }
 
     /// The sections that are not ours: the line, counted from 0, and what is between the brackets.
     pub(super) fn others(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_ours = |line: &usize| self.blocks.iter().any(|block| block.place.contains(line));
-        self.kinds.iter().enumerate().filter(move |(line, _)| !is_ours(line)).filter_map(|(line, kind)| match kind {
-            Kind::Section(name) => Some((line, name.as_str())),
-            _ => None,
-        })
+        self.kinds
+            .iter()
+            .enumerate()
+            .filter(move |(line, _)| !is_ours(line))
+            .filter_map(|(line, kind)| match kind {
+                Kind::Section(name) => Some((line, name.as_str())),
+                _ => None,
+            })
     }
 
     /// The file with this entry: in the place of the one that is there, or at the end.
-    pub(super) fn with(&self, profile: &str, entry: &str, body: &[String]) -> Result<Vec<u8>, Wrong> {
+    pub(super) fn with(
+        &self,
+        profile: &str,
+        entry: &str,
+        body: &[String],
+    ) -> Result<Vec<u8>, Wrong> {
         let place = match self.block(entry) {
             Some(block) => {
                 self.only_ours(block)?;
@@ -98,7 +115,12 @@ impl<'a> Sections<'a> {
     /// The file without a block of its.
     pub(super) fn without(&self, block: &Block) -> Result<Vec<u8>, Wrong> {
         self.only_ours(block)?;
-        let behind = self.kinds.iter().enumerate().skip(block.place.end).find(|(_, kind)| **kind != Kind::Nothing);
+        let behind = self
+            .kinds
+            .iter()
+            .enumerate()
+            .skip(block.place.end)
+            .find(|(_, kind)| **kind != Kind::Nothing);
         match behind {
             Some((line, Kind::Setting)) => Err(Wrong::new(
                 line + 1,
@@ -122,7 +144,10 @@ impl<'a> Sections<'a> {
                 _ => text.trim().is_empty(),
             };
             if !is_ours {
-                return Err(Wrong::new(line + 1, "this line in rolekeeper's part of the file is not rolekeeper's"));
+                return Err(Wrong::new(
+                    line + 1,
+                    "this line in rolekeeper's part of the file is not rolekeeper's",
+                ));
             }
         }
         Ok(())
@@ -131,7 +156,12 @@ impl<'a> Sections<'a> {
 
 impl Maker {
     fn command(&self, profile: &str, entry: &str) -> String {
-        let Self { tool, option, is_optional, .. } = self;
+        let Self {
+            tool,
+            option,
+            is_optional,
+            ..
+        } = self;
         if *is_optional && entry == profile {
             return format!("{tool} {profile}");
         }
@@ -143,7 +173,9 @@ impl Maker {
         let words: Vec<&str> = command.split(' ').collect();
         let (profile, entry) = match *words.as_slice() {
             [tool, profile] if tool == self.tool && self.is_optional => (profile, profile),
-            [tool, profile, option, entry] if tool == self.tool && option == self.option => (profile, entry),
+            [tool, profile, option, entry] if tool == self.tool && option == self.option => {
+                (profile, entry)
+            }
             _ => return None,
         };
         Some((profile.into(), entry.into()))
@@ -153,28 +185,56 @@ impl Maker {
 fn blocks(lines: &Lines<'_>, kinds: &[Kind], maker: Maker) -> Result<Vec<Block>, Wrong> {
     let mut found: Vec<Block> = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    let comments = lines.iter().zip(kinds).enumerate().filter(|(_, (_, kind))| **kind == Kind::Nothing);
+    let comments = lines
+        .iter()
+        .zip(kinds)
+        .enumerate()
+        .filter(|(_, (_, kind))| **kind == Kind::Nothing);
     for (line, (bytes, _)) in comments {
         let text = String::from_utf8_lossy(bytes);
-        let begin = text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(BEGIN_END));
-        let end = text.trim().strip_prefix(END).and_then(|rest| rest.strip_suffix(END_END));
+        let begin = text
+            .trim()
+            .strip_prefix(BEGIN)
+            .and_then(|rest| rest.strip_suffix(BEGIN_END));
+        let end = text
+            .trim()
+            .strip_prefix(END)
+            .and_then(|rest| rest.strip_suffix(END_END));
         match (begin, end, open.take()) {
             (None, None, before) => open = before,
             (Some(command), _, None) => open = Some((line, command.to_owned())),
             (_, Some(command), Some((start, began))) if command == began => {
-                let (profile, entry) = maker
-                    .parse(command)
-                    .ok_or_else(|| Wrong::new(line + 1, "this comment of rolekeeper's is not as setup writes it"))?;
+                let (profile, entry) = maker.parse(command).ok_or_else(|| {
+                    Wrong::new(
+                        line + 1,
+                        "this comment of rolekeeper's is not as setup writes it",
+                    )
+                })?;
                 if found.iter().any(|block| block.entry == entry) {
-                    return Err(Wrong::new(start + 1, format!("rolekeeper's entry {entry} is there twice")));
+                    return Err(Wrong::new(
+                        start + 1,
+                        format!("rolekeeper's entry {entry} is there twice"),
+                    ));
                 }
-                found.push(Block { profile, entry, place: start..line + 1 });
+                found.push(Block {
+                    profile,
+                    entry,
+                    place: start..line + 1,
+                });
             }
-            _ => return Err(Wrong::new(line + 1, "this comment of rolekeeper's belongs to no other")),
+            _ => {
+                return Err(Wrong::new(
+                    line + 1,
+                    "this comment of rolekeeper's belongs to no other",
+                ));
+            }
         }
     }
     match open {
-        Some((start, _)) => Err(Wrong::new(start + 1, "what rolekeeper began here has no end")),
+        Some((start, _)) => Err(Wrong::new(
+            start + 1,
+            "what rolekeeper began here has no end",
+        )),
         None => Ok(found),
     }
 }

@@ -29,24 +29,39 @@ impl Original {
         let path = std::path::absolute(path).map_err(|error| failed(path, "read", &error))?;
         let is_linked = match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { path, bytes: None, is_linked: false, meta: None });
+                return Ok(Self {
+                    path,
+                    bytes: None,
+                    is_linked: false,
+                    meta: None,
+                });
             }
             Err(error) => return Err(failed(&path, "read", &error)),
             Ok(meta) => meta.is_symlink(),
         };
-        let target = path.canonicalize().map_err(|error| failed(&path, "followed to a file", &error))?;
+        let target = path
+            .canonicalize()
+            .map_err(|error| failed(&path, "followed to a file", &error))?;
         let meta = fs::metadata(&target).map_err(|error| failed(&target, "read", &error))?;
         if !meta.is_file() {
             return Err(odd(&target, "is not a regular file"));
         }
         if names(&meta) > 1 {
-            return Err(odd(&target, "is one of several names of a file (hard links), which a new file would part"));
+            return Err(odd(
+                &target,
+                "is one of several names of a file (hard links), which a new file would part",
+            ));
         }
         if meta.len() > LONGEST {
             return Err(odd(&target, "is too long for a configuration"));
         }
         let bytes = fs::read(&target).map_err(|error| failed(&target, "read", &error))?;
-        Ok(Self { path: target, bytes: Some(bytes), is_linked, meta: Some(meta) })
+        Ok(Self {
+            path: target,
+            bytes: Some(bytes),
+            is_linked,
+            meta: Some(meta),
+        })
     }
 
     /// What it holds, which is nothing where it is not.
@@ -56,7 +71,10 @@ impl Original {
 
     /// The copies that were kept of it, the newest first.
     pub(super) fn backups(&self) -> Vec<Vec<u8>> {
-        let mut found: Vec<_> = (1..=MOST_BACKUPS).map_while(|number| self.backup(number)).flatten().collect();
+        let mut found: Vec<_> = (1..=MOST_BACKUPS)
+            .map_while(|number| self.backup(number))
+            .flatten()
+            .collect();
         found.reverse();
         found
     }
@@ -65,19 +83,32 @@ impl Original {
     fn backup(&self, number: u32) -> Option<Option<Vec<u8>>> {
         let path = self.backup_path(number);
         let meta = fs::symlink_metadata(&path).ok()?;
-        Some(if meta.is_file() && meta.len() <= LONGEST { fs::read(&path).ok() } else { None })
+        Some(if meta.is_file() && meta.len() <= LONGEST {
+            fs::read(&path).ok()
+        } else {
+            None
+        })
     }
 
     fn backup_path(&self, number: u32) -> PathBuf {
         beside(
             &self.path,
-            &if number == 1 { ".rolekeeper-backup".into() } else { format!(".rolekeeper-backup-{number}") },
+            &if number == 1 {
+                ".rolekeeper-backup".into()
+            } else {
+                format!(".rolekeeper-backup-{number}")
+            },
         )
     }
 
     /// Puts these bytes in its place, with its owner and mode, or with this mode where it is new. Returns the copy that
     /// was kept of it.
-    pub(super) fn replace(&self, bytes: &[u8], new_mode: u32, keep: bool) -> Result<Option<PathBuf>, Failure> {
+    pub(super) fn replace(
+        &self,
+        bytes: &[u8],
+        new_mode: u32,
+        keep: bool,
+    ) -> Result<Option<PathBuf>, Failure> {
         self.still_as_read()?;
         let copy = match &self.bytes {
             Some(before) if keep => Some(self.keep(before)?),
@@ -87,7 +118,9 @@ impl Original {
             make_folder(&self.path)?;
         }
         let (new, file) = self.new_file()?;
-        let written = self.fill(file, bytes, new_mode).and_then(|()| fs::rename(&new, &self.path));
+        let written = self
+            .fill(file, bytes, new_mode)
+            .and_then(|()| fs::rename(&new, &self.path));
         written.map_err(|error| {
             // Nothing but what this made.
             let _ = fs::remove_file(&new);
@@ -113,7 +146,10 @@ impl Original {
         }
         Err(Failure::new(
             Code::Unexpected,
-            format!("{} was changed by another program just now", self.path.display()),
+            format!(
+                "{} was changed by another program just now",
+                self.path.display()
+            ),
             "run the command again",
         ))
     }
@@ -137,14 +173,20 @@ impl Original {
                 }
             };
         }
-        Err(odd(&self.path, "has too many copies beside it (*.rolekeeper-backup-*)"))
+        Err(odd(
+            &self.path,
+            "has too many copies beside it (*.rolekeeper-backup-*)",
+        ))
     }
 
     /// A file in the same folder, so that it can take the place of this one in one step.
     fn new_file(&self) -> Result<(PathBuf, File), Failure> {
         let mut last = io::Error::from(ErrorKind::AlreadyExists);
         for number in 0..100 {
-            let path = beside(&self.path, &format!(".rolekeeper-new-{}-{number}", std::process::id()));
+            let path = beside(
+                &self.path,
+                &format!(".rolekeeper-new-{}-{number}", std::process::id()),
+            );
             match private(OpenOptions::new().write(true).create_new(true)).open(&path) {
                 Ok(file) => return Ok((path, file)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => last = error,
@@ -170,12 +212,16 @@ fn beside(path: &Path, more: &str) -> PathBuf {
 
 /// The folder of a new file, which only this user may enter if it has to be made.
 fn make_folder(path: &Path) -> Result<(), Failure> {
-    let Some(folder) = path.parent() else { return Ok(()) };
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|error| failed(folder, "made", &error))
+    builder
+        .create(folder)
+        .map_err(|error| failed(folder, "made", &error))
 }
 
 /// Nobody else may read it while it is written.
@@ -220,7 +266,9 @@ fn failed(path: &Path, done: &str, error: &io::Error) -> Failure {
     Failure::new(
         Code::Unexpected,
         format!("{path} cannot be {done}: {error}"),
-        format!("see to it that you may read and write {path} and its folder; nothing of it was changed"),
+        format!(
+            "see to it that you may read and write {path} and its folder; nothing of it was changed"
+        ),
     )
 }
 
@@ -238,8 +286,10 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn listed(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -262,12 +312,24 @@ mod tests {
             assert_eq!(kept, copy.map(|name| dir.path().join(name)));
             assert_eq!(fs::read(kept.unwrap()).unwrap(), original.bytes.unwrap());
         }
-        let want = ["config", "config.rolekeeper-backup", "config.rolekeeper-backup-2", "config.rolekeeper-backup-3"];
+        let want = [
+            "config",
+            "config.rolekeeper-backup",
+            "config.rolekeeper-backup-2",
+            "config.rolekeeper-backup-3",
+        ];
         assert_eq!(listed(dir.path()), want);
         for name in want {
-            assert_eq!(fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777, 0o640, "{name}");
+            assert_eq!(
+                fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777,
+                0o640,
+                "{name}"
+            );
         }
-        assert_eq!(Original::read(&path).unwrap().backups(), [b"three".to_vec(), b"two".to_vec(), b"one".to_vec()]);
+        assert_eq!(
+            Original::read(&path).unwrap().backups(),
+            [b"three".to_vec(), b"two".to_vec(), b"one".to_vec()]
+        );
     }
 
     #[test]
@@ -276,17 +338,36 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::write(&real, "one").unwrap();
         symlink("real", &link).unwrap();
-        Original::read(&link).unwrap().replace(b"two", 0o600, true).unwrap();
+        Original::read(&link)
+            .unwrap()
+            .replace(b"two", 0o600, true)
+            .unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!((fs::read_to_string(&real).unwrap(), listed(dir.path()).len()), ("two".into(), 3));
+        assert_eq!(
+            (fs::read_to_string(&real).unwrap(), listed(dir.path()).len()),
+            ("two".into(), 3)
+        );
         symlink("nowhere", dir.path().join("dangling")).unwrap();
-        for (name, why) in [("dangling", "followed to a file"), ("", "is not a regular file")] {
+        for (name, why) in [
+            ("dangling", "followed to a file"),
+            ("", "is not a regular file"),
+        ] {
             let failure = Original::read(&dir.path().join(name)).unwrap_err();
             assert!(failure.message.contains(why), "{failure}");
         }
         fs::hard_link(&real, dir.path().join("twin")).unwrap();
-        assert!(Original::read(&real).unwrap_err().message.contains("hard links"));
-        assert!(Original::read(Path::new("/dev/null")).unwrap_err().message.contains("is not a regular file"));
+        assert!(
+            Original::read(&real)
+                .unwrap_err()
+                .message
+                .contains("hard links")
+        );
+        assert!(
+            Original::read(Path::new("/dev/null"))
+                .unwrap_err()
+                .message
+                .contains("is not a regular file")
+        );
     }
 
     #[test]
@@ -296,18 +377,36 @@ mod tests {
         let missing = Original::read(&path).unwrap();
         fs::write(&path, "one").unwrap();
         let one = Original::read(&path).unwrap();
-        assert!(missing.replace(b"ours", 0o600, true).unwrap_err().message.contains("another program"));
+        assert!(
+            missing
+                .replace(b"ours", 0o600, true)
+                .unwrap_err()
+                .message
+                .contains("another program")
+        );
         fs::write(&path, "two").unwrap();
         assert!(one.replace(b"ours", 0o600, true).is_err() && one.remove().is_err());
-        assert_eq!((fs::read_to_string(&path).unwrap(), listed(dir.path()).len()), ("two".into(), 1));
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap(), listed(dir.path()).len()),
+            ("two".into(), 1)
+        );
     }
 
     #[test]
     fn a_new_file_is_private_and_so_is_its_new_folder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/config");
-        assert_eq!(Original::read(&path).unwrap().replace(b"x", 0o600, true).unwrap(), None);
+        assert_eq!(
+            Original::read(&path)
+                .unwrap()
+                .replace(b"x", 0o600, true)
+                .unwrap(),
+            None
+        );
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(dir.path().join("a")).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(dir.path().join("a")).unwrap().mode() & 0o777,
+            0o700
+        );
     }
 }

@@ -33,10 +33,22 @@ pub(crate) struct Arguments {
     pub(super) how: How,
 }
 
-const MAKER: Maker = Maker { tool: "git", option: "--host", is_optional: false, settings: &["helper"], kinds };
+const MAKER: Maker = Maker {
+    tool: "git",
+    option: "--host",
+    is_optional: false,
+    settings: &["helper"],
+    kinds,
+};
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Arguments { profile, hosts, username, file, how } = arguments;
+    let Arguments {
+        profile,
+        hosts,
+        username,
+        file,
+        how,
+    } = arguments;
     let path = match file {
         Some(path) => path.clone(),
         None => default_file()?,
@@ -48,7 +60,9 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         match without(original.content(), profile, hosts).map_err(refuse)? {
             Some(left) => undone(&original, left, |_| false, <[u8]>::is_empty),
             None => {
-                notes = Sections::read(original.content(), MAKER).map_err(refuse)?.commands();
+                notes = Sections::read(original.content(), MAKER)
+                    .map_err(refuse)?
+                    .commands();
                 original.bytes.clone()
             }
         }
@@ -64,16 +78,28 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     };
     let host = hosts.first().map_or("HOST", String::as_str);
     let usage = format!("git ls-remote https://{host}/PATH/OF/REPOSITORY");
-    Ok(Plan { changes: vec![Change { original, after, kind: FileKind::Configuration }], usage, notes })
+    Ok(Plan {
+        changes: vec![Change {
+            original,
+            after,
+            kind: FileKind::Configuration,
+        }],
+        usage,
+        notes,
+    })
 }
 
 /// The file without the entries of this profile for these hosts, or for all. None if there is no such entry.
 fn without(bytes: &[u8], profile: &str, hosts: &[String]) -> Result<Option<Vec<u8>>, Wrong> {
-    let is_meant = |block: &Block| block.profile == profile && (hosts.is_empty() || hosts.contains(&block.entry));
+    let is_meant = |block: &Block| {
+        block.profile == profile && (hosts.is_empty() || hosts.contains(&block.entry))
+    };
     let mut left = None;
     loop {
         let sections = Sections::read(left.as_deref().unwrap_or(bytes), MAKER)?;
-        let Some(block) = sections.blocks.iter().find(|block| is_meant(block)) else { return Ok(left) };
+        let Some(block) = sections.blocks.iter().find(|block| is_meant(block)) else {
+            return Ok(left);
+        };
         let next = sections.without(block)?;
         left = Some(next);
     }
@@ -90,18 +116,35 @@ fn default_file() -> Result<PathBuf, Failure> {
         None => program::at_home(".config/git/config")?,
     };
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
-    Ok(if !is_there(&own) && is_there(&shared) { shared } else { own })
+    Ok(if !is_there(&own) && is_there(&shared) {
+        shared
+    } else {
+        own
+    })
 }
 
-fn body(program: &str, profile: &str, host: &str, username: Option<&str>, socket: Option<&str>) -> Vec<String> {
-    let mut command = format!("{} git-credential {profile} --host {host}", escaped(program));
+fn body(
+    program: &str,
+    profile: &str,
+    host: &str,
+    username: Option<&str>,
+    socket: Option<&str>,
+) -> Vec<String> {
+    let mut command = format!(
+        "{} git-credential {profile} --host {host}",
+        escaped(program)
+    );
     for (option, value) in [("--username", username), ("--socket", socket)] {
         if let Some(value) = value {
             command += &format!(" {option} {}", escaped(value));
         }
     }
     let quoted = command.replace('\\', "\\\\").replace('"', "\\\"");
-    vec![format!("[credential \"https://{host}\"]"), "\thelper =".into(), format!("\thelper = \"{quoted}\"")]
+    vec![
+        format!("[credential \"https://{host}\"]"),
+        "\thelper =".into(),
+        format!("\thelper = \"{quoted}\""),
+    ]
 }
 
 /// By git's rules.
@@ -120,7 +163,10 @@ fn kinds(lines: &Lines<'_>) -> Result<Vec<Kind>, Wrong> {
         kinds.push(kind);
     }
     match open {
-        Some(_) => Err(Wrong::new(lines.len(), "this goes on in a next line, and there is none")),
+        Some(_) => Err(Wrong::new(
+            lines.len(),
+            "this goes on in a next line, and there is none",
+        )),
         None => Ok(kinds),
     }
 }
@@ -140,7 +186,11 @@ impl Scanner<'_> {
     }
 
     fn skip(&mut self, is_skipped: impl Fn(u8) -> bool) {
-        let end = self.rest.iter().position(|&byte| !is_skipped(byte)).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .iter()
+            .position(|&byte| !is_skipped(byte))
+            .unwrap_or(self.rest.len());
         self.rest = self.rest.get(end..).unwrap_or_default();
     }
 
@@ -156,7 +206,11 @@ impl Scanner<'_> {
                     kind = Kind::Section(self.header()?);
                 }
                 Some(first) if first.is_ascii_alphabetic() => {
-                    let kind = if kind == Kind::Nothing { Kind::Setting } else { kind };
+                    let kind = if kind == Kind::Nothing {
+                        Kind::Setting
+                    } else {
+                        kind
+                    };
                     return Ok((kind, self.setting()?));
                 }
                 Some(_) => return Err("this is neither a section nor a setting"),
@@ -170,7 +224,9 @@ impl Scanner<'_> {
             match self.next() {
                 Some(b']') => return Ok(String::from_utf8_lossy(&name).into_owned()),
                 Some(byte) if is_space(byte) => break,
-                Some(byte) if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' => name.push(byte),
+                Some(byte) if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' => {
+                    name.push(byte)
+                }
                 _ => return Err("the name of this section is none"),
             }
         }
@@ -211,12 +267,18 @@ impl Scanner<'_> {
                 b'\\' => match self.next() {
                     None => return Ok(Some(in_quotes)),
                     Some(b't' | b'b' | b'n' | b'\\' | b'"') => {}
-                    Some(_) => return Err("there is a backslash before what it does not stand before"),
+                    Some(_) => {
+                        return Err("there is a backslash before what it does not stand before");
+                    }
                 },
                 _ => {}
             }
         }
-        if in_quotes { Err("a quote is open at the end of this line") } else { Ok(None) }
+        if in_quotes {
+            Err("a quote is open at the end of this line")
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -232,7 +294,10 @@ mod tests {
 
     fn with(bytes: &[u8], host: &str) -> Vec<u8> {
         let body = body("/opt/it's \"a\" $b/rolekeeper", "dev", host, None, None);
-        Sections::read(bytes, MAKER).unwrap().with("dev", host, &body).unwrap()
+        Sections::read(bytes, MAKER)
+            .unwrap()
+            .with("dev", host, &body)
+            .unwrap()
     }
 
     /// What git reads in a file. None if it refuses it.
@@ -268,10 +333,20 @@ mod tests {
             }
             let (one, both) = (with(&file, "a"), with(&with(&file, "a"), "b:1"));
             assert_eq!(with(&both, "a"), both);
-            let hosts = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>();
+            let hosts = |hosts: &[&str]| {
+                hosts
+                    .iter()
+                    .map(|host| (*host).to_owned())
+                    .collect::<Vec<_>>()
+            };
             assert!(without(&both, "dev", &hosts(&["b:1"])).unwrap().unwrap() == one);
             let left = without(&both, "dev", &[]).unwrap().unwrap();
-            assert!(left == file, "{:?} became {:?}", file.escape_ascii(), left.escape_ascii());
+            assert!(
+                left == file,
+                "{:?} became {:?}",
+                file.escape_ascii(),
+                left.escape_ascii()
+            );
             assert_eq!(without(&both, "prod", &hosts(&["a"])).unwrap(), None);
             changed += 1;
         }
@@ -296,7 +371,10 @@ mod tests {
             let after = read_by_git(folder.path(), &with(text, "a")).unwrap();
             let ours: &[u8] = b"credential.https://a.helper\n\0credential.https://a.helper\n\
                 /opt/it\\'s\\ \\\"a\\\"\\ \\$b/rolekeeper git-credential dev --host a\0";
-            assert_eq!(after.escape_ascii().to_string(), [&before, ours].concat().escape_ascii().to_string());
+            assert_eq!(
+                after.escape_ascii().to_string(),
+                [&before, ours].concat().escape_ascii().to_string()
+            );
         }
         for (text, line) in [
             ("[user\n", 1),
@@ -310,15 +388,26 @@ mod tests {
             ("[x] y z\n", 1),
         ] {
             assert_eq!(read_by_git(folder.path(), text.as_bytes()), None, "{text}");
-            assert_eq!(Sections::read(text.as_bytes(), MAKER).unwrap_err().line, line, "{text}");
+            assert_eq!(
+                Sections::read(text.as_bytes(), MAKER).unwrap_err().line,
+                line,
+                "{text}"
+            );
         }
         // A line that was to go on would swallow the first of ours.
-        assert_eq!(Sections::read(b"[x]\n\ty = a\\", MAKER).unwrap_err().line, 2);
+        assert_eq!(
+            Sections::read(b"[x]\n\ty = a\\", MAKER).unwrap_err().line,
+            2
+        );
     }
 
     #[test]
     fn a_setting_behind_ours_is_not_given_to_another_section() {
-        let bytes = [with(b"[user]\n\tname = n\n", "a"), b"\tusername = me\n".to_vec()].concat();
+        let bytes = [
+            with(b"[user]\n\tname = n\n", "a"),
+            b"\tusername = me\n".to_vec(),
+        ]
+        .concat();
         assert_eq!(without(&bytes, "dev", &[]).unwrap_err().line, 8);
     }
 }

@@ -13,11 +13,18 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub(super) fn new(line: usize, why: impl Into<String>) -> Self {
-        Self { line, why: why.into(), hint: None }
+        Self {
+            line,
+            why: why.into(),
+            hint: None,
+        }
     }
 
     pub(super) fn or_try(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
+        Self {
+            hint: Some(hint),
+            ..self
+        }
     }
 }
 
@@ -46,11 +53,19 @@ impl<'a> Lines<'a> {
         };
         let mut lines = Vec::new();
         for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let content = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+            let content = line
+                .strip_suffix(b"\n")
+                .map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
             if content.contains(&b'\r') {
-                return Err(Wrong::new(at + 1, "there is a carriage return within this line"));
+                return Err(Wrong::new(
+                    at + 1,
+                    "there is a carriage return within this line",
+                ));
             }
-            lines.push(Line { content, end: line.get(content.len()..).unwrap_or_default() });
+            lines.push(Line {
+                content,
+                end: line.get(content.len()..).unwrap_or_default(),
+            });
         }
         Ok(Self { mark, lines })
     }
@@ -66,16 +81,28 @@ impl<'a> Lines<'a> {
 
     /// A line, counted from 0, without its end. There is nothing in one that is not there.
     pub(super) fn at(&self, index: usize) -> &'a [u8] {
-        self.lines.get(index).map(|line| line.content).unwrap_or_default()
+        self.lines
+            .get(index)
+            .map(|line| line.content)
+            .unwrap_or_default()
     }
 
     /// The file with other lines in the place of some, counted from 0. If its last line is not ended, the last line of the
     /// new file is not either, so that the same lines taken out again leave the same bytes.
     pub(super) fn with<S: AsRef<[u8]>>(&self, place: Range<usize>, new: &[S]) -> Vec<u8> {
-        let end = self.lines.iter().rev().map(|line| line.end).find(|end| !end.is_empty()).unwrap_or(b"\n");
+        let end = self
+            .lines
+            .iter()
+            .rev()
+            .map(|line| line.end)
+            .find(|end| !end.is_empty())
+            .unwrap_or(b"\n");
         let is_ended = self.lines.last().is_none_or(|line| !line.end.is_empty());
         let before = self.lines.iter().take(place.start).copied();
-        let new = new.iter().map(|line| Line { content: line.as_ref(), end });
+        let new = new.iter().map(|line| Line {
+            content: line.as_ref(),
+            end,
+        });
         let after = self.lines.iter().skip(place.end).copied();
         let mut all: Vec<Line<'_>> = before.chain(new).chain(after).collect();
         for line in all.iter_mut().filter(|line| line.end.is_empty()) {
@@ -117,10 +144,17 @@ mod tests {
                 let with = lines.with(at..at, &["x", "y"]);
                 let again = Lines::of(&with).unwrap();
                 assert_eq!((again.at(at), again.at(at + 1)), (&b"x"[..], &b"y"[..]));
-                assert_eq!(again.with::<&str>(at..at + 2, &[]), original, "{original:?} at {at}");
+                assert_eq!(
+                    again.with::<&str>(at..at + 2, &[]),
+                    original,
+                    "{original:?} at {at}"
+                );
             }
         }
-        assert_eq!(Lines::of(b"a\r\nb").unwrap().with(2..2, &["x"]), b"a\r\nb\r\nx");
+        assert_eq!(
+            Lines::of(b"a\r\nb").unwrap().with(2..2, &["x"]),
+            b"a\r\nb\r\nx"
+        );
     }
 
     #[test]

@@ -57,10 +57,26 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = program::socket(socket)?;
     let socket = socket.as_deref();
     let (mut plan, how, profile) = match tool {
-        Tool::Aws(arguments) => (aws::plan(arguments, socket)?, arguments.how, &arguments.profile),
-        Tool::Kube(arguments) => (kube::plan(arguments, socket)?, arguments.how, &arguments.profile),
-        Tool::Docker(arguments) => (docker::plan(arguments, socket)?, arguments.how, &arguments.profile),
-        Tool::Git(arguments) => (git::plan(arguments, socket)?, arguments.how, &arguments.profile),
+        Tool::Aws(arguments) => (
+            aws::plan(arguments, socket)?,
+            arguments.how,
+            &arguments.profile,
+        ),
+        Tool::Kube(arguments) => (
+            kube::plan(arguments, socket)?,
+            arguments.how,
+            &arguments.profile,
+        ),
+        Tool::Docker(arguments) => (
+            docker::plan(arguments, socket)?,
+            arguments.how,
+            &arguments.profile,
+        ),
+        Tool::Git(arguments) => (
+            git::plan(arguments, socket)?,
+            arguments.how,
+            &arguments.profile,
+        ),
     };
     if !how.undo && is_unknown(profile, socket) {
         plan.notes.push(format!(
@@ -72,7 +88,9 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
 
 /// Whether there is a daemon that has no such profile for whoever asks.
 fn is_unknown(profile: &str, socket: Option<&str>) -> bool {
-    let stream = connect::socket_path(socket.map(Into::into)).ok().and_then(|path| status::open_soon(&path));
+    let stream = connect::socket_path(socket.map(Into::into))
+        .ok()
+        .and_then(|path| status::open_soon(&path));
     let status = stream.and_then(|mut stream| status::read(&mut stream).ok());
     status.is_some_and(|status| status.profiles.iter().all(|known| known.profile != profile))
 }

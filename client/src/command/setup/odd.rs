@@ -7,13 +7,24 @@ pub(super) fn files(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     for _ in 0..3 {
         let end = bodies.len();
         for index in start..end {
-            bodies.extend(pieces.iter().map(|piece| [&bodies[index], *piece].concat()).collect::<Vec<_>>());
+            bodies.extend(
+                pieces
+                    .iter()
+                    .map(|piece| [&bodies[index], *piece].concat())
+                    .collect::<Vec<_>>(),
+            );
         }
         start = end;
     }
     let dos = |body: &Vec<u8>| {
         body.iter()
-            .flat_map(|byte| if *byte == b'\n' { &b"\r\n"[..] } else { std::slice::from_ref(byte) })
+            .flat_map(|byte| {
+                if *byte == b'\n' {
+                    &b"\r\n"[..]
+                } else {
+                    std::slice::from_ref(byte)
+                }
+            })
             .copied()
             .collect()
     };
@@ -25,7 +36,10 @@ pub(super) fn files(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
         .map(|file| file.strip_suffix(b"\r").unwrap_or(file).to_vec())
         .collect();
     files.extend(cut);
-    let marked: Vec<_> = files.iter().map(|file| [b"\xef\xbb\xbf", file.as_slice()].concat()).collect();
+    let marked: Vec<_> = files
+        .iter()
+        .map(|file| [b"\xef\xbb\xbf", file.as_slice()].concat())
+        .collect();
     files.extend(marked);
     files.sort();
     files.dedup();

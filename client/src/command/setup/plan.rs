@@ -75,10 +75,17 @@ impl Plan {
             let kind = change.kind;
             let report = change.carry_out(how)?;
             prose += &report.prose;
-            if kind == FileKind::Script { script = Some(report) } else { configuration = Some(report) }
+            if kind == FileKind::Script {
+                script = Some(report)
+            } else {
+                configuration = Some(report)
+            }
         }
-        let Some(configuration) = configuration else { return Ok(()) };
-        let is_changed = configuration.changed || script.as_ref().is_some_and(|script| script.changed);
+        let Some(configuration) = configuration else {
+            return Ok(());
+        };
+        let is_changed =
+            configuration.changed || script.as_ref().is_some_and(|script| script.changed);
         if is_changed && !how.write {
             prose += "Nothing is written yet: the same with --write does it.\n";
         }
@@ -90,7 +97,12 @@ impl Plan {
             let _ = writeln!(prose, "Use it: {usage}");
         }
         if how.json {
-            return command::print_json(&Whole { configuration, script, usage, notes: self.notes });
+            return command::print_json(&Whole {
+                configuration,
+                script,
+                usage,
+                notes: self.notes,
+            });
         }
         command::print(&shown(&prose))
     }
@@ -98,19 +110,49 @@ impl Plan {
 
 impl Change {
     fn carry_out(self, how: How) -> Result<Report, Failure> {
-        let Self { original, after, kind } = self;
+        let Self {
+            original,
+            after,
+            kind,
+        } = self;
         let file = original.path.display().to_string();
         if original.bytes == after {
-            let prose = format!("{file}: there is nothing to {}\n", if how.undo { "take out" } else { "change" });
-            return Ok(Report { file, backup: None, changed: false, written: false, diff: String::new(), prose });
+            let prose = format!(
+                "{file}: there is nothing to {}\n",
+                if how.undo { "take out" } else { "change" }
+            );
+            return Ok(Report {
+                file,
+                backup: None,
+                changed: false,
+                written: false,
+                diff: String::new(),
+                prose,
+            });
         }
         let is_masked = kind == FileKind::Dense;
-        let (diff, fresh) = diff::unified(&original.path, original.bytes.as_deref(), after.as_deref(), is_masked);
-        let mut report = Report { file, backup: None, changed: true, written: how.write, prose: diff.clone(), diff };
+        let (diff, fresh) = diff::unified(
+            &original.path,
+            original.bytes.as_deref(),
+            after.as_deref(),
+            is_masked,
+        );
+        let mut report = Report {
+            file,
+            backup: None,
+            changed: true,
+            written: how.write,
+            prose: diff.clone(),
+            diff,
+        };
         if !how.write {
             return Ok(report);
         }
-        let (mode, keep) = if kind == FileKind::Script { (0o755, false) } else { (0o600, true) };
+        let (mode, keep) = if kind == FileKind::Script {
+            (0o755, false)
+        } else {
+            (0o600, true)
+        };
         let done = match &after {
             None => {
                 original.remove()?;
@@ -124,8 +166,16 @@ impl Change {
                     Some((first, last)) => format!(", lines {first} to {last}"),
                     None => String::new(),
                 };
-                let done = if original.bytes.is_none() { "made" } else { "written" };
-                let before = report.backup.as_ref().map(|copy| format!("; as it was: {copy}")).unwrap_or_default();
+                let done = if original.bytes.is_none() {
+                    "made"
+                } else {
+                    "written"
+                };
+                let before = report
+                    .backup
+                    .as_ref()
+                    .map(|copy| format!("; as it was: {copy}"))
+                    .unwrap_or_default();
                 format!("{done}{lines}{before}")
             }
         };
@@ -136,7 +186,13 @@ impl Change {
 
 /// Prose in which nothing moves the cursor; tabs are part of files.
 fn shown(prose: &str) -> String {
-    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t") + "\n";
+    let line = |line: &str| {
+        line.split('\t')
+            .map(printable)
+            .collect::<Vec<_>>()
+            .join("\t")
+            + "\n"
+    };
     prose.lines().map(line).collect()
 }
 
@@ -153,7 +209,8 @@ pub(super) fn undone(
     if let Some(before) = copies.iter().find(|copy| is_before(copy)) {
         return Some(before.clone());
     }
-    let was_made = is_blank(&left) && !original.is_linked && !copies.iter().any(|copy| is_blank(copy));
+    let was_made =
+        is_blank(&left) && !original.is_linked && !copies.iter().any(|copy| is_blank(copy));
     (!was_made).then_some(left)
 }
 
@@ -162,6 +219,8 @@ pub(super) fn refused(path: &Path, wrong: &Wrong) -> Failure {
     Failure::new(
         Code::Configuration,
         format!("{}:{}: {}", path.display(), wrong.line, wrong.why),
-        wrong.hint.unwrap_or("mend that by hand, or name another file with --file; nothing was changed"),
+        wrong
+            .hint
+            .unwrap_or("mend that by hand, or name another file with --file; nothing was changed"),
     )
 }

@@ -19,14 +19,20 @@ pub(super) fn names() -> Result<Vec<String>, Failure> {
             "start it once more, by its whole path",
         )
     };
-    let itself = std::env::current_exe().and_then(|path| path.canonicalize()).map_err(|_| lost())?;
+    let itself = std::env::current_exe()
+        .and_then(|path| path.canonicalize())
+        .map_err(|_| lost())?;
     let mut paths: Vec<PathBuf> = search_path()
         .into_iter()
         .map(|folder| folder.join("rolekeeper"))
         .filter(|path| path.canonicalize().is_ok_and(|path| path == itself))
         .collect();
     paths.push(itself);
-    let names: Vec<String> = paths.iter().filter_map(|path| plain_text(path)).map(str::to_owned).collect();
+    let names: Vec<String> = paths
+        .iter()
+        .filter_map(|path| plain_text(path))
+        .map(str::to_owned)
+        .collect();
     if names.is_empty() {
         return Err(Failure::new(
             Code::Configuration,
@@ -38,18 +44,22 @@ pub(super) fn names() -> Result<Vec<String>, Failure> {
 }
 
 /// What to do about a path that a tool does not take.
-pub(super) const LINK: &str =
-    "put a link to it on PATH, by a path of A-Z a-z 0-9 - _ . and / alone such as /usr/local/bin/rolekeeper";
+pub(super) const LINK: &str = "put a link to it on PATH, by a path of A-Z a-z 0-9 - _ . and / alone such as /usr/local/bin/rolekeeper";
 
 /// The first name.
 pub(super) fn name() -> Result<String, Failure> {
-    names()?.into_iter().next().ok_or_else(|| Failure::new(Code::Configuration, "this program has no name", LINK))
+    names()?
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::new(Code::Configuration, "this program has no name", LINK))
 }
 
 /// Where programs are looked for. What is relative depends on where somebody stands, and does not count.
 pub(super) fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect()
+    std::env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .collect()
 }
 
 /// A path as text in which nothing is hidden.
@@ -59,7 +69,10 @@ pub(super) fn plain_text(path: &Path) -> Option<&str> {
 
 /// Whether it is of the characters that every AWS SDK takes in a command: no quotes, spaces, or variables.
 pub(super) fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_./".contains(each))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|each| each.is_ascii_alphanumeric() || "-_./".contains(each))
 }
 
 /// The socket that was named, which tools are to use too: absolute, and a text.
@@ -91,13 +104,15 @@ pub(super) fn expanded(value: &OsStr) -> PathBuf {
 
 /// A path in the user's folder.
 pub(super) fn at_home(rest: &str) -> Result<PathBuf, Failure> {
-    connect::variable("HOME").map(|home| Path::new(&home).join(rest)).ok_or_else(|| {
-        Failure::new(
-            Code::Configuration,
-            "it is not known which file to change: HOME is not set",
-            "name the file with --file",
-        )
-    })
+    connect::variable("HOME")
+        .map(|home| Path::new(&home).join(rest))
+        .ok_or_else(|| {
+            Failure::new(
+                Code::Configuration,
+                "it is not known which file to change: HOME is not set",
+                "name the file with --file",
+            )
+        })
 }
 
 /// The name of a profile, as the daemon has it.
@@ -143,19 +158,49 @@ mod tests {
 
     #[test]
     fn a_host_cannot_pass_for_an_option_or_break_out_of_what_it_is_written_into() {
-        for name in ["git.example.test", "localhost:5000", "127.0.0.1:1", "[::1]", "[2001:db8::1]:443", "A_b"] {
+        for name in [
+            "git.example.test",
+            "localhost:5000",
+            "127.0.0.1:1",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "A_b",
+        ] {
             assert_eq!(host(name).as_deref(), Ok(name));
         }
-        for wrong in ["", "https://a", "a/b", "a:b", "[]", "[::1", "::1", "a b", "-a", ".a", "a\"", "a\n", "a]"] {
+        for wrong in [
+            "",
+            "https://a",
+            "a/b",
+            "a:b",
+            "[]",
+            "[::1",
+            "::1",
+            "a b",
+            "-a",
+            ".a",
+            "a\"",
+            "a\n",
+            "a]",
+        ] {
             assert!(host(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_word_is_the_same_word_for_a_shell() {
-        for word in ["/usr/bin/x", "/a b/it's \"$HOME\" `id`; *?[a] \\ #~é/x", "~", "a=b", "(x)|&<>!{a,b}"] {
+        for word in [
+            "/usr/bin/x",
+            "/a b/it's \"$HOME\" `id`; *?[a] \\ #~é/x",
+            "~",
+            "a=b",
+            "(x)|&<>!{a,b}",
+        ] {
             let script = format!("printf %s {}", escaped(word));
-            let said = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+            let said = std::process::Command::new("/bin/sh")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap(), word);
         }
     }

@@ -38,7 +38,12 @@ impl<'a> Keys<'a> {
             secret_access_key: granted.secret_access_key.expose_secret(),
             token: granted.session_token.expose_secret(),
             expiration: reply::shown(&lease.expires_at),
-            account_id: lease.slot.profile.account_id.as_ref().map(AccountId::as_str),
+            account_id: lease
+                .slot
+                .profile
+                .account_id
+                .as_ref()
+                .map(AccountId::as_str),
         }
     }
 }
@@ -46,8 +51,12 @@ impl<'a> Keys<'a> {
 pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>, kind: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
@@ -56,7 +65,11 @@ pub(super) fn json(document: &impl Serialize) -> Answer {
     let mut text = Zeroizing::new(Vec::with_capacity(DOCUMENT));
     match serde_json::to_writer(&mut *text, document) {
         Ok(()) => plain(StatusCode::OK, Bytes::from_owner(text), "application/json"),
-        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unexpected, &error.to_string()),
+        Err(error) => failed(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unexpected,
+            &error.to_string(),
+        ),
     }
 }
 
@@ -65,7 +78,9 @@ pub(super) fn failed(status: StatusCode, code: Code, message: &str) -> Answer {
     let body = serde_json::json!({ "code": code.as_str(), "message": message }).to_string();
     let mut answer = plain(status, body, "application/json");
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     answer
 }
@@ -81,7 +96,9 @@ pub(super) fn sentence(Failure { message, hint, .. }: &Failure) -> String {
 pub(super) fn wrong_method(right: &'static str) -> Answer {
     let message = format!("this path takes {right}; try: {right}, as SDKs do");
     let mut answer = failed(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, &message);
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(right));
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(right));
     answer
 }
 
@@ -121,7 +138,12 @@ mod tests {
     async fn an_error_is_never_a_success_and_says_what_to_do_on_one_line() {
         use http_body_util::BodyExt;
 
-        for code in [Code::Held, Code::UpstreamUnavailable, Code::UnknownProfile, Code::Unexpected] {
+        for code in [
+            Code::Held,
+            Code::UpstreamUnavailable,
+            Code::UnknownProfile,
+            Code::Unexpected,
+        ] {
             let answer = refused(&Failure::new(code, "it is \"so\"\nand so", "that"));
             assert!(answer.status().is_client_error() || answer.status().is_server_error());
             let body = answer.into_body().collect().await.unwrap().to_bytes();

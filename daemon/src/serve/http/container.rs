@@ -21,21 +21,40 @@ pub(super) const PATH: &str = "/credentials/";
 const REJECTED: &str = "/rejected";
 
 pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answer {
-    let Some(rest) = request.uri().path().strip_prefix(PATH) else { return unknown() };
-    let (name, is_report) = rest.strip_suffix(REJECTED).map_or((rest, false), |name| (name, true));
-    let Some(profile) = ProfileName::parse(name) else { return unknown() };
+    let Some(rest) = request.uri().path().strip_prefix(PATH) else {
+        return unknown();
+    };
+    let (name, is_report) = rest
+        .strip_suffix(REJECTED)
+        .map_or((rest, false), |name| (name, true));
+    let Some(profile) = ProfileName::parse(name) else {
+        return unknown();
+    };
     match (request.method(), is_report) {
         (&Method::GET, false) | (&Method::POST, true) => {}
         (_, false) => return wrong_method("GET"),
         (_, true) => return wrong_method("POST"),
     }
-    let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !caller.desk.endpoints.tokens.check(&profile, given, caller.desk.broker.clock.now().boot) {
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    if !caller
+        .desk
+        .endpoints
+        .tokens
+        .check(&profile, given, caller.desk.broker.clock.now().boot)
+    {
         let message = "the Authorization header is not this profile's token; \
                        try: what is in the file that AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names, read anew for each request";
         return failed(StatusCode::FORBIDDEN, Code::NotAllowed, message);
     }
-    if is_report { rejected(caller, &profile).await } else { credentials(caller, &profile).await }
+    if is_report {
+        rejected(caller, &profile).await
+    } else {
+        credentials(caller, &profile).await
+    }
 }
 
 async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
@@ -47,20 +66,27 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
 
 /// The upstream is asked whether the session is revoked. Who reports it learns that in time, or else that it is being asked.
 async fn rejected(caller: &Caller, profile: &ProfileName) -> Answer {
-    let (broker, peer, profile) = (Arc::clone(&caller.desk.broker), Arc::clone(&caller.peer), profile.clone());
+    let (broker, peer, profile) = (
+        Arc::clone(&caller.desk.broker),
+        Arc::clone(&caller.peer),
+        profile.clone(),
+    );
     // It goes on when nobody waits any more.
     let report = tokio::spawn(async move { broker.report_rejected(&peer, profile.as_str()).await });
     match tokio::time::timeout(ANSWER, report).await {
         Ok(Ok(Ok(watched))) => json(&watched),
         Ok(Ok(Err(refusal))) => refused(&reply::failure(&refusal)),
         Ok(Err(_crashed)) => refused(&reply::failure(&Refusal::BrokeOff)),
-        Err(_elapsed) => {
-            plain(StatusCode::ACCEPTED, "{\"message\":\"the upstream is being asked\"}", "application/json")
-        }
+        Err(_elapsed) => plain(
+            StatusCode::ACCEPTED,
+            "{\"message\":\"the upstream is being asked\"}",
+            "application/json",
+        ),
     }
 }
 
 fn unknown() -> Answer {
-    let message = "there is nothing here; try: the URL that rolekeeper exec or rolekeeper env gives";
+    let message =
+        "there is nothing here; try: the URL that rolekeeper exec or rolekeeper env gives";
     failed(StatusCode::NOT_FOUND, Code::BadRequest, message)
 }

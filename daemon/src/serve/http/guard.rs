@@ -25,10 +25,16 @@ pub(super) fn check(headers: &HeaderMap, uri: &Uri, port: u16) -> Result<(), Str
     let (host, another) = (hosts.next().map(HeaderValue::as_bytes), hosts.next());
     let is_here = host.is_some_and(|host| is_here(host, port));
     if !is_here || another.is_some() || uri.authority().is_some() {
-        return Err(format!("this endpoint answers to the host 127.0.0.1:{port} only; try: the URL as it was given"));
+        return Err(format!(
+            "this endpoint answers to the host 127.0.0.1:{port} only; try: the URL as it was given"
+        ));
     }
     let is_strange = |name: &str| STRANGERS.contains(&name) || name.starts_with("x-forwarded-");
-    if let Some(name) = headers.keys().map(HeaderName::as_str).find(|name| is_strange(name)) {
+    if let Some(name) = headers
+        .keys()
+        .map(HeaderName::as_str)
+        .find(|name| is_strange(name))
+    {
         return Err(format!(
             "a request with the header {name} comes from a browser or through a proxy, and is not answered; \
              try: NO_PROXY=127.0.0.1"
@@ -36,13 +42,22 @@ pub(super) fn check(headers: &HeaderMap, uri: &Uri, port: u16) -> Result<(), Str
     }
     // A body that nobody reads could pass for the next request.
     let has_body = headers.contains_key(TRANSFER_ENCODING)
-        || headers.get_all(CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0");
-    if has_body { Err("a request has no body here; try: the same without one".into()) } else { Ok(()) }
+        || headers
+            .get_all(CONTENT_LENGTH)
+            .iter()
+            .any(|length| length.as_bytes() != b"0");
+    if has_body {
+        Err("a request has no body here; try: the same without one".into())
+    } else {
+        Ok(())
+    }
 }
 
 fn is_here(host: &[u8], port: u16) -> bool {
     let text = std::str::from_utf8(host).unwrap_or_default();
-    let Some((name, given)) = text.rsplit_once(':') else { return false };
+    let Some((name, given)) = text.rsplit_once(':') else {
+        return false;
+    };
     // Digits alone: `+80` is a number to a parser, and to a proxy perhaps none.
     let is_port = given.bytes().all(|each| each.is_ascii_digit()) && given.parse() == Ok(port);
     is_port && (name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost"))
@@ -66,9 +81,18 @@ mod tests {
     #[test]
     fn a_program_on_this_machine_gets_through() {
         for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:8080"] {
-            assert!(judged("/credentials/dev", &[("host", host), ("accept", "application/json")]), "{host}");
+            assert!(
+                judged(
+                    "/credentials/dev",
+                    &[("host", host), ("accept", "application/json")]
+                ),
+                "{host}"
+            );
         }
-        assert!(judged("/latest/api/token", &[("host", "127.0.0.1:8080"), ("content-length", "0")]));
+        assert!(judged(
+            "/latest/api/token",
+            &[("host", "127.0.0.1:8080"), ("content-length", "0")]
+        ));
     }
 
     #[test]
@@ -92,8 +116,17 @@ mod tests {
             assert!(!judged("/credentials/dev", &[("host", host)]), "{host}");
         }
         assert!(!judged("/credentials/dev", &[]), "without a host");
-        assert!(!judged("/credentials/dev", &[("host", "127.0.0.1:8080"), ("host", "127.0.0.1:8080")]));
-        assert!(!judged("http://127.0.0.1:8080/credentials/dev", &[("host", "127.0.0.1:8080")]), "as to a proxy");
+        assert!(!judged(
+            "/credentials/dev",
+            &[("host", "127.0.0.1:8080"), ("host", "127.0.0.1:8080")]
+        ));
+        assert!(
+            !judged(
+                "http://127.0.0.1:8080/credentials/dev",
+                &[("host", "127.0.0.1:8080")]
+            ),
+            "as to a proxy"
+        );
         for (name, value) in [
             ("origin", "http://127.0.0.1:8080"),
             ("referer", "x"),
@@ -108,7 +141,13 @@ mod tests {
             ("content-length", "5"),
             ("transfer-encoding", "chunked"),
         ] {
-            assert!(!judged("/credentials/dev", &[("host", "127.0.0.1:8080"), (name, value)]), "{name}");
+            assert!(
+                !judged(
+                    "/credentials/dev",
+                    &[("host", "127.0.0.1:8080"), (name, value)]
+                ),
+                "{name}"
+            );
         }
     }
 }

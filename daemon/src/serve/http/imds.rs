@@ -27,7 +27,11 @@ const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-se
 const LONGEST: u64 = 21_600;
 const ROLES: &str = "latest/meta-data/iam/security-credentials/";
 
-pub(super) async fn answer(caller: &Caller, profile: &ProfileName, request: &Request<Incoming>) -> Answer {
+pub(super) async fn answer(
+    caller: &Caller,
+    profile: &ProfileName,
+    request: &Request<Incoming>,
+) -> Answer {
     if !caller.is_owner {
         let message = "instance metadata is for processes of the user that rolekeeperd runs as; \
                        try: rolekeeper exec --mode http, whose endpoint has a token";
@@ -38,15 +42,29 @@ pub(super) async fn answer(caller: &Caller, profile: &ProfileName, request: &Req
     let (method, now) = (request.method(), caller.desk.broker.clock.now().boot);
     let key = match caller.desk.endpoints.key() {
         Ok(key) => key,
-        Err(error) => return failed(StatusCode::INTERNAL_SERVER_ERROR, Code::Unexpected, &error.to_string()),
+        Err(error) => {
+            return failed(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Code::Unexpected,
+                &error.to_string(),
+            );
+        }
     };
     if path == "latest/api/token" {
-        return if method == Method::PUT { token(request.headers(), key, profile, now) } else { wrong_method("PUT") };
+        return if method == Method::PUT {
+            token(request.headers(), key, profile, now)
+        } else {
+            wrong_method("PUT")
+        };
     }
     if method != Method::GET {
         return wrong_method("GET");
     }
-    let Some(left) = request.headers().get(TOKEN).and_then(|token| left(token.as_bytes(), key, profile, now)) else {
+    let Some(left) = request
+        .headers()
+        .get(TOKEN)
+        .and_then(|token| left(token.as_bytes(), key, profile, now))
+    else {
         let message = "the token is missing, wrong or too old, and version 1 is not answered; \
                        try: PUT /latest/api/token first";
         return failed(StatusCode::UNAUTHORIZED, Code::NotAllowed, message);
@@ -64,14 +82,20 @@ pub(super) async fn answer(caller: &Caller, profile: &ProfileName, request: &Req
 /// Whatever else SDKs ask for to find out the region.
 fn about(caller: &Caller, profile: &ProfileName, path: &str) -> Answer {
     let slot = caller.desk.broker.cache.find(profile.as_str());
-    let Some((slot, region)) = slot.and_then(|slot| Some((slot, slot.profile.region.as_ref()?))) else {
+    let Some((slot, region)) = slot.and_then(|slot| Some((slot, slot.profile.region.as_ref()?)))
+    else {
         return unknown();
     };
     match path {
-        "latest/meta-data/placement/region" => plain(StatusCode::OK, region.as_str().to_owned(), "text/plain"),
-        "latest/meta-data/placement/availability-zone" | "latest/meta-data/placement/availability-zone/" => {
-            plain(StatusCode::OK, format!("{}a", region.as_str()), "text/plain")
+        "latest/meta-data/placement/region" => {
+            plain(StatusCode::OK, region.as_str().to_owned(), "text/plain")
         }
+        "latest/meta-data/placement/availability-zone"
+        | "latest/meta-data/placement/availability-zone/" => plain(
+            StatusCode::OK,
+            format!("{}a", region.as_str()),
+            "text/plain",
+        ),
         "latest/dynamic/instance-identity/document" => json(&identity(slot, region.as_str())),
         _ => unknown(),
     }
@@ -100,7 +124,12 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
         Err(failure) => json(&refusal(&failure)),
         Ok(lease) => {
             let since = reply::shown(&lease.session.granted.issued_at);
-            json(&Document { code: "Success", last_updated: &since, r#type: "AWS-HMAC", keys: Keys::of(&lease) })
+            json(&Document {
+                code: "Success",
+                last_updated: &since,
+                r#type: "AWS-HMAC",
+                keys: Keys::of(&lease),
+            })
         }
     }
 }
@@ -114,13 +143,21 @@ fn refusal(failure: &Failure) -> serde_json::Value {
 
 /// A token is its own end in boot time and a signature on that and the profile: nothing has to be remembered of it.
 fn token(headers: &HeaderMap, key: &hmac::Key, profile: &ProfileName, now: Boot) -> Answer {
-    let asked = headers.get(TTL).and_then(|ttl| ttl.to_str().ok()?.parse::<u64>().ok());
+    let asked = headers
+        .get(TTL)
+        .and_then(|ttl| ttl.to_str().ok()?.parse::<u64>().ok());
     let Some(ttl) = asked.filter(|ttl| (1..=LONGEST).contains(ttl)) else {
         let message = "x-aws-ec2-metadata-token-ttl-seconds must be 1 to 21600; try: 21600";
         return failed(StatusCode::BAD_REQUEST, Code::BadRequest, message);
     };
-    let end = now.plus(Duration::from_secs(ttl)).since(Boot::ZERO).as_secs();
-    let token = format!("{end:016x}{}", hex(hmac::sign(key, &signed(end, profile)).as_ref()));
+    let end = now
+        .plus(Duration::from_secs(ttl))
+        .since(Boot::ZERO)
+        .as_secs();
+    let token = format!(
+        "{end:016x}{}",
+        hex(hmac::sign(key, &signed(end, profile)).as_ref())
+    );
     let mut answer = plain(StatusCode::OK, token, "text/plain");
     answer.headers_mut().insert(TTL, HeaderValue::from(ttl));
     answer
@@ -132,7 +169,8 @@ fn left(token: &[u8], key: &hmac::Key, profile: &ProfileName, now: Boot) -> Opti
     let end = u64::from_str_radix(std::str::from_utf8(end).ok()?, 16).ok()?;
     let signature = bytes(signature)?;
     hmac::verify(key, &signed(end, profile), &signature).ok()?;
-    end.checked_sub(now.since(Boot::ZERO).as_secs()).filter(|left| *left > 0)
+    end.checked_sub(now.since(Boot::ZERO).as_secs())
+        .filter(|left| *left > 0)
 }
 
 fn signed(end: u64, profile: &ProfileName) -> Vec<u8> {
@@ -140,12 +178,21 @@ fn signed(end: u64, profile: &ProfileName) -> Vec<u8> {
 }
 
 fn bytes(hex: &[u8]) -> Option<Vec<u8>> {
-    let (pairs, []) = hex.as_chunks::<2>() else { return None };
-    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    let (pairs, []) = hex.as_chunks::<2>() else {
+        return None;
+    };
+    pairs
+        .iter()
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 fn unknown() -> Answer {
-    failed(StatusCode::NOT_FOUND, Code::BadRequest, "there is no such metadata here; try: the role's credentials")
+    failed(
+        StatusCode::NOT_FOUND,
+        Code::BadRequest,
+        "there is no such metadata here; try: the role's credentials",
+    )
 }
 
 #[cfg(test)]
@@ -160,7 +207,13 @@ mod tests {
 
     async fn text(answer: Answer) -> Vec<u8> {
         use http_body_util::BodyExt;
-        answer.into_body().collect().await.unwrap().to_bytes().to_vec()
+        answer
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .to_vec()
     }
 
     #[tokio::test]
@@ -174,13 +227,27 @@ mod tests {
         assert_eq!(left(&token, &key, &name("dev"), at(399)), Some(1));
         assert_eq!(left(&token, &key, &name("dev"), at(400)), None);
         assert_eq!(left(&token, &key, &name("prod"), at(100)), None);
-        assert_eq!(left(&token, &hmac::Key::new(hmac::HMAC_SHA256, b"other"), &name("dev"), at(100)), None);
+        assert_eq!(
+            left(
+                &token,
+                &hmac::Key::new(hmac::HMAC_SHA256, b"other"),
+                &name("dev"),
+                at(100)
+            ),
+            None
+        );
         for place in 0..token.len() {
             let mut wrong = token.clone();
             wrong[place] = if wrong[place] == b'0' { b'1' } else { b'0' };
             assert_eq!(left(&wrong, &key, &name("dev"), at(100)), None, "{place}");
         }
-        for wrong in [&b""[..], b"x", &token[..16], &token[..token.len() - 1], "é".repeat(40).as_bytes()] {
+        for wrong in [
+            &b""[..],
+            b"x",
+            &token[..16],
+            &token[..token.len() - 1],
+            "é".repeat(40).as_bytes(),
+        ] {
             assert_eq!(left(wrong, &key, &name("dev"), at(100)), None);
         }
     }
@@ -190,12 +257,22 @@ mod tests {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
         let profile = ProfileName::parse("dev").unwrap();
         for wrong in ["0", "21601", "-1", "", "x", "99999999999999999999"] {
-            assert_eq!(issued(&key, &profile, wrong, Boot::ZERO).status(), StatusCode::BAD_REQUEST, "{wrong}");
+            assert_eq!(
+                issued(&key, &profile, wrong, Boot::ZERO).status(),
+                StatusCode::BAD_REQUEST,
+                "{wrong}"
+            );
         }
-        assert_eq!(token(&HeaderMap::new(), &key, &profile, Boot::ZERO).status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            token(&HeaderMap::new(), &key, &profile, Boot::ZERO).status(),
+            StatusCode::BAD_REQUEST
+        );
         for right in ["1", "21600"] {
             let answer = issued(&key, &profile, right, Boot::ZERO);
-            assert_eq!((answer.status(), answer.headers()[TTL].as_bytes()), (StatusCode::OK, right.as_bytes()));
+            assert_eq!(
+                (answer.status(), answer.headers()[TTL].as_bytes()),
+                (StatusCode::OK, right.as_bytes())
+            );
         }
     }
 }

@@ -83,7 +83,11 @@ impl Opened {
     fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = Arc::new(TcpListener::from_std(listener)?);
-        Ok(Self { listener, gauge: Gauge::new(CONNECTIONS), refused: Arc::default() })
+        Ok(Self {
+            listener,
+            gauge: Gauge::new(CONNECTIONS),
+            refused: Arc::default(),
+        })
     }
 
     /// By strangers, perhaps.
@@ -102,9 +106,18 @@ struct Lines {
 impl Endpoints {
     /// Opens what earlier daemons had open, or passed to this one, and what the configuration wants. A port that is taken
     /// is an error for those who ask for it.
-    pub fn start(socket: &Path, inherited: Vec<(Line, OwnedFd)>, port: Option<u16>, cache: &Cache, now: &Now) -> Self {
+    pub fn start(
+        socket: &Path,
+        inherited: Vec<(Line, OwnedFd)>,
+        port: Option<u16>,
+        cache: &Cache,
+        now: &Now,
+    ) -> Self {
         let folder = folder(socket);
-        let mut lines = Lines { ports: remembered(&folder), ..Lines::default() };
+        let mut lines = Lines {
+            ports: remembered(&folder),
+            ..Lines::default()
+        };
         for (line, descriptor) in inherited {
             match passed(descriptor) {
                 Ok((port, opened)) => {
@@ -113,7 +126,9 @@ impl Endpoints {
                         tracing::warn!(%line, "two sockets were passed in for it; the last one is used");
                     }
                 }
-                Err(error) => tracing::warn!(%line, %error, "the socket that was passed in for it is not used"),
+                Err(error) => {
+                    tracing::warn!(%line, %error, "the socket that was passed in for it is not used")
+                }
             }
         }
         if let Some(port) = port
@@ -128,7 +143,13 @@ impl Endpoints {
         let is_kept = lines.open.contains_key(&Line::Container);
         let tokens = Tokens::open(&folder, profiles, is_kept, now);
         let wanted: Vec<Line> = lines.ports.keys().cloned().collect();
-        let endpoints = Self { folder, port, lines: Mutex::new(lines), tokens, key: OnceLock::new() };
+        let endpoints = Self {
+            folder,
+            port,
+            lines: Mutex::new(lines),
+            tokens,
+            key: OnceLock::new(),
+        };
         for line in wanted {
             if let Err(error) = endpoints.open(&line) {
                 tracing::warn!(%line, %error, "the endpoint cannot be opened");
@@ -155,7 +176,10 @@ impl Endpoints {
         let address = opened.listener.local_addr()?;
         ports.insert(line.clone(), address.port());
         create_folder(&self.folder)?;
-        let remembered: BTreeMap<String, u16> = ports.iter().map(|(line, port)| (line.to_string(), *port)).collect();
+        let remembered: BTreeMap<String, u16> = ports
+            .iter()
+            .map(|(line, port)| (line.to_string(), *port))
+            .collect();
         private_file::replace(&self.folder.join(PORTS), &serde_json::to_vec(&remembered)?)?;
         tracing::info!(%line, %address, "an endpoint is open");
         open.insert(line.clone(), opened.clone());
@@ -168,18 +192,32 @@ impl Endpoints {
             return Ok(key);
         }
         let text = kept(&self.folder.join(KEY))?;
-        Ok(self.key.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())))
+        Ok(self
+            .key
+            .get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())))
     }
 
     pub(crate) fn all(&self) -> Vec<(Line, Opened)> {
-        lock(&self.lines).open.iter().map(|(line, opened)| (line.clone(), opened.clone())).collect()
+        lock(&self.lines)
+            .open
+            .iter()
+            .map(|(line, opened)| (line.clone(), opened.clone()))
+            .collect()
     }
 
     /// What is open, for people, as far as there is room for it in a frame.
     pub fn shown(&self) -> BTreeMap<String, String> {
-        let shown =
-            |(line, opened): (Line, Opened)| Some((line.to_string(), opened.listener.local_addr().ok()?.to_string()));
-        self.all().into_iter().filter_map(shown).take(SHOWN).collect()
+        let shown = |(line, opened): (Line, Opened)| {
+            Some((
+                line.to_string(),
+                opened.listener.local_addr().ok()?.to_string(),
+            ))
+        };
+        self.all()
+            .into_iter()
+            .filter_map(shown)
+            .take(SHOWN)
+            .collect()
     }
 
     /// Nobody new may connect from here on.
@@ -190,7 +228,10 @@ impl Endpoints {
     /// Another hold on each, for the process that comes next.
     pub fn leave_open(&self) -> io::Result<Vec<(Line, OwnedFd)>> {
         let hold = |opened: Opened| opened.listener.as_fd().try_clone_to_owned();
-        self.all().into_iter().map(|(line, opened)| Ok((line, hold(opened)?))).collect()
+        self.all()
+            .into_iter()
+            .map(|(line, opened)| Ok((line, hold(opened)?)))
+            .collect()
     }
 }
 
@@ -218,7 +259,9 @@ fn passed(descriptor: OwnedFd) -> io::Result<(u16, Opened)> {
     let listener = std::net::TcpListener::from(descriptor);
     let address = listener.local_addr()?;
     if address.ip() != Ipv4Addr::LOCALHOST {
-        return Err(io::Error::other(format!("it listens on {address}, and not on 127.0.0.1")));
+        return Err(io::Error::other(format!(
+            "it listens on {address}, and not on 127.0.0.1"
+        )));
     }
     Ok((address.port(), Opened::new(listener)?))
 }
@@ -226,5 +269,8 @@ fn passed(descriptor: OwnedFd) -> io::Result<(u16, Opened)> {
 fn remembered(folder: &Path) -> BTreeMap<Line, u16> {
     let text = private_file::read(&folder.join(PORTS)).unwrap_or_default();
     let ports: BTreeMap<String, u16> = serde_json::from_str(&text).unwrap_or_default();
-    ports.into_iter().filter_map(|(line, port)| Some((Line::parse(&line)?, port))).collect()
+    ports
+        .into_iter()
+        .filter_map(|(line, port)| Some((Line::parse(&line)?, port)))
+        .collect()
 }

@@ -66,7 +66,9 @@ pub(super) async fn endpoint(
     }
     // Whoever asks there cannot be told from others.
     if grant.slot().profile.callers.asks_for_process() {
-        return Err(Refusal::Denied(Denied::Unseen { profile: profile.into() }));
+        return Err(Refusal::Denied(Denied::Unseen {
+            profile: profile.into(),
+        }));
     }
     let name = grant.slot().profile.name.clone();
     let failed = |error: io::Error| Refusal::NoEndpoint(error.to_string());
@@ -74,7 +76,9 @@ pub(super) async fn endpoint(
         EndpointKind::Container => Line::Container,
         EndpointKind::Imds if cfg!(target_os = "linux") => Line::Imds(name.clone()),
         EndpointKind::Imds => {
-            return Err(Refusal::NoEndpoint("who asks for instance metadata can be told on Linux alone".into()));
+            return Err(Refusal::NoEndpoint(
+                "who asks for instance metadata can be told on Linux alone".into(),
+            ));
         }
     };
     let (opened, is_new) = desk.endpoints.open(&line).map_err(failed)?;
@@ -85,10 +89,18 @@ pub(super) async fn endpoint(
     Ok(match kind {
         EndpointKind::Container => Endpoint {
             url: format!("http://{address}{}{name}", container::PATH),
-            token_file: Some(desk.endpoints.tokens.file(&name, desk.broker.clock.now().boot).map_err(failed)?),
+            token_file: Some(
+                desk.endpoints
+                    .tokens
+                    .file(&name, desk.broker.clock.now().boot)
+                    .map_err(failed)?,
+            ),
         },
         // Some SDKs put a path behind it without a slash of their own.
-        EndpointKind::Imds => Endpoint { url: format!("http://{address}/"), token_file: None },
+        EndpointKind::Imds => Endpoint {
+            url: format!("http://{address}/"),
+            token_file: None,
+        },
     })
 }
 
@@ -113,11 +125,16 @@ pub(super) fn accept(desk: &Arc<Desk>, line: Line, opened: Opened) {
 }
 
 fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, from: SocketAddr) {
-    let Ok(here) = stream.local_addr() else { return };
+    let Ok(here) = stream.local_addr() else {
+        return;
+    };
     let (ends, owner) = (Ends { from, here }, desk.broker.policy.owner);
     // Other users' processes get no more than half of the places.
     let is_stranger = || ends.other().is_some_and(|socket| socket.uid != owner);
-    let place = opened.gauge.take(owner).filter(|_| !opened.is_crowded() || !is_stranger());
+    let place = opened
+        .gauge
+        .take(owner)
+        .filter(|_| !opened.is_crowded() || !is_stranger());
     let Some(place) = place else {
         let refused = opened.refused.fetch_add(1, Ordering::Relaxed) + 1;
         // One line for each would be a flood of its own.
@@ -156,14 +173,28 @@ impl Caller {
             Line::Container => true,
             Line::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
         };
-        let (port, peer) = (ends.here.port(), Arc::new(Peer::over_tcp(owner, ends, &desk.lookout)));
-        Self { desk, line, port, peer, is_owner, asked: AtomicUsize::new(0) }
+        let (port, peer) = (
+            ends.here.port(),
+            Arc::new(Peer::over_tcp(owner, ends, &desk.lookout)),
+        );
+        Self {
+            desk,
+            line,
+            port,
+            peer,
+            is_owner,
+            asked: AtomicUsize::new(0),
+        }
     }
 
     async fn serve(self: &Arc<Self>, stream: TcpStream) {
-        let service = service_fn(|request| async move { Ok::<_, io::Error>(self.answer(request).await) });
+        let service =
+            service_fn(|request| async move { Ok::<_, io::Error>(self.answer(request).await) });
         let mut http = http1::Builder::new();
-        let mut connection = std::pin::pin!(http.max_buf_size(HEAD).serve_connection(TokioIo::new(stream), service));
+        let mut connection = std::pin::pin!(
+            http.max_buf_size(HEAD)
+                .serve_connection(TokioIo::new(stream), service)
+        );
         let ended = tokio::select! {
             // What has been asked is answered first.
             biased;
@@ -223,17 +254,29 @@ impl Caller {
         match timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
             Ok(lease) => lease.map_err(|refusal| {
                 let (failure, broker) = (super::reply::failure(&refusal), &self.desk.broker);
-                broker.journal.refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
+                broker
+                    .journal
+                    .refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
                 failure
             }),
-            Err(_elapsed) if self.desk.broker.will_ask(&self.peer, profile.as_str()).await => Err(Failure::new(
-                Code::UpstreamUnavailable,
-                format!("profile {profile} wants a person's word, who is being asked"),
-                "rolekeeper approve, or the desktop's notification, and again in a second",
-            )),
+            Err(_elapsed)
+                if self
+                    .desk
+                    .broker
+                    .will_ask(&self.peer, profile.as_str())
+                    .await =>
+            {
+                Err(Failure::new(
+                    Code::UpstreamUnavailable,
+                    format!("profile {profile} wants a person's word, who is being asked"),
+                    "rolekeeper approve, or the desktop's notification, and again in a second",
+                ))
+            }
             Err(_elapsed) => Err(Failure::new(
                 Code::UpstreamUnavailable,
-                format!("there is no session of profile {profile} yet, and the upstream has not answered"),
+                format!(
+                    "there is no session of profile {profile} yet, and the upstream has not answered"
+                ),
                 "again in a second; it is still being asked",
             )),
         }

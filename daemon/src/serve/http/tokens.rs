@@ -39,7 +39,9 @@ struct Held {
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("since", &self.since).finish_non_exhaustive()
+        f.debug_struct("Held")
+            .field("since", &self.since)
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,7 +54,10 @@ impl Tokens {
         are_kept: bool,
         now: &Now,
     ) -> Self {
-        let tokens = Self { folder: folder.into(), held: Mutex::default() };
+        let tokens = Self {
+            folder: folder.into(),
+            held: Mutex::default(),
+        };
         for profile in profiles {
             let path = path(folder, profile);
             if path.symlink_metadata().is_err() {
@@ -61,7 +66,14 @@ impl Tokens {
             match read(&path).filter(|_| are_kept) {
                 Some(token) => {
                     let since = now.boot.minus(age(&path, now));
-                    lock(&tokens.held).insert(profile.clone(), Held { token, since, before: None });
+                    lock(&tokens.held).insert(
+                        profile.clone(),
+                        Held {
+                            token,
+                            since,
+                            before: None,
+                        },
+                    );
                 }
                 None => {
                     if let Err(error) = tokens.file(profile, now.boot) {
@@ -78,11 +90,20 @@ impl Tokens {
     pub(super) fn file(&self, profile: &ProfileName, now: Boot) -> io::Result<PathBuf> {
         let path = path(&self.folder, profile);
         let mut held = lock(&self.held);
-        let is_there = held.get(profile).is_some_and(|held| read(&path).is_some_and(|token| token == held.token));
+        let is_there = held
+            .get(profile)
+            .is_some_and(|held| read(&path).is_some_and(|token| token == held.token));
         if !is_there {
             let token = unguessable()?;
             write(&path, &token)?;
-            held.insert(profile.clone(), Held { token, since: now, before: None });
+            held.insert(
+                profile.clone(),
+                Held {
+                    token,
+                    since: now,
+                    before: None,
+                },
+            );
         }
         Ok(path)
     }
@@ -90,14 +111,18 @@ impl Tokens {
     /// Whether this is the profile's token, or was until a moment ago. Comparing takes as long for any two of one length.
     pub(super) fn check(&self, profile: &ProfileName, given: &[u8], now: Boot) -> bool {
         let mut held = lock(&self.held);
-        let Some(held) = held.get_mut(profile) else { return false };
+        let Some(held) = held.get_mut(profile) else {
+            return false;
+        };
         if bool::from(held.token.as_bytes().ct_eq(given)) {
             if now.since(held.since) >= ROTATION {
                 self.rotate(profile, held, now);
             }
             return true;
         }
-        held.before.as_ref().is_some_and(|(before, until)| now < *until && bool::from(before.as_bytes().ct_eq(given)))
+        held.before.as_ref().is_some_and(|(before, until)| {
+            now < *until && bool::from(before.as_bytes().ct_eq(given))
+        })
     }
 
     fn rotate(&self, profile: &ProfileName, held: &mut Held, now: Boot) {
@@ -107,16 +132,26 @@ impl Tokens {
         });
         held.since = now;
         match rotated {
-            Ok(token) => held.before = Some((std::mem::replace(&mut held.token, token), now.plus(OVERLAP))),
-            Err(error) => tracing::warn!(%profile, %error, "the endpoint's token could not be replaced"),
+            Ok(token) => {
+                held.before = Some((std::mem::replace(&mut held.token, token), now.plus(OVERLAP)))
+            }
+            Err(error) => {
+                tracing::warn!(%profile, %error, "the endpoint's token could not be replaced")
+            }
         }
     }
 }
 
 /// How long ago a file was written.
 fn age(path: &Path, now: &Now) -> Duration {
-    let written = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| Timestamp::try_from(at).ok());
-    written.and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok()).unwrap_or_default()
+    let written = path
+        .metadata()
+        .and_then(|meta| meta.modified())
+        .ok()
+        .and_then(|at| Timestamp::try_from(at).ok());
+    written
+        .and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok())
+        .unwrap_or_default()
 }
 
 fn path(folder: &Path, profile: &ProfileName) -> PathBuf {
@@ -156,7 +191,10 @@ mod tests {
     }
 
     fn now(seconds: u64) -> Now {
-        Now { boot: at(seconds), ..Clock::virtual_from(Timestamp::UNIX_EPOCH).now() }
+        Now {
+            boot: at(seconds),
+            ..Clock::virtual_from(Timestamp::UNIX_EPOCH).now()
+        }
     }
 
     fn dev() -> ProfileName {
@@ -168,7 +206,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(folder.path(), [&dev()], true, &now(0));
         let prod = ProfileName::parse("prod").unwrap();
-        let (file, other) = (tokens.file(&dev(), at(0)).unwrap(), tokens.file(&prod, at(0)).unwrap());
+        let (file, other) = (
+            tokens.file(&dev(), at(0)).unwrap(),
+            tokens.file(&prod, at(0)).unwrap(),
+        );
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let token = std::fs::read(&file).unwrap();
         assert!(token.len() == 64 && token.iter().all(u8::is_ascii_hexdigit));
@@ -176,7 +217,12 @@ mod tests {
         assert_ne!(token, std::fs::read(other).unwrap());
         assert!(!tokens.check(&prod, &token, at(1)));
         assert!(!tokens.check(&ProfileName::parse("none").unwrap(), &token, at(1)));
-        for wrong in [&[][..], &token[..63], &[&token[..], b"0"].concat(), &[b'0'; 64]] {
+        for wrong in [
+            &[][..],
+            &token[..63],
+            &[&token[..], b"0"].concat(),
+            &[b'0'; 64],
+        ] {
             assert!(!tokens.check(&dev(), wrong, at(1)));
         }
         assert!(!format!("{tokens:?}").contains(std::str::from_utf8(&token).unwrap()));
@@ -201,7 +247,9 @@ mod tests {
     #[test]
     fn the_next_daemon_takes_it_over_unless_somebody_else_may_know_it() {
         let folder = tempfile::tempdir().unwrap();
-        let file = Tokens::open(folder.path(), [], true, &now(0)).file(&dev(), at(0)).unwrap();
+        let file = Tokens::open(folder.path(), [], true, &now(0))
+            .file(&dev(), at(0))
+            .unwrap();
         let token = std::fs::read(&file).unwrap();
         assert!(Tokens::open(folder.path(), [&dev()], true, &now(9)).check(&dev(), &token, at(9)));
         // Its port was free for a while.
@@ -209,7 +257,8 @@ mod tests {
         let second = std::fs::read(&file).unwrap();
         assert!(!tokens.check(&dev(), &token, at(9)) && tokens.check(&dev(), &second, at(9)));
         // Others could read the file, before a daemon started and while it runs.
-        let open_to_all = || std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let open_to_all =
+            || std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         open_to_all();
         let tokens = Tokens::open(folder.path(), [&dev()], true, &now(9));
         let third = std::fs::read(&file).unwrap();
@@ -220,9 +269,10 @@ mod tests {
         assert!(!tokens.check(&dev(), &third, at(10)) && tokens.check(&dev(), &fourth, at(10)));
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         // Damaged, gone, or a link to somewhere.
-        for spoil in
-            [|file: &Path| std::fs::write(file, "").unwrap(), |file: &Path| std::fs::remove_file(file).unwrap()]
-        {
+        for spoil in [
+            |file: &Path| std::fs::write(file, "").unwrap(),
+            |file: &Path| std::fs::remove_file(file).unwrap(),
+        ] {
             spoil(&file);
             tokens.file(&dev(), at(10)).unwrap();
             assert!(tokens.check(&dev(), &std::fs::read(&file).unwrap(), at(10)));

@@ -9,8 +9,7 @@ use crate::keys::KeyError;
 use crate::upstream::{UpstreamError, Why};
 
 /// What to do about a token that no longer counts.
-pub const NEW_TOKEN: &str =
-    "put a new token where the configuration says it is; rolekeeper login does that for a keyring or an encrypted file";
+pub const NEW_TOKEN: &str = "put a new token where the configuration says it is; rolekeeper login does that for a keyring or an encrypted file";
 
 /// What the service said, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +34,10 @@ pub enum Said {
 impl Said {
     /// The upstream has looked at the request, and said no.
     pub fn is_verdict(&self) -> bool {
-        !matches!(self, Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_))
+        !matches!(
+            self,
+            Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_)
+        )
     }
 
     pub(super) fn new(status: u16, code: &str) -> Self {
@@ -68,16 +70,27 @@ pub enum IamError {
     Invalid { method: &'static str, why: String },
     /// No answer, or none of the service's own. What was asked for may have been done.
     #[error("{what}")]
-    NoAnswer { what: String, retry_after: Option<Duration> },
+    NoAnswer {
+        what: String,
+        retry_after: Option<Duration>,
+    },
     /// The service's own error.
     #[error("{what}")]
-    Said { what: String, said: Said, request_id: Option<String>, retry_after: Option<Duration> },
+    Said {
+        what: String,
+        said: Said,
+        request_id: Option<String>,
+        retry_after: Option<Duration>,
+    },
     /// The reply is longer than is read.
     #[error("{what}")]
     TooLong { what: String },
     /// A list named a marker twice.
     #[error("{method} goes round in circles: it named the marker {marker} twice")]
-    Loop { method: &'static str, marker: String },
+    Loop {
+        method: &'static str,
+        marker: String,
+    },
 }
 
 impl IamError {
@@ -101,22 +114,54 @@ impl IamError {
     pub fn consequence(&self) -> UpstreamError {
         let what = self.to_string();
         match self {
-            Self::NoToken(error) => UpstreamError::LoginNeeded { what, hint: error.hint() },
-            Self::Invalid { .. } => UpstreamError::Refused { what, why: Why::Other },
-            Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable { what, retry_after: None },
-            Self::NoAnswer { retry_after, .. } => UpstreamError::Unavailable { what, retry_after: *retry_after },
-            Self::Said { said, retry_after, .. } => match said {
+            Self::NoToken(error) => UpstreamError::LoginNeeded {
+                what,
+                hint: error.hint(),
+            },
+            Self::Invalid { .. } => UpstreamError::Refused {
+                what,
+                why: Why::Other,
+            },
+            Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
+                what,
+                retry_after: None,
+            },
+            Self::NoAnswer { retry_after, .. } => UpstreamError::Unavailable {
+                what,
+                retry_after: *retry_after,
+            },
+            Self::Said {
+                said, retry_after, ..
+            } => match said {
                 Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
-                    UpstreamError::LoginNeeded { what, hint: NEW_TOKEN.into() }
+                    UpstreamError::LoginNeeded {
+                        what,
+                        hint: NEW_TOKEN.into(),
+                    }
                 }
-                Said::PrincipalDisabled => UpstreamError::Refused { what, why: Why::AccountDisabled },
-                Said::TrustPolicyDenied => UpstreamError::Refused { what, why: Why::NotTrusted },
-                Said::NotFound => UpstreamError::Refused { what, why: Why::NotFound },
+                Said::PrincipalDisabled => UpstreamError::Refused {
+                    what,
+                    why: Why::AccountDisabled,
+                },
+                Said::TrustPolicyDenied => UpstreamError::Refused {
+                    what,
+                    why: Why::NotTrusted,
+                },
+                Said::NotFound => UpstreamError::Refused {
+                    what,
+                    why: Why::NotFound,
+                },
                 Said::InvalidRequest | Said::AccessDenied | Said::Conflict | Said::InUse => {
-                    UpstreamError::Refused { what, why: Why::Other }
+                    UpstreamError::Refused {
+                        what,
+                        why: Why::Other,
+                    }
                 }
                 Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other(_) => {
-                    UpstreamError::Unavailable { what, retry_after: *retry_after }
+                    UpstreamError::Unavailable {
+                        what,
+                        retry_after: *retry_after,
+                    }
                 }
             },
         }

@@ -29,7 +29,11 @@ const POOL_IDLE: Duration = Duration::from_secs(1);
 /// The longest reply that is read, in bytes: a thousand policies of 8 KiB.
 const REPLY_CAP: usize = 8 * 1024 * 1024;
 /// What stands in a path segment as it is (RFC 3986, unreserved).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 /// The most that is repeated of an upstream's message, in characters.
 const MESSAGE_CAP: usize = 200;
 
@@ -37,7 +41,10 @@ const MESSAGE_CAP: usize = 200;
 #[derive(Debug, Error)]
 pub enum SetupError {
     #[error("the HTTP client for {endpoint} cannot be set up: {cause}")]
-    Client { endpoint: Endpoint, cause: reqwest::Error },
+    Client {
+        endpoint: Endpoint,
+        cause: reqwest::Error,
+    },
     #[error("the certificates in {path} cannot be used: {why}", path = path.display())]
     Authorities { path: PathBuf, why: String },
 }
@@ -46,15 +53,22 @@ impl SetupError {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Client { .. } => "see that the system has a certificate store (Debian: ca-certificates)",
-            Self::Authorities { .. } => "name a file with certificates in PEM as the upstream's `ca`",
+            Self::Client { .. } => {
+                "see that the system has a certificate store (Debian: ca-certificates)"
+            }
+            Self::Authorities { .. } => {
+                "name a file with certificates in PEM as the upstream's `ca`"
+            }
         }
     }
 }
 
 /// A client that sends tokens to the endpoint and nowhere else.
 pub(super) fn client(endpoint: &Endpoint, way: &Way) -> Result<reqwest::Client, SetupError> {
-    let broken = |cause| SetupError::Client { endpoint: endpoint.clone(), cause };
+    let broken = |cause| SetupError::Client {
+        endpoint: endpoint.clone(),
+        cause,
+    };
     let builder = reqwest::Client::builder()
         .user_agent(concat!("rolekeeper/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -71,7 +85,9 @@ pub(super) fn client(endpoint: &Endpoint, way: &Way) -> Result<reqwest::Client, 
         let builder = match &way.proxy {
             Proxy::Environment => builder,
             Proxy::Nothing => builder.no_proxy(),
-            Proxy::At(url) => builder.proxy(reqwest::Proxy::all(url.expose_secret()).map_err(broken)?),
+            Proxy::At(url) => {
+                builder.proxy(reqwest::Proxy::all(url.expose_secret()).map_err(broken)?)
+            }
         };
         let builder = builder.https_only(true).tls_version_min(Version::TLS_1_2);
         match &way.ca {
@@ -84,10 +100,17 @@ pub(super) fn client(endpoint: &Endpoint, way: &Way) -> Result<reqwest::Client, 
 
 /// Those that an upstream's certificate has to be signed by.
 fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
-    let fail = |why: String| SetupError::Authorities { path: path.to_owned(), why };
+    let fail = |why: String| SetupError::Authorities {
+        path: path.to_owned(),
+        why,
+    };
     let text = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     let found = Certificate::from_pem_bundle(&text).map_err(|error| fail(error.to_string()))?;
-    if found.is_empty() { Err(fail("there is none in it".into())) } else { Ok(found) }
+    if found.is_empty() {
+        Err(fail("there is none in it".into()))
+    } else {
+        Ok(found)
+    }
 }
 
 /// What came back with a success.
@@ -109,16 +132,29 @@ impl ByCloud {
     }
 
     /// The same, with the request's id.
-    pub async fn send_noted<M: Method>(&self, request: &M) -> Result<(M::Reply, Option<String>), IamError> {
+    pub async fn send_noted<M: Method>(
+        &self,
+        request: &M,
+    ) -> Result<(M::Reply, Option<String>), IamError> {
         let route = M::ROUTE;
-        let invalid = |why: String| IamError::Invalid { method: route.name, why };
+        let invalid = |why: String| IamError::Invalid {
+            method: route.name,
+            why,
+        };
         let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
             return Err(invalid("the request is not an object".into()));
         };
-        let Answer { body, request_id, stamp } = self.call(&route, parameters, &self.token().await?).await?;
+        let Answer {
+            body,
+            request_id,
+            stamp,
+        } = self.call(&route, parameters, &self.token().await?).await?;
         let text: &[u8] = if body.is_empty() { b"null" } else { &body };
         let reply = serde_json::from_slice(text).map_err(|_| IamError::NoAnswer {
-            what: format!("{} at {}: a reply that is not the documented one", route.name, self.endpoint),
+            what: format!(
+                "{} at {}: a reply that is not the documented one",
+                route.name, self.endpoint
+            ),
             retry_after: None,
         })?;
         self.learn_time(stamp);
@@ -140,39 +176,68 @@ impl ByCloud {
         mut parameters: Map<String, Value>,
         bearer: &SecretString,
     ) -> Result<Answer, IamError> {
-        let call = Call { method: route.name, endpoint: &self.endpoint, token: bearer };
+        let call = Call {
+            method: route.name,
+            endpoint: &self.endpoint,
+            token: bearer,
+        };
         parameters.retain(|_, value| !value.is_null());
-        let path = path(route, &mut parameters).map_err(|why| IamError::Invalid { method: route.name, why })?;
+        let path = path(route, &mut parameters).map_err(|why| IamError::Invalid {
+            method: route.name,
+            why,
+        })?;
         let verb = match route.verb {
             Verb::Get => reqwest::Method::GET,
             Verb::Post => reqwest::Method::POST,
             Verb::Patch => reqwest::Method::PATCH,
             Verb::Delete => reqwest::Method::DELETE,
         };
-        let mut request =
-            self.http.load().request(verb, self.endpoint.join(&path)).header(AUTHORIZATION, authorization(bearer));
+        let mut request = self
+            .http
+            .load()
+            .request(verb, self.endpoint.join(&path))
+            .header(AUTHORIZATION, authorization(bearer));
         request = match route.verb {
             Verb::Get | Verb::Delete => request.query(&query(parameters)),
-            Verb::Post | Verb::Patch => {
-                request.header(CONTENT_TYPE, "application/json").body(Value::Object(parameters).to_string())
-            }
+            Verb::Post | Verb::Patch => request
+                .header(CONTENT_TYPE, "application/json")
+                .body(Value::Object(parameters).to_string()),
         };
         let sent = Clock::System.now().boot;
         let response = request.send().await.map_err(|error| call.broken(error))?;
-        let (status, headers, received) = (response.status(), response.headers().clone(), Clock::System.now().boot);
+        let (status, headers, received) = (
+            response.status(),
+            response.headers().clone(),
+            Clock::System.now().boot,
+        );
         let body = read(response, &call).await?;
         let text = std::str::from_utf8(&body).ok();
-        let is_json = text.is_some_and(|text| text.is_empty() || serde_json::from_str::<IgnoredAny>(text).is_ok());
-        let stamp = date(&headers).and_then(|date| Some((Timestamp::try_from(date).ok()?, sent, received)));
+        let is_json = text.is_some_and(|text| {
+            text.is_empty() || serde_json::from_str::<IgnoredAny>(text).is_ok()
+        });
+        let stamp =
+            date(&headers).and_then(|date| Some((Timestamp::try_from(date).ok()?, sent, received)));
         if status.is_success() && is_json {
-            let request_id = headers.get("x-request-id").and_then(|id| Some(call.clean(id.to_str().ok()?)));
-            return Ok(Answer { body, request_id, stamp });
+            let request_id = headers
+                .get("x-request-id")
+                .and_then(|id| Some(call.clean(id.to_str().ok()?)));
+            return Ok(Answer {
+                body,
+                request_id,
+                stamp,
+            });
         }
         if status.is_success() {
-            return Err(call.no_answer(&format!("a {} that is not the documented reply", status.as_u16()), None));
+            return Err(call.no_answer(
+                &format!("a {} that is not the documented reply", status.as_u16()),
+                None,
+            ));
         }
         let refused = call.refused(status, &headers, &body);
-        if matches!(refused.said(), Some(Said::InvalidToken | Said::TokenExpired)) {
+        if matches!(
+            refused.said(),
+            Some(Said::InvalidToken | Said::TokenExpired)
+        ) {
             self.key.was_refused();
         }
         if refused.said().is_some_and(Said::is_verdict) {
@@ -195,7 +260,10 @@ fn path(route: &Route, parameters: &mut Map<String, Value>) -> Result<String, St
     let mut path = String::from("/iam/v1");
     for segment in route.path.split('/').skip(1) {
         path.push('/');
-        match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        match segment
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'))
+        {
             None => path += segment,
             Some(name) => match parameters.remove(name) {
                 Some(Value::String(text)) if !matches!(text.as_str(), "" | "." | "..") => {
@@ -214,14 +282,18 @@ fn query(parameters: Map<String, Value>) -> Vec<(String, String)> {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    parameters.into_iter().map(|(name, value)| (name, text(value))).collect()
+    parameters
+        .into_iter()
+        .map(|(name, value)| (name, text(value)))
+        .collect()
 }
 
 /// Marked, so that nothing on the way prints it.
 fn authorization(bearer: &SecretString) -> HeaderValue {
     let text = Zeroizing::new(format!("Bearer {}", bearer.expose_secret()));
     // A token has been looked through when it was read; a service's is looked through when it is granted.
-    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+    let mut value =
+        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
     value.set_sensitive(true);
     value
 }
@@ -230,7 +302,10 @@ async fn read(mut response: Response, call: &Call<'_>) -> Result<Zeroizing<Vec<u
     let mut text = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(chunk) = response.chunk().await.map_err(|error| call.broken(error))? {
         if text.len() + chunk.len() > REPLY_CAP {
-            let what = format!("{} at {}: a reply of more than {REPLY_CAP} bytes", call.method, call.endpoint);
+            let what = format!(
+                "{} at {}: a reply of more than {REPLY_CAP} bytes",
+                call.method, call.endpoint
+            );
             return Err(IamError::TooLong { what });
         }
         text.extend_from_slice(&chunk);
@@ -247,14 +322,20 @@ pub(crate) struct Call<'a> {
 
 impl Call<'_> {
     fn no_answer(&self, what: &dyn std::fmt::Display, retry_after: Option<Duration>) -> IamError {
-        IamError::NoAnswer { what: format!("{} at {}: {what}", self.method, self.endpoint), retry_after }
+        IamError::NoAnswer {
+            what: format!("{} at {}: {what}", self.method, self.endpoint),
+            retry_after,
+        }
     }
 
     /// No answer, or half of one.
     fn broken(&self, error: reqwest::Error) -> IamError {
         let error = error.without_url();
         if error.is_timeout() && !error.is_connect() {
-            return self.no_answer(&format!("no answer within {} s", TOTAL_TIMEOUT.as_secs()), None);
+            return self.no_answer(
+                &format!("no answer within {} s", TOTAL_TIMEOUT.as_secs()),
+                None,
+            );
         }
         let mut causes = vec![error.to_string()];
         let mut cause = std::error::Error::source(&error);
@@ -270,7 +351,10 @@ impl Call<'_> {
     /// or a captive portal's says nothing about a token or a role.
     pub(crate) fn refused(&self, status: StatusCode, headers: &HeaderMap, text: &[u8]) -> IamError {
         let Some(error) = ErrorBody::read(text) else {
-            return self.no_answer(&format!("answered {status}, not as ByCloud IAM does"), retry_after(headers));
+            return self.no_answer(
+                &format!("answered {status}, not as ByCloud IAM does"),
+                retry_after(headers),
+            );
         };
         let request_id = self.clean(&error.request_id);
         IamError::Said {
@@ -291,7 +375,10 @@ impl Call<'_> {
     /// A text of the upstream's, fit for a terminal and a log: short, printable, and without the token if it repeats it.
     fn clean(&self, text: &str) -> String {
         let text = text.replace(self.token.expose_secret(), "[token]");
-        text.chars().map(|each| if each.is_control() { ' ' } else { each }).take(MESSAGE_CAP).collect()
+        text.chars()
+            .map(|each| if each.is_control() { ' ' } else { each })
+            .take(MESSAGE_CAP)
+            .collect()
     }
 }
 
@@ -309,7 +396,11 @@ impl ErrorBody {
         let envelope: Value = serde_json::from_slice(text).ok()?;
         let error = envelope.get("error")?;
         let field = |name| error.get(name)?.as_str().map(str::to_owned);
-        Some(Self { code: field("code")?, message: field("message")?, request_id: field("request_id")? })
+        Some(Self {
+            code: field("code")?,
+            message: field("message")?,
+            request_id: field("request_id")?,
+        })
     }
 }
 
@@ -320,7 +411,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let then = httpdate::parse_http_date(text).ok()?;
-    then.duration_since(date(headers).unwrap_or_else(|| Clock::System.now().wall.into())).ok()
+    then.duration_since(date(headers).unwrap_or_else(|| Clock::System.now().wall.into()))
+        .ok()
 }
 
 fn date(headers: &HeaderMap) -> Option<SystemTime> {
@@ -335,8 +427,16 @@ mod tests {
     fn said(status: u16, body: &str) -> IamError {
         let endpoint = Endpoint::parse("https://iam.example.test").unwrap();
         let token = SecretString::from("canary-token");
-        let call = Call { method: "assumeRole", endpoint: &endpoint, token: &token };
-        call.refused(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+        let call = Call {
+            method: "assumeRole",
+            endpoint: &endpoint,
+            token: &token,
+        };
+        call.refused(
+            StatusCode::from_u16(status).unwrap(),
+            &HeaderMap::new(),
+            body.as_bytes(),
+        )
     }
 
     fn refused(status: u16, body: &str) -> UpstreamError {
@@ -375,15 +475,29 @@ mod tests {
             (503, "invalid_token", "unavailable"),
         ];
         for (status, code, want) in table {
-            assert_eq!(kind(&refused(status, &envelope(code))), want, "{status} {code}");
+            assert_eq!(
+                kind(&refused(status, &envelope(code))),
+                want,
+                "{status} {code}"
+            );
         }
     }
 
     #[test]
     fn an_answer_that_is_not_the_upstreams_own_is_never_its_word() {
         for status in [301, 302, 400, 401, 403, 404, 407, 418, 500, 502, 511] {
-            for body in ["", "<html>sign in</html>", "{}", r#"{"error":"invalid_token"}"#, r#"{"error":{"code":1}}"#] {
-                assert_eq!(kind(&refused(status, body)), "unavailable", "{status} {body}");
+            for body in [
+                "",
+                "<html>sign in</html>",
+                "{}",
+                r#"{"error":"invalid_token"}"#,
+                r#"{"error":{"code":1}}"#,
+            ] {
+                assert_eq!(
+                    kind(&refused(status, body)),
+                    "unavailable",
+                    "{status} {body}"
+                );
             }
         }
     }
@@ -393,31 +507,70 @@ mod tests {
         let error =
             refused(403, r#"{"error":{"code":"access_denied","message":"canary-token \u001b[31m","request_id":"q"}}"#)
                 .to_string();
-        assert!(error.contains("[token]") && !error.contains("canary") && !error.contains('\u{1b}'), "{error}");
+        assert!(
+            error.contains("[token]") && !error.contains("canary") && !error.contains('\u{1b}'),
+            "{error}"
+        );
     }
 
     #[test]
     fn path_parameters_stay_one_segment_and_leave_the_others() {
-        let route = Route { name: "x", verb: Verb::Get, path: "/roles/{role_id}/policies", parameters: &[] };
-        let given = |id: &str| serde_json::json!({ "role_id": id, "limit": 5 }).as_object().unwrap().clone();
-        for (id, want) in [("r-1", "r-1"), ("a/b", "a%2Fb"), ("../x", "..%2Fx"), ("a b?#%é", "a%20b%3F%23%25%C3%A9")] {
+        let route = Route {
+            name: "x",
+            verb: Verb::Get,
+            path: "/roles/{role_id}/policies",
+            parameters: &[],
+        };
+        let given = |id: &str| {
+            serde_json::json!({ "role_id": id, "limit": 5 })
+                .as_object()
+                .unwrap()
+                .clone()
+        };
+        for (id, want) in [
+            ("r-1", "r-1"),
+            ("a/b", "a%2Fb"),
+            ("../x", "..%2Fx"),
+            ("a b?#%é", "a%20b%3F%23%25%C3%A9"),
+        ] {
             let mut parameters = given(id);
-            assert_eq!(path(&route, &mut parameters).unwrap(), format!("/iam/v1/roles/{want}/policies"));
+            assert_eq!(
+                path(&route, &mut parameters).unwrap(),
+                format!("/iam/v1/roles/{want}/policies")
+            );
             assert_eq!(query(parameters), [("limit".to_owned(), "5".to_owned())]);
         }
         for id in ["", ".", ".."] {
-            assert!(path(&route, &mut given(id)).unwrap_err().contains("role_id is not an id"), "{id:?}");
+            assert!(
+                path(&route, &mut given(id))
+                    .unwrap_err()
+                    .contains("role_id is not an id"),
+                "{id:?}"
+            );
         }
-        assert!(path(&route, &mut Map::new()).unwrap_err().contains("role_id is missing"));
+        assert!(
+            path(&route, &mut Map::new())
+                .unwrap_err()
+                .contains("role_id is missing")
+        );
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_by_the_servers_own_clock() {
         let headers = |pairs: &[(&'static str, &str)]| {
-            pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+            pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>()
         };
-        assert_eq!(retry_after(&headers(&[("retry-after", "7")])), Some(Duration::from_secs(7)));
-        let date = [("date", "Thu, 01 Jan 2026 00:00:00 GMT"), ("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT")];
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "7")])),
+            Some(Duration::from_secs(7))
+        );
+        let date = [
+            ("date", "Thu, 01 Jan 2026 00:00:00 GMT"),
+            ("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),
+        ];
         assert_eq!(retry_after(&headers(&date)), Some(Duration::from_secs(60)));
         assert_eq!(retry_after(&headers(&[("retry-after", "soon")])), None);
     }

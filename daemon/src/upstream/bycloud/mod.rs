@@ -60,7 +60,15 @@ impl ByCloud {
     pub fn new(endpoint: Endpoint, way: Way, key: Key) -> Result<Self, SetupError> {
         let http = ArcSwap::from_pointee(http::client(&endpoint, &way)?);
         let (server_clock, principal) = (ServerClock::default(), Mutex::new("".into()));
-        Ok(Self { http, endpoint, way, key: Arc::new(key), given: None, server_clock, principal })
+        Ok(Self {
+            http,
+            endpoint,
+            way,
+            key: Arc::new(key),
+            given: None,
+            server_clock,
+            principal,
+        })
     }
 
     /// The same upstream for whoever has this token.
@@ -87,7 +95,10 @@ impl ByCloud {
 }
 
 impl Upstream for ByCloud {
-    fn assume<'a>(&'a self, role: &'a RoleRequest) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+    fn assume<'a>(
+        &'a self,
+        role: &'a RoleRequest,
+    ) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
         self.grant(role).boxed()
     }
 
@@ -105,7 +116,10 @@ impl Upstream for ByCloud {
 
     fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
-            let one = ListStsSessions { limit: Some(1), ..ListStsSessions::default() };
+            let one = ListStsSessions {
+                limit: Some(1),
+                ..ListStsSessions::default()
+            };
             match self.list_sts_sessions(&one).await {
                 Err(error) if error.said().is_none() => Err(error.into()),
                 _ => Ok(()),
@@ -114,7 +128,10 @@ impl Upstream for ByCloud {
         .boxed()
     }
 
-    fn active_sessions<'a>(&'a self, principal: &'a str) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+    fn active_sessions<'a>(
+        &'a self,
+        principal: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
         self.active(principal).boxed()
     }
 
@@ -137,7 +154,9 @@ impl Upstream for ByCloud {
     fn resumed(&self) {
         match http::client(&self.endpoint, &self.way) {
             Ok(fresh) => self.http.store(Arc::new(fresh)),
-            Err(error) => tracing::warn!(%error, "connections from before the suspend are used again"),
+            Err(error) => {
+                tracing::warn!(%error, "connections from before the suspend are used again")
+            }
         }
     }
 
@@ -164,6 +183,8 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("request_id", &self.request_id).finish_non_exhaustive()
+        f.debug_struct("Answer")
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
     }
 }

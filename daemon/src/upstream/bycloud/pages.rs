@@ -17,8 +17,16 @@ struct Position<M: Paged> {
 
 impl ByCloud {
     /// Every item of a list. An error ends it; so does a marker that was named before, which would never end.
-    pub fn items<M: Paged>(&self, request: M) -> impl Stream<Item = Result<M::Item, IamError>> + Send {
-        let start = Position { request, waiting: VecDeque::new(), seen: HashSet::new(), is_last: false };
+    pub fn items<M: Paged>(
+        &self,
+        request: M,
+    ) -> impl Stream<Item = Result<M::Item, IamError>> + Send {
+        let start = Position {
+            request,
+            waiting: VecDeque::new(),
+            seen: HashSet::new(),
+            is_last: false,
+        };
         stream::try_unfold(start, move |mut at| async move {
             loop {
                 if let Some(item) = at.waiting.pop_front() {
@@ -32,7 +40,10 @@ impl ByCloud {
                 match next_marker {
                     None => at.is_last = true,
                     Some(marker) if !at.seen.insert(marker.clone()) => {
-                        return Err(IamError::Loop { method: M::ROUTE.name, marker: printable(marker.as_str()) });
+                        return Err(IamError::Loop {
+                            method: M::ROUTE.name,
+                            marker: printable(marker.as_str()),
+                        });
                     }
                     Some(marker) => at.request.set_marker(marker),
                 }

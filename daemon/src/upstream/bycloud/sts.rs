@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::wire::{methods, open_enum, paged};
 use super::{
-    ByCloud, GetServiceAccount, GetUser, IamError, Marker, Page, PrincipalId, PrincipalType, RoleId, Said, SessionId,
+    ByCloud, GetServiceAccount, GetUser, IamError, Marker, Page, PrincipalId, PrincipalType,
+    RoleId, Said, SessionId,
 };
 use crate::config::RoleRequest;
 use crate::one_line;
@@ -83,17 +84,29 @@ paged! { ListStsSessions => Session }
 impl ByCloud {
     /// Assumes a profile's role.
     pub(super) async fn grant(&self, role: &RoleRequest) -> Result<Granted, UpstreamError> {
-        let request =
-            AssumeRole { role_id: role.role_id.as_str().into(), duration_seconds: Some(role.duration.as_secs()) };
+        let request = AssumeRole {
+            role_id: role.role_id.as_str().into(),
+            duration_seconds: Some(role.duration.as_secs()),
+        };
         let assumed = self.assume_role(&request).await?;
         let expires_at = sensible(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
-            what: format!("assumeRole at {}: a reply that makes no sense: {why}", self.endpoint),
+            what: format!(
+                "assumeRole at {}: a reply that makes no sense: {why}",
+                self.endpoint
+            ),
             retry_after: None,
         })?;
-        let AssumedRole { session, credentials } = assumed;
+        let AssumedRole {
+            session,
+            credentials,
+        } = assumed;
         Ok(Granted {
             session_id: session.id.as_str().into(),
-            principal: self.one_text(&format!("{}/{}", session.principal_type.as_str(), session.principal_id)),
+            principal: self.one_text(&format!(
+                "{}/{}",
+                session.principal_type.as_str(),
+                session.principal_id
+            )),
             access_key_id: credentials.access_key_id.into(),
             secret_access_key: credentials.secret_access_key,
             session_token: credentials.session_token,
@@ -103,13 +116,23 @@ impl ByCloud {
     }
 
     /// The active sessions of a principal, by all pages.
-    pub(super) async fn active(&self, principal: &str) -> Result<BTreeSet<Box<str>>, UpstreamError> {
-        let sessions = self.items(active_of(principal)).map_ok(|session| session.id.as_str().into());
+    pub(super) async fn active(
+        &self,
+        principal: &str,
+    ) -> Result<BTreeSet<Box<str>>, UpstreamError> {
+        let sessions = self
+            .items(active_of(principal))
+            .map_ok(|session| session.id.as_str().into());
         Ok(sessions.try_collect().await?)
     }
 
     pub(super) async fn become_of(&self, session_id: &str) -> Result<Fate, UpstreamError> {
-        let session = match self.get_sts_session(&GetStsSession { session_id: session_id.into() }).await {
+        let session = match self
+            .get_sts_session(&GetStsSession {
+                session_id: session_id.into(),
+            })
+            .await
+        {
             Ok(session) => session,
             Err(error) if matches!(error.said(), Some(Said::NotFound | Said::AccessDenied)) => {
                 return Ok(Fate::Unknown);
@@ -128,8 +151,15 @@ impl ByCloud {
         })
     }
 
-    pub(super) async fn end(&self, session_id: &str, reason: Option<&str>) -> Result<(), UpstreamError> {
-        let request = RevokeStsSession { session_id: session_id.into(), reason: reason.map(Into::into) };
+    pub(super) async fn end(
+        &self,
+        session_id: &str,
+        reason: Option<&str>,
+    ) -> Result<(), UpstreamError> {
+        let request = RevokeStsSession {
+            session_id: session_id.into(),
+            reason: reason.map(Into::into),
+        };
         match self.revoke_sts_session(&request).await {
             Err(error) if error.said() == Some(&Said::NotFound) => Ok(()),
             ended => Ok(ended?),
@@ -141,7 +171,12 @@ impl ByCloud {
         if let Ok(user) = self.get_user(&GetUser { user_id: id.into() }).await {
             return Some(one_line(&format!("user/{}", user.email)));
         }
-        let account = self.get_service_account(&GetServiceAccount { service_account_id: id.into() }).await.ok()?;
+        let account = self
+            .get_service_account(&GetServiceAccount {
+                service_account_id: id.into(),
+            })
+            .await
+            .ok()?;
         Some(one_line(&format!("service_account/{}", account.name)))
     }
 
@@ -170,26 +205,54 @@ pub fn active_of(principal: &str) -> ListStsSessions {
 /// The session's end, of the two that the upstream gives: no clock of this machine, and no `Date`, has a say. An error if
 /// the reply cannot be meant, or could not be handed on in one frame.
 pub(crate) fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timestamp, String> {
-    let AssumedRole { session, credentials } = assumed;
+    let AssumedRole {
+        session,
+        credentials,
+    } = assumed;
     let fields = [
         ("session.id", session.id.as_str(), 128),
         ("session.principal_id", session.principal_id.as_str(), 128),
-        ("session.principal_type", session.principal_type.as_str(), 128),
+        (
+            "session.principal_type",
+            session.principal_type.as_str(),
+            128,
+        ),
         ("credentials.access_key_id", &credentials.access_key_id, 128),
-        ("credentials.secret_access_key", credentials.secret_access_key.expose_secret(), 1024),
-        ("credentials.session_token", credentials.session_token.expose_secret(), 32 * 1024),
+        (
+            "credentials.secret_access_key",
+            credentials.secret_access_key.expose_secret(),
+            1024,
+        ),
+        (
+            "credentials.session_token",
+            credentials.session_token.expose_secret(),
+            32 * 1024,
+        ),
     ];
     for (field, text, longest) in fields {
-        if text.is_empty() || text.len() > longest || !text.chars().all(|each| each.is_ascii_graphic()) {
-            return Err(format!("{field} is not 1 to {longest} printable characters"));
+        if text.is_empty()
+            || text.len() > longest
+            || !text.chars().all(|each| each.is_ascii_graphic())
+        {
+            return Err(format!(
+                "{field} is not 1 to {longest} printable characters"
+            ));
         }
     }
-    let (start, end) = (session.issued_at, session.expires_at.min(credentials.expires_at));
+    let (start, end) = (
+        session.issued_at,
+        session.expires_at.min(credentials.expires_at),
+    );
     Duration::try_from(end.duration_since(start))
         .ok()
         .filter(|life| !life.is_zero() && *life <= asked + SLACK)
         .map(|_| end)
-        .ok_or_else(|| format!("from {start} to {end}, when {} s were asked for", asked.as_secs()))
+        .ok_or_else(|| {
+            format!(
+                "from {start} to {end}, when {} s were asked for",
+                asked.as_secs()
+            )
+        })
 }
 
 #[cfg(test)]
@@ -221,18 +284,30 @@ mod tests {
         assert_eq!(life(start, end, "1999-01-01T00:59:00Z"), Some(3540));
         assert_eq!(life(start, "1999-01-01T00:20:00Z", end), Some(1200));
         assert_eq!(life(end, start, start), None, "it ends before it starts");
-        assert_eq!(life(start, "1999-01-02T00:00:00Z", "1999-01-02T00:00:00Z"), None, "a day was not asked for");
+        assert_eq!(
+            life(start, "1999-01-02T00:00:00Z", "1999-01-02T00:00:00Z"),
+            None,
+            "a day was not asked for"
+        );
     }
 
     #[test]
     fn a_credential_that_cannot_be_handed_on_is_refused_without_showing_it() {
         for token in ["", "canary two", "canary\n", &"canary".repeat(10_000)] {
             let why = sensible(
-                &assumed("1999-01-01T00:00:00Z", "1999-01-01T01:00:00Z", "1999-01-01T01:00:00Z", token),
+                &assumed(
+                    "1999-01-01T00:00:00Z",
+                    "1999-01-01T01:00:00Z",
+                    "1999-01-01T01:00:00Z",
+                    token,
+                ),
                 Duration::from_secs(3600),
             );
             let why = why.unwrap_err();
-            assert!(why.contains("session_token") && !why.contains("canary"), "{why}");
+            assert!(
+                why.contains("session_token") && !why.contains("canary"),
+                "{why}"
+            );
         }
     }
 }

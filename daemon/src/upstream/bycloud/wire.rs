@@ -216,13 +216,24 @@ mod tests {
             let read: PrincipalType = serde_json::from_value(word.into()).unwrap();
             assert_eq!(serde_json::to_value(&read).unwrap(), word);
         }
-        assert_eq!(PrincipalType::from("robot".to_owned()), PrincipalType::Other("robot".into()));
+        assert_eq!(
+            PrincipalType::from("robot".to_owned()),
+            PrincipalType::Other("robot".into())
+        );
     }
 
     #[test]
     fn a_page_without_a_next_marker_is_the_last() {
-        for text in [r#"{"items":[]}"#, r#"{"items":[],"next_marker":null,"total":7}"#] {
-            assert!(serde_json::from_str::<Page<String>>(text).unwrap().next_marker.is_none());
+        for text in [
+            r#"{"items":[]}"#,
+            r#"{"items":[],"next_marker":null,"total":7}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<Page<String>>(text)
+                    .unwrap()
+                    .next_marker
+                    .is_none()
+            );
         }
     }
 }

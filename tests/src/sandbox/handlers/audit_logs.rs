@@ -36,7 +36,14 @@ impl Resource for AuditLogs {
 
 pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
     let mut query = Query::new::<AuditLogs>("TRUE", []);
-    for column in ["actor_id", "actor_type", "resource_type", "resource_id", "status", "ip_address"] {
+    for column in [
+        "actor_id",
+        "actor_type",
+        "resource_type",
+        "resource_id",
+        "status",
+        "ip_address",
+    ] {
         if let Some(wanted) = call.params.opt_text(column) {
             query.and(&format!("{column} = ?"), wanted.to_owned());
         }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::links::{Links, has_owners, has_policies, links};
 use super::policies::Policies;
 use super::{
-    Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one, update as update_row,
+    Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one,
+    update as update_row,
 };
 use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
@@ -62,7 +63,9 @@ pub(in crate::sandbox) fn delete(call: &Call<'_>, tx: &Connection) -> Answer {
         return Err(ApiError::in_use(format!("group {id} has members")));
     }
     if has_policies(tx, Kind::Group, id)? {
-        return Err(ApiError::in_use(format!("group {id} has policies attached")));
+        return Err(ApiError::in_use(format!(
+            "group {id} has policies attached"
+        )));
     }
     tx.execute("DELETE FROM groups WHERE id = ?", [id])?;
     gone()

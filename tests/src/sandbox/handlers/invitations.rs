@@ -47,15 +47,32 @@ pub(in crate::sandbox) fn get(call: &Call<'_>, tx: &Connection) -> Answer {
 /// `addUser`.
 pub(in crate::sandbox) fn create(call: &Call<'_>, tx: &Connection) -> Answer {
     let (id, email) = (new_id(), call.params.text("email")?);
-    let groups = call.params.opt_value("group_ids").cloned().unwrap_or_else(|| json!([]));
-    for group in groups.as_array().into_iter().flatten().filter_map(Value::as_str) {
+    let groups = call
+        .params
+        .opt_value("group_ids")
+        .cloned()
+        .unwrap_or_else(|| json!([]));
+    for group in groups
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         must_exist(tx, Kind::Group, group)?;
     }
-    if tx.prepare_cached("SELECT 1 FROM users WHERE email = ?")?.exists([email])? {
+    if tx
+        .prepare_cached("SELECT 1 FROM users WHERE email = ?")?
+        .exists([email])?
+    {
         return Err(ApiError::conflict(format!("{email} is a user already")));
     }
-    if tx.prepare_cached("SELECT 1 FROM invitations WHERE email = ? AND status = 'pending'")?.exists([email])? {
-        return Err(ApiError::conflict(format!("{email} has been invited already")));
+    if tx
+        .prepare_cached("SELECT 1 FROM invitations WHERE email = ? AND status = 'pending'")?
+        .exists([email])?
+    {
+        return Err(ApiError::conflict(format!(
+            "{email} has been invited already"
+        )));
     }
     tx.execute(
         "INSERT INTO invitations (id, email, status, group_ids, created_at, updated_at)
@@ -69,7 +86,10 @@ pub(in crate::sandbox) fn create(call: &Call<'_>, tx: &Connection) -> Answer {
 pub(in crate::sandbox) fn cancel(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text("invitation_id")?;
     pending(tx, id)?;
-    tx.execute("UPDATE invitations SET status = 'cancelled', updated_at = ?2 WHERE id = ?1", params![id, call.now])?;
+    tx.execute(
+        "UPDATE invitations SET status = 'cancelled', updated_at = ?2 WHERE id = ?1",
+        params![id, call.now],
+    )?;
     gone()
 }
 
@@ -100,6 +120,9 @@ pub(in crate::sandbox) fn accept(
             link::<Groups>(tx, Kind::User, &user, group)?;
         }
     }
-    tx.execute("UPDATE invitations SET status = 'accepted', updated_at = ?2 WHERE id = ?1", params![id, now])?;
+    tx.execute(
+        "UPDATE invitations SET status = 'accepted', updated_at = ?2 WHERE id = ?1",
+        params![id, now],
+    )?;
     Ok(user)
 }

@@ -34,14 +34,26 @@ pub(in crate::sandbox) struct Links {
 }
 
 pub(super) const fn links<R: Resource, L: Linked>() -> Links {
-    Links { list: list::<R, L>, add: add::<R, L>, remove: remove::<R, L>, owners: owners::<R, L> }
+    Links {
+        list: list::<R, L>,
+        add: add::<R, L>,
+        remove: remove::<R, L>,
+        owners: owners::<R, L>,
+    }
 }
 
 fn list<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text(R::PARAM)?;
     must_exist(tx, R::KIND, id)?;
-    let linked = format!("id IN (SELECT {} FROM {} WHERE kind = ? AND owner_id = ?)", L::PARAM, L::TABLE);
-    let query = Query::new::<L>(&linked, [R::KIND.word().to_owned().into(), id.to_owned().into()]);
+    let linked = format!(
+        "id IN (SELECT {} FROM {} WHERE kind = ? AND owner_id = ?)",
+        L::PARAM,
+        L::TABLE
+    );
+    let query = Query::new::<L>(
+        &linked,
+        [R::KIND.word().to_owned().into(), id.to_owned().into()],
+    );
     ok(query.all(tx, call)?)
 }
 
@@ -56,9 +68,16 @@ fn add<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
 fn remove<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
     let (id, other) = (call.params.text(R::PARAM)?, call.params.text(L::PARAM)?);
     must_exist(tx, R::KIND, id)?;
-    let sql = format!("DELETE FROM {} WHERE kind = ? AND owner_id = ? AND {} = ?", L::TABLE, L::PARAM);
+    let sql = format!(
+        "DELETE FROM {} WHERE kind = ? AND owner_id = ? AND {} = ?",
+        L::TABLE,
+        L::PARAM
+    );
     match tx.execute(&sql, [R::KIND.word(), id, other])? {
-        0 => Err(ApiError::not_found(&format!("{} here:", L::KIND.word()), other)),
+        0 => Err(ApiError::not_found(
+            &format!("{} here:", L::KIND.word()),
+            other,
+        )),
         _ => gone(),
     }
 }
@@ -66,31 +85,56 @@ fn remove<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
 fn owners<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = call.params.text(L::PARAM)?;
     must_exist(tx, L::KIND, id)?;
-    let linked = format!("id IN (SELECT owner_id FROM {} WHERE kind = ? AND {} = ?)", L::TABLE, L::PARAM);
-    let query = Query::new::<R>(&linked, [R::KIND.word().to_owned().into(), id.to_owned().into()]);
+    let linked = format!(
+        "id IN (SELECT owner_id FROM {} WHERE kind = ? AND {} = ?)",
+        L::TABLE,
+        L::PARAM
+    );
+    let query = Query::new::<R>(
+        &linked,
+        [R::KIND.word().to_owned().into(), id.to_owned().into()],
+    );
     ok(query.page(tx, call)?)
 }
 
 /// Linking twice is as good as once.
-pub(super) fn link<L: Linked>(tx: &Connection, kind: Kind, id: &str, other: &str) -> rusqlite::Result<()> {
-    let sql = format!("INSERT OR IGNORE INTO {} (kind, owner_id, {}) VALUES (?, ?, ?)", L::TABLE, L::PARAM);
+pub(super) fn link<L: Linked>(
+    tx: &Connection,
+    kind: Kind,
+    id: &str,
+    other: &str,
+) -> rusqlite::Result<()> {
+    let sql = format!(
+        "INSERT OR IGNORE INTO {} (kind, owner_id, {}) VALUES (?, ?, ?)",
+        L::TABLE,
+        L::PARAM
+    );
     tx.execute(&sql, [kind.word(), id, other]).map(drop)
 }
 
 /// Whether anything of any kind is linked to it.
 pub(super) fn has_owners<L: Linked>(tx: &Connection, id: &str) -> rusqlite::Result<bool> {
-    tx.prepare_cached(&format!("SELECT 1 FROM {} WHERE {} = ?", L::TABLE, L::PARAM))?.exists([id])
+    tx.prepare_cached(&format!(
+        "SELECT 1 FROM {} WHERE {} = ?",
+        L::TABLE,
+        L::PARAM
+    ))?
+    .exists([id])
 }
 
 /// Whether policies are attached to it.
 pub(super) fn has_policies(tx: &Connection, kind: Kind, id: &str) -> rusqlite::Result<bool> {
-    tx.prepare_cached("SELECT 1 FROM attachments WHERE kind = ? AND owner_id = ?")?.exists([kind.word(), id])
+    tx.prepare_cached("SELECT 1 FROM attachments WHERE kind = ? AND owner_id = ?")?
+        .exists([kind.word(), id])
 }
 
 /// Takes a thing that goes away out of everything.
 pub(super) fn unlink(tx: &Connection, kind: Kind, id: &str) -> rusqlite::Result<()> {
     for table in [Policies::TABLE, Groups::TABLE] {
-        tx.execute(&format!("DELETE FROM {table} WHERE kind = ? AND owner_id = ?"), [kind.word(), id])?;
+        tx.execute(
+            &format!("DELETE FROM {table} WHERE kind = ? AND owner_id = ?"),
+            [kind.word(), id],
+        )?;
     }
     Ok(())
 }

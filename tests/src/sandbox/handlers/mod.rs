@@ -49,7 +49,12 @@ impl Call<'_> {
     /// A principal may see, list and revoke its own sessions, and a session itself, whatever the policies say: the
     /// reference does not say so, but a principal that could not end its own sessions would be at the mercy of an
     /// administrator's haste.
-    pub(super) fn is_own_session(&self, kind: Kind, id: Option<&str>, tx: &Connection) -> Result<bool, ApiError> {
+    pub(super) fn is_own_session(
+        &self,
+        kind: Kind,
+        id: Option<&str>,
+        tx: &Connection,
+    ) -> Result<bool, ApiError> {
         if kind != Kind::Session {
             return Ok(false);
         }
@@ -57,21 +62,40 @@ impl Call<'_> {
         match (&self.caller.session_id, id) {
             (Some(session), id) => Ok(id == Some(session)),
             (None, None) => Ok(self.params.opt_text("principal_id") == Some(me)),
-            (None, Some(id)) => {
-                Ok(tx.prepare_cached("SELECT 1 FROM sessions WHERE id = ? AND principal_id = ?")?.exists([id, me])?)
-            }
+            (None, Some(id)) => Ok(tx
+                .prepare_cached("SELECT 1 FROM sessions WHERE id = ? AND principal_id = ?")?
+                .exists([id, me])?),
         }
     }
 }
 
 /// The thing that a call acts on, by every name it has; all of its kind where the call names none.
-pub(super) fn resource_of(call: &Call<'_>, kind: Kind, id: Option<&str>, tx: &Connection) -> Result<Crns, ApiError> {
+pub(super) fn resource_of(
+    call: &Call<'_>,
+    kind: Kind,
+    id: Option<&str>,
+    tx: &Connection,
+) -> Result<Crns, ApiError> {
     let service = if kind == Kind::Session { "sts" } else { "iam" };
-    let crns = |names: &[&str]| Crns::new(service, call.org, &kind.word().replace('_', "-"), names.iter().copied());
-    let Some(id) = id else { return Ok(crns(&["*"])) };
-    let Some(column) = kind.name_column() else { return Ok(crns(&[id])) };
+    let crns = |names: &[&str]| {
+        Crns::new(
+            service,
+            call.org,
+            &kind.word().replace('_', "-"),
+            names.iter().copied(),
+        )
+    };
+    let Some(id) = id else {
+        return Ok(crns(&["*"]));
+    };
+    let Some(column) = kind.name_column() else {
+        return Ok(crns(&[id]));
+    };
     let sql = format!("SELECT {column} FROM {} WHERE id = ?", kind.table());
-    let name: Option<String> = tx.prepare_cached(&sql)?.query_row([id], |row| row.get(0)).optional()?;
+    let name: Option<String> = tx
+        .prepare_cached(&sql)?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
     Ok(name.map_or_else(|| crns(&[id]), |name| crns(&[id, &name])))
 }
 
@@ -105,10 +129,14 @@ fn not_oneself(call: &Call<'_>, id: &str) -> Result<(), ApiError> {
 }
 
 fn one<R: Resource>(call: &Call<'_>, tx: &Connection, id: &str) -> Result<Value, ApiError> {
-    tx.prepare_cached(&format!("SELECT {} FROM {} WHERE id = ?", R::COLUMNS, R::KIND.table()))?
-        .query_row([id], |row| R::show(row, call.now))
-        .optional()?
-        .ok_or_else(|| ApiError::not_found(R::KIND.word(), id))
+    tx.prepare_cached(&format!(
+        "SELECT {} FROM {} WHERE id = ?",
+        R::COLUMNS,
+        R::KIND.table()
+    ))?
+    .query_row([id], |row| R::show(row, call.now))
+    .optional()?
+    .ok_or_else(|| ApiError::not_found(R::KIND.word(), id))
 }
 
 /// The handler of every `get` method.
@@ -125,12 +153,23 @@ fn list_by_name<R: Resource>(call: &Call<'_>, tx: &Connection) -> Answer {
 
 /// The columns of what nearly every `update` method can change.
 fn changes(call: &Call<'_>) -> Vec<(&'static str, Sql)> {
-    let given = |key| call.params.opt_text(key).map(|text| (key, text.to_owned().into()));
-    ["name", "description"].into_iter().filter_map(given).collect()
+    let given = |key| {
+        call.params
+            .opt_text(key)
+            .map(|text| (key, text.to_owned().into()))
+    };
+    ["name", "description"]
+        .into_iter()
+        .filter_map(given)
+        .collect()
 }
 
 /// Sets the given columns of the row that the call names, leaves the others, and shows the row.
-fn update<R: Resource>(call: &Call<'_>, tx: &Connection, columns: Vec<(&str, Sql)>) -> Result<Value, ApiError> {
+fn update<R: Resource>(
+    call: &Call<'_>,
+    tx: &Connection,
+    columns: Vec<(&str, Sql)>,
+) -> Result<Value, ApiError> {
     let id = call.params.text(R::PARAM)?;
     must_exist(tx, R::KIND, id)?;
     let mut sql = format!("UPDATE {} SET updated_at = ?", R::KIND.table());
@@ -140,6 +179,9 @@ fn update<R: Resource>(call: &Call<'_>, tx: &Connection, columns: Vec<(&str, Sql
         values.push(value);
     }
     values.push(id.to_owned().into());
-    tx.execute(&format!("{sql} WHERE id = ?"), rusqlite::params_from_iter(values))?;
+    tx.execute(
+        &format!("{sql} WHERE id = ?"),
+        rusqlite::params_from_iter(values),
+    )?;
     one::<R>(call, tx, id)
 }

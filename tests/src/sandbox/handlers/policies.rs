@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::links::has_owners;
 use super::{
-    Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one, update as update_row,
+    Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one,
+    update as update_row,
 };
 use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
@@ -33,7 +34,9 @@ impl Resource for Policies {
 }
 
 fn document(call: &Call<'_>) -> Result<Option<String>, ApiError> {
-    let Some(document) = call.params.opt_value("document") else { return Ok(None) };
+    let Some(document) = call.params.opt_value("document") else {
+        return Ok(None);
+    };
     Policy::parse(document).map_err(|why| ApiError::invalid(format!("document: {why}")))?;
     Ok(Some(document.to_string()))
 }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::links::{Links, has_policies, links};
 use super::policies::Policies;
 use super::{
-    Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one, update as update_row,
+    Call, Resource, changes, created, get as get_one, gone, list_by_name, must_exist, ok, one,
+    update as update_row,
 };
 use crate::sandbox::clock::{Millis, text};
 use crate::sandbox::error::ApiError;
@@ -22,7 +23,9 @@ impl Resource for Roles {
     const COLUMNS: &'static str = "id, name, description, trust_policy, created_at, updated_at";
 
     fn show(row: &Row<'_>, _: Millis) -> rusqlite::Result<Value> {
-        let trust = row.get::<_, Option<String>>(3)?.and_then(|trust| serde_json::from_str::<Value>(&trust).ok());
+        let trust = row
+            .get::<_, Option<String>>(3)?
+            .and_then(|trust| serde_json::from_str::<Value>(&trust).ok());
         Ok(json!({
             "id": row.get::<_, String>(0)?,
             "name": row.get::<_, String>(1)?,
@@ -37,8 +40,11 @@ impl Resource for Roles {
 pub(in crate::sandbox) const POLICIES: Links = links::<Roles, Policies>();
 
 fn trust_policy(call: &Call<'_>) -> Result<Option<String>, ApiError> {
-    let Some(document) = call.params.opt_value("trust_policy") else { return Ok(None) };
-    TrustPolicy::parse(document).map_err(|why| ApiError::invalid(format!("trust_policy: {why}")))?;
+    let Some(document) = call.params.opt_value("trust_policy") else {
+        return Ok(None);
+    };
+    TrustPolicy::parse(document)
+        .map_err(|why| ApiError::invalid(format!("trust_policy: {why}")))?;
     Ok(Some(document.to_string()))
 }
 
@@ -72,7 +78,8 @@ pub(in crate::sandbox) fn delete(call: &Call<'_>, tx: &Connection) -> Answer {
     if has_policies(tx, Kind::Role, id)? {
         return Err(ApiError::in_use(format!("role {id} has policies attached")));
     }
-    let active = "SELECT 1 FROM sessions WHERE role_id = ? AND revoked_at IS NULL AND expires_at > ?";
+    let active =
+        "SELECT 1 FROM sessions WHERE role_id = ? AND revoked_at IS NULL AND expires_at > ?";
     if tx.prepare_cached(active)?.exists(params![id, call.now])? {
         return Err(ApiError::in_use(format!("role {id} has active sessions")));
     }

@@ -7,7 +7,10 @@ use super::groups::Groups;
 use super::links::{Links, links, unlink};
 use super::policies::Policies;
 use super::update as update_row;
-use super::{Call, Resource, created, get as get_one, gone, list_by_name, must_exist, not_oneself, ok, one, sts};
+use super::{
+    Call, Resource, created, get as get_one, gone, list_by_name, must_exist, not_oneself, ok, one,
+    sts,
+};
 use crate::sandbox::clock::{Millis, parse, text};
 use crate::sandbox::error::ApiError;
 use crate::sandbox::methods::{Answer, Kind};
@@ -109,7 +112,10 @@ pub(in crate::sandbox) fn delete(call: &Call<'_>, tx: &Connection) -> Answer {
 
 pub(in crate::sandbox) fn list_credentials(call: &Call<'_>, tx: &Connection) -> Answer {
     let id = account(call, tx)?;
-    ok(Query::new::<Credentials>("service_account_id = ?", [id.to_owned().into()]).all(tx, call)?)
+    ok(
+        Query::new::<Credentials>("service_account_id = ?", [id.to_owned().into()])
+            .all(tx, call)?,
+    )
 }
 
 /// A14: the secret is in this reply and nowhere else.

@@ -64,19 +64,36 @@ pub(in crate::sandbox) fn assume(call: &Call<'_>, tx: &Connection) -> Answer {
         let message = format!("the trust policy of role {role_name} does not allow the caller");
         return Err(ApiError::new(403, "trust_policy_denied", message));
     }
-    let seconds = call.limits.max_session().map_or(asked, |most| asked.min(most));
+    let seconds = call
+        .limits
+        .max_session()
+        .map_or(asked, |most| asked.min(most));
     start(call, tx, role_id, &role_name, call.now + seconds * 1000)
 }
 
 /// A role without a trust policy trusts nobody.
 fn trusts(trust: Option<&str>, call: &Call<'_>) -> Result<bool, ApiError> {
     let Some(trust) = trust else { return Ok(false) };
-    let broken = |why: String| ApiError::new(500, "internal", format!("a stored trust policy cannot be read: {why}"));
+    let broken = |why: String| {
+        ApiError::new(
+            500,
+            "internal",
+            format!("a stored trust policy cannot be read: {why}"),
+        )
+    };
     let document: Value = serde_json::from_str(trust).map_err(|error| broken(error.to_string()))?;
-    Ok(TrustPolicy::parse(&document).map_err(broken)?.trusts(&call.caller.crns))
+    Ok(TrustPolicy::parse(&document)
+        .map_err(broken)?
+        .trusts(&call.caller.crns))
 }
 
-fn start(call: &Call<'_>, tx: &Connection, role_id: &str, role_name: &str, expires_at: Millis) -> Answer {
+fn start(
+    call: &Call<'_>,
+    tx: &Connection,
+    role_id: &str,
+    role_name: &str,
+    expires_at: Millis,
+) -> Answer {
     let (id, token) = (new_id(), random_text("bysess_", 113));
     tx.prepare_cached(
         "INSERT INTO sessions (id, role_id, role_name, principal_id, principal_type, issued_at, expires_at, source_ip)
@@ -93,7 +110,10 @@ fn start(call: &Call<'_>, tx: &Connection, role_id: &str, role_name: &str, expir
         call.ip.to_string()
     ])?;
     put_token(tx, &token, TokenKind::Session, &id, Some(expires_at))?;
-    let (access_key_id, secret) = (random_text("BYIA", 16).to_ascii_uppercase(), random_text("", 40));
+    let (access_key_id, secret) = (
+        random_text("BYIA", 16).to_ascii_uppercase(),
+        random_text("", 40),
+    );
     put_key(tx, &access_key_id, &id, &secret)?;
     created(json!({
         "session": one::<Sessions>(call, tx, &id)?,
@@ -130,13 +150,23 @@ pub(in crate::sandbox) fn revoke(call: &Call<'_>, tx: &Connection) -> Answer {
     tx.execute(
         "UPDATE sessions SET revoked_at = ?2, revoked_by = ?3, revoke_reason = ?4
          WHERE id = ?1 AND revoked_at IS NULL AND expires_at > ?2",
-        params![id, call.now, call.caller.principal_id, call.params.opt_text("reason")],
+        params![
+            id,
+            call.now,
+            call.caller.principal_id,
+            call.params.opt_text("reason")
+        ],
     )?;
     gone()
 }
 
 /// Revokes whatever a principal has active.
-pub(super) fn revoke_all_of(call: &Call<'_>, tx: &Connection, principal: &str, reason: &str) -> Result<(), ApiError> {
+pub(super) fn revoke_all_of(
+    call: &Call<'_>,
+    tx: &Connection,
+    principal: &str,
+    reason: &str,
+) -> Result<(), ApiError> {
     tx.execute(
         "UPDATE sessions SET revoked_at = ?2, revoked_by = ?3, revoke_reason = ?4
          WHERE principal_id = ?1 AND revoked_at IS NULL AND expires_at > ?2",

@@ -60,6 +60,9 @@ pub(in crate::sandbox) fn insert(
 ) -> Result<String, ApiError> {
     let id = new_id();
     let name = name.unwrap_or_else(|| email.split('@').next().unwrap_or_default());
-    tx.execute("INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)", params![id, name, email, now])?;
+    tx.execute(
+        "INSERT INTO users (id, name, email, created_at) VALUES (?, ?, ?, ?)",
+        params![id, name, email, now],
+    )?;
     Ok(id)
 }

@@ -14,13 +14,23 @@ pub(super) struct Unwrapped {
 const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
 
 /// Takes a body apart. With a chain every signature is checked, without one there may be none.
-pub(super) fn unwrap(body: &[u8], mut chain: Option<Chain<'_>>, has_trailer: bool) -> Result<Unwrapped, ApiError> {
+pub(super) fn unwrap(
+    body: &[u8],
+    mut chain: Option<Chain<'_>>,
+    has_trailer: bool,
+) -> Result<Unwrapped, ApiError> {
     let (mut rest, mut data) = (body, Vec::new());
     loop {
         let head = line(&mut rest)?;
-        let (size, extension) = head.split_once(';').map_or((head, None), |(size, text)| (size, Some(text)));
+        let (size, extension) = head
+            .split_once(';')
+            .map_or((head, None), |(size, text)| (size, Some(text)));
         // A sign would be taken for part of a number.
-        let size = if size.starts_with('+') { None } else { usize::from_str_radix(size, 16).ok() };
+        let size = if size.starts_with('+') {
+            None
+        } else {
+            usize::from_str_radix(size, 16).ok()
+        };
         let size = size.ok_or_else(|| malformed("a chunk begins with no size"))?;
         let chunk = take(&mut rest, size)?;
         check(&mut chain, chunk, extension)?;
@@ -30,7 +40,11 @@ pub(super) fn unwrap(body: &[u8], mut chain: Option<Chain<'_>>, has_trailer: boo
         end(&mut rest)?;
         data.extend_from_slice(chunk);
     }
-    let trailer = if has_trailer { read_trailer(&mut rest, &mut chain)? } else { Vec::new() };
+    let trailer = if has_trailer {
+        read_trailer(&mut rest, &mut chain)?
+    } else {
+        Vec::new()
+    };
     // The line that ends the body.
     if !rest.is_empty() {
         end(&mut rest)?;
@@ -41,7 +55,11 @@ pub(super) fn unwrap(body: &[u8], mut chain: Option<Chain<'_>>, has_trailer: boo
     Ok(Unwrapped { data, trailer })
 }
 
-fn check(chain: &mut Option<Chain<'_>>, chunk: &[u8], extension: Option<&str>) -> Result<(), ApiError> {
+fn check(
+    chain: &mut Option<Chain<'_>>,
+    chunk: &[u8],
+    extension: Option<&str>,
+) -> Result<(), ApiError> {
     let signature = extension.and_then(|text| text.strip_prefix("chunk-signature="));
     match (chain, signature) {
         (Some(chain), Some(signature)) => chain.chunk(chunk, signature),
@@ -51,11 +69,16 @@ fn check(chain: &mut Option<Chain<'_>>, chunk: &[u8], extension: Option<&str>) -
     }
 }
 
-fn read_trailer(rest: &mut &[u8], chain: &mut Option<Chain<'_>>) -> Result<Vec<(String, String)>, ApiError> {
+fn read_trailer(
+    rest: &mut &[u8],
+    chain: &mut Option<Chain<'_>>,
+) -> Result<Vec<(String, String)>, ApiError> {
     let (mut trailer, mut signature) = (Vec::new(), None);
     while !rest.is_empty() && !rest.starts_with(b"\r\n") {
         let text = line(rest)?.trim_end();
-        let (name, value) = text.split_once(':').ok_or_else(|| malformed("a line of the trailer is no header"))?;
+        let (name, value) = text
+            .split_once(':')
+            .ok_or_else(|| malformed("a line of the trailer is no header"))?;
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
         if name != TRAILER_SIGNATURE {
             trailer.push((name, value));
@@ -65,11 +88,18 @@ fn read_trailer(rest: &mut &[u8], chain: &mut Option<Chain<'_>>) -> Result<Vec<(
     }
     match (chain, signature) {
         (Some(chain), Some(signature)) => {
-            let headers: String = trailer.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+            let headers: String = trailer
+                .iter()
+                .map(|(name, value)| format!("{name}:{value}\n"))
+                .collect();
             chain.trailer(&headers, &signature)?;
         }
         (Some(_), None) => return Err(mismatch("the trailer of the body is not signed")),
-        (None, Some(_)) => return Err(malformed("the trailer is signed where no signature is expected")),
+        (None, Some(_)) => {
+            return Err(malformed(
+                "the trailer is signed where no signature is expected",
+            ));
+        }
         (None, None) => {}
     }
     Ok(trailer)
@@ -77,7 +107,10 @@ fn read_trailer(rest: &mut &[u8], chain: &mut Option<Chain<'_>>) -> Result<Vec<(
 
 /// A line without its CRLF.
 fn line<'a>(rest: &mut &'a [u8]) -> Result<&'a str, ApiError> {
-    let length = rest.windows(2).position(|pair| pair == b"\r\n").ok_or_else(cut)?;
+    let length = rest
+        .windows(2)
+        .position(|pair| pair == b"\r\n")
+        .ok_or_else(cut)?;
     let text = take(rest, length)?;
     end(rest)?;
     std::str::from_utf8(text).map_err(|_| malformed("a line between the chunks is no text"))
@@ -101,7 +134,11 @@ fn cut() -> ApiError {
 }
 
 fn malformed(why: &str) -> ApiError {
-    ApiError::new(400, "InvalidRequest", format!("the body is not aws-chunked: {why}"))
+    ApiError::new(
+        400,
+        "InvalidRequest",
+        format!("the body is not aws-chunked: {why}"),
+    )
 }
 
 #[cfg(test)]
@@ -110,13 +147,33 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_and_what_is_not_whole_is_refused() {
-        let join = |body: &str, has_trailer| unwrap(body.as_bytes(), None, has_trailer).map_err(|error| error.code);
-        let whole = |data: &str| Ok(Unwrapped { data: data.into(), trailer: Vec::new() });
-        assert_eq!(join("3\r\nabc\r\n2\r\n\r\n\r\n0\r\n\r\n", false), whole("abc\r\n"));
+        let join = |body: &str, has_trailer| {
+            unwrap(body.as_bytes(), None, has_trailer).map_err(|error| error.code)
+        };
+        let whole = |data: &str| {
+            Ok(Unwrapped {
+                data: data.into(),
+                trailer: Vec::new(),
+            })
+        };
+        assert_eq!(
+            join("3\r\nabc\r\n2\r\n\r\n\r\n0\r\n\r\n", false),
+            whole("abc\r\n")
+        );
         assert_eq!(join("0\r\n\r\n", false), whole(""));
-        assert_eq!(join("0\r\n", true), whole(""), "some leave out the last line");
+        assert_eq!(
+            join("0\r\n", true),
+            whole(""),
+            "some leave out the last line"
+        );
         let trailer = vec![("x-a".into(), "1".into()), ("x-b".into(), "2".into())];
-        assert_eq!(join("0\r\nX-A: 1\r\nx-b:2\r\n\r\n", true), Ok(Unwrapped { data: Vec::new(), trailer }));
+        assert_eq!(
+            join("0\r\nX-A: 1\r\nx-b:2\r\n\r\n", true),
+            Ok(Unwrapped {
+                data: Vec::new(),
+                trailer
+            })
+        );
         for (body, code) in [
             ("", "IncompleteBody"),
             ("3\r\nabc\r\n", "IncompleteBody"),

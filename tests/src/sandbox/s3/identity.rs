@@ -9,13 +9,25 @@ pub(super) const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 const ACCOUNT: &str = "000000000000";
 
 pub(super) fn show(signer: &Signer, request_id: &str) -> Reply {
-    let Signer { session_id, role_id, role_name, .. } = signer;
-    Reply::xml(document("GetCallerIdentityResponse", Some(NAMESPACE), |xml| {
-        xml.element("GetCallerIdentityResult", |xml| {
-            xml.text("Arn", &format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role_name}/{session_id}"));
-            xml.text("UserId", &format!("{role_id}:{session_id}"));
-            xml.text("Account", ACCOUNT);
-        });
-        xml.element("ResponseMetadata", |xml| xml.text("RequestId", request_id));
-    }))
+    let Signer {
+        session_id,
+        role_id,
+        role_name,
+        ..
+    } = signer;
+    Reply::xml(document(
+        "GetCallerIdentityResponse",
+        Some(NAMESPACE),
+        |xml| {
+            xml.element("GetCallerIdentityResult", |xml| {
+                xml.text(
+                    "Arn",
+                    &format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role_name}/{session_id}"),
+                );
+                xml.text("UserId", &format!("{role_id}:{session_id}"));
+                xml.text("Account", ACCOUNT);
+            });
+            xml.element("ResponseMetadata", |xml| xml.text("RequestId", request_id));
+        },
+    ))
 }

@@ -31,9 +31,17 @@ struct Page {
 pub(super) fn objects(tx: &Connection, asked: &Asked) -> Result<Reply, ApiError> {
     must_exist(tx, &asked.bucket)?;
     let invalid = |message: &str| ApiError::new(400, "InvalidArgument", message);
-    let given = |name: &str| asked.query.only(name).map(|value| value.filter(|value| !value.is_empty()));
+    let given = |name: &str| {
+        asked
+            .query
+            .only(name)
+            .map(|value| value.filter(|value| !value.is_empty()))
+    };
     let most = match given("max-keys")? {
-        Some(number) => number.parse::<usize>().map_err(|_| invalid("max-keys is no number from 0"))?.min(MOST),
+        Some(number) => number
+            .parse::<usize>()
+            .map_err(|_| invalid("max-keys is no number from 0"))?
+            .min(MOST),
         None => MOST,
     };
     let token = given("continuation-token")?;
@@ -49,32 +57,50 @@ pub(super) fn objects(tx: &Connection, asked: &Asked) -> Result<Reply, ApiError>
     };
     let (prefix, delimiter) = (given("prefix")?.unwrap_or(""), given("delimiter")?);
     let page = page(tx, &asked.bucket, prefix, delimiter, &after, most)?;
-    let encoded = |text: &str| if is_url { encode(text) } else { text.to_owned() };
-    Ok(Reply::xml(document("ListBucketResult", Some(NAMESPACE), |xml| {
-        xml.text("Name", &asked.bucket);
-        xml.text("Prefix", &encoded(prefix));
-        xml.text("MaxKeys", &most.to_string());
-        xml.text("KeyCount", &(page.objects.len() + page.prefixes.len()).to_string());
-        xml.text("IsTruncated", if page.last.is_some() { "true" } else { "false" });
-        let next = page.last.as_ref().map(|last| hex(last.as_bytes()));
-        let start = given("start-after").ok().flatten().map(&encoded);
-        let optional = [
-            ("Delimiter", delimiter.map(&encoded)),
-            ("EncodingType", is_url.then(|| "url".into())),
-            ("ContinuationToken", token.map(str::to_owned)),
-            ("NextContinuationToken", next),
-            ("StartAfter", start),
-        ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                xml.text(name, &value);
+    let encoded = |text: &str| {
+        if is_url {
+            encode(text)
+        } else {
+            text.to_owned()
+        }
+    };
+    Ok(Reply::xml(document(
+        "ListBucketResult",
+        Some(NAMESPACE),
+        |xml| {
+            xml.text("Name", &asked.bucket);
+            xml.text("Prefix", &encoded(prefix));
+            xml.text("MaxKeys", &most.to_string());
+            xml.text(
+                "KeyCount",
+                &(page.objects.len() + page.prefixes.len()).to_string(),
+            );
+            xml.text(
+                "IsTruncated",
+                if page.last.is_some() { "true" } else { "false" },
+            );
+            let next = page.last.as_ref().map(|last| hex(last.as_bytes()));
+            let start = given("start-after").ok().flatten().map(&encoded);
+            let optional = [
+                ("Delimiter", delimiter.map(&encoded)),
+                ("EncodingType", is_url.then(|| "url".into())),
+                ("ContinuationToken", token.map(str::to_owned)),
+                ("NextContinuationToken", next),
+                ("StartAfter", start),
+            ];
+            for (name, value) in optional {
+                if let Some(value) = value {
+                    xml.text(name, &value);
+                }
             }
-        }
-        page.objects.iter().for_each(|found| show(xml, found, &encoded(&found.key)));
-        for prefix in &page.prefixes {
-            xml.element("CommonPrefixes", |xml| xml.text("Prefix", &encoded(prefix)));
-        }
-    })))
+            page.objects
+                .iter()
+                .for_each(|found| show(xml, found, &encoded(&found.key)));
+            for prefix in &page.prefixes {
+                xml.element("CommonPrefixes", |xml| xml.text("Prefix", &encoded(prefix)));
+            }
+        },
+    )))
 }
 
 fn show(xml: &mut Xml, found: &Found, key: &str) {
@@ -102,10 +128,20 @@ fn page(
     let mut last: Option<String> = None;
     // No page of no keys has a next one.
     while let Some(row) = if most > 0 { rows.next()? } else { None } {
-        let found = Found { key: row.get(0)?, etag: row.get(1)?, size: row.get(2)?, modified_at: row.get(3)? };
-        let Some(rest) = found.key.strip_prefix(prefix) else { continue };
-        let common = delimiter.and_then(|text| rest.find(text).map(|at| prefix.len() + at + text.len()));
-        let common = common.and_then(|end| found.key.get(..end)).map(str::to_owned);
+        let found = Found {
+            key: row.get(0)?,
+            etag: row.get(1)?,
+            size: row.get(2)?,
+            modified_at: row.get(3)?,
+        };
+        let Some(rest) = found.key.strip_prefix(prefix) else {
+            continue;
+        };
+        let common =
+            delimiter.and_then(|text| rest.find(text).map(|at| prefix.len() + at + text.len()));
+        let common = common
+            .and_then(|end| found.key.get(..end))
+            .map(str::to_owned);
         if common.is_some() && page.prefixes.last() == common.as_ref() {
             last = Some(found.key);
             continue;

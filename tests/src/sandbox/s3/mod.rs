@@ -47,11 +47,19 @@ struct Reply {
 
 impl Reply {
     fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     fn xml(body: Vec<u8>) -> Self {
-        Self { body, ..Self::empty(200) }.with("Content-Type", "application/xml")
+        Self {
+            body,
+            ..Self::empty(200)
+        }
+        .with("Content-Type", "application/xml")
     }
 
     fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -60,11 +68,16 @@ impl Reply {
     }
 
     fn with_checksum(self, header: &str, value: &str) -> Self {
-        self.with(header, value).with("x-amz-checksum-type", "FULL_OBJECT")
+        self.with(header, value)
+            .with("x-amz-checksum-type", "FULL_OBJECT")
     }
 
     fn partial(self, body: Vec<u8>) -> Self {
-        Self { status: 206, body, ..self }
+        Self {
+            status: 206,
+            body,
+            ..self
+        }
     }
 }
 
@@ -84,14 +97,28 @@ impl State {
         let request_id = new_id();
         let whole = body.as_deref().unwrap_or_default();
         let (asked, claim) = (Asked::read(parts, whole), Claim::read(parts));
-        let arrival =
-            Arrival { parts, body: body.as_ref(), asked, claim, now: self.clock.now(), request_id: &request_id };
+        let arrival = Arrival {
+            parts,
+            body: body.as_ref(),
+            asked,
+            claim,
+            now: self.clock.now(),
+            request_id: &request_id,
+        };
         let done = self.store.noted(
             |tx| self.s3_call(tx, &arrival),
             |tx, signer, answer| match &arrival.asked {
-                Ok(asked) => {
-                    note(tx, asked, signer.as_ref(), answer, &Place { ip, request_id: &request_id, now: arrival.now })
-                }
+                Ok(asked) => note(
+                    tx,
+                    asked,
+                    signer.as_ref(),
+                    answer,
+                    &Place {
+                        ip,
+                        request_id: &request_id,
+                        now: arrival.now,
+                    },
+                ),
                 Err(_) => Ok(()),
             },
         );
@@ -108,18 +135,45 @@ impl State {
     }
 
     /// The answer, and who has signed, as soon as that is known.
-    fn s3_call(&self, tx: &Connection, arrival: &Arrival<'_>) -> (Option<Signer>, Result<Reply, ApiError>) {
+    fn s3_call(
+        &self,
+        tx: &Connection,
+        arrival: &Arrival<'_>,
+    ) -> (Option<Signer>, Result<Reply, ApiError>) {
         let mut signer = None;
         let answer = self.s3_answer(tx, arrival, &mut signer);
         let is_sts = operation::is_sts(arrival.parts);
-        (signer, if is_sts { answer.map_err(verify::in_words_of_sts) } else { answer })
+        (
+            signer,
+            if is_sts {
+                answer.map_err(verify::in_words_of_sts)
+            } else {
+                answer
+            },
+        )
     }
 
-    fn s3_answer(&self, tx: &Connection, arrival: &Arrival<'_>, noted: &mut Option<Signer>) -> Result<Reply, ApiError> {
-        let Arrival { parts, body, asked, claim, now, .. } = arrival;
+    fn s3_answer(
+        &self,
+        tx: &Connection,
+        arrival: &Arrival<'_>,
+        noted: &mut Option<Signer>,
+    ) -> Result<Reply, ApiError> {
+        let Arrival {
+            parts,
+            body,
+            asked,
+            claim,
+            now,
+            ..
+        } = arrival;
         let claim = claim.as_ref().map_err(ApiError::clone)?;
         let body = body.map_err(ApiError::clone)?;
-        let service = if operation::is_sts(parts) { "sts" } else { "s3" };
+        let service = if operation::is_sts(parts) {
+            "sts"
+        } else {
+            "s3"
+        };
         let signed = verify::signature(tx, parts, claim, service, body, *now)?;
         let signer = noted.insert(signed.signer);
         let caller = verify::caller(tx, &self.store.org, signer, *now)?;
@@ -158,14 +212,19 @@ fn note(
     let (status, details) = match answer {
         Ok(_) => ("success", json!({})),
         Err(error) => {
-            let denied = error.status == 403 || matches!(error.code.as_str(), "ExpiredToken" | "InvalidToken");
-            (if denied { "denied" } else { "error" }, json!({ "code": error.code, "message": error.message }))
+            let denied = error.status == 403
+                || matches!(error.code.as_str(), "ExpiredToken" | "InvalidToken");
+            (
+                if denied { "denied" } else { "error" },
+                json!({ "code": error.code, "message": error.message }),
+            )
         }
     };
     audit::insert(
         tx,
         &audit::Row {
-            actor: signer.map(|signer| (signer.principal_id.as_str(), signer.principal_type.as_str())),
+            actor: signer
+                .map(|signer| (signer.principal_id.as_str(), signer.principal_type.as_str())),
             action: format!("{}.{}", asked.operation.service(), asked.operation.name()),
             resource_type,
             resource_id: resource_id.as_deref(),

@@ -16,8 +16,14 @@ use crate::sandbox::error::ApiError;
 use crate::sandbox::sigv4::{hex, only};
 
 /// What is kept of the headers of a put and comes back with the object, besides `x-amz-meta-*`.
-const KEPT: [&str; 6] =
-    ["content-type", "content-encoding", "content-disposition", "content-language", "cache-control", "expires"];
+const KEPT: [&str; 6] = [
+    "content-type",
+    "content-encoding",
+    "content-disposition",
+    "content-language",
+    "cache-control",
+    "expires",
+];
 
 struct Object {
     data: Vec<u8>,
@@ -69,7 +75,10 @@ fn kept_headers(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
         }
         let mut value = only(&parts.headers, name)?.unwrap_or("").to_owned();
         if name == "content-encoding" {
-            let others = value.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "aws-chunked");
+            let others = value
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty() && *part != "aws-chunked");
             value = others.collect::<Vec<_>>().join(", ");
         }
         if !value.is_empty() {
@@ -82,17 +91,33 @@ fn kept_headers(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
 /// For HEAD too: the server leaves the body out.
 pub(super) fn get(tx: &Connection, asked: &Asked, parts: &Parts) -> Result<Reply, ApiError> {
     must_exist(tx, &asked.bucket)?;
-    let object = find(tx, asked)?
-        .ok_or_else(|| ApiError::new(404, "NoSuchKey", format!("the bucket {} has no such key", asked.bucket)))?;
-    if only(&parts.headers, "if-match")?.is_some_and(|wanted| wanted != "*" && wanted != object.etag) {
-        return Err(ApiError::new(412, "PreconditionFailed", "the object's ETag is another than If-Match gives"));
+    let object = find(tx, asked)?.ok_or_else(|| {
+        ApiError::new(
+            404,
+            "NoSuchKey",
+            format!("the bucket {} has no such key", asked.bucket),
+        )
+    })?;
+    if only(&parts.headers, "if-match")?
+        .is_some_and(|wanted| wanted != "*" && wanted != object.etag)
+    {
+        return Err(ApiError::new(
+            412,
+            "PreconditionFailed",
+            "the object's ETag is another than If-Match gives",
+        ));
     }
-    let modified = UNIX_EPOCH + Duration::from_millis(u64::try_from(object.modified_at).unwrap_or(0));
+    let modified =
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(object.modified_at).unwrap_or(0));
     let mut reply = Reply::empty(200)
         .with("ETag", object.etag)
         .with("Last-Modified", httpdate::fmt_http_date(modified))
         .with("Accept-Ranges", "bytes");
-    if object.headers.iter().all(|(name, _)| name != "content-type") {
+    if object
+        .headers
+        .iter()
+        .all(|(name, _)| name != "content-type")
+    {
         reply = reply.with("Content-Type", "binary/octet-stream");
     }
     for (name, value) in object.headers {
@@ -100,18 +125,27 @@ pub(super) fn get(tx: &Connection, asked: &Asked, parts: &Parts) -> Result<Reply
     }
     let length = object.data.len();
     match only(&parts.headers, "range")?.and_then(|range| parse_range(range, length)) {
-        Some(Range::Unsatisfiable) => Err(ApiError::new(416, "InvalidRange", "the range begins behind the end")),
+        Some(Range::Unsatisfiable) => Err(ApiError::new(
+            416,
+            "InvalidRange",
+            "the range begins behind the end",
+        )),
         Some(Range::Bytes(first, last)) => {
             let part = object.data.get(first..=last).unwrap_or_default().to_vec();
-            Ok(reply.with("Content-Range", format!("bytes {first}-{last}/{length}")).partial(part))
+            Ok(reply
+                .with("Content-Range", format!("bytes {first}-{last}/{length}"))
+                .partial(part))
         }
         None => {
-            let asked_for =
-                only(&parts.headers, "x-amz-checksum-mode")?.is_some_and(|m| m.eq_ignore_ascii_case("enabled"));
+            let asked_for = only(&parts.headers, "x-amz-checksum-mode")?
+                .is_some_and(|m| m.eq_ignore_ascii_case("enabled"));
             if let Some((name, value)) = object.checksum.filter(|_| asked_for) {
                 reply = reply.with_checksum(&name, &value);
             }
-            Ok(Reply { body: object.data, ..reply })
+            Ok(Reply {
+                body: object.data,
+                ..reply
+            })
         }
     }
 }
@@ -148,7 +182,10 @@ fn parse_range(range: &str, length: usize) -> Option<Range> {
 
 pub(super) fn delete(tx: &Connection, asked: &Asked) -> Result<Reply, ApiError> {
     must_exist(tx, &asked.bucket)?;
-    tx.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", [&asked.bucket, &asked.key])?;
+    tx.execute(
+        "DELETE FROM objects WHERE bucket = ? AND key = ?",
+        [&asked.bucket, &asked.key],
+    )?;
     Ok(Reply::empty(204))
 }
 

@@ -41,7 +41,11 @@ impl Operation {
     }
 
     pub(super) fn service(self) -> &'static str {
-        if self == Self::GetCallerIdentity { "sts" } else { "s3" }
+        if self == Self::GetCallerIdentity {
+            "sts"
+        } else {
+            "s3"
+        }
     }
 
     /// What a policy has to allow; nothing where whoever signs may ask.
@@ -106,7 +110,12 @@ impl Asked {
         let (bucket, key) = names(parts.uri.path())?;
         if is_sts(parts) {
             check_action(&query, body)?;
-            let known = Self { operation: Operation::GetCallerIdentity, bucket, key, query };
+            let known = Self {
+                operation: Operation::GetCallerIdentity,
+                bucket,
+                key,
+                query,
+            };
             return known.checked();
         }
         let listed = query.only("list-type")? == Some("2");
@@ -125,28 +134,47 @@ impl Asked {
         };
         let unknown_header = parts.headers.keys().map(HeaderName::as_str).find(|name| {
             UNKNOWN_HEADERS.iter().any(|known| name.starts_with(known))
-                || (*name == "if-match" && !matches!(operation, Operation::GetObject | Operation::HeadObject))
+                || (*name == "if-match"
+                    && !matches!(operation, Operation::GetObject | Operation::HeadObject))
         });
         if let Some(name) = unknown_header {
             return Err(unknown(&format!("the header {name}")));
         }
-        Self { operation, bucket, key, query }.checked()
+        Self {
+            operation,
+            bucket,
+            key,
+            query,
+        }
+        .checked()
     }
 
     fn checked(self) -> Result<Self, ApiError> {
         let known = self.operation.parameters();
-        let other = self.query.0.iter().map(|(name, _)| name.as_str()).find(|name| {
-            // JavaScript's client says with `x-id` what it does.
-            !known.contains(name) && !name.starts_with("X-Amz-") && *name != "x-id"
-        });
+        let other = self
+            .query
+            .0
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .find(|name| {
+                // JavaScript's client says with `x-id` what it does.
+                !known.contains(name) && !name.starts_with("X-Amz-") && *name != "x-id"
+            });
         if let Some(name) = other {
-            return Err(unknown(&format!("the parameter {name} of {}", self.operation.name())));
+            return Err(unknown(&format!(
+                "the parameter {name} of {}",
+                self.operation.name()
+            )));
         }
         if !self.bucket.is_empty() {
             check_bucket(&self.bucket)?;
         }
         if self.key.len() > 1024 {
-            return Err(ApiError::new(400, "KeyTooLongError", "the key is longer than 1024 bytes"));
+            return Err(ApiError::new(
+                400,
+                "KeyTooLongError",
+                "the key is longer than 1024 bytes",
+            ));
         }
         Ok(self)
     }
@@ -172,7 +200,12 @@ impl Asked {
 
 /// STS is asked by a form, or by a query, which can be presigned. Objects are never put to the root.
 pub(super) fn is_sts(parts: &Parts) -> bool {
-    let in_query = || Query::parse(parts.uri.query().unwrap_or("")).0.iter().any(|(name, _)| name == "Action");
+    let in_query = || {
+        Query::parse(parts.uri.query().unwrap_or(""))
+            .0
+            .iter()
+            .any(|(name, _)| name == "Action")
+    };
     parts.uri.path() == "/" && (parts.method == "POST" || (parts.method == "GET" && in_query()))
 }
 
@@ -180,7 +213,11 @@ fn check_action(query: &Query, body: &[u8]) -> Result<(), ApiError> {
     let form = Query(form_urlencoded::parse(body).into_owned().collect());
     match (query.only("Action")?, form.only("Action")?) {
         (Some("GetCallerIdentity"), None) | (None, Some("GetCallerIdentity")) => Ok(()),
-        _ => Err(ApiError::new(400, "InvalidAction", "the sandbox knows the action GetCallerIdentity only")),
+        _ => Err(ApiError::new(
+            400,
+            "InvalidAction",
+            "the sandbox knows the action GetCallerIdentity only",
+        )),
     }
 }
 
@@ -190,20 +227,30 @@ fn names(path: &str) -> Result<(String, String), ApiError> {
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     let decode = |text| {
         let text = percent_decode_str(text).decode_utf8();
-        text.map(String::from).map_err(|_| ApiError::new(400, "InvalidURI", "the path is not UTF-8 when decoded"))
+        text.map(String::from)
+            .map_err(|_| ApiError::new(400, "InvalidURI", "the path is not UTF-8 when decoded"))
     };
     let (bucket, key) = (decode(bucket)?, decode(key)?);
     if bucket.is_empty() && !key.is_empty() {
-        return Err(ApiError::new(400, "InvalidBucketName", "the path has a key and no bucket"));
+        return Err(ApiError::new(
+            400,
+            "InvalidBucketName",
+            "the path has a key and no bucket",
+        ));
     }
     Ok((bucket, key))
 }
 
 fn check_bucket(name: &str) -> Result<(), ApiError> {
-    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let edge = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
     let bytes = name.as_bytes();
     let inside = |byte: &u8| edge(Some(byte)) || *byte == b'-' || *byte == b'.';
-    let good = (3..=63).contains(&bytes.len()) && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inside);
+    let good = (3..=63).contains(&bytes.len())
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(inside);
     if good {
         return Ok(());
     }
@@ -212,5 +259,9 @@ fn check_bucket(name: &str) -> Result<(), ApiError> {
 }
 
 fn unknown(what: &str) -> ApiError {
-    ApiError::new(501, "NotImplemented", format!("the sandbox does not know {what}"))
+    ApiError::new(
+        501,
+        "NotImplemented",
+        format!("the sandbox does not know {what}"),
+    )
 }

@@ -48,22 +48,34 @@ pub(super) fn signature(
         return Err(ApiError::new(400, "AuthorizationHeaderMalformed", message));
     }
     let Some((signer, secret)) = find(tx, &claim.access_key_id)? else {
-        return Err(ApiError::new(403, "InvalidAccessKeyId", "no session has this access key"));
+        return Err(ApiError::new(
+            403,
+            "InvalidAccessKeyId",
+            "no session has this access key",
+        ));
     };
     check_token(tx, claim.token.as_deref(), &signer)?;
     let declared = payload::declared(parts, claim, body)?;
     let text = claim.string_to_sign(parts, &declared)?;
     let key = SigningKey::new(&secret, &claim.scope)?;
     if !key.has_signed(&text, &claim.signature) {
-        let message =
-            "the signature is not that of this request: another secret has signed, or the request was changed";
+        let message = "the signature is not that of this request: another secret has signed, or the request was changed";
         return Err(mismatch(message));
     }
-    Ok(Signed { signer, key, declared })
+    Ok(Signed {
+        signer,
+        key,
+        declared,
+    })
 }
 
 /// The session as a caller with its role's policies, unless it has ended.
-pub(super) fn caller(tx: &Connection, org: &str, signer: &Signer, now: Millis) -> Result<Caller, ApiError> {
+pub(super) fn caller(
+    tx: &Connection,
+    org: &str,
+    signer: &Signer,
+    now: Millis,
+) -> Result<Caller, ApiError> {
     auth::session(tx, org, &signer.session_id, now).map_err(|error| match error.code.as_str() {
         "token_expired" => ApiError::new(400, "ExpiredToken", error.message),
         "session_revoked" | "invalid_token" => ApiError::new(400, "InvalidToken", error.message),
@@ -78,9 +90,14 @@ fn check_time(claim: &Claim, now: Millis) -> Result<(), ApiError> {
     };
     match claim.expires {
         Some(_) if at - now > SKEW => denied("the presigned request does not count yet".into()),
-        Some(seconds) if at + seconds * 1000 <= now => denied("the presigned request has expired".into()),
+        Some(seconds) if at + seconds * 1000 <= now => {
+            denied("the presigned request has expired".into())
+        }
         None if (now - at).abs() > SKEW => {
-            let message = format!("the request was signed {} seconds from the time here", (now - at).abs() / 1000);
+            let message = format!(
+                "the request was signed {} seconds from the time here",
+                (now - at).abs() / 1000
+            );
             Err(ApiError::new(403, "RequestTimeTooSkewed", message))
         }
         _ => Ok(()),
@@ -121,7 +138,9 @@ pub(super) fn in_words_of_sts(error: ApiError) -> ApiError {
         "InvalidAccessKeyId" | "InvalidToken" => (403, "InvalidClientTokenId"),
         "ExpiredToken" => (403, "ExpiredToken"),
         "RequestTimeTooSkewed" => (403, "SignatureDoesNotMatch"),
-        "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" => (400, "IncompleteSignature"),
+        "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" => {
+            (400, "IncompleteSignature")
+        }
         _ => return error,
     };
     ApiError::new(status, code, error.message)
@@ -133,7 +152,9 @@ pub(super) fn permit(
     operation: Operation,
     resource: &crate::sandbox::crn::Crns,
 ) -> Result<(), ApiError> {
-    let Some(action) = operation.action() else { return Ok(()) };
+    let Some(action) = operation.action() else {
+        return Ok(());
+    };
     if caller.may(action, resource) {
         return Ok(());
     }

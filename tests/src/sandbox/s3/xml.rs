@@ -5,9 +5,15 @@
 pub(super) struct Xml(String);
 
 /// A document with this root.
-pub(super) fn document(root: &str, namespace: Option<&str>, fill: impl FnOnce(&mut Xml)) -> Vec<u8> {
+pub(super) fn document(
+    root: &str,
+    namespace: Option<&str>,
+    fill: impl FnOnce(&mut Xml),
+) -> Vec<u8> {
     let mut xml = Xml(String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"));
-    let attribute = namespace.map(|uri| format!(" xmlns=\"{uri}\"")).unwrap_or_default();
+    let attribute = namespace
+        .map(|uri| format!(" xmlns=\"{uri}\""))
+        .unwrap_or_default();
     xml.0 += &format!("<{root}{attribute}>");
     fill(&mut xml);
     xml.0 += &format!("</{root}>");

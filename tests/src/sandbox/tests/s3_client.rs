@@ -29,8 +29,12 @@ impl Answer {
 
     /// The text of the first element with this name; empty if there is none.
     pub(super) fn tag(&self, name: &str) -> &str {
-        let rest = self.body.split_once(&format!("<{name}>")).map_or("", |(_, rest)| rest);
-        rest.split_once(&format!("</{name}>")).map_or("", |(text, _)| text)
+        let rest = self
+            .body
+            .split_once(&format!("<{name}>"))
+            .map_or("", |(_, rest)| rest);
+        rest.split_once(&format!("</{name}>"))
+            .map_or("", |(text, _)| text)
     }
 }
 
@@ -48,7 +52,14 @@ pub(super) struct Draft {
 
 pub(super) fn draft(verb: &'static str, path: &str, body: impl AsRef<[u8]>) -> Draft {
     let body = body.as_ref().to_vec();
-    Draft { verb, path: path.into(), query: Vec::new(), headers: Vec::new(), body, chain: Vec::new() }
+    Draft {
+        verb,
+        path: path.into(),
+        query: Vec::new(),
+        headers: Vec::new(),
+        body,
+        chain: Vec::new(),
+    }
 }
 
 impl Draft {
@@ -64,7 +75,10 @@ impl Draft {
     }
 
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        self.headers.iter_mut().filter(|(given, _)| given == name).for_each(|(_, old)| *old = value.into());
+        self.headers
+            .iter_mut()
+            .filter(|(given, _)| given == name)
+            .for_each(|(_, old)| *old = value.into());
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -72,21 +86,30 @@ impl Draft {
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Signs for a host, in the header, as of so many seconds from now.
     pub(super) fn signed(mut self, host: &str, keys: &Keys, service: &str, shift: i64) -> Self {
         let at = stamp(shift);
-        let hash =
-            self.header("x-amz-content-sha256").map_or_else(|| hexed(&Sha256::digest(&self.body)), str::to_owned);
+        let hash = self
+            .header("x-amz-content-sha256")
+            .map_or_else(|| hexed(&Sha256::digest(&self.body)), str::to_owned);
         if service == "s3" && self.header("x-amz-content-sha256").is_none() {
             self = self.with("x-amz-content-sha256", hash.as_str());
         }
-        self = self.with("host", host).with("x-amz-date", &*at).with("x-amz-security-token", &*keys.token);
+        self = self
+            .with("host", host)
+            .with("x-amz-date", &*at)
+            .with("x-amz-security-token", &*keys.token);
         let (signature, names, scope) = self.sign(keys, service, &at, &hash);
-        let value =
-            format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id);
+        let value = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
+            keys.id
+        );
         self.with("authorization", value)
     }
 
@@ -97,7 +120,10 @@ impl Draft {
         let day = at.get(..8).unwrap();
         self = self
             .query("X-Amz-Algorithm", "AWS4-HMAC-SHA256")
-            .query("X-Amz-Credential", format!("{}%2F{day}%2Ftest-1%2Fs3%2Faws4_request", keys.id))
+            .query(
+                "X-Amz-Credential",
+                format!("{}%2F{day}%2Ftest-1%2Fs3%2Faws4_request", keys.id),
+            )
             .query("X-Amz-Date", &*at)
             .query("X-Amz-Expires", seconds.to_string())
             .query("X-Amz-Security-Token", &*keys.token)
@@ -106,24 +132,51 @@ impl Draft {
         self.query("X-Amz-Signature", signature)
     }
 
-    fn sign(&mut self, keys: &Keys, service: &str, at: &str, hash: &str) -> (String, String, String) {
+    fn sign(
+        &mut self,
+        keys: &Keys,
+        service: &str,
+        at: &str,
+        hash: &str,
+    ) -> (String, String, String) {
         let mut headers = self.headers.clone();
         headers.sort();
-        let names = headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
-        let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let request = format!("{}\n{}\n{}\n{lines}\n{names}\n{hash}", self.verb, self.path, self.sorted_query());
+        let names = headers
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>()
+            .join(";");
+        let lines: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}\n"))
+            .collect();
+        let request = format!(
+            "{}\n{}\n{}\n{lines}\n{names}\n{hash}",
+            self.verb,
+            self.path,
+            self.sorted_query()
+        );
         let scope = format!("{}/test-1/{service}/aws4_request", &at[..8]);
         self.chain = [&at[..8], "test-1", service, "aws4_request"]
             .iter()
-            .fold(format!("AWS4{}", keys.secret).into_bytes(), |key, text| hmac(&key, text));
-        let text = format!("AWS4-HMAC-SHA256\n{at}\n{scope}\n{}", hexed(&Sha256::digest(request)));
+            .fold(format!("AWS4{}", keys.secret).into_bytes(), |key, text| {
+                hmac(&key, text)
+            });
+        let text = format!(
+            "AWS4-HMAC-SHA256\n{at}\n{scope}\n{}",
+            hexed(&Sha256::digest(request))
+        );
         (hexed(&hmac(&self.chain, &text)), names, scope)
     }
 
     fn sorted_query(&self) -> String {
         let mut query = self.query.clone();
         query.sort();
-        query.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+        query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("&")
     }
 
     /// What follows `kind` in the chain of signatures of a signed draft.
@@ -135,12 +188,26 @@ impl Draft {
     }
 
     pub(super) fn signature(&self) -> String {
-        self.header("authorization").unwrap().split_once("Signature=").unwrap().1.into()
+        self.header("authorization")
+            .unwrap()
+            .split_once("Signature=")
+            .unwrap()
+            .1
+            .into()
     }
 
     fn target(&self) -> String {
-        let query = self.query.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
-        if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) }
+        let query = self
+            .query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("&");
+        if query.is_empty() {
+            self.path.clone()
+        } else {
+            format!("{}?{query}", self.path)
+        }
     }
 }
 
@@ -159,18 +226,29 @@ impl World {
 
     /// Host and port of the S3.
     pub(super) fn host(&self) -> &str {
-        self.sandbox.ready["s3"].as_str().unwrap().strip_prefix("http://").unwrap()
+        self.sandbox.ready["s3"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("http://")
+            .unwrap()
     }
 
     pub(super) async fn send(&self, draft: &Draft) -> Answer {
         let url = format!("http://{}{}", self.host(), draft.target());
-        let mut request = self.http.request(draft.verb.parse().unwrap(), url).body(draft.body.clone());
+        let mut request = self
+            .http
+            .request(draft.verb.parse().unwrap(), url)
+            .body(draft.body.clone());
         for (name, value) in &draft.headers {
             request = request.header(name, value);
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.text().await.unwrap() }
+        Answer {
+            status,
+            headers,
+            body: response.text().await.unwrap(),
+        }
     }
 
     /// Signs now and sends.
@@ -196,5 +274,10 @@ pub(super) fn hexed(bytes: &[u8]) -> String {
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes().to_vec()
+    Hmac::<Sha256>::new_from_slice(key)
+        .unwrap()
+        .chain_update(text)
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }

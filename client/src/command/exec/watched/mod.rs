@@ -57,13 +57,23 @@ pub(super) fn run(socket: PathBuf, plan: Plan, on_revoke: OnRevoke) -> Result<Ex
     let has_group = !std::io::stdin().is_terminal();
     // Before there is a child that could miss one.
     signals::hear(has_group, tell.clone())?;
-    let supply = Supply { socket, plan, on_revoke, voice: voice.clone(), tell };
+    let supply = Supply {
+        socket,
+        plan,
+        on_revoke,
+        voice: voice.clone(),
+        tell,
+    };
     let outcome = supervise(&supply, has_group, &events);
     voice.finish();
     outcome
 }
 
-fn supervise(supply: &Supply, has_group: bool, events: &Receiver<Event>) -> Result<ExitCode, Failure> {
+fn supervise(
+    supply: &Supply,
+    has_group: bool,
+    events: &Receiver<Event>,
+) -> Result<ExitCode, Failure> {
     let mut has_started = false;
     loop {
         supply.begin(has_started);
@@ -73,7 +83,11 @@ fn supervise(supply: &Supply, has_group: bool, events: &Receiver<Event>) -> Resu
         };
         let process = Process::start(*command, has_group, supply.tell.clone())?;
         has_started = true;
-        let End { status, revoked, is_unwanted } = watch_over(process, supply, events)?;
+        let End {
+            status,
+            revoked,
+            is_unwanted,
+        } = watch_over(process, supply, events)?;
         match revoked {
             None => return Ok(code(status)),
             Some(now) if supply.on_revoke != OnRevoke::Restart => return Err(failure(&now)),
@@ -97,7 +111,11 @@ fn granted(events: &Receiver<Event>) -> Result<Result<Box<Command>, i32>, Failur
 }
 
 /// Until the command has ended, and whatever of its group is to end with it.
-fn watch_over(mut process: Process, supply: &Supply, events: &Receiver<Event>) -> Result<End, Failure> {
+fn watch_over(
+    mut process: Process,
+    supply: &Supply,
+    events: &Receiver<Event>,
+) -> Result<End, Failure> {
     let mut revoked = None;
     let mut kill_at = None;
     let mut is_unwanted = false;
@@ -105,7 +123,11 @@ fn watch_over(mut process: Process, supply: &Supply, events: &Receiver<Event>) -
         if let Some(status) = process.status()
             && (kill_at.is_none() || !process.has_rest())
         {
-            return Ok(End { status, revoked, is_unwanted });
+            return Ok(End {
+                status,
+                revoked,
+                is_unwanted,
+            });
         }
         match next(events, kill_at, process.status().is_some())? {
             None if kill_at.is_some_and(|at| at <= Instant::now()) => {
@@ -117,7 +139,8 @@ fn watch_over(mut process: Process, supply: &Supply, events: &Receiver<Event>) -
                 process.pass_on(signal);
                 signals::stop_at(signal);
                 // Without a revocation they may mean something else to the command.
-                is_unwanted |= signal == SIGTERM || (revoked.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
+                is_unwanted |= signal == SIGTERM
+                    || (revoked.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
             }
             Some(Event::Revoked(now)) => {
                 let said = told(&now);
@@ -134,7 +157,11 @@ fn watch_over(mut process: Process, supply: &Supply, events: &Receiver<Event>) -
 }
 
 /// Waits for an event: no longer than until `kill_at`, and where there is something left to look after, for a moment.
-fn next(events: &Receiver<Event>, kill_at: Option<Instant>, looks: bool) -> Result<Option<Event>, Failure> {
+fn next(
+    events: &Receiver<Event>,
+    kill_at: Option<Instant>,
+    looks: bool,
+) -> Result<Option<Event>, Failure> {
     let event = match kill_at.map(|at| at.saturating_duration_since(Instant::now())) {
         None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         Some(left) => events.recv_timeout(if looks { left.min(LOOK) } else { left }),
@@ -148,8 +175,15 @@ fn next(events: &Receiver<Event>, kill_at: Option<Instant>, looks: bool) -> Resu
 
 /// What is said as soon as it is known.
 fn told(now: &Watched) -> String {
-    let how = now.held.as_ref().or(now.ended.as_ref()).map_or_else(String::new, |ending| format!(": {ending}"));
-    format!("the credentials of profile {} were revoked while the command ran{how}", now.profile)
+    let how = now
+        .held
+        .as_ref()
+        .or(now.ended.as_ref())
+        .map_or_else(String::new, |ending| format!(": {ending}"));
+    format!(
+        "the credentials of profile {} were revoked while the command ran{how}",
+        now.profile
+    )
 }
 
 /// What is said once the command has ended for it.

@@ -24,18 +24,34 @@ pub(super) struct Process {
 
 impl Process {
     /// Its end is told as [`Event::Ended`].
-    pub(super) fn start(mut command: Command, has_group: bool, tell: Sender<Event>) -> Result<Self, Failure> {
+    pub(super) fn start(
+        mut command: Command,
+        has_group: bool,
+        tell: Sender<Event>,
+    ) -> Result<Self, Failure> {
         if has_group {
             command.process_group(0);
         }
-        let child = command.spawn().map_err(|error| not_started(&command, &error))?;
+        let child = command
+            .spawn()
+            .map_err(|error| not_started(&command, &error))?;
         let pid = Pid::from_child(&child);
         thread::spawn(move || {
             // Until it is reaped, which is not done here, its number is nobody else's.
-            let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+            let _ = retry_on_intr(|| {
+                waitid(
+                    WaitId::Pid(pid),
+                    WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+                )
+            });
             let _ = tell.send(Event::Ended);
         });
-        Ok(Self { child, pid, has_group, status: None })
+        Ok(Self {
+            child,
+            pid,
+            has_group,
+            status: None,
+        })
     }
 
     pub(super) fn reap(&mut self) -> io::Result<()> {

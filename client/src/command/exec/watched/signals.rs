@@ -4,7 +4,9 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use rolekeeper::protocol::Failure;
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{
+    SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -15,7 +17,9 @@ use crate::command::signals::heeded;
 /// which a static build lacks the compiler.
 pub(super) const BY_TERMINAL: [i32; 4] = [SIGCONT, SIGINT, SIGQUIT, SIGWINCH];
 
-const WANTED: [i32; 8] = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+const WANTED: [i32; 8] = [
+    SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
+];
 
 /// Tells of signals, but for those that whoever started this program has it ignore.
 pub(super) fn hear(has_group: bool, tell: Sender<Event>) -> Result<(), Failure> {

@@ -46,13 +46,21 @@ impl Supply {
         });
     }
 
-    fn hear(&self, Granted { command, mut standing, mut following }: Granted) {
+    fn hear(
+        &self,
+        Granted {
+            command,
+            mut standing,
+            mut following,
+        }: Granted,
+    ) {
         let mut goes_on = self.tell.send(Event::Granted(Box::new(command))).is_ok();
         while goes_on {
             let (now, is_first) = following.next(|text| self.voice.say(text));
             if standing.is_revoked(&now, is_first) {
                 // Of a command that ends there is no more to hear.
-                goes_on = self.tell.send(Event::Revoked(Box::new(now))).is_ok() && self.on_revoke == OnRevoke::Warn;
+                goes_on = self.tell.send(Event::Revoked(Box::new(now))).is_ok()
+                    && self.on_revoke == OnRevoke::Warn;
             }
         }
     }
@@ -70,11 +78,15 @@ impl Supply {
                 Err(failure) => failure,
             };
             let is_held = failure.code == Code::Held;
-            if self.on_revoke != OnRevoke::Restart || !(is_held || (has_started && may_pass(failure.code))) {
+            if self.on_revoke != OnRevoke::Restart
+                || !(is_held || (has_started && may_pass(failure.code)))
+            {
                 return Err(failure);
             }
             if !said.contains(&failure.code) {
-                self.voice.say(&format!("rolekeeper: {failure}; the command is started then"));
+                self.voice.say(&format!(
+                    "rolekeeper: {failure}; the command is started then"
+                ));
                 said.push(failure.code);
             }
             if is_held {
@@ -98,13 +110,25 @@ impl Supply {
         loop {
             let ((command, generation, now), stream) = autostart::ask_and_keep(open, |stream| {
                 let (command, generation) = self.plan.with_credentials(stream)?;
-                Ok((command, generation, watch::subscribe(stream, &self.plan.profile)?))
+                Ok((
+                    command,
+                    generation,
+                    watch::subscribe(stream, &self.plan.profile)?,
+                ))
             })?;
-            let mut standing = Standing { generation: generation.unwrap_or(now.generation), is_held: false };
+            let mut standing = Standing {
+                generation: generation.unwrap_or(now.generation),
+                is_held: false,
+            };
             // Otherwise they were revoked in this moment.
             if !standing.is_revoked(&now, true) {
-                let following = Following::new(self.socket.clone(), &self.plan.profile, Some(stream));
-                return Ok(Granted { command, standing, following });
+                let following =
+                    Following::new(self.socket.clone(), &self.plan.profile, Some(stream));
+                return Ok(Granted {
+                    command,
+                    standing,
+                    following,
+                });
             }
         }
     }
@@ -157,7 +181,10 @@ impl Standing {
     fn is_revoked(&mut self, now: &Watched, is_first: bool) -> bool {
         let is_held = now.held.is_some();
         let is_revoked = now.generation > self.generation || (is_first && is_held && !self.is_held);
-        *self = Self { generation: now.generation, is_held };
+        *self = Self {
+            generation: now.generation,
+            is_held,
+        };
         is_revoked
     }
 }
@@ -178,32 +205,65 @@ mod tests {
             noticed_at: "2026-01-01T00:00:00Z".into(),
         };
         let held = is_held.then_some(ending);
-        Watched { profile: "dev".into(), generation, session: None, held, ended: None }
+        Watched {
+            profile: "dev".into(),
+            generation,
+            session: None,
+            held,
+            ended: None,
+        }
     }
 
     /// Which of these words, (generation, is held, is a daemon's first), mean that credentials of generation 3 were revoked.
     fn revoked(words: &[(u64, bool, bool)]) -> Vec<bool> {
-        let mut standing = Standing { generation: 3, is_held: false };
-        words.iter().map(|&(generation, held, first)| standing.is_revoked(&word(generation, held), first)).collect()
+        let mut standing = Standing {
+            generation: 3,
+            is_held: false,
+        };
+        words
+            .iter()
+            .map(|&(generation, held, first)| standing.is_revoked(&word(generation, held), first))
+            .collect()
     }
 
     #[test]
     fn a_later_generation_is_a_revocation_once() {
-        assert_eq!(revoked(&[(3, false, true), (3, false, false), (4, false, false)]), [false, false, true]);
-        let details_and_resumed = [(4, true, false), (4, true, false), (4, false, false), (4, false, false)];
+        assert_eq!(
+            revoked(&[(3, false, true), (3, false, false), (4, false, false)]),
+            [false, false, true]
+        );
+        let details_and_resumed = [
+            (4, true, false),
+            (4, true, false),
+            (4, false, false),
+            (4, false, false),
+        ];
         assert_eq!(revoked(&details_and_resumed), [true, false, false, false]);
-        assert_eq!(revoked(&[(4, true, false), (4, false, false), (5, true, false)]), [true, false, true]);
+        assert_eq!(
+            revoked(&[(4, true, false), (4, false, false), (5, true, false)]),
+            [true, false, true]
+        );
     }
 
     #[test]
     fn a_daemon_after_a_reload_goes_on_counting() {
-        assert_eq!(revoked(&[(3, false, true), (3, false, true), (4, false, true)]), [false, false, true]);
+        assert_eq!(
+            revoked(&[(3, false, true), (3, false, true), (4, false, true)]),
+            [false, false, true]
+        );
     }
 
     #[test]
     fn daemons_after_a_kill_count_anew_and_are_believed_on_what_is_held() {
-        assert_eq!(revoked(&[(0, false, true), (0, false, true), (1, true, false)]), [false, false, true]);
-        assert_eq!(revoked(&[(0, true, true), (0, true, true)]), [true, false], "it is the same hold");
+        assert_eq!(
+            revoked(&[(0, false, true), (0, false, true), (1, true, false)]),
+            [false, false, true]
+        );
+        assert_eq!(
+            revoked(&[(0, true, true), (0, true, true)]),
+            [true, false],
+            "it is the same hold"
+        );
         assert_eq!(revoked(&[(0, false, true), (0, true, true)]), [false, true]);
     }
 }

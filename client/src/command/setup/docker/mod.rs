@@ -43,7 +43,14 @@ pub(crate) struct Arguments {
 const HELPERS: &str = "credHelpers";
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Arguments { profile, hosts, username, file, bin, how } = arguments;
+    let Arguments {
+        profile,
+        hosts,
+        username,
+        file,
+        bin,
+        how,
+    } = arguments;
     let path = match (file, program::path_in("DOCKER_CONFIG")) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.join("config.json"),
@@ -60,33 +67,66 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     let (after, text) = if how.undo {
         let is_meant = |host: &String| hosts.is_empty() || hosts.contains(host);
         let (gone, stay): (Vec<String>, Vec<String>) = set_up.into_iter().partition(is_meant);
-        let text = found.as_ref().filter(|_| !stay.is_empty()).map(|found| found.without(&gone));
+        let text = found
+            .as_ref()
+            .filter(|_| !stay.is_empty())
+            .map(|found| found.without(&gone));
         (taken_out(&original, &gone, &helper).map_err(refuse)?, text)
     } else {
         let new = hosts.iter().filter(|host| !set_up.contains(host));
         let all: Vec<&String> = set_up.iter().chain(new).collect();
-        let text = script::text(&program::name()?, profile, &all, username.as_deref(), socket);
-        (Some(with(original.content(), &hosts, &helper).map_err(refuse)?), Some(text))
+        let text = script::text(
+            &program::name()?,
+            profile,
+            &all,
+            username.as_deref(),
+            socket,
+        );
+        (
+            Some(with(original.content(), &hosts, &helper).map_err(refuse)?),
+            Some(text),
+        )
     };
-    let notes = found.iter().filter_map(|found| found.note.clone()).collect();
+    let notes = found
+        .iter()
+        .filter_map(|found| found.note.clone())
+        .collect();
     let script = found.filter(|found| !found.is_left);
-    let script = script.map(|found| Change { original: found.original, after: text, kind: FileKind::Script });
-    let configuration = Change { original, after, kind: FileKind::Dense };
+    let script = script.map(|found| Change {
+        original: found.original,
+        after: text,
+        kind: FileKind::Script,
+    });
+    let configuration = Change {
+        original,
+        after,
+        kind: FileKind::Dense,
+    };
     // Docker must not be told of a script that is not there.
     let changes = match how.undo {
         true => [Some(configuration), script],
         false => [script, Some(configuration)],
     };
     let host = hosts.first().map_or("HOST", String::as_str);
-    Ok(Plan { changes: changes.into_iter().flatten().collect(), usage: format!("docker pull {host}/IMAGE"), notes })
+    Ok(Plan {
+        changes: changes.into_iter().flatten().collect(),
+        usage: format!("docker pull {host}/IMAGE"),
+        notes,
+    })
 }
 
 /// The hosts for which this is the helper.
 fn helped(bytes: &[u8], helper: &str) -> Result<Vec<String>, Wrong> {
     let (text, root) = read(bytes)?;
-    let Some(helpers) = helpers(&text, &root)? else { return Ok(Vec::new()) };
-    let is_ours = |value: &str| serde_json::from_str::<String>(value).is_ok_and(|value| value == helper);
-    let ours = helpers.members.iter().filter(|member| is_ours(text.get(member.value.clone()).unwrap_or_default()));
+    let Some(helpers) = helpers(&text, &root)? else {
+        return Ok(Vec::new());
+    };
+    let is_ours =
+        |value: &str| serde_json::from_str::<String>(value).is_ok_and(|value| value == helper);
+    let ours = helpers
+        .members
+        .iter()
+        .filter(|member| is_ours(text.get(member.value.clone()).unwrap_or_default()));
     Ok(ours.map(|member| member.name.clone()).collect())
 }
 
@@ -99,18 +139,27 @@ fn with(bytes: &[u8], hosts: &[String], helper: &str) -> Result<Vec<u8>, Wrong> 
         match helpers.as_ref().and_then(|helpers| helpers.get(host)) {
             Some(member) if value(&text, &member.value) == helper => {}
             Some(member) => {
-                let why = format!("{host} has the helper {} already", value(&text, &member.value));
+                let why = format!(
+                    "{host} has the helper {} already",
+                    value(&text, &member.value)
+                );
                 let wrong = Wrong::new(line_of(&text, member.start), why);
                 return Err(wrong.or_try("take that entry out first; nothing was changed"));
             }
-            None => members.push(format!("{}: {}", Value::from(host.as_str()), Value::from(helper))),
+            None => members.push(format!(
+                "{}: {}",
+                Value::from(host.as_str()),
+                Value::from(helper)
+            )),
         }
     }
     if members.is_empty() {
         return Ok(bytes.to_vec());
     }
     if let Some(helpers) = helpers {
-        return Ok(helpers.with(&text, &members, &Layout::default()).into_bytes());
+        return Ok(helpers
+            .with(&text, &members, &Layout::default())
+            .into_bytes());
     }
     // As the file is laid out; Docker itself indents by tabs.
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
@@ -127,9 +176,24 @@ fn with(bytes: &[u8], hosts: &[String], helper: &str) -> Result<Vec<u8>, Wrong> 
         Some((_, indent)) => format!("{end}{indent}"),
         None => String::new(),
     };
-    let between = if inner.is_empty() { ", ".into() } else { format!(",{inner}") };
-    let member = format!("{}: {{{inner}{}{outer}}}", Value::from(HELPERS), members.join(&between));
-    let mut new = root.with(&text, &[member], &Layout { before: space, after: end.into() });
+    let between = if inner.is_empty() {
+        ", ".into()
+    } else {
+        format!(",{inner}")
+    };
+    let member = format!(
+        "{}: {{{inner}{}{outer}}}",
+        Value::from(HELPERS),
+        members.join(&between)
+    );
+    let mut new = root.with(
+        &text,
+        &[member],
+        &Layout {
+            before: space,
+            after: end.into(),
+        },
+    );
     if bytes.iter().all(u8::is_ascii_whitespace) {
         new += end;
     }
@@ -137,7 +201,11 @@ fn with(bytes: &[u8], hosts: &[String], helper: &str) -> Result<Vec<u8>, Wrong> 
 }
 
 /// The file without this helper for these hosts. None if it has nothing of it.
-fn taken_out(original: &Original, hosts: &[String], helper: &str) -> Result<Option<Vec<u8>>, Wrong> {
+fn taken_out(
+    original: &Original,
+    hosts: &[String],
+    helper: &str,
+) -> Result<Option<Vec<u8>>, Wrong> {
     if hosts.is_empty() {
         return Ok(original.bytes.clone());
     }
@@ -145,22 +213,32 @@ fn taken_out(original: &Original, hosts: &[String], helper: &str) -> Result<Opti
     let (mut text, _) = read(bytes)?;
     for host in hosts {
         let (_, root) = read(text.as_bytes())?;
-        let Some(helpers) = helpers(&text, &root)? else { break };
+        let Some(helpers) = helpers(&text, &root)? else {
+            break;
+        };
         text = helpers.without(&text, host);
     }
     let (_, root) = read(text.as_bytes())?;
     if helpers(&text, &root)?.is_some_and(|helpers| helpers.members.is_empty()) {
         text = root.without(&text, HELPERS);
     }
-    let has_none =
-        |copy: &[u8]| helped(copy, helper).is_ok_and(|set_up| !set_up.iter().any(|host| hosts.contains(host)));
-    let is_before = |copy: &[u8]| has_none(copy) && with(copy, hosts, helper).is_ok_and(|with| with == bytes);
-    Ok(undone(original, text.into_bytes(), is_before, |left| read(left).is_ok_and(|(_, root)| root.members.is_empty())))
+    let has_none = |copy: &[u8]| {
+        helped(copy, helper).is_ok_and(|set_up| !set_up.iter().any(|host| hosts.contains(host)))
+    };
+    let is_before =
+        |copy: &[u8]| has_none(copy) && with(copy, hosts, helper).is_ok_and(|with| with == bytes);
+    Ok(undone(original, text.into_bytes(), is_before, |left| {
+        read(left).is_ok_and(|(_, root)| root.members.is_empty())
+    }))
 }
 
 /// The text of a configuration, which is an object. One in which nothing is, is as good as one without members.
 fn read(bytes: &[u8]) -> Result<(String, Object), Wrong> {
-    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
+        b"{}"
+    } else {
+        bytes
+    };
     serde_json::from_slice::<Value>(bytes)
         .map_err(|error| Wrong::new(error.line(), format!("this is no JSON: {error}")))?;
     let text = String::from_utf8_lossy(bytes).into_owned();
@@ -170,9 +248,16 @@ fn read(bytes: &[u8]) -> Result<(String, Object), Wrong> {
 }
 
 fn helpers(text: &str, root: &Object) -> Result<Option<Object>, Wrong> {
-    let Some(member) = root.get(HELPERS) else { return Ok(None) };
+    let Some(member) = root.get(HELPERS) else {
+        return Ok(None);
+    };
     let found = Object::at(text, member.value.start);
-    let found = found.ok_or_else(|| Wrong::new(line_of(text, member.start), format!("{HELPERS} is no object")))?;
+    let found = found.ok_or_else(|| {
+        Wrong::new(
+            line_of(text, member.start),
+            format!("{HELPERS} is no object"),
+        )
+    })?;
     for member in &found.members {
         once(text, &found, &member.name)?;
     }
@@ -181,8 +266,16 @@ fn helpers(text: &str, root: &Object) -> Result<Option<Object>, Wrong> {
 
 /// Docker would take the last of several.
 fn once(text: &str, object: &Object, name: &str) -> Result<(), Wrong> {
-    match object.members.iter().filter(|member| member.name == name).nth(1) {
-        Some(again) => Err(Wrong::new(line_of(text, again.start), format!("{name} is there twice"))),
+    match object
+        .members
+        .iter()
+        .filter(|member| member.name == name)
+        .nth(1)
+    {
+        Some(again) => Err(Wrong::new(
+            line_of(text, again.start),
+            format!("{name} is there twice"),
+        )),
         None => Ok(()),
     }
 }
@@ -193,7 +286,11 @@ fn value(text: &str, place: &std::ops::Range<usize>) -> String {
 }
 
 fn line_of(text: &str, place: usize) -> usize {
-    text.bytes().take(place).filter(|&byte| byte == b'\n').count() + 1
+    text.bytes()
+        .take(place)
+        .filter(|&byte| byte == b'\n')
+        .count()
+        + 1
 }
 
 #[cfg(test)]
@@ -241,8 +338,11 @@ mod tests {
             let set = hosts(&["h", "i:5000"]);
             std::fs::write(&path, text).unwrap();
             let with = with(text.as_bytes(), &set, "rolekeeper-dev").unwrap();
-            let mut want =
-                if text.trim().is_empty() { Value::Object(serde_json::Map::new()) } else { json(text.as_bytes()) };
+            let mut want = if text.trim().is_empty() {
+                Value::Object(serde_json::Map::new())
+            } else {
+                json(text.as_bytes())
+            };
             for host in &set {
                 want[HELPERS][host] = "rolekeeper-dev".into();
             }
@@ -250,16 +350,29 @@ mod tests {
             assert_eq!(helped(&with, "rolekeeper-dev").unwrap(), set);
             assert_eq!(super::with(&with, &set, "rolekeeper-dev").unwrap(), with);
             // With the copy that the write keeps, to the byte.
-            Original::read(&path).unwrap().replace(&with, 0o600, true).unwrap();
+            Original::read(&path)
+                .unwrap()
+                .replace(&with, 0o600, true)
+                .unwrap();
             let original = Original::read(&path).unwrap();
-            let left = taken_out(&original, &set, "rolekeeper-dev").unwrap().unwrap();
+            let left = taken_out(&original, &set, "rolekeeper-dev")
+                .unwrap()
+                .unwrap();
             assert_eq!(String::from_utf8(left).unwrap(), text);
             // And without it, in meaning.
             std::fs::remove_file(dir.path().join("config.json.rolekeeper-backup")).unwrap();
-            let left = taken_out(&original, &set, "rolekeeper-dev").unwrap().unwrap_or(b"{}".to_vec());
-            let mut want =
-                if text.trim().is_empty() { Value::Object(serde_json::Map::new()) } else { json(text.as_bytes()) };
-            if want[HELPERS].as_object().is_none_or(serde_json::Map::is_empty) {
+            let left = taken_out(&original, &set, "rolekeeper-dev")
+                .unwrap()
+                .unwrap_or(b"{}".to_vec());
+            let mut want = if text.trim().is_empty() {
+                Value::Object(serde_json::Map::new())
+            } else {
+                json(text.as_bytes())
+            };
+            if want[HELPERS]
+                .as_object()
+                .is_none_or(serde_json::Map::is_empty)
+            {
                 want.as_object_mut().unwrap().shift_remove(HELPERS);
             }
             assert_eq!(json(&left), want, "{text}");
@@ -284,7 +397,12 @@ mod tests {
             let wrong = with(text.as_bytes(), &hosts(&["h"]), "rolekeeper-dev").unwrap_err();
             assert_eq!(wrong.line, line, "{text}: {}", wrong.why);
         }
-        assert_eq!(with(b"{\"a\": \"\xff\"}", &hosts(&["h"]), "rolekeeper-dev").unwrap_err().line, 1);
+        assert_eq!(
+            with(b"{\"a\": \"\xff\"}", &hosts(&["h"]), "rolekeeper-dev")
+                .unwrap_err()
+                .line,
+            1
+        );
     }
 
     #[test]
@@ -298,7 +416,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         std::fs::write(&path, &two).unwrap();
-        let left = taken_out(&Original::read(&path).unwrap(), &a, "rolekeeper-dev").unwrap().unwrap();
-        assert_eq!(left, with(original.as_bytes(), &b, "rolekeeper-dev").unwrap());
+        let left = taken_out(&Original::read(&path).unwrap(), &a, "rolekeeper-dev")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            left,
+            with(original.as_bytes(), &b, "rolekeeper-dev").unwrap()
+        );
     }
 }

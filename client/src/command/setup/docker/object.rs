@@ -32,13 +32,21 @@ impl Object {
             let name = cursor.value()?;
             let decoded = serde_json::from_str(text.get(name.clone())?).ok()?;
             cursor.take(b':')?;
-            members.push(Member { name: decoded, start: name.start, value: cursor.value()? });
+            members.push(Member {
+                name: decoded,
+                start: name.start,
+                value: cursor.value()?,
+            });
             if cursor.peek()? == b',' {
                 cursor.take(b',')?;
             }
         }
         let end = cursor.place;
-        Some(Self { start, end, members })
+        Some(Self {
+            start,
+            end,
+            members,
+        })
     }
 
     /// The text with more members before the others. Each is written as it is to stand there, behind so much space.
@@ -47,13 +55,28 @@ impl Object {
         let new = match self.members.first() {
             Some(first) => {
                 let space = text.get(self.start..first.start).unwrap_or_default();
-                let between = if space.contains('\n') { format!(",{space}") } else { ", ".into() };
+                let between = if space.contains('\n') {
+                    format!(",{space}")
+                } else {
+                    ", ".into()
+                };
                 let rest = text.get(first.start..self.end).unwrap_or_default();
                 format!("{space}{}{between}{rest}", members.join(&between))
             }
             None => {
-                let between = format!(",{}", if layout.before.is_empty() { " " } else { &layout.before });
-                let after = if inside.contains('\n') { inside } else { &layout.after };
+                let between = format!(
+                    ",{}",
+                    if layout.before.is_empty() {
+                        " "
+                    } else {
+                        &layout.before
+                    }
+                );
+                let after = if inside.contains('\n') {
+                    inside
+                } else {
+                    &layout.after
+                };
                 format!("{}{}{after}", layout.before, members.join(&between))
             }
         };
@@ -62,9 +85,16 @@ impl Object {
 
     /// The text without a member.
     pub(super) fn without(&self, text: &str, name: &str) -> String {
-        let Some(index) = self.members.iter().position(|member| member.name == name) else { return text.into() };
-        let gone = self.members.get(index).map_or(0..0, |member| member.start..member.value.end);
-        let before = index.checked_sub(1).and_then(|index| self.members.get(index));
+        let Some(index) = self.members.iter().position(|member| member.name == name) else {
+            return text.into();
+        };
+        let gone = self
+            .members
+            .get(index)
+            .map_or(0..0, |member| member.start..member.value.end);
+        let before = index
+            .checked_sub(1)
+            .and_then(|index| self.members.get(index));
         let place = match (before, self.members.get(index + 1)) {
             (_, Some(next)) => gone.start..next.start,
             (Some(before), None) => before.value.end..gone.end,
@@ -124,7 +154,9 @@ impl Cursor<'_> {
             b'{' | b'[' => self.container()?,
             _ => {
                 let rest = self.text.as_bytes().get(start..)?;
-                self.place += rest.iter().position(|byte| byte.is_ascii_whitespace() || b",}]".contains(byte))?;
+                self.place += rest
+                    .iter()
+                    .position(|byte| byte.is_ascii_whitespace() || b",}]".contains(byte))?;
             }
         }
         Some(start..self.place)

@@ -20,14 +20,20 @@ pub(super) struct Found {
 const FIRST: &str = "#!/bin/sh\n";
 
 /// The script of a profile. None if it is to be taken out and is not there.
-pub(super) fn find(profile: &str, bin: Option<&Path>, undo: bool) -> Result<Option<Found>, Failure> {
+pub(super) fn find(
+    profile: &str,
+    bin: Option<&Path>,
+    undo: bool,
+) -> Result<Option<Found>, Failure> {
     let name = format!("docker-credential-rolekeeper-{profile}");
     let search = program::search_path();
     let mut places: Vec<PathBuf> = search.clone();
     places.extend(candidates());
     let there = match bin {
         Some(folder) => Some(folder.to_owned()),
-        None => places.into_iter().find(|folder| folder.join(&name).symlink_metadata().is_ok()),
+        None => places
+            .into_iter()
+            .find(|folder| folder.join(&name).symlink_metadata().is_ok()),
     };
     let folder = match there {
         Some(folder) => folder,
@@ -42,14 +48,29 @@ pub(super) fn find(profile: &str, bin: Option<&Path>, undo: bool) -> Result<Opti
         None if undo => Ok(None),
         None if !folder.is_dir() => Err(no_folder(&folder)),
         Some(bytes) if !is_ours(bytes, profile) && undo => {
-            let note = format!("{} stays: it is not as rolekeeper wrote it.", original.path.display());
-            Ok(Some(Found { original, is_left: true, note: Some(note) }))
+            let note = format!(
+                "{} stays: it is not as rolekeeper wrote it.",
+                original.path.display()
+            );
+            Ok(Some(Found {
+                original,
+                is_left: true,
+                note: Some(note),
+            }))
         }
         Some(bytes) if !is_ours(bytes, profile) => Err(taken(&original.path)),
         _ => {
-            let is_on_path = std::path::absolute(&folder).is_ok_and(|folder| search.contains(&folder));
-            let note = format!("Docker does not find the script: {} is not on PATH.", folder.display());
-            Ok(Some(Found { original, is_left: false, note: (!undo && !is_on_path).then_some(note) }))
+            let is_on_path =
+                std::path::absolute(&folder).is_ok_and(|folder| search.contains(&folder));
+            let note = format!(
+                "Docker does not find the script: {} is not on PATH.",
+                folder.display()
+            );
+            Ok(Some(Found {
+                original,
+                is_left: false,
+                note: (!undo && !is_on_path).then_some(note),
+            }))
         }
     }
 }
@@ -72,7 +93,10 @@ pub(super) fn text(
     username: Option<&str>,
     socket: Option<&str>,
 ) -> Vec<u8> {
-    let mut command = format!("{FIRST}exec {} docker-credential {profile}", escaped(program));
+    let mut command = format!(
+        "{FIRST}exec {} docker-credential {profile}",
+        escaped(program)
+    );
     let hosts = hosts.iter().map(|host| ("--host", Some(host.as_str())));
     for (option, value) in hosts.chain([("--username", username), ("--socket", socket)]) {
         if let Some(value) = value {
@@ -84,15 +108,24 @@ pub(super) fn text(
 
 fn is_ours(bytes: &[u8], profile: &str) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let command = text.strip_prefix(FIRST).and_then(|rest| rest.strip_prefix("exec ")).unwrap_or_default();
+    let command = text
+        .strip_prefix(FIRST)
+        .and_then(|rest| rest.strip_prefix("exec "))
+        .unwrap_or_default();
     command.contains(&format!(" docker-credential {profile} --host "))
-        && command.strip_suffix(" \"$@\"\n").is_some_and(|command| !command.contains('\n'))
+        && command
+            .strip_suffix(" \"$@\"\n")
+            .is_some_and(|command| !command.contains('\n'))
 }
 
 /// Where the script may go by itself.
 fn candidates() -> Vec<PathBuf> {
-    let at_home = [".local/bin", "bin"].into_iter().filter_map(|folder| program::at_home(folder).ok());
-    let own = program::name().ok().and_then(|name| Path::new(&name).parent().map(Path::to_owned));
+    let at_home = [".local/bin", "bin"]
+        .into_iter()
+        .filter_map(|folder| program::at_home(folder).ok());
+    let own = program::name()
+        .ok()
+        .and_then(|name| Path::new(&name).parent().map(Path::to_owned));
     at_home.chain(own).collect()
 }
 
@@ -118,7 +151,11 @@ fn nowhere() -> Failure {
 
 fn no_folder(folder: &Path) -> Failure {
     let folder = folder.display();
-    Failure::new(Code::Usage, format!("--bin: {folder} is no folder"), format!("mkdir -p {folder}"))
+    Failure::new(
+        Code::Usage,
+        format!("--bin: {folder} is no folder"),
+        format!("mkdir -p {folder}"),
+    )
 }
 
 fn taken(path: &Path) -> Failure {

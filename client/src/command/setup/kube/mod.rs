@@ -40,12 +40,20 @@ pub(crate) struct Arguments {
 fn server(text: &str) -> Result<String, String> {
     match Origin::of_url(text) {
         Some((_, "" | "/")) => Ok(text.into()),
-        _ => Err("scheme, host and port of a cluster, such as https://k8s.example.test:6443".into()),
+        _ => {
+            Err("scheme, host and port of a cluster, such as https://k8s.example.test:6443".into())
+        }
     }
 }
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Arguments { profile, name, file, servers, how } = arguments;
+    let Arguments {
+        profile,
+        name,
+        file,
+        servers,
+        how,
+    } = arguments;
     let name = name.as_ref().unwrap_or(profile);
     let path = match file.clone().or_else(first_file) {
         Some(path) => path,
@@ -72,8 +80,19 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
             Err(trouble) => return Err(failure(&original.path, trouble, Ok(&user))),
         }
     };
-    let usage = format!("kubectl config set-context --current --user={}", program::escaped(name));
-    Ok(Plan { changes: vec![Change { original, after, kind: FileKind::Configuration }], usage, notes })
+    let usage = format!(
+        "kubectl config set-context --current --user={}",
+        program::escaped(name)
+    );
+    Ok(Plan {
+        changes: vec![Change {
+            original,
+            after,
+            kind: FileKind::Configuration,
+        }],
+        usage,
+        notes,
+    })
 }
 
 /// The first file of those in the variable.
@@ -91,15 +110,24 @@ fn taken_out(
     profile: &str,
     notes: &mut Vec<String>,
 ) -> Result<Option<Vec<u8>>, Trouble> {
-    let Some(user) = users.find(name)? else { return Ok(original.bytes.clone()) };
+    let Some(user) = users.find(name)? else {
+        return Ok(original.bytes.clone());
+    };
     if user.profile != profile {
-        notes.push(format!("There is what came by: rolekeeper setup kube {} --name {name}", user.profile));
+        notes.push(format!(
+            "There is what came by: rolekeeper setup kube {} --name {name}",
+            user.profile
+        ));
         return Ok(original.bytes.clone());
     }
     let left = users.without(name)?;
     let is_before = |copy: &[u8]| {
-        let before = Users::read(copy).ok().filter(|before| matches!(before.find(name), Ok(None)));
-        before.and_then(|before| before.with(user).ok()).is_some_and(|with| with == original.content())
+        let before = Users::read(copy)
+            .ok()
+            .filter(|before| matches!(before.find(name), Ok(None)));
+        before
+            .and_then(|before| before.with(user).ok())
+            .is_some_and(|with| with == original.content())
     };
     Ok(undone(original, left, is_before, users::is_blank))
 }
@@ -112,11 +140,18 @@ fn failure(path: &Path, trouble: Trouble, user: Result<&User, &String>) -> Failu
     };
     let hint = match user {
         Err(name) => format!("take the user {name} out by hand; nothing was changed"),
-        Ok(user) if is_flow => format!("put this into its list of users by hand; nothing was changed\n{}", user.json()),
+        Ok(user) if is_flow => format!(
+            "put this into its list of users by hand; nothing was changed\n{}",
+            user.json()
+        ),
         Ok(user) => {
             let block = user.block(0).join("\n");
             format!("put this into its list of users by hand; nothing was changed\nusers:\n{block}")
         }
     };
-    Failure::new(Code::Configuration, format!("{}:{}: {}", path.display(), wrong.line, wrong.why), hint)
+    Failure::new(
+        Code::Configuration,
+        format!("{}:{}: {}", path.display(), wrong.line, wrong.why),
+        hint,
+    )
 }

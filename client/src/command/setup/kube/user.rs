@@ -24,8 +24,16 @@ impl User {
         let exec = node.get("user")?.get("exec")?;
         let program = exec.get("command")?.text()?;
         let is_ours = program.rsplit('/').next()?.starts_with(PROGRAM);
-        let words: Vec<&str> = exec.get("args")?.items().iter().filter_map(Node::text).collect();
-        let (["kube", profile], options) = words.split_first_chunk::<2>().filter(|_| is_ours)? else { return None };
+        let words: Vec<&str> = exec
+            .get("args")?
+            .items()
+            .iter()
+            .filter_map(Node::text)
+            .collect();
+        let (["kube", profile], options) = words.split_first_chunk::<2>().filter(|_| is_ours)?
+        else {
+            return None;
+        };
         let mut user = Self {
             name: node.get("name")?.text()?.into(),
             profile: (*profile).into(),
@@ -45,9 +53,15 @@ impl User {
 
     /// Whether what says so says all that clients have to know.
     pub(super) fn is_intact(&self, node: &Node) -> bool {
-        let Some(exec) = node.get("user").and_then(|user| user.get("exec")) else { return false };
+        let Some(exec) = node.get("user").and_then(|user| user.get("exec")) else {
+            return false;
+        };
         let is = |name: &str, want: &str| exec.get(name).and_then(Node::text) == Some(want);
-        let words = exec.get("args").map_or(&[][..], Node::items).iter().filter_map(Node::text);
+        let words = exec
+            .get("args")
+            .map_or(&[][..], Node::items)
+            .iter()
+            .filter_map(Node::text);
         is("apiVersion", API)
             && is("interactiveMode", "Never")
             && (self.servers.is_empty() || is("provideClusterInfo", "true"))
@@ -57,7 +71,11 @@ impl User {
     fn words(&self) -> Vec<&str> {
         let servers = self.servers.iter().flat_map(|url| ["--server", url]);
         let socket = self.socket.iter().flat_map(|path| ["--socket", path]);
-        ["kube", &self.profile].into_iter().chain(servers).chain(socket).collect()
+        ["kube", &self.profile]
+            .into_iter()
+            .chain(servers)
+            .chain(socket)
+            .collect()
     }
 
     /// As an item of a list in blocks.
@@ -72,12 +90,19 @@ impl User {
             format!("      command: {}", quoted(&self.program)),
             "      args:".into(),
         ];
-        lines.extend(self.words().iter().map(|word| format!("      - {}", quoted(word))));
+        lines.extend(
+            self.words()
+                .iter()
+                .map(|word| format!("      - {}", quoted(word))),
+        );
         lines.push("      interactiveMode: Never".into());
         if !self.servers.is_empty() {
             lines.push("      provideClusterInfo: true".into());
         }
-        lines.into_iter().map(|line| " ".repeat(indent) + &line).collect()
+        lines
+            .into_iter()
+            .map(|line| " ".repeat(indent) + &line)
+            .collect()
     }
 
     /// As an item of a list in JSON.
@@ -94,11 +119,25 @@ impl User {
 
 /// The line of a setting that setup does not write. kubectl writes out what is not set.
 pub(super) fn foreign(node: &Node) -> Option<usize> {
-    const OURS: [&str; 5] = ["apiVersion", "command", "args", "interactiveMode", "provideClusterInfo"];
+    const OURS: [&str; 5] = [
+        "apiVersion",
+        "command",
+        "args",
+        "interactiveMode",
+        "provideClusterInfo",
+    ];
     let user = node.get("user")?;
-    let around = node.pairs().filter(|(key, _)| !matches!(key.text(), Some("name" | "user")));
+    let around = node
+        .pairs()
+        .filter(|(key, _)| !matches!(key.text(), Some("name" | "user")));
     let beside = user.pairs().filter(|(key, _)| key.text() != Some("exec"));
-    let inside = user.get("exec")?.pairs().filter(|(key, _)| !key.text().is_some_and(|key| OURS.contains(&key)));
-    let mut others = around.chain(beside).chain(inside).filter(|(_, value)| !value.is_nothing());
+    let inside = user
+        .get("exec")?
+        .pairs()
+        .filter(|(key, _)| !key.text().is_some_and(|key| OURS.contains(&key)));
+    let mut others = around
+        .chain(beside)
+        .chain(inside)
+        .filter(|(_, value)| !value.is_nothing());
     others.next().map(|(key, _)| key.span.start.line())
 }

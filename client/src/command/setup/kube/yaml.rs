@@ -46,27 +46,53 @@ pub(super) fn parse(text: &str) -> Result<Document, Wrong> {
     let mut has_begun = false;
     let mut end = None;
     for event in Parser::new_from_str(text) {
-        let (event, span) = event
-            .map_err(|error| Wrong::new(error.marker().line().max(1), format!("this is no YAML: {}", error.info())))?;
+        let (event, span) = event.map_err(|error| {
+            Wrong::new(
+                error.marker().line().max(1),
+                format!("this is no YAML: {}", error.info()),
+            )
+        })?;
         let node = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let value = Value::Scalar { text: text.into_owned(), is_plain: style == ScalarStyle::Plain };
-                Node { value, span, is_marked: anchor != 0 || tag.is_some() }
+                let value = Value::Scalar {
+                    text: text.into_owned(),
+                    is_plain: style == ScalarStyle::Plain,
+                };
+                Node {
+                    value,
+                    span,
+                    is_marked: anchor != 0 || tag.is_some(),
+                }
             }
-            Event::Alias(anchor) => Node { value: Value::Alias(anchor), span, is_marked: false },
+            Event::Alias(anchor) => Node {
+                value: Value::Alias(anchor),
+                span,
+                is_marked: false,
+            },
             Event::SequenceStart(..) | Event::MappingStart(..) if open.len() == DEEPEST => {
                 return Err(Wrong::new(span.start.line(), "this is nested too deep"));
             }
             Event::SequenceStart(anchor, tag) => {
-                open.push(Node { value: Value::Sequence(Vec::new()), span, is_marked: anchor != 0 || tag.is_some() });
+                open.push(Node {
+                    value: Value::Sequence(Vec::new()),
+                    span,
+                    is_marked: anchor != 0 || tag.is_some(),
+                });
                 continue;
             }
             Event::MappingStart(anchor, tag) => {
-                open.push(Node { value: Value::Mapping(Vec::new()), span, is_marked: anchor != 0 || tag.is_some() });
+                open.push(Node {
+                    value: Value::Mapping(Vec::new()),
+                    span,
+                    is_marked: anchor != 0 || tag.is_some(),
+                });
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
-                Some(node) => Node { span: Span::new(node.span.start, span.end), ..node },
+                Some(node) => Node {
+                    span: Span::new(node.span.start, span.end),
+                    ..node
+                },
                 None => continue,
             },
             Event::DocumentStart(_) if has_begun => {
@@ -84,7 +110,10 @@ pub(super) fn parse(text: &str) -> Result<Document, Wrong> {
             _ => document = Some(node),
         }
     }
-    Ok(Document { root: document.filter(|node| !node.is_nothing()), end })
+    Ok(Document {
+        root: document.filter(|node| !node.is_nothing()),
+        end,
+    })
 }
 
 impl Node {
@@ -107,7 +136,9 @@ impl Node {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
-        self.pairs().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
+        self.pairs()
+            .find(|(key, _)| key.text() == Some(name))
+            .map(|(_, value)| value)
     }
 
     pub(super) fn text(&self) -> Option<&str> {
@@ -120,7 +151,8 @@ impl Node {
     /// Whether it stands for nothing: `null`, or what is not written at all.
     pub(super) fn is_nothing(&self) -> bool {
         let is_null = |text: &str| matches!(text, "" | "~" | "null" | "Null" | "NULL");
-        matches!(&self.value, Value::Scalar { text, is_plain: true } if is_null(text)) && !self.is_marked
+        matches!(&self.value, Value::Scalar { text, is_plain: true } if is_null(text))
+            && !self.is_marked
     }
 
     /// The last line that something of it is in.
@@ -140,12 +172,15 @@ impl Node {
         };
         self.is_marked == other.is_marked
             && match (&self.value, &other.value) {
-                (Value::Scalar { text, is_plain }, Value::Scalar { text: other, is_plain: is_too }) => {
-                    text == other && is_plain == is_too
-                }
-                (Value::Sequence(one), Value::Sequence(two)) | (Value::Mapping(one), Value::Mapping(two)) => {
-                    are_alike(one, two)
-                }
+                (
+                    Value::Scalar { text, is_plain },
+                    Value::Scalar {
+                        text: other,
+                        is_plain: is_too,
+                    },
+                ) => text == other && is_plain == is_too,
+                (Value::Sequence(one), Value::Sequence(two))
+                | (Value::Mapping(one), Value::Mapping(two)) => are_alike(one, two),
                 (Value::Alias(one), Value::Alias(two)) => one == two,
                 _ => false,
             }

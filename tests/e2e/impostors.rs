@@ -28,7 +28,7 @@ fn reply(stream: &mut UnixStream) -> Value {
 fn asked(stream: &mut UnixStream) -> Value {
     stream.write_all(&lease()).unwrap();
     let first = reply(stream);
-    let Some(word) = first["reply"]["prove"]["word"].as_str() else {
+    let Some(word) = first["reply"]["challenge"]["nonce"].as_str() else {
         return first;
     };
     stream.write_all(&proof(word)).unwrap();
@@ -36,7 +36,8 @@ fn asked(stream: &mut UnixStream) -> Value {
 }
 
 fn proof(word: &str) -> Vec<u8> {
-    frame::encode(&json!({ "v": 1, "request": { "proof": { "word": word } } })).unwrap()
+    frame::encode(&json!({ "v": 1, "request": { "challenge_response": { "nonce": word } } }))
+        .unwrap()
 }
 
 fn is_lease(reply: &Value) -> bool {
@@ -101,7 +102,7 @@ fn a_good_client_says_the_word_and_another_does_not_get_on_by_guessing() {
     assert!(is_lease(&reply(&mut stream)));
     let mut guessing = door.connect();
     guessing.write_all(&lease()).unwrap();
-    assert!(reply(&mut guessing)["reply"]["prove"].is_object());
+    assert!(reply(&mut guessing)["reply"]["challenge"].is_object());
     guessing.write_all(&proof(&"0".repeat(64))).unwrap();
     assert!(why_not(&reply(&mut guessing)).contains("has not answered once it was looked at"));
 }
@@ -213,7 +214,7 @@ fn what_the_early_changeling_does() {
     // Who connects is looked at in turn: when this is answered, it has been seen.
     assert!(why_not(&asked(&mut UnixStream::connect(&socket).unwrap())).contains("is not for"));
     let word = "w".repeat(64);
-    let told = frame::encode(&json!({ "v": 1, "reply": { "prove": { "word": word } } }))
+    let told = frame::encode(&json!({ "v": 1, "reply": { "challenge": { "nonce": word } } }))
         .unwrap()
         .len();
     let proof = octal(&proof(&word)).replace(&octal(word.as_bytes()), "%s");
@@ -269,7 +270,7 @@ fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
 
 fn say_the_word(stream: &mut UnixStream) {
     let first = reply(stream);
-    let word = first["reply"]["prove"]["word"]
+    let word = first["reply"]["challenge"]["nonce"]
         .as_str()
         .unwrap_or_else(|| panic!("{first}"));
     stream.write_all(&proof(word)).unwrap();
@@ -291,7 +292,7 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
     let mut stream = stream;
     say_the_word(&mut stream);
     let next = reply(&mut stream);
-    let next = if next["reply"]["wait"].is_object() {
+    let next = if next["reply"]["awaiting_user"].is_object() {
         reply(&mut stream)
     } else {
         next

@@ -14,7 +14,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::app::inherited_fds::{self, InheritedState};
 use crate::app::state_transfer::{self, HandoffTarget};
-use crate::credentials::Broker;
+use super::daemon::Daemon;
 
 /// How long the program on disk may take to look at the configuration.
 const CHECK: Duration = Duration::from_secs(10);
@@ -104,35 +104,33 @@ impl Next {
 }
 
 /// Takes over the sessions of earlier processes.
-pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
+pub fn take_over(daemon: &Daemon, sessions: Vec<OwnedFd>) {
     if sessions.is_empty() {
         return;
     }
-    let count = state_transfer::unpack(broker, sessions);
+    let count = state_transfer::unpack(daemon, sessions);
     tracing::info!(count, "sessions of an earlier process are served on");
-    // What the store has may be more, or older.
-    broker.has_new.notify_one();
-    // Nobody looked while there was no process.
-    broker.look_soon(broker.clock.now().boot);
+    // Revocations may have happened while there was no process.
+    daemon.services.revocation.poll_all_soon();
 }
 
 /// Keeps the service manager's store up to date, if there is one.
-pub async fn keep_stored(broker: Arc<Broker>) {
+pub async fn keep_stored(daemon: Arc<Daemon>) {
     let mut number = 0;
     while inherited_fds::is_supervised() {
-        broker.has_new.notified().await;
+        daemon.services.revocation.subscriptions.sessions_changed().await;
         tokio::time::sleep(TOGETHER).await;
         number += 1;
-        store(&broker, number);
+        store(&daemon, number);
     }
 }
 
 /// Puts all sessions into the service manager's store, if there is one.
-pub fn store(broker: &Broker, number: u64) {
+pub fn store(daemon: &Daemon, number: u64) {
     if !inherited_fds::is_supervised() {
         return;
     }
-    let Some(sessions) = pack(broker, HandoffTarget::Store) else {
+    let Some(sessions) = pack(daemon, HandoffTarget::Store) else {
         return;
     };
     if let Err(error) = inherited_fds::store(number, &sessions) {
@@ -141,8 +139,8 @@ pub fn store(broker: &Broker, number: u64) {
 }
 
 /// All sessions, to be handed over.
-pub fn pack(broker: &Broker, heir: HandoffTarget) -> Option<OwnedFd> {
-    let packed = state_transfer::pack(broker, heir);
+pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> Option<OwnedFd> {
+    let packed = state_transfer::pack(daemon, heir);
     packed
         .inspect_err(|error| tracing::warn!(%error, "the sessions cannot be handed over, and will be fetched anew"))
         .ok()

@@ -36,13 +36,13 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Next {
     pub program: Program,
-    pub legacy: InheritedState,
+    pub state: InheritedState,
 }
 
 impl Program {
     /// Whether the program on disk starts, and finds the configuration good. What is wrong is logged, and nothing
     /// changes.
-    pub async fn is_sound(&self) -> bool {
+    pub async fn is_valid(&self) -> bool {
         let said = match tokio::time::timeout(CHECK, self.check()).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -89,7 +89,7 @@ impl Next {
                     socket,
                     log,
                 },
-            legacy,
+            state,
         } = self;
         let arguments = [
             "--config".into(),
@@ -99,7 +99,7 @@ impl Next {
             "--log".into(),
             log.to_string().into(),
         ];
-        inherited_fds::hand_over(&path, &arguments, &legacy)
+        inherited_fds::hand_over(&path, &arguments, &state)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::cache::{Cache, CacheEntry, Fetched};
 use crate::clock::timer_queue::TimerQueue;
 use crate::clock::{BootTime, Clock, Now};
 use crate::iam::error::IamCallError;
-use crate::journal::Journal;
+use crate::journal::{Journal, UsedSession};
 use crate::login::{NotRotated, RotationStates};
 use crate::refresh::policy::{Backoff, BackoffState, GRACE, RECOVERY_SPREAD, refresh_left, spread};
 use crate::revocation::notifications::Notifications;
@@ -141,7 +141,7 @@ pub enum AccessError {
     NotAPerson,
     #[error("that is a session's token, which ends with the session, and not a principal's own")]
     OfSession,
-    #[error("there is no file of the record: it lasts as long as this daemon")]
+    #[error("the journal is in memory only")]
     NoJournal,
     #[error("the credential is not replaced: {0}")]
     NotRotated(#[from] NotRotated),
@@ -259,8 +259,15 @@ impl Broker {
     /// noted who got it, and that the profile is in use for as long as it lasts.
     fn lend(&self, peer: &Peer, grant: &Grant, session: Arc<Session>) -> Lease {
         let (entry, now) = (grant.entry(), self.clock.now());
-        self.journal
-            .handed(peer, entry.profile.name.as_str(), &session, now.boot);
+        if peer.is_first_time(&session.granted.session_id) {
+            let used = UsedSession {
+                profile: entry.profile.name.as_str(),
+                session_id: &session.granted.session_id,
+                principal: &session.granted.principal,
+                at: session.upstream_time(now.boot),
+            };
+            self.journal.record_issuance(peer.caller(), used);
+        }
         let left = session.left(now.boot, entry.upstream.client.server_clock());
         let span = entry
             .profile

@@ -326,22 +326,19 @@ fn broker(
     ))
 }
 
-/// The record of who was given credentials, in the user's state folder if it can be written there.
+/// The journal in the user's state folder, or in memory if that cannot be written.
 fn journal(folder: Option<PathBuf>, socket: &Path, also_to: &[AlsoTo]) -> Journal {
     let Some(folder) = folder else {
-        tracing::warn!(
-            "who is given credentials is remembered until this daemon ends: HOME is not set"
-        );
+        tracing::warn!("the journal is in memory only: HOME is not set");
         return Journal::in_memory();
     };
-    let (path, before) = (
-        of_socket(&folder, "journal", socket, "jsonl"),
-        folder.join("leases.jsonl"),
-    );
-    std::fs::create_dir_all(&folder).and_then(|()| Journal::open(&path, &before, also_to)).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "who is given credentials is remembered until this daemon ends");
-        Journal::in_memory()
-    })
+    let path = of_socket(&folder, "journal", socket, "jsonl");
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| Journal::open(&path, also_to))
+        .unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the journal is in memory only");
+            Journal::in_memory()
+        })
 }
 
 /// What must not be forgotten of revocations, in the same folder.

@@ -91,6 +91,15 @@ impl Session {
         by_life.min(by_server)
     }
 
+    /// The time by the upstream's clock, whatever this machine's clock shows: never late, and early by the round trip of
+    /// the grant.
+    pub fn upstream_time(&self, now: BootTime) -> Timestamp {
+        let issued_at = self.granted.issued_at;
+        issued_at
+            .saturating_add(now.since(self.received_at))
+            .unwrap_or(issued_at)
+    }
+
     /// In boot time, unless the upstream's clock says that some was lost.
     pub fn ends_at(&self) -> BootTime {
         self.obtained_at.plus(self.granted.life())

@@ -112,7 +112,7 @@ impl Broker {
                     .session()
                     .is_some_and(|session| *session.granted.session_id == **id);
                 let end = handed
-                    .last_at
+                    .at
                     .saturating_add(entry.profile.role.duration)
                     .unwrap_or(Timestamp::MAX);
                 if end > upstream_time && !is_current {

@@ -22,7 +22,7 @@ use crate::cache::freshness::{Session, SupersededSession};
 use crate::clock::BootTime;
 use crate::config::OnRevoke;
 use crate::credentials::Broker;
-use crate::journal::shown;
+use crate::journal::to_rfc3339;
 use crate::upstream::handle::UpstreamHandle;
 
 pub use outbox::RevocationOutbox;
@@ -123,7 +123,8 @@ impl Broker {
             self.revocations.note(entry);
         }
         if holds || view.session.is_some() {
-            self.journal.ended(entry.profile.name.as_str(), &ending);
+            self.journal
+                .record_session_end(entry.profile.name.as_str(), &ending);
             tracing::warn!(profile = %entry.profile.name, session = ?ending.session_id, cause = ?ending.cause,
                 by = ending.by, reason = ending.reason, holds, "the session is over");
         }
@@ -155,7 +156,8 @@ impl Broker {
             self.subscriptions
                 .tell(entry, Some(Arc::new(ending.clone())));
         }
-        self.journal.ended(entry.profile.name.as_str(), ending);
+        self.journal
+            .record_session_end(entry.profile.name.as_str(), ending);
     }
 
     /// Tells the person at the machine of endings that are in force, with the names of those who did it, as far as the
@@ -210,9 +212,9 @@ impl Broker {
             cause: known.cause,
             session_id: session_id.map(Into::into),
             by: known.by,
-            at: known.at.map(shown),
+            at: known.at.map(to_rfc3339),
             reason: known.reason,
-            noticed_at: shown(self.clock.now().wall),
+            noticed_at: to_rfc3339(self.clock.now().wall),
         }
     }
 }

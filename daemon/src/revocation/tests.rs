@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{LeaseLimit, OnRevoke, Profile, ProfileName, RoleId, RoleRequest};
 use crate::credentials::tests::{HOUR, Scripted, broker, broker_for, me, scripted};
 use crate::credentials::{AccessError, Broker};
+use crate::journal;
 use crate::sync::lock;
 use crate::upstream::{RefusalKind, UpstreamError};
 
@@ -80,13 +81,13 @@ async fn what_somebody_revoked_is_noticed_held_and_explained_until_a_person_resu
     assert_eq!(upstream.calls(), 1);
     broker.resume(&me(), "dev").await.unwrap();
     assert_eq!(id(&broker).await.unwrap(), "s-2");
-    let endings = broker.journal.of("dev").await.endings;
+    let endings = broker.journal.history_of("dev").await.ended;
     assert_eq!(
         endings
             .iter()
             .map(|ending| ending.cause)
             .collect::<Vec<_>>(),
-        [EndCause::Revoked]
+        [journal::EndCause::Revoked]
     );
 }
 
@@ -307,13 +308,13 @@ async fn a_disabled_account_ends_its_sessions_and_needs_nobody_here_once_it_is_e
         matches!(answer, Err(AccessError::BackoffState(..))),
         "{answer:?}"
     );
-    let endings = broker.journal.of("dev").await.endings;
+    let endings = broker.journal.history_of("dev").await.ended;
     assert_eq!(
         endings
             .iter()
             .map(|ending| ending.cause)
             .collect::<Vec<_>>(),
-        [EndCause::AccountDisabled]
+        [journal::EndCause::AccountDisabled]
     );
     sleep(Duration::from_secs(31)).await;
     assert_eq!(id(&broker).await.unwrap(), "s-4");
@@ -436,5 +437,5 @@ async fn a_clock_that_is_ahead_discards_nothing_that_is_to_be_revoked() {
 async fn a_lock_of_the_screen_is_no_event_for_profiles_without_a_session() {
     let (broker, _) = broker(LeaseLimit::Balanced, scripted([]));
     broker.revoke_on(EndCause::Locked, |_| true).await;
-    assert_eq!(broker.journal.of("dev").await.endings, []);
+    assert_eq!(broker.journal.history_of("dev").await.ended, []);
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use rolekeeper::protocol::{Audit, AuditedCall, CredentialHolder, HolderGroup, JournalReport};
+use rolekeeper::protocol::{
+    Audit, AuditedCall, CredentialHolder, EndCause, HolderGroup, JournalLocation, Process,
+    SessionEnded,
+};
 
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::bycloud_of;
 use crate::iam::error::IamCallError;
-use crate::journal::{IssuanceRecord, shown};
+use crate::journal::{self, ProfileHistory, SessionUse, to_rfc3339};
 use crate::serve::error_map;
 use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, Method, SessionId};
 
@@ -29,31 +32,18 @@ impl Broker {
     ) -> Result<Audit, AccessError> {
         let grant = self.own(peer, profile)?;
         let client = bycloud_of(grant.entry())?;
-        let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
-        let since = self
-            .clock
-            .now()
-            .wall
-            .checked_sub(back)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
-            .max(Timestamp::UNIX_EPOCH);
-        let IssuanceRecord {
-            holders: records,
-            mut endings,
+        let since = self.before_now(back);
+        let ProfileHistory {
+            uses: records,
+            ended: mut endings,
             since: record_since,
-        } = self.journal.of(profile).await;
-        endings.retain(|ending| {
-            ending
-                .noticed_at
-                .parse()
-                .is_ok_and(|at: Timestamp| at >= since)
-        });
+        } = self.journal.history_of(profile).await;
+        endings.retain(|ending| ending.at.parse().is_ok_and(|at: Timestamp| at >= since));
         // What came to be known of one later says everything.
         let mut told = BTreeSet::new();
         endings.reverse();
         endings.retain(|ending| {
-            ending.session_id.is_none()
-                || told.insert((ending.session_id.clone(), ending.cause as u8))
+            ending.session_id.is_none() || told.insert((ending.session_id.clone(), ending.cause))
         });
         endings.reverse();
         let mut sessions: BTreeSet<&str> = records
@@ -89,25 +79,40 @@ impl Broker {
             .map(|entry| audited(entry, &suspects))
             .collect();
         let holders = suspects.holders;
-        let (profile, since) = (profile.into(), shown(since));
         Ok(Audit {
-            profile,
-            since,
+            profile: profile.into(),
+            since: to_rfc3339(since),
             calls,
             truncated,
             failure,
             record_since,
             holders,
-            endings,
+            endings: endings.into_iter().map(Into::into).collect(),
         })
     }
 }
 
 impl Broker {
-    /// Whether anything was changed in the daemon's own record.
-    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, AccessError> {
+    /// The journal's file, with all records until now.
+    pub async fn locate_journal(
+        &self,
+        peer: &Peer,
+        back: Option<Duration>,
+    ) -> Result<JournalLocation, AccessError> {
         self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
-        self.journal.verify().await.ok_or(AccessError::NoJournal)
+        let path = self.journal.path().ok_or(AccessError::NoJournal)?;
+        self.journal.flush().await;
+        Ok(JournalLocation {
+            path,
+            since: back.map(|back| to_rfc3339(self.before_now(back))),
+        })
+    }
+
+    fn before_now(&self, back: Duration) -> Timestamp {
+        let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
+        let now = self.clock.now().wall;
+        now.checked_sub(back)
+            .map_or(Timestamp::UNIX_EPOCH, |at| at.max(Timestamp::UNIX_EPOCH))
     }
 }
 
@@ -156,22 +161,23 @@ struct Suspects {
 
 impl Suspects {
     /// Processes of the same programs are taken together: a tool that asks every few minutes is one suspect.
-    fn of(records: Vec<CredentialHolder>) -> Self {
+    fn of(records: Vec<SessionUse>) -> Self {
         let mut suspects = Self::default();
         let mut known: BTreeMap<(String, u32, bool, Vec<String>), usize> = BTreeMap::new();
         for record in records {
             let programs = record
+                .caller
                 .processes
                 .iter()
                 .map(|process| process.program.clone())
                 .collect();
             let key = (
                 record.session_id.clone(),
-                record.uid,
+                record.caller.uid,
                 record.request_id.is_some(),
                 programs,
             );
-            let left_out = record.left_out.unwrap_or_default();
+            let suppressed = usize::try_from(record.suppressed).unwrap_or(usize::MAX);
             let (at, request_id) = (record.at.parse::<Timestamp>(), record.request_id.clone());
             let index = *known.entry(key).or_insert_with(|| {
                 if let (Ok(at), None) = (at, &request_id) {
@@ -183,12 +189,12 @@ impl Suspects {
                 }
                 suspects.holders.push(HolderGroup {
                     count: 0,
-                    first: record,
+                    first: record.into(),
                 });
                 suspects.holders.len() - 1
             });
             if let Some(holders) = suspects.holders.get_mut(index) {
-                holders.count += 1 + usize::try_from(left_out).unwrap_or(usize::MAX - 1);
+                holders.count = holders.count.saturating_add(1).saturating_add(suppressed);
             }
             suspects
                 .by_request
@@ -224,7 +230,7 @@ fn audited(entry: AuditLog, suspects: &Suspects) -> AuditedCall {
         .unwrap_or_default();
     AuditedCall {
         holders: suspects.had(&session_id, &entry.request_id, entry.timestamp),
-        at: shown(entry.timestamp),
+        at: to_rfc3339(entry.timestamp),
         resource: entry.resource_id.map_or(entry.resource_type.clone(), |id| {
             format!("{}/{id}", entry.resource_type)
         }),
@@ -236,30 +242,68 @@ fn audited(entry: AuditLog, suspects: &Suspects) -> AuditedCall {
     }
 }
 
+impl From<SessionUse> for CredentialHolder {
+    fn from(usage: SessionUse) -> Self {
+        let processes = usage.caller.processes.into_iter();
+        Self {
+            at: usage.at,
+            session_id: usage.session_id,
+            principal: usage.principal,
+            profile: usage.profile,
+            uid: usage.caller.uid,
+            request_id: usage.request_id,
+            via: usage.caller.via.map(|via| via.as_str().into()),
+            processes: processes
+                .map(|process| Process {
+                    pid: process.pid,
+                    program: process.program,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<journal::SessionEnded> for SessionEnded {
+    fn from(ended: journal::SessionEnded) -> Self {
+        Self {
+            cause: match ended.cause {
+                journal::EndCause::Revoked => EndCause::Revoked,
+                journal::EndCause::AccountDisabled => EndCause::AccountDisabled,
+                journal::EndCause::LoggedOut => EndCause::LoggedOut,
+                journal::EndCause::Locked => EndCause::Locked,
+                journal::EndCause::Slept => EndCause::Slept,
+                journal::EndCause::Stopped => EndCause::Stopped,
+            },
+            session_id: ended.session_id,
+            by: ended.by,
+            at: ended.revoked_at,
+            reason: ended.reason,
+            noticed_at: ended.at,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::Process;
+    use crate::journal::CallerRecord;
 
-    fn record(
-        at: &str,
-        session: &str,
-        program: &str,
-        request_id: Option<&str>,
-    ) -> CredentialHolder {
-        CredentialHolder {
+    fn record(at: &str, session: &str, program: &str, request_id: Option<&str>) -> SessionUse {
+        SessionUse {
             at: format!("2026-01-01T00:00:{at}Z"),
             session_id: session.into(),
             principal: "user/u-1".into(),
             profile: "dev".into(),
-            uid: 1000,
             request_id: request_id.map(Into::into),
-            how: None,
-            left_out: None,
-            processes: vec![Process {
-                pid: 7,
-                program: program.into(),
-            }],
+            suppressed: 0,
+            caller: CallerRecord {
+                uid: 1000,
+                via: None,
+                processes: vec![journal::Process {
+                    pid: 7,
+                    program: program.into(),
+                }],
+            },
         }
     }
 

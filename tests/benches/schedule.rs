@@ -16,7 +16,7 @@ use rolekeeperd::cache::session_state::Generation;
 use rolekeeperd::clock::{Clock, ServerClock, Timer};
 use rolekeeperd::config::{DEFAULT_CHECK, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::credentials::{Broker, Stores};
-use rolekeeperd::journal::Journal;
+use rolekeeperd::journal::{Journal, UsedSession};
 use rolekeeperd::model::UpstreamId;
 use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
@@ -138,7 +138,7 @@ async fn sessions() {
             .expect("a lease");
     }
     // Until all of it is written, too.
-    journal.of("p00000").await;
+    journal.history_of("p00000").await;
     let held = resident();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     row(
@@ -182,15 +182,16 @@ async fn journal() -> Journal {
     };
     // Of many that are alike only so many are written.
     for number in 0..10_000 {
-        journal.handed(
-            &Peer::new(number / 10, None),
-            "p00000",
-            &session,
-            session.received_at,
-        );
+        let used = UsedSession {
+            profile: "p00000",
+            session_id: &session.granted.session_id,
+            principal: &session.granted.principal,
+            at: session.granted.issued_at,
+        };
+        journal.record_issuance(Peer::new(number / 10, None).caller(), used);
     }
     // It is written by a thread of its own.
-    let held = journal.of("p00000").await.holders;
+    let held = journal.history_of("p00000").await.uses;
     assert_eq!(held.len(), 10_000);
     journal
 }

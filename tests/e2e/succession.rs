@@ -272,7 +272,7 @@ fn a_daemon_whose_state_cannot_be_written_serves_all_the_same() {
     let daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
     assert!(
-        daemon.log().contains("remembered until this daemon ends"),
+        daemon.log().contains("the journal is in memory only"),
         "{}",
         daemon.log()
     );

@@ -398,7 +398,7 @@ pub struct HolderGroup {
     pub first: CredentialHolder,
 }
 
-/// A process that was given credentials: a line of the daemon's own record.
+/// A process that was given credentials, as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialHolder {
     /// RFC 3339, by the upstream's clock: when it was given them.
@@ -411,12 +411,9 @@ pub struct CredentialHolder {
     /// It was given nothing: the daemon made this one call for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
-    /// How many more there were of the same programs within a minute.
+    /// The interface that it used: `socket` or `http`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub left_out: Option<u64>,
-    /// By which door it came: `socket` or `http`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub how: Option<String>,
+    pub via: Option<String>,
     /// The process itself, then its parents, as far as they could be seen.
     pub processes: Vec<Process>,
 }

@@ -13,6 +13,7 @@ use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::config::nearest;
 use crate::credentials::{AccessError, Broker, WAIT};
+use crate::journal::UsedSession;
 use crate::printable;
 use crate::upstream::bycloud::{
     self, Answer, AssumeRole, ByCloud, CreateServiceAccountCredential, IamError, Method,
@@ -93,8 +94,15 @@ impl Broker {
         let request_id = answer
             .as_ref()
             .map_or_else(IamError::request_id, |answer| answer.request_id.as_deref());
-        self.journal
-            .called(peer, profile, &session, self.clock.now().boot, request_id);
+        if let Some(request_id) = request_id {
+            let used = UsedSession {
+                profile,
+                session_id: &session.granted.session_id,
+                principal: &session.granted.principal,
+                at: session.upstream_time(self.clock.now().boot),
+            };
+            self.journal.record_call(peer.caller(), used, request_id);
+        }
         if answer
             .as_ref()
             .is_err_and(|error| error.said() == Some(&ServiceError::SessionRevoked))

@@ -12,7 +12,6 @@ use secrecy::SecretString;
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::error::IamCallError;
-use crate::journal::What;
 use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::bycloud::caller_identity::{Probed, probe};
 use crate::upstream::bycloud::{ByCloud, IamError, ListStsSessions, Method, ServiceError};
@@ -60,12 +59,10 @@ impl Broker {
         key.ask_again();
         key.store(&token, passphrase).await.map_err(no_key)?;
         tracing::info!(upstream = %upstream.name, principal, pid = ?peer.pid, "logged in");
-        self.journal.event(
-            peer,
-            What::LoggedIn,
+        self.journal.record_login(
+            peer.caller(),
             &upstream.name,
-            None,
-            principal.clone(),
+            principal.as_deref(),
             self.clock.now().wall,
         );
         self.try_again(upstream);

@@ -13,7 +13,6 @@ use super::rotation_state::{RotationState, mark};
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker};
 use crate::iam::error::IamCallError;
-use crate::journal::What;
 use crate::one_line;
 use crate::token_source::TokenErrorKind;
 use crate::upstream::bycloud::caller_identity::{Probed, probe};
@@ -75,13 +74,10 @@ impl Broker {
             .spawn(async move { broker.replace(&upstream, old.as_deref()).await });
         let rotated: RotationReport =
             rotating.await.map_err(|_crashed| AccessError::BrokeOff)??;
-        let (of, principal) = (&rotated.upstream, Some(rotated.principal.clone()));
-        self.journal.event(
-            peer,
-            What::LoggedIn,
-            of,
-            None,
-            principal,
+        self.journal.record_login(
+            peer.caller(),
+            &rotated.upstream,
+            Some(rotated.principal.as_str()),
             self.clock.now().wall,
         );
         Ok(rotated)

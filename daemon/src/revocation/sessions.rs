@@ -16,7 +16,7 @@ use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::error::IamCallError;
-use crate::journal::shown;
+use crate::journal::to_rfc3339;
 use crate::upstream::bycloud::{ListStsSessions, Method, RevokeStsSession, active_of};
 use crate::upstream::handle::UpstreamHandle;
 use crate::{one_line, printable};
@@ -74,7 +74,7 @@ impl Broker {
                 .values()
                 .filter(|handed| names.contains(handed.profile.as_str()));
             principals.extend(
-                last.max_by_key(|handed| handed.last_at)
+                last.max_by_key(|handed| handed.at)
                     .map(|handed| handed.principal.as_str()),
             );
         }
@@ -107,8 +107,8 @@ impl Broker {
                         session.principal_type.as_str(),
                         session.principal_id
                     ),
-                    issued_at: shown(session.issued_at),
-                    expires_at: shown(session.expires_at),
+                    issued_at: to_rfc3339(session.issued_at),
+                    expires_at: to_rfc3339(session.expires_at),
                     source_ip: session.source_ip,
                 });
             }

@@ -96,7 +96,10 @@ pub fn failure(refusal: &AccessError) -> Failure {
         AccessError::OfSession => {
             (Code::Usage, "the access token of a user, or the secret of a service account's credential".into())
         }
-        AccessError::NoJournal => (Code::Configuration, "a state folder that can be written: XDG_STATE_HOME".into()),
+        AccessError::NoJournal => (
+            Code::Configuration,
+            "make the state folder writable (XDG_STATE_HOME, or ~/.local/state), and restart rolekeeperd".into(),
+        ),
         AccessError::NotRotated(why) => (Code::Usage, why.hint()),
         AccessError::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
     };

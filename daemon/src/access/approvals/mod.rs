@@ -16,7 +16,7 @@ use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::callers::Confirm;
 use crate::credentials::{AccessError, Broker};
-use crate::journal::What;
+use crate::journal;
 use crate::sync::{Mutex, lock};
 
 pub use store::{ApprovalRequest, Decision, Requester};
@@ -121,8 +121,12 @@ impl Broker {
                         profile = %question.profile, program = %question.program, id = question.id,
                         "a person is asked: rolekeeper approve"
                     );
-                    self.journal
-                        .event(peer, What::Asked, &question.profile, None, None, now.wall);
+                    self.journal.record_approval_request(
+                        peer.caller(),
+                        &question.profile,
+                        &question.program,
+                        now.wall,
+                    );
                     if let Some(desktop) = &*lock(&self.approvals.shown_by) {
                         let _ = desktop.try_send(Arc::clone(&question));
                     }
@@ -154,18 +158,16 @@ impl Broker {
             return false;
         };
         tracing::info!(profile = %question.profile, program = %question.program, ?word, "a question is answered");
-        let said = match word {
-            Decision::Allow => "yes",
-            Decision::Deny => "no",
-            Decision::Timeout => "nothing, in time",
+        let decision = match word {
+            Decision::Allow => journal::Decision::Allowed,
+            Decision::Deny => journal::Decision::Denied,
+            Decision::Timeout => journal::Decision::TimedOut,
         };
-        let message = format!("{said}, to {}", question.program);
-        self.journal.event(
-            by,
-            What::Answered,
+        self.journal.record_approval_decision(
+            by.caller(),
             &question.profile,
-            None,
-            Some(message),
+            &question.program,
+            decision,
             now.wall,
         );
         true

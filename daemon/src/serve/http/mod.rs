@@ -265,9 +265,12 @@ impl Caller {
                     crate::serve::error_map::failure(&refusal),
                     &self.desk.broker,
                 );
-                broker
-                    .journal
-                    .refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
+                broker.journal.record_refusal(
+                    self.peer.caller(),
+                    profile.as_str(),
+                    &failure,
+                    &broker.clock.now(),
+                );
                 failure
             }),
             Err(_elapsed)

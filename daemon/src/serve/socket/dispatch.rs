@@ -86,7 +86,11 @@ pub(super) async fn answer(
             json(http::endpoint(desk, peer, &profile, kind).await)
         }
         Request::TokenSource { upstream } => json(broker.key_place(peer, upstream.as_deref())),
-        Request::VerifyJournal => json(broker.verify_journal(peer).await),
+        Request::Journal { since_seconds } => json(
+            broker
+                .locate_journal(peer, since_seconds.map(Duration::from_secs))
+                .await,
+        ),
         Request::Approvals => json(broker.approvals(peer)),
         Request::Approve { id, allow } => json(broker.approve(peer, id, allow).await),
         Request::Login {
@@ -154,9 +158,12 @@ async fn lend(
         Ok(lease) => write(stream, Reply::Lease(error_map::lease(&lease))).await,
         Err(refusal) => {
             let failure = error_map::failure(&refusal);
-            desk.broker
-                .journal
-                .refused(peer, profile, &failure, &desk.broker.clock.now());
+            desk.broker.journal.record_refusal(
+                peer.caller(),
+                profile,
+                &failure,
+                &desk.broker.clock.now(),
+            );
             write(stream, Reply::Error(failure)).await
         }
     }

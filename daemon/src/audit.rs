@@ -266,14 +266,7 @@ impl From<SessionUse> for CredentialHolder {
 impl From<journal::SessionEnded> for SessionEnded {
     fn from(ended: journal::SessionEnded) -> Self {
         Self {
-            cause: match ended.cause {
-                journal::EndCause::Revoked => EndCause::Revoked,
-                journal::EndCause::AccountDisabled => EndCause::AccountDisabled,
-                journal::EndCause::LoggedOut => EndCause::LoggedOut,
-                journal::EndCause::Locked => EndCause::Locked,
-                journal::EndCause::Slept => EndCause::Slept,
-                journal::EndCause::Stopped => EndCause::Stopped,
-            },
+            cause: report::end_cause(ended.cause),
             session_id: ended.session_id,
             by: ended.by,
             at: ended.revoked_at,

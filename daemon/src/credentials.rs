@@ -71,8 +71,12 @@ impl CredentialService {
 
         let session = self.valid_session(entry).await;
         if let Err(error) = &session {
-            self.journal
-                .record_refusal(&peer.caller(), entry.profile.name.as_str(), error);
+            self.journal.record_refusal(
+                peer.caller(),
+                entry.profile.name.as_str(),
+                &error.failure(),
+                &self.clock.now(),
+            );
         }
 
         session
@@ -119,8 +123,10 @@ impl CredentialService {
     fn issue_lease(&self, peer: &Peer, grant: &LeaseGrant, session: Arc<Session>) -> Lease {
         let entry = grant.entry();
         let now = self.clock.now();
-        self.journal
-            .record_issuance(peer, entry.profile.name.as_str(), &session, now.boot);
+        if peer.is_first_time(session.id()) {
+            let used = session.used_by(entry, now.boot);
+            self.journal.record_issuance(peer.caller(), used);
+        }
 
         let left = session.left(now.boot, entry.upstream.client.server_clock());
         let advertised = entry

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rolekeeper::protocol::Code;
+use jiff::Timestamp;
+use rolekeeper::protocol::{Code, Failure};
 use thiserror::Error;
 
 use crate::access::AccessError;
 use crate::clock::Now;
-use crate::model::SessionEnded;
+use crate::model::{SessionEnded, to_rfc3339};
+use crate::report;
 use crate::upstream::backoff::BackoffState;
+use crate::upstream::{RefusalKind, UpstreamError};
 
 /// How long a consumer waits for the upstream. The call continues without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -55,4 +58,98 @@ pub enum RequestError {
         message: String,
         hint: String,
     },
+}
+
+impl RequestError {
+    /// As the client prints it: a code, a message, and what to do.
+    pub fn failure(&self) -> Failure {
+        let (code, hint) = match self {
+            Self::Access(error) => return error.into(),
+            Self::Upstream(backoff, now) => return upstream_failure(backoff, now),
+            Self::Held { profile, ended } => {
+                let message = format!("{self}: {}", report::session_ended(ended));
+                let hint = format!(
+                    "run rolekeeper audit {profile} to see what was done with it, then rolekeeper resume {profile}"
+                );
+                return Failure::new(Code::Held, message, hint);
+            }
+            Self::Rejected { code, hint, .. } => (*code, hint.clone()),
+            Self::ViewStale { .. } => (
+                Code::ViewStale,
+                "run the command again in a minute, or run rolekeeper status to see why the check fails".into(),
+            ),
+            Self::StillWaiting => (
+                Code::UpstreamUnavailable,
+                "run the command again in a minute; the upstream is still asked".into(),
+            ),
+            Self::TooSlow => (
+                Code::UpstreamUnavailable,
+                "run the command again in a minute".into(),
+            ),
+            Self::Stopping => (
+                Code::ShuttingDown,
+                "run the command again, which starts the daemon".into(),
+            ),
+            Self::NoEndpoint(_) => (
+                Code::Configuration,
+                "set another port under [endpoint] in the configuration, or stop the program that uses it".into(),
+            ),
+            Self::Aborted => (
+                Code::Unexpected,
+                "run the command again, and report what rolekeeperd logged".into(),
+            ),
+        };
+
+        Failure::new(code, self.to_string(), hint)
+    }
+}
+
+fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
+    let wait = backoff.next_try.since(now.boot).as_secs_f64().ceil();
+
+    let (code, hint) = match &backoff.error {
+        UpstreamError::Unavailable { .. } => {
+            let history = history(backoff, now.wall_of(backoff.since));
+            let hint = format!("run the command again in {wait} s, when the upstream is asked again{history}");
+            (Code::UpstreamUnavailable, hint)
+        }
+        UpstreamError::LoginNeeded { hint, .. } => {
+            let hint = format!("{hint}; the token is read again in {wait} s");
+            (Code::LoginNeeded, hint)
+        }
+        UpstreamError::Refused { kind, .. } => {
+            let (code, action) = refusal(*kind);
+            (code, format!("{action}; the upstream is asked again after {wait} s"))
+        }
+    };
+
+    Failure::new(code, backoff.error.to_string(), hint)
+}
+
+fn history(backoff: &BackoffState, since: Timestamp) -> String {
+    match backoff.attempts {
+        0 | 1 => String::new(),
+        attempts => format!("; failing since {}, {attempts} attempts", to_rfc3339(since)),
+    }
+}
+
+fn refusal(kind: RefusalKind) -> (Code, &'static str) {
+    match kind {
+        RefusalKind::NotFound => (
+            Code::RoleGone,
+            "check the profile's role_id; the role may have been deleted",
+        ),
+        RefusalKind::NotTrusted => (
+            Code::TrustDenied,
+            "run rolekeeper explain PROFILE to compare the role's trust policy with the token's owner",
+        ),
+        RefusalKind::AccountDisabled => (
+            Code::AccountDisabled,
+            "ask the account's administrator to enable it",
+        ),
+        RefusalKind::Other => (
+            Code::UpstreamRefused,
+            "check the profile's role_id and duration, and the policies of the role and of the token's owner",
+        ),
+    }
 }

@@ -31,13 +31,13 @@ pub(crate) fn session_ended(ended: &SessionEnded) -> protocol::SessionEnded {
     }
 }
 
-fn end_cause(cause: EndCause) -> protocol::EndCause {
+pub(crate) fn end_cause(cause: EndCause) -> protocol::EndCause {
     match cause {
         EndCause::Revoked => protocol::EndCause::Revoked,
         EndCause::AccountDisabled => protocol::EndCause::AccountDisabled,
         EndCause::LoggedOut => protocol::EndCause::LoggedOut,
-        EndCause::ScreenLocked => protocol::EndCause::Locked,
-        EndCause::MachineSlept => protocol::EndCause::Slept,
-        EndCause::DaemonStopped => protocol::EndCause::Stopped,
+        EndCause::ScreenLocked => protocol::EndCause::ScreenLocked,
+        EndCause::MachineSlept => protocol::EndCause::MachineSlept,
+        EndCause::DaemonStopped => protocol::EndCause::DaemonStopped,
     }
 }

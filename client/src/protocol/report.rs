@@ -155,11 +155,11 @@ pub enum EndCause {
     /// `rolekeeper logout`
     LoggedOut,
     /// The screen was locked.
-    Locked,
+    ScreenLocked,
     /// The machine went to sleep.
-    Slept,
+    MachineSlept,
     /// The daemon was stopped.
-    Stopped,
+    DaemonStopped,
     /// A cause of a newer daemon.
     #[serde(other)]
     Unknown,
@@ -183,9 +183,9 @@ impl fmt::Display for SessionEnded {
         f.write_str(match cause {
             EndCause::LoggedOut => " was logged out",
             EndCause::AccountDisabled => " ended with its account, which was disabled",
-            EndCause::Locked => " was ended as the screen was locked",
-            EndCause::Slept => " was ended as the machine went to sleep",
-            EndCause::Stopped => " was ended with the daemon",
+            EndCause::ScreenLocked => " was ended as the screen was locked",
+            EndCause::MachineSlept => " was ended as the machine went to sleep",
+            EndCause::DaemonStopped => " was ended with the daemon",
             EndCause::Revoked | EndCause::Unknown => " was revoked",
         })?;
         if let Some(by) = by {

@@ -98,7 +98,7 @@ async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
         match signal.header().member().map(MemberName::as_str) {
             Some("PrepareForSleep") => match signal.body().deserialize::<bool>() {
                 Ok(true) => {
-                    let ended = broker.revoke_on(EndCause::Slept, |on| on.sleep).await;
+                    let ended = broker.revoke_on(EndCause::MachineSlept, |on| on.sleep).await;
                     broker.await_withdrawals(&ended).await;
                     delay = None;
                 }
@@ -109,7 +109,7 @@ async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
             },
             Some("NameOwnerChanged") => break,
             _ if is_lock(&signal) && is_mine(&bus, &signal).await => {
-                broker.revoke_on(EndCause::Locked, |on| on.lock).await;
+                broker.revoke_on(EndCause::ScreenLocked, |on| on.lock).await;
             }
             _ => {}
         }

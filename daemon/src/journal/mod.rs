@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::config::AlsoTo;
+use crate::model;
 use crate::sandbox::helper::peer_inspector::PendingInspection;
 use crate::sync::lock;
 use file::JournalFile;
@@ -30,7 +31,7 @@ use rate_limit::RefusalLimiter;
 use record::Record;
 use writer::{Writer, push_bounded};
 
-pub use record::{CallerRecord, Decision, EndCause, Process, SessionEnded, SessionUse, Via};
+pub use record::{CallerRecord, Decision, Process, SessionEnded, SessionUse, Via};
 
 /// A handle to the journal. Its clones write to the same one.
 #[derive(Debug, Clone)]
@@ -219,7 +220,7 @@ impl Journal {
     }
 
     /// Records that a session ended before it expired.
-    pub fn record_session_end(&self, profile: &str, ended: &protocol::SessionEnded) {
+    pub fn record_session_end(&self, profile: &str, ended: &model::SessionEnded) {
         let record = Record::SessionEnded(SessionEnded::new(profile, ended));
         self.send(record, None);
     }
@@ -424,13 +425,9 @@ mod tests {
     #[tokio::test]
     async fn session_end_is_recorded_without_a_caller() {
         let journal = Journal::in_memory();
-        let ended = protocol::SessionEnded {
-            cause: protocol::EndCause::LoggedOut,
+        let ended = model::SessionEnded {
             session_id: Some("s-1".into()),
-            by: None,
-            at: None,
-            reason: None,
-            noticed_at: "2026-01-01T00:00:00.000Z".into(),
+            ..model::SessionEnded::new(model::EndCause::LoggedOut, "2026-01-01T00:00:00Z".parse().unwrap())
         };
         journal.record_session_end("dev", &ended);
 

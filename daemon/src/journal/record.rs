@@ -3,6 +3,9 @@
 use rolekeeper::protocol;
 use serde::{Deserialize, Serialize};
 
+use super::to_rfc3339;
+use crate::model::{self, EndCause};
+
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -125,20 +128,6 @@ pub enum Decision {
     TimedOut,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndCause {
-    Revoked,
-    AccountDisabled,
-    LoggedOut,
-    /// The screen was locked.
-    Locked,
-    /// The machine was suspended.
-    Slept,
-    /// The daemon stopped.
-    Stopped,
-}
-
 impl Record {
     /// Whether the daemon itself reads the record later.
     pub(super) fn is_read(&self) -> bool {
@@ -183,14 +172,14 @@ impl From<SessionUse> for Record {
 }
 
 impl SessionEnded {
-    pub(super) fn new(profile: &str, ended: &protocol::SessionEnded) -> Self {
+    pub(super) fn new(profile: &str, ended: &model::SessionEnded) -> Self {
         Self {
-            at: ended.noticed_at.clone(),
+            at: to_rfc3339(ended.noticed_at),
             profile: profile.into(),
-            session_id: ended.session_id.clone(),
-            cause: ended.cause.into(),
+            session_id: ended.session_id.as_deref().map(Into::into),
+            cause: ended.cause,
             by: ended.by.clone(),
-            revoked_at: ended.at.clone(),
+            revoked_at: ended.at.map(to_rfc3339),
             reason: ended.reason.clone(),
         }
     }
@@ -201,20 +190,6 @@ impl From<protocol::Process> for Process {
         Self {
             pid: process.pid,
             program: process.program,
-        }
-    }
-}
-
-impl From<protocol::EndCause> for EndCause {
-    fn from(cause: protocol::EndCause) -> Self {
-        match cause {
-            // Only clients see an unknown cause.
-            protocol::EndCause::Revoked | protocol::EndCause::Unknown => Self::Revoked,
-            protocol::EndCause::AccountDisabled => Self::AccountDisabled,
-            protocol::EndCause::LoggedOut => Self::LoggedOut,
-            protocol::EndCause::Locked => Self::Locked,
-            protocol::EndCause::Slept => Self::Slept,
-            protocol::EndCause::Stopped => Self::Stopped,
         }
     }
 }

@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A session that ended before its expiry: the one event that every revocation becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +16,9 @@ pub struct SessionEnded {
     pub noticed_at: Timestamp,
 }
 
-/// Why a session ended before its expiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a session ended before its expiry. State files contain these names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndCause {
     /// At the upstream, or by `rolekeeper sessions revoke` here.
     Revoked,

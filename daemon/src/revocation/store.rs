@@ -51,7 +51,7 @@ struct State {
 struct StoredHold {
     /// The upstream's location and the role. A hold of another role is not restored.
     role: String,
-    cause: StoredCause,
+    cause: EndCause,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     session_id: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -61,17 +61,6 @@ struct StoredHold {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     reason: Option<String>,
     noticed_at: Timestamp,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StoredCause {
-    Revoked,
-    AccountDisabled,
-    LoggedOut,
-    ScreenLocked,
-    MachineSlept,
-    DaemonStopped,
 }
 
 /// Why the file of an earlier daemon cannot be used. The daemon does not start without it, because it would serve
@@ -286,7 +275,7 @@ impl StoredHold {
     fn new(role: String, ended: &SessionEnded) -> Self {
         Self {
             role,
-            cause: ended.cause.into(),
+            cause: ended.cause,
             session_id: ended.session_id.clone(),
             by: ended.by.clone(),
             at: ended.at,
@@ -299,38 +288,12 @@ impl StoredHold {
 impl From<&StoredHold> for SessionEnded {
     fn from(hold: &StoredHold) -> Self {
         Self {
-            cause: hold.cause.into(),
+            cause: hold.cause,
             session_id: hold.session_id.clone(),
             by: hold.by.clone(),
             at: hold.at,
             reason: hold.reason.clone(),
             noticed_at: hold.noticed_at,
-        }
-    }
-}
-
-impl From<EndCause> for StoredCause {
-    fn from(cause: EndCause) -> Self {
-        match cause {
-            EndCause::Revoked => Self::Revoked,
-            EndCause::AccountDisabled => Self::AccountDisabled,
-            EndCause::LoggedOut => Self::LoggedOut,
-            EndCause::ScreenLocked => Self::ScreenLocked,
-            EndCause::MachineSlept => Self::MachineSlept,
-            EndCause::DaemonStopped => Self::DaemonStopped,
-        }
-    }
-}
-
-impl From<StoredCause> for EndCause {
-    fn from(cause: StoredCause) -> Self {
-        match cause {
-            StoredCause::Revoked => Self::Revoked,
-            StoredCause::AccountDisabled => Self::AccountDisabled,
-            StoredCause::LoggedOut => Self::LoggedOut,
-            StoredCause::ScreenLocked => Self::ScreenLocked,
-            StoredCause::MachineSlept => Self::MachineSlept,
-            StoredCause::DaemonStopped => Self::DaemonStopped,
         }
     }
 }

@@ -25,12 +25,13 @@ use crate::clock::{BootTime, Clock, Now};
 use crate::iam::error::IamCallError;
 use crate::journal::Journal;
 use crate::login::{NotRotated, RotationStates};
-use crate::refresh::policy::{Backoff, BackoffState, GRACE, RECOVERY_SPREAD, refresh_left, spread};
+use crate::refresh::policy::{GRACE, RECOVERY_SPREAD, refresh_left, spread};
 use crate::revocation::notifications::Notifications;
 use crate::revocation::poller::{is_stale, view_age};
 use crate::revocation::store::RevocationStore;
 use crate::revocation::subscriptions::Subscriptions;
 use crate::revocation::{RevocationOutbox, keep_earlier};
+use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
 use crate::upstream::{IssuedSession, RefusalKind, UpstreamError};
 

@@ -17,8 +17,8 @@ use crate::clock::{AtomicBootTime, BootTime, Now};
 use crate::config::LeaseLimit;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::model::UpstreamId;
-use crate::refresh::policy::BACK_OFF_CAP;
 use crate::sync::{Mutex, lock};
+use crate::upstream::backoff::BACKOFF_CAP;
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{IssuedSessionStatus, UpstreamError};
 
@@ -208,7 +208,7 @@ impl Broker {
                 error
                     .retry_after()
                     .unwrap_or_default()
-                    .clamp(APART, BACK_OFF_CAP)
+                    .clamp(APART, BACKOFF_CAP)
             }
         };
         *lock(&feed.failure) = looked.as_ref().err().map(ToString::to_string);

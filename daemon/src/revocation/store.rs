@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 use crate::cache::CacheEntry;
 use crate::clock::{BootTime, Now};
 use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
-use crate::refresh::policy::{Backoff, BackoffState};
 use crate::sync::{Arc, Mutex, lock};
 use crate::upstream::UpstreamError;
+use crate::upstream::backoff::{Backoff, BackoffState};
 
 /// The most that is read of the file, in bytes.
 const CAP: u64 = 64 * 1024 * 1024;

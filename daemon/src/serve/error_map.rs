@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use crate::clock::Now;
 use crate::credentials::{AccessError, Lease};
-use crate::refresh::policy::BackoffState;
+use crate::upstream::backoff::BackoffState;
 use crate::upstream::{RefusalKind, UpstreamError};
 
 /// The lease as it crosses the socket, expiry in whole seconds so that rounding never makes it later.

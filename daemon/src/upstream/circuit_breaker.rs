@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::backoff::{Backoff, BackoffState};
 use crate::clock::BootTime;
 use crate::model::ProfileId;
-use crate::refresh::policy::{Backoff, BackoffState};
 use crate::upstream::UpstreamError;
 
 /// How many profiles in a row must fail, none succeeding in between, until it is taken for the upstream's own failure.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Mutex as Turn, MutexGuard as MyTurn, Semaphore, SemaphorePermit};
 
+use super::backoff::BackoffState;
 use super::circuit_breaker::{CircuitBreaker, Permit};
 use super::{Upstream, UpstreamError};
 use crate::clock::{AtomicBootTime, BootTime, Clock, Now};
 use crate::model::{ProfileId, UpstreamId};
-use crate::refresh::policy::BackoffState;
 use crate::revocation::poller::Feed;
 use crate::sync::lock;
 

@@ -1,5 +1,6 @@
 //! Services that issue sessions. Their errors are named for what the broker does next, not for where they arose.
 
+pub mod backoff;
 pub mod bycloud;
 pub mod circuit_breaker;
 pub mod handle;

@@ -16,13 +16,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::cache::CacheEntry;
-use crate::cache::session::{ListPresence, MARGIN, Session, SupersededSession};
-use super::daemon::Daemon;
+use crate::cache::freshness::{ListPresence, MARGIN, Session, SupersededSession};
 use crate::clock::{BootTime, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
-use crate::upstream::bycloud::ByCloud;
+use crate::credentials::Broker;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{IssuedSession, SLACK};
+use crate::upstream::{IssuedSession, Login, SLACK};
 
 const VERSION: u32 = 1;
 /// The most that is read, in bytes.
@@ -87,12 +86,12 @@ struct Kept<S> {
     refresh_left_ms: u64,
     use_left_ms: u64,
     #[serde(default)]
-    list_presence: ListPresence,
+    sightings: ListPresence,
 }
 
 /// All sessions of a broker, in memory that nobody can change.
-pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
-    let now = daemon.clock.now();
+pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
+    let now = broker.clock.now();
     let held: Vec<_> = broker
         .cache
         .entries()
@@ -103,7 +102,7 @@ pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
         .iter()
         .map(|(entry, session)| keep(entry, session, &now))
         .collect();
-    let (generations, earlier) = generations(daemon);
+    let (generations, earlier) = standings(broker);
     let clock = |upstream: &UpstreamHandle| {
         (
             upstream.client.identity(),
@@ -112,15 +111,15 @@ pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
     };
     let clocks = broker
         .upstreams
-        .iter()
+        .values()
         .map(|upstream| clock(upstream))
         .collect();
     let others = generations.len() + earlier.values().map(Vec::len).sum::<usize>();
     let keys = broker
         .upstreams
         .values()
-        .filter_map(|upstream| upstream.client.bycloud())
-        .map(ByCloud::key);
+        .filter_map(|upstream| upstream.client.login())
+        .map(Login::token_source);
     let said: Vec<_> = keys
         .filter(|_| heir == HandoffTarget::Successor)
         .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
@@ -140,20 +139,20 @@ pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
     };
     // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
     // its length at the most.
-    let length = |issued: &IssuedSession| {
+    let length = |granted: &IssuedSession| {
         2 * (granted.session_token.expose_secret().len()
             + granted.secret_access_key.expose_secret().len())
     };
     let room = held
         .iter()
-        .map(|(_, session)| 2048 + length(&session.issued))
+        .map(|(_, session)| 2048 + length(&session.granted))
         .sum::<usize>();
     let said_length = |(place, passphrase): &(String, SecretString)| {
         6 * (place.len() + passphrase.expose_secret().len())
     };
     let room = room + 1024 * others + said.iter().map(said_length).sum::<usize>();
     let mut text = Zeroizing::new(Vec::with_capacity(
-        4096 + 512 * daemon.upstreams.iter().count() + room,
+        4096 + 512 * broker.upstreams.len() + room,
     ));
     serde_json::to_writer(&mut *text, &snapshot)?;
     let memory = rustix::fs::memfd_create(
@@ -166,14 +165,14 @@ pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn generations(daemon: &Daemon) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Replaced>>) {
+fn standings(broker: &Broker) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Replaced>>) {
     let (mut generations, mut earlier) = (BTreeMap::new(), BTreeMap::new());
-    for entry in daemon.cache.entries() {
-        let generation = entry.state.snapshot().generation.number();
+    for entry in broker.cache.entries() {
+        let generation = entry.state.view().generation.number();
         if generation > 0 {
             generations.insert(profile_and_role(entry), generation);
         }
-        let replaced = entry.state.superseded();
+        let replaced = entry.state.earlier();
         if !replaced.is_empty() {
             earlier.insert(
                 profile_and_role(entry),
@@ -188,7 +187,7 @@ fn generations(daemon: &Daemon) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<
 }
 
 fn profile_and_role(entry: &CacheEntry) -> String {
-    format!("{} {}", entry.profile.name, entry.role_at_upstream())
+    format!("{} {}", entry.profile.name, entry.role_there())
 }
 
 impl Replaced {
@@ -221,10 +220,10 @@ impl From<Replaced> for SupersededSession {
 }
 
 fn keep<'a>(entry: &CacheEntry, session: &'a Session, now: &Now) -> Kept<&'a str> {
-    let granted = &session.issued;
+    let granted = &session.granted;
     Kept {
         profile: entry.profile.name.to_string(),
-        identity: entry.session_identity(),
+        identity: entry.identity(),
         session_id: granted.session_id.to_string(),
         principal: granted.principal.to_string(),
         access_key_id: granted.access_key_id.to_string(),
@@ -236,12 +235,12 @@ fn keep<'a>(entry: &CacheEntry, session: &'a Session, now: &Now) -> Kept<&'a str
         received_at: session.received_at,
         refresh_left_ms: millis(session.refresh_left),
         use_left_ms: millis(entry.use_left(now)),
-        list_presence: session.list_presence.clone(),
+        sightings: session.sightings.clone(),
     }
 }
 
 /// Takes over what earlier processes left. Says how many sessions that were.
-pub fn unpack(daemon: &Daemon, inherited: Vec<OwnedFd>) -> usize {
+pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
     let snapshots = inherited.into_iter().filter_map(|memory| {
         read(memory)
             .inspect_err(
@@ -252,11 +251,11 @@ pub fn unpack(daemon: &Daemon, inherited: Vec<OwnedFd>) -> usize {
     let Some(mut newest) = snapshots.max_by_key(|snapshot| snapshot.made_at) else {
         return 0;
     };
-    for upstream in daemon.upstreams.values() {
+    for upstream in broker.upstreams.values() {
         if let Some(known) = newest.clocks.remove(&upstream.client.identity()) {
             upstream.client.server_clock().restore(known);
         }
-        if let Some(key) = upstream.client.bycloud().map(ByCloud::key)
+        if let Some(key) = upstream.client.login().map(Login::token_source)
             && let Some(passphrase) = key
                 .sealed_place()
                 .and_then(|place| newest.passphrases.remove(&place))
@@ -264,25 +263,25 @@ pub fn unpack(daemon: &Daemon, inherited: Vec<OwnedFd>) -> usize {
             key.opens_with(passphrase);
         }
     }
-    for entry in daemon.cache.entries() {
+    for entry in broker.cache.entries() {
         let key = profile_and_role(entry);
         let generation = newest.generations.remove(&key).unwrap_or(0);
         let earlier = newest.earlier.remove(&key).unwrap_or_default();
         // What is held has none, and what this machine has ended itself is not to be found revoked.
-        let is_over = |replaced: &Replaced| daemon.services.revocation.store.is_revoked(&replaced.session_id);
+        let is_over = |replaced: &Replaced| broker.revocations.is_ending(&replaced.session_id);
         let earlier = earlier
             .into_iter()
             .filter(|replaced| entry.state.hold().is_none() && !is_over(replaced));
-        entry.state.restore(
+        entry.state.go_on(
             generation,
             earlier.map(|replaced| Arc::new(replaced.into())).collect(),
         );
     }
-    let now = daemon.clock.now();
+    let now = broker.clock.now();
     newest
         .sessions
         .into_iter()
-        .filter_map(|kept| take_over(daemon, kept, &now))
+        .filter_map(|kept| take_over(broker, kept, &now))
         .count()
 }
 
@@ -314,17 +313,17 @@ fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
 }
 
 /// `None` if it is of no use any more.
-fn take_over(daemon: &Daemon, kept: Kept<SecretString>, now: &Now) -> Option<()> {
-    let entry = daemon.cache.find(&kept.profile)?;
+fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()> {
+    let entry = broker.cache.find(&kept.profile)?;
     // A profile that is held has no session.
-    let generation = entry.state.start_fetch().ok()?;
+    let generation = entry.state.begin().ok()?;
     let session = Session {
         obtained_at: kept.obtained_at,
         received_at: kept.received_at,
         refresh_left: Duration::from_millis(kept.refresh_left_ms),
         generation,
-        list_presence: kept.list_presence,
-        issued: IssuedSession {
+        sightings: kept.sightings,
+        granted: IssuedSession {
             session_id: kept.session_id.into(),
             principal: kept.principal.into(),
             access_key_id: kept.access_key_id.into(),
@@ -334,21 +333,17 @@ fn take_over(daemon: &Daemon, kept: Kept<SecretString>, now: &Now) -> Option<()>
             expires_at: kept.expires_at,
         },
     };
-    let is_usable = kept.identity == entry.session_identity()
-        && !daemon.services.revocation.store.is_revoked(&session.issued.session_id)
+    let is_usable = kept.identity == entry.identity()
+        && !broker.revocations.is_ending(&session.granted.session_id)
         && session.obtained_at <= session.received_at
         && session.received_at <= now.boot
-        && session.issued.life() <= LONGEST_SESSION + SLACK
+        && session.granted.life() <= LONGEST_SESSION + SLACK
         && session.left(now.boot, entry.upstream.client.server_clock()) > MARGIN;
     if !is_usable {
         return None;
     }
-    entry.mark_used(now, Duration::from_millis(kept.use_left_ms));
-    daemon
-        .services
-        .refresh
-        .install_session(entry, session)
-        .then_some(())
+    entry.used(now, Duration::from_millis(kept.use_left_ms));
+    broker.serve(entry, session).then_some(())
 }
 
 fn boot_id() -> io::Result<String> {
@@ -367,6 +362,7 @@ mod tests {
     use crate::credentials::Stores;
     use crate::model::UpstreamId;
     use crate::token_source::TokenSource;
+    use crate::upstream::bycloud::ByCloud;
 
     fn broker() -> Arc<Broker> {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -397,8 +393,8 @@ mod tests {
         )
     }
 
-    fn said(daemon: &Daemon) -> Option<String> {
-        let key = daemon.upstreams["u"].client.bycloud().unwrap().key();
+    fn said(broker: &Broker) -> Option<String> {
+        let key = broker.upstreams["u"].client.login().unwrap().token_source();
         key.passphrase()
             .map(|passphrase| passphrase.expose_secret().to_owned())
     }
@@ -408,9 +404,9 @@ mod tests {
         let before = broker();
         before.upstreams["u"]
             .client
-            .bycloud()
+            .login()
             .unwrap()
-            .key()
+            .token_source()
             .opens_with("\"canary\"".to_owned().into());
         for (heir, want) in [
             (HandoffTarget::Successor, Some("\"canary\"")),

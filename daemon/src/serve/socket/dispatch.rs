@@ -79,7 +79,7 @@ pub(super) async fn answer(
         Request::Endpoint { profile, kind } => {
             json(endpoint(&mut dialogue, peer, &profile, kind, desk).await)
         }
-        Request::TokenSource { upstream } => json(broker.key_place(peer, upstream.as_deref())),
+        Request::TokenSource { upstream } => json(broker.token_source(peer, upstream.as_deref())),
         Request::VerifyJournal => json(broker.verify_journal(peer).await),
         Request::Approvals => json(access.list_approvals(peer).map_err(Into::into)),
         Request::Approve { id, allow } => {

@@ -1,56 +1,68 @@
-//! `rolekeeper audit`: the calls that a profile's sessions made, from the upstream's audit log, joined with the daemon's
-//! own record of the processes that were given their credentials.
+//! `rolekeeper audit`: the calls that a profile's sessions made, from the upstream's audit log, joined with the processes
+//! that the journal recorded as having their credentials. `rolekeeper journal`: where the journal is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use rolekeeper::protocol::{
-    Audit, AuditedCall, CredentialHolder, Failure, HolderGroup, JournalReport, SessionEnded,
+    Audit, AuditedCall, CredentialHolder, Failure, HolderGroup, JournalLocation, Process,
+    SessionEnded,
 };
 
-use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::{IamCallError, unsupported};
-use crate::journal::{IssuanceRecord, shown};
+use crate::access::OwnerGrant;
+use crate::clock::Clock;
+use crate::error::{RequestError, UpstreamRequestError, WAIT, unsupported};
+use crate::journal::{self, Journal, ProfileHistory, SessionUse};
+use crate::model::{to_rfc3339, to_rfc3339_millis};
+use crate::report;
 use crate::upstream::{AuditEntry, AuditLog, AuditQuery, CallError};
 
 /// The most calls that a report has.
 const MAX_CALLS: usize = 5_000;
 
-impl Broker {
+#[derive(Debug)]
+pub struct AuditService {
+    clock: Clock,
+    journal: Arc<Journal>,
+}
+
+impl AuditService {
+    pub fn new(clock: Clock, journal: Arc<Journal>) -> Arc<Self> {
+        Arc::new(Self { clock, journal })
+    }
+
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
-    pub async fn audit(
-        &self,
-        peer: &Peer,
-        profile: &str,
-        back: Duration,
-    ) -> Result<Audit, AccessError> {
-        let grant = self.own(peer, profile)?;
+    pub async fn audit(&self, grant: &OwnerGrant, back: Duration) -> Result<Audit, RequestError> {
         let entry = grant.entry();
         let log = entry
             .upstream
             .client
             .audit_log()
             .ok_or_else(|| unsupported(&entry.upstream, "audit"))?;
-        let since = self.clock_back(back);
-        let IssuanceRecord {
-            holders: records,
-            endings,
+
+        let since = self.before_now(back);
+        let ProfileHistory {
+            uses,
+            ended,
             since: record_since,
-        } = self.journal.of(profile).await;
+        } = self.journal.history_of(entry.profile.name.as_str()).await;
 
         let current = entry.session();
-        let current = current.as_ref().map(|session| &session.granted);
-        let of_records = records.iter().map(|record| record.session_id.as_str());
-        let sessions: BTreeSet<&str> = of_records
+        let current = current.as_ref().map(|session| &session.issued);
+        let sessions: BTreeSet<&str> = uses
+            .iter()
+            .map(|usage| usage.session_id.as_str())
             .chain(current.map(|session| &*session.session_id))
             .collect();
-        let of_records = records.iter().map(|record| record.principal.as_str());
-        let principals: BTreeSet<&str> = of_records
+        let principals: BTreeSet<&str> = uses
+            .iter()
+            .map(|usage| usage.principal.as_str())
             .chain(current.map(|session| &*session.principal))
             .collect();
+
         let query = AuditQuery {
             sessions: &sessions,
             principals: &principals,
@@ -62,57 +74,50 @@ impl Broker {
             error,
         } = read(log, query).await;
 
-        let holders = Holders::of(records);
+        let holders = Holders::of(uses);
+        let calls = entries
+            .into_iter()
+            .map(|entry| audited(entry, &holders))
+            .collect();
+        let endings = ended
+            .into_iter()
+            .filter(|ended| ended.at.parse().is_ok_and(|at: Timestamp| at >= since))
+            .map(Into::into)
+            .collect();
+
         Ok(Audit {
-            profile: profile.into(),
-            since: shown(since),
-            calls: entries
-                .into_iter()
-                .map(|entry| audited(entry, &holders))
-                .collect(),
+            profile: entry.profile.name.to_string(),
+            since: to_rfc3339(since),
+            calls,
             truncated,
             failure: error.map(failure),
             record_since,
             holders: holders.groups,
-            endings: latest_of_each(endings, since),
+            endings,
         })
     }
 
-    fn clock_back(&self, back: Duration) -> Timestamp {
+    /// The journal's file, with all records until now written.
+    pub async fn locate_journal(
+        &self,
+        back: Option<Duration>,
+    ) -> Result<JournalLocation, RequestError> {
+        let path = self.journal.path().ok_or(RequestError::NoJournal)?;
+        self.journal.flush().await;
+
+        Ok(JournalLocation {
+            path,
+            since: back.map(|back| to_rfc3339_millis(self.before_now(back))),
+        })
+    }
+
+    fn before_now(&self, back: Duration) -> Timestamp {
         let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
-        let since = self.clock.now().wall.checked_sub(back);
+        let now = self.clock.now().wall;
 
-        since
-            .unwrap_or(Timestamp::UNIX_EPOCH)
-            .max(Timestamp::UNIX_EPOCH)
+        now.checked_sub(back)
+            .map_or(Timestamp::UNIX_EPOCH, |at| at.max(Timestamp::UNIX_EPOCH))
     }
-
-    /// Whether anything was changed in the daemon's own record.
-    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
-        self.journal.verify().await.ok_or(AccessError::NoJournal)
-    }
-}
-
-/// The endings since a time. A later record of the same ending has all that the earlier ones have.
-fn latest_of_each(endings: Vec<SessionEnded>, since: Timestamp) -> Vec<SessionEnded> {
-    let is_recent = |ending: &SessionEnded| {
-        let noticed_at = ending.noticed_at.parse::<Timestamp>();
-        noticed_at.is_ok_and(|at| at >= since)
-    };
-    let mut seen = BTreeSet::new();
-    let mut latest: Vec<_> = endings
-        .into_iter()
-        .rev()
-        .filter(is_recent)
-        .filter(|ending| {
-            ending.session_id.is_none()
-                || seen.insert((ending.session_id.clone(), ending.cause as u8))
-        })
-        .collect();
-    latest.reverse();
-
-    latest
 }
 
 /// What was read of the upstream's log, oldest first.
@@ -148,7 +153,7 @@ async fn read(log: &dyn AuditLog, query: AuditQuery<'_>) -> LogExtract {
 }
 
 fn failure(error: CallError) -> Failure {
-    let error = IamCallError::Failed(error);
+    let error = UpstreamRequestError::Failed(error);
     Failure::new(error.code(), error.to_string(), error.hint())
 }
 
@@ -164,22 +169,23 @@ struct Holders {
 
 impl Holders {
     /// Processes of the same programs are one group: a tool asks every few minutes.
-    fn of(records: Vec<CredentialHolder>) -> Self {
+    fn of(uses: Vec<SessionUse>) -> Self {
         let mut holders = Self::default();
         let mut known: BTreeMap<(String, u32, bool, Vec<String>), usize> = BTreeMap::new();
-        for record in records {
-            let programs = record
+        for usage in uses {
+            let programs = usage
+                .caller
                 .processes
                 .iter()
                 .map(|process| process.program.clone())
                 .collect();
-            let session_id = record.session_id.clone();
-            let request_id = record.request_id.clone();
-            let at = record.at.parse::<Timestamp>();
-            let left_out = usize::try_from(record.left_out.unwrap_or_default());
+            let session_id = usage.session_id.clone();
+            let request_id = usage.request_id.clone();
+            let at = usage.at.parse::<Timestamp>();
+            let suppressed = usize::try_from(usage.suppressed).unwrap_or(usize::MAX - 1);
             let key = (
                 session_id.clone(),
-                record.uid,
+                usage.caller.uid,
                 request_id.is_some(),
                 programs,
             );
@@ -192,12 +198,12 @@ impl Holders {
                 }
                 holders.groups.push(HolderGroup {
                     count: 0,
-                    first: record,
+                    first: usage.into(),
                 });
                 index
             });
             if let Some(group) = holders.groups.get_mut(index) {
-                group.count += 1 + left_out.unwrap_or(usize::MAX - 1);
+                group.count += 1 + suppressed;
             }
             if let Some(request_id) = request_id {
                 holders.by_request.insert(request_id, index);
@@ -233,7 +239,7 @@ impl Holders {
 fn audited(entry: AuditEntry, holders: &Holders) -> AuditedCall {
     AuditedCall {
         holders: holders.of_call(&entry.session_id, &entry.request_id, entry.at),
-        at: shown(entry.at),
+        at: to_rfc3339(entry.at),
         action: entry.action,
         resource: entry.resource,
         status: entry.status,
@@ -243,30 +249,62 @@ fn audited(entry: AuditEntry, holders: &Holders) -> AuditedCall {
     }
 }
 
+impl From<SessionUse> for CredentialHolder {
+    fn from(usage: SessionUse) -> Self {
+        let processes = usage.caller.processes.into_iter();
+
+        Self {
+            at: usage.at,
+            session_id: usage.session_id,
+            principal: usage.principal,
+            profile: usage.profile,
+            uid: usage.caller.uid,
+            request_id: usage.request_id,
+            via: usage.caller.via.map(|via| via.as_str().into()),
+            processes: processes
+                .map(|process| Process {
+                    pid: process.pid,
+                    program: process.program,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<journal::SessionEnded> for SessionEnded {
+    fn from(ended: journal::SessionEnded) -> Self {
+        Self {
+            cause: report::end_cause(ended.cause),
+            session_id: ended.session_id,
+            by: ended.by,
+            at: ended.revoked_at,
+            reason: ended.reason,
+            noticed_at: ended.at,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::Process;
+    use crate::journal::CallerRecord;
 
-    fn record(
-        at: &str,
-        session: &str,
-        program: &str,
-        request_id: Option<&str>,
-    ) -> CredentialHolder {
-        CredentialHolder {
+    fn record(at: &str, session: &str, program: &str, request_id: Option<&str>) -> SessionUse {
+        SessionUse {
             at: format!("2026-01-01T00:00:{at}Z"),
             session_id: session.into(),
             principal: "user/u-1".into(),
             profile: "dev".into(),
-            uid: 1000,
             request_id: request_id.map(Into::into),
-            how: None,
-            left_out: None,
-            processes: vec![Process {
-                pid: 7,
-                program: program.into(),
-            }],
+            suppressed: 0,
+            caller: CallerRecord {
+                uid: 1000,
+                via: None,
+                processes: vec![journal::Process {
+                    pid: 7,
+                    program: program.into(),
+                }],
+            },
         }
     }
 

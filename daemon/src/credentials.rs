@@ -14,7 +14,7 @@ use crate::cache::session::Session;
 use crate::cache::{CacheEntry, USE_GRACE};
 use crate::clock::Clock;
 use crate::error::RequestError;
-use crate::journal::Journal;
+use crate::journal::{Journal, UsedSession};
 use crate::refresh::RefreshService;
 use crate::revocation::RevocationService;
 use crate::revocation::poller::is_stale;
@@ -124,7 +124,7 @@ impl CredentialService {
         let entry = grant.entry();
         let now = self.clock.now();
         if peer.is_first_time(session.id()) {
-            let used = session.used_by(entry, now.boot);
+            let used = UsedSession::new(entry, &session, now.boot);
             self.journal.record_issuance(peer.caller(), used);
         }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::access::AccessError;
 use crate::access::peer::Peer;
+use crate::access::{AccessError, NotApprovedReason};
 use crate::cache::freshness::Freshness;
-use crate::cache::session::MARGIN;
 use crate::config::callers::Confirm;
 use crate::config::{LeaseLimit, Profile, ProfileName, RoleId};
 use crate::error::RequestError;
+use crate::model::MARGIN;
 use crate::sync::lock;
 use crate::test_support::{HOUR, ScriptedUpstream, TestDaemon, down, me, profile, scripted};
 use crate::upstream::{RefusalKind, UpstreamError};
@@ -35,7 +35,8 @@ async fn second_request_is_served_from_the_cache() {
 
 #[tokio::test(start_paused = true)]
 async fn five_thousand_cold_requests_make_one_call() {
-    let daemon = Arc::new(TestDaemon::new(LeaseLimit::Full,
+    let daemon = Arc::new(TestDaemon::new(
+        LeaseLimit::Full,
         ScriptedUpstream {
             delay: Duration::from_secs(10),
             ..scripted([])
@@ -44,7 +45,8 @@ async fn five_thousand_cold_requests_make_one_call() {
     let ask = || {
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move {
-            daemon.lease()
+            daemon
+                .lease()
                 .await
                 .map(|lease| lease.session.issued.session_id.clone())
         })
@@ -62,7 +64,8 @@ async fn five_thousand_cold_requests_make_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_on_a_failing_upstream_share_one_failure() {
-    let daemon = Arc::new(TestDaemon::new(LeaseLimit::Full,
+    let daemon = Arc::new(TestDaemon::new(
+        LeaseLimit::Full,
         ScriptedUpstream {
             delay: Duration::from_secs(1),
             ..scripted([down()])
@@ -81,10 +84,7 @@ async fn waiters_on_a_failing_upstream_share_one_failure() {
         ));
     }
     assert!(
-        matches!(
-            daemon.lease().await,
-            Err(RequestError::Upstream(..))
-        ),
+        matches!(daemon.lease().await, Err(RequestError::Upstream(..))),
         "asked again too soon"
     );
     assert_eq!(daemon.upstream.calls(), 1);
@@ -98,7 +98,8 @@ async fn warm_reads_never_wait_for_a_refresh() {
     daemon.lease().await.unwrap();
     for _ in 0..24 * 60 {
         pass(60).await;
-        let lease = daemon.lease()
+        let lease = daemon
+            .lease()
             .now_or_never()
             .expect("a warm read does not wait")
             .unwrap();
@@ -166,7 +167,8 @@ async fn refusal_is_not_retried_and_keeps_the_session() {
             kind: RefusalKind::Other,
         })
     };
-    let daemon = TestDaemon::new(LeaseLimit::Full,
+    let daemon = TestDaemon::new(
+        LeaseLimit::Full,
         scripted([Ok(HOUR), refused(), refused(), refused()]),
     );
     daemon.lease().await.unwrap();
@@ -196,7 +198,8 @@ async fn advertised_expiry_is_limited_by_lease_and_session() {
             want
         );
     }
-    let daemon = TestDaemon::new(LeaseLimit::Balanced,
+    let daemon = TestDaemon::new(
+        LeaseLimit::Balanced,
         scripted([Ok(Duration::from_secs(100))]),
     );
     let lease = daemon.lease().await.unwrap();
@@ -215,7 +218,7 @@ async fn too_short_session_is_refused_without_a_new_call() {
     for _ in 0..3 {
         let refusal = daemon.lease().await.unwrap_err();
         assert!(
-            refusal.to_string().contains("granted for 29 s only"),
+            refusal.to_string().contains("granted for 29 s;"),
             "{refusal}"
         );
     }
@@ -224,7 +227,8 @@ async fn too_short_session_is_refused_without_a_new_call() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_fetch_times_out_after_20_s_and_continues() {
-    let daemon = TestDaemon::new(LeaseLimit::Full,
+    let daemon = TestDaemon::new(
+        LeaseLimit::Full,
         ScriptedUpstream {
             delay: Duration::from_secs(25),
             ..scripted([])
@@ -236,7 +240,8 @@ async fn slow_fetch_times_out_after_20_s_and_continues() {
     ));
     pass(6).await;
     assert!(
-        daemon.lease()
+        daemon
+            .lease()
             .now_or_never()
             .expect("it has landed")
             .is_ok()
@@ -253,23 +258,29 @@ async fn unanswered_approval_denies_without_a_fetch() {
     let almost = crate::access::approvals::PATIENCE - Duration::from_secs(1);
     assert!(
         tokio::time::timeout(almost, &mut asking).await.is_err(),
-        "a person is waited for"
+        "it waits for the user"
     );
     let refused = asking.await.unwrap_err();
     assert!(
         matches!(
             refused,
-            AccessError::NotConfirmed {
-                why: "nobody has answered",
+            RequestError::Access(AccessError::NotApproved {
+                reason: NotApprovedReason::TimedOut,
                 ..
-            }
+            })
         ),
         "{refused}"
     );
     assert_eq!(daemon.upstream.calls(), 0);
     assert!(
-        daemon.services.access.pending_approvals().waiting.is_empty(),
-        "it is not asked any longer"
+        daemon
+            .services
+            .access
+            .list_approvals(&me())
+            .unwrap()
+            .waiting
+            .is_empty(),
+        "the request is still pending"
     );
 }
 
@@ -279,13 +290,16 @@ async fn other_user_is_denied_and_unknown_profile_names_the_nearest() {
     let stranger = Peer::new(1001, None);
     assert!(matches!(
         daemon.lease_as(&stranger, "dev").await,
-        Err(AccessError::Denied(_))
+        Err(RequestError::Access(AccessError::UserNotServed {
+            uid: 1001
+        }))
     ));
     let refusal = daemon.lease_as(&me(), "dve").await.unwrap_err();
     assert!(
-        matches!(refusal, AccessError::UnknownProfile { nearest: Some(name), .. } if name == "dev")
+        matches!(refusal, RequestError::Access(AccessError::UnknownProfile { nearest: Some(name), .. }) if name == "dev")
     );
-    let hostile = daemon.lease_as(&me(), "\u{1b}[31m\n")
+    let hostile = daemon
+        .lease_as(&me(), "\u{1b}[31m\n")
         .await
         .unwrap_err()
         .to_string();

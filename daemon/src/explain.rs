@@ -2,45 +2,38 @@
 
 use rolekeeper::protocol;
 
-use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::unsupported;
+use crate::access::OwnerGrant;
+use crate::error::{RequestError, WAIT, unsupported};
 use crate::upstream::{Check, Outcome};
 
-impl Broker {
-    pub async fn explain(
-        &self,
-        peer: &Peer,
-        profile: &str,
-    ) -> Result<protocol::Explanation, AccessError> {
-        let grant = self.own(peer, profile)?;
-        let entry = grant.entry();
-        let explainer = entry
-            .upstream
-            .client
-            .explainer()
-            .ok_or_else(|| unsupported(&entry.upstream, "explain"))?;
+pub(crate) async fn explain(grant: &OwnerGrant) -> Result<protocol::Explanation, RequestError> {
+    let entry = grant.entry();
+    let explainer = entry
+        .upstream
+        .client
+        .explainer()
+        .ok_or_else(|| unsupported(&entry.upstream, "explain"))?;
 
-        let session = entry.session();
-        let principal = session.as_ref().map(|session| &*session.granted.principal);
-        let role = &entry.profile.role;
-        let explanation = tokio::time::timeout(WAIT, explainer.explain(role, principal))
-            .await
-            .map_err(|_elapsed| AccessError::TooSlow)?;
-        let last_failure =
-            entry.health(|health| health.failing().map(|failing| failing.error.to_string()));
+    let session = entry.session();
+    let principal = session.as_ref().map(|session| &*session.issued.principal);
+    let role = &entry.profile.role;
+    let explanation = tokio::time::timeout(WAIT, explainer.explain(role, principal))
+        .await
+        .map_err(|_elapsed| RequestError::TooSlow)?;
 
-        Ok(protocol::Explanation {
-            profile: entry.profile.name.to_string(),
-            upstream: entry.profile.upstream.to_string(),
-            role_id: role.role_id.as_str().into(),
-            verdict: outcome(explanation.verdict()),
-            role_name: explanation.role_name,
-            principal: explanation.principal,
-            checks: explanation.checks.into_iter().map(check).collect(),
-            last_failure,
-        })
-    }
+    let last_failure =
+        entry.backoff(|backoff| backoff.state().map(|state| state.error.to_string()));
+
+    Ok(protocol::Explanation {
+        profile: entry.profile.name.to_string(),
+        upstream: entry.profile.upstream.to_string(),
+        role_id: role.role_id.as_str().into(),
+        verdict: outcome(explanation.verdict()),
+        role_name: explanation.role_name,
+        principal: explanation.principal,
+        checks: explanation.checks.into_iter().map(check).collect(),
+        last_failure,
+    })
 }
 
 fn check(check: Check) -> protocol::Check {

@@ -36,6 +36,7 @@ mod report;
 pub mod revocation;
 pub mod sandbox;
 pub mod serve;
+pub mod sessions;
 pub mod status;
 mod sync;
 #[cfg(test)]

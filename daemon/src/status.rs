@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, FailureStatus, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus,
-    StatusPage,
+    ClockStatus, DaemonStatus, FailureStatus, ProfileState, ProfileStatus, STATUS_PAGE,
+    SessionStatus, StatusPage,
 };
 
 use crate::access::Access;
@@ -45,15 +44,15 @@ impl StatusService {
         upstreams: Arc<Upstreams>,
         clock: Clock,
         revocation: Arc<RevocationService>,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             started_at: clock.now().boot,
             access,
             cache,
             upstreams,
             clock,
             revocation,
-        }
+        })
     }
 
     /// The profiles behind `after` that the peer's user may see, in order of name.
@@ -128,10 +127,7 @@ impl StatusService {
             is_left_to_expire: entry.use_left(now).is_zero(),
             view_age_seconds: view_age.as_secs(),
             is_view_stale: is_stale(entry, view_age),
-            view_failure: self
-                .revocation
-                .poll_failure(&entry.upstream)
-                .map(shorten),
+            view_failure: self.revocation.poll_failure(&entry.upstream).map(shorten),
         }
     }
 }

@@ -93,13 +93,7 @@ pub(crate) fn profile() -> Profile {
 
 impl TestDaemon {
     pub(crate) fn new(lease: LeaseLimit, upstream: ScriptedUpstream) -> Self {
-        Self::with_profile(
-            Profile {
-                lease,
-                ..profile()
-            },
-            upstream,
-        )
+        Self::with_profile(Profile { lease, ..profile() }, upstream)
     }
 
     pub(crate) fn with_profile(profile: Profile, upstream: ScriptedUpstream) -> Self {
@@ -143,14 +137,8 @@ impl TestDaemon {
         self.lease_as(&me(), "dev").await
     }
 
-    pub(crate) async fn lease_as(
-        &self,
-        peer: &Peer,
-        profile: &str,
-    ) -> Result<Lease, RequestError> {
-        self.services
-            .lease(peer, profile, &mut NoInteraction)
-            .await
+    pub(crate) async fn lease_as(&self, peer: &Peer, profile: &str) -> Result<Lease, RequestError> {
+        self.services.lease(peer, profile, &mut NoInteraction).await
     }
 
     /// The id of the session of a new lease.
@@ -159,7 +147,7 @@ impl TestDaemon {
     }
 
     pub(crate) async fn logout(&self, revoke: bool) -> LogoutReport {
-        let grants = [self.owner_grant()];
+        let grants = [self.owner_grant().await];
         self.services
             .revocation
             .logout(&me(), &grants, revoke)
@@ -167,7 +155,7 @@ impl TestDaemon {
     }
 
     pub(crate) async fn resume(&self) {
-        let grant = self.owner_grant();
+        let grant = self.owner_grant().await;
         self.services.revocation.resume(&me(), &grant).await;
     }
 
@@ -176,15 +164,25 @@ impl TestDaemon {
     }
 
     pub(crate) async fn report_rejected(&self) -> Result<ProfileUpdate, RequestError> {
-        let grant = self.services.access.authorize_view(&me(), "dev").unwrap();
+        let grant = self
+            .services
+            .access
+            .authorize_view(&me(), "dev")
+            .await
+            .unwrap();
         self.services
             .revocation
             .report_rejected(&me(), &grant)
             .await
     }
 
-    pub(crate) fn watch(&self) -> Subscription {
-        let grant = self.services.access.authorize_view(&me(), "dev").unwrap();
+    pub(crate) async fn watch(&self) -> Subscription {
+        let grant = self
+            .services
+            .access
+            .authorize_view(&me(), "dev")
+            .await
+            .unwrap();
         self.services.revocation.watch(&grant)
     }
 
@@ -193,8 +191,12 @@ impl TestDaemon {
         self.services.status.page(&me(), None, 0).profiles.remove(0)
     }
 
-    fn owner_grant(&self) -> OwnerGrant {
-        self.services.access.authorize_owner(&me(), "dev").unwrap()
+    async fn owner_grant(&self) -> OwnerGrant {
+        self.services
+            .access
+            .authorize_owner(&me(), "dev")
+            .await
+            .unwrap()
     }
 }
 
@@ -285,6 +287,10 @@ impl ScriptedUpstream {
 }
 
 impl Upstream for SharedUpstream {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     fn assume<'a>(
         &'a self,
         _role: &'a RoleRequest,
@@ -304,7 +310,7 @@ impl Upstream for SharedUpstream {
         "scripted".into()
     }
 
-    fn fetch_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         std::future::ready(Ok(())).boxed()
     }
 

@@ -86,7 +86,8 @@ fn source_files() -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(&path) {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(&path)
+            {
                 files.push(path);
             }
         }
@@ -118,10 +119,7 @@ fn used_modules(file: &Path) -> BTreeSet<String> {
 /// The first part of every path that starts with `crate::`, without tests and comments.
 fn modules_in(source: &str) -> BTreeSet<String> {
     let code = without_comments(source);
-    let code = code
-        .split("#[cfg(test)]\nmod ")
-        .next()
-        .unwrap_or_default();
+    let code = code.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
 
     let mut modules = BTreeSet::new();
     for path in code.split("crate::").skip(1) {
@@ -132,7 +130,11 @@ fn modules_in(source: &str) -> BTreeSet<String> {
     }
 
     // A function or type of the crate's root is not a module.
-    modules.retain(|module| module.chars().all(|each| each.is_ascii_lowercase() || each == '_'));
+    modules.retain(|module| {
+        module
+            .chars()
+            .all(|each| each.is_ascii_lowercase() || each == '_')
+    });
     modules
 }
 

@@ -52,9 +52,7 @@ impl Profile {
             id: format!("s-{id}").into(),
             fetched_under: generation,
         };
-        let _ = self
-            .state
-            .install(Arc::new(session), generation, BootTime);
+        let _ = self.state.install(Arc::new(session), generation, BootTime);
     }
 
     fn revoke(&self, reaction: Reaction) {

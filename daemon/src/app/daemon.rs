@@ -21,8 +21,8 @@ use crate::refresh::RefreshService;
 use crate::revocation::RevocationService;
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::serve::Services;
+use crate::sessions::SessionService;
 use crate::status::StatusService;
-use crate::token_source::TokenSource;
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{SetupError, Upstreams};
 
@@ -52,12 +52,12 @@ impl Daemon {
         let timers = Arc::new(TimerQueue::default());
         let journal = Arc::new(stores.journal);
 
-        let access = Access::new(
+        let access = Arc::new(Access::new(
             policy,
             Arc::clone(&cache),
             Arc::clone(&journal),
             clock.clone(),
-        );
+        ));
         let revocation = RevocationService::new(
             Arc::clone(&cache),
             Arc::clone(&upstreams),
@@ -106,11 +106,18 @@ impl Daemon {
             clock.clone(),
             Arc::clone(&revocation),
         );
+        let sessions = SessionService::new(
+            Arc::clone(&cache),
+            Arc::clone(&upstreams),
+            Arc::clone(&journal),
+            Arc::clone(&revocation),
+        );
         let audit = AuditService::new(clock.clone(), Arc::clone(&journal));
 
         Self {
             services: Services {
                 clock: clock.clone(),
+                cache: Arc::clone(&cache),
                 access,
                 credentials,
                 refresh,
@@ -118,6 +125,7 @@ impl Daemon {
                 iam,
                 login,
                 status,
+                sessions,
                 audit,
             },
             clock,
@@ -151,12 +159,9 @@ pub(super) fn upstream_handles(
     let mut upstreams = Vec::new();
     for (mut config, number) in configured.into_iter().zip(0..) {
         let of_upstream = std::mem::take(&mut config.profiles);
-        let token_source = TokenSource::new(Arc::clone(&config.name), config.token.clone())
-            .with_command_runner(command_runner.cloned());
         let name = Arc::clone(&config.name);
-        let poll_interval = config.check_every;
-        let client = crate::upstream::client(config, token_source)?;
-        let handle = UpstreamHandle::new(name, UpstreamId::new(number), client, poll_interval);
+        let client = crate::upstream::client(&config, command_runner)?;
+        let handle = UpstreamHandle::new(name, UpstreamId::new(number), client, config.check_every);
 
         for profile in of_upstream {
             profiles.push((profile, Arc::clone(&handle)));

@@ -68,7 +68,7 @@ pub(super) async fn serve_until_stopped(
             return Ok(None);
         }
 
-        let state = hand_over(&daemon, &socket, &endpoints, &helpers).await?;
+        let state = hand_over(&daemon, &mut socket, &endpoints, &helpers).await?;
         return Ok(Some(Next { program, state }));
     }
 }
@@ -90,7 +90,7 @@ async fn next_signal(signals: &mut Signals, program: &Program) -> Told {
 
 async fn hand_over(
     daemon: &Arc<Daemon>,
-    socket: &BoundSocket,
+    socket: &mut BoundSocket,
     endpoints: &Endpoints,
     helpers: &Helpers,
 ) -> io::Result<InheritedState> {
@@ -103,7 +103,9 @@ async fn hand_over(
         endpoints: endpoints.leave_open()?,
         sessions,
         lookout: Some(helpers.peer_inspector.leave_open()?),
-        starter: command_runner.map(|runner| runner.leave_open()).transpose()?,
+        starter: command_runner
+            .map(|runner| runner.leave_open())
+            .transpose()?,
     })
 }
 

@@ -49,15 +49,13 @@ pub fn run(args: Args) -> Result<(), AppError> {
 
     // Absolute, because the working folder changes below.
     let socket_path = connect::socket_path(args.socket).map_err(AppError::Socket)?;
-    let state_folder =
-        connect::state_folder().and_then(|folder| std::path::absolute(folder).ok());
+    let state_folder = connect::state_folder().and_then(|folder| std::path::absolute(folder).ok());
 
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
     sys::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
 
-    let helpers =
-        Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
+    let helpers = Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
     let bound_at = inherited
         .socket_path()
         .unwrap_or_else(|| socket_path.clone());
@@ -71,14 +69,17 @@ pub fn run(args: Args) -> Result<(), AppError> {
 
     // Threads start only from here on, so that each of them is confined.
     helpers.peer_inspector.listen().map_err(AppError::Runtime)?;
-    helpers.peer_inspector.watch_for(has_guarded_profile(&config));
+    helpers
+        .peer_inspector
+        .watch_for(has_guarded_profile(&config));
     // Replies of upstreams are read apart from requests, because they take longer and fewer callers wait for them.
     let serving = runtime(2, || {})?;
     let background = runtime(1, sys::give_way)?;
 
     let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
     let endpoint_port = config.endpoint_port;
-    let daemon = background.block_on(async { build(config, state_folder, &socket.path, &helpers) })?;
+    let daemon =
+        background.block_on(async { build(config, state_folder, &socket.path, &helpers) })?;
     let timer = background
         .block_on(async { Timer::new(&daemon.clock) })
         .map_err(AppError::Runtime)?;
@@ -98,7 +99,12 @@ pub fn run(args: Args) -> Result<(), AppError> {
     background.block_on(async { daemon.start_scheduler(timer) });
     background.spawn(keep_stored(Arc::clone(&daemon)));
     #[cfg(target_os = "linux")]
-    crate::desktop::start(&daemon.services, &daemon.cache, background.handle());
+    crate::desktop::start(
+        &daemon.services.access,
+        &daemon.services.revocation,
+        &daemon.cache,
+        background.handle(),
+    );
 
     let program = Program {
         path: program,

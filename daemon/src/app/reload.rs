@@ -12,9 +12,9 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tracing_subscriber::filter::Targets;
 
+use super::daemon::Daemon;
 use crate::app::inherited_fds::{self, InheritedState};
 use crate::app::state_transfer::{self, HandoffTarget};
-use super::daemon::Daemon;
 
 /// How long the program on disk may take to look at the configuration.
 const CHECK: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const TOGETHER: Duration = Duration::from_millis(200);
 
 /// The program on disk, and what it is to be started with.
 #[derive(Debug)]
-pub struct Program {
+pub(super) struct Program {
     pub path: PathBuf,
     pub config: PathBuf,
     pub socket: PathBuf,
@@ -34,7 +34,7 @@ pub struct Program {
 
 /// What is to be started in the place of this process, and what it gets from it.
 #[derive(Debug)]
-pub struct Next {
+pub(super) struct Next {
     pub program: Program,
     pub state: InheritedState,
 }
@@ -42,7 +42,7 @@ pub struct Next {
 impl Program {
     /// Whether the program on disk starts, and finds the configuration good. What is wrong is logged, and nothing
     /// changes.
-    pub async fn is_valid(&self) -> bool {
+    pub(super) async fn is_valid(&self) -> bool {
         let said = match tokio::time::timeout(CHECK, self.check()).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -80,7 +80,7 @@ impl Program {
 
 impl Next {
     /// Returns only if it cannot be started.
-    pub fn start(self) -> io::Error {
+    pub(super) fn start(self) -> io::Error {
         let Self {
             program:
                 Program {
@@ -104,7 +104,7 @@ impl Next {
 }
 
 /// Takes over the sessions of earlier processes.
-pub fn take_over(daemon: &Daemon, sessions: Vec<OwnedFd>) {
+pub(super) fn take_over(daemon: &Daemon, sessions: Vec<OwnedFd>) {
     if sessions.is_empty() {
         return;
     }
@@ -115,10 +115,15 @@ pub fn take_over(daemon: &Daemon, sessions: Vec<OwnedFd>) {
 }
 
 /// Keeps the service manager's store up to date, if there is one.
-pub async fn keep_stored(daemon: Arc<Daemon>) {
+pub(super) async fn keep_stored(daemon: Arc<Daemon>) {
     let mut number = 0;
     while inherited_fds::is_supervised() {
-        daemon.services.revocation.subscriptions.sessions_changed().await;
+        daemon
+            .services
+            .revocation
+            .subscriptions
+            .sessions_changed()
+            .await;
         tokio::time::sleep(TOGETHER).await;
         number += 1;
         store(&daemon, number);
@@ -126,7 +131,7 @@ pub async fn keep_stored(daemon: Arc<Daemon>) {
 }
 
 /// Puts all sessions into the service manager's store, if there is one.
-pub fn store(daemon: &Daemon, number: u64) {
+pub(super) fn store(daemon: &Daemon, number: u64) {
     if !inherited_fds::is_supervised() {
         return;
     }
@@ -139,7 +144,7 @@ pub fn store(daemon: &Daemon, number: u64) {
 }
 
 /// All sessions, to be handed over.
-pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> Option<OwnedFd> {
+pub(super) fn pack(daemon: &Daemon, heir: HandoffTarget) -> Option<OwnedFd> {
     let packed = state_transfer::pack(daemon, heir);
     packed
         .inspect_err(|error| tracing::warn!(%error, "the sessions cannot be handed over, and will be fetched anew"))

@@ -15,11 +15,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::daemon::Daemon;
 use crate::cache::CacheEntry;
-use crate::cache::freshness::{ListPresence, MARGIN, Session, SupersededSession};
+use crate::cache::session::{ListPresence, Session, SupersededSession};
 use crate::clock::{BootTime, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
-use crate::credentials::Broker;
+use crate::model::MARGIN;
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{IssuedSession, Login, SLACK};
 
@@ -86,13 +87,13 @@ struct Kept<S> {
     refresh_left_ms: u64,
     use_left_ms: u64,
     #[serde(default)]
-    sightings: ListPresence,
+    list_presence: ListPresence,
 }
 
 /// All sessions of a broker, in memory that nobody can change.
-pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
-    let now = broker.clock.now();
-    let held: Vec<_> = broker
+pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
+    let now = daemon.clock.now();
+    let held: Vec<_> = daemon
         .cache
         .entries()
         .iter()
@@ -102,22 +103,22 @@ pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
         .iter()
         .map(|(entry, session)| keep(entry, session, &now))
         .collect();
-    let (generations, earlier) = standings(broker);
+    let (generations, earlier) = generations(daemon);
     let clock = |upstream: &UpstreamHandle| {
         (
             upstream.client.identity(),
             upstream.client.server_clock().estimate(),
         )
     };
-    let clocks = broker
+    let clocks = daemon
         .upstreams
-        .values()
+        .iter()
         .map(|upstream| clock(upstream))
         .collect();
     let others = generations.len() + earlier.values().map(Vec::len).sum::<usize>();
-    let keys = broker
+    let keys = daemon
         .upstreams
-        .values()
+        .iter()
         .filter_map(|upstream| upstream.client.login())
         .map(Login::token_source);
     let said: Vec<_> = keys
@@ -139,20 +140,20 @@ pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
     };
     // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
     // its length at the most.
-    let length = |granted: &IssuedSession| {
-        2 * (granted.session_token.expose_secret().len()
-            + granted.secret_access_key.expose_secret().len())
+    let length = |issued: &IssuedSession| {
+        2 * (issued.session_token.expose_secret().len()
+            + issued.secret_access_key.expose_secret().len())
     };
     let room = held
         .iter()
-        .map(|(_, session)| 2048 + length(&session.granted))
+        .map(|(_, session)| 2048 + length(&session.issued))
         .sum::<usize>();
     let said_length = |(place, passphrase): &(String, SecretString)| {
         6 * (place.len() + passphrase.expose_secret().len())
     };
     let room = room + 1024 * others + said.iter().map(said_length).sum::<usize>();
     let mut text = Zeroizing::new(Vec::with_capacity(
-        4096 + 512 * broker.upstreams.len() + room,
+        4096 + 512 * daemon.upstreams.iter().count() + room,
     ));
     serde_json::to_writer(&mut *text, &snapshot)?;
     let memory = rustix::fs::memfd_create(
@@ -165,14 +166,14 @@ pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn standings(broker: &Broker) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Replaced>>) {
+fn generations(daemon: &Daemon) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Replaced>>) {
     let (mut generations, mut earlier) = (BTreeMap::new(), BTreeMap::new());
-    for entry in broker.cache.entries() {
-        let generation = entry.state.view().generation.number();
+    for entry in daemon.cache.entries() {
+        let generation = entry.state.snapshot().generation.number();
         if generation > 0 {
             generations.insert(profile_and_role(entry), generation);
         }
-        let replaced = entry.state.earlier();
+        let replaced = entry.state.superseded();
         if !replaced.is_empty() {
             earlier.insert(
                 profile_and_role(entry),
@@ -187,7 +188,7 @@ fn standings(broker: &Broker) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Re
 }
 
 fn profile_and_role(entry: &CacheEntry) -> String {
-    format!("{} {}", entry.profile.name, entry.role_there())
+    format!("{} {}", entry.profile.name, entry.role_at_upstream())
 }
 
 impl Replaced {
@@ -220,27 +221,27 @@ impl From<Replaced> for SupersededSession {
 }
 
 fn keep<'a>(entry: &CacheEntry, session: &'a Session, now: &Now) -> Kept<&'a str> {
-    let granted = &session.granted;
+    let issued = &session.issued;
     Kept {
         profile: entry.profile.name.to_string(),
-        identity: entry.identity(),
-        session_id: granted.session_id.to_string(),
-        principal: granted.principal.to_string(),
-        access_key_id: granted.access_key_id.to_string(),
-        secret_access_key: granted.secret_access_key.expose_secret(),
-        session_token: granted.session_token.expose_secret(),
-        issued_at: granted.issued_at,
-        expires_at: granted.expires_at,
+        identity: entry.session_identity(),
+        session_id: issued.session_id.to_string(),
+        principal: issued.principal.to_string(),
+        access_key_id: issued.access_key_id.to_string(),
+        secret_access_key: issued.secret_access_key.expose_secret(),
+        session_token: issued.session_token.expose_secret(),
+        issued_at: issued.issued_at,
+        expires_at: issued.expires_at,
         obtained_at: session.obtained_at,
         received_at: session.received_at,
         refresh_left_ms: millis(session.refresh_left),
         use_left_ms: millis(entry.use_left(now)),
-        sightings: session.sightings.clone(),
+        list_presence: session.list_presence.clone(),
     }
 }
 
 /// Takes over what earlier processes left. Says how many sessions that were.
-pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
+pub fn unpack(daemon: &Daemon, inherited: Vec<OwnedFd>) -> usize {
     let snapshots = inherited.into_iter().filter_map(|memory| {
         read(memory)
             .inspect_err(
@@ -251,7 +252,7 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
     let Some(mut newest) = snapshots.max_by_key(|snapshot| snapshot.made_at) else {
         return 0;
     };
-    for upstream in broker.upstreams.values() {
+    for upstream in daemon.upstreams.iter() {
         if let Some(known) = newest.clocks.remove(&upstream.client.identity()) {
             upstream.client.server_clock().restore(known);
         }
@@ -263,25 +264,31 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
             key.opens_with(passphrase);
         }
     }
-    for entry in broker.cache.entries() {
+    for entry in daemon.cache.entries() {
         let key = profile_and_role(entry);
         let generation = newest.generations.remove(&key).unwrap_or(0);
         let earlier = newest.earlier.remove(&key).unwrap_or_default();
         // What is held has none, and what this machine has ended itself is not to be found revoked.
-        let is_over = |replaced: &Replaced| broker.revocations.is_ending(&replaced.session_id);
+        let is_over = |replaced: &Replaced| {
+            daemon
+                .services
+                .revocation
+                .store
+                .is_revoked(&replaced.session_id)
+        };
         let earlier = earlier
             .into_iter()
             .filter(|replaced| entry.state.hold().is_none() && !is_over(replaced));
-        entry.state.go_on(
+        entry.state.restore(
             generation,
             earlier.map(|replaced| Arc::new(replaced.into())).collect(),
         );
     }
-    let now = broker.clock.now();
+    let now = daemon.clock.now();
     newest
         .sessions
         .into_iter()
-        .filter_map(|kept| take_over(broker, kept, &now))
+        .filter_map(|kept| take_over(daemon, kept, &now))
         .count()
 }
 
@@ -313,17 +320,17 @@ fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
 }
 
 /// `None` if it is of no use any more.
-fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()> {
-    let entry = broker.cache.find(&kept.profile)?;
+fn take_over(daemon: &Daemon, kept: Kept<SecretString>, now: &Now) -> Option<()> {
+    let entry = daemon.cache.find(&kept.profile)?;
     // A profile that is held has no session.
-    let generation = entry.state.begin().ok()?;
+    let generation = entry.state.start_fetch().ok()?;
     let session = Session {
         obtained_at: kept.obtained_at,
         received_at: kept.received_at,
         refresh_left: Duration::from_millis(kept.refresh_left_ms),
         generation,
-        sightings: kept.sightings,
-        granted: IssuedSession {
+        list_presence: kept.list_presence,
+        issued: IssuedSession {
             session_id: kept.session_id.into(),
             principal: kept.principal.into(),
             access_key_id: kept.access_key_id.into(),
@@ -333,17 +340,25 @@ fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()>
             expires_at: kept.expires_at,
         },
     };
-    let is_usable = kept.identity == entry.identity()
-        && !broker.revocations.is_ending(&session.granted.session_id)
+    let is_usable = kept.identity == entry.session_identity()
+        && !daemon
+            .services
+            .revocation
+            .store
+            .is_revoked(&session.issued.session_id)
         && session.obtained_at <= session.received_at
         && session.received_at <= now.boot
-        && session.granted.life() <= LONGEST_SESSION + SLACK
+        && session.issued.life() <= LONGEST_SESSION + SLACK
         && session.left(now.boot, entry.upstream.client.server_clock()) > MARGIN;
     if !is_usable {
         return None;
     }
-    entry.used(now, Duration::from_millis(kept.use_left_ms));
-    broker.serve(entry, session).then_some(())
+    entry.mark_used(now, Duration::from_millis(kept.use_left_ms));
+    daemon
+        .services
+        .refresh
+        .install_session(entry, session)
+        .then_some(())
 }
 
 fn boot_id() -> io::Result<String> {
@@ -356,25 +371,23 @@ fn boot_id() -> io::Result<String> {
 mod tests {
     use super::*;
     use crate::access::policy::Policy;
-    use crate::cache::Cache;
+    use crate::app::stores::Stores;
     use crate::clock::Clock;
     use crate::config::{DEFAULT_CHECK, Endpoint, HttpTransport, TokenLocation};
-    use crate::credentials::Stores;
     use crate::model::UpstreamId;
     use crate::token_source::TokenSource;
     use crate::upstream::bycloud::ByCloud;
 
-    fn broker() -> Arc<Broker> {
+    fn daemon() -> Daemon {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let source = TokenLocation::Age {
+        let location = TokenLocation::Age {
             file: "/token.age".into(),
             identity: None,
         };
-        let endpoint = Endpoint::parse("https://iam.example.test").unwrap();
         let client = ByCloud::new(
-            endpoint,
+            Endpoint::parse("https://iam.example.test").unwrap(),
             HttpTransport::default(),
-            TokenSource::new("u".into(), source),
+            TokenSource::new("u".into(), location),
         )
         .unwrap();
         let upstream = UpstreamHandle::new(
@@ -383,38 +396,36 @@ mod tests {
             Box::new(client),
             DEFAULT_CHECK,
         );
-        let upstreams = BTreeMap::from([("u".into(), upstream)]);
-        Broker::new(
+
+        Daemon::new(
             Policy::of(0),
-            Cache::new(Vec::new()),
-            upstreams,
+            Vec::new(),
+            vec![upstream],
             Stores::in_memory(),
             Clock::System,
         )
     }
 
-    fn said(broker: &Broker) -> Option<String> {
-        let key = broker.upstreams["u"].client.login().unwrap().token_source();
-        key.passphrase()
-            .map(|passphrase| passphrase.expose_secret().to_owned())
+    fn token_source(daemon: &Daemon) -> &TokenSource {
+        let upstream = daemon.upstreams.find("u").unwrap();
+        upstream.client.login().unwrap().token_source()
     }
 
     #[tokio::test]
-    async fn a_passphrase_goes_to_the_process_that_comes_next_and_into_no_store() {
-        let before = broker();
-        before.upstreams["u"]
-            .client
-            .login()
-            .unwrap()
-            .token_source()
-            .opens_with("\"canary\"".to_owned().into());
-        for (heir, want) in [
+    async fn passphrase_is_passed_to_the_successor_but_not_stored() {
+        let before = daemon();
+        token_source(&before).opens_with("\"canary\"".to_owned().into());
+
+        for (target, want) in [
             (HandoffTarget::Successor, Some("\"canary\"")),
             (HandoffTarget::Store, None),
         ] {
-            let after = broker();
-            unpack(&after, vec![pack(&before, heir).unwrap()]);
-            assert_eq!(said(&after).as_deref(), want, "{heir:?}");
+            let after = daemon();
+            unpack(&after, vec![pack(&before, target).unwrap()]);
+
+            let passphrase = token_source(&after).passphrase();
+            let passphrase = passphrase.as_ref().map(ExposeSecret::expose_secret);
+            assert_eq!(passphrase, want, "{target:?}");
         }
     }
 }

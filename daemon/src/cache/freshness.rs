@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::session::{MARGIN, Session};
+use super::session::Session;
 use crate::clock::{BootTime, ServerClock};
+use crate::model::MARGIN;
 
 #[derive(Debug, Clone)]
 pub enum Freshness {

@@ -11,9 +11,6 @@ use super::session_state::Generation;
 use crate::clock::{BootTime, ServerClock};
 use crate::upstream::IssuedSession;
 
-/// A session is served until this long before its expiry, so that a request signed with it still arrives in time.
-pub const MARGIN: Duration = Duration::from_secs(15);
-
 /// The most superseded sessions of one profile that are monitored for revocation.
 const MAX_SUPERSEDED: usize = 16;
 
@@ -62,6 +59,15 @@ impl Session {
         });
 
         by_life.min(by_server)
+    }
+
+    /// The time by the upstream's clock, whatever this machine's clock shows: never late, and early by the round trip of
+    /// the request.
+    pub fn upstream_time(&self, now: BootTime) -> Timestamp {
+        let issued_at = self.issued.issued_at;
+        issued_at
+            .saturating_add(now.since(self.received_at))
+            .unwrap_or(issued_at)
     }
 
     /// In boot time, unless the upstream's clock reveals lost time.

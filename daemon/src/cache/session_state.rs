@@ -207,7 +207,10 @@ impl SessionState {
     /// Replaces the reason of the hold `known` by one that says more. Returns false if the profile is not held for it.
     pub fn update_hold(&self, known: &Arc<SessionEnded>, enriched: &Arc<SessionEnded>) -> bool {
         let mut rest = lock(&self.rest);
-        let is_same = rest.hold.as_ref().is_some_and(|hold| Arc::ptr_eq(hold, known));
+        let is_same = rest
+            .hold
+            .as_ref()
+            .is_some_and(|hold| Arc::ptr_eq(hold, known));
 
         if is_same {
             rest.hold = Some(Arc::clone(enriched));

@@ -143,12 +143,10 @@ mod tests {
         assert_eq!(join(&flight, || async { 1 }).result().await.unwrap(), 1);
         assert_eq!(join(&flight, || async { 2 }).result().await.unwrap(), 2);
         assert!(
-            join(&flight, || async {
-                panic!("panic for this test")
-            })
-            .result()
-            .await
-            .is_err()
+            join(&flight, || async { panic!("panic for this test") })
+                .result()
+                .await
+                .is_err()
         );
         assert_eq!(join(&flight, || async { 3 }).result().await.unwrap(), 3);
     }

@@ -15,7 +15,7 @@ use super::{
     LONGEST_SESSION, LeaseLimit, OnRevoke, Profile, ProfileName, Proxy, Region, RevokeOn, RoleId,
     RoleRequest, SHORTEST_SESSION, UpstreamConfig, callers, nearest, token,
 };
-use crate::cache::freshness::MARGIN;
+use crate::model::MARGIN;
 use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug, Error)]

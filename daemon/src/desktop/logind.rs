@@ -103,7 +103,7 @@ async fn listen(
 /// Every process on the bus can send signals, so only those of logind itself are received.
 async fn subscribe(
     bus: &Connection,
-) -> zbus::Result<impl futures_util::Stream<Item = zbus::Result<Message>> + Unpin> {
+) -> zbus::Result<impl futures_util::Stream<Item = zbus::Result<Message>> + Unpin + use<>> {
     let owner = bus
         .call_method(Some(BUS), BUS_PATH, Some(BUS), "GetNameOwner", &LOGIND)
         .await?;
@@ -131,7 +131,7 @@ async fn subscribe(
 fn signal(
     interface: &'static str,
     member: &'static str,
-) -> zbus::Result<zbus::MatchRuleBuilder<'static>> {
+) -> zbus::Result<zbus::match_rule::Builder<'static>> {
     MatchRule::builder()
         .msg_type(Type::Signal)
         .interface(interface)?

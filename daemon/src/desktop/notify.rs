@@ -119,10 +119,7 @@ mod tests {
                 by: Some("user/<b>admin</b>".into()),
                 at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
                 reason: Some("lost & found".into()),
-                ..SessionEnded::new(
-                    EndCause::Revoked,
-                    "2026-01-01T00:00:09Z".parse().unwrap(),
-                )
+                ..SessionEnded::new(EndCause::Revoked, "2026-01-01T00:00:09Z".parse().unwrap())
             },
             is_held: true,
         }

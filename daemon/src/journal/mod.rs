@@ -17,13 +17,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use rolekeeper::protocol;
 use tokio::sync::oneshot;
 
-use crate::clock::Now;
+use crate::cache::CacheEntry;
+use crate::cache::session::Session;
+use crate::clock::{BootTime, Now};
 use crate::config::AlsoTo;
-use crate::model;
+use crate::model::{self, to_rfc3339_millis};
 use crate::sandbox::helper::peer_inspector::PendingInspection;
 use crate::sync::lock;
 use file::JournalFile;
@@ -60,6 +61,17 @@ pub struct UsedSession<'a> {
     pub principal: &'a str,
     /// The time of the use, by the upstream's clock.
     pub at: Timestamp,
+}
+
+impl<'a> UsedSession<'a> {
+    pub fn new(entry: &'a CacheEntry, session: &'a Session, now: BootTime) -> Self {
+        Self {
+            profile: entry.profile.name.as_str(),
+            session_id: session.id(),
+            principal: &session.issued.principal,
+            at: session.upstream_time(now),
+        }
+    }
 }
 
 /// The records of one profile, oldest first.
@@ -134,7 +146,7 @@ impl Journal {
 
     fn record_use(&self, caller: Caller, session: UsedSession<'_>, request_id: Option<String>) {
         let usage = SessionUse {
-            at: to_rfc3339(session.at),
+            at: to_rfc3339_millis(session.at),
             profile: session.profile.into(),
             session_id: session.session_id.into(),
             principal: session.principal.into(),
@@ -156,10 +168,10 @@ impl Journal {
         let admitted = lock(&self.refusals).admit(caller.uid, now.boot);
         let Some(suppressed) = admitted else { return };
         let record = Record::Refused {
-            at: to_rfc3339(now.wall),
-            profile: crate::printable(profile),
+            at: to_rfc3339_millis(now.wall),
+            profile: crate::text::printable(profile),
             code: failure.code.as_str().into(),
-            message: crate::one_line(&failure.message),
+            message: crate::text::one_line(&failure.message),
             suppressed,
             caller: caller.record(),
         };
@@ -175,7 +187,7 @@ impl Journal {
         now: Timestamp,
     ) {
         let record = Record::ApprovalRequested {
-            at: to_rfc3339(now),
+            at: to_rfc3339_millis(now),
             profile: profile.into(),
             program: program.into(),
             caller: caller.record(),
@@ -193,7 +205,7 @@ impl Journal {
         now: Timestamp,
     ) {
         let record = Record::ApprovalDecided {
-            at: to_rfc3339(now),
+            at: to_rfc3339_millis(now),
             profile: profile.into(),
             program: program.into(),
             decision,
@@ -211,7 +223,7 @@ impl Journal {
         now: Timestamp,
     ) {
         let record = Record::LoggedIn {
-            at: to_rfc3339(now),
+            at: to_rfc3339_millis(now),
             upstream: upstream.into(),
             principal: principal.map(Into::into),
             caller: caller.record(),
@@ -295,13 +307,6 @@ impl Caller {
             processes: Vec::new(),
         }
     }
-}
-
-/// The time in milliseconds, rounded down.
-pub(crate) fn to_rfc3339(at: Timestamp) -> String {
-    DateTimePrinter::new()
-        .precision(Some(3))
-        .timestamp_to_string(&at)
 }
 
 #[cfg(test)]
@@ -427,7 +432,10 @@ mod tests {
         let journal = Journal::in_memory();
         let ended = model::SessionEnded {
             session_id: Some("s-1".into()),
-            ..model::SessionEnded::new(model::EndCause::LoggedOut, "2026-01-01T00:00:00Z".parse().unwrap())
+            ..model::SessionEnded::new(
+                model::EndCause::LoggedOut,
+                "2026-01-01T00:00:00Z".parse().unwrap(),
+            )
         };
         journal.record_session_end("dev", &ended);
 

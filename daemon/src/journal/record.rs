@@ -3,8 +3,7 @@
 use rolekeeper::protocol;
 use serde::{Deserialize, Serialize};
 
-use super::to_rfc3339;
-use crate::model::{self, EndCause};
+use crate::model::{self, EndCause, to_rfc3339_millis};
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,12 +173,12 @@ impl From<SessionUse> for Record {
 impl SessionEnded {
     pub(super) fn new(profile: &str, ended: &model::SessionEnded) -> Self {
         Self {
-            at: to_rfc3339(ended.noticed_at),
+            at: to_rfc3339_millis(ended.noticed_at),
             profile: profile.into(),
             session_id: ended.session_id.as_deref().map(Into::into),
             cause: ended.cause,
             by: ended.by.clone(),
-            revoked_at: ended.at.map(to_rfc3339),
+            revoked_at: ended.at.map(to_rfc3339_millis),
             reason: ended.reason.clone(),
         }
     }

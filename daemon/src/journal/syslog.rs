@@ -84,7 +84,7 @@ fn journald_entry(record: &Record, json: &str) -> io::Result<String> {
     let value = serde_json::to_value(record)?;
     let mut add = |name: &str, value: &Value| {
         let text = match value {
-            Value::String(text) => crate::one_line(text),
+            Value::String(text) => crate::text::one_line(text),
             Value::Number(number) => number.to_string(),
             _ => return,
         };

@@ -7,26 +7,56 @@ use std::sync::Arc;
 
 use rolekeeper::protocol::{LoginReport, TokenSourceInfo};
 use secrecy::SecretString;
+use tokio::runtime::Handle;
 
 use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::unsupported;
-use crate::journal::What;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::error::{RequestError, WAIT, choose_upstream, unsupported};
+use crate::journal::Journal;
+use crate::refresh::RefreshService;
 use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{CallError, Login, UpstreamError};
+use crate::upstream::{CallError, Login, Upstreams};
 
 pub use rotation::RotationError;
 pub use rotation_state::RotationStates;
 
-impl Broker {
+#[derive(Debug)]
+pub struct LoginService {
+    cache: Arc<Cache>,
+    upstreams: Arc<Upstreams>,
+    clock: Clock,
+    journal: Arc<Journal>,
+    refresh: Arc<RefreshService>,
+    rotations: RotationStates,
+    runtime: Handle,
+}
+
+impl LoginService {
+    pub fn new(
+        cache: Arc<Cache>,
+        upstreams: Arc<Upstreams>,
+        clock: Clock,
+        journal: Arc<Journal>,
+        refresh: Arc<RefreshService>,
+        rotations: RotationStates,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            upstreams,
+            clock,
+            journal,
+            refresh,
+            rotations,
+            runtime,
+        })
+    }
+
     /// Where the token of an upstream is stored, so that a person sees it before they enter one.
-    pub fn token_source(
-        &self,
-        peer: &Peer,
-        upstream: Option<&str>,
-    ) -> Result<TokenSourceInfo, AccessError> {
-        let (upstream, login) = self.login_of(peer, upstream)?;
+    pub fn token_source(&self, upstream: Option<&str>) -> Result<TokenSourceInfo, RequestError> {
+        let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
 
         Ok(TokenSourceInfo {
@@ -40,13 +70,13 @@ impl Broker {
 
     /// Stores a token that the upstream accepts.
     pub async fn login(
-        self: &Arc<Self>,
+        &self,
         peer: &Peer,
         upstream: Option<&str>,
         token: SecretString,
         passphrase: Option<SecretString>,
-    ) -> Result<LoginReport, AccessError> {
-        let (upstream, login) = self.login_of(peer, upstream)?;
+    ) -> Result<LoginReport, RequestError> {
+        let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
         if !source.is_writable() {
             return Err(token_error(source.fails(TokenErrorKind::ReadOnly)));
@@ -61,15 +91,13 @@ impl Broker {
             .map_err(token_error)?;
 
         tracing::info!(upstream = %upstream.name, principal, pid = ?peer.pid, "logged in");
-        self.journal.event(
-            peer,
-            What::LoggedIn,
+        self.journal.record_login(
+            peer.caller(),
             &upstream.name,
-            None,
-            principal.clone(),
+            principal.as_deref(),
             self.clock.now().wall,
         );
-        self.retry_after_login(upstream);
+        self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
             place: source.source().to_string(),
@@ -79,12 +107,11 @@ impl Broker {
 
     /// Unlocks the token source, and checks the token in it.
     pub async fn unlock(
-        self: &Arc<Self>,
-        peer: &Peer,
+        &self,
         upstream: Option<&str>,
         passphrase: Option<SecretString>,
-    ) -> Result<LoginReport, AccessError> {
-        let (upstream, login) = self.login_of(peer, upstream)?;
+    ) -> Result<LoginReport, RequestError> {
+        let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
         source.ask_again();
         if let Some(passphrase) = passphrase {
@@ -94,7 +121,7 @@ impl Broker {
         let token = source.token().await.map_err(token_error)?;
         let principal = self.check_token(upstream, login, &token).await?;
 
-        self.retry_after_login(upstream);
+        self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
             place: source.source().to_string(),
@@ -102,14 +129,12 @@ impl Broker {
         })
     }
 
-    /// The upstream and its login, for the owner of the daemon.
+    /// The upstream and its login.
     fn login_of(
         &self,
-        peer: &Peer,
         upstream: Option<&str>,
-    ) -> Result<(&Arc<UpstreamHandle>, &dyn Login), AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
-        let upstream = self.upstream_named(upstream)?;
+    ) -> Result<(&Arc<UpstreamHandle>, &dyn Login), RequestError> {
+        let upstream = choose_upstream(&self.upstreams, upstream)?;
 
         Ok((upstream, login_of(upstream)?))
     }
@@ -120,44 +145,23 @@ impl Broker {
         upstream: &Arc<UpstreamHandle>,
         login: &dyn Login,
         token: &SecretString,
-    ) -> Result<Option<String>, AccessError> {
-        let entry = self.entries_of(upstream).next();
+    ) -> Result<Option<String>, RequestError> {
+        let entry = self.cache.entries_of(upstream).next();
         let role = entry.map(|entry| &entry.profile.role);
 
         let principal = tokio::time::timeout(WAIT, login.check_token(token, role))
             .await
-            .map_err(|_elapsed| AccessError::TooSlow)??;
+            .map_err(|_elapsed| RequestError::TooSlow)??;
         Ok(principal)
-    }
-
-    /// Retries at once what failed for want of a token.
-    fn retry_after_login(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) {
-        let now = self.clock.now();
-        for entry in self.entries_of(upstream) {
-            entry.health(|health| {
-                let is_login_needed = health.failing().is_some_and(|failing| {
-                    matches!(failing.error, UpstreamError::LoginNeeded { .. })
-                });
-                if is_login_needed {
-                    health.succeeded();
-                }
-            });
-            if entry.is_wanted(&now) {
-                self.timer_queue.set_by(&entry.plan, now.boot);
-            }
-        }
-
-        upstream.record_reply(now.boot);
-        self.timer_queue.set_by(&upstream.feed.plan, now.boot);
     }
 }
 
-fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, AccessError> {
+fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, RequestError> {
     let login = upstream.client.login();
 
     login.ok_or_else(|| unsupported(upstream, "login").into())
 }
 
-fn token_error(error: TokenError) -> AccessError {
+fn token_error(error: TokenError) -> RequestError {
     CallError::from(error).into()
 }

@@ -4,17 +4,15 @@
 
 use std::sync::Arc;
 
-use rolekeeper::protocol::RotationReport;
+use rolekeeper::protocol::{Code, RotationReport};
 use secrecy::SecretString;
 use thiserror::Error;
 
 use super::rotation_state::{RotationState, fingerprint};
-use super::{login_of, token_error};
+use super::{LoginService, login_of, token_error};
 use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker};
-use crate::iam::error::unsupported;
-use crate::journal::What;
-use crate::one_line;
+use crate::error::{RequestError, unsupported};
+use crate::text::{one_line, printable};
 use crate::token_source::TokenErrorKind;
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{CredentialInfo, CredentialOwner, CredentialRotation, Login};
@@ -46,9 +44,19 @@ impl RotationError {
     }
 }
 
+impl From<RotationError> for RequestError {
+    fn from(error: RotationError) -> Self {
+        Self::Rejected {
+            code: Code::Usage,
+            message: format!("the credential is not replaced: {error}"),
+            hint: error.hint(),
+        }
+    }
+}
+
 /// One rotation, and what it works with.
 struct Rotation<'a> {
-    broker: &'a Broker,
+    service: &'a LoginService,
     upstream: &'a Arc<UpstreamHandle>,
     login: &'a dyn Login,
     api: &'a dyn CredentialRotation,
@@ -56,34 +64,32 @@ struct Rotation<'a> {
     state: RotationState,
 }
 
-impl Broker {
+impl LoginService {
     /// Rotates a credential. A rotation that has started continues without its caller.
     pub async fn rotate(
         self: &Arc<Self>,
         peer: &Peer,
         upstream: Option<&str>,
         old: Option<&str>,
-    ) -> Result<RotationReport, AccessError> {
-        let (upstream, login) = self.login_of(peer, upstream)?;
+    ) -> Result<RotationReport, RequestError> {
+        let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
         if !source.is_writable() {
             return Err(token_error(source.fails(TokenErrorKind::ReadOnly)));
         }
 
-        let broker = Arc::clone(self);
+        let service = Arc::clone(self);
         let upstream = Arc::clone(upstream);
         let old = old.map(str::to_owned);
         let rotating = self
-            .background()
-            .spawn(async move { broker.replace_credential(&upstream, old.as_deref()).await });
-        let rotated = rotating.await.map_err(|_crashed| AccessError::BrokeOff)??;
+            .runtime
+            .spawn(async move { service.replace_credential(&upstream, old.as_deref()).await });
+        let rotated = rotating.await.map_err(|_crashed| RequestError::Aborted)??;
 
-        self.journal.event(
-            peer,
-            What::LoggedIn,
+        self.journal.record_login(
+            peer.caller(),
             &rotated.upstream,
-            None,
-            Some(rotated.principal.clone()),
+            Some(&rotated.principal),
             self.clock.now().wall,
         );
         Ok(rotated)
@@ -93,21 +99,21 @@ impl Broker {
         self: &Arc<Self>,
         upstream: &Arc<UpstreamHandle>,
         old: Option<&str>,
-    ) -> Result<RotationReport, AccessError> {
+    ) -> Result<RotationReport, RequestError> {
         let login = login_of(upstream)?;
         let api = upstream
             .client
             .rotation()
             .ok_or_else(|| unsupported(upstream, "login --rotate"))?;
-        let _turn = self.logins.turn.lock().await;
+        let _turn = self.rotations.turn.lock().await;
         let current = login.token_source().token().await.map_err(token_error)?;
         let mut rotation = Rotation {
-            broker: self,
+            service: self,
             upstream,
             login,
             api,
             owner: api.owner(current).await?,
-            state: self.logins.of(&upstream.name).map_err(state_error)?,
+            state: self.rotations.of(&upstream.name).map_err(state_error)?,
         };
 
         let listed = api.credentials(&rotation.owner).await?;
@@ -120,7 +126,7 @@ impl Broker {
         tracing::info!(upstream = %upstream.name, credential = %new_id, old = %in_use.id, "credential rotated");
         let (deleted, undeleted) = rotation.delete_replaced().await;
         let unsaved = unsaved.or(rotation.save().err());
-        self.retry_after_login(upstream);
+        self.refresh.retry_after_login(upstream);
 
         let principal = upstream.client.name_of(&rotation.owner.id).await;
         Ok(RotationReport {
@@ -137,8 +143,8 @@ impl Broker {
 
 impl Rotation<'_> {
     /// Creates a credential with the lifetime of the old one, and stores it. Returns its id.
-    async fn create_and_store(&mut self, old: &CredentialInfo) -> Result<String, AccessError> {
-        let now = self.broker.clock.now().wall;
+    async fn create_and_store(&mut self, old: &CredentialInfo) -> Result<String, RequestError> {
+        let now = self.service.clock.now().wall;
         let name = format!("rolekeeper-{}-{:08x}", now.as_second(), fastrand::u32(..));
         self.state.requested = Some(name.clone());
         self.save()?;
@@ -166,10 +172,10 @@ impl Rotation<'_> {
         Ok(new.id)
     }
 
-    async fn check_and_store(&self, secret: &SecretString) -> Result<(), AccessError> {
+    async fn check_and_store(&self, secret: &SecretString) -> Result<(), RequestError> {
         let source = self.login.token_source();
         let secret = source.parse(secret).map_err(token_error)?;
-        self.broker
+        self.service
             .check_token(self.upstream, self.login, &secret)
             .await?;
 
@@ -197,7 +203,7 @@ impl Rotation<'_> {
     }
 
     fn save(&self) -> Result<(), RotationError> {
-        let saved = self.broker.logins.set(&self.upstream.name, &self.state);
+        let saved = self.service.rotations.set(&self.upstream.name, &self.state);
         saved.map_err(state_error)
     }
 }
@@ -238,7 +244,7 @@ fn find_in_use<'a>(
 ) -> Result<&'a CredentialInfo, RotationError> {
     let find = |id: &str| listed.iter().find(|each| each.id == id);
     if let Some(id) = named {
-        return find(id).ok_or_else(|| RotationError::UnknownCredential(crate::printable(id)));
+        return find(id).ok_or_else(|| RotationError::UnknownCredential(printable(id)));
     }
 
     let current = fingerprint(current);

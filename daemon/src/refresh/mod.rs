@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::cache::freshness::Freshness;
-use crate::cache::session::{ListPresence, MARGIN, Session};
+use crate::cache::session::{ListPresence, Session};
 use crate::cache::session_state::Generation;
 use crate::cache::single_flight::{FlightHandle, SingleFlight};
 use crate::cache::{Cache, CacheEntry, Fetched, USE_GRACE};
 use crate::clock::timer_queue::TimerQueue;
 use crate::clock::{BootTime, Clock};
 use crate::error::{RequestError, WAIT};
+use crate::model::MARGIN;
 use crate::revocation::RevocationService;
 use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
@@ -135,7 +136,7 @@ impl RefreshService {
         };
         entry.backoff(|backoff| backoff.permit(self.clock.now().boot))?;
 
-        let permit = match entry.upstream.enter(priority, &self.clock).await {
+        let permit = match entry.upstream.acquire(priority, &self.clock).await {
             Ok(permit) => permit,
             Err(outage) => return Err(self.wait_for_upstream(entry, outage)),
         };
@@ -143,7 +144,7 @@ impl RefreshService {
         let sent_at = self.clock.now().boot;
         let answer = entry.upstream.client.assume(&entry.profile.role).await;
         let answer = answer.and_then(|issued| check_life(issued, entry));
-        permit.report(
+        permit.record(
             entry.id,
             answer.as_ref().err(),
             self.clock.now().boot,
@@ -227,8 +228,7 @@ impl RefreshService {
             _ => {}
         }
 
-        let backoff =
-            entry.backoff(|backoff| backoff.record_failure(error, now, fastrand::f64()));
+        let backoff = entry.backoff(|backoff| backoff.record_failure(error, now, fastrand::f64()));
         self.timers.set(&entry.timer, backoff.next_try);
 
         backoff
@@ -238,8 +238,7 @@ impl RefreshService {
     fn wait_for_upstream(&self, entry: &CacheEntry, outage: BackoffState) -> BackoffState {
         let profiles = self.cache.entries().len();
         let spread = spread(profiles, RECOVERY_SPREAD, fastrand::f64());
-        self.timers
-            .set(&entry.timer, outage.next_try.plus(spread));
+        self.timers.set(&entry.timer, outage.next_try.plus(spread));
 
         outage
     }
@@ -263,7 +262,7 @@ impl RefreshService {
             }
         }
 
-        upstream.answered(now.boot);
+        upstream.record_reply(now.boot);
         self.revocation.poll_soon(upstream);
     }
 }

@@ -74,8 +74,7 @@ impl RefreshService {
             }
             Due::Later { left } => {
                 if let Some(session) = entry.session() {
-                    self.timers
-                        .set(&entry.timer, session.ends_at().minus(left));
+                    self.timers.set(&entry.timer, session.ends_at().minus(left));
                 }
             }
         }
@@ -121,7 +120,7 @@ impl RefreshService {
     fn check_time(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>, now: BootTime) {
         let is_known = upstream.client.server_clock().latest(now).is_some();
 
-        if is_known && upstream.may_check_time(now, MIN_TIME_CHECK_INTERVAL) {
+        if is_known && upstream.take_clock_sync(now, MIN_TIME_CHECK_INTERVAL) {
             tokio::spawn(Arc::clone(self).fetch_time(Arc::clone(upstream)));
         }
     }
@@ -130,10 +129,10 @@ impl RefreshService {
     async fn fetch_time(self: Arc<Self>, upstream: Arc<UpstreamHandle>) {
         {
             // The result is not reported to the circuit breaker, because it is not a profile's call.
-            let Ok(_permit) = upstream.enter(Priority::Background, &self.clock).await else {
+            let Ok(_permit) = upstream.acquire(Priority::Background, &self.clock).await else {
                 return;
             };
-            if let Err(error) = upstream.client.fetch_time().await {
+            if let Err(error) = upstream.client.sync_clock().await {
                 return tracing::warn!(upstream = %upstream.name, %error, "cannot read its time");
             }
         }

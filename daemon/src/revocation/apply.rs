@@ -38,7 +38,9 @@ impl RevocationService {
         });
 
         let EndedSessions {
-            current, superseded, ..
+            current,
+            superseded,
+            ..
         } = entry.state.end(selector, &ended, reaction, now.boot)?;
         self.subscriptions
             .publish(entry, SessionEvent::Ended(Arc::clone(&ended)));

@@ -29,7 +29,10 @@ impl RevocationService {
         grants: &[OwnerGrant],
         revoke: bool,
     ) -> LogoutReport {
-        let entries: Vec<_> = grants.iter().map(|grant| Arc::clone(grant.entry())).collect();
+        let entries: Vec<_> = grants
+            .iter()
+            .map(|grant| Arc::clone(grant.entry()))
+            .collect();
         let ended = SessionEnded {
             by: Some(requested_by(peer)),
             ..SessionEnded::new(EndCause::LoggedOut, self.clock.now().wall)
@@ -123,7 +126,7 @@ impl RevocationService {
         let now = self.clock.now();
 
         for entry in entries {
-            let upstream_time = entry.upstream.upstream_time(&now);
+            let upstream_time = entry.upstream.server_time(&now);
             let current = entry.session();
 
             for (id, issuance) in &leased {
@@ -134,7 +137,7 @@ impl RevocationService {
                 // A consumer may have asked meanwhile, and gotten a new one.
                 let is_current = current.as_ref().is_some_and(|session| session.id() == id);
                 let expires_at = issuance
-                    .last_at
+                    .at
                     .saturating_add(entry.profile.role.duration)
                     .unwrap_or(Timestamp::MAX);
 
@@ -197,7 +200,7 @@ impl RevocationService {
         // A superseded session expires no later than one that would be issued now.
         let expires_at = entry
             .upstream
-            .upstream_time(&now)
+            .server_time(&now)
             .saturating_add(entry.profile.role.duration)
             .unwrap_or(Timestamp::MAX);
         let pending =
@@ -206,7 +209,7 @@ impl RevocationService {
 
         let ended = SessionEnded {
             by: Some(requested_by(peer)),
-            reason: reason.map(crate::one_line),
+            reason: reason.map(crate::text::one_line),
             ..SessionEnded::new(EndCause::Revoked, now.wall)
         };
         let selector = [session_id.into()];

@@ -9,8 +9,8 @@ use super::subscriptions::SessionEvent;
 use crate::cache::CacheEntry;
 use crate::cache::session_state::Reaction;
 use crate::model::{EndCause, SessionEnded};
-use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::IssuedSessionStatus;
+use crate::upstream::handle::UpstreamHandle;
 
 /// How long the upstream may take to tell who did it.
 const LIMIT: Duration = Duration::from_secs(5);

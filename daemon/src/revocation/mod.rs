@@ -32,8 +32,6 @@ use poller::PollState;
 use store::RevocationStore;
 use subscriptions::{SessionEvent, Subscriptions};
 
-pub(crate) use apply::RevocationOutcome;
-
 /// Notices revocations, puts them in force, and requests them at the upstream.
 #[derive(Debug)]
 pub struct RevocationService {
@@ -107,7 +105,10 @@ impl RevocationService {
     /// Waits until the revocations that are in force are recorded, but not longer than `limit`.
     pub async fn flush(&self, limit: Duration) {
         self.enrichments.close();
-        if tokio::time::timeout(limit, self.enrichments.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.enrichments.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("stopped before every ended session was recorded");
         }
         self.enrichments.reopen();

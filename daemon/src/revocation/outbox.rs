@@ -146,8 +146,9 @@ impl RevocationOutbox {
                 Some(upstream) => {
                     let outbox = Arc::clone(self);
                     let upstream = Arc::clone(upstream);
-                    self.runtime
-                        .spawn(async move { outbox.attempt(&upstream, &session_id, &pending).await });
+                    self.runtime.spawn(async move {
+                        outbox.attempt(&upstream, &session_id, &pending).await
+                    });
                 }
                 None => self.fail_unconfigured(&session_id, now.boot),
             }
@@ -158,8 +159,10 @@ impl RevocationOutbox {
 
     /// The upstream that can revoke it: as the same principal, or else as another one at the same location.
     fn upstream_for(&self, pending: &PendingRevocation) -> Option<&Arc<UpstreamHandle>> {
-        let is_same = |upstream: &&Arc<UpstreamHandle>| upstream.client.identity() == pending.identity;
-        let is_there = |upstream: &&Arc<UpstreamHandle>| upstream.client.location() == pending.location;
+        let is_same =
+            |upstream: &&Arc<UpstreamHandle>| upstream.client.identity() == pending.identity;
+        let is_there =
+            |upstream: &&Arc<UpstreamHandle>| upstream.client.location() == pending.location;
 
         self.upstreams
             .iter()
@@ -168,7 +171,10 @@ impl RevocationOutbox {
     }
 
     fn fail_unconfigured(&self, session_id: &str, now: BootTime) {
-        tracing::warn!(session = session_id, "cannot revoke: its upstream is no longer configured");
+        tracing::warn!(
+            session = session_id,
+            "cannot revoke: its upstream is no longer configured"
+        );
 
         let error = UpstreamError::Unavailable {
             what: "its upstream is no longer configured".into(),
@@ -192,7 +198,7 @@ impl RevocationOutbox {
                     profile = pending.profile,
                     "revoked at the upstream"
                 );
-                let time = upstream.upstream_time(&self.clock.now());
+                let time = upstream.server_time(&self.clock.now());
                 self.store.confirm(session_id, time);
             }
             Err(error) => {
@@ -216,7 +222,7 @@ impl RevocationOutbox {
         pending: &PendingRevocation,
     ) -> Result<(), UpstreamError> {
         let permit = upstream
-            .enter(Priority::Background, &self.clock)
+            .acquire(Priority::Background, &self.clock)
             .await
             .map_err(|outage| outage.error)?;
 
@@ -230,7 +236,7 @@ impl RevocationOutbox {
             .and_then(|profile| self.cache.find(profile))
         {
             let error = revoked.as_ref().err();
-            permit.report(entry.id, error, self.clock.now().boot, fastrand::f64());
+            permit.record(entry.id, error, self.clock.now().boot, fastrand::f64());
         }
 
         revoked

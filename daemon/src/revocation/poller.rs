@@ -16,7 +16,7 @@ use crate::error::{RequestError, WAIT};
 use crate::model::UpstreamId;
 use crate::sync::{Mutex, lock};
 use crate::upstream::UpstreamError;
-use crate::upstream::backoff::BACK_OFF_CAP;
+use crate::upstream::backoff::BACKOFF_CAP;
 use crate::upstream::handle::UpstreamHandle;
 
 /// The least time between two polls that callers request, and after one that failed.
@@ -196,7 +196,11 @@ impl RevocationService {
     /// Polls every upstream that issued a session which is held here.
     pub(crate) fn poll_all_soon(&self) {
         for upstream in self.upstreams.iter() {
-            if self.cache.entries_of(upstream).any(|entry| entry.has_sessions()) {
+            if self
+                .cache
+                .entries_of(upstream)
+                .any(|entry| entry.has_sessions())
+            {
                 self.poll_soon(upstream);
             }
         }
@@ -263,7 +267,7 @@ impl RevocationService {
             Err(error) => {
                 tracing::warn!(upstream = %upstream.name, %error, "revocation check failed");
                 let retry_after = error.retry_after().unwrap_or_default();
-                retry_after.clamp(MIN_INTERVAL, BACK_OFF_CAP)
+                retry_after.clamp(MIN_INTERVAL, BACKOFF_CAP)
             }
         };
         *lock(&poll.failure) = polled.as_ref().err().map(ToString::to_string);

@@ -63,7 +63,7 @@ impl RevocationService {
         started_at: BootTime,
     ) -> Result<(), UpstreamError> {
         let by_principal = self.monitored_by_principal(upstream, started_at);
-        let _permit = upstream.enter_anyway().await;
+        let _permit = upstream.acquire_for_poll().await;
 
         let mut failure = None;
         for (principal, profiles) in by_principal {
@@ -73,7 +73,10 @@ impl RevocationService {
                 .flat_map(|(_, monitored)| monitored)
                 .any(Monitored::is_current);
 
-            match self.reconcile_principal(upstream, &principal, profiles).await {
+            match self
+                .reconcile_principal(upstream, &principal, profiles)
+                .await
+            {
                 Err(error) if has_current => failure = failure.or(Some(error)),
                 Err(error) => {
                     tracing::debug!(upstream = %upstream.name, %principal, %error, "cannot list sessions");
@@ -125,7 +128,7 @@ impl RevocationService {
             }
             Err(error) => return Err(error),
         };
-        upstream.answered(self.clock.now().boot);
+        upstream.record_reply(self.clock.now().boot);
 
         for (_, sessions) in &mut profiles {
             sessions.retain(|session| !is_listed(session, active.contains(session.id())));

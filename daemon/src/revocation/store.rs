@@ -106,7 +106,7 @@ impl RevocationStore {
                 })?
             }
             Err(PrivateFileError {
-                kind: FileErrorKind::Missing,
+                why: FileErrorKind::Missing,
                 ..
             }) => State::default(),
             Err(error) => return Err(error.into()),

@@ -87,10 +87,6 @@ impl Subscriptions {
 }
 
 impl Subscription {
-    pub(crate) fn entry(&self) -> &Arc<CacheEntry> {
-        &self.entry
-    }
-
     /// The current state. [`Self::changed`] waits for a later one.
     pub fn current(&mut self) -> ProfileUpdate {
         let last_ended = self.changes.borrow_and_update().clone();

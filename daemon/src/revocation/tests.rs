@@ -32,7 +32,7 @@ async fn with_time_paused<T>(work: impl Future<Output = T>) -> T {
 
 /// Why the sessions of `dev` ended, as journalled.
 async fn journalled_causes(daemon: &TestDaemon) -> Vec<EndCause> {
-    let record = daemon.journal.of("dev").await;
+    let record = daemon.journal.history_of("dev").await;
     record.ended.iter().map(|ended| ended.cause).collect()
 }
 
@@ -43,7 +43,7 @@ async fn revoked_profile_is_held_with_details_until_resumed() {
     daemon.upstream.revoke("s-1");
     sleep(ONE_POLL).await;
     let refusal = daemon.leased_id().await.unwrap_err();
-    let words = refusal.to_string();
+    let words = refusal.failure().message;
     assert!(matches!(refusal, RequestError::Held { .. }));
     for word in [
         "dev",
@@ -67,10 +67,13 @@ async fn revoked_profile_is_held_with_details_until_resumed() {
 
 #[tokio::test(start_paused = true)]
 async fn reassume_profile_gets_a_new_session_at_once() {
-    let daemon = TestDaemon::with_profile(Profile {
-        on_revoke: OnRevoke::Reassume,
-        ..profile()
-    });
+    let daemon = TestDaemon::with_profile(
+        Profile {
+            on_revoke: OnRevoke::Reassume,
+            ..profile()
+        },
+        scripted([]),
+    );
     assert_eq!(daemon.leased_id().await.unwrap(), "s-1");
     daemon.upstream.revoke("s-1");
     sleep(ONE_POLL).await;
@@ -112,10 +115,7 @@ async fn fetch_under_way_during_logout_is_discarded_and_revoked() {
     ));
     sleep(Duration::from_secs(60)).await;
     assert!(daemon.entry().session().is_none());
-    assert!(
-        daemon.upstream.is_revoked("s-1"),
-        "it is never served"
-    );
+    assert!(daemon.upstream.is_revoked("s-1"), "it is never served");
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,12 +130,18 @@ async fn logout_holds_at_once_and_retries_the_revocation() {
         ("s-1", UpstreamRevocation::Pending)
     );
     assert!(withdrawn.failure.unwrap().contains("revoking is down"));
-    assert!(matches!(daemon.leased_id().await, Err(RequestError::Held { .. })));
+    assert!(matches!(
+        daemon.leased_id().await,
+        Err(RequestError::Held { .. })
+    ));
     sleep(Duration::from_secs(600)).await;
     assert!(daemon.services.revocation.store.pending("s-1").is_some());
     daemon.upstream.set_down_for_polls(false);
     sleep(Duration::from_secs(301)).await;
-    assert!(daemon.services.revocation.store.pending("s-1").is_none() && daemon.upstream.is_revoked("s-1"));
+    assert!(
+        daemon.services.revocation.store.pending("s-1").is_none()
+            && daemon.upstream.is_revoked("s-1")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,23 +151,20 @@ async fn revocation_is_given_up_when_the_session_expires() {
     daemon.upstream.set_down_for_polls(true);
     with_time_paused(daemon.logout(true)).await;
     sleep(HOUR + Duration::from_secs(301)).await;
-    assert!(daemon.services.revocation.store.pending("s-1").is_none() && daemon.timers.earliest().is_none());
+    assert!(
+        daemon.services.revocation.store.pending("s-1").is_none()
+            && daemon.timers.earliest().is_none()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn stale_view_refuses_strict_and_marks_balanced_leases() {
     for (lease, strict) in [(LeaseLimit::Strict, true), (LeaseLimit::Balanced, false)] {
-        let daemon = TestDaemon::with_profile(Profile { lease, ..profile() });
+        let daemon = TestDaemon::with_profile(Profile { lease, ..profile() }, scripted([]));
         daemon.leased_id().await.unwrap();
         daemon.upstream.set_down_for_polls(true);
         sleep(Duration::from_secs(299)).await;
-        assert!(
-            daemon.lease()
-                .await
-                .unwrap()
-                .stale_view
-                .is_none()
-        );
+        assert!(daemon.lease().await.unwrap().stale_view.is_none());
         sleep(Duration::from_secs(2)).await;
         let answer = daemon.lease().await;
         if strict {
@@ -177,9 +180,7 @@ async fn stale_view_refuses_strict_and_marks_balanced_leases() {
             );
         } else {
             assert_eq!(answer.unwrap().stale_view.unwrap().as_secs(), 301);
-            let status = daemon.status().session
-                .clone()
-                .unwrap();
+            let status = daemon.status().session.clone().unwrap();
             assert!(
                 status.is_view_stale && status.view_failure.unwrap().contains("the list is down")
             );
@@ -202,15 +203,22 @@ async fn report_rejected_polls_once_for_concurrent_reports() {
 
     assert!(daemon.report_rejected().await.unwrap().held.is_some());
     assert!(other.await.unwrap().unwrap().held.is_some());
-    assert_eq!(daemon.upstream.polls(), 2, "concurrent reports share a poll");
+    assert_eq!(
+        daemon.upstream.polls(),
+        2,
+        "concurrent reports share a poll"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn subscriber_gets_the_latest_state_coalesced() {
     let daemon = TestDaemon::new(LeaseLimit::Full, scripted([]));
-    let mut watching = daemon.watch();
+    let mut watching = daemon.watch().await;
     assert_eq!(
-        (watching.current().session, watching.changed().now_or_never()),
+        (
+            watching.current().session,
+            watching.changed().now_or_never()
+        ),
         (None, None)
     );
     daemon.leased_id().await.unwrap();
@@ -246,7 +254,8 @@ async fn disabled_account_ends_sessions_and_recovers_by_itself() {
             kind: RefusalKind::AccountDisabled,
         })
     };
-    let daemon = TestDaemon::new(LeaseLimit::Full,
+    let daemon = TestDaemon::new(
+        LeaseLimit::Full,
         scripted([Ok(HOUR), disabled(), disabled()]),
     );
     daemon.leased_id().await.unwrap();
@@ -261,7 +270,10 @@ async fn disabled_account_ends_sessions_and_recovers_by_itself() {
         matches!(answer, Err(RequestError::Upstream(..))),
         "{answer:?}"
     );
-    assert_eq!(journalled_causes(&daemon).await, [EndCause::AccountDisabled]);
+    assert_eq!(
+        journalled_causes(&daemon).await,
+        [EndCause::AccountDisabled]
+    );
     sleep(Duration::from_secs(31)).await;
     assert_eq!(daemon.leased_id().await.unwrap(), "s-4");
 }
@@ -276,10 +288,13 @@ async fn refresh_on_request_replaces_a_fresh_session() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_poll_is_not_repeated_for_every_request() {
-    let daemon = TestDaemon::with_profile(Profile {
-        lease: LeaseLimit::Strict,
-        ..profile()
-    });
+    let daemon = TestDaemon::with_profile(
+        Profile {
+            lease: LeaseLimit::Strict,
+            ..profile()
+        },
+        scripted([]),
+    );
     daemon.leased_id().await.unwrap();
     daemon.upstream.set_down_for_polls(true);
     sleep(Duration::from_secs(301)).await;
@@ -301,17 +316,20 @@ async fn revoking_a_superseded_session_ends_the_current_one() {
         } else {
             OnRevoke::Hold
         };
-        let daemon = TestDaemon::with_profile(Profile {
-            on_revoke,
-            ..profile()
-        });
+        let daemon = TestDaemon::with_profile(
+            Profile {
+                on_revoke,
+                ..profile()
+            },
+            scripted([]),
+        );
         assert_eq!(daemon.leased_id().await.unwrap(), "s-1");
         daemon.fetch_new().await.unwrap();
         assert_eq!(daemon.leased_id().await.unwrap(), "s-2");
-        let generation = daemon.watch().current().generation;
+        let generation = daemon.watch().await.current().generation;
         daemon.upstream.revoke("s-1");
         sleep(ONE_POLL).await;
-        let now = daemon.watch().current();
+        let now = daemon.watch().await.current();
         assert_eq!(now.generation, generation + 1);
         if reassumes {
             assert_eq!(daemon.leased_id().await.unwrap(), "s-3");
@@ -336,9 +354,7 @@ async fn unreadable_session_is_revoked_after_two_lists_without_it() {
         "s-1",
         "this upstream does not show it"
     );
-    let status = daemon.status().session
-        .clone()
-        .unwrap();
+    let status = daemon.status().session.clone().unwrap();
     assert!(
         status
             .view_failure
@@ -352,9 +368,16 @@ async fn unreadable_session_is_revoked_after_two_lists_without_it() {
     while daemon.upstream.polls() < looks + 1 {
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(daemon.leased_id().await.unwrap(), "s-1", "one list may be late");
+    assert_eq!(
+        daemon.leased_id().await.unwrap(),
+        "s-1",
+        "one list may be late"
+    );
     sleep(ONE_POLL).await;
-    assert!(matches!(daemon.leased_id().await, Err(RequestError::Held { .. })));
+    assert!(matches!(
+        daemon.leased_id().await,
+        Err(RequestError::Held { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]

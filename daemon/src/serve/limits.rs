@@ -11,7 +11,7 @@ use crate::sync::lock;
 const SHARES: usize = 4;
 
 #[derive(Debug, Clone)]
-pub struct ConnectionLimit {
+pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
     max: usize,
     max_per_user: usize,
@@ -20,7 +20,7 @@ pub struct ConnectionLimit {
 
 /// The right to one open connection, until it is dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub(super) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     uid: u32,
     by_user: Arc<Mutex<BTreeMap<u32, usize>>>,
@@ -28,7 +28,7 @@ pub struct ConnectionPermit {
 
 impl ConnectionLimit {
     /// For the processes of one user.
-    pub fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(max)),
             max,
@@ -38,14 +38,14 @@ impl ConnectionLimit {
     }
 
     /// For several users, none of whom can keep the others out.
-    pub fn shared(max: usize) -> Self {
+    pub(super) fn shared(max: usize) -> Self {
         Self {
             max_per_user: (max / SHARES).max(1),
             ..Self::new(max)
         }
     }
 
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.max.saturating_sub(self.free.available_permits())
     }
 

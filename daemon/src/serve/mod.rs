@@ -1,7 +1,7 @@
 //! The adapters: they accept connections, parse requests, call one service function, and encode its result. They contain
 //! no rule.
 
-pub mod error_map;
+pub mod encode;
 pub mod http;
 mod limits;
 mod shutdown;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::peer::Peer;
 use crate::access::{Access, Interaction};
 use crate::audit::AuditService;
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::credentials::{CredentialService, Lease};
 use crate::error::RequestError;
@@ -25,6 +26,7 @@ use crate::login::LoginService;
 use crate::refresh::RefreshService;
 use crate::revocation::RevocationService;
 use crate::sandbox::helper::peer_inspector::PeerInspector;
+use crate::sessions::SessionService;
 use crate::status::StatusService;
 use http::Endpoints;
 use limits::ConnectionLimit;
@@ -44,6 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Services {
     pub clock: Clock,
+    pub cache: Arc<Cache>,
     pub access: Arc<Access>,
     pub credentials: Arc<CredentialService>,
     pub refresh: Arc<RefreshService>,
@@ -51,6 +54,7 @@ pub struct Services {
     pub iam: Arc<IamService>,
     pub login: Arc<LoginService>,
     pub status: Arc<StatusService>,
+    pub sessions: Arc<SessionService>,
     pub audit: Arc<AuditService>,
 }
 
@@ -154,7 +158,10 @@ impl Stopped {
 async fn drain(context: &ServerContext) {
     context.tasks.close();
 
-    if tokio::time::timeout(DRAIN, context.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(DRAIN, context.tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             connections = context.connections.open(),
             "stopped before every request was answered"

@@ -152,7 +152,7 @@ fn name(source: &TokenLocation) -> &str {
 /// Arguments may be long, and are in the configuration anyway.
 fn words(source: &TokenLocation) -> String {
     match source {
-        TokenLocation::Command { words, .. } => crate::one_line(&words.join(" ")),
+        TokenLocation::Command { words, .. } => crate::text::one_line(&words.join(" ")),
         _ => String::new(),
     }
 }

@@ -105,7 +105,7 @@ fn why(error: Error) -> TokenErrorKind {
         Error::NoEntry => TokenErrorKind::NoEntry,
         Error::NoStorageAccess(_) => TokenErrorKind::Locked,
         Error::PlatformFailure(cause) => {
-            TokenErrorKind::Keyring(crate::one_line(&cause.to_string()))
+            TokenErrorKind::Keyring(crate::text::one_line(&cause.to_string()))
         }
         Error::BadEncoding(_) => TokenErrorKind::NotAToken("it is not UTF-8 text"),
         Error::Ambiguous(_) => {
@@ -209,7 +209,7 @@ mod secret_service {
         pub(super) async fn prompt(self) -> Result<bool, String> {
             self.ask()
                 .await
-                .map_err(|error| crate::one_line(&error.to_string()))
+                .map_err(|error| crate::text::one_line(&error.to_string()))
         }
 
         async fn ask(&self) -> zbus::Result<bool> {

@@ -38,11 +38,16 @@ impl Backoff {
         }
     }
 
-    pub fn succeeded(&mut self) {
+    pub fn reset(&mut self) {
         self.0 = None;
     }
 
-    pub fn failed(&mut self, error: UpstreamError, now: BootTime, jitter: f64) -> BackoffState {
+    pub fn record_failure(
+        &mut self,
+        error: UpstreamError,
+        now: BootTime,
+        jitter: f64,
+    ) -> BackoffState {
         let since = self.0.as_ref().map_or(now, |failing| failing.since);
         let earlier = self.0.as_ref().map_or(0, |failing| failing.attempts);
         let attempts = earlier.saturating_add(1);
@@ -58,7 +63,7 @@ impl Backoff {
         failing
     }
 
-    pub fn failing(&self) -> Option<&BackoffState> {
+    pub fn state(&self) -> Option<&BackoffState> {
         self.0.as_deref()
     }
 }
@@ -66,7 +71,7 @@ impl Backoff {
 /// The delay after the `attempts`-th failure in a row (from 1): drawn between the floor and a ceiling that doubles from
 /// 10 s to the cap. The upstream's `Retry-After` replaces the floor.
 fn delay(attempts: u32, error: &UpstreamError, jitter: f64) -> Duration {
-    let cap = if error.may_pass() {
+    let cap = if error.is_transient() {
         BACKOFF_CAP
     } else {
         PERSON_CAP
@@ -121,7 +126,7 @@ mod tests {
 
         let refused = UpstreamError::Refused {
             what: "no".into(),
-            why: RefusalKind::Other,
+            kind: RefusalKind::Other,
         };
         assert_eq!(
             delay(100, &refused, 1.0),
@@ -136,16 +141,19 @@ mod tests {
         let mut backoff = Backoff::default();
         assert!(backoff.permit(at(0)).is_ok());
 
-        assert_eq!(backoff.failed(down(None), at(0), 0.0).next_try, at(5));
+        assert_eq!(
+            backoff.record_failure(down(None), at(0), 0.0).next_try,
+            at(5)
+        );
         assert!(backoff.permit(at(4)).is_err() && backoff.permit(at(5)).is_ok());
 
-        let second = backoff.failed(down(None), at(9), 1.0);
+        let second = backoff.record_failure(down(None), at(9), 1.0);
         assert_eq!(
             (second.since, second.attempts, second.next_try),
             (at(0), 2, at(29))
         );
 
-        backoff.succeeded();
-        assert!(backoff.permit(at(10)).is_ok() && backoff.failing().is_none());
+        backoff.reset();
+        assert!(backoff.permit(at(10)).is_ok() && backoff.state().is_none());
     }
 }

@@ -32,14 +32,14 @@ impl CircuitBreaker {
     pub fn permit(&self, now: BootTime) -> Permit {
         match self.outage.permit(now) {
             Err(failing) => Permit::No(failing),
-            Ok(()) if self.outage.failing().is_some() => Permit::Probe,
+            Ok(()) if self.outage.state().is_some() => Permit::Probe,
             Ok(()) => Permit::Go,
         }
     }
 
     /// The outage, while the breaker is open.
     pub fn outage(&self) -> Option<&BackoffState> {
-        self.outage.failing()
+        self.outage.state()
     }
 
     /// The upstream has replied, if only with a refusal.
@@ -56,11 +56,11 @@ impl CircuitBreaker {
         now: BootTime,
         jitter: f64,
     ) {
-        let was_open = self.outage.failing().is_some();
+        let was_open = self.outage.state().is_some();
         self.failed.insert(profile);
         // Calls that were under way when it opened are no news.
         if is_probe || (!was_open && self.failed.len() >= FAILED_PROFILES) {
-            self.outage.failed(error.clone(), now, jitter);
+            self.outage.record_failure(error.clone(), now, jitter);
         }
     }
 }

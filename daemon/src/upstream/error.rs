@@ -20,7 +20,7 @@ pub enum UpstreamError {
     LoginNeeded { what: String, hint: String },
     /// The upstream rejected the request.
     #[error("{what}")]
-    Refused { what: String, why: RefusalKind },
+    Refused { what: String, kind: RefusalKind },
 }
 
 /// The cause of a refusal, where the daemon or the hint depends on it.
@@ -45,7 +45,7 @@ impl UpstreamError {
     }
 
     /// Whether the same call may succeed later without a person's help.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 }

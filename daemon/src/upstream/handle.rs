@@ -13,7 +13,6 @@ use super::limiter::{Limiter, Slot};
 use super::{Upstream, UpstreamError};
 use crate::clock::{AtomicBootTime, BootTime, Clock, Now};
 use crate::model::{ProfileId, UpstreamId};
-use crate::revocation::poller::Feed;
 use crate::sync::lock;
 
 pub use super::limiter::Priority;
@@ -23,8 +22,9 @@ pub struct UpstreamHandle {
     /// Its name in the configuration.
     pub name: Arc<str>,
     pub client: Box<dyn Upstream>,
-    /// The state of the polls for revocations.
-    pub feed: Feed,
+    pub id: UpstreamId,
+    /// The interval of the polls for revocations.
+    pub poll_interval: Duration,
     breaker: Mutex<CircuitBreaker>,
     /// Held by the one call that probes whether the upstream is back.
     probe: AsyncMutex<()>,
@@ -42,17 +42,17 @@ pub struct CallPermit<'a> {
 }
 
 impl UpstreamHandle {
-    /// `check_every` is the interval of the polls for revocations.
     pub fn new(
         name: Arc<str>,
         id: UpstreamId,
         client: Box<dyn Upstream>,
-        check_every: Duration,
+        poll_interval: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
             client,
-            feed: Feed::new(id, check_every),
+            id,
+            poll_interval,
             breaker: Mutex::default(),
             probe: AsyncMutex::const_new(()),
             limiter: Limiter::new(),

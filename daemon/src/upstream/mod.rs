@@ -9,6 +9,7 @@ mod error;
 pub mod handle;
 mod http;
 pub mod limiter;
+mod registry;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,6 +34,7 @@ pub use capability::{
 };
 pub use error::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 pub use http::SetupError;
+pub use registry::Upstreams;
 
 /// How much longer than requested a session may last before the reply is rejected as invalid.
 pub const SLACK: Duration = Duration::from_secs(60);

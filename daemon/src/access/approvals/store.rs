@@ -42,7 +42,7 @@ impl Requester {
         let program = requesting_programs(programs).last();
         let shell = program.filter(|program| is_between(&program.process.program));
         Self {
-            profile: entry.place,
+            profile: entry.id,
             uid: peer.uid,
             program: program.map(|program| (program.process.program.clone(), program.file)),
             is_uncertain: !peer.has_process(),
@@ -57,16 +57,6 @@ pub enum Decision {
     Deny,
     /// Nobody answered in time.
     Timeout,
-}
-
-impl Decision {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allowed",
-            Self::Deny => "denied",
-            Self::Timeout => "timed out",
-        }
-    }
 }
 
 /// A question to the user: may this program have this profile?

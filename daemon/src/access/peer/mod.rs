@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use interprocess::local_socket::tokio::Stream;
 
+use crate::journal::{Caller, Via};
 use crate::platform::sock_diag::Ends;
 use crate::platform::sys::{connected_by, groups_of, is_alive};
 use crate::sandbox::helper::peer_inspector::{InspectionStart, PeerInspector, PendingInspection};
@@ -186,12 +187,18 @@ impl Peer {
         matches!(self.handle.source, PeerSource::Tcp(_))
     }
 
-    /// The adapter it came by, for the journal.
-    pub fn how(&self) -> Option<&'static str> {
-        match self.handle.source {
+    /// The peer as the journal records it. Starts its inspection, if that has not started.
+    pub fn caller(&self) -> Caller {
+        let via = match self.handle.source {
             PeerSource::Unknown => None,
-            PeerSource::Pid(_) => Some("socket"),
-            PeerSource::Tcp(_) => Some("http"),
+            PeerSource::Pid(_) => Some(Via::Socket),
+            PeerSource::Tcp(_) => Some(Via::Http),
+        };
+
+        Caller {
+            uid: self.uid,
+            via,
+            inspection: Arc::clone(self.handle.inspection()),
         }
     }
 

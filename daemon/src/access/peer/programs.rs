@@ -35,7 +35,7 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
 /// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence. The path is the one that
 /// the process sees; a note says if another file is at that path here.
 fn display_path(program: &Program) -> String {
-    let path = crate::one_line(&program.process.program);
+    let path = crate::text::one_line(&program.process.program);
     let is_plain = path
         .chars()
         .all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));

@@ -18,8 +18,8 @@ use super::response::{Answer, Keys, failed, json, plain, sentence, status, wrong
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::{AccountId, ProfileName};
+use crate::model::to_rfc3339;
 use crate::platform::random::hex;
-use crate::serve::error_map;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
@@ -39,8 +39,8 @@ pub(super) async fn answer(
     }
     // The SDK for Java puts a slash of its own behind the endpoint's, which an old AWS CLI needs.
     let path = request.uri().path().trim_start_matches('/');
-    let (method, now) = (request.method(), caller.desk.broker.clock.now().boot);
-    let key = match caller.desk.endpoints.key() {
+    let (method, now) = (request.method(), caller.context.services.clock.now().boot);
+    let key = match caller.context.endpoints.key() {
         Ok(key) => key,
         Err(error) => {
             return failed(
@@ -81,7 +81,7 @@ pub(super) async fn answer(
 
 /// Whatever else SDKs ask for to find out the region.
 fn about(caller: &Caller, profile: &ProfileName, path: &str) -> Answer {
-    let entry = caller.desk.broker.cache.find(profile.as_str());
+    let entry = caller.context.services.cache.find(profile.as_str());
     let Some((entry, region)) =
         entry.and_then(|entry| Some((entry, entry.profile.region.as_ref()?)))
     else {
@@ -124,7 +124,7 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
         }
         Err(failure) => json(&refusal(&failure)),
         Ok(lease) => {
-            let since = error_map::shown(&lease.session.granted.issued_at);
+            let since = to_rfc3339(lease.session.issued.issued_at);
             json(&Document {
                 code: "Success",
                 last_updated: &since,

@@ -120,7 +120,7 @@ impl IamError {
             },
             Self::Invalid { .. } => UpstreamError::Refused {
                 what,
-                why: RefusalKind::Other,
+                kind: RefusalKind::Other,
             },
             Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
                 what,
@@ -191,7 +191,7 @@ fn usage(route: &Route) -> String {
 
 impl ServiceError {
     fn to_upstream_error(&self, what: String, retry_after: Option<Duration>) -> UpstreamError {
-        let why = match self {
+        let kind = match self {
             Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked => {
                 return UpstreamError::LoginNeeded {
                     what,
@@ -209,7 +209,7 @@ impl ServiceError {
             }
         };
 
-        UpstreamError::Refused { what, why }
+        UpstreamError::Refused { what, kind }
     }
 
     fn kind(&self, with_session: bool) -> CallErrorKind {

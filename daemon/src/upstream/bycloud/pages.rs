@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use futures_util::stream::{self, Stream};
 
 use super::{ByCloud, IamError, Marker, Page, Paged};
-use crate::printable;
+use crate::text::printable;
 
 /// The position in a list.
 struct Position<M: Paged> {

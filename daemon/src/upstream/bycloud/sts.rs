@@ -17,8 +17,8 @@ use super::{
     PrincipalType, RoleId, ServiceError, SessionId,
 };
 use crate::config::RoleRequest;
-use crate::one_line;
 use crate::sync::lock;
+use crate::text::one_line;
 use crate::upstream::{
     ActiveSession, CallError, IssuedSession, IssuedSessionStatus, SLACK, SessionAdmin,
     UpstreamError,

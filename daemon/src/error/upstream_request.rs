@@ -1,14 +1,16 @@
-//! Why a call of an upstream's API was not made, or failed, and what the person can do.
+//! Why a request that is for an upstream was not sent, or failed, and what the user can do.
+
+use std::sync::Arc;
 
 use rolekeeper::protocol::Code;
 use thiserror::Error;
 
-use crate::credentials::AccessError;
+use crate::text::printable;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{CallError, CallErrorKind};
+use crate::upstream::{CallError, CallErrorKind, Upstreams};
 
 #[derive(Debug, Clone, Error)]
-pub enum IamCallError {
+pub enum UpstreamRequestError {
     #[error("there is no upstream `{name}`")]
     UnknownUpstream { name: String, known: String },
     #[error("no upstream is configured")]
@@ -38,8 +40,8 @@ pub enum IamCallError {
     Failed(#[from] CallError),
 }
 
-impl IamCallError {
-    /// What the person can do, as an imperative.
+impl UpstreamRequestError {
+    /// What the user can do, as an imperative.
     pub fn hint(&self) -> String {
         match self {
             Self::UnknownUpstream { known, .. } | Self::AmbiguousUpstream { known } => {
@@ -80,16 +82,34 @@ impl IamCallError {
 }
 
 /// The error for a capability that the upstream does not have; `what` is a command or a method.
-pub(crate) fn unsupported(upstream: &UpstreamHandle, what: &str) -> IamCallError {
-    IamCallError::Unsupported {
+pub(crate) fn unsupported(upstream: &UpstreamHandle, what: &str) -> UpstreamRequestError {
+    UpstreamRequestError::Unsupported {
         upstream: upstream.name.to_string(),
         kind: upstream.client.kind(),
         what: what.into(),
     }
 }
 
-impl From<CallError> for AccessError {
-    fn from(error: CallError) -> Self {
-        Self::Iam(IamCallError::Failed(error))
+/// The upstream of this name. Without a name, the only one.
+pub(crate) fn choose_upstream<'a>(
+    upstreams: &'a Upstreams,
+    name: Option<&str>,
+) -> Result<&'a Arc<UpstreamHandle>, UpstreamRequestError> {
+    let known = || upstreams.names().collect::<Vec<_>>().join(", ");
+
+    if let Some(name) = name {
+        return upstreams
+            .find(name)
+            .ok_or_else(|| UpstreamRequestError::UnknownUpstream {
+                name: printable(name),
+                known: known(),
+            });
+    }
+
+    let mut all = upstreams.iter();
+    match (all.next(), all.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(UpstreamRequestError::NoUpstream),
+        _ => Err(UpstreamRequestError::AmbiguousUpstream { known: known() }),
     }
 }

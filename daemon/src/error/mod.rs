@@ -1,5 +1,7 @@
 //! Why a request failed, named for what its sender can do about it.
 
+mod upstream_request;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,10 @@ use crate::clock::Now;
 use crate::model::{SessionEnded, to_rfc3339};
 use crate::report;
 use crate::upstream::backoff::BackoffState;
-use crate::upstream::{RefusalKind, UpstreamError};
+use crate::upstream::{CallError, RefusalKind, UpstreamError};
+
+pub use upstream_request::UpstreamRequestError;
+pub(crate) use upstream_request::{choose_upstream, unsupported};
 
 /// How long a consumer waits for the upstream. The call continues without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -49,8 +54,12 @@ pub enum RequestError {
     Aborted,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
     Stopping,
+    #[error("the journal is in memory only")]
+    NoJournal,
     #[error("cannot open an HTTP endpoint: {0}")]
     NoEndpoint(String),
+    #[error(transparent)]
+    UpstreamRequest(#[from] UpstreamRequestError),
     /// A service refused it, and says what to do.
     #[error("{message}")]
     Rejected {
@@ -58,6 +67,12 @@ pub enum RequestError {
         message: String,
         hint: String,
     },
+}
+
+impl From<CallError> for RequestError {
+    fn from(error: CallError) -> Self {
+        Self::UpstreamRequest(error.into())
+    }
 }
 
 impl RequestError {
@@ -73,6 +88,7 @@ impl RequestError {
                 );
                 return Failure::new(Code::Held, message, hint);
             }
+            Self::UpstreamRequest(error) => (error.code(), error.hint()),
             Self::Rejected { code, hint, .. } => (*code, hint.clone()),
             Self::ViewStale { .. } => (
                 Code::ViewStale,
@@ -89,6 +105,10 @@ impl RequestError {
             Self::Stopping => (
                 Code::ShuttingDown,
                 "run the command again, which starts the daemon".into(),
+            ),
+            Self::NoJournal => (
+                Code::Configuration,
+                "make the state folder writable (XDG_STATE_HOME, or ~/.local/state), and restart rolekeeperd".into(),
             ),
             Self::NoEndpoint(_) => (
                 Code::Configuration,
@@ -110,7 +130,9 @@ fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
     let (code, hint) = match &backoff.error {
         UpstreamError::Unavailable { .. } => {
             let history = history(backoff, now.wall_of(backoff.since));
-            let hint = format!("run the command again in {wait} s, when the upstream is asked again{history}");
+            let hint = format!(
+                "run the command again in {wait} s, when the upstream is asked again{history}"
+            );
             (Code::UpstreamUnavailable, hint)
         }
         UpstreamError::LoginNeeded { hint, .. } => {
@@ -119,7 +141,10 @@ fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
         }
         UpstreamError::Refused { kind, .. } => {
             let (code, action) = refusal(*kind);
-            (code, format!("{action}; the upstream is asked again after {wait} s"))
+            (
+                code,
+                format!("{action}; the upstream is asked again after {wait} s"),
+            )
         }
     };
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use interprocess::local_socket::tokio::Stream;
 
+use crate::platform::peer_credentials::{is_alive, peer_groups, peer_pidfd};
 use crate::platform::sock_diag::Ends;
-use crate::platform::sys::{connected_by, groups_of, is_alive};
 use crate::sandbox::helper::peer_inspector::{InspectionStart, PeerInspector, PendingInspection};
 use crate::sync::lock;
 
@@ -64,10 +64,10 @@ impl PeerHandle {
     /// From now on it is known whether the process runs what it runs now.
     pub fn pin(&self) {
         if let (Some(lookout), PeerSource::Pid(pid)) = (&self.lookout, &self.whence) {
-            match lookout.begin(*pid) {
+            match lookout.pin(*pid) {
                 Some(begun) => *lock(&self.begun) = Some(begun),
                 // What it runs later is not what is asked for.
-                None => drop(self.sight.set(PendingInspection::of_nobody())),
+                None => drop(self.sight.set(PendingInspection::unavailable())),
             }
         }
     }
@@ -76,8 +76,8 @@ impl PeerHandle {
     pub fn hashed(&self) -> &Arc<PendingInspection> {
         self.hashed
             .get_or_init(|| match (&self.lookout, &self.whence) {
-                (Some(lookout), PeerSource::Pid(pid)) => lookout.look_and_hash(*pid),
-                _ => PendingInspection::of_nobody(),
+                (Some(lookout), PeerSource::Pid(pid)) => lookout.inspect_with_hashes(*pid),
+                _ => PendingInspection::unavailable(),
             })
     }
 
@@ -85,7 +85,7 @@ impl PeerHandle {
     pub fn is_lookout_gone(&self) -> bool {
         self.lookout
             .as_ref()
-            .is_some_and(|lookout| lookout.is_gone())
+            .is_some_and(|lookout| lookout.has_exited())
     }
 
     /// The process and its parents. To be asked first while the peer waits for an answer.
@@ -94,14 +94,14 @@ impl PeerHandle {
         self.sight
             .get_or_init(|| match (&self.lookout, &self.whence) {
                 (Some(lookout), PeerSource::Pid(pid)) => {
-                    begun().map_or_else(|| lookout.look_for(*pid), InspectionStart::finish)
+                    begun().map_or_else(|| lookout.inspect(*pid), InspectionStart::finish)
                 }
                 (Some(lookout), PeerSource::Tcp(ends)) => ends
                     .other()
-                    .map_or_else(PendingInspection::of_nobody, |socket| {
-                        lookout.look_for_holder(socket.inode)
+                    .map_or_else(PendingInspection::unavailable, |socket| {
+                        lookout.inspect_socket_owner(socket.inode)
                     }),
-                (None, _) | (_, PeerSource::Nowhere) => PendingInspection::of_nobody(),
+                (None, _) | (_, PeerSource::Nowhere) => PendingInspection::unavailable(),
             })
     }
 }
@@ -140,11 +140,11 @@ impl Peer {
             pid.map_or(PeerSource::Nowhere, PeerSource::Pid),
         );
         let process = lookout
-            .has_pins()
-            .then(|| connected_by(stream.as_fd()))
+            .pins_peers()
+            .then(|| peer_pidfd(stream.as_fd()))
             .flatten();
         let mut groups = if wants_groups {
-            groups_of(stream.as_fd())
+            peer_groups(stream.as_fd())
         } else {
             Vec::new()
         };

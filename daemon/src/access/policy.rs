@@ -185,12 +185,13 @@ impl Policy {
             return Ok(());
         }
         let seen = if peer.is_by_process() {
-            peer.trace().sight().seen().await
+            peer.trace().sight().inspection().await
         } else {
             None
         };
         // From another namespace of processes a message can come in any other's name.
-        let Some(seen) = seen.filter(|seen| !seen.programs.is_empty() && seen.is_here) else {
+        let Some(seen) = seen.filter(|seen| !seen.programs.is_empty() && seen.in_pid_namespace)
+        else {
             return Err(match peer.trace().is_lookout_gone() {
                 true => Denied::InspectorUnavailable { profile: profile() },
                 false => Denied::UnknownCaller { profile: profile() },
@@ -204,7 +205,7 @@ impl Policy {
         }
         if callers.asks_for_process() {
             let hashed = if callers.asks_for_hash() {
-                peer.trace().hashed().seen().await
+                peer.trace().hashed().inspection().await
             } else {
                 None
             };
@@ -223,7 +224,7 @@ impl Policy {
         if !seen
             .pin
             .as_ref()
-            .is_some_and(crate::sandbox::helper::peer_inspector::ProcessPin::holds)
+            .is_some_and(crate::sandbox::helper::peer_inspector::ProcessPin::is_valid)
             || !peer.was_there_all_along()
         {
             return Err(Denied::ProcessReplaced { profile: profile() });
@@ -241,7 +242,7 @@ fn is_of(peer: &Peer, users: &[u32], groups: &[u32]) -> bool {
 pub(crate) fn askers(programs: &[Program]) -> &[Program] {
     let between = programs
         .iter()
-        .take_while(|program| program.is_between)
+        .take_while(|program| program.is_intermediary)
         .count();
     programs.get(..=between).unwrap_or(programs)
 }
@@ -360,7 +361,7 @@ mod tests {
                 program: (*path).into(),
             },
             file: file(Path::new(path)),
-            is_between: crate::sandbox::helper::peer_inspector::is_between(path)
+            is_intermediary: crate::sandbox::helper::peer_inspector::is_intermediary_name(path)
                 && *path != "/usr/bin/zsh",
             sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
         };
@@ -368,8 +369,8 @@ mod tests {
             programs: programs.iter().enumerate().map(program).collect(),
             units: vec!["run-7.scope".into(), "ci.service".into()],
             has_terminal: false,
-            is_whole: true,
-            is_here: true,
+            is_complete: true,
+            in_pid_namespace: true,
             pin: None,
         }
     }

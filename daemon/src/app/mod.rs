@@ -27,13 +27,14 @@ use crate::app::state_transfer::HandoffTarget;
 use crate::cache::Cache;
 use crate::clock::{Clock, Timer};
 use crate::config::file::{self, ConfigError};
-use crate::config::{AlsoTo, Config, TokenLocation, UpstreamConfig};
+use crate::config::{AlsoTo, Config, TokenLocation};
 use crate::credentials::{Broker, Stores};
 use crate::journal::Journal;
 use crate::login::RotationStates;
 use crate::model::UpstreamId;
 use crate::platform::private_file::of_socket;
-use crate::platform::sys::{self, Told};
+use crate::platform::signals::{SignalRequest, Signals};
+use crate::platform::{limits, process, users};
 use crate::revocation::store::{RevocationStore, RevocationStoreError};
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::sandbox::helper::peer_inspector::PeerInspector;
@@ -146,11 +147,11 @@ pub fn run(args: Args) -> Result<(), AppError> {
     );
     let state = state.and_then(|folder| std::path::absolute(folder).ok());
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
-    sys::prepare(args.detach, &inherited.raw());
+    process::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
     let helpers = Helpers::of(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
     let at = inherited.socket_path().unwrap_or_else(|| socket.clone());
-    sandbox::confine(&AllowedPaths::of(
+    sandbox::confine(&AllowedPaths::new(
         &config,
         &program,
         &path,
@@ -158,9 +159,9 @@ pub fn run(args: Args) -> Result<(), AppError> {
         state.as_deref(),
     ));
     // From here on there are other threads, which are as confined as this one.
-    helpers.lookout.listen().map_err(AppError::Runtime)?;
+    helpers.listen(&config).map_err(AppError::Runtime)?;
     // A reply of an upstream takes longer to read than a request of a tool, and is waited for less often.
-    let (serving, background) = (runtime(2, || {})?, runtime(1, sys::give_way)?);
+    let (serving, background) = (runtime(2, || {})?, runtime(1, limits::lower_priority)?);
     let door = serving.block_on(async {
         Ok::<_, AppError>(match inherited.socket() {
             Some(socket) => adopt(socket)?,
@@ -168,7 +169,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
         })
     })?;
     let endpoint_port = config.endpoint_port;
-    helpers.lookout.watch_for(
+    helpers.lookout.set_pins_peers(
         config
             .profiles()
             .any(|profile| profile.callers.is_guarded()),
@@ -245,38 +246,53 @@ impl Helpers {
         // What is put in the place of a confined process is as confined, and so is what that starts.
         let is_first = inherited.lookout.is_none();
         let lookout = match inherited.lookout.take() {
-            Some(socket) => PeerInspector::at(socket),
+            Some(socket) => PeerInspector::inherited(socket),
             None if cfg!(target_os = "linux") => PeerInspector::start(program)?,
-            None => PeerInspector::none()?,
+            None => PeerInspector::unavailable()?,
         };
-        let words = |upstream: &UpstreamConfig| match &upstream.token {
-            TokenLocation::Command { words, .. } => Some(words.clone()),
-            _ => None,
-        };
-        let known: Vec<_> = config.upstreams.iter().filter_map(words).collect();
+        let commands = token_commands(config);
         let starter = match inherited.starter.take() {
-            Some(socket) => Some(CommandRunner::at(socket)),
-            None if is_first && !known.is_empty() => Some(CommandRunner::start(program, &known)?),
+            Some(socket) => Some(CommandRunner::inherited(socket)),
+            None if is_first && !commands.is_empty() => {
+                Some(CommandRunner::start(program, &commands)?)
+            }
             None => None,
         };
-        // One that was named at the start is known; after a reload there may be others.
-        for words in known.iter().filter(|_| !is_first) {
-            if !starter
-                .as_ref()
-                .is_some_and(|starter| starter.knows(words).unwrap_or(false))
-            {
-                let program = words.first();
-                tracing::warn!(
-                    program,
-                    "it cannot be started; if it is new, restart rolekeeperd instead of reloading it"
-                );
-            }
-        }
         Ok(Self {
             lookout,
             starter: starter.map(Arc::new),
         })
     }
+
+    /// Starts to receive responses. Must be called after the daemon has confined itself.
+    fn listen(&self, config: &Config) -> io::Result<()> {
+        self.lookout.listen()?;
+        let runner = self.starter.as_deref();
+        runner.map_or(Ok(()), CommandRunner::listen)?;
+
+        // The helper of an earlier daemon does not know the commands that are new in the configuration.
+        for command in token_commands(config) {
+            if !runner.is_some_and(|runner| runner.allows(&command)) {
+                let program = command.first();
+                tracing::warn!(
+                    program,
+                    "cannot run this token command: it is new in the configuration; restart rolekeeperd instead of \
+                     reloading it"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn token_commands(config: &Config) -> Vec<Vec<String>> {
+    let mut commands = Vec::new();
+    for upstream in &config.upstreams {
+        if let TokenLocation::Command { words, .. } = &upstream.token {
+            commands.push(words.clone());
+        }
+    }
+    commands
 }
 
 fn broker(
@@ -292,8 +308,8 @@ fn broker(
 
     for (upstream, number) in configured.into_iter().zip(0..) {
         let token = TokenSource::new(Arc::clone(&upstream.name), upstream.token)
-            .started_by(starter.cloned());
-        let client = ByCloud::new(upstream.endpoint, upstream.way, token)?;
+            .with_command_runner(starter.cloned());
+        let client = ByCloud::new(upstream.endpoint, upstream.transport, token)?;
         let handle = UpstreamHandle::new(
             Arc::clone(&upstream.name),
             UpstreamId::new(number),
@@ -307,7 +323,7 @@ fn broker(
     }
 
     let policy = Policy::for_all(
-        sys::user(),
+        users::effective_uid(),
         profiles.iter().map(|(profile, _)| &profile.callers),
     );
     let credentials = |folder: &PathBuf| of_socket(folder, "credentials", socket, "json");
@@ -364,7 +380,7 @@ async fn serve_until_stopped(
     program: Program,
 ) -> io::Result<Option<Next>> {
     let Helpers { lookout, starter } = helpers;
-    let mut signals = sys::Signals::new()?;
+    let mut signals = Signals::new()?;
     announce(&door.path);
     loop {
         let desk = ServerContext::new(
@@ -376,7 +392,7 @@ async fn serve_until_stopped(
         let serving = tokio::spawn(serve::run(door, Arc::clone(&desk)));
         let told = loop {
             let told = signals.next().await;
-            if told != Told::Reload {
+            if told != SignalRequest::Reload {
                 break told;
             }
             tokio::select! {
@@ -385,9 +401,9 @@ async fn serve_until_stopped(
             }
         };
         tracing::info!(?told, "stopping");
-        desk.stop.tell(told == Told::Reload);
+        desk.stop.tell(told == SignalRequest::Reload);
         let stopped = serving.await.map_err(io::Error::other)?;
-        if told != Told::Reload {
+        if told != SignalRequest::Reload {
             let last = end(&broker, stopped.close());
             tokio::select! {
                 () = last => {}
@@ -406,8 +422,10 @@ async fn serve_until_stopped(
             let sessions = pack(&broker, HandoffTarget::Successor);
             flush(&broker).await;
             let (socket, endpoints) = (door.leave_open()?, endpoints.leave_open()?);
-            let lookout = Some(lookout.leave_open()?);
-            let starter = starter.map(|starter| starter.leave_open()).transpose()?;
+            let lookout = Some(lookout.try_clone_socket()?);
+            let starter = starter
+                .map(|starter| starter.try_clone_socket())
+                .transpose()?;
             let legacy = InheritedState {
                 socket,
                 endpoints,
@@ -439,7 +457,7 @@ async fn end(broker: &Arc<Broker>, last_answers: impl Future<Output = ()>) {
 
 /// How many connections there may be. One that is pinned holds three descriptors.
 fn connections(lookout: &PeerInspector) -> usize {
-    sys::connection_cap() / if lookout.has_pins() { 3 } else { 1 }
+    limits::connection_cap() / if lookout.pins_peers() { 3 } else { 1 }
 }
 
 /// Everything is written, unless that takes too long.

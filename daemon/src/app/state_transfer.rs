@@ -123,7 +123,7 @@ pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
         .map(ByCloud::key);
     let said: Vec<_> = keys
         .filter(|_| heir == HandoffTarget::Successor)
-        .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
+        .filter_map(|key| Some((key.passphrase_id()?, key.passphrase()?)))
         .collect();
     let snapshot = Snapshot {
         version: VERSION,
@@ -258,10 +258,10 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
         }
         if let Some(key) = upstream.client.bycloud().map(ByCloud::key)
             && let Some(passphrase) = key
-                .sealed_place()
+                .passphrase_id()
                 .and_then(|place| newest.passphrases.remove(&place))
         {
-            key.opens_with(passphrase);
+            key.set_passphrase(passphrase);
         }
     }
     for entry in broker.cache.entries() {
@@ -407,7 +407,7 @@ mod tests {
             .bycloud()
             .unwrap()
             .key()
-            .opens_with("\"canary\"".to_owned().into());
+            .set_passphrase("\"canary\"".to_owned().into());
         for (heir, want) in [
             (HandoffTarget::Successor, Some("\"canary\"")),
             (HandoffTarget::Store, None),

@@ -12,7 +12,7 @@ use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use crate::credentials::Broker;
-use crate::platform::sys;
+use crate::platform::users;
 
 const BUS: &str = "org.freedesktop.DBus";
 const LOGIND: &str = "org.freedesktop.login1";
@@ -182,5 +182,5 @@ async fn is_mine(bus: &Connection, signal: &Message) -> bool {
         .await;
     let user = user.and_then(|reply| reply.body().deserialize::<OwnedValue>());
     let user = user.and_then(|user| Ok(<(u32, OwnedObjectPath)>::try_from(user)?));
-    user.is_ok_and(|(uid, _)| uid == sys::user())
+    user.is_ok_and(|(uid, _)| uid == users::effective_uid())
 }

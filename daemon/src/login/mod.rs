@@ -37,7 +37,7 @@ impl Broker {
         Ok(TokenSourceInfo {
             upstream: upstream.name.to_string(),
             endpoint: client.endpoint().to_string(),
-            place: key.source().to_string(),
+            place: key.location().to_string(),
             is_writable: key.is_writable(),
             has_passphrase: key.has_passphrase(),
         })
@@ -53,11 +53,11 @@ impl Broker {
         let (upstream, client) = self.owned(peer, upstream)?;
         let key = client.key();
         if !key.is_writable() {
-            return Err(no_key(key.fails(TokenErrorKind::ReadOnly)));
+            return Err(no_key(key.error(TokenErrorKind::ReadOnly)));
         }
         let token = key.parse(&token).map_err(no_key)?;
         let principal = self.check(upstream, client, &token).await?;
-        key.ask_again();
+        key.allow_prompt();
         key.store(&token, passphrase).await.map_err(no_key)?;
         tracing::info!(upstream = %upstream.name, principal, pid = ?peer.pid, "logged in");
         self.journal.event(
@@ -71,7 +71,7 @@ impl Broker {
         self.try_again(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
-            place: key.source().to_string(),
+            place: key.location().to_string(),
             principal,
         })
     }
@@ -85,7 +85,7 @@ impl Broker {
     ) -> Result<LoginReport, AccessError> {
         let (upstream, client) = self.owned(peer, upstream)?;
         let key = client.key();
-        key.ask_again();
+        key.allow_prompt();
         if let Some(passphrase) = passphrase {
             key.unlock(passphrase).await.map_err(no_key)?;
         }
@@ -94,7 +94,7 @@ impl Broker {
         self.try_again(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
-            place: key.source().to_string(),
+            place: key.location().to_string(),
             principal,
         })
     }

@@ -63,7 +63,7 @@ impl Broker {
     ) -> Result<RotationReport, AccessError> {
         let (upstream, client) = self.owned(peer, upstream)?;
         if !client.key().is_writable() {
-            return Err(super::no_key(client.key().fails(TokenErrorKind::ReadOnly)));
+            return Err(super::no_key(client.key().error(TokenErrorKind::ReadOnly)));
         }
         let (broker, upstream, old) = (
             Arc::clone(self),
@@ -142,7 +142,7 @@ impl Broker {
         self.try_again(upstream);
         Ok(RotationReport {
             upstream: upstream.name.to_string(),
-            place: key.source().to_string(),
+            place: key.location().to_string(),
             principal: account.shown().await,
             credential_id: id,
             deleted,

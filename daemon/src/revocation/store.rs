@@ -126,7 +126,7 @@ impl RevocationStore {
                 })?
             }
             Err(PrivateFileError {
-                why: FileErrorKind::Missing,
+                kind: FileErrorKind::Missing,
                 ..
             }) => Snapshot::default(),
             Err(error) => return Err(error.into()),

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::clock::ServerClock;
 use crate::config::RoleRequest;
-use crate::platform::sys::keep_in_memory;
+use crate::platform::memory::lock_in_memory;
 
 /// The most by which a session may be longer than what was asked for before it is taken for nonsense.
 pub const SLACK: Duration = Duration::from_secs(60);
@@ -94,8 +94,8 @@ pub struct IssuedSession {
 impl IssuedSession {
     /// Its secrets stay out of swap, as far as that can be had.
     pub fn keep_in_memory(&self) {
-        keep_in_memory(&self.secret_access_key);
-        keep_in_memory(&self.session_token);
+        lock_in_memory(&self.secret_access_key);
+        lock_in_memory(&self.session_token);
     }
 
     pub fn life(&self) -> Duration {

@@ -198,11 +198,11 @@ impl Broker {
         let question = lock(&self.approvals.book)
             .find(id, now)
             .ok_or(AccessError::NothingToApprove(id))?;
-        let seen = peer.trace().sight().seen().await;
+        let seen = peer.trace().sight().inspection().await;
         // Of one whose parents cannot all be seen it is not known.
         let is_by_asker = seen.is_none_or(|seen| {
             let mut pids = seen.programs.iter().map(|program| program.process.pid);
-            !seen.is_whole
+            !seen.is_complete
                 || question
                     .asker
                     .is_some_and(|asker| pids.any(|pid| pid == asker))
@@ -218,10 +218,10 @@ impl Broker {
 
     /// For whom a word is good: a program of a user, and a profile.
     async fn who(&self, peer: &Peer, entry: &CacheEntry) -> Requester {
-        let seen = peer.trace().sight().seen().await;
+        let seen = peer.trace().sight().inspection().await;
         let asker = seen.and_then(|seen| crate::access::policy::askers(&seen.programs).last());
         let is_shell = |program: &&crate::sandbox::helper::peer_inspector::Program| {
-            crate::sandbox::helper::peer_inspector::is_between(&program.process.program)
+            crate::sandbox::helper::peer_inspector::is_intermediary_name(&program.process.program)
         };
         Requester {
             profile: entry.place,

@@ -18,7 +18,7 @@ use crate::access::approvals;
 use crate::access::peer::Peer;
 use crate::access::policy::Policy;
 use crate::credentials::{AccessError, Lease};
-use crate::platform::random::unguessable;
+use crate::platform::random::random_token;
 use crate::revocation::subscriptions::Subscription;
 use crate::serve::{ServerContext, Shutdown, error_map, http};
 
@@ -168,9 +168,10 @@ fn status(peer: &Peer, after: Option<&str>, desk: &ServerContext) -> StatusPage 
         .daemon
         .protection
         .as_mut()
-        .filter(|_| desk.lookout.is_gone())
+        .filter(|_| desk.lookout.has_exited())
     {
-        protection.callers = "off: the lookout is gone; restart rolekeeperd".into();
+        protection.callers =
+            "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
     status.daemon.endpoints = desk.endpoints.shown();
     status
@@ -212,8 +213,8 @@ async fn prove(
     peer: &Peer,
     stop: &Shutdown,
 ) -> Result<(), FrameError> {
-    peer.trace().sight().seen().await;
-    let nonce = unguessable().map_err(FrameError::Io)?;
+    peer.trace().sight().inspection().await;
+    let nonce = random_token().map_err(FrameError::Io)?;
     write(
         stream,
         Reply::Challenge {

@@ -66,7 +66,7 @@ impl SetupError {
 /// A client that sends tokens to the endpoint and nowhere else.
 pub(super) fn client(
     endpoint: &Endpoint,
-    way: &HttpTransport,
+    transport: &HttpTransport,
 ) -> Result<reqwest::Client, SetupError> {
     let broken = |cause| SetupError::Client {
         endpoint: endpoint.clone(),
@@ -85,7 +85,7 @@ pub(super) fn client(
     let builder = if endpoint.is_loopback_http() {
         builder.no_proxy().tls_certs_only([])
     } else {
-        let builder = match &way.proxy {
+        let builder = match &transport.proxy {
             Proxy::Environment => builder,
             Proxy::Nothing => builder.no_proxy(),
             Proxy::At(url) => {
@@ -93,7 +93,7 @@ pub(super) fn client(
             }
         };
         let builder = builder.https_only(true).tls_version_min(Version::TLS_1_2);
-        match &way.ca {
+        match &transport.ca {
             Some(path) => builder.tls_certs_only(authorities(path)?),
             None => builder,
         }
@@ -241,7 +241,7 @@ impl ByCloud {
             refused.said(),
             Some(ServiceError::InvalidToken | ServiceError::TokenExpired)
         ) {
-            self.key.was_refused();
+            self.key.discard_cached();
         }
         if refused.said().is_some_and(ServiceError::is_verdict) {
             self.learn_time(stamp);

@@ -48,7 +48,7 @@ pub use wire::*;
 pub struct ByCloud {
     http: ArcSwap<reqwest::Client>,
     endpoint: Endpoint,
-    way: HttpTransport,
+    transport: HttpTransport,
     key: Arc<TokenSource>,
     /// Used instead of what the key's place holds.
     given: Option<SecretString>,
@@ -60,15 +60,15 @@ pub struct ByCloud {
 impl ByCloud {
     pub fn new(
         endpoint: Endpoint,
-        way: HttpTransport,
+        transport: HttpTransport,
         key: TokenSource,
     ) -> Result<Self, SetupError> {
-        let http = ArcSwap::from_pointee(http::client(&endpoint, &way)?);
+        let http = ArcSwap::from_pointee(http::client(&endpoint, &transport)?);
         let (server_clock, principal) = (ServerClock::default(), Mutex::new("".into()));
         Ok(Self {
             http,
             endpoint,
-            way,
+            transport,
             key: Arc::new(key),
             given: None,
             server_clock,
@@ -81,7 +81,7 @@ impl ByCloud {
         Self {
             http: ArcSwap::new(self.http.load_full()),
             endpoint: self.endpoint.clone(),
-            way: self.way.clone(),
+            transport: self.transport.clone(),
             key: Arc::clone(&self.key),
             given: Some(token),
             server_clock: ServerClock::default(),
@@ -112,7 +112,7 @@ impl Upstream for ByCloud {
     }
 
     fn identity(&self) -> String {
-        format!("{} {:?}", self.place(), self.key.source())
+        format!("{} {:?}", self.place(), self.key.location())
     }
 
     fn place(&self) -> String {
@@ -160,7 +160,7 @@ impl Upstream for ByCloud {
     }
 
     fn resumed(&self) {
-        match http::client(&self.endpoint, &self.way) {
+        match http::client(&self.endpoint, &self.transport) {
             Ok(fresh) => self.http.store(Arc::new(fresh)),
             Err(error) => {
                 tracing::warn!(%error, "connections from before the suspend are used again")

@@ -170,13 +170,17 @@ fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
     std::fs::remove_file(&token).unwrap();
     failed(&ask(), 5, &["does not exist"]);
     home.private_file("dev.token", "\n");
-    failed(&ask(), 5, &["holds no token: it is empty"]);
+    failed(&ask(), 5, &["contains no valid token: it is empty"]);
     home.configure(
         &std::fs::read_to_string(home.config_path())
             .unwrap()
             .replace(&format!("file = {token:?}"), "env = \"NO_SUCH_TOKEN\""),
     );
-    failed(&ask(), 5, &["the variable NO_SUCH_TOKEN is not set"]);
+    failed(
+        &ask(),
+        5,
+        &["the environment variable NO_SUCH_TOKEN is not set"],
+    );
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 

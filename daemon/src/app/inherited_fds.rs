@@ -13,7 +13,8 @@ use std::process::Command;
 use rustix::io::FdFlags;
 use sd_notify::NotifyState;
 
-use crate::platform::sys::{adopt, ignore};
+use crate::platform::descriptors::adopt;
+use crate::platform::signals::ignore;
 use crate::serve::http::HttpEndpoint;
 
 /// What a process that takes the place of another one is told: `pid=4711,socket=7,lock=8,sessions=9`.

@@ -144,8 +144,6 @@ mod linux {
     use tokio::io::unix::AsyncFd;
 
     use super::super::BootTime;
-    use crate::platform::sys;
-
     /// As far ahead as the wall clock is never set: the year 2500, in seconds.
     const NEVER: i64 = 16_725_225_600;
 
@@ -158,7 +156,7 @@ mod linux {
     impl Timers {
         pub(super) fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-            let timer = |clock| sys::watch(timerfd_create(clock, flags)?);
+            let timer = |clock| watch(timerfd_create(clock, flags)?);
             let timers = Self {
                 boot: timer(TimerfdClockId::Boottime)?,
                 wall: timer(TimerfdClockId::Realtime)?,
@@ -203,6 +201,15 @@ mod linux {
                 () = spent(&self.boot) => {}
             }
         }
+    }
+
+    #[allow(
+        unsafe_code,
+        reason = "a caller promises that the descriptor stays the same"
+    )]
+    fn watch(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: an owned descriptor is the same until it is dropped, and it is dropped with its registration.
+        unsafe { AsyncFd::register(timer) }.map_err(Into::into)
     }
 
     fn set(

@@ -56,7 +56,7 @@ impl ConfigError {
             }
             Self::File(PrivateFileError {
                 path,
-                why: FileErrorKind::Missing,
+                kind: FileErrorKind::Missing,
             })
             | Self::Empty(path) => {
                 format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
@@ -252,7 +252,7 @@ fn upstream(
         name: Arc::clone(name),
         endpoint: endpoint?,
         token: token?,
-        way: HttpTransport { ca, proxy },
+        transport: HttpTransport { ca, proxy },
         check_every: check_every.unwrap_or(DEFAULT_CHECK),
         profiles: Vec::new(),
     })

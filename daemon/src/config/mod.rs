@@ -59,7 +59,7 @@ pub struct UpstreamConfig {
     pub name: Arc<str>,
     pub endpoint: Endpoint,
     pub token: TokenLocation,
-    pub way: HttpTransport,
+    pub transport: HttpTransport,
     /// How often it is asked which sessions have been revoked, while anybody holds a lease.
     pub check_every: Duration,
     pub profiles: Vec<Profile>,
@@ -89,9 +89,9 @@ pub enum TokenLocation {
 impl fmt::Display for TokenLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Env(name) => write!(f, "the variable {name}"),
+            Self::Env(name) => write!(f, "the environment variable {name}"),
             Self::File(path) => write!(f, "the file {}", path.display()),
-            Self::Keyring(name) => write!(f, "the keyring's entry `{name}`"),
+            Self::Keyring(name) => write!(f, "the keyring entry `{name}`"),
             Self::Age { file, .. } => write!(f, "the encrypted file {}", file.display()),
             Self::Command { words, .. } => write!(
                 f,

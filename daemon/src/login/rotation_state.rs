@@ -72,7 +72,7 @@ impl RotationStates {
         match private_file::read(self.path()?) {
             Ok(text) => Ok(serde_json::from_str(&text)?),
             Err(PrivateFileError {
-                why: FileErrorKind::Missing,
+                kind: FileErrorKind::Missing,
                 ..
             }) => Ok(BTreeMap::new()),
             Err(error) => Err(io::Error::other(error)),

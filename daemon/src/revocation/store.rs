@@ -106,7 +106,7 @@ impl RevocationStore {
                 })?
             }
             Err(PrivateFileError {
-                why: FileErrorKind::Missing,
+                kind: FileErrorKind::Missing,
                 ..
             }) => State::default(),
             Err(error) => return Err(error.into()),

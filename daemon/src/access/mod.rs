@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::Profile;
 use crate::config::callers::Confirm;
 use crate::journal::Journal;
-use crate::platform::random::unguessable;
+use crate::platform::random::random_token;
 use crate::sandbox::helper::peer_inspector::{Inspection, ProcessPin};
 use approvals::{Approvals, Decision};
 use peer::{Peer, describe, file_id};
@@ -268,9 +268,11 @@ async fn identify<'a>(
     if !peer.has_process() && !callers.asks_for_process() {
         return Ok(None);
     }
-    match peer.handle().inspection().seen().await {
+    match peer.handle().inspection().result().await {
         // A process of another PID namespace can send messages in the name of any process there.
-        Some(process) if !process.programs.is_empty() && process.is_here => Ok(Some(process)),
+        Some(process) if !process.programs.is_empty() && process.in_pid_namespace => {
+            Ok(Some(process))
+        }
         _ if peer.handle().is_inspector_gone() => Err(AccessError::InspectorUnavailable),
         _ => Err(AccessError::UnknownCaller {
             profile: profile.name.clone(),
@@ -286,7 +288,7 @@ async fn challenge(
     interaction: &mut impl Interaction,
 ) -> Result<(), AccessError> {
     if !peer.has_passed_challenge() {
-        match unguessable() {
+        match random_token() {
             Ok(nonce) => {
                 let answer = interaction.challenge(&nonce).await?;
                 if answer.is_some_and(|answer| answer == *nonce) {
@@ -315,7 +317,7 @@ async fn check_program(
 ) -> Result<(), AccessError> {
     let callers = &profile.callers;
     let hashed = if callers.asks_for_hash() {
-        peer.handle().inspection_with_hashes().seen().await
+        peer.handle().inspection_with_hashes().result().await
     } else {
         None
     };
@@ -335,7 +337,7 @@ fn check_unchanged(
     profile: &Profile,
     process: &Inspection,
 ) -> Result<(), AccessError> {
-    let runs_same_program = process.pin.as_ref().is_some_and(ProcessPin::holds);
+    let runs_same_program = process.pin.as_ref().is_some_and(ProcessPin::is_valid);
     if runs_same_program && peer.is_alive() {
         return Ok(());
     }

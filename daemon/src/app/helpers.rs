@@ -23,30 +23,51 @@ impl Helpers {
         config: &Config,
     ) -> io::Result<Self> {
         // A process in place of a confined one is as confined, and so is what it starts.
-        let is_reloaded = inherited.lookout.is_some();
+        let is_reloaded = inherited.peer_inspector.is_some();
         let commands = token_commands(config);
 
-        let peer_inspector = match inherited.lookout.take() {
-            Some(socket) => PeerInspector::at(socket),
+        let peer_inspector = match inherited.peer_inspector.take() {
+            Some(socket) => PeerInspector::inherited(socket),
             None if cfg!(target_os = "linux") => PeerInspector::start(program)?,
-            None => PeerInspector::none()?,
+            None => PeerInspector::unavailable()?,
         };
 
-        let command_runner = match inherited.starter.take() {
-            Some(socket) => Some(CommandRunner::at(socket)),
+        let command_runner = match inherited.command_runner.take() {
+            Some(socket) => Some(CommandRunner::inherited(socket)),
             None if !is_reloaded && !commands.is_empty() => {
                 Some(CommandRunner::start(program, &commands)?)
             }
             None => None,
         };
-        if is_reloaded {
-            warn_of_unknown(&commands, command_runner.as_ref());
-        }
-
         Ok(Self {
             peer_inspector,
             command_runner: command_runner.map(Arc::new),
         })
+    }
+
+    /// Starts to receive responses. Must be called after the daemon has confined itself.
+    pub(super) fn listen(&self, config: &Config) -> io::Result<()> {
+        self.peer_inspector.listen()?;
+        if let Some(runner) = &self.command_runner {
+            runner.listen()?;
+        }
+
+        self.warn_of_unknown_commands(config);
+        Ok(())
+    }
+
+    /// The command runner of an earlier process does not know the commands that are new in the configuration.
+    fn warn_of_unknown_commands(&self, config: &Config) {
+        for command in token_commands(config) {
+            let runner = self.command_runner.as_ref();
+            if !runner.is_some_and(|runner| runner.allows(&command)) {
+                tracing::warn!(
+                    program = command.first(),
+                    "cannot run this token command: it is new in the configuration; restart rolekeeperd instead of \
+                     reloading it"
+                );
+            }
+        }
     }
 }
 
@@ -59,17 +80,4 @@ fn token_commands(config: &Config) -> Vec<Vec<String>> {
             _ => None,
         })
         .collect()
-}
-
-/// The command runner runs only what was configured when it was started.
-fn warn_of_unknown(commands: &[Vec<String>], runner: Option<&CommandRunner>) {
-    for command in commands {
-        let is_known = runner.is_some_and(|runner| runner.knows(command).unwrap_or(false));
-        if !is_known {
-            tracing::warn!(
-                command = command.first(),
-                "cannot run this token command, because it is new: restart rolekeeperd"
-            );
-        }
-    }
 }

@@ -14,7 +14,8 @@ use super::inherited_fds::{self, InheritedState};
 use super::reload::{Next, Program, pack, store};
 use super::state_transfer::HandoffTarget;
 use crate::model::EndCause;
-use crate::platform::sys::{self, Signals, Told};
+use crate::platform::limits;
+use crate::platform::signals::{SignalRequest, Signals};
 use crate::sandbox::helper::peer_inspector::PeerInspector;
 use crate::serve::http::Endpoints;
 use crate::serve::socket::bind::BoundSocket;
@@ -45,10 +46,10 @@ pub(super) async fn serve_until_stopped(
 
         let signal = next_signal(&mut signals, &program).await;
         tracing::info!(?signal, "stopping");
-        context.shutdown.start(signal == Told::Reload);
+        context.shutdown.start(signal == SignalRequest::Reload);
         let stopped = serving.await.map_err(io::Error::other)?;
 
-        if signal != Told::Reload {
+        if signal != SignalRequest::Reload {
             tokio::select! {
                 () = stop(&daemon, stopped.close()) => {}
                 signal = signals.next_stop() => tracing::warn!(?signal, "stopped at once"),
@@ -74,10 +75,10 @@ pub(super) async fn serve_until_stopped(
 }
 
 /// A reload that is not valid is logged and ignored.
-async fn next_signal(signals: &mut Signals, program: &Program) -> Told {
+async fn next_signal(signals: &mut Signals, program: &Program) -> SignalRequest {
     loop {
         let signal = signals.next().await;
-        if signal != Told::Reload {
+        if signal != SignalRequest::Reload {
             return signal;
         }
 
@@ -102,9 +103,9 @@ async fn hand_over(
         socket: socket.leave_open()?,
         endpoints: endpoints.leave_open()?,
         sessions,
-        lookout: Some(helpers.peer_inspector.leave_open()?),
+        lookout: Some(helpers.peer_inspector.try_clone_socket()?),
         starter: command_runner
-            .map(|runner| runner.leave_open())
+            .map(|runner| runner.try_clone_socket())
             .transpose()?,
     })
 }
@@ -142,8 +143,8 @@ async fn flush(daemon: &Daemon) {
 
 /// A connection whose process is pinned needs three descriptors.
 fn max_connections(peer_inspector: &PeerInspector) -> usize {
-    let per_connection = if peer_inspector.has_pins() { 3 } else { 1 };
-    sys::connection_cap() / per_connection
+    let per_connection = if peer_inspector.pins_peers() { 3 } else { 1 };
+    limits::connection_cap() / per_connection
 }
 
 /// Prints the line that tells the client to connect. The process that started the daemon may have stopped reading.

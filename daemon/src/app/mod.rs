@@ -23,7 +23,7 @@ use tracing_subscriber::prelude::*;
 use crate::access::policy::Policy;
 use crate::clock::{Clock, Timer};
 use crate::config::{Config, file};
-use crate::platform::sys;
+use crate::platform::{limits, process, users};
 use crate::sandbox::{self, AllowedPaths};
 use crate::serve::http::Endpoints;
 use crate::serve::socket::bind::{BoundSocket, adopt, bind};
@@ -52,14 +52,14 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let state_folder = connect::state_folder().and_then(|folder| std::path::absolute(folder).ok());
 
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
-    sys::prepare(args.detach, &inherited.raw());
+    process::prepare(args.detach, &inherited.raw());
     log_to_stderr(args.log.clone());
 
     let helpers = Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
     let bound_at = inherited
         .socket_path()
         .unwrap_or_else(|| socket_path.clone());
-    sandbox::confine(&AllowedPaths::of(
+    sandbox::confine(&AllowedPaths::new(
         &config,
         &program,
         &config_path,
@@ -68,13 +68,13 @@ pub fn run(args: Args) -> Result<(), AppError> {
     ));
 
     // Threads start only from here on, so that each of them is confined.
-    helpers.peer_inspector.listen().map_err(AppError::Runtime)?;
+    helpers.listen(&config).map_err(AppError::Runtime)?;
     helpers
         .peer_inspector
-        .watch_for(has_guarded_profile(&config));
+        .set_pins_peers(has_guarded_profile(&config));
     // Replies of upstreams are read apart from requests, because they take longer and fewer callers wait for them.
     let serving = runtime(2, || {})?;
-    let background = runtime(1, sys::give_way)?;
+    let background = runtime(1, limits::lower_priority)?;
 
     let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
     let endpoint_port = config.endpoint_port;
@@ -166,7 +166,7 @@ fn build(
     let (profiles, upstreams) =
         upstream_handles(config.upstreams, helpers.command_runner.as_ref())?;
     let callers = profiles.iter().map(|(profile, _)| &profile.callers);
-    let policy = Policy::for_all(sys::user(), callers);
+    let policy = Policy::for_all(users::effective_uid(), callers);
 
     Ok(Arc::new(Daemon::new(
         policy,

@@ -123,7 +123,7 @@ pub fn pack(daemon: &Daemon, heir: HandoffTarget) -> io::Result<OwnedFd> {
         .map(Login::token_source);
     let said: Vec<_> = keys
         .filter(|_| heir == HandoffTarget::Successor)
-        .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
+        .filter_map(|key| Some((key.passphrase_id()?, key.passphrase()?)))
         .collect();
     let snapshot = Snapshot {
         version: VERSION,
@@ -258,10 +258,10 @@ pub fn unpack(daemon: &Daemon, inherited: Vec<OwnedFd>) -> usize {
         }
         if let Some(key) = upstream.client.login().map(Login::token_source)
             && let Some(passphrase) = key
-                .sealed_place()
+                .passphrase_id()
                 .and_then(|place| newest.passphrases.remove(&place))
         {
-            key.opens_with(passphrase);
+            key.set_passphrase(passphrase);
         }
     }
     for entry in daemon.cache.entries() {
@@ -414,7 +414,7 @@ mod tests {
     #[tokio::test]
     async fn passphrase_is_passed_to_the_successor_but_not_stored() {
         let before = daemon();
-        token_source(&before).opens_with("\"canary\"".to_owned().into());
+        token_source(&before).set_passphrase("\"canary\"".to_owned().into());
 
         for (target, want) in [
             (HandoffTarget::Successor, Some("\"canary\"")),

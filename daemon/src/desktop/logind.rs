@@ -12,7 +12,7 @@ use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use crate::model::EndCause;
-use crate::platform::sys;
+use crate::platform::users;
 use crate::revocation::RevocationService;
 
 const BUS: &str = "org.freedesktop.DBus";
@@ -191,7 +191,7 @@ impl Listener {
         let user = reply.and_then(|reply| reply.body().deserialize::<OwnedValue>());
         let user = user.and_then(|user| Ok(<(u32, OwnedObjectPath)>::try_from(user)?));
 
-        user.is_ok_and(|(uid, _)| uid == sys::user())
+        user.is_ok_and(|(uid, _)| uid == users::effective_uid())
     }
 }
 

@@ -321,7 +321,7 @@ mod tests {
         Caller {
             uid,
             via: Some(Via::Socket),
-            inspection: PendingInspection::of_nobody(),
+            inspection: PendingInspection::unavailable(),
         }
     }
 

@@ -62,7 +62,7 @@ impl LoginService {
         Ok(TokenSourceInfo {
             upstream: upstream.name.to_string(),
             endpoint: login.endpoint(),
-            place: source.source().to_string(),
+            place: source.location().to_string(),
             is_writable: source.is_writable(),
             has_passphrase: source.has_passphrase(),
         })
@@ -79,12 +79,12 @@ impl LoginService {
         let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
         if !source.is_writable() {
-            return Err(token_error(source.fails(TokenErrorKind::ReadOnly)));
+            return Err(token_error(source.error(TokenErrorKind::ReadOnly)));
         }
         let token = source.parse(&token).map_err(token_error)?;
         let principal = self.check_token(upstream, login, &token).await?;
 
-        source.ask_again();
+        source.allow_prompt();
         source
             .store(&token, passphrase)
             .await
@@ -100,7 +100,7 @@ impl LoginService {
         self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
-            place: source.source().to_string(),
+            place: source.location().to_string(),
             principal,
         })
     }
@@ -113,7 +113,7 @@ impl LoginService {
     ) -> Result<LoginReport, RequestError> {
         let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
-        source.ask_again();
+        source.allow_prompt();
         if let Some(passphrase) = passphrase {
             source.unlock(passphrase).await.map_err(token_error)?;
         }
@@ -124,7 +124,7 @@ impl LoginService {
         self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
-            place: source.source().to_string(),
+            place: source.location().to_string(),
             principal,
         })
     }

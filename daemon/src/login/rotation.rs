@@ -75,7 +75,7 @@ impl LoginService {
         let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
         if !source.is_writable() {
-            return Err(token_error(source.fails(TokenErrorKind::ReadOnly)));
+            return Err(token_error(source.error(TokenErrorKind::ReadOnly)));
         }
 
         let service = Arc::clone(self);
@@ -131,7 +131,7 @@ impl LoginService {
         let principal = upstream.client.name_of(&rotation.owner.id).await;
         Ok(RotationReport {
             upstream: upstream.name.to_string(),
-            place: login.token_source().source().to_string(),
+            place: login.token_source().location().to_string(),
             principal: principal.unwrap_or(rotation.owner.principal),
             credential_id: new_id,
             deleted,

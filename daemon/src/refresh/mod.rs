@@ -191,7 +191,7 @@ impl RefreshService {
     pub(crate) fn install_session(&self, entry: &CacheEntry, session: Session) -> bool {
         let now = self.clock.now().boot;
         let refresh_at = session.ends_at().minus(session.refresh_left);
-        session.issued.keep_in_memory();
+        session.issued.lock_in_memory();
 
         let session = Arc::new(session);
         let is_installed = entry

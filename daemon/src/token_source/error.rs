@@ -180,7 +180,7 @@ impl TokenError {
 
     fn command(&self) -> String {
         match &self.location {
-            TokenLocation::Command { words, .. } => crate::one_line(&words.join(" ")),
+            TokenLocation::Command { words, .. } => crate::text::one_line(&words.join(" ")),
             _ => String::new(),
         }
     }

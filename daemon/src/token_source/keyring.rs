@@ -115,7 +115,7 @@ fn error_kind(error: Error) -> TokenErrorKind {
         Error::NoEntry => TokenErrorKind::NoKeyringEntry,
         Error::NoStorageAccess(_) => TokenErrorKind::KeyringLocked,
         Error::PlatformFailure(cause) => {
-            TokenErrorKind::Keyring(crate::one_line(&cause.to_string()))
+            TokenErrorKind::Keyring(crate::text::one_line(&cause.to_string()))
         }
         Error::BadEncoding(_) => TokenErrorKind::InvalidToken(NOT_UTF8),
         Error::Ambiguous(_) => {

@@ -23,7 +23,7 @@ use secrecy::SecretString;
 
 use crate::clock::ServerClock;
 use crate::config::{RoleRequest, UpstreamConfig};
-use crate::platform::sys::keep_in_memory;
+use crate::platform::memory::lock_in_memory;
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::token_source::TokenSource;
 
@@ -118,13 +118,17 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 ///
 /// # Errors
 /// When its HTTP client cannot be set up, for example because a certificate file is unreadable.
-pub fn client(
+pub(crate) fn client(
     config: &UpstreamConfig,
     command_runner: Option<&Arc<CommandRunner>>,
 ) -> Result<Box<dyn Upstream>, SetupError> {
     let token_source = TokenSource::new(Arc::clone(&config.name), config.token.clone())
-        .started_by(command_runner.cloned());
-    let client = bycloud::ByCloud::new(config.endpoint.clone(), config.way.clone(), token_source)?;
+        .with_command_runner(command_runner.cloned());
+    let client = bycloud::ByCloud::new(
+        config.endpoint.clone(),
+        config.transport.clone(),
+        token_source,
+    )?;
 
     Ok(Box::new(client))
 }
@@ -146,9 +150,9 @@ pub struct IssuedSession {
 
 impl IssuedSession {
     /// Locks its secrets in memory, as far as the limits allow.
-    pub fn keep_in_memory(&self) {
-        keep_in_memory(&self.secret_access_key);
-        keep_in_memory(&self.session_token);
+    pub fn lock_in_memory(&self) {
+        lock_in_memory(&self.secret_access_key);
+        lock_in_memory(&self.session_token);
     }
 
     pub fn life(&self) -> Duration {

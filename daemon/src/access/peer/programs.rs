@@ -8,7 +8,9 @@ use crate::sandbox::helper::peer_inspector::Program;
 /// The programs that asked: the peer, and its parents for as long as each only passes the request on, as a shell does. The
 /// last one is the requesting program.
 pub(crate) fn requesting_programs(programs: &[Program]) -> &[Program] {
-    let passing_on = programs.iter().take_while(|program| program.is_between);
+    let passing_on = programs
+        .iter()
+        .take_while(|program| program.is_intermediary);
     programs.get(..=passing_on.count()).unwrap_or(programs)
 }
 
@@ -55,14 +57,14 @@ mod tests {
 
     use super::*;
 
-    fn program(pid: i32, path: &str, is_between: bool) -> Program {
+    fn program(pid: i32, path: &str, is_intermediary: bool) -> Program {
         Program {
             process: Process {
                 pid,
                 program: path.into(),
             },
             file: None,
-            is_between,
+            is_intermediary,
             sha256: None,
         }
     }

@@ -278,7 +278,7 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
     let mut page = context.services.status.page(peer, after, open);
 
     if let Some(protection) = &mut page.daemon.protection
-        && context.peer_inspector.is_gone()
+        && context.peer_inspector.has_exited()
     {
         protection.callers =
             "off: the peer inspector process has exited; restart rolekeeperd".into();

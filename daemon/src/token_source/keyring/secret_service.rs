@@ -58,7 +58,7 @@ impl LockedEntry {
     pub(super) async fn prompt(self) -> Result<bool, String> {
         self.try_prompt()
             .await
-            .map_err(|error| crate::one_line(&error.to_string()))
+            .map_err(|error| crate::text::one_line(&error.to_string()))
     }
 
     async fn try_prompt(&self) -> zbus::Result<bool> {

@@ -158,7 +158,7 @@ impl ByCloud {
                 ServiceError::InvalidToken | ServiceError::TokenExpired
             )
         {
-            self.token_source.was_refused();
+            self.token_source.discard_cached();
         }
     }
 

@@ -112,7 +112,7 @@ impl Upstream for ByCloud {
     }
 
     fn identity(&self) -> String {
-        format!("{} {:?}", self.location(), self.token_source.source())
+        format!("{} {:?}", self.location(), self.token_source.location())
     }
 
     fn location(&self) -> String {

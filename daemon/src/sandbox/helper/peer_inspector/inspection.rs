@@ -72,7 +72,7 @@ pub type PendingInspection = PendingResponse<Inspection>;
 
 impl PendingInspection {
     /// Waits up to two seconds. None if the process could not be inspected in that time.
-    pub async fn inspection(&self) -> Option<&Inspection> {
+    pub async fn result(&self) -> Option<&Inspection> {
         timeout(WAIT, self.response()).await.unwrap_or_default()
     }
 

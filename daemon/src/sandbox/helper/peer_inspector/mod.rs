@@ -139,7 +139,7 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
 
         let pending = inspector.pin(pid).unwrap().finish();
-        let inspection = pending.inspection().await.unwrap();
+        let inspection = pending.result().await.unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let pids: Vec<_> = inspection
             .programs
@@ -161,7 +161,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         let later = inspector.inspect(pid);
-        let later = later.inspection().await;
+        let later = later.result().await;
         assert!(later.is_none_or(|inspection| inspection.programs.is_empty()));
     }
 }

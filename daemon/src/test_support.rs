@@ -81,6 +81,15 @@ fn unavailable(what: &str) -> UpstreamError {
     }
 }
 
+pub(crate) fn handle(upstream: &Arc<ScriptedUpstream>) -> Arc<UpstreamHandle> {
+    UpstreamHandle::new(
+        "bycloud".into(),
+        UpstreamId::new(0),
+        Box::new(SharedUpstream(Arc::clone(upstream))),
+        DEFAULT_CHECK,
+    )
+}
+
 /// The profile `dev`, with a role of an hour.
 pub(crate) fn profile() -> Profile {
     let role = RoleRequest {
@@ -105,12 +114,7 @@ impl TestDaemon {
         upstream: ScriptedUpstream,
     ) -> Self {
         let upstream = Arc::new(upstream);
-        let handle = UpstreamHandle::new(
-            "bycloud".into(),
-            UpstreamId::new(0),
-            Box::new(SharedUpstream(Arc::clone(&upstream))),
-            DEFAULT_CHECK,
-        );
+        let handle = handle(&upstream);
         let profiles = profiles
             .into_iter()
             .map(|profile| (profile, Arc::clone(&handle)))

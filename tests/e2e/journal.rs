@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rolekeeper_tests::harness::{Home, eventually, world};
+use rolekeeper_tests::harness::{Endpoint, Home, eventually, world};
 use serde_json::Value;
 
 fn records(home: &Home) -> Vec<Value> {
@@ -94,6 +94,40 @@ fn command_prints_records_of_earlier_daemons() {
 
     let recent = home.rolekeeper(&["journal", "--since", "0s"]);
     assert_eq!(recent.stdout, "no records\n");
+}
+
+#[test]
+fn refusals_of_every_adapter_are_journalled() {
+    let (_sandbox, home) = world();
+    configure(&home);
+    let _daemon = home.daemon(&[]);
+
+    let iam = home.rolekeeper(&["iam", "listRoles", "--profile", "dev"]);
+    assert_eq!(iam.code, 4, "{iam:?}");
+    let endpoint = home.rolekeeper(&["exec", "dev", "--mode", "http", "--", "true"]);
+    assert_eq!(endpoint.code, 4, "{endpoint:?}");
+    let unknown = home.rolekeeper(&["audit", "opne"]);
+    assert_eq!(unknown.code, 2, "{unknown:?}");
+    let http = Endpoint::of(&home, "open", "http");
+    let without_token = http.ask("GET", &http.path, &[]);
+    assert_eq!(without_token.status, 403, "{without_token:?}");
+
+    // Reading the journal waits until it is written.
+    assert_eq!(home.rolekeeper(&["journal"]).code, 0);
+    let refusals: Vec<_> = records(&home)
+        .iter()
+        .filter(|record| record["type"] == "refused")
+        .map(|record| [text(record, "profile"), text(record, "code")].map(str::to_owned))
+        .collect();
+    assert_eq!(
+        refusals,
+        [
+            ["dev", "not_allowed"],
+            ["dev", "not_allowed"],
+            ["opne", "unknown_profile"],
+            ["open", "not_allowed"],
+        ]
+    );
 }
 
 #[test]

@@ -25,10 +25,10 @@ const SESSIONS: &str = "sessions";
 const HTTP: &str = "http.";
 const SOCKET: &str = "socket";
 const LOCK: &str = "lock";
-/// The way to the lookout, which only a process that is not confined can start.
-const LOOKOUT: &str = "lookout";
-/// The way to the starter of programs that print tokens, likewise.
-const STARTER: &str = "starter";
+/// The way to the peer_inspector, which only a process that is not confined can start.
+const PEER_INSPECTOR: &str = "peer-inspector";
+/// The way to the command_runner of programs that print tokens, likewise.
+const COMMAND_RUNNER: &str = "command-runner";
 
 /// What there was when this process began.
 #[derive(Debug, Default)]
@@ -38,8 +38,8 @@ pub struct Inherited {
     /// Of earlier processes, in no order.
     pub sessions: Vec<OwnedFd>,
     pub endpoints: Vec<(HttpEndpoint, OwnedFd)>,
-    pub lookout: Option<OwnedFd>,
-    pub starter: Option<OwnedFd>,
+    pub peer_inspector: Option<OwnedFd>,
+    pub command_runner: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -91,10 +91,10 @@ impl Inherited {
             self.endpoints.push((line, descriptor));
         } else if name == LOCK && self.lock.is_none() {
             self.lock = Some(descriptor);
-        } else if name == LOOKOUT && self.lookout.is_none() {
-            self.lookout = Some(descriptor);
-        } else if name == STARTER && self.starter.is_none() {
-            self.starter = Some(descriptor);
+        } else if name == PEER_INSPECTOR && self.peer_inspector.is_none() {
+            self.peer_inspector = Some(descriptor);
+        } else if name == COMMAND_RUNNER && self.command_runner.is_none() {
+            self.command_runner = Some(descriptor);
         } else if listens && self.socket.is_none() {
             self.socket = Some(descriptor);
         } else {
@@ -130,8 +130,8 @@ impl Inherited {
             .socket
             .iter()
             .chain(&self.lock)
-            .chain(&self.lookout)
-            .chain(&self.starter);
+            .chain(&self.peer_inspector)
+            .chain(&self.command_runner);
         single
             .chain(&self.sessions)
             .chain(endpoints)
@@ -183,8 +183,8 @@ pub struct InheritedState {
     pub endpoints: Vec<(HttpEndpoint, OwnedFd)>,
     /// Where they can be handed over; else they are fetched anew.
     pub sessions: Option<OwnedFd>,
-    pub lookout: Option<OwnedFd>,
-    pub starter: Option<OwnedFd>,
+    pub peer_inspector: Option<OwnedFd>,
+    pub command_runner: Option<OwnedFd>,
 }
 
 /// Puts another program in the place of this process. It returns only if that cannot be done.
@@ -193,15 +193,15 @@ pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &InheritedState
         socket,
         endpoints,
         sessions,
-        lookout,
-        starter,
+        peer_inspector,
+        command_runner,
     } = legacy;
     let named = [
         (SOCKET, Some(&socket.descriptor)),
         (LOCK, socket.lock.as_ref()),
         (SESSIONS, sessions.as_ref()),
-        (LOOKOUT, lookout.as_ref()),
-        (STARTER, starter.as_ref()),
+        (PEER_INSPECTOR, peer_inspector.as_ref()),
+        (COMMAND_RUNNER, command_runner.as_ref()),
     ];
     let named = named
         .into_iter()

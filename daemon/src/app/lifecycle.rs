@@ -103,8 +103,8 @@ async fn hand_over(
         socket: socket.leave_open()?,
         endpoints: endpoints.leave_open()?,
         sessions,
-        lookout: Some(helpers.peer_inspector.try_clone_socket()?),
-        starter: command_runner
+        peer_inspector: Some(helpers.peer_inspector.try_clone_socket()?),
+        command_runner: command_runner
             .map(|runner| runner.try_clone_socket())
             .transpose()?,
     })

@@ -39,14 +39,11 @@ pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answ
         .get(AUTHORIZATION)
         .map(HeaderValue::as_bytes)
         .unwrap_or_default();
-    if !caller.context.endpoints.tokens.check(
-        &profile,
-        given,
-        caller.context.services.clock.now().boot,
-    ) {
-        let message = "the Authorization header is not this profile's token; \
-                       try: what is in the file that AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names, read anew for each request";
-        return failed(StatusCode::FORBIDDEN, Code::NotAllowed, message);
+    let now = caller.context.services.clock.now().boot;
+    if !caller.context.endpoints.tokens.check(&profile, given, now) {
+        let peer = caller.unauthenticated_peer();
+        let error = caller.context.services.access.refuse_token(&peer, profile);
+        return refused(&(&error).into());
     }
     if is_report {
         rejected(caller, &profile).await

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use rolekeeper::protocol::{Audit, AuditedCall, CredentialHolder, HolderGroup, JournalReport};
 
 use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 use crate::iam::bycloud_of;
 use crate::iam::error::IamCallError;
 use crate::journal::{IssuanceRecord, shown};
@@ -26,8 +26,8 @@ impl Broker {
         peer: &Peer,
         profile: &str,
         back: Duration,
-    ) -> Result<Audit, AccessError> {
-        let grant = self.own(peer, profile)?;
+    ) -> Result<Audit, RequestError> {
+        let grant = self.access.authorize_owner(peer, profile).await?;
         let client = bycloud_of(grant.entry())?;
         let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
         let since = self
@@ -77,7 +77,7 @@ impl Broker {
         .await;
         let truncated = read.is_err() || entries.len() >= SHOWN;
         let failure = read.ok().and_then(Result::err).map(|error| {
-            error_map::failure(&AccessError::Iam(IamCallError::failed(
+            error_map::failure(&RequestError::Iam(IamCallError::failed(
                 error,
                 &ListAuditLogs::ROUTE,
             )))
@@ -105,9 +105,9 @@ impl Broker {
 
 impl Broker {
     /// Whether anything was changed in the daemon's own record.
-    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
-        self.journal.verify().await.ok_or(AccessError::NoJournal)
+    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, RequestError> {
+        self.access.authorize_daemon_owner(peer)?;
+        self.journal.verify().await.ok_or(RequestError::NoJournal)
     }
 }
 

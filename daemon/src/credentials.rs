@@ -13,9 +13,9 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use crate::access::approvals::Approvals;
 use crate::access::peer::Peer;
-use crate::access::policy::{Denied, Grant, Policy};
+use crate::access::policy::Policy;
+use crate::access::{Access, AccessError, LeaseGrant};
 use crate::cache::freshness::{Freshness, ListPresence, MARGIN, Session};
 use crate::cache::session_state::Generation;
 use crate::cache::single_flight::{FlightHandle, SingleFlight};
@@ -39,14 +39,14 @@ pub const WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub struct Broker {
-    pub policy: Policy,
-    pub cache: Cache,
+    pub access: Arc<Access>,
+    pub cache: Arc<Cache>,
     pub clock: Clock,
     pub timer_queue: TimerQueue,
     /// The ways to the upstreams, by their names in the configuration.
     pub upstreams: BTreeMap<Arc<str>, Arc<UpstreamHandle>>,
     /// Who was given what.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// What must survive this process.
     pub revocations: RevocationStore,
     /// What the upstreams are still to revoke.
@@ -56,8 +56,6 @@ pub struct Broker {
     /// Who is told of changes.
     pub subscriptions: Subscriptions,
     pub notifications: Notifications,
-    /// What people are asked.
-    pub approvals: Approvals,
     pub started_at: BootTime,
     /// A session was published, or is over.
     pub has_new: Notify,
@@ -95,16 +93,11 @@ pub struct Lease {
     pub stale_view: Option<Duration>,
 }
 
-/// RefusalKind there is no lease, named for what is to be done about it.
+/// Why a request failed, named for what is to be done about it.
 #[derive(Debug, Clone, Error)]
-pub enum AccessError {
-    #[error("there is no profile `{name}`")]
-    UnknownProfile {
-        name: String,
-        nearest: Option<String>,
-    },
+pub enum RequestError {
     #[error(transparent)]
-    Denied(Denied),
+    Access(#[from] AccessError),
     #[error("{}", .0.error)]
     BackoffState(BackoffState, Now),
     #[error("profile {profile} is held: {held}")]
@@ -131,14 +124,6 @@ pub enum AccessError {
     NoEndpoint(String),
     #[error(transparent)]
     Iam(#[from] IamCallError),
-    #[error("profile {profile} wants a person's word, and {why}")]
-    NotConfirmed { profile: String, why: &'static str },
-    #[error("nothing is asked under the number {0}")]
-    NothingToApprove(u64),
-    #[error(
-        "only a person at a terminal may allow it, and neither who asked nor what that has started"
-    )]
-    NotAPerson,
     #[error("that is a session's token, which ends with the session, and not a principal's own")]
     OfSession,
     #[error("there is no file of the record: it lasts as long as this daemon")]
@@ -161,8 +146,17 @@ impl Broker {
             revocations,
             logins,
         } = books;
-        Arc::new(Self {
+        let cache = Arc::new(cache);
+        let journal = Arc::new(journal);
+        let access = Access::new(
             policy,
+            Arc::clone(&cache),
+            Arc::clone(&journal),
+            clock.clone(),
+        );
+
+        Arc::new(Self {
+            access: Arc::new(access),
             cache,
             started_at: clock.now().boot,
             clock,
@@ -174,7 +168,6 @@ impl Broker {
             withdrawals: RevocationOutbox::default(),
             subscriptions: Subscriptions::default(),
             notifications: Notifications::default(),
-            approvals: Approvals::default(),
             has_new: Notify::new(),
             background: Handle::current(),
         })
@@ -184,23 +177,38 @@ impl Broker {
         &self.background
     }
 
-    pub async fn lease(self: &Arc<Self>, peer: &Peer, want: &str) -> Result<Lease, AccessError> {
-        let (grant, session) = self.session(peer, want).await?;
-        Ok(self.lend(peer, &grant, session))
+    /// A lease on the profile's session, which is fetched if need be.
+    pub async fn lease(
+        self: &Arc<Self>,
+        peer: &Peer,
+        grant: &LeaseGrant,
+    ) -> Result<Lease, RequestError> {
+        let session = self.session(peer, grant).await?;
+        Ok(self.lend(peer, grant, session))
     }
 
-    /// A session that may be used for a peer, which does not see it.
+    /// The session to serve a request with. A failure is journalled.
     pub(crate) async fn session(
         self: &Arc<Self>,
         peer: &Peer,
-        want: &str,
-    ) -> Result<(Grant, Arc<Session>), AccessError> {
-        let grant = self.grant(peer, want).await?;
-        let entry = grant.entry();
-        self.confirm(peer, entry).await?;
+        grant: &LeaseGrant,
+    ) -> Result<Arc<Session>, RequestError> {
+        let session = self.session_of(grant.entry()).await;
+        session.inspect_err(|error| {
+            let profile = grant.entry().profile.name.as_str();
+            let failure = crate::serve::error_map::failure(error);
+            self.journal
+                .refused(peer, profile, &failure, &self.clock.now());
+        })
+    }
+
+    async fn session_of(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+    ) -> Result<Arc<Session>, RequestError> {
         entry.used(&self.clock.now(), GRACE);
         let mut has_looked = false;
-        let session = loop {
+        loop {
             let session = match entry.lookup(self.clock.now().boot) {
                 Freshness::Fresh(session) => session,
                 Freshness::Aging(session) => {
@@ -209,8 +217,8 @@ impl Broker {
                 }
                 Freshness::Expired => {
                     if let Some(held) = entry.state.hold() {
-                        return Err(AccessError::Held {
-                            profile: want.into(),
+                        return Err(RequestError::Held {
+                            profile: entry.profile.name.to_string(),
                             held,
                         });
                     }
@@ -220,44 +228,16 @@ impl Broker {
                 }
             };
             if has_looked || self.may_serve(entry, &session) {
-                break session;
+                return Ok(session);
             }
             self.await_look(entry).await?;
             has_looked = true;
-        };
-        Ok((grant, session))
-    }
-
-    pub(crate) async fn grant(&self, peer: &Peer, want: &str) -> Result<Grant, AccessError> {
-        self.policy
-            .authorize(peer, self.find(peer, want)?)
-            .await
-            .map_err(AccessError::Denied)
-    }
-
-    fn find(&self, peer: &Peer, want: &str) -> Result<&Arc<CacheEntry>, AccessError> {
-        self.cache
-            .find(want)
-            .ok_or_else(|| self.unknown(peer, want))
-    }
-
-    /// For what gives no credentials.
-    pub(crate) fn see(&self, peer: &Peer, want: &str) -> Result<Grant, AccessError> {
-        self.policy
-            .watch(peer, self.find(peer, want)?)
-            .map_err(AccessError::Denied)
-    }
-
-    /// For what only the user whose daemon this is may do.
-    pub(crate) fn own(&self, peer: &Peer, want: &str) -> Result<Grant, AccessError> {
-        self.policy
-            .own(peer, self.find(peer, want)?)
-            .map_err(AccessError::Denied)
+        }
     }
 
     /// The lease that this grant allows on a session, in the wall time that the consumer will compare it with. It is
     /// noted who got it, and that the profile is in use for as long as it lasts.
-    fn lend(&self, peer: &Peer, grant: &Grant, session: Arc<Session>) -> Lease {
+    fn lend(&self, peer: &Peer, grant: &LeaseGrant, session: Arc<Session>) -> Lease {
         let (entry, now) = (grant.entry(), self.clock.now());
         self.journal
             .handed(peer, entry.profile.name.as_str(), &session, now.boot);
@@ -285,15 +265,15 @@ impl Broker {
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         anew: bool,
-    ) -> Result<(), AccessError> {
+    ) -> Result<(), RequestError> {
         let old = entry.session().filter(|_| anew);
         match tokio::time::timeout(WAIT, self.fetch(entry, Priority::Interactive, old).result())
             .await
         {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(failing))) => Err(AccessError::BackoffState(failing, self.clock.now())),
-            Ok(Err(_crashed)) => Err(AccessError::BrokeOff),
-            Err(_elapsed) => Err(AccessError::StillWaiting),
+            Ok(Ok(Err(failing))) => Err(RequestError::BackoffState(failing, self.clock.now())),
+            Ok(Err(_crashed)) => Err(RequestError::BrokeOff),
+            Err(_elapsed) => Err(RequestError::StillWaiting),
         }
     }
 
@@ -442,22 +422,6 @@ impl Broker {
         self.timer_queue
             .set(&entry.plan, away.next_try.plus(spread));
         away
-    }
-
-    /// Names of profiles are for those alone whom they are for.
-    fn unknown(&self, peer: &Peer, want: &str) -> AccessError {
-        let entries = self
-            .cache
-            .entries()
-            .iter()
-            .filter(|entry| self.policy.is_for(peer, &entry.profile.callers));
-        let nearest =
-            crate::config::nearest(want, entries.map(|entry| entry.profile.name.as_str()))
-                .map(Into::into);
-        AccessError::UnknownProfile {
-            name: crate::printable(want),
-            nearest,
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
+use crate::access::{NoInteraction, NotApprovedReason};
 use crate::clock::{ServerClock, Timer};
 use crate::config::{DEFAULT_CHECK, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
 use crate::model::UpstreamId;
@@ -18,6 +19,19 @@ const UID: u32 = 1000;
 
 pub(crate) fn me() -> Peer {
     Peer::new(UID, None)
+}
+
+/// A lease as an adapter asks for it.
+pub(crate) async fn lease_for(
+    broker: &Arc<Broker>,
+    peer: &Peer,
+    profile: &str,
+) -> Result<Lease, RequestError> {
+    let access = &broker.access;
+    let grant = access
+        .authorize_lease(peer, profile, &mut NoInteraction)
+        .await?;
+    broker.lease(peer, &grant).await
 }
 
 /// Answers after `delay`, with the script's next line, or with an hour once the script has ended.
@@ -244,9 +258,9 @@ async fn pass(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_second_request_is_answered_from_the_cache() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
-    let first = broker.lease(&me(), "dev").await.unwrap();
+    let first = lease_for(&broker, &me(), "dev").await.unwrap();
     pass(60).await;
-    let second = broker.lease(&me(), "dev").await.unwrap();
+    let second = lease_for(&broker, &me(), "dev").await.unwrap();
     assert_eq!(
         first.session.granted.session_id,
         second.session.granted.session_id
@@ -266,8 +280,7 @@ async fn five_thousand_cold_requests_make_one_call_even_when_the_first_to_ask_le
     let ask = || {
         let broker = Arc::clone(&broker);
         tokio::spawn(async move {
-            broker
-                .lease(&me(), "dev")
+            lease_for(&broker, &me(), "dev")
                 .await
                 .map(|lease| lease.session.granted.session_id.clone())
         })
@@ -295,35 +308,34 @@ async fn waiters_on_a_failing_upstream_share_one_failure_and_the_next_is_told_wh
     let waiters: Vec<_> = (0..20)
         .map(|_| {
             let broker = Arc::clone(&broker);
-            tokio::spawn(async move { broker.lease(&me(), "dev").await })
+            tokio::spawn(async move { lease_for(&broker, &me(), "dev").await })
         })
         .collect();
     for waiter in waiters {
         assert!(matches!(
             waiter.await.unwrap(),
-            Err(AccessError::BackoffState(..))
+            Err(RequestError::BackoffState(..))
         ));
     }
     assert!(
         matches!(
-            broker.lease(&me(), "dev").await,
-            Err(AccessError::BackoffState(..))
+            lease_for(&broker, &me(), "dev").await,
+            Err(RequestError::BackoffState(..))
         ),
         "asked again too soon"
     );
     assert_eq!(upstream.calls(), 1);
     pass(10).await;
-    assert!(broker.lease(&me(), "dev").await.is_ok());
+    assert!(lease_for(&broker, &me(), "dev").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_refreshed_before_its_end_and_no_read_ever_waits() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
-    broker.lease(&me(), "dev").await.unwrap();
+    lease_for(&broker, &me(), "dev").await.unwrap();
     for _ in 0..24 * 60 {
         pass(60).await;
-        let lease = broker
-            .lease(&me(), "dev")
+        let lease = lease_for(&broker, &me(), "dev")
             .now_or_never()
             .expect("a warm read does not wait")
             .unwrap();
@@ -344,11 +356,15 @@ async fn a_session_is_refreshed_before_its_end_and_no_read_ever_waits() {
 async fn an_outage_costs_nothing_until_the_margin_before_the_end_and_then_fails_closed() {
     let script = std::iter::once(Ok(HOUR)).chain(std::iter::repeat_with(down).take(500));
     let (broker, upstream) = broker(LeaseLimit::Full, scripted(script));
-    let end = broker.lease(&me(), "dev").await.unwrap().session.ends_at();
+    let end = lease_for(&broker, &me(), "dev")
+        .await
+        .unwrap()
+        .session
+        .ends_at();
     loop {
         pass(1).await;
         let now = broker.clock.now().boot;
-        let answer = broker.lease(&me(), "dev").await;
+        let answer = lease_for(&broker, &me(), "dev").await;
         if now.plus(MARGIN) < end {
             assert!(answer.is_ok(), "refused with {:?} left", end.since(now));
         } else {
@@ -370,7 +386,7 @@ async fn an_outage_costs_nothing_until_the_margin_before_the_end_and_then_fails_
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_is_tried_again_by_itself() {
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([Ok(HOUR), down(), down()]));
-    broker.lease(&me(), "dev").await.unwrap();
+    lease_for(&broker, &me(), "dev").await.unwrap();
     pass(50 * 60).await;
     assert_eq!(
         upstream.calls(),
@@ -399,11 +415,11 @@ async fn a_refusal_is_not_repeated_by_itself_and_drops_no_session() {
         LeaseLimit::Full,
         scripted([Ok(HOUR), refused(), refused(), refused()]),
     );
-    broker.lease(&me(), "dev").await.unwrap();
+    lease_for(&broker, &me(), "dev").await.unwrap();
     pass(50 * 60).await;
     assert_eq!(upstream.calls(), 2);
     assert!(
-        broker.lease(&me(), "dev").await.is_ok(),
+        lease_for(&broker, &me(), "dev").await.is_ok(),
         "the session still has its time"
     );
 }
@@ -417,7 +433,7 @@ async fn a_lease_is_advertised_for_its_limit_and_never_past_the_true_end() {
     ];
     for (limit, want) in cases {
         let (broker, _) = broker(limit, Scripted::default());
-        let lease = broker.lease(&me(), "dev").await.unwrap();
+        let lease = lease_for(&broker, &me(), "dev").await.unwrap();
         assert_eq!(
             lease
                 .expires_at
@@ -430,7 +446,7 @@ async fn a_lease_is_advertised_for_its_limit_and_never_past_the_true_end() {
         LeaseLimit::Balanced,
         scripted([Ok(Duration::from_secs(100))]),
     );
-    let lease = broker.lease(&me(), "dev").await.unwrap();
+    let lease = lease_for(&broker, &me(), "dev").await.unwrap();
     assert_eq!(
         lease
             .expires_at
@@ -444,7 +460,7 @@ async fn a_lease_is_advertised_for_its_limit_and_never_past_the_true_end() {
 async fn a_session_too_short_to_serve_is_refused_instead_of_fetched_at_every_request() {
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([Ok(Duration::from_secs(29))]));
     for _ in 0..3 {
-        let refusal = broker.lease(&me(), "dev").await.unwrap_err();
+        let refusal = lease_for(&broker, &me(), "dev").await.unwrap_err();
         assert!(
             refusal.to_string().contains("granted for 29 s only"),
             "{refusal}"
@@ -463,13 +479,12 @@ async fn a_consumer_is_told_after_20_seconds_and_the_fetch_goes_on() {
         },
     );
     assert!(matches!(
-        broker.lease(&me(), "dev").await,
-        Err(AccessError::StillWaiting)
+        lease_for(&broker, &me(), "dev").await,
+        Err(RequestError::StillWaiting)
     ));
     pass(6).await;
     assert!(
-        broker
-            .lease(&me(), "dev")
+        lease_for(&broker, &me(), "dev")
             .now_or_never()
             .expect("it has landed")
             .is_ok()
@@ -487,7 +502,7 @@ async fn nobodys_word_is_no_and_nothing_is_fetched_for_it() {
     profile.callers.confirm = crate::config::callers::Confirm::First;
     let (broker, upstream) = broker_for(profile, Arc::new(scripted([])));
     let peer = me();
-    let mut asking = std::pin::pin!(broker.lease(&peer, "dev"));
+    let mut asking = std::pin::pin!(lease_for(&broker, &peer, "dev"));
     let almost = crate::access::approvals::PATIENCE - Duration::from_secs(1);
     assert!(
         tokio::time::timeout(almost, &mut asking).await.is_err(),
@@ -497,16 +512,21 @@ async fn nobodys_word_is_no_and_nothing_is_fetched_for_it() {
     assert!(
         matches!(
             refused,
-            AccessError::NotConfirmed {
-                why: "nobody has answered",
+            RequestError::Access(AccessError::NotApproved {
+                reason: NotApprovedReason::TimedOut,
                 ..
-            }
+            })
         ),
         "{refused}"
     );
     assert_eq!(upstream.calls(), 0);
     assert!(
-        broker.approvals(&me()).unwrap().waiting.is_empty(),
+        broker
+            .access
+            .list_approvals(&me())
+            .unwrap()
+            .waiting
+            .is_empty(),
         "it is not asked any longer"
     );
 }
@@ -516,15 +536,14 @@ async fn another_user_gets_nothing_and_an_unknown_profile_names_the_nearest() {
     let (broker, upstream) = broker(LeaseLimit::Full, Scripted::default());
     let stranger = Peer::new(1001, None);
     assert!(matches!(
-        broker.lease(&stranger, "dev").await,
-        Err(AccessError::Denied(_))
+        lease_for(&broker, &stranger, "dev").await,
+        Err(RequestError::Access(AccessError::UserNotAllowed { .. }))
     ));
-    let refusal = broker.lease(&me(), "dve").await.unwrap_err();
+    let refusal = lease_for(&broker, &me(), "dve").await.unwrap_err();
     assert!(
-        matches!(refusal, AccessError::UnknownProfile { nearest: Some(name), .. } if name == "dev")
+        matches!(refusal, RequestError::Access(AccessError::UnknownProfile { nearest: Some(name), .. }) if name == "dev")
     );
-    let hostile = broker
-        .lease(&me(), "\u{1b}[31m\n")
+    let hostile = lease_for(&broker, &me(), "\u{1b}[31m\n")
         .await
         .unwrap_err()
         .to_string();
@@ -572,7 +591,7 @@ async fn status_pages_hold_every_profile_once_and_fit_a_frame_at_their_longest()
     );
     let names: Vec<String> = broker.cache.names().map(Into::into).collect();
     for name in &names {
-        assert!(broker.lease(&me(), name).await.is_err());
+        assert!(lease_for(&broker, &me(), name).await.is_err());
     }
     let mut seen = Vec::new();
     let mut after = None;

@@ -28,7 +28,8 @@ impl Broker {
     /// The profiles behind `after` that are for this peer's user, in order of name.
     pub fn status(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
         let now = self.clock.now();
-        let is_for = |entry: &&Arc<CacheEntry>| self.policy.is_for(peer, &entry.profile.callers);
+        let policy = &self.access.policy;
+        let is_for = |entry: &&Arc<CacheEntry>| policy.allows_user(peer, &entry.profile.callers);
         let entries: Vec<_> = self
             .cache
             .entries_after(after)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use rolekeeperd::access::NoInteraction;
 use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
 use rolekeeperd::cache::Cache;
@@ -132,10 +133,13 @@ async fn sessions() {
     tokio::spawn(Arc::clone(&broker).keep_fresh(Timer::new(&broker.clock).expect("an alarm")));
     let configured = resident();
     for number in 0..SESSIONS {
-        broker
-            .lease(&Peer::new(1, None), &format!("p{number:05}"))
+        let (peer, profile) = (Peer::new(1, None), format!("p{number:05}"));
+        let grant = broker
+            .access
+            .authorize_lease(&peer, &profile, &mut NoInteraction)
             .await
-            .expect("a lease");
+            .expect("a grant");
+        broker.lease(&peer, &grant).await.expect("a lease");
     }
     // Until all of it is written, too.
     journal.of("p00000").await;

@@ -298,7 +298,7 @@ fn the_machines_unit_is_as_closed_as_it_can_be_and_serves() {
     // Another user's process is told from others, which takes more than this user's rights.
     let refused = by(Path::new("/usr/bin/env"), &[]);
     assert!(
-        refused.code == 4 && refused.stderr.contains("profile dev is not for"),
+        refused.code == 4 && refused.stderr.contains("profile dev does not allow"),
         "{refused:?}"
     );
     assert_eq!(sandbox.calls("assumeRole"), 1);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rolekeeper_tests::harness::Home;
+use rolekeeperd::access::NoInteraction;
 use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
 use rolekeeperd::cache::Cache;
@@ -190,8 +191,13 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
                 clock.clone(),
             );
             let peer = Peer::new(1, None);
+            let grant = broker
+                .access
+                .authorize_lease(&peer, "dev", &mut NoInteraction)
+                .await
+                .expect("a grant");
             let held = broker
-                .lease(&peer, "dev")
+                .lease(&peer, &grant)
                 .await
                 .expect("the first answer is good")
                 .session;
@@ -201,7 +207,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             };
             time.suspend(HOUR * 3 / 4);
             let lease = broker
-                .lease(&peer, "dev")
+                .lease(&peer, &grant)
                 .await
                 .expect("it is served while it is refreshed");
             assert!(Arc::ptr_eq(&lease.session, &held));

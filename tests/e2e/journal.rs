@@ -62,7 +62,7 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
         refusal["message"]
             .as_str()
             .unwrap()
-            .contains("profile dev is not for"),
+            .contains("profile dev does not allow"),
         "{refusal}"
     );
     assert_eq!(refusal["processes"][1]["program"], me.to_str().unwrap());

@@ -96,12 +96,12 @@ fn each_user_gets_what_is_for_them() {
         stranger.code == 4
             && stranger
                 .stderr
-                .contains("serves other users than user 64123"),
+                .contains("does not serve user 64123"),
         "{stranger:?}"
     );
     let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
-        other.code == 4 && other.stderr.contains("profile own is not for user 65534"),
+        other.code == 4 && other.stderr.contains("profile own does not allow user 65534"),
         "{other:?}"
     );
     let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();
@@ -127,7 +127,7 @@ fn each_user_gets_what_is_for_them() {
     ] {
         let run = machine.by(NOBODY, NOBODY, args);
         assert!(
-            run.code == 4 && run.stderr.contains("only the user whose daemon this is"),
+            run.code == 4 && run.stderr.contains("only the daemon's owner may do this"),
             "{args:?}: {run:?}"
         );
     }
@@ -140,7 +140,7 @@ fn each_user_gets_what_is_for_them() {
         over_http.code != 0
             && over_http
                 .stderr
-                .contains("only the user whose daemon this is"),
+                .contains("only the daemon's owner may do this"),
         "{over_http:?}"
     );
     assert_eq!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use rolekeeperd::access::NoInteraction;
 use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
 use rolekeeperd::cache::freshness::{Freshness, MARGIN, Session};
@@ -13,7 +14,7 @@ use rolekeeperd::clock::{Clock, Timer, VirtualTime};
 use rolekeeperd::config::{
     DEFAULT_VIEW_AGE, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest,
 };
-use rolekeeperd::credentials::{AccessError, Broker, Lease, Stores};
+use rolekeeperd::credentials::{Broker, Lease, RequestError, Stores};
 use rolekeeperd::journal::Journal;
 use rolekeeperd::model::UpstreamId;
 use rolekeeperd::revocation::poller;
@@ -53,6 +54,15 @@ pub(crate) enum Got {
     Lease,
     /// With this code.
     AccessError(&'static str),
+}
+
+/// A lease as an adapter asks for it.
+async fn lease(broker: &Arc<Broker>, peer: &Peer, profile: &str) -> Result<Lease, RequestError> {
+    let access = &broker.access;
+    let grant = access
+        .authorize_lease(peer, profile, &mut NoInteraction)
+        .await?;
+    broker.lease(peer, &grant).await
 }
 
 pub(crate) async fn pass(span: Duration) {
@@ -236,7 +246,7 @@ impl Machine {
     pub(crate) async fn ask(&self, number: usize) -> Got {
         let consumer = &self.consumers[number];
         let held = self.surely_left(number);
-        let mut asking = std::pin::pin!(self.broker.lease(&consumer.peer, &consumer.profile));
+        let mut asking = std::pin::pin!(lease(&self.broker, &consumer.peer, &consumer.profile));
         let answer = match asking.as_mut().now_or_never() {
             Some(answer) => answer,
             None => {
@@ -265,7 +275,7 @@ impl Machine {
                 let may_refuse = held < SURELY
                     || matches!(
                         refusal,
-                        AccessError::ViewStale { .. } | AccessError::Held { .. }
+                        RequestError::ViewStale { .. } | RequestError::Held { .. }
                     );
                 assert!(
                     may_refuse,
@@ -300,9 +310,9 @@ impl Machine {
     }
 
     /// It says when there will be another try, and that is soon enough.
-    fn check_refusal(&self, consumer: &Consumer, refusal: &AccessError) {
+    fn check_refusal(&self, consumer: &Consumer, refusal: &RequestError) {
         match refusal {
-            AccessError::BackoffState(failing, now) => {
+            RequestError::BackoffState(failing, now) => {
                 let wait = failing.next_try.since(now.boot);
                 assert!(
                     wait <= Duration::from_secs(600),
@@ -311,9 +321,9 @@ impl Machine {
                 );
                 assert!(failing.since <= now.boot && failing.attempts > 0);
             }
-            AccessError::Held { .. } => {}
-            AccessError::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
-            AccessError::StillWaiting => assert!(matches!(
+            RequestError::Held { .. } => {}
+            RequestError::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
+            RequestError::StillWaiting => assert!(matches!(
                 consumer.service.truth().weather,
                 Weather::Silent | Weather::Fair | Weather::Overloaded(_) | Weather::Captive
             )),

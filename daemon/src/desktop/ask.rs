@@ -28,7 +28,8 @@ pub(super) async fn show(broker: Arc<Broker>, mut questions: Receiver<Arc<Approv
             match tokio::time::timeout(PATIENCE, ask(&question)).await {
                 Ok(Ok(Some(word))) => {
                     // The desktop is that of the daemon's own user.
-                    broker.answer(&Peer::new(broker.policy.owner, None), question.id, word);
+                    let owner = Peer::new(broker.access.policy.owner, None);
+                    broker.access.approvals.answer(&owner, question.id, word);
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "there is no desktop that asks"),
                 Ok(Ok(None)) | Err(_) => {}
@@ -102,7 +103,7 @@ async fn ask(question: &ApprovalRequest) -> zbus::Result<Option<Decision>> {
     };
     let outcome = tokio::select! {
         answer = answer => answer,
-        () = question.settled() => Ok(None),
+        _ = question.decision() => Ok(None),
     };
     let closing = bus.call_method(
         Some(INTERFACE),

@@ -18,7 +18,10 @@ pub fn start(broker: &Arc<Broker>) {
     let has =
         |what: fn(&CacheEntry) -> bool| broker.cache.entries().iter().any(|entry| what(entry));
     if has(|entry| entry.profile.callers.confirm != Confirm::Never) {
-        background.spawn(ask::show(Arc::clone(broker), broker.approvals.open()));
+        background.spawn(ask::show(
+            Arc::clone(broker),
+            broker.access.approvals.subscribe(),
+        ));
     }
     if has(|entry| entry.profile.revoke_on.lock || entry.profile.revoke_on.sleep) {
         background.spawn(logind::follow(Arc::clone(broker)));

@@ -9,7 +9,7 @@ use rolekeeper::protocol::{Check, DecidingStatement, Explanation, Outcome};
 
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 use crate::iam::bycloud_of;
 use crate::upstream::bycloud::caller_identity::actor;
 use crate::upstream::bycloud::{
@@ -68,12 +68,12 @@ impl Principal {
 }
 
 impl Broker {
-    pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, AccessError> {
-        let grant = self.own(peer, profile)?;
+    pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, RequestError> {
+        let grant = self.access.authorize_owner(peer, profile).await?;
         let explaining = self.weigh(grant.entry(), bycloud_of(grant.entry())?);
         tokio::time::timeout(WAIT, explaining)
             .await
-            .map_err(|_| AccessError::TooSlow)
+            .map_err(|_| RequestError::TooSlow)
     }
 
     async fn weigh(&self, entry: &Arc<CacheEntry>, client: &ByCloud) -> Explanation {

@@ -9,10 +9,11 @@ use rolekeeper::protocol::IamCall;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::access::LeaseGrant;
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::config::nearest;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 use crate::printable;
 use crate::upstream::bycloud::{
     self, Answer, AssumeRole, ByCloud, CreateServiceAccountCredential, IamError, Method,
@@ -23,19 +24,16 @@ use crate::upstream::handle::UpstreamHandle;
 use error::IamCallError;
 
 impl Broker {
-    /// One call of an upstream's API: its reply, as it came. Once `stop` is over there is no more time for it.
+    /// One call of an upstream's API: its reply, as it came. Once `stop` is over there is no more time for it. With a grant
+    /// the call is made with the profile's session, else with the principal's token.
     pub async fn iam(
         self: &Arc<Self>,
         peer: &Peer,
+        route: &Route,
         call: IamCall<'_>,
+        grant: Option<LeaseGrant>,
         stop: impl Future<Output = ()>,
-    ) -> Result<Zeroizing<Vec<u8>>, AccessError> {
-        let route = bycloud::routes()
-            .find(|route| route.name == call.method)
-            .ok_or_else(|| IamCallError::UnknownMethod {
-                name: printable(&call.method),
-                nearest: nearest(&call.method, bycloud::routes().map(|route| route.name)),
-            })?;
+    ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
         let unanswered = |why: &str| {
             let what = format!("{}: {why}", route.name);
             Err(IamCallError::failed(
@@ -48,7 +46,7 @@ impl Broker {
             .into())
         };
         let answer = tokio::select! {
-            answer = self.call(peer, route, call) => answer,
+            answer = self.call(peer, route, call, grant) => answer,
             () = tokio::time::sleep(WAIT) => unanswered(&format!("no answer within {} s", WAIT.as_secs())),
             () = stop => unanswered("no answer yet, and rolekeeperd is stopping"),
         };
@@ -62,9 +60,10 @@ impl Broker {
         peer: &Peer,
         route: &Route,
         call: IamCall<'_>,
-    ) -> Result<Answer, AccessError> {
-        let Some(profile) = &call.profile else {
-            self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+        grant: Option<LeaseGrant>,
+    ) -> Result<Answer, RequestError> {
+        let Some(grant) = grant else {
+            self.access.authorize_daemon_owner(peer)?;
             let upstream = self.upstream_named(call.upstream.as_deref())?;
             if gives_secrets(route) && self.is_guarded(upstream) {
                 return Err(IamCallError::Guarded { method: route.name }.into());
@@ -85,7 +84,8 @@ impl Broker {
             }
             return answer.map_err(|error| IamCallError::failed(error, route).into());
         };
-        let (grant, session) = self.session(peer, profile).await?;
+        let session = self.session(peer, &grant).await?;
+        let profile = grant.entry().profile.name.as_str();
         let client = bycloud_of(grant.entry())?;
         let answer = client
             .call(route, call.parameters, &session.granted.session_token)
@@ -165,6 +165,17 @@ impl Broker {
             }
         }
     }
+}
+
+/// The route of a method.
+pub(crate) fn route_of(method: &str) -> Result<&'static Route, IamCallError> {
+    let mut routes = bycloud::routes();
+    routes
+        .find(|route| route.name == method)
+        .ok_or_else(|| IamCallError::UnknownMethod {
+            name: printable(method),
+            nearest: nearest(method, bycloud::routes().map(|route| route.name)),
+        })
 }
 
 /// Whether a reply has credentials in it that others could use.

@@ -164,7 +164,7 @@ impl Journal {
         // The thread ends with the journal, not before.
         let _ = self
             .queue
-            .send(Note::Issuance(record, Arc::clone(peer.trace())));
+            .send(Note::Issuance(record, Arc::clone(peer.handle())));
     }
 
     /// Notes that a session has ended before its time, or what more is known of it.
@@ -197,7 +197,7 @@ impl Journal {
         };
         let _ = self
             .queue
-            .send(Note::Event(event, Arc::clone(peer.trace())));
+            .send(Note::Event(event, Arc::clone(peer.handle())));
     }
 
     /// Notes that a peer was not given what it asked for. Of many only some are written, and how many were not.
@@ -225,7 +225,7 @@ impl Journal {
         };
         let _ = self
             .queue
-            .send(Note::Event(event, Arc::clone(peer.trace())));
+            .send(Note::Event(event, Arc::clone(peer.handle())));
     }
 
     /// Looks through the file; nothing, if there is none.

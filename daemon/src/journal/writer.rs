@@ -68,14 +68,14 @@ impl JournalWriter {
                 return;
             }
             Note::Issuance(mut holder, trace) => {
-                holder.processes = trace.sight().processes();
+                holder.processes = trace.inspection().processes();
                 for holder in self.alike.admit(holder) {
                     self.record(Record::Issuance(holder));
                 }
                 return;
             }
             Note::Event(mut event, trace) => {
-                event.processes = trace.sight().processes();
+                event.processes = trace.inspection().processes();
                 Record::Event(event)
             }
             Note::Ended(record) => record,

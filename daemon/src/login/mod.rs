@@ -10,7 +10,7 @@ use rolekeeper::protocol::{LoginReport, TokenSourceInfo};
 use secrecy::SecretString;
 
 use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 use crate::iam::error::IamCallError;
 use crate::journal::What;
 use crate::token_source::{TokenError, TokenErrorKind};
@@ -31,7 +31,7 @@ impl Broker {
         &self,
         peer: &Peer,
         upstream: Option<&str>,
-    ) -> Result<TokenSourceInfo, AccessError> {
+    ) -> Result<TokenSourceInfo, RequestError> {
         let (upstream, client) = self.owned(peer, upstream)?;
         let key = client.key();
         Ok(TokenSourceInfo {
@@ -49,7 +49,7 @@ impl Broker {
         upstream: Option<&str>,
         token: SecretString,
         passphrase: Option<SecretString>,
-    ) -> Result<LoginReport, AccessError> {
+    ) -> Result<LoginReport, RequestError> {
         let (upstream, client) = self.owned(peer, upstream)?;
         let key = client.key();
         if !key.is_writable() {
@@ -82,7 +82,7 @@ impl Broker {
         peer: &Peer,
         upstream: Option<&str>,
         passphrase: Option<SecretString>,
-    ) -> Result<LoginReport, AccessError> {
+    ) -> Result<LoginReport, RequestError> {
         let (upstream, client) = self.owned(peer, upstream)?;
         let key = client.key();
         key.ask_again();
@@ -104,8 +104,8 @@ impl Broker {
         &self,
         peer: &Peer,
         upstream: Option<&str>,
-    ) -> Result<(&Arc<UpstreamHandle>, &ByCloud), AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+    ) -> Result<(&Arc<UpstreamHandle>, &ByCloud), RequestError> {
+        self.access.authorize_daemon_owner(peer)?;
         let upstream = self.upstream_named(upstream)?;
         Ok((upstream, crate::iam::client_of(upstream)?))
     }
@@ -117,7 +117,7 @@ impl Broker {
         upstream: &Arc<UpstreamHandle>,
         client: &ByCloud,
         token: &SecretString,
-    ) -> Result<Option<String>, AccessError> {
+    ) -> Result<Option<String>, RequestError> {
         let as_holder = client.holding(token.clone());
         let checking = async {
             let Probed {
@@ -126,7 +126,7 @@ impl Broker {
                 is_of_session,
             } = probe(&as_holder).await;
             if is_of_session {
-                return Err(AccessError::OfSession);
+                return Err(RequestError::OfSession);
             }
             match refused {
                 // Not being allowed to list is no flaw of a token.
@@ -150,7 +150,7 @@ impl Broker {
         };
         tokio::time::timeout(WAIT, checking)
             .await
-            .map_err(|_| AccessError::TooSlow)?
+            .map_err(|_| RequestError::TooSlow)?
     }
 
     /// Who may read nothing of that kind may still assume a role, whose session says who assumed it. It is ended at once.
@@ -207,6 +207,6 @@ impl Broker {
     }
 }
 
-fn no_key(error: TokenError) -> AccessError {
+fn no_key(error: TokenError) -> RequestError {
     IamCallError::failed(IamError::NoToken(error), &ListStsSessions::ROUTE).into()
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::rotation_state::{RotationState, mark};
 use crate::access::peer::Peer;
-use crate::credentials::{AccessError, Broker};
+use crate::credentials::{Broker, RequestError};
 use crate::iam::error::IamCallError;
 use crate::journal::What;
 use crate::one_line;
@@ -60,7 +60,7 @@ impl Broker {
         peer: &Peer,
         upstream: Option<&str>,
         old: Option<&str>,
-    ) -> Result<RotationReport, AccessError> {
+    ) -> Result<RotationReport, RequestError> {
         let (upstream, client) = self.owned(peer, upstream)?;
         if !client.key().is_writable() {
             return Err(super::no_key(client.key().fails(TokenErrorKind::ReadOnly)));
@@ -73,8 +73,9 @@ impl Broker {
         let rotating = self
             .background()
             .spawn(async move { broker.replace(&upstream, old.as_deref()).await });
-        let rotated: RotationReport =
-            rotating.await.map_err(|_crashed| AccessError::BrokeOff)??;
+        let rotated: RotationReport = rotating
+            .await
+            .map_err(|_crashed| RequestError::BrokeOff)??;
         let (of, principal) = (&rotated.upstream, Some(rotated.principal.clone()));
         self.journal.event(
             peer,
@@ -91,7 +92,7 @@ impl Broker {
         self: &Arc<Self>,
         upstream: &Arc<UpstreamHandle>,
         old: Option<&str>,
-    ) -> Result<RotationReport, AccessError> {
+    ) -> Result<RotationReport, RequestError> {
         let _turn = self.logins.turn.lock().await;
         let client = crate::iam::client_of(upstream)?;
         let key = client.key();
@@ -156,7 +157,7 @@ impl Broker {
         upstream: &Arc<UpstreamHandle>,
         client: &ByCloud,
         secret: &SecretString,
-    ) -> Result<(), AccessError> {
+    ) -> Result<(), RequestError> {
         let secret = client.key().parse(secret).map_err(super::no_key)?;
         self.check(upstream, client, &secret).await?;
         client
@@ -173,7 +174,7 @@ fn in_use<'a>(
     listed: &'a [Credential],
     current: &SecretString,
     named: Option<&str>,
-) -> Result<&'a Credential, AccessError> {
+) -> Result<&'a Credential, RequestError> {
     // One that was asked for, and whose reply nobody read: its secret is lost.
     if let Some(name) = &record.asked_for {
         let lost =
@@ -200,7 +201,7 @@ fn kept<'a>(
     listed: &'a [Credential],
     current: &SecretString,
     named: Option<&str>,
-) -> Result<&'a Credential, AccessError> {
+) -> Result<&'a Credential, RequestError> {
     let find = |id: &str| listed.iter().find(|each| each.id.as_str() == id);
     let by_mark = record
         .made
@@ -230,7 +231,7 @@ struct Account {
 }
 
 impl Account {
-    async fn of(client: ByCloud) -> Result<Self, AccessError> {
+    async fn of(client: ByCloud) -> Result<Self, RequestError> {
         let Probed {
             refused, principal, ..
         } = probe(&client).await;
@@ -249,7 +250,7 @@ impl Account {
         }
     }
 
-    async fn credentials(&self) -> Result<Vec<Credential>, AccessError> {
+    async fn credentials(&self) -> Result<Vec<Credential>, RequestError> {
         let request = ListServiceAccountCredentials {
             service_account_id: self.id.clone(),
         };
@@ -263,7 +264,7 @@ impl Account {
         &self,
         name: String,
         expires_at: Option<Timestamp>,
-    ) -> Result<crate::upstream::bycloud::NewCredential, AccessError> {
+    ) -> Result<crate::upstream::bycloud::NewCredential, RequestError> {
         let request = CreateServiceAccountCredential {
             service_account_id: self.id.clone(),
             name,
@@ -323,7 +324,7 @@ impl Account {
     }
 }
 
-fn failed(error: IamError, route: &Route) -> AccessError {
+fn failed(error: IamError, route: &Route) -> RequestError {
     IamCallError::failed(error, route).into()
 }
 
@@ -331,6 +332,6 @@ fn failed(error: IamError, route: &Route) -> AccessError {
     clippy::needless_pass_by_value,
     reason = "it stands where a function of it is wanted"
 )]
-fn forgetful(error: std::io::Error) -> AccessError {
+fn forgetful(error: std::io::Error) -> RequestError {
     NotRotated::Forgetful(error.to_string()).into()
 }

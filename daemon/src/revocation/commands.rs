@@ -10,7 +10,7 @@ use super::{Known, Which};
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::config::RevokeOn;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 
 /// What the upstream is told as the reason.
 const LOGGED_OUT: &str = "logged out by rolekeeper";
@@ -23,8 +23,8 @@ impl Broker {
         peer: &Peer,
         profile: Option<&str>,
         revoke: bool,
-    ) -> Result<LogoutReport, AccessError> {
-        let entries = self.granted(peer, profile)?;
+    ) -> Result<LogoutReport, RequestError> {
+        let entries = self.owned_entries(peer, profile).await?;
         let known = Known {
             by: Some(this(peer)),
             ..Known::only(EndCause::LoggedOut)
@@ -129,8 +129,8 @@ impl Broker {
         self: &Arc<Self>,
         peer: &Peer,
         profile: &str,
-    ) -> Result<ProfileUpdate, AccessError> {
-        let grant = self.own(peer, profile)?;
+    ) -> Result<ProfileUpdate, RequestError> {
+        let grant = self.access.authorize_owner(peer, profile).await?;
         let entry = grant.entry();
         if entry.state.resume().is_some() {
             tracing::info!(profile = %entry.profile.name, pid = ?peer.pid, "resumed");
@@ -146,12 +146,12 @@ impl Broker {
         self: &Arc<Self>,
         peer: &Peer,
         profile: &str,
-    ) -> Result<ProfileUpdate, AccessError> {
+    ) -> Result<ProfileUpdate, RequestError> {
         // Each is a call at the upstream, and replaces what others use.
-        let grant = self.own(peer, profile)?;
+        let grant = self.access.authorize_owner(peer, profile).await?;
         let entry = grant.entry();
         if let Some(held) = entry.state.view().hold {
-            return Err(AccessError::Held {
+            return Err(RequestError::Held {
                 profile: entry.profile.name.to_string(),
                 held,
             });
@@ -166,9 +166,9 @@ impl Broker {
         self: &Arc<Self>,
         peer: &Peer,
         profile: &str,
-    ) -> Result<ProfileUpdate, AccessError> {
+    ) -> Result<ProfileUpdate, RequestError> {
         // What ends meanwhile is told, too.
-        let mut watching = self.watch(peer, profile)?;
+        let mut watching = self.watch(peer, profile).await?;
         let entry = Arc::clone(watching.entry());
         tracing::info!(profile = %entry.profile.name, pid = ?peer.pid, "its credentials were refused somewhere");
         if entry.state.hold().is_none() {
@@ -195,19 +195,18 @@ impl Broker {
         self.withdraw_soon();
     }
 
-    fn granted(
+    /// The profile, or all of them, for their owner.
+    async fn owned_entries(
         &self,
         peer: &Peer,
         profile: Option<&str>,
-    ) -> Result<Vec<Arc<CacheEntry>>, AccessError> {
-        match profile {
-            Some(profile) => Ok(vec![Arc::clone(self.own(peer, profile)?.entry())]),
-            None => self
-                .cache
-                .names()
-                .map(|name| Ok(Arc::clone(self.own(peer, name)?.entry())))
-                .collect(),
-        }
+    ) -> Result<Vec<Arc<CacheEntry>>, RequestError> {
+        let Some(profile) = profile else {
+            self.access.authorize_daemon_owner(peer)?;
+            return Ok(self.cache.entries().to_vec());
+        };
+        let grant = self.access.authorize_owner(peer, profile).await?;
+        Ok(vec![Arc::clone(grant.entry())])
     }
 }
 

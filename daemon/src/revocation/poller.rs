@@ -15,7 +15,7 @@ use crate::cache::single_flight::{FlightHandle, SingleFlight};
 use crate::clock::timer_queue::{TimerKey, TimerSlot};
 use crate::clock::{AtomicBootTime, BootTime, Now};
 use crate::config::LeaseLimit;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 use crate::model::UpstreamId;
 use crate::refresh::policy::BACK_OFF_CAP;
 use crate::sync::{Mutex, lock};
@@ -95,7 +95,7 @@ impl Broker {
     pub(crate) async fn await_look(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
-    ) -> Result<(), AccessError> {
+    ) -> Result<(), RequestError> {
         let feed = &entry.upstream.feed;
         let is_recent = feed
             .tried_at
@@ -107,16 +107,16 @@ impl Broker {
         let why = match tokio::time::timeout(WAIT, self.look(&entry.upstream).result()).await {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(_crashed)) => return Err(AccessError::BrokeOff),
+            Ok(Err(_crashed)) => return Err(RequestError::BrokeOff),
             Err(_elapsed) => format!("no answer within {} s", WAIT.as_secs()),
         };
         self.stale(entry, why).map_or(Ok(()), Err)
     }
 
     /// The view of a profile's session is old, and could not be renewed. Without a session there is none to be old.
-    pub(super) fn stale(&self, entry: &CacheEntry, why: String) -> Option<AccessError> {
+    pub(super) fn stale(&self, entry: &CacheEntry, why: String) -> Option<RequestError> {
         let age = view_age(entry, &*entry.session()?, self.clock.now().boot);
-        Some(AccessError::ViewStale {
+        Some(RequestError::ViewStale {
             profile: entry.profile.name.to_string(),
             age,
             why,

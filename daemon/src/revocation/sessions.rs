@@ -14,7 +14,7 @@ use super::store::PendingRevocation;
 use super::{Known, Which};
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
-use crate::credentials::{AccessError, Broker, WAIT};
+use crate::credentials::{Broker, RequestError, WAIT};
 use crate::iam::error::IamCallError;
 use crate::journal::shown;
 use crate::upstream::bycloud::{ListStsSessions, Method, RevokeStsSession, active_of};
@@ -30,14 +30,14 @@ impl Broker {
         &self,
         peer: &Peer,
         upstream: Option<&str>,
-    ) -> Result<Sessions, AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+    ) -> Result<Sessions, RequestError> {
+        self.access.authorize_daemon_owner(peer)?;
         tokio::time::timeout(WAIT, self.all_sessions(upstream))
             .await
-            .map_err(|_elapsed| AccessError::TooSlow)?
+            .map_err(|_elapsed| RequestError::TooSlow)?
     }
 
-    async fn all_sessions(&self, upstream: Option<&str>) -> Result<Sessions, AccessError> {
+    async fn all_sessions(&self, upstream: Option<&str>) -> Result<Sessions, RequestError> {
         let upstream = self.upstream_named(upstream)?;
         let client = crate::iam::client_of(upstream)?;
         let handed = self.journal.sessions().await;
@@ -128,8 +128,8 @@ impl Broker {
         upstream: Option<&str>,
         session_id: &str,
         reason: Option<&str>,
-    ) -> Result<SessionRevocation, AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+    ) -> Result<SessionRevocation, RequestError> {
+        self.access.authorize_daemon_owner(peer)?;
         let upstream = self.upstream_named(upstream)?;
         let client = crate::iam::client_of(upstream)?;
         let Some(entry) = self.entry_of(upstream, session_id) else {
@@ -139,7 +139,7 @@ impl Broker {
             };
             let call = tokio::time::timeout(WAIT, client.revoke_sts_session(&request));
             call.await
-                .map_err(|_| AccessError::TooSlow)?
+                .map_err(|_| RequestError::TooSlow)?
                 .map_err(|error| IamCallError::failed(error, &RevokeStsSession::ROUTE))?;
             let at_upstream = UpstreamRevocation::Confirmed;
             return Ok(SessionRevocation {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
-use crate::credentials::{AccessError, Broker};
+use crate::credentials::{Broker, RequestError};
 use crate::model::ProfileId;
 use crate::sync::{Mutex, lock};
 
@@ -85,8 +85,8 @@ impl Subscription {
 }
 
 impl Broker {
-    pub fn watch(&self, peer: &Peer, profile: &str) -> Result<Subscription, AccessError> {
-        let grant = self.see(peer, profile)?;
+    pub async fn watch(&self, peer: &Peer, profile: &str) -> Result<Subscription, RequestError> {
+        let grant = self.access.authorize_view(peer, profile).await?;
         let watching = self.subscriptions.subscribe(grant.entry());
         self.expect_looks(grant.entry());
         Ok(watching)

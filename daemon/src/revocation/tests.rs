@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::config::{LeaseLimit, OnRevoke, Profile, ProfileName, RoleId, RoleRequest};
-use crate::credentials::tests::{HOUR, Scripted, broker, broker_for, me, scripted};
-use crate::credentials::{AccessError, Broker};
+use crate::credentials::tests::{HOUR, Scripted, broker, broker_for, lease_for, me, scripted};
+use crate::credentials::{Broker, RequestError};
 use crate::sync::lock;
 use crate::upstream::{RefusalKind, UpstreamError};
 
@@ -40,9 +40,8 @@ async fn standing_still<T>(doing: impl Future<Output = T>) -> T {
     result
 }
 
-async fn id(broker: &Arc<Broker>) -> Result<String, AccessError> {
-    Ok(broker
-        .lease(&me(), "dev")
+async fn id(broker: &Arc<Broker>) -> Result<String, RequestError> {
+    Ok(lease_for(&broker, &me(), "dev")
         .await?
         .session
         .granted
@@ -62,7 +61,7 @@ async fn what_somebody_revoked_is_noticed_held_and_explained_until_a_person_resu
     sleep(A_LOOK).await;
     let refusal = id(&broker).await.unwrap_err();
     let words = refusal.to_string();
-    assert!(matches!(refusal, AccessError::Held { .. }));
+    assert!(matches!(refusal, RequestError::Held { .. }));
     for word in [
         "dev",
         "s-1",
@@ -74,7 +73,7 @@ async fn what_somebody_revoked_is_noticed_held_and_explained_until_a_person_resu
     }
     sleep(HOUR * 2).await;
     assert!(
-        matches!(id(&broker).await, Err(AccessError::Held { .. })),
+        matches!(id(&broker).await, Err(RequestError::Held { .. })),
         "nothing but a person ends it"
     );
     assert_eq!(upstream.calls(), 1);
@@ -135,7 +134,7 @@ async fn a_fetch_that_was_under_way_when_the_revocation_came_is_thrown_away_and_
     broker.logout(&me(), Some("dev"), false).await.unwrap();
     assert!(matches!(
         asking.await.unwrap(),
-        Err(AccessError::Held { .. })
+        Err(RequestError::Held { .. })
     ));
     sleep(Duration::from_secs(60)).await;
     assert!(broker.cache.find("dev").unwrap().session().is_none());
@@ -160,7 +159,7 @@ async fn what_the_user_logs_out_of_is_over_at_once_and_revoked_as_soon_as_the_up
         ("s-1", UpstreamRevocation::Pending)
     );
     assert!(withdrawn.failure.unwrap().contains("it cannot be told"));
-    assert!(matches!(id(&broker).await, Err(AccessError::Held { .. })));
+    assert!(matches!(id(&broker).await, Err(RequestError::Held { .. })));
     sleep(Duration::from_secs(600)).await;
     assert!(broker.revocations.pending("s-1").is_some());
     *lock(&upstream.is_blind) = false;
@@ -188,24 +187,23 @@ async fn a_strict_profile_is_refused_on_an_old_view_and_another_is_served_with_i
         *lock(&upstream.is_blind) = true;
         sleep(Duration::from_secs(299)).await;
         assert!(
-            broker
-                .lease(&me(), "dev")
+            lease_for(&broker, &me(), "dev")
                 .await
                 .unwrap()
                 .stale_view
                 .is_none()
         );
         sleep(Duration::from_secs(2)).await;
-        let answer = broker.lease(&me(), "dev").await;
+        let answer = lease_for(&broker, &me(), "dev").await;
         if strict {
-            let Err(AccessError::ViewStale { age, why, .. }) = answer else {
+            let Err(RequestError::ViewStale { age, why, .. }) = answer else {
                 panic!("{answer:?}")
             };
             assert_eq!((age.as_secs(), why.as_str()), (301, "it cannot be seen"));
             *lock(&upstream.is_blind) = false;
             sleep(Duration::from_secs(5)).await;
             assert!(
-                broker.lease(&me(), "dev").await.is_ok(),
+                lease_for(&broker, &me(), "dev").await.is_ok(),
                 "it is looked at when somebody asks"
             );
         } else {
@@ -253,7 +251,7 @@ async fn a_report_makes_the_upstream_be_looked_at_now_but_not_again_and_again() 
 #[tokio::test(start_paused = true)]
 async fn who_watches_is_told_of_everything_and_who_is_slow_of_the_last_state_only() {
     let (broker, upstream) = broker(LeaseLimit::Full, scripted([]));
-    let mut watching = broker.watch(&me(), "dev").unwrap();
+    let mut watching = broker.watch(&me(), "dev").await.unwrap();
     assert_eq!(
         (watching.look().session, watching.changed().now_or_never()),
         (None, None)
@@ -304,7 +302,7 @@ async fn a_disabled_account_ends_its_sessions_and_needs_nobody_here_once_it_is_e
     );
     let answer = id(&broker).await;
     assert!(
-        matches!(answer, Err(AccessError::BackoffState(..))),
+        matches!(answer, Err(RequestError::BackoffState(..))),
         "{answer:?}"
     );
     let endings = broker.journal.of("dev").await.endings;
@@ -340,7 +338,7 @@ async fn a_failed_look_is_not_repeated_for_everybody_who_asks() {
     for _ in 0..100 {
         assert!(matches!(
             id(&broker).await,
-            Err(AccessError::ViewStale { .. })
+            Err(RequestError::ViewStale { .. })
         ));
     }
     assert!(*lock(&upstream.looks) <= before + 1);
@@ -361,10 +359,10 @@ async fn whoever_revokes_a_session_that_another_has_replaced_ends_that_one_too()
         assert_eq!(id(&broker).await.unwrap(), "s-1");
         broker.refresh_now(&me(), "dev").await.unwrap();
         assert_eq!(id(&broker).await.unwrap(), "s-2");
-        let generation = broker.watch(&me(), "dev").unwrap().look().generation;
+        let generation = broker.watch(&me(), "dev").await.unwrap().look().generation;
         revoke(&upstream, "s-1");
         sleep(A_LOOK).await;
-        let now = broker.watch(&me(), "dev").unwrap().look();
+        let now = broker.watch(&me(), "dev").await.unwrap().look();
         assert_eq!(now.generation, generation + 1);
         if reassumes {
             assert_eq!(id(&broker).await.unwrap(), "s-3");
@@ -408,7 +406,7 @@ async fn what_is_neither_listed_nor_can_be_read_is_over_only_if_it_has_been_list
     }
     assert_eq!(id(&broker).await.unwrap(), "s-1", "one list may be late");
     sleep(A_LOOK).await;
-    assert!(matches!(id(&broker).await, Err(AccessError::Held { .. })));
+    assert!(matches!(id(&broker).await, Err(RequestError::Held { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use rolekeeper::protocol::{self, Code, Failure};
 use secrecy::ExposeSecret;
 
 use crate::clock::Now;
-use crate::credentials::{AccessError, Lease};
+use crate::credentials::{Lease, RequestError};
 use crate::refresh::policy::BackoffState;
 use crate::upstream::{RefusalKind, UpstreamError};
 
@@ -59,46 +59,47 @@ pub fn parts(document: &str) -> impl Iterator<Item = protocol::Part<'_>> {
 }
 
 /// The refusal as a failure: code, sentence and what to do next.
-pub fn failure(refusal: &AccessError) -> Failure {
+pub fn failure(refusal: &RequestError) -> Failure {
     let (code, hint) = match refusal {
-        AccessError::UnknownProfile { nearest, .. } => (
-            Code::UnknownProfile,
-            match nearest {
-                Some(name) => format!("`{name}`, if that was meant; rolekeeper status lists the profiles"),
-                None => {
-                    "rolekeeper status, which lists the profiles; one is added in the daemon's configuration".into()
-                }
-            },
-        ),
-        AccessError::Denied(denied) => (Code::NotAllowed, denied.hint()),
-        AccessError::Held { profile, .. } => (
+        RequestError::Access(error) => return error.into(),
+        RequestError::Held { profile, .. } => (
             Code::Held,
-            format!("rolekeeper audit {profile}, which shows what was done with it; then rolekeeper resume {profile}"),
+            format!(
+                "rolekeeper audit {profile}, which shows what was done with it; then rolekeeper resume {profile}"
+            ),
         ),
-        AccessError::ViewStale { .. } => {
-            (Code::ViewStale, "again in a while, or see why the upstream cannot be asked".into())
-        }
-        AccessError::BackoffState(failing, now) => return failing_upstream(failing, now),
-        AccessError::StillWaiting => (Code::UpstreamUnavailable, "again in a while; the request is still under way".into()),
-        AccessError::TooSlow => (Code::UpstreamUnavailable, "again in a while".into()),
-        AccessError::Stopping => (Code::ShuttingDown, "again, which starts another daemon".into()),
-        AccessError::NoEndpoint(_) => (
+        RequestError::ViewStale { .. } => (
+            Code::ViewStale,
+            "again in a while, or see why the upstream cannot be asked".into(),
+        ),
+        RequestError::BackoffState(failing, now) => return failing_upstream(failing, now),
+        RequestError::StillWaiting => (
+            Code::UpstreamUnavailable,
+            "again in a while; the request is still under way".into(),
+        ),
+        RequestError::TooSlow => (Code::UpstreamUnavailable, "again in a while".into()),
+        RequestError::Stopping => (
+            Code::ShuttingDown,
+            "again, which starts another daemon".into(),
+        ),
+        RequestError::NoEndpoint(_) => (
             Code::Configuration,
             "another port under [endpoint] in the configuration, or see what listens there".into(),
         ),
-        AccessError::Iam(error) => (error.code(), error.hint()),
-        AccessError::NotConfirmed { .. } => (
-            Code::NotAllowed,
-            "again, and rolekeeper approve in a terminal, or the desktop's notification, while it is asked".into(),
+        RequestError::Iam(error) => (error.code(), error.hint()),
+        RequestError::OfSession => (
+            Code::Usage,
+            "the access token of a user, or the secret of a service account's credential".into(),
         ),
-        AccessError::NothingToApprove(_) => (Code::Usage, "rolekeeper approve, which shows what is asked now".into()),
-        AccessError::NotAPerson => (Code::NotAllowed, "rolekeeper approve in a terminal of your own".into()),
-        AccessError::OfSession => {
-            (Code::Usage, "the access token of a user, or the secret of a service account's credential".into())
-        }
-        AccessError::NoJournal => (Code::Configuration, "a state folder that can be written: XDG_STATE_HOME".into()),
-        AccessError::NotRotated(why) => (Code::Usage, why.hint()),
-        AccessError::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
+        RequestError::NoJournal => (
+            Code::Configuration,
+            "a state folder that can be written: XDG_STATE_HOME".into(),
+        ),
+        RequestError::NotRotated(why) => (Code::Usage, why.hint()),
+        RequestError::BrokeOff => (
+            Code::Unexpected,
+            "again; rolekeeperd's log says what happened".into(),
+        ),
     };
     Failure::new(code, refusal.to_string(), hint)
 }

@@ -157,7 +157,7 @@ impl ServerContext {
         lookout: Arc<PeerInspector>,
         connections: usize,
     ) -> Arc<Self> {
-        let gauge = if broker.policy.is_shared() {
+        let gauge = if broker.access.policy.is_shared() {
             ConnectionLimit::shared(connections)
         } else {
             ConnectionLimit::new(connections)
@@ -233,7 +233,11 @@ async fn drain(desk: &ServerContext) {
 }
 
 fn welcome(stream: Stream, desk: &Arc<ServerContext>) {
-    let peer = match Peer::of(&stream, &desk.lookout, desk.broker.policy.is_shared()) {
+    let peer = match Peer::of(
+        &stream,
+        &desk.lookout,
+        desk.broker.access.policy.is_shared(),
+    ) {
         Ok(peer) => peer,
         Err(error) => {
             return tracing::debug!(%error, "a peer left before it could be told who it is");

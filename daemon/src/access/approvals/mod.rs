@@ -1,235 +1,193 @@
-//! A person's word: a profile that says `confirm` is served once somebody at the machine has allowed it, who is shown which
-//! program asks. Nobody's word is no.
+//! Approvals: a profile with `confirm` is served once a user at the machine allows it, who reads which program asks. No
+//! answer means denied.
 
 mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rolekeeper::protocol::{Approval, Approvals as Listed};
+use rolekeeper::protocol::{Approval, Approvals as ApprovalList};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::access::peer::Peer;
-use crate::access::policy::described;
+use super::error::{AccessError, NotApprovedReason};
+use super::interaction::Interaction;
+use super::peer::{Peer, describe};
 use crate::cache::CacheEntry;
-use crate::clock::BootTime;
-use crate::config::callers::Confirm;
-use crate::credentials::{AccessError, Broker};
-use crate::journal::What;
+use crate::clock::{Clock, Now};
+use crate::journal::{Journal, What};
 use crate::sync::{Mutex, lock};
 
 pub use store::{ApprovalRequest, Decision, Requester};
-use store::{ApprovalState, ApprovalStore};
+use store::{ApprovalState, ApprovalStore, Waiter};
 
-/// How long a person is waited for.
+/// How long an approval request waits for a user.
 pub const PATIENCE: Duration = Duration::from_secs(55);
-/// The most questions at once, and the most of one user's: nobody reads more.
-const QUESTIONS: usize = 32;
-const OF_ONE: usize = 8;
+/// The most pending requests, and the most of one user.
+const PENDING: usize = 32;
+const PENDING_OF_USER: usize = 8;
 
-/// What is being asked, and what was said.
-#[derive(Debug, Default)]
+/// The pending approval requests, and the decisions that are remembered.
+#[derive(Debug)]
 pub struct Approvals {
-    book: Mutex<ApprovalStore>,
-    shown_by: Mutex<Option<mpsc::Sender<Arc<ApprovalRequest>>>>,
+    store: Mutex<ApprovalStore>,
+    desktop: Mutex<Option<mpsc::Sender<Arc<ApprovalRequest>>>>,
+    journal: Arc<Journal>,
+    clock: Clock,
 }
 
 impl Approvals {
-    /// ApprovalRequests, for whoever shows them on a desktop.
-    pub fn open(&self) -> mpsc::Receiver<Arc<ApprovalRequest>> {
-        let (sender, receiver) = mpsc::channel(QUESTIONS);
-        *lock(&self.shown_by) = Some(sender);
+    pub(super) fn new(journal: Arc<Journal>, clock: Clock) -> Self {
+        Self {
+            store: Mutex::default(),
+            desktop: Mutex::default(),
+            journal,
+            clock,
+        }
+    }
+
+    /// New requests, for a dialog on the desktop.
+    pub fn subscribe(&self) -> mpsc::Receiver<Arc<ApprovalRequest>> {
+        let (sender, receiver) = mpsc::channel(PENDING);
+        *lock(&self.desktop) = Some(sender);
         receiver
     }
 
-    /// What a person says. Returns what it was about, if that was still to be answered.
-    pub fn answer(&self, id: u64, word: Decision, now: BootTime) -> Option<Arc<ApprovalRequest>> {
-        let mut book = lock(&self.book);
-        let question = book.take(id)?;
-        match word {
-            Decision::Allow => book.allow(&question, now),
-            Decision::Deny => book.refuse(&question, now),
-            Decision::Timeout => {}
-        }
-        question.answered(word);
-        Some(question)
-    }
-}
-
-impl Broker {
-    /// Whether a person will be asked before this peer is served.
-    pub(crate) async fn will_ask(&self, peer: &Peer, want: &str) -> bool {
-        let Some(entry) = self
-            .cache
-            .find(want)
-            .filter(|entry| entry.profile.callers.confirm != Confirm::Never)
-        else {
-            return false;
-        };
-        let (who, confirm) = (self.who(peer, entry).await, entry.profile.callers.confirm);
-        !matches!(
-            lock(&self.approvals.book).state(&who, confirm, self.clock.now().boot),
-            ApprovalState::Allowed
-        )
-    }
-
-    /// Waits for a person's word, unless it has been given.
-    pub(crate) async fn confirm(&self, peer: &Peer, entry: &CacheEntry) -> Result<(), AccessError> {
-        let confirm = entry.profile.callers.confirm;
-        if confirm == Confirm::Never {
-            return Ok(());
-        }
-        let who = self.who(peer, entry).await;
-        let refused = |why| AccessError::NotConfirmed {
-            profile: entry.profile.name.to_string(),
-            why,
-        };
+    /// Waits until a user decides, unless a decision is remembered. The caller has checked everything else.
+    pub(super) async fn require(
+        &self,
+        peer: &Peer,
+        entry: &CacheEntry,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), AccessError> {
+        let requester = Requester::identify(peer, entry).await;
         let now = self.clock.now();
-        let (question, _waiter) = {
-            let mut book = lock(&self.approvals.book);
-            let question = match book.state(&who, confirm, now.boot) {
-                ApprovalState::Allowed => {
-                    book.use_up(&who);
-                    return Ok(());
-                }
-                ApprovalState::Refused => return Err(refused("somebody has just said no")),
-                ApprovalState::Asked(question) => question,
-                ApprovalState::Open if book.is_full(peer.uid, now.boot) => {
-                    return Err(refused("too many questions wait for an answer"));
-                }
-                ApprovalState::Open => {
-                    let program = match peer.trace().sight().get() {
-                        Some(seen) if !seen.programs.is_empty() => described(&seen.programs),
-                        _ => "a process that cannot be seen".into(),
-                    };
-                    let sure = if peer.is_by_process() {
-                        ""
-                    } else {
-                        ", over HTTP, where another may pass for it"
-                    };
-                    let program = program + sure;
-                    let question = book.ask(
-                        who.clone(),
-                        confirm,
-                        entry.profile.name.to_string(),
-                        program,
-                        peer,
-                        now.boot,
-                    );
-                    tracing::warn!(
-                        profile = %question.profile, program = %question.program, id = question.id,
-                        "a person is asked: rolekeeper approve"
-                    );
-                    self.journal
-                        .event(peer, What::Asked, &question.profile, None, None, now.wall);
-                    if let Some(desktop) = &*lock(&self.approvals.shown_by) {
-                        let _ = desktop.try_send(Arc::clone(&question));
-                    }
-                    question
-                }
-            };
-            let waiter = question.waited_for();
-            (question, waiter)
+        let Some(waiter) = self.find_or_ask(peer, entry, &requester, &now)? else {
+            return Ok(());
         };
-        // It stays for others who wait, and for a person who comes a little late.
-        let left = PATIENCE.saturating_sub(now.boot.since(question.asked_at));
-        let word = timeout(left, question.word())
-            .await
-            .unwrap_or(Decision::Timeout);
-        match word {
-            Decision::Allow => Ok(()),
-            Decision::Deny => Err(refused("somebody has said no")),
-            Decision::Timeout => {
-                self.answer(peer, question.id, Decision::Timeout);
-                Err(refused("nobody has answered"))
+
+        let request = waiter.request();
+        let left = PATIENCE.saturating_sub(now.boot.since(request.asked_at));
+        let decision = timeout(left, request.decision());
+        match interaction.await_user(left, decision).await? {
+            Ok(Decision::Allow) => Ok(()),
+            Ok(Decision::Deny) => Err(not_approved(entry, NotApprovedReason::Denied)),
+            Ok(Decision::Timeout) | Err(_) => {
+                self.answer(peer, request.id, Decision::Timeout);
+                Err(not_approved(entry, NotApprovedReason::TimedOut))
             }
         }
     }
 
-    /// A word from whoever says it, which is written down once. Returns whether it was still asked for.
-    pub(crate) fn answer(&self, by: &Peer, id: u64, word: Decision) -> bool {
-        let now = self.clock.now();
-        let Some(question) = self.approvals.answer(id, word, now.boot) else {
-            return false;
-        };
-        tracing::info!(profile = %question.profile, program = %question.program, ?word, "a question is answered");
-        let said = match word {
-            Decision::Allow => "yes",
-            Decision::Deny => "no",
-            Decision::Timeout => "nothing, in time",
-        };
-        let message = format!("{said}, to {}", question.program);
+    /// Nothing to wait for if a decision to allow is remembered; else the request to wait for, which may be an earlier one of
+    /// the same program.
+    fn find_or_ask(
+        &self,
+        peer: &Peer,
+        entry: &CacheEntry,
+        requester: &Requester,
+        now: &Now,
+    ) -> Result<Option<Waiter>, AccessError> {
+        let confirm = entry.profile.callers.confirm;
+        let mut store = lock(&self.store);
+        match store.state(requester, confirm, now.boot) {
+            ApprovalState::Allowed => {
+                store.use_up(requester);
+                Ok(None)
+            }
+            ApprovalState::Denied => Err(not_approved(entry, NotApprovedReason::DeniedBefore)),
+            ApprovalState::Pending(request) => Ok(Some(request.waiter())),
+            ApprovalState::Unknown if store.is_full(peer.uid, now.boot) => {
+                Err(not_approved(entry, NotApprovedReason::TooManyPending))
+            }
+            ApprovalState::Unknown => {
+                let profile = entry.profile.name.clone();
+                let program = describe_requester(peer);
+                let request =
+                    store.ask(requester.clone(), confirm, profile, program, peer, now.boot);
+                self.announce(peer, &request, now);
+                Ok(Some(request.waiter()))
+            }
+        }
+    }
+
+    fn announce(&self, peer: &Peer, request: &Arc<ApprovalRequest>, now: &Now) {
+        tracing::warn!(
+            profile = %request.profile, program = %request.program, id = request.id,
+            "approval required: rolekeeper approve"
+        );
         self.journal.event(
-            by,
-            What::Answered,
-            &question.profile,
+            peer,
+            What::Asked,
+            request.profile.as_str(),
             None,
-            Some(message),
+            None,
             now.wall,
         );
+        if let Some(desktop) = &*lock(&self.desktop) {
+            // A desktop that is behind shows fewer dialogs; the request can be answered in a terminal.
+            let _ = desktop.try_send(Arc::clone(request));
+        }
+    }
+
+    /// Ends a pending request with a decision, and journals it. Returns whether the request was still pending.
+    pub fn answer(&self, by: &Peer, id: u64, decision: Decision) -> bool {
+        let now = self.clock.now();
+        let Some(request) = lock(&self.store).answer(id, decision, now.boot) else {
+            return false;
+        };
+
+        tracing::info!(profile = %request.profile, program = %request.program, ?decision, "approval answered");
+        let message = format!("{}: {}", decision.as_str(), request.program);
+        let (profile, answered) = (request.profile.as_str(), What::Answered);
+        self.journal
+            .event(by, answered, profile, None, Some(message), now.wall);
         true
     }
 
-    /// What is asked now, oldest first.
-    pub fn approvals(&self, peer: &Peer) -> Result<Listed, AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+    pub(super) fn find(&self, id: u64) -> Result<Arc<ApprovalRequest>, AccessError> {
         let now = self.clock.now().boot;
-        let shown = |question: &Arc<ApprovalRequest>| {
-            let waited = now.since(question.asked_at);
+        let request = lock(&self.store).find(id, now);
+        request.ok_or(AccessError::NoPendingApproval { id })
+    }
+
+    /// The pending requests, oldest first.
+    pub(super) fn list(&self) -> ApprovalList {
+        let now = self.clock.now().boot;
+        let store = lock(&self.store);
+        let waiting = store.pending(now).map(|request| {
+            let waited = now.since(request.asked_at);
             Approval {
-                id: question.id,
-                profile: question.profile.clone(),
-                program: question.program.clone(),
-                uid: question.uid,
+                id: request.id,
+                profile: request.profile.to_string(),
+                program: request.program.clone(),
+                uid: request.uid,
                 since_seconds: waited.as_secs(),
                 left_seconds: PATIENCE.saturating_sub(waited).as_secs(),
             }
-        };
-        Ok(Listed {
-            waiting: lock(&self.approvals.book).all(now).map(shown).collect(),
-        })
-    }
-
-    /// A person's word from a terminal. Whoever asked cannot give it, nor can what it has started.
-    pub async fn approve(&self, peer: &Peer, id: u64, yes: bool) -> Result<Listed, AccessError> {
-        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
-        let now = self.clock.now().boot;
-        let question = lock(&self.approvals.book)
-            .find(id, now)
-            .ok_or(AccessError::NothingToApprove(id))?;
-        let seen = peer.trace().sight().seen().await;
-        // Of one whose parents cannot all be seen it is not known.
-        let is_by_asker = seen.is_none_or(|seen| {
-            let mut pids = seen.programs.iter().map(|program| program.process.pid);
-            !seen.is_whole
-                || question
-                    .asker
-                    .is_some_and(|asker| pids.any(|pid| pid == asker))
         });
-        if yes && (is_by_asker || seen.is_none_or(|seen| !seen.has_terminal)) {
-            return Err(AccessError::NotAPerson);
+        ApprovalList {
+            waiting: waiting.collect(),
         }
-        if !self.answer(peer, id, if yes { Decision::Allow } else { Decision::Deny }) {
-            return Err(AccessError::NothingToApprove(id));
-        }
-        self.approvals(peer)
     }
+}
 
-    /// For whom a word is good: a program of a user, and a profile.
-    async fn who(&self, peer: &Peer, entry: &CacheEntry) -> Requester {
-        let seen = peer.trace().sight().seen().await;
-        let asker = seen.and_then(|seen| crate::access::policy::askers(&seen.programs).last());
-        let is_shell = |program: &&crate::sandbox::helper::peer_inspector::Program| {
-            crate::sandbox::helper::peer_inspector::is_between(&program.process.program)
-        };
-        Requester {
-            profile: entry.place,
-            uid: peer.uid,
-            program: asker.map(|program| (program.process.program.clone(), program.file)),
-            is_over_http: !peer.is_by_process(),
-            // What a person types in one shell is not what they type in another.
-            shell: asker.filter(is_shell).map(|program| program.process.pid),
-        }
+fn not_approved(entry: &CacheEntry, reason: NotApprovedReason) -> AccessError {
+    AccessError::NotApproved {
+        profile: entry.profile.name.clone(),
+        reason,
+    }
+}
+
+/// The requesting program as the approver reads it.
+fn describe_requester(peer: &Peer) -> String {
+    let inspection = peer.handle().inspection().get();
+    let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
+    let program = describe(programs);
+    if peer.has_process() {
+        program
+    } else {
+        // Any process of the user can open that port, and end before it is inspected.
+        format!("{program}, over HTTP, where another program may pass for it")
     }
 }

@@ -1,4 +1,4 @@
-//! What a person was asked, and what they said: a function of the time that is given.
+//! Approval requests and remembered decisions, as functions of the time that is given.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,57 +7,94 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{OF_ONE, PATIENCE, QUESTIONS};
-use crate::access::peer::Peer;
-use crate::access::policy::askers;
+use super::{PATIENCE, PENDING, PENDING_OF_USER};
+use crate::access::peer::{Peer, requesting_programs};
+use crate::cache::CacheEntry;
 use crate::clock::BootTime;
+use crate::config::ProfileName;
 use crate::config::callers::Confirm;
 use crate::model::ProfileId;
+use crate::sandbox::helper::peer_inspector::is_between;
 
-/// For how long a yes waits for whoever asked, who may have given up and asks again; and a no is not asked about again.
-const LATE: Duration = Duration::from_secs(30);
-/// The most words that are remembered.
+/// How long a decision to allow waits for a program that gave up and asks again; and how long a program that was denied is
+/// refused without another question.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// The most decisions that are remembered.
 const REMEMBERED: usize = 4096;
 
-/// A program of a user's that wants a profile. One that cannot be seen is not taken for another.
+/// A user's program that wants a profile. Decisions are remembered by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Requester {
-    pub profile: ProfileId,
-    pub uid: u32,
-    pub program: Option<(String, Option<(u64, u64)>)>,
-    /// Where it cannot be told for sure.
-    pub is_over_http: bool,
-    /// Its number, if it is a shell that a person types into.
-    pub shell: Option<i32>,
+    profile: ProfileId,
+    uid: u32,
+    /// Its path and file. A program that cannot be identified is never taken for another.
+    program: Option<(String, Option<(u64, u64)>)>,
+    /// The kernel does not name the process, so that the program is not certain.
+    is_uncertain: bool,
+    /// The pid of an interactive shell: what a user types in one shell is not what they type in another.
+    shell: Option<i32>,
+}
+
+impl Requester {
+    pub(super) async fn identify(peer: &Peer, entry: &CacheEntry) -> Self {
+        let inspection = peer.handle().inspection().seen().await;
+        let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
+        let program = requesting_programs(programs).last();
+        let shell = program.filter(|program| is_between(&program.process.program));
+        Self {
+            profile: entry.place,
+            uid: peer.uid,
+            program: program.map(|program| (program.process.program.clone(), program.file)),
+            is_uncertain: !peer.has_process(),
+            shell: shell.map(|program| program.process.pid),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Allow,
     Deny,
-    /// In time.
+    /// Nobody answered in time.
     Timeout,
 }
 
+impl Decision {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allowed",
+            Self::Deny => "denied",
+            Self::Timeout => "timed out",
+        }
+    }
+}
+
+/// A question to the user: may this program have this profile?
 #[derive(Debug)]
 pub struct ApprovalRequest {
     pub id: u64,
-    pub profile: String,
+    pub profile: ProfileName,
     /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
     pub program: String,
     pub uid: u32,
     pub asked_at: BootTime,
-    /// The process that asked.
-    pub asker: Option<i32>,
-    who: Requester,
+    /// The requesting program's process.
+    pid: Option<i32>,
+    requester: Requester,
     confirm: Confirm,
     waiting: AtomicUsize,
-    word: watch::Sender<Option<Decision>>,
+    decision: watch::Sender<Option<Decision>>,
 }
 
-/// Somebody waits for the word.
+/// A request for credentials that waits for the decision.
 #[derive(Debug)]
 pub(super) struct Waiter(Arc<ApprovalRequest>);
+
+impl Waiter {
+    pub(super) fn request(&self) -> &ApprovalRequest {
+        &self.0
+    }
+}
 
 impl Drop for Waiter {
     fn drop(&mut self) {
@@ -66,186 +103,210 @@ impl Drop for Waiter {
 }
 
 impl ApprovalRequest {
-    pub(super) fn waited_for(self: &Arc<Self>) -> Waiter {
+    pub(super) fn waiter(self: &Arc<Self>) -> Waiter {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiter(Arc::clone(self))
     }
 
-    fn is_waited_for(&self) -> bool {
+    fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn answered(&self, word: Decision) {
-        self.word.send_replace(Some(word));
+    fn settle(&self, decision: Decision) {
+        self.decision.send_replace(Some(decision));
     }
 
-    /// Until somebody has answered, or the time is over.
-    pub async fn settled(&self) {
-        self.word().await;
-    }
-
-    pub(super) async fn word(&self) -> Decision {
-        let mut word = self.word.subscribe();
-        let said = word.wait_for(Option::is_some).await;
-        said.ok()
-            .and_then(|word| *word)
+    /// Waits until the request is answered, or ends without an answer.
+    pub async fn decision(&self) -> Decision {
+        let mut decision = self.decision.subscribe();
+        let settled = decision.wait_for(Option::is_some).await;
+        settled
+            .ok()
+            .and_then(|decision| *decision)
             .unwrap_or(Decision::Timeout)
+    }
+
+    /// Whether the peer has a terminal that the requesting program did not start. A peer whose parents are not all known
+    /// may be started by it.
+    pub(crate) async fn is_independent_of(&self, approver: &Peer) -> bool {
+        let Some(process) = approver.handle().inspection().seen().await else {
+            return false;
+        };
+        let mut programs = process.programs.iter();
+        let is_started_by_requester = programs.any(|program| Some(program.process.pid) == self.pid);
+        process.has_terminal && process.is_whole && !is_started_by_requester
     }
 }
 
-/// How things are with a program.
+/// What is known of a requester.
 #[derive(Debug)]
 pub(super) enum ApprovalState {
     Allowed,
-    Refused,
-    Asked(Arc<ApprovalRequest>),
-    Open,
+    Denied,
+    Pending(Arc<ApprovalRequest>),
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum RememberedDecision {
-    /// For as long as the daemon runs.
+    /// Until the daemon ends.
     Allowed,
-    Until(BootTime),
-    /// For one request, if it comes in time.
-    Once(BootTime),
-    NotBefore(BootTime),
+    AllowedUntil(BootTime),
+    /// For one request before this time.
+    AllowedOnce(BootTime),
+    DeniedUntil(BootTime),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ApprovalStore {
-    questions: BTreeMap<u64, Arc<ApprovalRequest>>,
-    said: HashMap<Requester, RememberedDecision>,
-    last: u64,
+    requests: BTreeMap<u64, Arc<ApprovalRequest>>,
+    decisions: HashMap<Requester, RememberedDecision>,
+    last_id: u64,
 }
 
 impl ApprovalStore {
-    /// Where a word is good for one request, a question is that request's alone, unless whoever asked has given up, and asks
-    /// again.
-    pub(super) fn state(&self, who: &Requester, confirm: Confirm, now: BootTime) -> ApprovalState {
-        match self.said.get(who) {
+    pub(super) fn state(
+        &self,
+        requester: &Requester,
+        confirm: Confirm,
+        now: BootTime,
+    ) -> ApprovalState {
+        match self.decisions.get(requester) {
             Some(RememberedDecision::Allowed) => return ApprovalState::Allowed,
-            Some(RememberedDecision::Until(end) | RememberedDecision::Once(end)) if now < *end => {
+            Some(RememberedDecision::AllowedUntil(end) | RememberedDecision::AllowedOnce(end))
+                if now < *end =>
+            {
                 return ApprovalState::Allowed;
             }
-            Some(RememberedDecision::NotBefore(end)) if now < *end => {
-                return ApprovalState::Refused;
+            Some(RememberedDecision::DeniedUntil(end)) if now < *end => {
+                return ApprovalState::Denied;
             }
             _ => {}
         }
-        let is_it = |question: &&Arc<ApprovalRequest>| {
-            let is_free = confirm != Confirm::Always || !question.is_waited_for();
-            question.who == *who
-                && who.program.is_some()
-                && is_free
-                && now.since(question.asked_at) < PATIENCE
-        };
-        let asked = self.questions.values().find(is_it);
-        asked.map_or(ApprovalState::Open, |question| {
-            ApprovalState::Asked(Arc::clone(question))
-        })
+        let joinable = self.pending(now).find(|request| {
+            // A decision for one request goes to the one that waits for it.
+            let is_free = confirm != Confirm::Always || !request.has_waiters();
+            request.requester == *requester && requester.program.is_some() && is_free
+        });
+        match joinable {
+            Some(request) => ApprovalState::Pending(Arc::clone(request)),
+            None => ApprovalState::Unknown,
+        }
     }
 
     pub(super) fn ask(
         &mut self,
-        who: Requester,
+        requester: Requester,
         confirm: Confirm,
-        profile: String,
+        profile: ProfileName,
         program: String,
         peer: &Peer,
         now: BootTime,
     ) -> Arc<ApprovalRequest> {
-        self.questions
-            .retain(|_, question| now.since(question.asked_at) < PATIENCE);
-        self.last += 1;
-        let seen = peer.trace().sight().get();
-        let asker = seen
-            .and_then(|seen| askers(&seen.programs).last())
-            .map(|program| program.process.pid);
-        let question = Arc::new(ApprovalRequest {
-            id: self.last,
+        self.requests.retain(|_, request| is_pending(request, now));
+        self.last_id += 1;
+
+        let inspection = peer.handle().inspection().get();
+        let requesting = inspection.and_then(|seen| requesting_programs(&seen.programs).last());
+        let request = Arc::new(ApprovalRequest {
+            id: self.last_id,
             profile,
             program,
             uid: peer.uid,
             asked_at: now,
-            asker,
-            who,
+            pid: requesting.map(|program| program.process.pid),
+            requester,
             confirm,
             waiting: AtomicUsize::new(0),
-            word: watch::Sender::new(None),
+            decision: watch::Sender::new(None),
         });
-        self.questions.insert(self.last, Arc::clone(&question));
-        question
+        self.requests.insert(self.last_id, Arc::clone(&request));
+        request
     }
 
-    /// A yes is remembered for as long as the profile says; one that is for every request, for the one that waits.
-    pub(super) fn allow(&mut self, question: &ApprovalRequest, now: BootTime) {
-        let ApprovalRequest { who, confirm, .. } = question;
-        let said = match confirm {
+    /// Ends a request, and remembers the decision. Returns the request if it was still there.
+    pub(super) fn answer(
+        &mut self,
+        id: u64,
+        decision: Decision,
+        now: BootTime,
+    ) -> Option<Arc<ApprovalRequest>> {
+        let request = self.requests.remove(&id)?;
+        match decision {
+            Decision::Allow => self.allow(&request, now),
+            Decision::Deny => self.deny(&request, now),
+            Decision::Timeout => {}
+        }
+        request.settle(decision);
+        Some(request)
+    }
+
+    /// For as long as the profile says.
+    fn allow(&mut self, request: &ApprovalRequest, now: BootTime) {
+        let decision = match request.confirm {
             Confirm::First => RememberedDecision::Allowed,
-            Confirm::For(span) => RememberedDecision::Until(now.plus(*span)),
-            // Whoever waits has it by that.
-            _ if question.is_waited_for() => return,
-            _ => RememberedDecision::Once(now.plus(LATE)),
+            Confirm::For(span) => RememberedDecision::AllowedUntil(now.plus(span)),
+            // The waiting request takes it.
+            _ if request.has_waiters() => return,
+            _ => RememberedDecision::AllowedOnce(now.plus(REMEMBERED_FOR)),
         };
-        self.remember(who, said);
+        self.remember(&request.requester, decision);
     }
 
-    pub(super) fn refuse(&mut self, question: &ApprovalRequest, now: BootTime) {
-        self.remember(&question.who, RememberedDecision::NotBefore(now.plus(LATE)));
+    fn deny(&mut self, request: &ApprovalRequest, now: BootTime) {
+        let end = now.plus(REMEMBERED_FOR);
+        self.remember(&request.requester, RememberedDecision::DeniedUntil(end));
     }
 
-    /// What cannot be seen is not known again.
-    fn remember(&mut self, who: &Requester, said: RememberedDecision) {
-        if who.program.is_none() {
+    fn remember(&mut self, requester: &Requester, decision: RememberedDecision) {
+        if requester.program.is_none() {
             return;
         }
-        if self.said.len() >= REMEMBERED {
-            self.said.clear();
+        if self.decisions.len() >= REMEMBERED {
+            self.decisions.clear();
         }
-        self.said.insert(who.clone(), said);
+        self.decisions.insert(requester.clone(), decision);
     }
 
-    /// A request is served on the word.
-    pub(super) fn use_up(&mut self, who: &Requester) {
-        if matches!(self.said.get(who), Some(RememberedDecision::Once(_))) {
-            self.said.remove(who);
+    /// A request is served by the remembered decision.
+    pub(super) fn use_up(&mut self, requester: &Requester) {
+        if let Some(RememberedDecision::AllowedOnce(_)) = self.decisions.get(requester) {
+            self.decisions.remove(requester);
         }
     }
 
     pub(super) fn find(&self, id: u64, now: BootTime) -> Option<Arc<ApprovalRequest>> {
-        self.all(now).find(|question| question.id == id).cloned()
+        self.pending(now).find(|request| request.id == id).cloned()
     }
 
-    /// Whether nobody, or this user, may ask more.
+    /// Whether all users together, or this one, have as many pending requests as they may have.
     pub(super) fn is_full(&self, uid: u32, now: BootTime) -> bool {
-        let of_one = self.all(now).filter(|question| question.uid == uid).count();
-        of_one >= OF_ONE || self.all(now).count() >= QUESTIONS
+        let of_user = self.pending(now).filter(|request| request.uid == uid);
+        of_user.count() >= PENDING_OF_USER || self.pending(now).count() >= PENDING
     }
 
-    pub(super) fn take(&mut self, id: u64) -> Option<Arc<ApprovalRequest>> {
-        self.questions.remove(&id)
+    pub(super) fn pending(&self, now: BootTime) -> impl Iterator<Item = &Arc<ApprovalRequest>> {
+        let requests = self.requests.values();
+        requests.filter(move |request| is_pending(request, now))
     }
+}
 
-    /// Those that can still be answered.
-    pub(super) fn all(&self, now: BootTime) -> impl Iterator<Item = &Arc<ApprovalRequest>> {
-        self.questions
-            .values()
-            .filter(move |question| now.since(question.asked_at) < PATIENCE)
-    }
+fn is_pending(request: &ApprovalRequest, now: BootTime) -> bool {
+    now.since(request.asked_at) < PATIENCE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn who(program: Option<&str>) -> Requester {
-        let program = program.map(|program| (program.to_owned(), Some((1, 2))));
+    const UID: u32 = 1000;
+
+    fn requester(program: Option<&str>) -> Requester {
         Requester {
             profile: ProfileId::new(0),
-            uid: 1000,
-            program,
-            is_over_http: false,
+            uid: UID,
+            program: program.map(|program| (program.to_owned(), Some((1, 2)))),
+            is_uncertain: false,
             shell: None,
         }
     }
@@ -254,24 +315,41 @@ mod tests {
         BootTime::ZERO.plus(Duration::from_secs(seconds))
     }
 
-    fn is_allowed(book: &ApprovalStore, who: &Requester, seconds: u64) -> bool {
-        matches!(
-            book.state(who, Confirm::First, at(seconds)),
-            ApprovalState::Allowed
-        )
+    fn is_allowed(store: &ApprovalStore, requester: &Requester, seconds: u64) -> bool {
+        let state = store.state(requester, Confirm::First, at(seconds));
+        matches!(state, ApprovalState::Allowed)
     }
 
-    fn asked(
-        book: &mut ApprovalStore,
-        who: &Requester,
+    fn is_denied(store: &ApprovalStore, requester: &Requester, seconds: u64) -> bool {
+        let state = store.state(requester, Confirm::First, at(seconds));
+        matches!(state, ApprovalState::Denied)
+    }
+
+    /// The id of the pending request that this requester would wait for.
+    fn joins(
+        store: &ApprovalStore,
+        requester: &Requester,
+        confirm: Confirm,
+        seconds: u64,
+    ) -> Option<u64> {
+        match store.state(requester, confirm, at(seconds)) {
+            ApprovalState::Pending(request) => Some(request.id),
+            _ => None,
+        }
+    }
+
+    fn ask(
+        store: &mut ApprovalStore,
+        requester: &Requester,
         confirm: Confirm,
         seconds: u64,
     ) -> Arc<ApprovalRequest> {
-        let peer = Peer::new(1000, None);
-        book.ask(
-            who.clone(),
+        let profile = ProfileName::parse("dev").unwrap();
+        let peer = Peer::new(UID, None);
+        store.ask(
+            requester.clone(),
             confirm,
-            "dev".into(),
+            profile,
             "vim".into(),
             &peer,
             at(seconds),
@@ -279,8 +357,9 @@ mod tests {
     }
 
     #[test]
-    fn a_yes_is_good_for_what_the_profile_says_and_for_that_program_alone() {
-        let (vim, other) = (who(Some("/usr/bin/vim")), who(Some("/usr/bin/emacs")));
+    fn allow_lasts_as_configured_and_for_one_program() {
+        let vim = requester(Some("/usr/bin/vim"));
+        let emacs = requester(Some("/usr/bin/emacs"));
         let span = Duration::from_secs(900);
         for (confirm, table) in [
             (
@@ -296,107 +375,85 @@ mod tests {
                 [(0, true), (29, true), (30, false), (1_000_000, false)],
             ),
         ] {
-            let mut book = ApprovalStore::default();
-            let question = asked(&mut book, &vim, confirm, 0);
-            book.allow(&question, at(0));
+            let mut store = ApprovalStore::default();
+            let request = ask(&mut store, &vim, confirm, 0);
+            store.answer(request.id, Decision::Allow, at(0)).unwrap();
             for (seconds, want) in table {
-                assert_eq!(
-                    is_allowed(&book, &vim, seconds),
-                    want,
-                    "{confirm:?} {seconds}"
-                );
-                assert!(!is_allowed(&book, &other, seconds));
+                let allowed = is_allowed(&store, &vim, seconds);
+                assert_eq!(allowed, want, "{confirm:?} {seconds}");
+                assert!(!is_allowed(&store, &emacs, seconds));
             }
-            book.use_up(&vim);
-            assert_eq!(
-                is_allowed(&book, &vim, 1),
-                confirm != Confirm::Always,
-                "{confirm:?}"
-            );
+
+            store.use_up(&vim);
+            let is_kept = confirm != Confirm::Always;
+            assert_eq!(is_allowed(&store, &vim, 1), is_kept, "{confirm:?}");
         }
     }
 
     #[test]
-    fn a_no_is_good_for_a_while_and_what_cannot_be_seen_is_asked_about_each_time() {
-        let mut book = ApprovalStore::default();
-        let (vim, nobody, first) = (who(Some("/usr/bin/vim")), who(None), Confirm::First);
-        let question = asked(&mut book, &vim, first, 0);
-        assert!(
-            matches!(book.state(&vim, first, at(1)), ApprovalState::Asked(same) if same.id == question.id)
-        );
-        book.take(question.id);
-        book.refuse(&question, at(0));
-        assert!(matches!(
-            book.state(&vim, first, at(29)),
-            ApprovalState::Refused
-        ));
-        assert!(matches!(
-            book.state(&vim, first, at(30)),
-            ApprovalState::Open
-        ));
-        let question = asked(&mut book, &nobody, first, 0);
-        assert!(
-            matches!(book.state(&nobody, first, at(1)), ApprovalState::Open),
-            "one is not taken for another"
-        );
-        book.allow(&question, at(0));
-        assert!(
-            !is_allowed(&book, &nobody, 1),
-            "nor does its word count for another"
-        );
-        book.refuse(&question, at(0));
-        assert!(matches!(
-            book.state(&nobody, first, at(1)),
-            ApprovalState::Open
-        ));
-        assert_eq!((book.all(at(54)).count(), book.all(at(55)).count()), (1, 0));
-        assert!(
-            book.find(question.id, at(54)).is_some() && book.find(question.id, at(55)).is_none()
-        );
+    fn deny_is_remembered_for_a_while() {
+        let mut store = ApprovalStore::default();
+        let vim = requester(Some("/usr/bin/vim"));
+        let request = ask(&mut store, &vim, Confirm::First, 0);
+        assert_eq!(joins(&store, &vim, Confirm::First, 1), Some(request.id));
+
+        store.answer(request.id, Decision::Deny, at(0)).unwrap();
+        assert!(is_denied(&store, &vim, 29) && !is_denied(&store, &vim, 30));
+        assert_eq!(joins(&store, &vim, Confirm::First, 30), None);
     }
 
     #[test]
-    fn a_word_for_one_request_is_that_requests() {
-        let mut book = ApprovalStore::default();
-        let (vim, always) = (who(Some("/usr/bin/vim")), Confirm::Always);
-        let question = asked(&mut book, &vim, always, 0);
-        let waiter = question.waited_for();
-        assert!(
-            matches!(book.state(&vim, always, at(1)), ApprovalState::Open),
-            "another request is another question"
-        );
-        book.allow(&question, at(1));
-        assert!(
-            !is_allowed(&book, &vim, 1),
-            "whoever waits has it, and nobody else"
-        );
-        book.take(question.id);
+    fn unidentified_program_is_asked_about_each_time() {
+        let mut store = ApprovalStore::default();
+        let unknown = requester(None);
+        for decision in [Decision::Allow, Decision::Deny] {
+            let request = ask(&mut store, &unknown, Confirm::First, 0);
+            assert_eq!(joins(&store, &unknown, Confirm::First, 1), None);
+            store.answer(request.id, decision, at(0)).unwrap();
+            assert!(!is_allowed(&store, &unknown, 1) && !is_denied(&store, &unknown, 1));
+        }
+    }
+
+    #[test]
+    fn unanswered_request_expires() {
+        let mut store = ApprovalStore::default();
+        let request = ask(&mut store, &requester(None), Confirm::First, 0);
+        assert_eq!(store.pending(at(54)).count(), 1);
+        assert_eq!(store.pending(at(55)).count(), 0);
+        assert!(store.find(request.id, at(54)).is_some());
+        assert!(store.find(request.id, at(55)).is_none());
+    }
+
+    #[test]
+    fn allow_for_one_request_goes_to_the_one_that_waits() {
+        let mut store = ApprovalStore::default();
+        let (vim, always) = (requester(Some("/usr/bin/vim")), Confirm::Always);
+        let request = ask(&mut store, &vim, always, 0);
+        let waiter = request.waiter();
+        assert_eq!(joins(&store, &vim, always, 1), None, "another request asks");
+        store.answer(request.id, Decision::Allow, at(1)).unwrap();
+        assert!(!is_allowed(&store, &vim, 1));
+
         drop(waiter);
-        let question = asked(&mut book, &vim, always, 2);
-        assert!(
-            matches!(book.state(&vim, always, at(3)), ApprovalState::Asked(same) if same.id == question.id),
-            "it asks again"
-        );
-        book.allow(&question, at(3));
-        assert!(is_allowed(&book, &vim, 4));
-        book.use_up(&vim);
-        assert!(!is_allowed(&book, &vim, 4));
+        let request = ask(&mut store, &vim, always, 2);
+        let joined = joins(&store, &vim, always, 3);
+        assert_eq!(joined, Some(request.id), "the program asks again");
+        store.answer(request.id, Decision::Allow, at(3)).unwrap();
+        assert!(is_allowed(&store, &vim, 4));
+        store.use_up(&vim);
+        assert!(!is_allowed(&store, &vim, 4));
     }
 
     #[test]
-    fn one_user_cannot_ask_for_all() {
-        let mut book = ApprovalStore::default();
-        for number in 0..OF_ONE {
-            assert!(!book.is_full(1000, at(0)));
-            asked(
-                &mut book,
-                &who(Some(&format!("/bin/{number}"))),
-                Confirm::Always,
-                0,
-            );
+    fn pending_requests_of_one_user_are_limited() {
+        let mut store = ApprovalStore::default();
+        for number in 0..PENDING_OF_USER {
+            assert!(!store.is_full(UID, at(0)));
+            let program = requester(Some(&format!("/bin/{number}")));
+            ask(&mut store, &program, Confirm::Always, 0);
         }
-        assert!(
-            book.is_full(1000, at(1)) && !book.is_full(1001, at(1)) && !book.is_full(1000, at(55))
-        );
+        assert!(store.is_full(UID, at(1)));
+        assert!(!store.is_full(UID + 1, at(1)));
+        assert!(!store.is_full(UID, at(55)));
     }
 }

@@ -13,7 +13,7 @@ use rolekeeper::protocol::Code;
 use super::response::{Answer, Keys, failed, json, plain, refused, wrong_method};
 use super::{ANSWER, Caller};
 use crate::config::ProfileName;
-use crate::credentials::AccessError;
+use crate::credentials::RequestError;
 use crate::serve::error_map;
 
 pub(super) const PATH: &str = "/credentials/";
@@ -76,7 +76,7 @@ async fn rejected(caller: &Caller, profile: &ProfileName) -> Answer {
     match tokio::time::timeout(ANSWER, report).await {
         Ok(Ok(Ok(watched))) => json(&watched),
         Ok(Ok(Err(refusal))) => refused(&error_map::failure(&refusal)),
-        Ok(Err(_crashed)) => refused(&error_map::failure(&AccessError::BrokeOff)),
+        Ok(Err(_crashed)) => refused(&error_map::failure(&RequestError::BrokeOff)),
         Err(_elapsed) => plain(
             StatusCode::ACCEPTED,
             "{\"message\":\"the upstream is being asked\"}",

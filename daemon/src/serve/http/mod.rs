@@ -28,11 +28,11 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::ServerContext;
+use super::{ServerContext, error_map};
 use crate::access::peer::Peer;
-use crate::access::policy::Denied;
+use crate::access::{Interaction, Interrupted, OwnerGrant};
 use crate::config::ProfileName;
-use crate::credentials::{AccessError, Lease};
+use crate::credentials::{Lease, RequestError};
 use crate::platform::sock_diag::Ends;
 use listeners::Opened;
 use response::{Answer, failed};
@@ -53,30 +53,18 @@ const UNREAD: usize = 32 * 1024;
 const HEAD: usize = 16 * 1024;
 
 /// Where a profile's credentials can be asked for over HTTP. The endpoint is opened if need be.
-pub(super) async fn endpoint(
+pub(super) fn endpoint(
     desk: &Arc<ServerContext>,
-    peer: &Peer,
-    profile: &str,
+    grant: &OwnerGrant,
     kind: EndpointKind,
-) -> Result<Endpoint, AccessError> {
-    let grant = desk.broker.grant(peer, profile).await?;
-    // The words that requests have are in files that only the daemon's own user reads.
-    if peer.uid != desk.broker.policy.owner {
-        return Err(AccessError::Denied(Denied::NotOwner { uid: peer.uid }));
-    }
-    // Whoever asks there cannot be told from others.
-    if grant.entry().profile.callers.asks_for_process() {
-        return Err(AccessError::Denied(Denied::UnknownCaller {
-            profile: profile.into(),
-        }));
-    }
+) -> Result<Endpoint, RequestError> {
     let name = grant.entry().profile.name.clone();
-    let failed = |error: io::Error| AccessError::NoEndpoint(error.to_string());
+    let failed = |error: io::Error| RequestError::NoEndpoint(error.to_string());
     let line = match kind {
         EndpointKind::Container => HttpEndpoint::Container,
         EndpointKind::Imds if cfg!(target_os = "linux") => HttpEndpoint::Imds(name.clone()),
         EndpointKind::Imds => {
-            return Err(AccessError::NoEndpoint(
+            return Err(RequestError::NoEndpoint(
                 "who asks for instance metadata can be told on Linux alone".into(),
             ));
         }
@@ -134,7 +122,7 @@ fn welcome(
     let Ok(here) = stream.local_addr() else {
         return;
     };
-    let (ends, owner) = (Ends { from, here }, desk.broker.policy.owner);
+    let (ends, owner) = (Ends { from, here }, desk.broker.access.policy.owner);
     // Other users' processes get no more than half of the places.
     let is_stranger = || ends.other().is_some_and(|socket| socket.uid != owner);
     let place = opened
@@ -174,7 +162,7 @@ struct Caller {
 
 impl Caller {
     fn new(desk: Arc<ServerContext>, line: HttpEndpoint, ends: Ends) -> Self {
-        let owner = desk.broker.policy.owner;
+        let owner = desk.broker.access.policy.owner;
         let is_owner = match line {
             HttpEndpoint::Container => true,
             HttpEndpoint::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
@@ -257,39 +245,57 @@ impl Caller {
         answer
     }
 
-    /// A lease, or why there is none, in time. What is under way for it goes on.
+    /// A lease in time for SDKs, or why there is none. A fetch or an approval that takes longer goes on.
     async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
-        match timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
-            Ok(lease) => lease.map_err(|refusal| {
-                let (failure, broker) = (
-                    crate::serve::error_map::failure(&refusal),
-                    &self.desk.broker,
-                );
-                broker
-                    .journal
-                    .refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
-                failure
-            }),
-            Err(_elapsed)
-                if self
-                    .desk
-                    .broker
-                    .will_ask(&self.peer, profile.as_str())
-                    .await =>
-            {
-                Err(Failure::new(
-                    Code::UpstreamUnavailable,
-                    format!("profile {profile} wants a person's word, who is being asked"),
-                    "rolekeeper approve, or the desktop's notification, and again in a second",
-                ))
-            }
+        let mut approval = AwaitedApproval::default();
+        match timeout(ANSWER, self.authorized_lease(profile, &mut approval)).await {
+            Ok(lease) => lease.map_err(|error| error_map::failure(&error)),
+            Err(_elapsed) if approval.is_pending => Err(Failure::new(
+                Code::UpstreamUnavailable,
+                format!("profile {profile} requires approval, which is pending"),
+                "run rolekeeper approve in another terminal, then run the command again",
+            )),
             Err(_elapsed) => Err(Failure::new(
                 Code::UpstreamUnavailable,
-                format!(
-                    "there is no session of profile {profile} yet, and the upstream has not answered"
-                ),
-                "again in a second; it is still being asked",
+                format!("profile {profile} has no session yet, and the upstream has not answered"),
+                "run the command again in a second; the upstream is still asked",
             )),
         }
+    }
+
+    async fn authorized_lease(
+        &self,
+        profile: &ProfileName,
+        approval: &mut AwaitedApproval,
+    ) -> Result<Lease, RequestError> {
+        let broker = &self.desk.broker;
+        let grant = broker
+            .access
+            .authorize_lease(&self.peer, profile.as_str(), approval)
+            .await?;
+        broker.lease(&self.peer, &grant).await
+    }
+}
+
+/// HTTP clients are not challenged, and do not wait for a user: they ask again.
+#[derive(Debug, Default)]
+struct AwaitedApproval {
+    is_pending: bool,
+}
+
+impl Interaction for AwaitedApproval {
+    async fn challenge(&mut self, _nonce: &str) -> Result<Option<String>, Interrupted> {
+        Ok(None)
+    }
+
+    async fn await_user<T: Send>(
+        &mut self,
+        _limit: Duration,
+        decision: impl Future<Output = T> + Send,
+    ) -> Result<T, Interrupted> {
+        self.is_pending = true;
+        let decision = decision.await;
+        self.is_pending = false;
+        Ok(decision)
     }
 }

@@ -13,8 +13,7 @@ use zeroize::Zeroizing;
 use super::credentialed_stream::CredentialedStream;
 use super::dispatch::answer;
 use crate::access::peer::Peer;
-use crate::credentials::AccessError;
-use crate::serve::{ServerContext, Shutdown, error_map};
+use crate::serve::{ServerContext, Shutdown};
 
 /// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
 pub(super) const FRAME_DEADLINE: Duration = Duration::from_secs(5);
@@ -46,22 +45,22 @@ pub(crate) async fn serve(
     let peer = Arc::new(peer);
     let mut stream =
         BufReader::with_capacity(512, CredentialedStream::new(stream, Arc::clone(&peer)));
-    if let Err(denied) = desk.broker.policy.admit(&peer) {
+    if let Err(error) = desk.broker.access.authorize_connection(&peer) {
         tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
-        let failure = error_map::failure(&AccessError::Denied(denied));
-        return write(&mut stream, Reply::Error(failure)).await;
+        return write(&mut stream, Reply::Error((&error).into())).await;
     }
     if peer.is_pinned() {
-        peer.trace().pin();
+        peer.handle().pin();
     }
+
     let mut silence = FRAME_DEADLINE;
     loop {
         let text = next(&mut stream, silence, &desk.stop).await;
         silence = IDLE_DEADLINE;
         match text {
             Ok(text) => {
-                // A crowd that asks for nothing is not looked at for long, and keeps nobody waiting for that.
-                peer.trace().sight();
+                // Started only now, so that peers that ask for nothing do not delay the inspection of others.
+                peer.handle().inspection();
                 answer(&mut stream, &text, &peer, desk).await?;
             }
             Err(FrameError::Closed) => return Ok(()),

@@ -54,7 +54,7 @@ impl AsyncRead for CredentialedStream {
             }) {
                 Ok((length, sender)) => {
                     if let Some((uid, pid)) = sender.filter(|_| length > 0)
-                        && !self.peer.heard(uid, pid)
+                        && !self.peer.check_sender(uid, pid)
                     {
                         return Poll::Ready(Err(io::Error::other(
                             "another user's process uses this connection",

@@ -5,24 +5,26 @@ use std::time::Duration;
 
 use rolekeeper::frame::FrameError;
 use rolekeeper::protocol::{
-    Code, Failure, Reply, Request, RequestFrame, SecretText, StatusPage, VERSION, Version,
+    Code, Endpoint, EndpointKind, Failure, IamCall, Reply, Request, RequestFrame, SecretText,
+    StatusPage, VERSION, Version,
 };
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, BufReader};
 use zeroize::Zeroizing;
 
-use super::connection::{FRAME_DEADLINE, next, write};
+use super::connection::write;
 use super::credentialed_stream::CredentialedStream;
-use crate::access::approvals;
+use super::dialogue::Dialogue;
+use crate::access::approvals::PATIENCE;
 use crate::access::peer::Peer;
-use crate::access::policy::Policy;
-use crate::credentials::{AccessError, Lease};
-use crate::platform::random::unguessable;
+use crate::access::{AccessError, Interrupted};
+use crate::credentials::{Lease, RequestError};
+use crate::iam::route_of;
 use crate::revocation::subscriptions::Subscription;
 use crate::serve::{ServerContext, Shutdown, error_map, http};
 
-/// Parses one request, calls the broker, prints the reply.
+/// Parses one request, calls a service, writes the reply.
 pub(super) async fn answer(
     stream: &mut BufReader<CredentialedStream>,
     text: &[u8],
@@ -34,38 +36,30 @@ pub(super) async fn answer(
         Ok(request) => request,
         Err(failure) => return write(stream, Reply::Error(failure)).await,
     };
-    if wants_proof(&request, peer, desk) {
-        prove(stream, peer, stop).await?;
-    }
-    if may_take_a_person(&request, peer, desk).await {
-        write(
-            stream,
-            Reply::AwaitingUser {
-                seconds: approvals::PATIENCE.as_secs(),
-            },
-        )
-        .await?;
-    }
+    let access = &broker.access;
+    let mut dialogue = Dialogue {
+        stream: &mut *stream,
+        stop,
+    };
+
     let document = match request {
-        Request::Lease { profile } => {
-            let lease = until_last_call(stop, broker.lease(peer, &profile)).await;
-            return lend(stream, lease, peer, &profile, desk).await;
-        }
-        Request::Watch { profile } => match broker.watch(peer, &profile) {
+        Request::Lease { profile } => match lease(&mut dialogue, peer, &profile, desk).await {
+            Ok(lease) => {
+                return write(stream, Reply::Lease(error_map::lease(&lease))).await;
+            }
+            Err(error) => Err(error),
+        },
+        Request::Watch { profile } => match broker.watch(peer, &profile).await {
             Ok(watching) => return tell_changes(stream, watching, stop).await,
-            Err(refusal) => Err(refusal),
+            Err(error) => Err(error),
         },
         Request::Status { after } => {
             return write(stream, Reply::Status(status(peer, after.as_deref(), desk))).await;
         }
         Request::ChallengeResponse { .. } => {
-            return write(
-                stream,
-                Reply::Error(bad_request("nobody has asked for a proof")),
-            )
-            .await;
+            return write(stream, Reply::Error(bad_request("no challenge was sent"))).await;
         }
-        Request::Iam(call) => broker.iam(peer, call, stop.last_call()).await,
+        Request::Iam(call) => iam(&mut dialogue, peer, call, desk).await,
         Request::Explain { profile } => {
             json(until_last_call(stop, broker.explain(peer, &profile)).await)
         }
@@ -83,17 +77,20 @@ pub(super) async fn answer(
             json(until_last_call(stop, broker.report_rejected(peer, &profile)).await)
         }
         Request::Endpoint { profile, kind } => {
-            json(http::endpoint(desk, peer, &profile, kind).await)
+            json(endpoint(&mut dialogue, peer, &profile, kind, desk).await)
         }
         Request::TokenSource { upstream } => json(broker.key_place(peer, upstream.as_deref())),
         Request::VerifyJournal => json(broker.verify_journal(peer).await),
-        Request::Approvals => json(broker.approvals(peer)),
-        Request::Approve { id, allow } => json(broker.approve(peer, id, allow).await),
+        Request::Approvals => json(access.list_approvals(peer).map_err(Into::into)),
+        Request::Approve { id, allow } => {
+            json(access.approve(peer, id, allow).await.map_err(Into::into))
+        }
         Request::Login {
             upstream,
             token,
             passphrase,
         } => {
+            dialogue.announce_wait(PATIENCE).await?;
             let (token, passphrase) = (hidden(token), passphrase.map(hidden));
             json(
                 broker
@@ -104,16 +101,19 @@ pub(super) async fn answer(
         Request::Unlock {
             upstream,
             passphrase,
-        } => json(
-            broker
-                .unlock(peer, upstream.as_deref(), passphrase.map(hidden))
-                .await,
-        ),
-        Request::Rotate { upstream, old } => json(
-            broker
-                .rotate(peer, upstream.as_deref(), old.as_deref())
-                .await,
-        ),
+        } => {
+            dialogue.announce_wait(PATIENCE).await?;
+            let passphrase = passphrase.map(hidden);
+            json(broker.unlock(peer, upstream.as_deref(), passphrase).await)
+        }
+        Request::Rotate { upstream, old } => {
+            dialogue.announce_wait(PATIENCE).await?;
+            json(
+                broker
+                    .rotate(peer, upstream.as_deref(), old.as_deref())
+                    .await,
+            )
+        }
         Request::Sessions { upstream } => {
             json(until_last_call(stop, broker.sessions(peer, upstream.as_deref())).await)
         }
@@ -132,7 +132,10 @@ pub(super) async fn answer(
         ),
     };
     match document {
-        Err(refusal) => write(stream, Reply::Error(error_map::failure(&refusal))).await,
+        Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
+            Err(FrameError::Closed)
+        }
+        Err(error) => write(stream, Reply::Error(error_map::failure(&error))).await,
         Ok(document) => {
             for part in error_map::parts(&String::from_utf8_lossy(&document)) {
                 write(stream, Reply::Part(part)).await?;
@@ -142,24 +145,50 @@ pub(super) async fn answer(
     }
 }
 
-/// Credentials, or why there are none, which is kept.
-async fn lend(
-    stream: &mut BufReader<CredentialedStream>,
-    lease: Result<Lease, AccessError>,
+async fn lease(
+    dialogue: &mut Dialogue<'_>,
     peer: &Peer,
     profile: &str,
     desk: &ServerContext,
-) -> Result<(), FrameError> {
-    match lease {
-        Ok(lease) => write(stream, Reply::Lease(error_map::lease(&lease))).await,
-        Err(refusal) => {
-            let failure = error_map::failure(&refusal);
-            desk.broker
-                .journal
-                .refused(peer, profile, &failure, &desk.broker.clock.now());
-            write(stream, Reply::Error(failure)).await
-        }
-    }
+) -> Result<Lease, RequestError> {
+    let ServerContext { broker, stop, .. } = desk;
+    let grant = broker
+        .access
+        .authorize_lease(peer, profile, dialogue)
+        .await?;
+    until_last_call(stop, broker.lease(peer, &grant)).await
+}
+
+async fn iam(
+    dialogue: &mut Dialogue<'_>,
+    peer: &Peer,
+    call: IamCall<'_>,
+    desk: &ServerContext,
+) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+    let ServerContext { broker, stop, .. } = desk;
+    let route = route_of(&call.method)?;
+    let grant = match &call.profile {
+        Some(profile) => Some(
+            broker
+                .access
+                .authorize_lease(peer, profile, dialogue)
+                .await?,
+        ),
+        None => None,
+    };
+    broker.iam(peer, route, call, grant, stop.last_call()).await
+}
+
+async fn endpoint(
+    dialogue: &mut Dialogue<'_>,
+    peer: &Peer,
+    profile: &str,
+    kind: EndpointKind,
+    desk: &Arc<ServerContext>,
+) -> Result<Endpoint, RequestError> {
+    let access = &desk.broker.access;
+    let grant = access.authorize_endpoint(peer, profile, dialogue).await?;
+    http::endpoint(desk, &grant, kind)
 }
 
 fn status(peer: &Peer, after: Option<&str>, desk: &ServerContext) -> StatusPage {
@@ -176,60 +205,6 @@ fn status(peer: &Peer, after: Option<&str>, desk: &ServerContext) -> StatusPage 
     status
 }
 
-/// Whether somebody may be asked first: who may use a profile, or, by a keyring, who may read it.
-async fn may_take_a_person(request: &Request<'_>, peer: &Peer, desk: &ServerContext) -> bool {
-    match for_credentials(request) {
-        Some(profile) => desk.broker.will_ask(peer, profile).await,
-        None => matches!(
-            request,
-            Request::Login { .. } | Request::Unlock { .. } | Request::Rotate { .. }
-        ),
-    }
-}
-
-/// The profile whose credentials a request is served with.
-fn for_credentials<'a>(request: &'a Request<'_>) -> Option<&'a str> {
-    match request {
-        Request::Lease { profile } => Some(profile),
-        Request::Iam(call) => call.profile.as_deref(),
-        _ => None,
-    }
-}
-
-/// Whether a request is for credentials that some programs only may have.
-fn wants_proof(request: &Request<'_>, peer: &Peer, desk: &ServerContext) -> bool {
-    let profile = match request {
-        Request::Endpoint { profile, .. } => Some(&**profile),
-        request => for_credentials(request),
-    };
-    let entry = profile.and_then(|profile| desk.broker.cache.find(profile));
-    entry.is_some_and(|entry| Policy::wants_proof(peer, entry))
-}
-
-/// Has the peer say a word that nobody can know before it has been looked at.
-async fn prove(
-    stream: &mut BufReader<CredentialedStream>,
-    peer: &Peer,
-    stop: &Shutdown,
-) -> Result<(), FrameError> {
-    peer.trace().sight().seen().await;
-    let nonce = unguessable().map_err(FrameError::Io)?;
-    write(
-        stream,
-        Reply::Challenge {
-            nonce: nonce.as_str().into(),
-        },
-    )
-    .await?;
-    let text = next(stream, FRAME_DEADLINE, stop).await?;
-    if let Ok(Request::ChallengeResponse { nonce: answer }) = parse(&text)
-        && answer == *nonce
-    {
-        peer.proved();
-    }
-    Ok(())
-}
-
 /// How things are with a profile, and again whenever they have changed, until the peer hangs up or has not read for a
 /// while.
 async fn tell_changes(
@@ -242,7 +217,7 @@ async fn tell_changes(
         tokio::select! {
             () = watching.changed() => {}
             () = stop.last_call_to_ask_again() => {
-                return write(stream, Reply::Error(error_map::failure(&AccessError::Stopping))).await;
+                return write(stream, Reply::Error(error_map::failure(&RequestError::Stopping))).await;
             }
             // Nothing is to be said meanwhile: it has hung up, or does not know what it does.
             _ = stream.read_u8() => return Err(FrameError::Closed),
@@ -250,23 +225,23 @@ async fn tell_changes(
     }
 }
 
-fn json(report: Result<impl Serialize, AccessError>) -> Result<Zeroizing<Vec<u8>>, AccessError> {
+fn json(report: Result<impl Serialize, RequestError>) -> Result<Zeroizing<Vec<u8>>, RequestError> {
     // What the daemon reports has names for keys and no numbers but finite ones.
     Ok(serde_json::to_vec(&report?)
-        .map_err(|_| AccessError::BrokeOff)?
+        .map_err(|_| RequestError::BrokeOff)?
         .into())
 }
 
 /// What is asked for, or the word that there is no time left for it.
 async fn until_last_call<T>(
     stop: &Shutdown,
-    answer: impl Future<Output = Result<T, AccessError>>,
-) -> Result<T, AccessError> {
+    answer: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
     tokio::select! {
         // What can be answered at once is.
         biased;
         answer = answer => answer,
-        () = stop.last_call_to_ask_again() => Err(AccessError::Stopping),
+        () = stop.last_call_to_ask_again() => Err(RequestError::Stopping),
     }
 }
 

@@ -3,4 +3,5 @@
 pub mod bind;
 pub(crate) mod connection;
 mod credentialed_stream;
+mod dialogue;
 pub(crate) mod dispatch;

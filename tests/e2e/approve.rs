@@ -24,7 +24,7 @@ fn ask(home: &Home) -> Run {
     home.finish(command)
 }
 
-fn waiting(home: &Home) -> Value {
+pub(crate) fn waiting(home: &Home) -> Value {
     eventually("somebody is asked", || {
         let asked = home.rolekeeper(&["approve", "--json"]).json();
         asked["waiting"].get(0).cloned()
@@ -32,7 +32,7 @@ fn waiting(home: &Home) -> Value {
 }
 
 /// With a terminal of one's own, as a person has it.
-fn at_terminal(home: &Home, args: &[&str], question: &str, typed: &str) -> Run {
+pub(crate) fn at_terminal(home: &Home, args: &[&str], question: &str, typed: &str) -> Run {
     let mut command = home.command(&PathBuf::from("setsid"));
     command
         .args(["--ctty", "--wait"])
@@ -92,16 +92,16 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         );
         let run = asking.join().unwrap();
         assert!(
-            run.code == 4
-                && run
-                    .stderr
-                    .contains("requires approval: denied"),
+            run.code == 4 && run.stderr.contains("requires approval: denied"),
             "{run:?}"
         );
     });
     let again = home.rolekeeper(&["credential-process", "dev"]);
     assert!(
-        again.code == 4 && again.stderr.contains("requires approval: denied a moment ago"),
+        again.code == 4
+            && again
+                .stderr
+                .contains("requires approval: denied a moment ago"),
         "{again:?}"
     );
 }

@@ -39,9 +39,14 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
     let (sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
     let direct = home.rolekeeper(&["credential-process", "dev"]);
-    refused(&direct, &format!("profile dev does not allow {}", me.display()));
+    refused(
+        &direct,
+        &format!("profile dev does not allow {}", me.display()),
+    );
     assert!(
-        direct.stderr.contains("try: add the program to `callers` of [profile.dev]"),
+        direct
+            .stderr
+            .contains("try: add the program to `callers` of [profile.dev]"),
         "{direct:?}"
     );
     assert_eq!(sandbox.calls("assumeRole"), 0, "nothing was fetched for it");

@@ -14,6 +14,7 @@ use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, which,
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::approve::{at_terminal, waiting};
 use crate::callers::only_for;
 
 fn lease() -> Vec<u8> {
@@ -305,6 +306,45 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
         door.home.rolekeeper(&["approve"]).stdout,
         "nothing is asked\n"
     );
+}
+
+#[test]
+fn exec_while_approval_is_pending_is_refused() {
+    let (_sandbox, home) = only_for("confirm = \"first\"");
+    let door = Door { _sandbox, home };
+    let _daemon = door.home.daemon(&[]);
+    let mut child = door
+        .part("what_becomes_a_shell_while_it_waits", Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = waiting(&door.home)["id"].to_string();
+    let exe = PathBuf::from(format!("/proc/{}/exe", child.id()));
+    let before = std::env::current_exe().unwrap();
+    eventually("it is another program", || {
+        fs::read_link(&exe).ok().filter(|exe| *exe != before)
+    });
+
+    let approved = at_terminal(&door.home, &["approve", &id], "allowed", "");
+    assert_eq!(approved.code, 0, "{approved:?}");
+
+    let mut output = Vec::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_end(&mut output).unwrap();
+    child.wait().unwrap();
+    let output = String::from_utf8_lossy(&output);
+    assert!(output.contains("runs another program"), "{output}");
+}
+
+/// A part of the test above: it waits for approval, and puts a shell in its own place meanwhile.
+#[test]
+fn what_becomes_a_shell_while_it_waits() {
+    let Some(socket) = part_socket() else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let first = asked(&mut stream);
+    assert!(first["reply"]["awaiting_user"].is_object(), "{first}");
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::empty()).unwrap();
+    let script = format!("head -c 150 <&{}", stream.as_raw_fd());
+    panic!("{}", Command::new("sh").args(["-c", &script]).exec());
 }
 
 /// A process that is ended when this is dropped.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rolekeeper_tests::harness::{Home, eventually, world};
+use rolekeeper_tests::harness::{Endpoint, Home, eventually, world};
 use serde_json::Value;
 
 fn lines(home: &Home) -> Vec<Value> {
@@ -110,6 +110,43 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
         (&on["first"], &on["last"], &on["problems"]),
         (&1.into(), &4.into(), &serde_json::json!([])),
         "{on}"
+    );
+}
+
+#[test]
+fn refusals_of_every_adapter_are_journalled() {
+    let (_sandbox, home) = world();
+    home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
+    let text = fs::read_to_string(home.config_path()).unwrap();
+    let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
+    let open = dev.replace("callers = [{ exe = \"/usr/bin/no-such-program\" }]\n", "");
+    home.configure(&format!("{text}[profile.open]\n{open}"));
+    let _daemon = home.daemon(&[]);
+
+    let iam = home.rolekeeper(&["iam", "listRoles", "--profile", "dev"]);
+    assert_eq!(iam.code, 4, "{iam:?}");
+    let endpoint = home.rolekeeper(&["exec", "dev", "--mode", "http", "--", "true"]);
+    assert_eq!(endpoint.code, 4, "{endpoint:?}");
+    let unknown = home.rolekeeper(&["audit", "opne"]);
+    assert_eq!(unknown.code, 2, "{unknown:?}");
+    let http = Endpoint::of(&home, "open", "http");
+    let without_token = http.ask("GET", &http.path, &[]);
+    assert_eq!(without_token.status, 403, "{without_token:?}");
+
+    assert_eq!(home.rolekeeper(&["journal", "verify"]).code, 0);
+    let refusals: Vec<_> = lines(&home)
+        .iter()
+        .filter(|line| line["event"] == "refused")
+        .map(|line| ["of", "code"].map(|name| line[name].as_str().unwrap().to_owned()))
+        .collect();
+    assert_eq!(
+        refusals,
+        [
+            ["dev", "not_allowed"],
+            ["dev", "not_allowed"],
+            ["opne", "unknown_profile"],
+            ["open", "not_allowed"],
+        ]
     );
 }
 

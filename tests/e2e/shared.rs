@@ -93,15 +93,15 @@ fn each_user_gets_what_is_for_them() {
     );
     let stranger = machine.by(64_123, 64_123, &["credential-process", "team"]);
     assert!(
-        stranger.code == 4
-            && stranger
-                .stderr
-                .contains("does not serve user 64123"),
+        stranger.code == 4 && stranger.stderr.contains("does not serve user 64123"),
         "{stranger:?}"
     );
     let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
-        other.code == 4 && other.stderr.contains("profile own does not allow user 65534"),
+        other.code == 4
+            && other
+                .stderr
+                .contains("profile own does not allow user 65534"),
         "{other:?}"
     );
     let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();

@@ -3,6 +3,7 @@
 use rolekeeper::protocol::{Code, Failure};
 use thiserror::Error;
 
+use super::approvals::REMEMBERED_FOR;
 use super::interaction::Interrupted;
 use crate::config::ProfileName;
 
@@ -25,6 +26,8 @@ pub enum AccessError {
         "profile {profile} allows certain programs only, and HTTP does not identify the caller"
     )]
     NotOverHttp { profile: ProfileName },
+    #[error("the Authorization header does not contain the token of profile {profile}")]
+    WrongToken { profile: ProfileName },
     #[error("cannot identify the calling program, which profile {profile} requires")]
     UnknownCaller { profile: ProfileName },
     #[error("cannot identify the calling program: the peer inspector process has exited")]
@@ -102,6 +105,9 @@ impl AccessError {
             Self::NotOverHttp { .. } => {
                 "run rolekeeper exec --mode env or rolekeeper credential-process, which use the socket".into()
             }
+            Self::WrongToken { .. } => {
+                "read the token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE for each request".into()
+            }
             Self::UnknownCaller { profile } => format!(
                 "run the program outside of its container, or remove `callers` and `confirm` from [profile.{profile}]"
             ),
@@ -112,7 +118,7 @@ impl AccessError {
             Self::ProgramNotAllowed { profile, .. } => {
                 format!("add the program to `callers` of [profile.{profile}], if it may use the profile")
             }
-            Self::NotApproved { reason, .. } => reason.hint().into(),
+            Self::NotApproved { reason, .. } => reason.hint(),
             Self::NoPendingApproval { .. } => "run rolekeeper approve to list the pending approvals".into(),
             Self::ApproverNotIndependent => "run rolekeeper approve in another terminal".into(),
             Self::Interrupted(_) => "run the command again, which starts another daemon".into(),
@@ -121,16 +127,19 @@ impl AccessError {
 }
 
 impl NotApprovedReason {
-    fn hint(self) -> &'static str {
+    fn hint(self) -> String {
         match self {
-            Self::Denied | Self::DeniedBefore => {
-                "run the command again in 30 s, and allow it with rolekeeper approve"
-            }
+            Self::Denied | Self::DeniedBefore => format!(
+                "run the command again in {} s, and allow it with rolekeeper approve",
+                REMEMBERED_FOR.as_secs()
+            ),
             Self::TimedOut => {
                 "run the command again, and allow it with rolekeeper approve in another terminal"
+                    .into()
             }
             Self::TooManyPending => {
                 "run rolekeeper approve to answer the pending approvals, then run the command again"
+                    .into()
             }
         }
     }

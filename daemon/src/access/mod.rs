@@ -7,6 +7,7 @@ mod grants;
 mod interaction;
 pub mod peer;
 pub mod policy;
+mod process;
 
 use std::sync::Arc;
 
@@ -18,13 +19,11 @@ pub use interaction::{Interaction, Interrupted, NoInteraction};
 
 use crate::cache::{Cache, CacheEntry};
 use crate::clock::Clock;
-use crate::config::Profile;
 use crate::config::callers::Confirm;
+use crate::config::{Profile, ProfileName};
 use crate::journal::Journal;
-use crate::platform::random::unguessable;
-use crate::sandbox::helper::peer_inspector::{Inspection, ProcessPin};
 use approvals::{Approvals, Decision};
-use peer::{Peer, describe, file_id};
+use peer::Peer;
 use policy::Policy;
 
 /// What a journal record is about if its request names no profile. It is not a profile's name.
@@ -122,6 +121,12 @@ impl Access {
         decision.map_err(|error| self.refuse(peer, NO_PROFILE, error))
     }
 
+    /// Refuses a request whose HTTP token is not the profile's.
+    pub fn refuse_token(&self, peer: &Peer, profile: ProfileName) -> AccessError {
+        let name = profile.to_string();
+        self.refuse(peer, &name, AccessError::WrongToken { profile })
+    }
+
     /// The pending approvals, oldest first.
     pub fn list_approvals(&self, peer: &Peer) -> Result<ApprovalList, AccessError> {
         self.authorize_daemon_owner(peer)?;
@@ -193,18 +198,18 @@ impl Access {
             return Err(AccessError::NotOverHttp { profile });
         }
 
-        let process = identify(peer, profile).await?;
+        let process = process::identify(peer, profile).await?;
         if let Some(process) = process {
-            challenge(peer, profile, interaction).await?;
-            check_program(peer, profile, process).await?;
-            // Last, because a process that is refused can make the checks before take their time.
-            check_unchanged(peer, profile, process)?;
+            process::challenge(peer, profile, interaction).await?;
+            process::check_program(peer, profile, process).await?;
+            // Last, because the process decides how long the checks before take.
+            process::check_unchanged(peer, profile, process)?;
         }
 
         if right == Right::Lease && profile.callers.confirm != Confirm::Never {
             self.approvals.require(peer, entry, interaction).await?;
             if let Some(process) = process {
-                check_unchanged(peer, profile, process)?;
+                process::check_unchanged(peer, profile, process)?;
             }
         }
         Ok(Arc::clone(entry))
@@ -229,92 +234,6 @@ impl Access {
             nearest: crate::config::nearest(name, names).map(Into::into),
         }
     }
-}
-
-/// What the peer inspector found out about the calling process. `None` stands for a peer whose process the kernel does
-/// not name, such as an HTTP client. The approver of its request reads that.
-async fn identify<'a>(
-    peer: &'a Peer,
-    profile: &Profile,
-) -> Result<Option<&'a Inspection>, AccessError> {
-    let callers = &profile.callers;
-    if !peer.has_process() && !callers.asks_for_process() {
-        return Ok(None);
-    }
-    match peer.handle().inspection().seen().await {
-        // A process of another PID namespace can send messages in the name of any process there.
-        Some(process) if !process.programs.is_empty() && process.is_here => Ok(Some(process)),
-        _ if peer.handle().is_inspector_gone() => Err(AccessError::InspectorUnavailable),
-        _ => Err(AccessError::UnknownCaller {
-            profile: profile.name.clone(),
-        }),
-    }
-}
-
-/// Sends a nonce once the inspection is complete. A process that called `exec` before the inspection cannot know it, and
-/// one that the connection was passed to answers in its own name.
-async fn challenge(
-    peer: &Peer,
-    profile: &Profile,
-    interaction: &mut impl Interaction,
-) -> Result<(), AccessError> {
-    if !peer.has_passed_challenge() {
-        match unguessable() {
-            Ok(nonce) => {
-                let answer = interaction.challenge(&nonce).await?;
-                if answer.is_some_and(|answer| answer == *nonce) {
-                    peer.set_challenge_passed();
-                }
-            }
-            Err(error) => tracing::error!(%error, "no nonce for a challenge"),
-        }
-    }
-
-    let profile = || profile.name.clone();
-    if peer.is_passed_on() {
-        Err(AccessError::ConnectionPassedOn { profile: profile() })
-    } else if !peer.has_passed_challenge() {
-        Err(AccessError::ChallengeFailed { profile: profile() })
-    } else {
-        Ok(())
-    }
-}
-
-/// The program as it was at the inspection fits one of the profile's rules.
-async fn check_program(
-    peer: &Peer,
-    profile: &Profile,
-    process: &Inspection,
-) -> Result<(), AccessError> {
-    let callers = &profile.callers;
-    let hashed = if callers.asks_for_hash() {
-        peer.handle().inspection_with_hashes().seen().await
-    } else {
-        None
-    };
-    let inspected = hashed.unwrap_or(process);
-    if callers.rules.is_empty() || policy::fits_any(&callers.rules, inspected, file_id) {
-        return Ok(());
-    }
-    Err(AccessError::ProgramNotAllowed {
-        profile: profile.name.clone(),
-        program: describe(&process.programs),
-    })
-}
-
-/// The process that connected still runs, and runs the program that was inspected.
-fn check_unchanged(
-    peer: &Peer,
-    profile: &Profile,
-    process: &Inspection,
-) -> Result<(), AccessError> {
-    let runs_same_program = process.pin.as_ref().is_some_and(ProcessPin::holds);
-    if runs_same_program && peer.is_alive() {
-        return Ok(());
-    }
-    Err(AccessError::ProcessReplaced {
-        profile: profile.name.clone(),
-    })
 }
 
 #[cfg(test)]

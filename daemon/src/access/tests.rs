@@ -217,10 +217,8 @@ async fn lease_is_refused_by_the_first_stage_that_refuses() {
         let is_challenged = user != User::Stranger && is_guarded;
         assert_eq!(script.challenges, usize::from(is_challenged), "{case}");
         let is_satisfied = expected(user, answer, rules, None).is_none();
-        let is_asked = approval.is_some()
-            && is_satisfied
-            && user != User::Stranger
-            && answer == Answer::Right;
+        let is_asked =
+            approval.is_some() && is_satisfied && user != User::Stranger && answer == Answer::Right;
         assert_eq!(script.approvals, usize::from(is_asked), "{case}");
     }
 }
@@ -424,10 +422,7 @@ async fn approver_without_a_terminal_is_refused_but_may_deny() {
     let refusal = access.approve(&approver, 1, true).await;
     assert_eq!(refusal.unwrap_err(), AccessError::ApproverNotIndependent);
     let stranger = access.approve(&Peer::new(1001, None), 1, false).await;
-    assert_eq!(
-        stranger.unwrap_err(),
-        AccessError::NotOwner { uid: 1001 }
-    );
+    assert_eq!(stranger.unwrap_err(), AccessError::NotOwner { uid: 1001 });
     let left = access.approve(&approver, 1, false).await.unwrap();
     assert!(left.waiting.is_empty());
     assert!(matches!(

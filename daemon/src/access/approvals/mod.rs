@@ -23,6 +23,9 @@ use store::{ApprovalState, ApprovalStore, Waiter};
 
 /// How long an approval request waits for a user.
 pub const PATIENCE: Duration = Duration::from_secs(55);
+/// How long a decision to allow waits for a program that gave up and asks again; and how long a program that was denied is
+/// refused without another question.
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// The most pending requests, and the most of one user.
 const PENDING: usize = 32;
 const PENDING_OF_USER: usize = 8;

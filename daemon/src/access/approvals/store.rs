@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{PATIENCE, PENDING, PENDING_OF_USER};
+use super::{PATIENCE, PENDING, PENDING_OF_USER, REMEMBERED_FOR};
 use crate::access::peer::{Peer, requesting_programs};
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
@@ -16,9 +16,6 @@ use crate::config::callers::Confirm;
 use crate::model::ProfileId;
 use crate::sandbox::helper::peer_inspector::is_between;
 
-/// How long a decision to allow waits for a program that gave up and asks again; and how long a program that was denied is
-/// refused without another question.
-const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// The most decisions that are remembered.
 const REMEMBERED: usize = 4096;
 

@@ -14,7 +14,7 @@ use super::response::{Answer, Keys, failed, json, plain, refused, wrong_method};
 use super::{ANSWER, Caller};
 use crate::config::ProfileName;
 use crate::credentials::RequestError;
-use crate::serve::error_map;
+use crate::serve::{ServerContext, error_map};
 
 pub(super) const PATH: &str = "/credentials/";
 /// Behind a profile's path: a service has refused its credentials.
@@ -40,15 +40,14 @@ pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answ
         .get(AUTHORIZATION)
         .map(HeaderValue::as_bytes)
         .unwrap_or_default();
-    if !caller
-        .desk
-        .endpoints
-        .tokens
-        .check(&profile, given, caller.desk.broker.clock.now().boot)
-    {
-        let message = "the Authorization header is not this profile's token; \
-                       try: what is in the file that AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names, read anew for each request";
-        return failed(StatusCode::FORBIDDEN, Code::NotAllowed, message);
+    let ServerContext {
+        broker, endpoints, ..
+    } = &*caller.desk;
+    let now = broker.clock.now().boot;
+    if !endpoints.tokens.check(&profile, given, now) {
+        let peer = caller.unauthenticated_peer();
+        let error = broker.access.refuse_token(&peer, profile);
+        return refused(&(&error).into());
     }
     if is_report {
         rejected(caller, &profile).await

@@ -14,7 +14,7 @@ use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 
 use super::Caller;
-use super::response::{Answer, Keys, failed, json, plain, sentence, status, wrong_method};
+use super::response::{Answer, Keys, failed, json, plain, refused, sentence, status, wrong_method};
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::{AccountId, ProfileName};
@@ -32,11 +32,12 @@ pub(super) async fn answer(
     profile: &ProfileName,
     request: &Request<Incoming>,
 ) -> Answer {
-    if !caller.is_owner {
-        let message = "instance metadata is for processes of the user that rolekeeperd runs as; \
-                       try: rolekeeper exec --mode http, whose endpoint has a token";
-        return failed(StatusCode::FORBIDDEN, Code::NotAllowed, message);
-    }
+    let access = &caller.desk.broker.access;
+    let grant = match access.authorize_owner(&caller.peer, profile.as_str()).await {
+        Ok(grant) => grant,
+        Err(error) => return refused(&(&error).into()),
+    };
+
     // The SDK for Java puts a slash of its own behind the endpoint's, which an old AWS CLI needs.
     let path = request.uri().path().trim_start_matches('/');
     let (method, now) = (request.method(), caller.desk.broker.clock.now().boot);
@@ -73,18 +74,15 @@ pub(super) async fn answer(
         Some(role) if role == profile.as_str() => credentials(caller, profile).await,
         Some("") => plain(StatusCode::OK, profile.to_string(), "text/plain"),
         Some(_) => unknown(),
-        None => about(caller, profile, path),
+        None => about(grant.entry(), path),
     };
     answer.headers_mut().insert(TTL, HeaderValue::from(left));
     answer
 }
 
 /// Whatever else SDKs ask for to find out the region.
-fn about(caller: &Caller, profile: &ProfileName, path: &str) -> Answer {
-    let entry = caller.desk.broker.cache.find(profile.as_str());
-    let Some((entry, region)) =
-        entry.and_then(|entry| Some((entry, entry.profile.region.as_ref()?)))
-    else {
+fn about(entry: &CacheEntry, path: &str) -> Answer {
+    let Some(region) = &entry.profile.region else {
         return unknown();
     };
     match path {

@@ -151,34 +151,33 @@ fn welcome(
 struct Caller {
     desk: Arc<ServerContext>,
     line: HttpEndpoint,
-    /// The port it came in by.
-    port: u16,
+    ends: Ends,
+    /// With a token for a password, its user is the owner, who alone can read it. Without one, as for instance metadata, its user
+    /// is the one that the kernel names.
     peer: Arc<Peer>,
-    /// Where there is no token, the user counts: whether it is the one that the daemon serves.
-    is_owner: bool,
     /// How many requests have come.
     asked: AtomicUsize,
 }
 
 impl Caller {
     fn new(desk: Arc<ServerContext>, line: HttpEndpoint, ends: Ends) -> Self {
-        let owner = desk.broker.access.policy.owner;
-        let is_owner = match line {
-            HttpEndpoint::Container => true,
-            HttpEndpoint::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
+        let uid = match line {
+            HttpEndpoint::Container => desk.broker.access.policy.owner,
+            HttpEndpoint::Imds(_) => user_of(&ends),
         };
-        let (port, peer) = (
-            ends.here.port(),
-            Arc::new(Peer::over_tcp(owner, ends, &desk.lookout)),
-        );
+        let peer = Arc::new(Peer::over_tcp(uid, ends, &desk.lookout));
         Self {
             desk,
             line,
-            port,
+            ends,
             peer,
-            is_owner,
             asked: AtomicUsize::new(0),
         }
+    }
+
+    /// The peer as the kernel names it, and not by a token.
+    fn unauthenticated_peer(&self) -> Peer {
+        Peer::over_tcp(user_of(&self.ends), self.ends, &self.desk.lookout)
     }
 
     async fn serve(self: &Arc<Self>, stream: TcpStream) {
@@ -231,7 +230,7 @@ impl Caller {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let answer = match guard::check(request.headers(), request.uri(), self.port) {
+        let answer = match guard::check(request.headers(), request.uri(), self.ends.here.port()) {
             Err(why) => failed(StatusCode::FORBIDDEN, Code::NotAllowed, &why),
             Ok(()) => match &self.line {
                 HttpEndpoint::Container => container_credentials::answer(self, &request).await,
@@ -275,6 +274,11 @@ impl Caller {
             .await?;
         broker.lease(&self.peer, &grant).await
     }
+}
+
+/// The user of the process at the other end, or a number that stands for no user.
+fn user_of(ends: &Ends) -> u32 {
+    ends.other().map_or(u32::MAX, |socket| socket.uid)
 }
 
 /// HTTP clients are not challenged, and do not wait for a user: they ask again.

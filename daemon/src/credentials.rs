@@ -24,7 +24,7 @@ use crate::clock::timer_queue::TimerQueue;
 use crate::clock::{BootTime, Clock, Now};
 use crate::iam::error::IamCallError;
 use crate::journal::Journal;
-use crate::login::{NotRotated, RotationStates};
+use crate::login::{RotationError, RotationStates};
 use crate::refresh::policy::{GRACE, RECOVERY_SPREAD, refresh_left, spread};
 use crate::revocation::notifications::Notifications;
 use crate::revocation::poller::{is_stale, view_age};
@@ -140,12 +140,10 @@ pub enum AccessError {
         "only a person at a terminal may allow it, and neither who asked nor what that has started"
     )]
     NotAPerson,
-    #[error("that is a session's token, which ends with the session, and not a principal's own")]
-    OfSession,
     #[error("there is no file of the record: it lasts as long as this daemon")]
     NoJournal,
-    #[error("the credential is not replaced: {0}")]
-    NotRotated(#[from] NotRotated),
+    #[error("the credential is not rotated: {0}")]
+    NotRotated(#[from] RotationError),
 }
 
 impl Broker {
@@ -337,14 +335,14 @@ impl Broker {
             return Ok(());
         };
         entry.health(|health| health.permit(now()))?;
-        let pass = match entry.upstream.enter(priority, &self.clock).await {
+        let pass = match entry.upstream.acquire(priority, &self.clock).await {
             Ok(pass) => pass,
             Err(away) => return Err(self.wait_for_upstream(&entry, away)),
         };
         let sent = now();
         let answer = entry.upstream.client.assume(&entry.profile.role).await;
         let answer = answer.and_then(|granted| long_enough(granted, &entry));
-        pass.tell(entry.place, answer.as_ref().err(), now(), fastrand::f64());
+        pass.record(entry.place, answer.as_ref().err(), now(), fastrand::f64());
         match answer {
             Ok(granted) => {
                 self.publish(&entry, granted, sent, begun);

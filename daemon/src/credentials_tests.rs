@@ -41,6 +41,10 @@ pub(crate) struct Scripted {
 struct Shared(Arc<Scripted>);
 
 impl Upstream for Shared {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
@@ -56,12 +60,12 @@ impl Upstream for Shared {
         "scripted".into()
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "scripted".into()
     }
 
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
-        self.0.ask_time()
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        self.0.sync_clock()
     }
 
     fn active_sessions<'a>(
@@ -71,23 +75,27 @@ impl Upstream for Shared {
         self.0.active_sessions(principal)
     }
 
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
-        self.0.fate(session_id)
+        self.0.session_status(session_id)
     }
 
-    fn withdraw<'a>(
+    fn revoke<'a>(
         &'a self,
         id: &'a str,
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), UpstreamError>> {
-        self.0.withdraw(id, reason)
+        self.0.revoke(id, reason)
     }
 }
 
 impl Upstream for Scripted {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     #[allow(clippy::disallowed_methods, reason = "it notes tokio's virtual time")]
     fn assume<'a>(
         &'a self,
@@ -118,11 +126,11 @@ impl Upstream for Scripted {
         "scripted".into()
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "scripted".into()
     }
 
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async { Ok(()) }.boxed()
     }
 
@@ -149,7 +157,7 @@ impl Upstream for Scripted {
         .boxed()
     }
 
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
@@ -166,7 +174,7 @@ impl Upstream for Scripted {
         async { Ok(fate) }.boxed()
     }
 
-    fn withdraw<'a>(
+    fn revoke<'a>(
         &'a self,
         id: &'a str,
         _reason: Option<&'a str>,

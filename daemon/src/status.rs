@@ -108,7 +108,7 @@ fn profile_status(entry: &CacheEntry, now: &Now) -> ProfileStatus {
     let own = entry.health(|health| health.failing().cloned());
     let failing = own
         .into_iter()
-        .chain(entry.upstream.failing())
+        .chain(entry.upstream.outage())
         .max_by_key(|failing| failing.next_try);
     ProfileStatus {
         profile: entry.profile.name.to_string(),

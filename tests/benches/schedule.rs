@@ -31,6 +31,10 @@ struct Instantly {
 }
 
 impl Upstream for Instantly {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
@@ -59,11 +63,11 @@ impl Upstream for Instantly {
         "instantly".into()
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "instantly".into()
     }
 
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async { Ok(()) }.boxed()
     }
 
@@ -79,14 +83,14 @@ impl Upstream for Instantly {
         .boxed()
     }
 
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         _session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
         async { Ok(IssuedSessionStatus::Active) }.boxed()
     }
 
-    fn withdraw<'a>(
+    fn revoke<'a>(
         &'a self,
         _session_id: &'a str,
         _reason: Option<&'a str>,

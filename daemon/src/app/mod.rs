@@ -41,8 +41,7 @@ use crate::sandbox::{self, AllowedPaths};
 use crate::serve::http::Endpoints;
 use crate::serve::socket::bind::{BindError, BoundSocket, adopt, bind};
 use crate::serve::{self, ServerContext};
-use crate::token_source::TokenSource;
-use crate::upstream::bycloud::{ByCloud, SetupError};
+use crate::upstream::SetupError;
 use crate::upstream::handle::UpstreamHandle;
 
 /// Assumes roles, keeps their sessions fresh, and hands out short-lived credentials over a local socket.
@@ -291,13 +290,11 @@ fn broker(
     configured.sort_by(|one, other| one.name.cmp(&other.name));
 
     for (upstream, number) in configured.into_iter().zip(0..) {
-        let token = TokenSource::new(Arc::clone(&upstream.name), upstream.token)
-            .started_by(starter.cloned());
-        let client = ByCloud::new(upstream.endpoint, upstream.way, token)?;
+        let client = crate::upstream::client(&upstream, starter)?;
         let handle = UpstreamHandle::new(
             Arc::clone(&upstream.name),
             UpstreamId::new(number),
-            Box::new(client),
+            client,
             upstream.check_every,
         );
         for profile in upstream.profiles {

@@ -20,9 +20,8 @@ use crate::cache::freshness::{ListPresence, MARGIN, Session, SupersededSession};
 use crate::clock::{BootTime, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
 use crate::credentials::Broker;
-use crate::upstream::bycloud::ByCloud;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{IssuedSession, SLACK};
+use crate::upstream::{IssuedSession, Login, SLACK};
 
 const VERSION: u32 = 1;
 /// The most that is read, in bytes.
@@ -119,8 +118,8 @@ pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
     let keys = broker
         .upstreams
         .values()
-        .filter_map(|upstream| upstream.client.bycloud())
-        .map(ByCloud::key);
+        .filter_map(|upstream| upstream.client.login())
+        .map(Login::token_source);
     let said: Vec<_> = keys
         .filter(|_| heir == HandoffTarget::Successor)
         .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
@@ -256,7 +255,7 @@ pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
         if let Some(known) = newest.clocks.remove(&upstream.client.identity()) {
             upstream.client.server_clock().restore(known);
         }
-        if let Some(key) = upstream.client.bycloud().map(ByCloud::key)
+        if let Some(key) = upstream.client.login().map(Login::token_source)
             && let Some(passphrase) = key
                 .sealed_place()
                 .and_then(|place| newest.passphrases.remove(&place))
@@ -363,6 +362,7 @@ mod tests {
     use crate::credentials::Stores;
     use crate::model::UpstreamId;
     use crate::token_source::TokenSource;
+    use crate::upstream::bycloud::ByCloud;
 
     fn broker() -> Arc<Broker> {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn said(broker: &Broker) -> Option<String> {
-        let key = broker.upstreams["u"].client.bycloud().unwrap().key();
+        let key = broker.upstreams["u"].client.login().unwrap().token_source();
         key.passphrase()
             .map(|passphrase| passphrase.expose_secret().to_owned())
     }
@@ -404,9 +404,9 @@ mod tests {
         let before = broker();
         before.upstreams["u"]
             .client
-            .bycloud()
+            .login()
             .unwrap()
-            .key()
+            .token_source()
             .opens_with("\"canary\"".to_owned().into());
         for (heir, want) in [
             (HandoffTarget::Successor, Some("\"canary\"")),

@@ -132,7 +132,7 @@ impl CacheEntry {
     pub(crate) fn role_there(&self) -> String {
         format!(
             "{} {}",
-            self.upstream.client.place(),
+            self.upstream.client.location(),
             self.profile.role.role_id.as_str()
         )
     }

@@ -101,7 +101,7 @@ impl Broker {
         if stepped > SignedDuration::ZERO {
             let unsure = |upstream: &&Arc<UpstreamHandle>| {
                 upstream.client.server_clock().latest(now.boot).is_some()
-                    && upstream.may_be_asked_time(now.boot, APART)
+                    && upstream.take_clock_sync(now.boot, APART)
             };
             for upstream in self.upstreams.values().filter(unsure) {
                 tokio::spawn(Arc::clone(self).ask_time(Arc::clone(upstream)));
@@ -113,10 +113,10 @@ impl Broker {
     async fn ask_time(self: Arc<Self>, upstream: Arc<UpstreamHandle>) {
         {
             // How it goes is told to nobody: this is not a profile's call.
-            let Ok(_pass) = upstream.enter(Priority::Background, &self.clock).await else {
+            let Ok(_pass) = upstream.acquire(Priority::Background, &self.clock).await else {
                 return;
             };
-            if let Err(error) = upstream.client.ask_time().await {
+            if let Err(error) = upstream.client.sync_clock().await {
                 return tracing::warn!(upstream = %upstream.name, %error, "it cannot be asked for its time");
             }
         }

@@ -102,7 +102,7 @@ impl Broker {
         let handed = self.journal.sessions().await;
         let now = self.clock.now();
         for entry in entries {
-            let upstream_time = entry.upstream.upstream_time(&now);
+            let upstream_time = entry.upstream.server_time(&now);
             let of_profile = handed
                 .iter()
                 .filter(|(_, handed)| handed.profile == entry.profile.name.as_str());

@@ -102,7 +102,7 @@ impl Broker {
         same.or_else(|| {
             self.upstreams
                 .values()
-                .find(|upstream| upstream.client.place() == withdrawal.place)
+                .find(|upstream| upstream.client.location() == withdrawal.place)
         })
     }
 
@@ -112,11 +112,11 @@ impl Broker {
         id: Box<str>,
         withdrawal: PendingRevocation,
     ) {
-        let withdrawn = match upstream.enter(Priority::Background, &self.clock).await {
+        let withdrawn = match upstream.acquire(Priority::Background, &self.clock).await {
             Ok(pass) => {
                 let withdrawn = upstream
                     .client
-                    .withdraw(&id, withdrawal.reason.as_deref())
+                    .revoke(&id, withdrawal.reason.as_deref())
                     .await;
                 // How it went is that of a profile's call, if there is such a profile.
                 let profile = withdrawal
@@ -124,7 +124,7 @@ impl Broker {
                     .as_deref()
                     .and_then(|profile| self.cache.find(profile));
                 if let Some(entry) = profile {
-                    pass.tell(
+                    pass.record(
                         entry.place,
                         withdrawn.as_ref().err(),
                         self.clock.now().boot,
@@ -139,7 +139,7 @@ impl Broker {
             Ok(()) => {
                 tracing::info!(session = %id, profile = withdrawal.profile, "revoked at the upstream");
                 self.revocations
-                    .settle(&id, upstream.upstream_time(&self.clock.now()));
+                    .settle(&id, upstream.server_time(&self.clock.now()));
             }
             Err(error) => {
                 tracing::warn!(session = %id, profile = withdrawal.profile, %error, "it cannot be revoked at the upstream");

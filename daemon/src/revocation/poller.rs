@@ -235,7 +235,7 @@ impl Broker {
         self.background().spawn(async move {
             let mut ending = ending;
             if let Ok(fate @ IssuedSessionStatus::Revoked { .. }) =
-                entry.upstream.client.fate(&id).await
+                entry.upstream.client.session_status(&id).await
             {
                 ending = Arc::new(broker.ending(Some(&id), known(fate)));
                 broker.amend(&entry, &ending);

@@ -82,7 +82,7 @@ impl Broker {
                     .push((Arc::clone(entry), held));
             }
         }
-        let _pass = upstream.enter_anyway().await;
+        let _pass = upstream.acquire_for_poll().await;
         let mut failure = None;
         for (principal, held) in by_principal {
             // Another token may since be in use, which may not see what an earlier one has.
@@ -116,7 +116,7 @@ impl Broker {
             }
             Err(error) => return Err(error),
         };
-        upstream.answered(self.clock.now().boot);
+        upstream.record_reply(self.clock.now().boot);
         let is_missing = |held: &Held| {
             let is_active = active.contains(held.id());
             if let (true, Held::Current(session)) = (is_active, held) {
@@ -178,7 +178,7 @@ impl Broker {
     }
 
     /// The profiles of an upstream.
-    pub(super) fn entries_of(
+    pub(crate) fn entries_of(
         &self,
         upstream: &Arc<UpstreamHandle>,
     ) -> impl Iterator<Item = &Arc<CacheEntry>> {
@@ -213,7 +213,7 @@ fn held_by(entry: &Arc<CacheEntry>, began: BootTime) -> Vec<Held> {
 /// What has become of a session that is not among the active ones. If the upstream does not say, one that is served is over
 /// only if lists have had it before and two in a row have not: a list may be late, or may not show everything to everybody.
 async fn learn(upstream: &UpstreamHandle, held: &Held) -> Result<Become, UpstreamError> {
-    match (upstream.client.fate(held.id()).await?, held) {
+    match (upstream.client.session_status(held.id()).await?, held) {
         // The list is behind: it will be there the next time.
         (IssuedSessionStatus::Active, _) => Ok(Become::Active),
         (IssuedSessionStatus::Expired, _)

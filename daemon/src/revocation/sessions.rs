@@ -1,4 +1,4 @@
-//! The principal's sessions at an upstream: listed, and ended by their ids.
+//! `rolekeeper sessions`: the principal's sessions at an upstream, listed and revoked by id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,113 +15,97 @@ use super::{Known, Which};
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::IamCallError;
+use crate::iam::error::{IamCallError, unsupported};
 use crate::journal::shown;
-use crate::upstream::bycloud::{ListStsSessions, Method, RevokeStsSession, active_of};
 use crate::upstream::handle::UpstreamHandle;
+use crate::upstream::{ActiveSession, SessionAdmin};
 use crate::{one_line, printable};
 
-/// The most sessions that are shown.
-const SHOWN: usize = 1000;
+/// The most sessions that are listed.
+const MAX_SESSIONS: usize = 1000;
 
 impl Broker {
-    /// The active sessions of the principal, or of everybody where it is not known who that is.
+    /// The active sessions of the principal, or of everybody if the principal is not known.
     pub async fn sessions(
         &self,
         peer: &Peer,
         upstream: Option<&str>,
     ) -> Result<Sessions, AccessError> {
         self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
-        tokio::time::timeout(WAIT, self.all_sessions(upstream))
+        let upstream = self.upstream_named(upstream)?;
+        let admin = session_admin(upstream)?;
+
+        tokio::time::timeout(WAIT, self.list_sessions(upstream, admin))
             .await
             .map_err(|_elapsed| AccessError::TooSlow)?
     }
 
-    async fn all_sessions(&self, upstream: Option<&str>) -> Result<Sessions, AccessError> {
-        let upstream = self.upstream_named(upstream)?;
-        let client = crate::iam::client_of(upstream)?;
-        let handed = self.journal.sessions().await;
-        let mut of: BTreeMap<&str, &str> = handed
-            .iter()
-            .map(|(id, handed)| (id.as_str(), handed.profile.as_str()))
-            .collect();
-        let held: Vec<_> = self
-            .cache
-            .entries()
-            .iter()
-            .filter_map(|entry| Some((entry, entry.session()?)))
-            .collect();
-        of.extend(
-            held.iter().map(|(entry, session)| {
-                (&*session.granted.session_id, entry.profile.name.as_str())
-            }),
-        );
-        let at_upstream = |entry: &&Arc<CacheEntry>| Arc::ptr_eq(&entry.upstream, upstream);
-        let mut principals: BTreeSet<&str> = held
-            .iter()
-            .filter(|(entry, _)| at_upstream(entry))
-            .map(|(_, session)| &*session.granted.principal)
-            .collect();
-        if principals.is_empty() {
-            let names: BTreeSet<_> = self
-                .cache
-                .entries()
-                .iter()
-                .filter(at_upstream)
-                .map(|entry| entry.profile.name.as_str())
-                .collect();
-            let last = handed
-                .values()
-                .filter(|handed| names.contains(handed.profile.as_str()));
-            principals.extend(
-                last.max_by_key(|handed| handed.last_at)
-                    .map(|handed| handed.principal.as_str()),
-            );
-        }
-        let mut requests: Vec<_> = principals.into_iter().map(active_of).collect();
-        if requests.is_empty() {
-            requests.push(ListStsSessions {
-                active_only: Some(true),
-                ..ListStsSessions::default()
-            });
-        }
-        let (mut sessions, mut truncated) = (Vec::new(), false);
-        for request in requests {
-            let mut items = std::pin::pin!(client.items(request));
-            while let Some(session) = items
-                .try_next()
-                .await
-                .map_err(|error| IamCallError::failed(error, &ListStsSessions::ROUTE))?
-            {
-                if sessions.len() == SHOWN {
-                    truncated = true;
-                    break;
-                }
-                sessions.push(UpstreamSession {
-                    profile: of.get(session.id.as_str()).map(|&profile| profile.into()),
-                    id: session.id.to_string(),
-                    role_id: session.role_id.to_string(),
-                    role_name: session.role_name,
-                    principal: format!(
-                        "{}/{}",
-                        session.principal_type.as_str(),
-                        session.principal_id
-                    ),
-                    issued_at: shown(session.issued_at),
-                    expires_at: shown(session.expires_at),
-                    source_ip: session.source_ip,
-                });
+    async fn list_sessions(
+        &self,
+        upstream: &Arc<UpstreamHandle>,
+        admin: &dyn SessionAdmin,
+    ) -> Result<Sessions, AccessError> {
+        let OwnSessions {
+            profiles,
+            principals,
+        } = self.own_sessions(upstream).await;
+
+        let mut listed = Vec::new();
+        let mut truncated = false;
+        let mut sessions = admin.sessions(&principals);
+        while let Some(session) = sessions.try_next().await? {
+            if listed.len() == MAX_SESSIONS {
+                truncated = true;
+                break;
             }
+            let profile = profiles.get(&session.id).cloned();
+            listed.push(reported(session, profile));
         }
-        sessions.sort_by(|one, other| one.issued_at.cmp(&other.issued_at));
+        listed.sort_by(|one, other| one.issued_at.cmp(&other.issued_at));
+
         Ok(Sessions {
             upstream: upstream.name.to_string(),
-            sessions,
+            sessions: listed,
             truncated,
         })
     }
 
-    /// Ends a session: here at once, if it is one of ours, and then at the upstream.
+    /// What the journal and the cache know of sessions at an upstream.
+    async fn own_sessions(&self, upstream: &Arc<UpstreamHandle>) -> OwnSessions {
+        let issued = self.journal.sessions().await;
+        let mut profiles: BTreeMap<String, String> = issued
+            .iter()
+            .map(|(id, issued)| (id.clone(), issued.profile.clone()))
+            .collect();
+        let mut principals = BTreeSet::new();
+        for entry in self.entries_of(upstream) {
+            if let Some(session) = entry.session() {
+                let id = session.granted.session_id.to_string();
+                profiles.insert(id, entry.profile.name.to_string());
+                principals.insert(session.granted.principal.to_string());
+            }
+        }
+
+        // Without a cached session, the principal is that of the last session of a profile.
+        if principals.is_empty() {
+            let names: BTreeSet<_> = self
+                .entries_of(upstream)
+                .map(|entry| entry.profile.name.as_str())
+                .collect();
+            let last = issued
+                .values()
+                .filter(|issued| names.contains(issued.profile.as_str()))
+                .max_by_key(|issued| issued.last_at);
+            principals.extend(last.map(|issued| issued.principal.clone()));
+        }
+
+        OwnSessions {
+            profiles,
+            principals,
+        }
+    }
+
+    /// Revokes a session: if it is one of the daemon's, at once here, and then at the upstream.
     pub async fn revoke_session(
         self: &Arc<Self>,
         peer: &Peer,
@@ -131,32 +115,28 @@ impl Broker {
     ) -> Result<SessionRevocation, AccessError> {
         self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
         let upstream = self.upstream_named(upstream)?;
-        let client = crate::iam::client_of(upstream)?;
+        let admin = session_admin(upstream)?;
         let Some(entry) = self.entry_of(upstream, session_id) else {
-            let request = RevokeStsSession {
-                session_id: session_id.into(),
-                reason: reason.map(Into::into),
-            };
-            let call = tokio::time::timeout(WAIT, client.revoke_sts_session(&request));
-            call.await
-                .map_err(|_| AccessError::TooSlow)?
-                .map_err(|error| IamCallError::failed(error, &RevokeStsSession::ROUTE))?;
-            let at_upstream = UpstreamRevocation::Confirmed;
+            tokio::time::timeout(WAIT, admin.revoke_session(session_id, reason))
+                .await
+                .map_err(|_elapsed| AccessError::TooSlow)??;
+
             return Ok(SessionRevocation {
                 session_id: printable(session_id),
                 profile: None,
-                at_upstream,
+                at_upstream: UpstreamRevocation::Confirmed,
                 failure: None,
             });
         };
+
         let known = Known {
             by: Some(this(peer)),
             reason: reason.map(one_line),
             ..Known::only(EndCause::Revoked)
         };
-        // An earlier one ends no later than one that would be granted now.
+        // A superseded session ends no later than one that is issued now.
         let end = upstream
-            .upstream_time(&self.clock.now())
+            .server_time(&self.clock.now())
             .saturating_add(entry.profile.role.duration)
             .unwrap_or(Timestamp::MAX);
         self.revocations.add(
@@ -164,6 +144,7 @@ impl Broker {
             PendingRevocation::of(&entry, reason.unwrap_or("revoked by rolekeeper"), end),
         );
         self.revoke(&entry, Which::These(&[session_id.into()]), known);
+
         self.withdraw_soon();
         self.revocations.flush().await;
         self.await_withdrawals(&[session_id.to_owned()]).await;
@@ -180,21 +161,43 @@ impl Broker {
         upstream: &Arc<UpstreamHandle>,
         id: &str,
     ) -> Option<Arc<CacheEntry>> {
-        let mut at_upstream = self
-            .cache
-            .entries()
-            .iter()
-            .filter(|entry| Arc::ptr_eq(&entry.upstream, upstream));
-        let is_its = |entry: &&Arc<CacheEntry>| {
-            entry
-                .session()
-                .is_some_and(|session| *session.granted.session_id == *id)
-                || entry
-                    .state
-                    .earlier()
-                    .iter()
-                    .any(|earlier| *earlier.session_id == *id)
-        };
-        at_upstream.find(is_its).cloned()
+        self.entries_of(upstream)
+            .find(|entry| has_session(entry, id))
+            .cloned()
+    }
+}
+
+/// The daemon's own sessions at an upstream.
+struct OwnSessions {
+    /// By session id.
+    profiles: BTreeMap<String, String>,
+    principals: BTreeSet<String>,
+}
+
+fn session_admin(upstream: &UpstreamHandle) -> Result<&dyn SessionAdmin, IamCallError> {
+    upstream
+        .client
+        .session_admin()
+        .ok_or_else(|| unsupported(upstream, "sessions"))
+}
+
+fn has_session(entry: &CacheEntry, id: &str) -> bool {
+    let current = entry.session();
+    let is_current = current.is_some_and(|session| *session.granted.session_id == *id);
+    let earlier = entry.state.earlier();
+
+    is_current || earlier.iter().any(|earlier| *earlier.session_id == *id)
+}
+
+fn reported(session: ActiveSession, profile: Option<String>) -> UpstreamSession {
+    UpstreamSession {
+        id: session.id,
+        role_id: session.role_id,
+        role_name: session.role_name,
+        principal: session.principal,
+        issued_at: shown(session.issued_at),
+        expires_at: shown(session.expires_at),
+        source_ip: session.source_ip,
+        profile,
     }
 }

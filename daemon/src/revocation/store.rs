@@ -72,7 +72,7 @@ impl PendingRevocation {
     pub(crate) fn of(entry: &CacheEntry, reason: &str, expires_at: Timestamp) -> Self {
         Self {
             identity: entry.upstream.client.identity(),
-            place: entry.upstream.client.place(),
+            place: entry.upstream.client.location(),
             profile: Some(entry.profile.name.to_string()),
             reason: Some(reason.into()),
             expires_at,

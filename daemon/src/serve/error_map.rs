@@ -93,11 +93,8 @@ pub fn failure(refusal: &AccessError) -> Failure {
         ),
         AccessError::NothingToApprove(_) => (Code::Usage, "rolekeeper approve, which shows what is asked now".into()),
         AccessError::NotAPerson => (Code::NotAllowed, "rolekeeper approve in a terminal of your own".into()),
-        AccessError::OfSession => {
-            (Code::Usage, "the access token of a user, or the secret of a service account's credential".into())
-        }
         AccessError::NoJournal => (Code::Configuration, "a state folder that can be written: XDG_STATE_HOME".into()),
-        AccessError::NotRotated(why) => (Code::Usage, why.hint()),
+        AccessError::NotRotated(error) => (Code::Usage, error.hint()),
         AccessError::BrokeOff => (Code::Unexpected, "again; rolekeeperd's log says what happened".into()),
     };
     Failure::new(code, refusal.to_string(), hint)

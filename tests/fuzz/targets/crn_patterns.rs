@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use rolekeeper::protocol::is_name;
 use rolekeeper_fuzz::fits;
-use rolekeeperd::explain::document::{Decision, Document, Named, decide};
+use rolekeeperd::upstream::bycloud::explain::{Decision, Document, Entity, decide};
 use serde_json::json;
 
 fuzz_target!(|text: &str| {
@@ -34,7 +34,7 @@ fuzz_target!(|text: &str| {
 
 fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
     let organization = organization.map(Into::into);
-    let role = Named {
+    let role = Entity {
         kind: "role",
         names: vec![name.into()],
         is_complete: true,

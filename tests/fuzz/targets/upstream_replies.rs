@@ -7,7 +7,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use rolekeeperd::fuzzing;
 use rolekeeperd::upstream::bycloud::{
-    AuditLog, Group, Invitation, Page, Policy, Role, ServiceAccount, Session, User,
+    AuditLogEntry, Group, Invitation, Page, Policy, Role, ServiceAccount, Session, User,
 };
 use rolekeeperd::upstream::{SLACK, UpstreamError};
 use serde::Deserialize as _;
@@ -27,7 +27,7 @@ fuzz_target!(|text: &str| {
             "{shown}"
         );
         assert!(
-            status == 401 || !matches!(error.consequence(), UpstreamError::LoginNeeded { .. }),
+            status == 401 || !matches!(error.to_upstream_error(), UpstreamError::LoginNeeded { .. }),
             "{shown}"
         );
     }
@@ -46,7 +46,7 @@ fuzz_target!(|text: &str| {
         page::<Session>,
         page::<Role>,
         page::<Policy>,
-        page::<AuditLog>,
+        page::<AuditLogEntry>,
     ]
     .iter()
     .for_each(|page| page(&body));

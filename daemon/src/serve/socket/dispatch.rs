@@ -85,7 +85,7 @@ pub(super) async fn answer(
         Request::Endpoint { profile, kind } => {
             json(http::endpoint(desk, peer, &profile, kind).await)
         }
-        Request::TokenSource { upstream } => json(broker.key_place(peer, upstream.as_deref())),
+        Request::TokenSource { upstream } => json(broker.token_source(peer, upstream.as_deref())),
         Request::VerifyJournal => json(broker.verify_journal(peer).await),
         Request::Approvals => json(broker.approvals(peer)),
         Request::Approve { id, allow } => json(broker.approve(peer, id, allow).await),

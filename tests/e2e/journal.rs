@@ -77,7 +77,7 @@ fn command_prints_records_of_earlier_daemons() {
     configure(&home);
     let daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
-    drop(daemon);
+    assert_eq!(daemon.stop(), 0);
     let _daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 4);
 

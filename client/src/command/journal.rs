@@ -1,13 +1,12 @@
 //! `rolekeeper journal`: prints the records of the journal's file, the newest last. The daemon names the file, and this
 //! process reads it, so that the file's own permissions apply.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, JournalLocation, Request};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{audit, iam, screen};
 use crate::{autostart, command};
@@ -18,8 +17,8 @@ pub(crate) const HELP: &str = "Examples:\n  \
     The journal has at least the last 10,000 records. With `also_to` under [journal] in the configuration, the daemon also\n\
     sends each record to journald or syslog.";
 
-/// The columns of their own. The others are in the column DETAILS.
-const COLUMNS: [&str; 6] = ["at", "type", "profile", "uid", "via", "processes"];
+/// The fields with a column of their own.
+const COLUMNS: [&str; 5] = ["at", "type", "profile", "uid", "via"];
 
 /// Show the journal: issued credentials, refusals, approvals, logins, and sessions that ended early
 #[derive(clap::Args)]
@@ -83,30 +82,15 @@ fn table(records: Vec<Value>) -> String {
 
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header([
-        "TIME",
-        "TYPE",
-        "PROFILE",
-        "USER",
-        "VIA",
-        "DETAILS",
-        "PROCESSES",
-    ]);
+    table.set_header(["TIME", "TYPE", "PROFILE", "USER", "VIA", "DETAILS"]);
     for mut record in records {
         screen::clean(&mut record);
-        let Value::Object(fields) = record else {
-            continue;
-        };
-        let column = |name| fields.get(name).map_or_else(|| "-".into(), plain);
-        table.add_row([
-            column("at"),
-            column("type"),
-            column("profile"),
-            column("uid"),
-            column("via"),
-            details(&fields),
-            processes(&fields),
-        ]);
+        let mut row: Vec<_> = COLUMNS
+            .iter()
+            .map(|name| record.get(name).map_or_else(|| "-".into(), plain))
+            .collect();
+        row.push(details(&record));
+        table.add_row(row);
     }
     table
         .lines()
@@ -114,24 +98,24 @@ fn table(records: Vec<Value>) -> String {
         .collect()
 }
 
-/// `code=not_allowed message="profile dev is not for …"`
-fn details(fields: &Map<String, Value>) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
+/// The other fields, in logfmt: `code=not_allowed message="profile dev is not for …"`.
+fn details(record: &Value) -> String {
+    let mut words = Vec::new();
+    for (name, value) in record.as_object().into_iter().flatten() {
         if !COLUMNS.contains(&name.as_str()) {
-            let separator = if text.is_empty() { "" } else { " " };
-            let _ = write!(text, "{separator}{name}={}", quoted(value));
+            let text = value
+                .as_array()
+                .map_or_else(|| plain(value), |list| processes(list));
+            words.push(format!("{name}={}", quoted(text)));
         }
     }
-    text
+    words.join(" ")
 }
 
-/// The process and its parents: `/usr/bin/aws (812) < /bin/bash (640)`.
-fn processes(fields: &Map<String, Value>) -> String {
-    let processes = fields.get("processes").and_then(Value::as_array);
-    let chain: Vec<_> = processes
-        .into_iter()
-        .flatten()
+/// A process and its parents: `/usr/bin/aws (812) < /bin/bash (640)`.
+fn processes(list: &[Value]) -> String {
+    let chain: Vec<_> = list
+        .iter()
         .map(|process| {
             format!(
                 "{} ({})",
@@ -140,22 +124,18 @@ fn processes(fields: &Map<String, Value>) -> String {
             )
         })
         .collect();
-    if chain.is_empty() {
-        "-".into()
-    } else {
-        chain.join(" < ")
-    }
+    chain.join(" < ")
 }
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), Into::into)
 }
 
-/// As logfmt has it: quoted where it is more than a word.
-fn quoted(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => text.into(),
-        _ => value.to_string(),
+fn quoted(text: String) -> String {
+    if text.is_empty() || text.contains([' ', '"', '=']) {
+        Value::String(text).to_string()
+    } else {
+        text
     }
 }
 
@@ -179,23 +159,15 @@ mod tests {
         assert_eq!(lines.len(), 4, "{table}");
         assert_eq!(
             lines[0],
-            [
-                "TIME",
-                "TYPE",
-                "PROFILE",
-                "USER",
-                "VIA",
-                "DETAILS",
-                "PROCESSES"
-            ]
+            ["TIME", "TYPE", "PROFILE", "USER", "VIA", "DETAILS"]
         );
         assert_eq!(
             lines[1].join(" "),
-            "2026-01-01T00:00:00.000Z issued dev 1000 socket session_id=s-1 /usr/bin/aws (812) < /bin/bash (640)"
+            "2026-01-01T00:00:00.000Z issued dev 1000 socket session_id=s-1 processes=\"/usr/bin/aws (812) < /bin/bash (640)\""
         );
         assert_eq!(
             lines[2].join(" "),
-            "2026-01-01T01:00:00.000Z refused prod 1000 - code=not_allowed message=\"profile prod is not for it\" -"
+            "2026-01-01T01:00:00.000Z refused prod 1000 - code=not_allowed message=\"profile prod is not for it\""
         );
         assert!(lines[3].contains(&"upstream=a\u{fffd}[2J"), "{table}");
     }

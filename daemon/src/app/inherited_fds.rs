@@ -16,6 +16,7 @@ use sd_notify::NotifyState;
 use crate::platform::descriptors::adopt;
 use crate::platform::signals::ignore;
 use crate::serve::http::HttpEndpoint;
+use crate::serve::socket::bind::SocketDescriptors;
 
 /// What a process that takes the place of another one is told: `pid=4711,socket=7,lock=8,sessions=9`.
 const HANDOVER: &str = "ROLEKEEPER_HANDOVER";
@@ -40,13 +41,6 @@ pub struct Inherited {
     pub endpoints: Vec<(HttpEndpoint, OwnedFd)>,
     pub peer_inspector: Option<OwnedFd>,
     pub command_runner: Option<OwnedFd>,
-}
-
-#[derive(Debug)]
-pub struct Socket {
-    pub descriptor: OwnedFd,
-    /// Of a socket that an earlier process of this program made, and the last one removes; else it is the service manager's.
-    pub lock: Option<OwnedFd>,
 }
 
 impl Inherited {
@@ -105,9 +99,9 @@ impl Inherited {
         Ok(())
     }
 
-    pub fn socket(&mut self) -> Option<Socket> {
+    pub fn socket(&mut self) -> Option<SocketDescriptors> {
         let descriptor = self.socket.take()?;
-        Some(Socket {
+        Some(SocketDescriptors {
             descriptor,
             lock: self.lock.take(),
         })
@@ -179,7 +173,7 @@ pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
 /// What a process that takes the place of this one gets.
 #[derive(Debug)]
 pub struct InheritedState {
-    pub socket: Socket,
+    pub socket: SocketDescriptors,
     pub endpoints: Vec<(HttpEndpoint, OwnedFd)>,
     /// Where they can be handed over; else they are fetched anew.
     pub sessions: Option<OwnedFd>,

@@ -114,27 +114,29 @@ impl State {
         let now = self.clock.now();
         let target = path.first().map(|(_, id)| id.as_str());
 
+        let query = parts.uri.query().unwrap_or("");
+        // An error of the parameters is reported only to an authenticated caller.
+        let params = body.and_then(|body| Params::parse(&method.spec, path, query, body));
+
         self.store.audited_transaction(
-            |tx| match self.authenticate(tx, parts, now) {
-                Err(error) => (None, Err(error)),
-                Ok(caller) => {
-                    let query = parts.uri.query().unwrap_or("");
-                    let result = body
-                        .and_then(|body| Params::parse(&method.spec, path, query, body))
-                        .and_then(|params| {
-                            let call = Call {
-                                caller: &caller,
-                                params: &params,
-                                org: &self.store.org,
-                                now,
-                                ip,
-                                limits: &self.limits,
-                            };
-                            authorize(method, target, &call, tx)?;
-                            (method.handler)(&call, tx)
-                        });
-                    (Some(caller), result)
-                }
+            |tx| {
+                let caller = match self.authenticate(tx, parts, now) {
+                    Ok(caller) => caller,
+                    Err(error) => return (None, Err(error)),
+                };
+                let result = params.and_then(|params| {
+                    let call = Call {
+                        caller: &caller,
+                        params: &params,
+                        org: &self.store.org,
+                        now,
+                        ip,
+                        limits: &self.limits,
+                    };
+                    authorize(method, target, &call, tx)?;
+                    (method.handler)(&call, tx)
+                });
+                (Some(caller), result)
             },
             |tx, caller, result| {
                 let record = CallRecord {

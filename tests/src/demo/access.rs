@@ -39,7 +39,7 @@ impl Demo<'_> {
     }
 
     pub(super) fn audit_calls(&mut self) {
-        self.next_title("7. Which local program made a call in the cloud");
+        self.next_title("7. Which local program made a call to the cloud");
 
         let roles = self
             .rolekeeper(&["iam", "listRoles", "--profile", "dev"])
@@ -69,7 +69,7 @@ impl Demo<'_> {
 
     pub(super) fn revoke_session(&mut self) {
         self.next_title(
-            "8. An administrator revokes the session: the daemon stops its use at once",
+            "8. An administrator revokes the session: the daemon notices and stops its use",
         );
 
         let mut server = self.start_server();
@@ -145,7 +145,7 @@ impl Demo<'_> {
 
         self.print(
             Style::Good,
-            "exit code 0; open requests were answered, the socket is removed, no secret is on disk",
+            "exit code 0; open requests were answered, the socket is removed, no session credential was written to disk",
         );
     }
 }

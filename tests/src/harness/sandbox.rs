@@ -73,7 +73,11 @@ impl SandboxProcess {
     /// If the call fails.
     pub fn control(&self, verb: &str, path: &str, body: Option<Value>) -> Value {
         let url = format!("{}{path}", self.text(&["control"]));
-        let request = self.request(verb, url, body.as_ref());
+        let mut request = self.request(verb, url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+
         let response = request.send().expect("the control interface answers");
         let status = response.status();
         let text = response.text().expect("a body");
@@ -99,21 +103,21 @@ impl SandboxProcess {
         body: Option<&Value>,
     ) -> Result<(u16, Value), reqwest::Error> {
         let url = format!("{}/iam/v1{path}", self.endpoint());
-        let response = self.request(verb, url, body).bearer_auth(token).send()?;
+        let mut request = self.request(verb, url).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+
+        let response = request.send()?;
         let status = response.status().as_u16();
         let text = response.text()?;
 
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
-    fn request(&self, verb: &str, url: String, body: Option<&Value>) -> RequestBuilder {
-        let request = self
-            .http
-            .request(verb.parse().expect("an HTTP method"), url);
-        match body {
-            Some(body) => request.json(body),
-            None => request,
-        }
+    fn request(&self, verb: &str, url: String) -> RequestBuilder {
+        self.http
+            .request(verb.parse().expect("an HTTP method"), url)
     }
 
     /// Runs only on otherwise idle cores, because a real upstream does not use this machine's.

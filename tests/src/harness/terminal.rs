@@ -32,7 +32,7 @@ impl Home {
     /// Without a terminal, or if the program does not ask.
     pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
         self.at_terminal(command, COLUMNS, question, |terminal, _| {
-            type_on(terminal, typed)
+            type_on(terminal, typed);
         })
         .0
     }

@@ -88,21 +88,31 @@ pub(super) fn handle(state: &State, parts: &Parts, body: &[u8]) -> ControlResult
     match (parts.method.as_str(), path.as_slice()) {
         ("POST", ["faults"]) => add_fault(state, parse(body)?),
         ("GET", ["faults"]) => Ok(state.faults.list()),
-        ("DELETE", ["faults"]) => done(state.faults.clear()),
+        ("DELETE", ["faults"]) => {
+            state.faults.clear();
+            empty()
+        }
         ("DELETE", ["faults", id]) => {
             let id = id.parse().map_err(|_| ApiError::not_found("fault", id))?;
-            done(state.faults.remove(id))
+            state.faults.remove(id);
+            empty()
         }
 
         ("GET", ["calls"]) => Ok(list_calls(state, parts)),
         ("GET", ["calls", "counts"]) => Ok(state.call_log.counts()),
-        ("DELETE", ["calls"]) => done(state.call_log.clear()),
+        ("DELETE", ["calls"]) => {
+            state.call_log.clear();
+            empty()
+        }
         ("GET", ["s3-requests"]) => Ok(state.s3_request_log.list()),
-        ("DELETE", ["s3-requests"]) => done(state.s3_request_log.clear()),
+        ("DELETE", ["s3-requests"]) => {
+            state.s3_request_log.clear();
+            empty()
+        }
 
         ("GET", ["clock"]) => Ok(show_clock(state)),
         ("POST", ["clock"]) => advance_clock(state, &parse(body)?),
-        ("POST", ["limits"]) => done(set_limits(state, &parse(body)?)),
+        ("POST", ["limits"]) => set_limits(state, &parse(body)?),
 
         ("POST", ["users"]) => add_user(state, &parse(body)?),
         ("POST", ["users", id, "token"]) => add_token(state, id, &parse(body)?),
@@ -121,8 +131,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
-/// The empty reply to a call that has no result.
-fn done((): ()) -> ControlResult {
+/// The reply to a call without a result.
+fn empty() -> ControlResult {
     Ok(json!({}))
 }
 
@@ -157,12 +167,14 @@ fn advance_clock(state: &State, set: &SetClock) -> ControlResult {
     Ok(show_clock(state))
 }
 
-fn set_limits(state: &State, set: &SetLimits) {
+fn set_limits(state: &State, set: &SetLimits) -> ControlResult {
     let seconds = set.max_session_seconds.unwrap_or(0);
     state
         .limits
         .max_session
         .store(seconds.into(), Ordering::SeqCst);
+
+    empty()
 }
 
 fn add_user(state: &State, new: &NewUser) -> ControlResult {

@@ -57,7 +57,7 @@ pub(super) fn objects(tx: &Connection, request: &S3Request) -> Result<Reply, Api
     let page = load_page(tx, &params)?;
 
     let body = document("ListBucketResult", Some(NAMESPACE), |xml| {
-        show(xml, &params, &page)
+        show(xml, &params, &page);
     });
     Ok(Reply::xml(body))
 }
@@ -151,7 +151,7 @@ fn show(xml: &mut Xml, params: &ListParams<'_>, page: &Page) {
     }
     for prefix in &page.common_prefixes {
         xml.element("CommonPrefixes", |xml| {
-            xml.text("Prefix", &params.encode(prefix))
+            xml.text("Prefix", &params.encode(prefix));
         });
     }
 }

@@ -44,19 +44,19 @@ async fn request_changed_after_signing_is_refused() {
 
     let changes: [Change<'_>; 8] = [
         ("header changed", MISMATCH, &|put| {
-            put.set("x-amz-meta-a", "2")
+            put.set("x-amz-meta-a", "2");
         }),
         ("header removed", MISMATCH, &|put| {
-            put.remove("x-amz-meta-a")
+            put.remove("x-amz-meta-a");
         }),
         ("header added", DENIED, &|put| {
-            put.headers.push(("x-amz-meta-b".into(), "1".into()))
+            put.headers.push(("x-amz-meta-b".into(), "1".into()));
         }),
         ("host changed", MISMATCH, &|put| {
-            put.set("host", "elsewhere.test")
+            put.set("host", "elsewhere.test");
         }),
         ("parameter changed", MISMATCH, &|put| {
-            put.set_query("x-id", "GetObject")
+            put.set_query("x-id", "GetObject");
         }),
         ("parameter removed", MISMATCH, &|put| put.query.clear()),
         ("path changed", MISMATCH, &|put| put.path += "2"),
@@ -73,14 +73,14 @@ async fn body_changed_after_signing_is_refused() {
 
     let changes: [Change<'_>; 3] = [
         ("body changed", (400, "XAmzContentSHA256Mismatch"), &|put| {
-            put.body = b"forged".into()
+            put.body = b"forged".into();
         }),
         ("body and hash changed", MISMATCH, &|put| {
             put.body = b"forged".into();
             put.set("x-amz-content-sha256", &forged_hash);
         }),
         ("hash removed", MISMATCH, &|put| {
-            put.set("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
+            put.set("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
         }),
     ];
     check_changes(&world, &keys, &changes).await;
@@ -97,10 +97,10 @@ async fn request_without_its_token_or_signature_is_refused() {
             put.set("x-amz-security-token", &other.token);
         }),
         ("token removed", INVALID_TOKEN, &|put| {
-            put.remove("x-amz-security-token")
+            put.remove("x-amz-security-token");
         }),
         ("signature removed", DENIED, &|put| {
-            put.remove("authorization")
+            put.remove("authorization");
         }),
     ];
     check_changes(&world, &keys, &changes).await;

@@ -63,7 +63,7 @@ impl Session {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        home.enter(&mut command);
+        home.set_env(&mut command);
         command
             .env("XDG_DATA_HOME", home.path().join("data"))
             .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
@@ -167,7 +167,7 @@ impl Session {
     fn daemon<'a>(&self, home: &'a Home) -> Daemon<'a> {
         let mut command = home.command(&programs().rolekeeperd);
         command.env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
-        home.daemon_by(command)
+        home.daemon_from(command)
     }
 }
 

@@ -29,7 +29,7 @@ fn run(home: &Home, program: &str, arguments: &[&str]) -> Run {
         .env("ROLEKEEPER_AUTOSTART", "0")
         .env("GIT_TERMINAL_PROMPT", "0")
         .args(arguments);
-    home.finish(command)
+    home.run(command)
 }
 
 fn setup(home: &Home, arguments: &[&str]) {

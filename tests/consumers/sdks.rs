@@ -419,7 +419,7 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
             "--endpoint-url",
             url,
         ]);
-        let run = world.home.finish(command);
+        let run = world.home.run(command);
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(
             world.asked(HttpTransport::Process, &daemon),

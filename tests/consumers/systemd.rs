@@ -285,7 +285,7 @@ fn the_machines_unit_is_as_closed_as_it_can_be_and_serves() {
             .arg(&client)
             .args(["credential-process", "dev"]);
         command.env("ROLEKEEPER_SOCKET", home.socket());
-        home.finish(command)
+        home.run(command)
     };
     let allowed = by(&timeout, &["60"]);
     assert_eq!(

@@ -21,7 +21,7 @@ fn ask(home: &Home) -> Run {
         .arg(&programs().rolekeeper)
         .args(["credential-process", "dev"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
-    home.finish(command)
+    home.run(command)
 }
 
 pub(crate) fn waiting(home: &Home) -> Value {
@@ -148,7 +148,7 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
     command
         .args(["sh", "-c", script])
         .arg(&programs().rolekeeper);
-    home.enter(&mut command);
+    home.set_env(&mut command);
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .stderr(Stdio::null());

@@ -22,7 +22,7 @@ fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
         .args(arguments)
         .arg(&programs().rolekeeper);
     command.args(["credential-process", "dev"]);
-    home.finish(command)
+    home.run(command)
 }
 
 fn refused(run: &Run, want: &str) {
@@ -58,7 +58,7 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
         .arg(&programs().rolekeeper)
         .env("ROLEKEEPER_AUTOSTART", "0");
     assert_eq!(
-        home.finish(through).code,
+        home.run(through).code,
         0,
         "a shell in between changes nothing"
     );
@@ -79,7 +79,7 @@ fn by_endpoint(home: &Home, program: &Path) -> Run {
         .arg(&programs().rolekeeper)
         .args(["exec", "dev", "--mode", "http", "--", "true"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
-    home.finish(command)
+    home.run(command)
 }
 
 #[test]

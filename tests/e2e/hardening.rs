@@ -109,7 +109,7 @@ fn a_process_of_the_same_user_reads_nothing_of_the_daemon_and_cannot_trace_it() 
     if geteuid().is_root() {
         give(home.path(), uid);
     }
-    let daemon = home.daemon_by(as_user(home.command(&program), uid));
+    let daemon = home.daemon_from(as_user(home.command(&program), uid));
     let sleep = Killed(
         as_user(Command::new("sleep"), uid)
             .arg("1000")
@@ -177,7 +177,7 @@ fn a_reload_opens_nothing_to_another_process_of_the_same_user() {
     if geteuid().is_root() {
         give(home.path(), uid);
     }
-    let daemon = home.daemon_by(as_user(home.command(&program), uid));
+    let daemon = home.daemon_from(as_user(home.command(&program), uid));
     let mut watcher = home.command(&me);
     watcher.args(["--exact", "hardening::what_the_watcher_does", "--nocapture"]);
     watcher.env("ROLEKEEPER_TEST_NEIGHBOUR", daemon.pid().to_string());

@@ -446,7 +446,7 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
                 eventually(&when, || (sandbox.calls(method) > before).then_some(()));
                 daemon.signal(rustix::process::Signal::KILL);
                 asking.wait().unwrap();
-                sandbox.heal();
+                sandbox.clear_faults();
             }
             let _daemon = pipeline.home.daemon(&[]);
             pipeline.assert_works(&when);

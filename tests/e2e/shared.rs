@@ -68,7 +68,7 @@ impl Machine {
             .env("ROLEKEEPER_SOCKET", self.home.socket())
             .env("HOME", "/nonexistent");
         command.args(args).uid(uid).gid(gid);
-        self.home.finish(command)
+        self.home.run(command)
     }
 }
 
@@ -219,7 +219,7 @@ fn a_crowd_of_one_user_keeps_nobody_else_out() {
         .args(["--nofile=512:512"])
         .arg(&programs().rolekeeperd);
     let folder = machine.home.socket().parent().unwrap().to_owned();
-    let _daemon = machine.home.daemon_by(command);
+    let _daemon = machine.home.daemon_from(command);
     for (path, mode) in [
         (machine.home.path().to_owned(), 0o755),
         (machine.home.path().join("run"), 0o755),

@@ -65,7 +65,7 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
     failed(
         &admin.rolekeeper(&["credential-process", "gone"]),
         8,
-        &["not_found", "there is no role 019aaaaa"],
+        &["not_found", "no role 019aaaaa"],
     );
 }
 
@@ -195,7 +195,7 @@ fn a_token_from_the_environment_is_used() {
     );
     let mut command = home.command(&rolekeeper_tests::harness::programs().rolekeeperd);
     command.env("SANDBOX_TOKEN", sandbox.token("dev"));
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
 }
 

@@ -27,7 +27,7 @@ pub mod descriptors;
 #[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod explain;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 #[cfg(target_os = "linux")]
 pub mod handover;

@@ -1,5 +1,5 @@
 //! V4: the daemon's own source of what a profile stands on, on threads whose every step a scheduler chooses. Refreshes,
-//! revocations, readers and subscribers run against each other, differently each time; INTERLEAVINGS says how often.
+//! revocations, readers and subscribers run against each other, differently each time.
 
 #[allow(
     dead_code,
@@ -10,6 +10,7 @@
 mod standing;
 mod sync;
 
+use rolekeeper_tests::harness::short_or_long;
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
@@ -117,14 +118,12 @@ fn world() {
 
 #[test]
 fn no_interleaving_serves_a_session_whose_fetch_began_before_a_revocation_that_is_in_force() {
-    let rounds = std::env::var("INTERLEAVINGS")
-        .map_or(1_000_000, |rounds| rounds.parse().expect("a number"));
-    shuttle::check_random(world, rounds);
+    shuttle::check_random(world, short_or_long(50_000, 1_000_000));
 }
 
 #[test]
 fn nor_does_one_in_which_a_thread_is_held_up_at_the_worst_moment() {
-    shuttle::check_pct(world, 50_000, 4);
+    shuttle::check_pct(world, short_or_long(5_000, 50_000), 4);
 }
 
 /// A search that finds nothing is worth something only if it would find something.

@@ -25,7 +25,6 @@ use crate::sync::{Mutex, lock};
 use bind::Door;
 use http::Endpoints;
 use peer::Peer;
-#[cfg(fuzzing)]
 pub(crate) use {answer::parse, local::rest};
 
 /// How long requests under way may take once the daemon is told to stop.

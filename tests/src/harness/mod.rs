@@ -24,6 +24,15 @@ pub fn world() -> (SandboxProcess, Home) {
     (sandbox, home)
 }
 
+/// How much a test does: `long` if `tests/run --long` started it, which sets `ROLEKEEPER_TEST_LONG=1`, and `short` otherwise.
+pub fn short_or_long<T>(short: T, long: T) -> T {
+    if std::env::var_os("ROLEKEEPER_TEST_LONG").is_some_and(|set| set == "1") {
+        long
+    } else {
+        short
+    }
+}
+
 /// The word, given when this is dropped, that other threads need not go on: also when the one that has it panics.
 #[derive(Debug)]
 pub struct Over<'a>(pub &'a AtomicBool);

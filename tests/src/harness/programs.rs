@@ -1,5 +1,5 @@
-//! The programs under test, built by cargo as a user would build them: each from its own package, so that no feature of
-//! another one slips in.
+//! The programs under test. `tests/run` builds them once for all tests; otherwise cargo builds them here, with the features
+//! of the whole workspace, so that it builds no dependency twice.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,21 +12,20 @@ pub struct Programs {
     pub sandbox: PathBuf,
 }
 
-/// Builds the programs, once in a process.
+/// The programs of `ROLEKEEPER_TEST_PROGRAMS`, a folder, or of the folder that this program was built in: those are built
+/// first, once in a process.
 ///
 /// # Panics
 /// When they cannot be built.
 pub fn programs() -> &'static Programs {
-    static BUILT: OnceLock<Programs> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = profile_folder();
-        for (package, bin) in [
-            ("rolekeeper", "rolekeeper"),
-            ("rolekeeperd", "rolekeeperd"),
-            ("rolekeeper-tests", "rolekeeper-sandbox"),
-        ] {
-            build(package, bin, &folder);
-        }
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let built = std::env::var_os("ROLEKEEPER_TEST_PROGRAMS").map(PathBuf::from);
+        let folder = built.unwrap_or_else(|| {
+            let folder = profile_folder();
+            build(&folder);
+            folder
+        });
         let program = |name: &str| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
         Programs {
             rolekeeper: program("rolekeeper"),
@@ -47,18 +46,10 @@ fn profile_folder() -> PathBuf {
     }
 }
 
-fn build(package: &str, bin: &str, folder: &Path) {
+fn build(folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--package",
-        package,
-        "--bin",
-        bin,
-    ]);
+    command.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
     command
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
@@ -70,6 +61,7 @@ fn build(package: &str, bin: &str, folder: &Path) {
     if folder.ends_with("release") {
         command.arg("--release");
     }
+
     let status = command.status().expect("cargo can be run");
-    assert!(status.success(), "{package} does not build");
+    assert!(status.success(), "the programs do not build");
 }

@@ -31,7 +31,6 @@ use crate::keys::Key;
 pub use audit_logs::*;
 pub use error::{IamError, NEW_TOKEN, Said};
 pub use groups::*;
-#[cfg(fuzzing)]
 pub(crate) use http::Call;
 pub use http::{Answer, SetupError};
 pub use invitations::*;

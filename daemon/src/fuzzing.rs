@@ -1,5 +1,5 @@
-//! The readers behind private doors, for the targets in `tests/fuzz`. cargo-fuzz alone compiles it. It must never decide
-//! anything: what is fuzzed is what runs.
+//! Private parsers, for the targets in `tests/fuzz`; the programs do not use it. It contains no rule of its own, so that
+//! what is fuzzed is what runs.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ pub mod credentials;
 pub mod desktop;
 pub mod error;
 pub mod explain;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod iam;
 pub mod journal;

@@ -33,7 +33,6 @@ use limits::ConnectionLimit;
 use socket::bind::BoundSocket;
 
 pub use shutdown::Shutdown;
-#[cfg(fuzzing)]
 pub(crate) use {socket::connection::rest, socket::dispatch::parse};
 
 /// How long open requests may delay the end of the daemon.

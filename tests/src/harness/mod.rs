@@ -34,6 +34,15 @@ pub fn world() -> (SandboxProcess, Home) {
     (sandbox, home)
 }
 
+/// How much a test does: `long` if `tests/run --long` started it, which sets `ROLEKEEPER_TEST_LONG=1`, else `short`.
+pub fn short_or_long<T>(short: T, long: T) -> T {
+    if std::env::var_os("ROLEKEEPER_TEST_LONG").is_some_and(|set| set == "1") {
+        long
+    } else {
+        short
+    }
+}
+
 /// Sets a flag that stops other threads when it is dropped, also by a panic.
 #[derive(Debug)]
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);

@@ -1,5 +1,5 @@
-//! The programs under test. Cargo builds each from its own package, as a user would, so that no
-//! feature of another package is enabled.
+//! The programs under test. `tests/run` builds them once for all tests; otherwise cargo builds them here, with the features
+//! of the whole workspace, so that it builds no dependency twice.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,19 +12,26 @@ pub struct Programs {
     pub sandbox: PathBuf,
 }
 
-/// Builds the programs, once per process.
+/// The programs of `ROLEKEEPER_TEST_PROGRAMS`, a folder, or of the folder that this program was built in: those are built
+/// first, once in a process.
 ///
 /// # Panics
 /// If they cannot be built.
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
-
     PROGRAMS.get_or_init(|| {
-        let folder = profile_folder();
+        let built = std::env::var_os("ROLEKEEPER_TEST_PROGRAMS").map(PathBuf::from);
+        let folder = built.unwrap_or_else(|| {
+            let folder = profile_folder();
+            build(&folder);
+            folder
+        });
+        let program = |name: &str| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+
         Programs {
-            rolekeeper: build("rolekeeper", "rolekeeper", &folder),
-            rolekeeperd: build("rolekeeperd", "rolekeeperd", &folder),
-            sandbox: build("rolekeeper-tests", "rolekeeper-sandbox", &folder),
+            rolekeeper: program("rolekeeper"),
+            rolekeeperd: program("rolekeeperd"),
+            sandbox: program("rolekeeper-sandbox"),
         }
     })
 }
@@ -41,22 +48,14 @@ fn profile_folder() -> PathBuf {
     }
 }
 
-fn build(package: &str, name: &str, folder: &Path) -> PathBuf {
+fn build(folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let target = folder.parent().expect("the target folder");
 
     let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
     command
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            package,
-            "--bin",
-            name,
-        ])
         .arg("--manifest-path")
         .arg(manifest)
         .arg("--target-dir")
@@ -64,8 +63,7 @@ fn build(package: &str, name: &str, folder: &Path) -> PathBuf {
     if folder.ends_with("release") {
         command.arg("--release");
     }
-    let status = command.status().expect("cargo starts");
-    assert!(status.success(), "{package} does not build");
 
-    folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    let status = command.status().expect("cargo starts");
+    assert!(status.success(), "the programs do not build");
 }

@@ -39,7 +39,6 @@ pub use audit_logs::*;
 pub use error::{IamError, ServiceError};
 pub use groups::*;
 pub use http::Reply;
-#[cfg(fuzzing)]
 pub(crate) use http::SentCall;
 pub use invitations::*;
 pub use management::routes;

@@ -63,7 +63,7 @@ fn a_revocation_at_the_service_is_in_force_within_the_interval_and_a_second() {
         pass(some(Duration::from_secs(600))).await;
         revoke(&machine, 1);
         pass(BOUND).await;
-        assert_eq!(machine.ask(1).await, Got::AccessError("held"));
+        assert_eq!(machine.ask(1).await, Got::Refused("held"));
         for number in [0, 2] {
             assert_eq!(machine.ask(number).await, Got::Lease);
         }
@@ -140,11 +140,11 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
                             watched_since[number % 2] = machine.clock.now().boot;
                         }
                     }
-                    (_, Got::AccessError("held")) => {
+                    (_, Got::Refused("held")) => {
                         holds += 1;
                         refused[number].extend(machine.forget(number));
                     }
-                    (_, Got::AccessError(_)) => {}
+                    (_, Got::Refused(_)) => {}
                 },
             }
         }
@@ -160,14 +160,10 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
 fn is_watched(machine: &Machine, number: usize) -> bool {
     let now = machine.clock.now();
     let upstream = &machine.entry(number).upstream;
-    let entries = machine
-        .broker
+    machine
+        .daemon
         .cache
-        .entries()
-        .iter()
-        .filter(|entry| Arc::ptr_eq(&entry.upstream, upstream));
-    entries
-        .into_iter()
+        .entries_of(upstream)
         .any(|entry| entry.session().is_some() && entry.is_leased(&now))
 }
 
@@ -177,12 +173,17 @@ async fn log_out(machine: &Arc<Machine>, number: usize, refused: &mut BTreeSet<S
     let asking = fastrand::bool().then(|| tokio::spawn(async move { asking.ask(number).await }));
     pass(some(Duration::from_millis(60))).await;
     let name = machine.entry(number).profile.name.as_str();
-    machine
-        .broker
-        .logout(machine.peer(number), Some(name), false)
+    let services = &machine.daemon.services;
+    let grant = services
+        .access
+        .authorize_owner(machine.peer(number), name)
         .await
-        .expect("it is done");
-    assert_eq!(machine.ask(number).await, Got::AccessError("held"));
+        .expect("the peer is the owner");
+    services
+        .revocation
+        .logout(machine.peer(number), &[grant], false)
+        .await;
+    assert_eq!(machine.ask(number).await, Got::Refused("held"));
     refused.extend(machine.forget(number));
     if let Some(asking) = asking {
         asking.await.expect("every promise is kept");
@@ -195,11 +196,16 @@ async fn resume(machine: &Machine, number: usize, refused: &mut BTreeSet<String>
         refused.extend(machine.forget(number));
     }
     let name = machine.entry(number).profile.name.as_str();
-    machine
-        .broker
-        .resume(machine.peer(number), name)
+    let services = &machine.daemon.services;
+    let grant = services
+        .access
+        .authorize_owner(machine.peer(number), name)
         .await
-        .expect("it is done");
+        .expect("the peer is the owner");
+    services
+        .revocation
+        .resume(machine.peer(number), &grant)
+        .await;
 }
 
 fn served_in_time(machine: &Machine, number: usize, id: &str, fair: BootTime) {

@@ -184,7 +184,7 @@ impl Service {
                 self.answer(sent, || {
                     Err(UpstreamError::Refused {
                         what: "no".into(),
-                        why: RefusalKind::Other,
+                        kind: RefusalKind::Other,
                     })
                 })
                 .await

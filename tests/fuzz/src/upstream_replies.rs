@@ -26,7 +26,8 @@ pub fn run(bytes: &[u8]) {
             "{shown}"
         );
         assert!(
-            status == 401 || !matches!(error.to_upstream_error(), UpstreamError::LoginNeeded { .. }),
+            status == 401
+                || !matches!(error.to_upstream_error(), UpstreamError::LoginNeeded { .. }),
             "{shown}"
         );
     }

@@ -74,6 +74,10 @@ impl Subscriptions {
         });
     }
 
+    pub(crate) fn mark_sessions_changed(&self) {
+        self.sessions_changed.notify_one();
+    }
+
     /// Waits until a session is installed or has ended. A change while no one waits is remembered.
     pub(crate) async fn sessions_changed(&self) {
         self.sessions_changed.notified().await;

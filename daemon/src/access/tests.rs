@@ -45,6 +45,7 @@ fn access(owner: u32, profile: Profile, journal: Journal) -> Access {
 /// A connection by this process, as the socket adapter accepts it.
 fn connect(inspector: &Arc<PeerInspector>) -> Peer {
     let (ours, _theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
     let stream = Stream::UdSocket(UdSocket::try_from(OwnedFd::from(ours)).unwrap());
     let peer = Peer::of(&stream, inspector, true).unwrap();
     peer.handle().pin();
@@ -331,11 +332,11 @@ impl JournalFile {
         access.journal.flush().await;
         let text = std::fs::read_to_string(&self.path).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        let refusals = lines.filter(|line: &Value| line["event"] == "refused");
+        let refusals = lines.filter(|line: &Value| line["type"] == "refused");
         refusals
             .map(|line| {
                 (
-                    line["of"].as_str().unwrap().to_owned(),
+                    line["profile"].as_str().unwrap().to_owned(),
                     line["uid"].as_u64().unwrap(),
                     line["code"].as_str().unwrap().to_owned(),
                 )

@@ -204,7 +204,7 @@ fn who_may_not_read_the_audit_log_is_told_so() {
     assert!(
         run.code == 8
             && run.stderr.contains("access_denied")
-            && run.stderr.contains("  try: an administrator"),
+            && run.stderr.contains("  try: ask an administrator"),
         "{run:?}"
     );
 }

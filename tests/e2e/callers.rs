@@ -151,10 +151,7 @@ fn what_the_principal_may_do_is_no_way_round_a_rule() {
         let _daemon = home.daemon(&[]);
         let role = sandbox.role("S3ReadOnly");
         let run = home.rolekeeper(&["iam", "assumeRole", "--role-id", role]);
-        refused(
-            &run,
-            "would give out credentials that profiles of this upstream are to be asked for",
-        );
+        refused(&run, "returns credentials, and some profiles of upstream");
         assert_eq!(sandbox.calls("assumeRole"), 0);
         assert_eq!(
             home.rolekeeper(&["iam", "listRoles"]).code,

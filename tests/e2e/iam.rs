@@ -244,7 +244,7 @@ fn wrong_words_are_told_with_the_nearest_right_one() {
         run.code == 2
             && run
                 .stderr
-                .contains("`other` (unknown_upstream)\n  try: --upstream with one of: sandbox")
+                .contains("`other` (unknown_upstream)\n  try: use --upstream with one of: sandbox")
     );
     let run = iam(&home, &["listRoles", "--profile", "admn"]);
     assert!(
@@ -357,9 +357,9 @@ fn an_upstream_that_does_not_answer_leaves_it_open_whether_a_change_took_effect(
         (
             "createGroup",
             vec!["createGroup", "--name", "x"],
-            "see whether it took effect",
+            "whether it took effect",
         ),
-        ("listGroups", vec!["listGroups"], "try: again in"),
+        ("listGroups", vec!["listGroups"], "try: retry in"),
     ] {
         let fault = json!({ "method": method, "fault": { "kind": "truncated" }, "times": 1 });
         sandbox.control("POST", "/faults", Some(fault));
@@ -409,7 +409,8 @@ fn a_change_under_way_when_the_daemon_stops_is_not_told_to_be_repeated() {
         "{run:?}"
     );
     assert!(
-        run.stderr.contains("  try: see whether it took effect"),
+        run.stderr
+            .contains("  try: check with a list or get method whether it took effect"),
         "{run:?}"
     );
     assert_eq!(daemon.wait(), 0);
@@ -434,7 +435,8 @@ fn a_profiles_session_that_no_longer_counts_is_not_taken_for_a_bad_token() {
         "{run:?}"
     );
     assert!(
-        run.stderr.contains("  try: without --profile dev"),
+        run.stderr
+            .contains("  try: leave out --profile: that profile"),
         "{run:?}"
     );
 }
@@ -463,7 +465,7 @@ fn a_refusal_that_is_not_documented_is_an_answer_all_the_same() {
     sandbox.control("POST", "/faults", Some(huge));
     let huge = iam(&home, &["listGroups"]);
     assert!(
-        huge.code == 7 && huge.stderr.contains("try: a smaller --limit"),
+        huge.code == 7 && huge.stderr.contains("try: use a smaller --limit"),
         "{huge:?}"
     );
 }

@@ -12,7 +12,7 @@ use rolekeeper::protocol::{
 
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::{IamCallError, unsupported};
+use crate::iam::code;
 use crate::journal::{IssuanceRecord, shown};
 use crate::upstream::{AuditEntry, AuditLog, AuditQuery, CallError};
 
@@ -29,11 +29,8 @@ impl Broker {
     ) -> Result<Audit, AccessError> {
         let grant = self.own(peer, profile)?;
         let entry = grant.entry();
-        let log = entry
-            .upstream
-            .client
-            .audit_log()
-            .ok_or_else(|| unsupported(&entry.upstream, "audit"))?;
+        let upstream = &entry.upstream;
+        let log = upstream.require(upstream.client.audit_log(), "audit")?;
         let since = self.clock_back(back);
         let IssuanceRecord {
             holders: records,
@@ -148,8 +145,7 @@ async fn read(log: &dyn AuditLog, query: AuditQuery<'_>) -> LogExtract {
 }
 
 fn failure(error: CallError) -> Failure {
-    let error = IamCallError::Failed(error);
-    Failure::new(error.code(), error.to_string(), error.hint())
+    Failure::new(code(error.kind), error.message, error.hint)
 }
 
 /// The daemon's record, by what a call in the log is joined with.

@@ -22,7 +22,6 @@ use crate::cache::single_flight::{FlightHandle, SingleFlight};
 use crate::cache::{Cache, CacheEntry, Fetched};
 use crate::clock::timer_queue::TimerQueue;
 use crate::clock::{BootTime, Clock, Now};
-use crate::iam::error::IamCallError;
 use crate::journal::Journal;
 use crate::login::{RotationError, RotationStates};
 use crate::refresh::policy::{GRACE, RECOVERY_SPREAD, refresh_left, spread};
@@ -33,7 +32,7 @@ use crate::revocation::subscriptions::Subscriptions;
 use crate::revocation::{RevocationOutbox, keep_earlier};
 use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
-use crate::upstream::{IssuedSession, RefusalKind, UpstreamError};
+use crate::upstream::{CallError, IssuedSession, RefusalKind, UpstreamError};
 
 /// How long a consumer waits for the upstream before it is told so. The fetch goes on without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -131,7 +130,7 @@ pub enum AccessError {
     #[error("no endpoint can be opened for it: {0}")]
     NoEndpoint(String),
     #[error(transparent)]
-    Iam(#[from] IamCallError),
+    Call(#[from] CallError),
     #[error("profile {profile} wants a person's word, and {why}")]
     NotConfirmed { profile: String, why: &'static str },
     #[error("nothing is asked under the number {0}")]

@@ -4,7 +4,6 @@ use rolekeeper::protocol;
 
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::unsupported;
 use crate::upstream::{Check, Outcome};
 
 impl Broker {
@@ -15,11 +14,8 @@ impl Broker {
     ) -> Result<protocol::Explanation, AccessError> {
         let grant = self.own(peer, profile)?;
         let entry = grant.entry();
-        let explainer = entry
-            .upstream
-            .client
-            .explainer()
-            .ok_or_else(|| unsupported(&entry.upstream, "explain"))?;
+        let upstream = &entry.upstream;
+        let explainer = upstream.require(upstream.client.explainer(), "explain")?;
 
         let session = entry.session();
         let principal = session.as_ref().map(|session| &*session.granted.principal);

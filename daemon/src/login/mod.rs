@@ -10,7 +10,6 @@ use secrecy::SecretString;
 
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::unsupported;
 use crate::journal::What;
 use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::handle::UpstreamHandle;
@@ -152,10 +151,8 @@ impl Broker {
     }
 }
 
-fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, AccessError> {
-    let login = upstream.client.login();
-
-    login.ok_or_else(|| unsupported(upstream, "login").into())
+fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, CallError> {
+    upstream.require(upstream.client.login(), "login")
 }
 
 fn token_error(error: TokenError) -> AccessError {

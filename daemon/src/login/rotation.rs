@@ -12,7 +12,6 @@ use super::rotation_state::{RotationState, fingerprint};
 use super::{login_of, token_error};
 use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker};
-use crate::iam::error::unsupported;
 use crate::journal::What;
 use crate::one_line;
 use crate::token_source::TokenErrorKind;
@@ -95,10 +94,7 @@ impl Broker {
         old: Option<&str>,
     ) -> Result<RotationReport, AccessError> {
         let login = login_of(upstream)?;
-        let api = upstream
-            .client
-            .rotation()
-            .ok_or_else(|| unsupported(upstream, "login --rotate"))?;
+        let api = upstream.require(upstream.client.rotation(), "login --rotate")?;
         let _turn = self.logins.turn.lock().await;
         let current = login.token_source().token().await.map_err(token_error)?;
         let mut rotation = Rotation {

@@ -15,10 +15,9 @@ use super::{Known, Which};
 use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::credentials::{AccessError, Broker, WAIT};
-use crate::iam::error::{IamCallError, unsupported};
 use crate::journal::shown;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{ActiveSession, SessionAdmin};
+use crate::upstream::{ActiveSession, CallError, SessionAdmin};
 use crate::{one_line, printable};
 
 /// The most sessions that are listed.
@@ -174,11 +173,8 @@ struct OwnSessions {
     principals: BTreeSet<String>,
 }
 
-fn session_admin(upstream: &UpstreamHandle) -> Result<&dyn SessionAdmin, IamCallError> {
-    upstream
-        .client
-        .session_admin()
-        .ok_or_else(|| unsupported(upstream, "sessions"))
+fn session_admin(upstream: &UpstreamHandle) -> Result<&dyn SessionAdmin, CallError> {
+    upstream.require(upstream.client.session_admin(), "sessions")
 }
 
 fn has_session(entry: &CacheEntry, id: &str) -> bool {

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 
 use crate::clock::Now;
 use crate::credentials::{AccessError, Lease};
+use crate::iam::code;
 use crate::upstream::backoff::BackoffState;
 use crate::upstream::{RefusalKind, UpstreamError};
 
@@ -86,7 +87,7 @@ pub fn failure(refusal: &AccessError) -> Failure {
             Code::Configuration,
             "another port under [endpoint] in the configuration, or see what listens there".into(),
         ),
-        AccessError::Iam(error) => (error.code(), error.hint()),
+        AccessError::Call(error) => (code(error.kind), error.hint.clone()),
         AccessError::NotConfirmed { .. } => (
             Code::NotAllowed,
             "again, and rolekeeper approve in a terminal, or the desktop's notification, while it is asked".into(),

@@ -1,6 +1,7 @@
 //! The handle of one upstream: its client, behind a limiter and a circuit breaker. A failing upstream does not slow down
 //! the others.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use super::backoff::BackoffState;
 use super::circuit_breaker::{CircuitBreaker, Permit};
 use super::limiter::{Limiter, Slot};
-use super::{Upstream, UpstreamError};
+use super::{CallError, CallErrorKind, Upstream, UpstreamError};
 use crate::clock::{AtomicBootTime, BootTime, Clock, Now};
 use crate::model::{ProfileId, UpstreamId};
+use crate::printable;
 use crate::revocation::poller::Feed;
 use crate::sync::lock;
 
@@ -60,6 +62,21 @@ impl UpstreamHandle {
         })
     }
 
+    /// A capability of the client, which `what` needs: a command or a method.
+    ///
+    /// # Errors
+    /// When the upstream does not have it.
+    pub fn require<T>(&self, capability: Option<T>, what: &str) -> Result<T, CallError> {
+        capability.ok_or_else(|| {
+            let kind = self.client.kind();
+            CallError::new(
+                CallErrorKind::Invalid,
+                format!("upstream {} ({kind}) does not support {what}", self.name),
+                "use another upstream",
+            )
+        })
+    }
+
     /// Waits for a slot.
     ///
     /// # Errors
@@ -101,7 +118,7 @@ impl UpstreamHandle {
     }
 
     /// Whether to synchronize the server clock now: not during an outage, and not within `interval` of the last time.
-    /// A yes counts as done.
+    /// A yes is recorded as the last time.
     pub fn take_clock_sync(&self, now: BootTime, interval: Duration) -> bool {
         let last = self.clock_synced_at.read();
         let is_recent = last.is_some_and(|at| now.since(at) < interval);
@@ -159,4 +176,35 @@ impl CallPermit<'_> {
             tracing::warn!(upstream = %self.upstream.name, %error, "the upstream is unavailable; one call at a time probes it");
         }
     }
+}
+
+/// The upstream of this name; without a name, the only one.
+///
+/// # Errors
+/// When there is no such upstream, or several and no name.
+pub fn find<'a>(
+    upstreams: &'a BTreeMap<Arc<str>, Arc<UpstreamHandle>>,
+    name: Option<&str>,
+) -> Result<&'a Arc<UpstreamHandle>, CallError> {
+    let found = match name {
+        Some(name) => upstreams.get(name),
+        None if upstreams.len() == 1 => upstreams.values().next(),
+        None => None,
+    };
+
+    found.ok_or_else(|| {
+        let message = match name {
+            Some(name) => format!("there is no upstream `{}`", printable(name)),
+            None if upstreams.is_empty() => "no upstream is configured".into(),
+            None => "there are several upstreams, and none is named".into(),
+        };
+        let names: Vec<_> = upstreams.keys().map(AsRef::as_ref).collect();
+        let hint = if names.is_empty() {
+            "add an [upstream] to the daemon's configuration".into()
+        } else {
+            format!("use --upstream with one of: {}", names.join(", "))
+        };
+
+        CallError::new(CallErrorKind::UnknownUpstream, message, hint)
+    })
 }

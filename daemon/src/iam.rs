@@ -1,11 +1,9 @@
 //! `rolekeeper iam`: calls of an upstream's API, with the principal's token, which stays in the daemon, or with the session
 //! of a profile.
 
-pub(crate) mod error;
-
 use std::sync::Arc;
 
-use rolekeeper::protocol::IamCall;
+use rolekeeper::protocol::{Code, IamCall};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -13,10 +11,8 @@ use crate::access::peer::Peer;
 use crate::config::nearest;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::printable;
-use crate::upstream::handle::UpstreamHandle;
+use crate::upstream::handle::{UpstreamHandle, find};
 use crate::upstream::{ApiCaller, ApiMethod, ApiReply, CallError, CallErrorKind, ManagementApi};
-
-use error::{IamCallError, unsupported};
 
 impl Broker {
     /// Makes one call and returns the reply unread. The call is given up when `stop` completes.
@@ -57,11 +53,7 @@ impl Broker {
         let method = method(upstream, &call.method)?;
 
         if method.returns_credentials && self.is_guarded(upstream) {
-            return Err(IamCallError::Guarded {
-                method: method.name,
-                upstream: upstream.name.to_string(),
-            }
-            .into());
+            return Err(guarded(upstream, method).into());
         }
         Ok((upstream, method))
     }
@@ -134,56 +126,60 @@ impl Broker {
         }
     }
 
-    /// The upstream of this name; without one, the only upstream.
+    /// The upstream of this name; without a name, the only one.
     pub(crate) fn upstream_named(
         &self,
         name: Option<&str>,
-    ) -> Result<&Arc<UpstreamHandle>, IamCallError> {
-        let Some(name) = name else {
-            let mut all = self.upstreams.values();
-            return match (all.next(), all.next()) {
-                (Some(only), None) => Ok(only),
-                (None, _) => Err(IamCallError::NoUpstream),
-                _ => Err(IamCallError::AmbiguousUpstream {
-                    known: self.upstream_names(),
-                }),
-            };
-        };
-
-        self.upstreams
-            .get(name)
-            .ok_or_else(|| IamCallError::UnknownUpstream {
-                name: printable(name),
-                known: self.upstream_names(),
-            })
+    ) -> Result<&Arc<UpstreamHandle>, CallError> {
+        find(&self.upstreams, name)
     }
+}
 
-    fn upstream_names(&self) -> String {
-        let names: Vec<_> = self.upstreams.keys().map(AsRef::as_ref).collect();
-        names.join(", ")
+fn guarded(upstream: &UpstreamHandle, method: &ApiMethod) -> CallError {
+    let message = format!(
+        "{} returns credentials, and some profiles of upstream {} have `callers` or `confirm`",
+        method.name, upstream.name
+    );
+    let hint = "use a profile (exec, credential-process), or run rolekeeper login --rotate for a new credential";
+
+    CallError::new(CallErrorKind::NotAllowed, message, hint)
+}
+
+/// The reply's code for an error.
+pub(crate) fn code(kind: CallErrorKind) -> Code {
+    match kind {
+        CallErrorKind::UnknownUpstream => Code::UnknownUpstream,
+        CallErrorKind::UnknownMethod => Code::UnknownMethod,
+        CallErrorKind::Invalid => Code::Usage,
+        CallErrorKind::NotAllowed => Code::NotAllowed,
+        CallErrorKind::Refused | CallErrorKind::SessionRevoked => Code::UpstreamRefused,
+        CallErrorKind::Unavailable => Code::UpstreamUnavailable,
+        CallErrorKind::LoginNeeded => Code::LoginNeeded,
     }
 }
 
 fn management<'a>(
     upstream: &'a UpstreamHandle,
     method: &str,
-) -> Result<&'a dyn ManagementApi, IamCallError> {
-    upstream
-        .client
-        .management()
-        .ok_or_else(|| unsupported(upstream, &printable(method)))
+) -> Result<&'a dyn ManagementApi, CallError> {
+    upstream.require(upstream.client.management(), &printable(method))
 }
 
-fn method<'a>(upstream: &'a UpstreamHandle, name: &str) -> Result<&'a ApiMethod, IamCallError> {
+fn method<'a>(upstream: &'a UpstreamHandle, name: &str) -> Result<&'a ApiMethod, CallError> {
     let methods = management(upstream, name)?.methods();
+    if let Some(method) = methods.iter().find(|method| method.name == name) {
+        return Ok(method);
+    }
 
-    methods
-        .iter()
-        .find(|method| method.name == name)
-        .ok_or_else(|| IamCallError::UnknownMethod {
-            name: printable(name),
-            nearest: nearest(name, methods.iter().map(|method| method.name)),
-        })
+    let hint = match nearest(name, methods.iter().map(|method| method.name)) {
+        Some(nearest) => format!("use `{nearest}`, if that was meant"),
+        None => "run rolekeeper iam --help to list the methods".into(),
+    };
+    Err(CallError::new(
+        CallErrorKind::UnknownMethod,
+        format!("there is no method `{}`", printable(name)),
+        hint,
+    ))
 }
 
 /// Waits for a call, but not for long, and not once the daemon stops.
@@ -200,4 +196,42 @@ async fn until(
 
     let message = format!("{}: {why}", method.name);
     Err(CallError::unavailable(message, method.changes, None).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LeaseLimit;
+    use crate::credentials::tests::{Scripted, broker, me};
+
+    #[tokio::test(start_paused = true)]
+    async fn absent_capability_is_a_usage_error() {
+        let (broker, _) = broker(LeaseLimit::Full, Scripted::default());
+        let call = IamCall {
+            upstream: None,
+            profile: None,
+            method: "listRoles".into(),
+            parameters: Map::new(),
+        };
+        let stop = std::future::pending();
+        let results = [
+            ("explain", broker.explain(&me(), "dev").await.err()),
+            ("audit", broker.audit(&me(), "dev", WAIT).await.err()),
+            ("login", broker.token_source(&me(), None).err()),
+            ("sessions", broker.sessions(&me(), None).await.err()),
+            ("listRoles", broker.iam(&me(), call, stop).await.err()),
+        ];
+
+        for (what, error) in results {
+            let error = error.unwrap();
+            assert_eq!(
+                error.to_string(),
+                format!("upstream bycloud (scripted) does not support {what}")
+            );
+            assert!(
+                matches!(&error, AccessError::Call(error) if code(error.kind) == Code::Usage),
+                "{error:?}"
+            );
+        }
+    }
 }

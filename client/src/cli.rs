@@ -140,10 +140,7 @@ enum Command {
         profile: String,
     },
     #[command(after_help = command::journal::HELP)]
-    Journal {
-        #[command(subcommand)]
-        command: command::journal::Commands,
-    },
+    Journal(command::journal::Arguments),
     #[command(after_help = command::approve::HELP)]
     Approve(command::approve::Arguments),
     #[command(after_help = command::login::HELP)]
@@ -365,9 +362,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
             json,
             socket,
         ),
-        Command::Journal {
-            command: command::journal::Commands::Verify { json },
-        } => command::journal::verify(json, socket),
+        Command::Journal(arguments) => command::journal::run(&arguments, socket),
         Command::Approve(arguments) => command::approve::run(&arguments, socket),
         Command::Login(arguments) => command::login::run(&arguments, socket),
         Command::Unlock { upstream, json } => {

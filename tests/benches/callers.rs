@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Home, Over, SandboxProcess};
+use rolekeeper_tests::harness::{Home, SandboxProcess, StopOnDrop};
 use serde_json::{Value, json};
 
 use shown::{micros, percentile, row};
@@ -22,7 +22,7 @@ fn main() {
     }
     println!("{:58} {:>12} {:>12}", "", "measured", "bound");
     let sandbox = SandboxProcess::start(&[]);
-    sandbox.give_way();
+    sandbox.lower_priority();
     let home = Home::default();
     home.configure_for(
         &sandbox,
@@ -75,10 +75,10 @@ fn connect(home: &Home) -> UnixStream {
 fn lease(stream: &mut UnixStream, request: &[u8]) {
     stream.write_all(request).expect("it is sent");
     let mut text = frame::read(stream).expect("a reply");
-    if text.starts_with(br#"{"v":1,"reply":{"prove""#) {
+    if text.starts_with(br#"{"v":1,"reply":{"challenge""#) {
         let asked: Value = serde_json::from_slice(&text).expect("JSON");
-        let word = &asked["reply"]["prove"]["word"];
-        let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
+        let word = &asked["reply"]["challenge"]["nonce"];
+        let proof = json!({ "v": 1, "request": { "challenge_response": { "nonce": word } } });
         stream
             .write_all(&frame::encode(&proof).expect("a frame"))
             .expect("it is sent");
@@ -169,7 +169,7 @@ fn crowded(home: &Home, what: &str) {
 fn beside_a_crowd(home: &Home, act: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _over = Over(&over);
+        let _over = StopOnDrop(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 // They are put out after 5 s.

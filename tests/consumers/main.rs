@@ -74,7 +74,7 @@ fn world() -> (SandboxProcess, Home) {
 fn aws(home: &Home, args: &[&str]) -> Run {
     let mut command = home.command(&installed("aws"));
     command.args(args);
-    home.finish(command)
+    home.run(command)
 }
 
 fn python(home: &Home, program: &str) -> Command {
@@ -186,7 +186,7 @@ fn boto3_signs_with_them_and_the_upstream_knows_them() {
                            'signed': request.headers['Authorization'].split('/')[0]}))",
     );
     program.env("ENDPOINT", sandbox.endpoint());
-    let said = home.finish(program).json();
+    let said = home.run(program).json();
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     assert_eq!(said["method"], "custom-process");
     assert_eq!(said["status"], 200);

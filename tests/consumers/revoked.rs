@@ -53,7 +53,7 @@ fn uses(sdk: fn(&Home) -> Command, lease: &str, on_revoke: &str) -> (usize, Dura
     );
     let mut daemon = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut daemon);
-    let _daemon = home.daemon_by(daemon);
+    let _daemon = home.daemon_from(daemon);
     let mut command = sdk(&home);
     clocks.join(&home, command.env("AWS_PROFILE", "dev"));
     let mut sdk = Driver::start(&home, command);

@@ -23,7 +23,7 @@ fn schemathesis(sandbox: &SandboxProcess, home: &Home, args: &[&str]) {
             "--continue-on-failure",
         ])
         .args(args);
-    let run = home.finish(command);
+    let run = home.run(command);
     assert_eq!(run.code, 0, "{}\n{}", run.stdout, run.stderr);
     assert!(
         run.stdout.contains("Tested: 60") && run.stdout.contains("Stateful"),

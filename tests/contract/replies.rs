@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rolekeeper_tests::harness::Home;
-use rolekeeperd::broker::{Books, Broker};
-use rolekeeperd::cache::Cache;
+use rolekeeperd::access::NoInteraction;
+use rolekeeperd::access::peer::Peer;
+use rolekeeperd::access::policy::Policy;
+use rolekeeperd::app::daemon::Daemon;
+use rolekeeperd::app::stores::Stores;
 use rolekeeperd::clock::Clock;
-use rolekeeperd::config::{
-    DEFAULT_CHECK, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest,
-};
-use rolekeeperd::policy::Policy;
-use rolekeeperd::serve::peer::Peer;
-use rolekeeperd::upstream::gate::Gate;
+use rolekeeperd::config::{DEFAULT_CHECK, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::model::UpstreamId;
+use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{Upstream, UpstreamError};
 use serde::Deserialize;
 
@@ -164,15 +164,15 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
         .bytes();
     for case in &all {
         let url = serve(good.clone(), case.bytes());
-        let gate = Gate::new(
+        let upstream = UpstreamHandle::new(
             "u".into(),
-            Place::new(0),
+            UpstreamId::new(0),
             Box::new(client(&home, &url, "canary-long-lived")),
             DEFAULT_CHECK,
         );
         let profile = Profile::new(
             ProfileName::parse("dev").expect("a name"),
-            Arc::clone(&gate.name),
+            Arc::clone(&upstream.name),
             role(),
         );
         let profile = Profile {
@@ -180,19 +180,18 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             ..profile
         };
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-        let cache = Cache::new([(profile, Arc::clone(&gate))]);
-        let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
         run(async {
-            let broker = Broker::new(
+            let daemon = Daemon::new(
                 Policy::of(1),
-                cache,
-                gates,
-                Books::in_memory(),
+                vec![(profile, Arc::clone(&upstream))],
+                vec![Arc::clone(&upstream)],
+                Stores::in_memory(),
                 clock.clone(),
             );
+            let services = &daemon.services;
             let peer = Peer::new(1, None);
-            let held = broker
-                .lease(&peer, "dev")
+            let held = services
+                .lease(&peer, "dev", &mut NoInteraction)
                 .await
                 .expect("the first answer is good")
                 .session;
@@ -201,13 +200,13 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
                 unreachable!("it is virtual")
             };
             time.suspend(HOUR * 3 / 4);
-            let lease = broker
-                .lease(&peer, "dev")
+            let lease = services
+                .lease(&peer, "dev", &mut NoInteraction)
                 .await
                 .expect("it is served while it is refreshed");
             assert!(Arc::ptr_eq(&lease.session, &held));
             let landed = || {
-                let status = broker.status(&peer, None, 0).profiles.remove(0);
+                let status = services.status.page(&peer, None, 0).profiles.remove(0);
                 status.session.is_none()
                     || status.failing.is_some()
                     || status
@@ -217,7 +216,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             while !landed() {
                 tokio::task::yield_now().await;
             }
-            let after = broker
+            let after = daemon
                 .cache
                 .find("dev")
                 .expect("it is configured")
@@ -230,7 +229,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
                 "{}",
                 case.name
             );
-            let answer = gate.upstream.assume(&role()).await;
+            let answer = upstream.client.assume(&role()).await;
             let error = answer.as_ref().err();
             assert_eq!(
                 meaning(error.map_or(Ok(()), Err)),

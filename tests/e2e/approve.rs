@@ -21,10 +21,10 @@ fn ask(home: &Home) -> Run {
         .arg(&programs().rolekeeper)
         .args(["credential-process", "dev"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
-    home.finish(command)
+    home.run(command)
 }
 
-fn waiting(home: &Home) -> Value {
+pub(crate) fn waiting(home: &Home) -> Value {
     eventually("somebody is asked", || {
         let asked = home.rolekeeper(&["approve", "--json"]).json();
         asked["waiting"].get(0).cloned()
@@ -32,7 +32,7 @@ fn waiting(home: &Home) -> Value {
 }
 
 /// With a terminal of one's own, as a person has it.
-fn at_terminal(home: &Home, args: &[&str], question: &str, typed: &str) -> Run {
+pub(crate) fn at_terminal(home: &Home, args: &[&str], question: &str, typed: &str) -> Run {
     let mut command = home.command(&PathBuf::from("setsid"));
     command
         .args(["--ctty", "--wait"])
@@ -62,7 +62,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         let id = asked["id"].to_string();
         let by_program = home.rolekeeper(&["approve", &id]);
         assert!(
-            by_program.code == 4 && by_program.stderr.contains("only a person at a terminal"),
+            by_program.code == 4 && by_program.stderr.contains("must come from a terminal"),
             "{by_program:?}"
         );
         let done = at_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
@@ -77,7 +77,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
     assert!(
         daemon
             .log()
-            .contains("a person is asked: rolekeeper approve"),
+            .contains("approval required: rolekeeper approve"),
         "{}",
         daemon.log()
     );
@@ -92,16 +92,16 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         );
         let run = asking.join().unwrap();
         assert!(
-            run.code == 4
-                && run
-                    .stderr
-                    .contains("wants a person's word, and somebody has said no"),
+            run.code == 4 && run.stderr.contains("requires approval: denied"),
             "{run:?}"
         );
     });
     let again = home.rolekeeper(&["credential-process", "dev"]);
     assert!(
-        again.code == 4 && again.stderr.contains("somebody has just said no"),
+        again.code == 4
+            && again
+                .stderr
+                .contains("requires approval: denied a moment ago"),
         "{again:?}"
     );
 }
@@ -148,14 +148,14 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
     command
         .args(["sh", "-c", script])
         .arg(&programs().rolekeeper);
-    home.enter(&mut command);
+    home.set_env(&mut command);
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .stderr(Stdio::null());
     let run = home.on_terminal(command, 120, "");
     assert!(
         run.stdout
-            .contains("only a person at a terminal may allow it"),
+            .contains("must come from a terminal that the requesting program did not start"),
         "{run:?}"
     );
     assert!(run.stdout.contains("5: refused"), "{run:?}");
@@ -167,7 +167,7 @@ fn what_is_not_asked_cannot_be_answered() {
     let _daemon = home.daemon(&[]);
     let none = home.rolekeeper(&["approve", "7"]);
     assert!(
-        none.code == 2 && none.stderr.contains("nothing is asked under the number 7"),
+        none.code == 2 && none.stderr.contains("no pending approval 7"),
         "{none:?}"
     );
 }

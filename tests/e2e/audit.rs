@@ -49,7 +49,7 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
         "'{}' credential-process dev; exit $?",
         programs().rolekeeper.display()
     ));
-    assert_eq!(home.finish(shell).code, 0);
+    assert_eq!(home.run(shell).code, 0);
     assert_eq!(sandbox.api(&token, "GET", "/users", None).0, 403);
     // Somebody else's session is no business of this profile's.
     let other = lease(&home, "other");

@@ -30,7 +30,7 @@ fn twenty_tools_at_once_start_one_daemon_and_make_one_call() {
     let (sandbox, home) = world();
     let runs: Vec<_> = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..20)
-            .map(|_| scope.spawn(|| home.finish(credential_process(&home))))
+            .map(|_| scope.spawn(|| home.run(credential_process(&home))))
             .collect();
         asking.into_iter().map(|run| run.join().unwrap()).collect()
     });
@@ -50,7 +50,7 @@ fn twenty_tools_at_once_start_one_daemon_and_make_one_call() {
 fn a_daemon_that_a_client_started_leaves_its_session_and_its_output() {
     let (_sandbox, home) = world();
     // `finish` returns at the end of the output: a daemon that kept the pipes open would hold it.
-    assert!(home.finish(credential_process(&home)).json()["AccessKeyId"].is_string());
+    assert!(home.run(credential_process(&home)).json()["AccessKeyId"].is_string());
     let status = home.rolekeeper(&["status", "--json"]).json();
     let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
     let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid)).unwrap();
@@ -109,7 +109,7 @@ fn relative_paths_are_those_of_the_folder_where_the_tool_was_run() {
     command
         .env("ROLEKEEPER_CONFIG", "here.toml")
         .current_dir(home.path());
-    assert!(home.finish(command).json()["AccessKeyId"].is_string());
+    assert!(home.run(command).json()["AccessKeyId"].is_string());
     stop(&home);
 }
 
@@ -120,7 +120,7 @@ fn it_is_not_started_when_that_is_switched_off_and_never_by_status() {
     let off = home.rolekeeper(&["credential-process", "dev"]);
     let mut status = home.client();
     status.arg("status");
-    for run in [off, home.finish(status)] {
+    for run in [off, home.run(status)] {
         assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
         assert!(
             run.stderr.contains("no daemon is running at ")
@@ -133,7 +133,7 @@ fn it_is_not_started_when_that_is_switched_off_and_never_by_status() {
 #[test]
 fn a_configuration_that_keeps_it_from_starting_is_told_in_the_daemons_own_words() {
     let home = Home::default();
-    let run = home.finish(credential_process(&home));
+    let run = home.run(credential_process(&home));
     assert_eq!(run.code, 2, "{run:?}");
     assert!(
         run.stderr
@@ -146,7 +146,7 @@ fn a_configuration_that_keeps_it_from_starting_is_told_in_the_daemons_own_words(
         "{run:?}"
     );
     home.configure("[upstream.a]\nkind = \"bycloud\"\n");
-    let run = home.finish(credential_process(&home));
+    let run = home.run(credential_process(&home));
     assert!(
         run.code == 2
             && run
@@ -169,7 +169,7 @@ fn a_program_that_is_not_installed_is_named() {
     command
         .env("PATH", "/nonexistent")
         .args(["credential-process", "dev"]);
-    let run = home.finish(command);
+    let run = home.run(command);
     assert!(
         run.code == 3 && run.stderr.contains("rolekeeperd cannot be started"),
         "{run:?}"
@@ -184,9 +184,9 @@ fn a_program_that_is_not_installed_is_named() {
 fn a_crash_of_the_daemon_is_mended_by_the_next_tool_that_asks() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
-    let first: Value = home.finish(credential_process(&home)).json();
+    let first: Value = home.run(credential_process(&home)).json();
     daemon.kill();
-    let second = home.finish(credential_process(&home)).json();
+    let second = home.run(credential_process(&home)).json();
     assert_ne!(first["AccessKeyId"], second["AccessKeyId"]);
     assert_eq!(sandbox.calls("assumeRole"), 2);
     stop(&home);

@@ -22,7 +22,7 @@ fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
         .args(arguments)
         .arg(&programs().rolekeeper);
     command.args(["credential-process", "dev"]);
-    home.finish(command)
+    home.run(command)
 }
 
 fn refused(run: &Run, want: &str) {
@@ -39,9 +39,14 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
     let (sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
     let direct = home.rolekeeper(&["credential-process", "dev"]);
-    refused(&direct, &format!("profile dev is not for {}", me.display()));
+    refused(
+        &direct,
+        &format!("profile dev does not allow {}", me.display()),
+    );
     assert!(
-        direct.stderr.contains("try: `callers` of [profile.dev]"),
+        direct
+            .stderr
+            .contains("try: add the program to `callers` of [profile.dev]"),
         "{direct:?}"
     );
     assert_eq!(sandbox.calls("assumeRole"), 0, "nothing was fetched for it");
@@ -53,18 +58,18 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
         .arg(&programs().rolekeeper)
         .env("ROLEKEEPER_AUTOSTART", "0");
     assert_eq!(
-        home.finish(through).code,
+        home.run(through).code,
         0,
         "a shell in between changes nothing"
     );
     // A program of the same name, and one that only the name of its folder tells from it.
     let copy = home.copy_of(&timeout);
-    refused(&by(&home, &copy, &["20"]), "profile dev is not for");
+    refused(&by(&home, &copy, &["20"]), "profile dev does not allow");
     // What gives no credentials is not withheld from whoever's daemon it is.
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     assert_eq!(home.rolekeeper(&["audit", "dev"]).code, 0);
     let over_http = by_endpoint(&home, &timeout);
-    refused(&over_http, "it cannot be told which program asks");
+    refused(&over_http, "HTTP does not identify the caller");
 }
 
 fn by_endpoint(home: &Home, program: &Path) -> Run {
@@ -74,7 +79,7 @@ fn by_endpoint(home: &Home, program: &Path) -> Run {
         .arg(&programs().rolekeeper)
         .args(["exec", "dev", "--mode", "http", "--", "true"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
-    home.finish(command)
+    home.run(command)
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
         assert_eq!(by(&home, &copy, &["20"]).code, 0);
         refused(
             &home.rolekeeper(&["credential-process", "dev"]),
-            "profile dev is not for",
+            "profile dev does not allow",
         );
         // Other bytes at the same place.
         fs::OpenOptions::new()
@@ -105,13 +110,13 @@ fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
             .unwrap()
             .write_all(b"\0")
             .unwrap();
-        refused(&by(&home, &copy, &["20"]), "profile dev is not for");
+        refused(&by(&home, &copy, &["20"]), "profile dev does not allow");
     }
     let (_sandbox, home) = only_for(&format!(
         "callers = [{{ exe = {timeout:?}, unit = \"no-such.service\" }}]"
     ));
     let _daemon = home.daemon(&[]);
-    refused(&by(&home, &timeout, &["20"]), "profile dev is not for");
+    refused(&by(&home, &timeout, &["20"]), "profile dev does not allow");
 }
 
 /// In a namespace of processes of its own a process can say that another one of there has sent what it sends.
@@ -137,7 +142,7 @@ fn a_process_in_a_namespace_of_its_own_is_nobody() {
     assert_eq!(could.code, 0, "{could:?}");
     refused(
         &inside(&["--pid", "--fork"]),
-        "it cannot be told which program asks",
+        "cannot identify the calling program",
     );
 }
 

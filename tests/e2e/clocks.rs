@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn daemon_with_clocks(home: &Home) -> (Daemon<'_>, Clocks) {
     let mut command = home.command(&programs().rolekeeperd);
     let clocks = Clocks::preload(home, &mut command);
-    (home.daemon_by(command), clocks)
+    (home.daemon_from(command), clocks)
 }
 
 fn ask(home: &Home) -> Run {
@@ -72,7 +72,7 @@ fn the_first_request_after_a_sleep_gets_nothing_that_has_expired() {
     both_sleep(&sandbox, &mut clocks, HOUR * 8);
     let run = ask(&home);
     assert!(run.code == 7 && run.stdout.is_empty(), "{run:?}");
-    sandbox.heal();
+    sandbox.clear_faults();
     let second = eventually("it is back", || {
         let run = ask(&home);
         (run.code == 0).then(|| run.json())

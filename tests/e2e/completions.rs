@@ -9,7 +9,7 @@ fn offered(home: &Home, words: &[&str]) -> String {
         .env("ROLEKEEPER_COMPLETE", "fish")
         .args(["--", "rolekeeper"])
         .args(words);
-    let run = home.finish(command);
+    let run = home.run(command);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     run.stdout
 }
@@ -54,7 +54,7 @@ fn bash_completes_with_what_the_program_prints() {
          _clap_complete_rolekeeper rolekeeper listSTS iam\n\
          printf '%s\\n' \"${COMPREPLY[@]}\"",
     );
-    let run = home.finish(bash);
+    let run = home.run(bash);
     assert_eq!(
         (run.code, run.stdout.trim()),
         (0, "listSTSSessions"),

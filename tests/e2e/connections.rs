@@ -71,7 +71,7 @@ fn connections_over_the_cap_are_told_so_and_those_before_go_on() {
     command
         .args(["-c", "ulimit -n 96 && exec \"$0\""])
         .arg(&rolekeeper_tests::harness::programs().rolekeeperd);
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
 
     let mut held: Vec<_> = (0..32)
         .map(|_| UnixStream::connect(home.socket()).unwrap())

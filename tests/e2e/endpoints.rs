@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rolekeeper_tests::harness::{
-    Clocks, Endpoint, Home, Over, Said, SandboxProcess, eventually, programs, world,
+    Clocks, Endpoint, Home, HttpResponse, SandboxProcess, StopOnDrop, eventually, programs, world,
 };
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
     let other = Endpoint::of(&home, "other", "http");
     let token = http.token();
     let with = |token: &str, path: &str| http.ask("GET", path, &[("Authorization", token)]);
-    let refused = |said: Said, status: u16, code: &str| {
+    let refused = |said: HttpResponse, status: u16, code: &str| {
         let body = said.json();
         assert_eq!(
             (said.status, &body["code"]),
@@ -169,7 +169,7 @@ fn an_answer_comes_soon_whatever_the_upstream_does() {
     );
     let mut command = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut command);
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
     let (dev, cold) = (
         Endpoint::of(&home, "dev", "http"),
         Endpoint::of(&home, "cold", "http"),
@@ -417,7 +417,7 @@ fn a_socket_that_is_open_to_other_machines_is_not_taken_over() {
     command
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "http.container");
-    let daemon = home.daemon_with(
+    let daemon = home.daemon_with_stdin(
         command,
         std::os::fd::OwnedFd::from(listener.try_clone().unwrap()).into(),
     );
@@ -495,7 +495,7 @@ fn nobody_is_turned_away_while_a_daemon_reloads() {
             }
             answered
         });
-        let stop = Over(&over);
+        let stop = StopOnDrop(&over);
         for _ in 0..4 {
             daemon.reload();
         }
@@ -509,7 +509,7 @@ fn tokens_change_while_programs_run() {
     let (_sandbox, home) = world();
     let mut command = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut command);
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
     let http = Endpoint::of(&home, "dev", "http");
     let first = http.token();
     let with = |token: &str| {

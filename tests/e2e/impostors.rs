@@ -14,6 +14,7 @@ use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, which,
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::approve::{at_terminal, waiting};
 use crate::callers::only_for;
 
 fn lease() -> Vec<u8> {
@@ -28,7 +29,7 @@ fn reply(stream: &mut UnixStream) -> Value {
 fn asked(stream: &mut UnixStream) -> Value {
     stream.write_all(&lease()).unwrap();
     let first = reply(stream);
-    let Some(word) = first["reply"]["prove"]["word"].as_str() else {
+    let Some(word) = first["reply"]["challenge"]["nonce"].as_str() else {
         return first;
     };
     stream.write_all(&proof(word)).unwrap();
@@ -36,7 +37,8 @@ fn asked(stream: &mut UnixStream) -> Value {
 }
 
 fn proof(word: &str) -> Vec<u8> {
-    frame::encode(&json!({ "v": 1, "request": { "proof": { "word": word } } })).unwrap()
+    frame::encode(&json!({ "v": 1, "request": { "challenge_response": { "nonce": word } } }))
+        .unwrap()
 }
 
 fn is_lease(reply: &Value) -> bool {
@@ -101,9 +103,9 @@ fn a_good_client_says_the_word_and_another_does_not_get_on_by_guessing() {
     assert!(is_lease(&reply(&mut stream)));
     let mut guessing = door.connect();
     guessing.write_all(&lease()).unwrap();
-    assert!(reply(&mut guessing)["reply"]["prove"].is_object());
+    assert!(reply(&mut guessing)["reply"]["challenge"].is_object());
     guessing.write_all(&proof(&"0".repeat(64))).unwrap();
-    assert!(why_not(&reply(&mut guessing)).contains("has not answered once it was looked at"));
+    assert!(why_not(&reply(&mut guessing)).contains("failed the identity challenge"));
 }
 
 #[test]
@@ -122,10 +124,10 @@ fn a_connection_that_is_handed_to_another_process_is_good_for_nothing() {
         String::from_utf8_lossy(&output.stdout).contains("the heir is done"),
         "{output:?}"
     );
-    assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
+    assert!(why_not(&reply(&mut stream)).contains("another process uses the connection"));
     stream.write_all(&lease()).unwrap();
     assert!(
-        why_not(&reply(&mut stream)).contains("this connection was handed on"),
+        why_not(&reply(&mut stream)).contains("another process uses the connection"),
         "nor is it good here any longer"
     );
 }
@@ -154,7 +156,7 @@ fn a_process_that_has_become_another_program_is_refused() {
     child.wait().unwrap();
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("it was good"), "{said}");
-    assert!(said.contains("runs another program now"), "{said}");
+    assert!(said.contains("runs another program"), "{said}");
 }
 
 /// A part of the test above: it gets a lease, and then puts a shell in its own place, with the connection open.
@@ -200,7 +202,7 @@ fn a_process_that_has_become_a_good_program_before_it_asks_is_refused() {
     let said = String::from_utf8_lossy(&output.stdout);
     let before = std::env::current_exe().unwrap();
     assert!(
-        said.contains(&format!("profile dev is not for {}", before.display())),
+        said.contains(&format!("profile dev does not allow {}", before.display())),
         "{output:?}"
     );
 }
@@ -211,9 +213,9 @@ fn what_the_early_changeling_does() {
     let Some(socket) = part_socket() else { return };
     let stream = UnixStream::connect(&socket).unwrap();
     // Who connects is looked at in turn: when this is answered, it has been seen.
-    assert!(why_not(&asked(&mut UnixStream::connect(&socket).unwrap())).contains("is not for"));
+    assert!(why_not(&asked(&mut UnixStream::connect(&socket).unwrap())).contains("does not allow"));
     let word = "w".repeat(64);
-    let told = frame::encode(&json!({ "v": 1, "reply": { "prove": { "word": word } } }))
+    let told = frame::encode(&json!({ "v": 1, "reply": { "challenge": { "nonce": word } } }))
         .unwrap()
         .len();
     let proof = octal(&proof(&word)).replace(&octal(word.as_bytes()), "%s");
@@ -269,7 +271,7 @@ fn a_process_that_has_the_number_of_one_that_asked_gets_nothing_for_it() {
 
 fn say_the_word(stream: &mut UnixStream) {
     let first = reply(stream);
-    let word = first["reply"]["prove"]["word"]
+    let word = first["reply"]["challenge"]["nonce"]
         .as_str()
         .unwrap_or_else(|| panic!("{first}"));
     stream.write_all(&proof(word)).unwrap();
@@ -278,7 +280,7 @@ fn say_the_word(stream: &mut UnixStream) {
 /// Whoever has the connection can read the word, and say it: but not as the process that was looked at.
 fn good_for_nothing(mut stream: UnixStream) {
     say_the_word(&mut stream);
-    assert!(why_not(&reply(&mut stream)).contains("this connection was handed on"));
+    assert!(why_not(&reply(&mut stream)).contains("another process uses the connection"));
 }
 
 /// A person is shown who asks: it has to be who is answered.
@@ -291,19 +293,58 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
     let mut stream = stream;
     say_the_word(&mut stream);
     let next = reply(&mut stream);
-    let next = if next["reply"]["wait"].is_object() {
+    let next = if next["reply"]["awaiting_user"].is_object() {
         reply(&mut stream)
     } else {
         next
     };
     assert!(
-        why_not(&next).contains("this connection was handed on"),
+        why_not(&next).contains("another process uses the connection"),
         "{next}"
     );
     assert_eq!(
         door.home.rolekeeper(&["approve"]).stdout,
         "nothing is asked\n"
     );
+}
+
+#[test]
+fn exec_while_approval_is_pending_is_refused() {
+    let (_sandbox, home) = only_for("confirm = \"first\"");
+    let door = Door { _sandbox, home };
+    let _daemon = door.home.daemon(&[]);
+    let mut child = door
+        .part("what_becomes_a_shell_while_it_waits", Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = waiting(&door.home)["id"].to_string();
+    let exe = PathBuf::from(format!("/proc/{}/exe", child.id()));
+    let before = std::env::current_exe().unwrap();
+    eventually("it is another program", || {
+        fs::read_link(&exe).ok().filter(|exe| *exe != before)
+    });
+
+    let approved = at_terminal(&door.home, &["approve", &id], "allowed", "");
+    assert_eq!(approved.code, 0, "{approved:?}");
+
+    let mut output = Vec::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_end(&mut output).unwrap();
+    child.wait().unwrap();
+    let output = String::from_utf8_lossy(&output);
+    assert!(output.contains("runs another program"), "{output}");
+}
+
+/// A part of the test above: it waits for approval, and puts a shell in its own place meanwhile.
+#[test]
+fn what_becomes_a_shell_while_it_waits() {
+    let Some(socket) = part_socket() else { return };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let first = asked(&mut stream);
+    assert!(first["reply"]["awaiting_user"].is_object(), "{first}");
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::empty()).unwrap();
+    let script = format!("head -c 150 <&{}", stream.as_raw_fd());
+    panic!("{}", Command::new("sh").args(["-c", &script]).exec());
 }
 
 /// A process that is ended when this is dropped.

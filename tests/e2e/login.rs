@@ -124,7 +124,7 @@ fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
     let _daemon = home.daemon(&[]);
     let missing = lease(&home);
     assert!(
-        missing.code == 5 && missing.stderr.contains("try: rolekeeper login sandbox"),
+        missing.code == 5 && missing.stderr.contains("try: run rolekeeper login sandbox"),
         "{missing:?}"
     );
     assert_eq!(with_input(&home, &["login"], sandbox.token("dev")).code, 0);
@@ -185,12 +185,12 @@ fn a_passphrase_opens_the_file_until_the_daemon_ends() {
     let _daemon = home.daemon(&[]);
     let locked = home.rolekeeper(&["refresh", "dev"]);
     assert!(
-        locked.code == 5 && locked.stderr.contains("try: rolekeeper unlock sandbox"),
+        locked.code == 5 && locked.stderr.contains("try: run rolekeeper unlock sandbox"),
         "{locked:?}"
     );
     let wrong = with_input(&home, &["unlock"], "not-it\n");
     assert!(
-        wrong.code == 5 && wrong.stderr.contains("does not open with this passphrase"),
+        wrong.code == 5 && wrong.stderr.contains("wrong passphrase"),
         "{wrong:?}"
     );
     let open = with_input(&home, &["unlock"], "canary-passphrase\n");
@@ -268,7 +268,7 @@ fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
             run.code == 2
                 && run
                     .stderr
-                    .contains("dev.token is not written by rolekeeper"),
+                    .contains("dev.token cannot be written by rolekeeper"),
             "{run:?}"
         );
         assert!(
@@ -446,7 +446,7 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
                 eventually(&when, || (sandbox.calls(method) > before).then_some(()));
                 daemon.signal(rustix::process::Signal::KILL);
                 asking.wait().unwrap();
-                sandbox.heal();
+                sandbox.clear_faults();
             }
             let _daemon = pipeline.home.daemon(&[]);
             pipeline.assert_works(&when);

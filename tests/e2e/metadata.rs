@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rolekeeper_tests::harness::{Endpoint, Said, world};
+use rolekeeper_tests::harness::{Endpoint, HttpResponse, world};
 use serde_json::json;
 
 /// A token for instance metadata, in a header.
@@ -23,7 +23,7 @@ pub(super) fn imds_token(imds: &Endpoint) -> String {
     said.body
 }
 
-fn imds_get(imds: &Endpoint, path: &str) -> Said {
+fn imds_get(imds: &Endpoint, path: &str) -> HttpResponse {
     imds.ask(
         "GET",
         path,

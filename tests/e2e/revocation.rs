@@ -221,7 +221,7 @@ fn who_logs_out_gives_no_credentials_and_the_cloud_is_told_when_it_can_be() {
     );
     assert_eq!(at_the_cloud(&sandbox, &dev), "active");
     daemon.kill();
-    sandbox.heal();
+    sandbox.clear_faults();
     let _daemon = home.daemon(&[]);
     eventually("the cloud is told", || {
         (at_the_cloud(&sandbox, &dev) == "revoked").then_some(())

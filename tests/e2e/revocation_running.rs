@@ -95,7 +95,7 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
         "-c",
         "echo $AWS_ACCESS_KEY_ID $AWS_PROFILE $AWS_SECURITY_TOKEN $ROLEKEEPER_PROFILE; exit 42",
     ]);
-    let run = home.finish(command);
+    let run = home.run(command);
     assert_eq!(
         (run.code, run.stdout.trim()),
         (
@@ -247,7 +247,7 @@ fn a_command_that_is_to_be_started_again_waits_for_an_upstream_that_is_away() {
     eventually("it waits on", || {
         said(&home).contains("(upstream_unavailable)").then_some(())
     });
-    sandbox.heal();
+    sandbox.clear_faults();
     assert_ne!(running.line(), first);
 }
 

@@ -1,28 +1,26 @@
-//! `setup` shows what it would change; what it knows of the daemon that is running it says beside it.
+//! `rolekeeper setup` and the daemon that is running.
 
 use rolekeeper_tests::harness::world;
 
 #[test]
-fn a_profile_that_the_running_daemon_has_not_is_told_of_and_set_up_all_the_same() {
+fn a_profile_that_the_daemon_lacks_is_noted_and_set_up() {
     let (_sandbox, home) = world();
-    let says = |profile: &str| {
-        let run = home.rolekeeper(&["setup", "aws", profile]);
-        assert!(
-            run.code == 0 && run.stdout.contains(&format!("[profile {profile}]")),
-            "{run:?}"
-        );
-        run.stdout
-            .contains(&format!("shows you no profile {profile}"))
+    let note = |arguments: &[&str]| {
+        let run = home.rolekeeper(&[&["setup", "aws"], arguments].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.stdout.contains("[profile "), "{run:?}");
+        run.stdout.contains(
+            "Note: the running daemon has no profile other\n  try: add [profile.other] to its ",
+        )
     };
     assert!(
-        !says("other"),
-        "nobody runs that could know, and nobody is started"
+        !note(&["other"]),
+        "no daemon is running, and none is started"
     );
+
     let _daemon = home.daemon(&[]);
-    assert_eq!((says("other"), says("dev")), (true, false));
-    let undo = home.rolekeeper(&["setup", "aws", "other", "--undo"]);
-    assert!(
-        undo.code == 0 && !undo.stdout.contains("shows you no profile"),
-        "{undo:?}"
-    );
+    assert!(note(&["other"]));
+    assert!(note(&["other", "--write"]));
+    assert!(!note(&["dev"]));
+    assert!(!note(&["other", "--undo"]));
 }

@@ -68,7 +68,7 @@ impl Machine {
             .env("ROLEKEEPER_SOCKET", self.home.socket())
             .env("HOME", "/nonexistent");
         command.args(args).uid(uid).gid(gid);
-        self.home.finish(command)
+        self.home.run(command)
     }
 }
 
@@ -93,15 +93,15 @@ fn each_user_gets_what_is_for_them() {
     );
     let stranger = machine.by(64_123, 64_123, &["credential-process", "team"]);
     assert!(
-        stranger.code == 4
-            && stranger
-                .stderr
-                .contains("serves other users than user 64123"),
+        stranger.code == 4 && stranger.stderr.contains("does not serve user 64123"),
         "{stranger:?}"
     );
     let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
-        other.code == 4 && other.stderr.contains("profile own is not for user 65534"),
+        other.code == 4
+            && other
+                .stderr
+                .contains("profile own does not allow user 65534"),
         "{other:?}"
     );
     let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();
@@ -127,7 +127,7 @@ fn each_user_gets_what_is_for_them() {
     ] {
         let run = machine.by(NOBODY, NOBODY, args);
         assert!(
-            run.code == 4 && run.stderr.contains("only the user whose daemon this is"),
+            run.code == 4 && run.stderr.contains("only the daemon's owner may do this"),
             "{args:?}: {run:?}"
         );
     }
@@ -140,7 +140,7 @@ fn each_user_gets_what_is_for_them() {
         over_http.code != 0
             && over_http
                 .stderr
-                .contains("only the user whose daemon this is"),
+                .contains("only the daemon's owner may do this"),
         "{over_http:?}"
     );
     assert_eq!(
@@ -219,7 +219,7 @@ fn a_crowd_of_one_user_keeps_nobody_else_out() {
         .args(["--nofile=512:512"])
         .arg(&programs().rolekeeperd);
     let folder = machine.home.socket().parent().unwrap().to_owned();
-    let _daemon = machine.home.daemon_by(command);
+    let _daemon = machine.home.daemon_from(command);
     for (path, mode) in [
         (machine.home.path().to_owned(), 0o755),
         (machine.home.path().join("run"), 0o755),

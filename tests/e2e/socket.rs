@@ -151,7 +151,7 @@ fn another_users_process_gets_nothing_even_through_an_open_door() {
         .args(["--exact", "socket::what_the_stranger_does", "--nocapture"])
         .uid(65_534)
         .gid(65_534);
-    let run = home.finish({
+    let run = home.run({
         stranger.env("ROLEKEEPER_TEST_STRANGER", home.socket());
         stranger
     });

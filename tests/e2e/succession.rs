@@ -8,7 +8,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Home, Over, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Home, SandboxProcess, StopOnDrop, eventually, programs, world};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn ask_without_end(home: &Home, over: &AtomicBool) -> usize {
 fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
     let (sandbox, home) = world();
     let program = home.copy_of(&programs().rolekeeperd);
-    let daemon = home.daemon_by(home.command(&program));
+    let daemon = home.daemon_from(home.command(&program));
     let (pid, over, runs) = (daemon.pid(), AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..4)
@@ -49,7 +49,7 @@ fn a_newer_program_takes_over_under_load_and_no_request_is_lost() {
                 runs.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let stop = Over(&over);
+        let stop = StopOnDrop(&over);
         for _ in 0..6 {
             // What package managers do: another file under the same name.
             let newer = home.path().join("newer");
@@ -96,7 +96,7 @@ fn a_request_that_waits_for_the_upstream_during_a_reload_is_answered_by_the_next
         eventually("it waits", || {
             (sandbox.calls("assumeRole") == 1).then_some(())
         });
-        sandbox.heal();
+        sandbox.clear_faults();
         daemon.reload();
         let run = waiting.join().unwrap();
         assert_eq!(run.code, 0, "{run:?}");
@@ -137,7 +137,7 @@ fn a_reload_takes_the_new_configuration_and_keeps_what_still_fits_it() {
 fn a_reload_that_cannot_succeed_changes_nothing_and_says_why() {
     let (sandbox, home) = world();
     let program = home.copy_of(&programs().rolekeeperd);
-    let daemon = home.daemon_by(home.command(&program));
+    let daemon = home.daemon_from(home.command(&program));
     let answers = || home.rolekeeper(&["credential-process", "dev"]).code;
     assert_eq!(answers(), 0);
     let good = std::fs::read_to_string(home.config_path()).unwrap();
@@ -193,7 +193,7 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
                     while !over.load(Ordering::Relaxed) {
                         let mut client = home.client();
                         client.args(["credential-process", "dev"]);
-                        let run = home.finish(client);
+                        let run = home.run(client);
                         assert_eq!(run.code, 0, "{run:?}");
                         let left = run.json()["Expiration"].as_str().unwrap().to_owned();
                         assert!(left.ends_with('Z'));
@@ -203,7 +203,7 @@ fn a_daemon_killed_at_any_instant_is_followed_by_another_and_nobody_notices() {
                 })
             })
             .collect();
-        let _over = Over(&over);
+        let _over = StopOnDrop(&over);
         let mut random = fastrand::Rng::with_seed(4);
         let (mut kills, deadline) = (0_u64, Instant::now() + Duration::from_secs(60));
         while kills < 60
@@ -272,7 +272,7 @@ fn a_daemon_whose_state_cannot_be_written_serves_all_the_same() {
     let daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
     assert!(
-        daemon.log().contains("remembered until this daemon ends"),
+        daemon.log().contains("the journal is in memory only"),
         "{}",
         daemon.log()
     );

@@ -35,7 +35,7 @@ fn ask_with(
         home.private_file("authorities.pem", trusted),
     );
     command.envs(variables.iter().copied());
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
     home.rolekeeper(&["credential-process", "dev"])
 }
 

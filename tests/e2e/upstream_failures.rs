@@ -43,7 +43,7 @@ fn each_kind_of_nonsense_is_an_outage_and_not_a_verdict() {
         let _daemon = home.daemon(&[]);
         sandbox.fault(&fault);
         let run = home.rolekeeper(&["credential-process", "dev"]);
-        sandbox.heal();
+        sandbox.clear_faults();
         assert_eq!((run.code, run.stdout.as_str()), (7, ""), "{fault}: {run:?}");
         assert!(
             run.stderr.contains("(upstream_unavailable)") && run.stderr.contains(words),
@@ -122,7 +122,7 @@ fn a_wrong_date_neither_lengthens_nor_shortens_a_session() {
             .as_u64()
             .unwrap();
         assert!((3580..=3600).contains(&left), "{left}");
-        sandbox.heal();
+        sandbox.clear_faults();
     }
 }
 
@@ -215,10 +215,10 @@ fn the_token_goes_to_the_endpoint_only() {
     for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         command.env(variable, format!("http://{address}"));
     }
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
     sandbox.fault(&json!({ "kind": "redirect", "location": format!("http://{address}/") }));
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 7);
-    sandbox.heal();
+    sandbox.clear_faults();
     elsewhere.set_nonblocking(true).unwrap();
     if let Ok((mut stream, _)) = elsewhere.accept() {
         let mut said = String::new();

@@ -65,7 +65,7 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
     failed(
         &admin.rolekeeper(&["credential-process", "gone"]),
         8,
-        &["not_found", "there is no role 019aaaaa"],
+        &["not_found", "no role 019aaaaa"],
     );
 }
 
@@ -170,13 +170,17 @@ fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
     std::fs::remove_file(&token).unwrap();
     failed(&ask(), 5, &["does not exist"]);
     home.private_file("dev.token", "\n");
-    failed(&ask(), 5, &["holds no token: it is empty"]);
+    failed(&ask(), 5, &["contains no valid token: it is empty"]);
     home.configure(
         &std::fs::read_to_string(home.config_path())
             .unwrap()
             .replace(&format!("file = {token:?}"), "env = \"NO_SUCH_TOKEN\""),
     );
-    failed(&ask(), 5, &["the variable NO_SUCH_TOKEN is not set"]);
+    failed(
+        &ask(),
+        5,
+        &["the environment variable NO_SUCH_TOKEN is not set"],
+    );
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
@@ -191,7 +195,7 @@ fn a_token_from_the_environment_is_used() {
     );
     let mut command = home.command(&rolekeeper_tests::harness::programs().rolekeeperd);
     command.env("SANDBOX_TOKEN", sandbox.token("dev"));
-    let _daemon = home.daemon_by(command);
+    let _daemon = home.daemon_from(command);
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rolekeeper_tests::harness::short_or_long;
-use rolekeeperd::clock::{Boot, Clock};
+use rolekeeperd::clock::{BootTime, Clock};
 use rolekeeperd::config::LeaseLimit;
 use rolekeeperd::journal::Journal;
 
@@ -35,7 +35,7 @@ fn use_it(machine: &Arc<Machine>) {
 }
 
 /// How many calls there were from then on in each ten seconds.
-fn in_tens(fleet: &[Arc<Machine>], from: Boot, to: Boot) -> Vec<usize> {
+fn in_tens(fleet: &[Arc<Machine>], from: BootTime, to: BootTime) -> Vec<usize> {
     let mut counts = vec![0; usize::try_from(to.since(from).as_secs() / 10).expect("a number") + 1];
     for machine in fleet {
         for call in machine.services[0]
@@ -96,7 +96,7 @@ fn daemons_recover_from_an_outage_at_the_rate_of_their_retries() {
             pass(HOUR / u32::try_from(size).expect("a number")).await;
         }
         pass(HOUR * 2).await;
-        let window = |from: Boot| in_tens(&fleet, from, clock.now().boot);
+        let window = |from: BootTime| in_tens(&fleet, from, clock.now().boot);
         let per_ten = |counts: &[usize]| counts.iter().sum::<usize>() / counts.len();
         let steady_from = clock.now().boot;
         pass(HOUR).await;

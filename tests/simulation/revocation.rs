@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rolekeeper_tests::harness::short_or_long;
-use rolekeeperd::clock::{Boot, Clock};
+use rolekeeperd::clock::{BootTime, Clock};
 use rolekeeperd::config::LeaseLimit;
 use rolekeeperd::journal::Journal;
 
@@ -63,7 +63,7 @@ fn a_revocation_at_the_service_is_in_force_within_the_interval_and_a_second() {
         pass(some(Duration::from_secs(600))).await;
         revoke(&machine, 1);
         pass(BOUND).await;
-        assert_eq!(machine.ask(1).await, Got::Refusal("held"));
+        assert_eq!(machine.ask(1).await, Got::Refused("held"));
         for number in [0, 2] {
             assert_eq!(machine.ask(number).await, Got::Lease);
         }
@@ -113,7 +113,7 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
         let fair = Arc::new(Mutex::new(machine.clock.now().boot));
         let trouble = tokio::spawn(trouble(Arc::clone(&machine), Arc::clone(&fair)));
         let mut refused: Vec<BTreeSet<String>> = vec![BTreeSet::new(); PROFILES];
-        let mut watched_since = [Boot::ZERO; 2];
+        let mut watched_since = [BootTime::ZERO; 2];
         let (mut leases, mut holds) = (0, 0);
         while machine.clock.now().boot < end {
             pass(some(Duration::from_secs(120))).await;
@@ -140,11 +140,11 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
                             watched_since[number % 2] = machine.clock.now().boot;
                         }
                     }
-                    (_, Got::Refusal("held")) => {
+                    (_, Got::Refused("held")) => {
                         holds += 1;
                         refused[number].extend(machine.forget(number));
                     }
-                    (_, Got::Refusal(_)) => {}
+                    (_, Got::Refused(_)) => {}
                 },
             }
         }
@@ -159,16 +159,12 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
 /// Whether somebody holds a lease on a session of the same service, which is then looked at.
 fn is_watched(machine: &Machine, number: usize) -> bool {
     let now = machine.clock.now();
-    let gate = &machine.slot(number).gate;
-    let slots = machine
-        .broker
+    let upstream = &machine.entry(number).upstream;
+    machine
+        .daemon
         .cache
-        .slots()
-        .iter()
-        .filter(|slot| Arc::ptr_eq(&slot.gate, gate));
-    slots
-        .into_iter()
-        .any(|slot| slot.session().is_some() && slot.is_leased(&now))
+        .entries_of(upstream)
+        .any(|entry| entry.session().is_some() && entry.is_leased(&now))
 }
 
 /// Whoever logs out while a session is being fetched, too.
@@ -176,33 +172,43 @@ async fn log_out(machine: &Arc<Machine>, number: usize, refused: &mut BTreeSet<S
     let asking = Arc::clone(machine);
     let asking = fastrand::bool().then(|| tokio::spawn(async move { asking.ask(number).await }));
     pass(some(Duration::from_millis(60))).await;
-    let name = machine.slot(number).profile.name.as_str();
-    machine
-        .broker
-        .logout(machine.peer(number), Some(name), false)
+    let name = machine.entry(number).profile.name.as_str();
+    let services = &machine.daemon.services;
+    let grant = services
+        .access
+        .authorize_owner(machine.peer(number), name)
         .await
-        .expect("it is done");
-    assert_eq!(machine.ask(number).await, Got::Refusal("held"));
+        .expect("the peer is the owner");
+    services
+        .revocation
+        .logout(machine.peer(number), &[grant], false)
+        .await;
+    assert_eq!(machine.ask(number).await, Got::Refused("held"));
     refused.extend(machine.forget(number));
     if let Some(asking) = asking {
         asking.await.expect("every promise is kept");
     }
-    assert!(machine.slot(number).session().is_none());
+    assert!(machine.entry(number).session().is_none());
 }
 
 async fn resume(machine: &Machine, number: usize, refused: &mut BTreeSet<String>) {
-    if machine.slot(number).session().is_none() {
+    if machine.entry(number).session().is_none() {
         refused.extend(machine.forget(number));
     }
-    let name = machine.slot(number).profile.name.as_str();
-    machine
-        .broker
-        .resume(machine.peer(number), name)
+    let name = machine.entry(number).profile.name.as_str();
+    let services = &machine.daemon.services;
+    let grant = services
+        .access
+        .authorize_owner(machine.peer(number), name)
         .await
-        .expect("it is done");
+        .expect("the peer is the owner");
+    services
+        .revocation
+        .resume(machine.peer(number), &grant)
+        .await;
 }
 
-fn served_in_time(machine: &Machine, number: usize, id: &str, fair: Boot) {
+fn served_in_time(machine: &Machine, number: usize, id: &str, fair: BootTime) {
     let revoked = machine.service(number).truth().revoked.get(id).copied();
     if let Some(revoked) = revoked {
         // The second service is never away, and this machine sleeps for both.
@@ -211,7 +217,7 @@ fn served_in_time(machine: &Machine, number: usize, id: &str, fair: Boot) {
     }
 }
 
-async fn trouble(machine: Arc<Machine>, fair: Arc<Mutex<Boot>>) {
+async fn trouble(machine: Arc<Machine>, fair: Arc<Mutex<BootTime>>) {
     loop {
         pass(some(HOUR * 4)).await;
         if fastrand::bool() {

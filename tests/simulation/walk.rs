@@ -190,7 +190,11 @@ fn a_profile_that_nobody_uses_is_left_to_expire_and_forgotten() {
         }
         pass(HOUR * 26).await;
         let calls = machine.services[0].truth().calls.len();
-        let status = machine.broker.status(machine.peer(0), None, 0);
+        let status = machine
+            .daemon
+            .services
+            .status
+            .page(machine.peer(0), None, 0);
         assert!(
             status
                 .profiles
@@ -203,7 +207,7 @@ fn a_profile_that_nobody_uses_is_left_to_expire_and_forgotten() {
         pass(HOUR * 24).await;
         assert_eq!(machine.services[0].truth().calls.len(), calls);
         assert_eq!(
-            machine.broker.timetable.earliest(),
+            machine.daemon.timers.earliest(),
             None,
             "nothing is planned, so nothing wakes the daemon"
         );

@@ -5,19 +5,23 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use rolekeeperd::broker::{Books, Broker, Lease, Refusal};
-use rolekeeperd::cache::state::{MARGIN, Session, State};
-use rolekeeperd::cache::{Cache, Slot};
-use rolekeeperd::clock::{Alarm, Clock, VirtualTime};
+use rolekeeperd::access::NoInteraction;
+use rolekeeperd::access::peer::Peer;
+use rolekeeperd::access::policy::Policy;
+use rolekeeperd::app::daemon::Daemon;
+use rolekeeperd::app::stores::Stores;
+use rolekeeperd::cache::CacheEntry;
+use rolekeeperd::cache::freshness::Freshness;
+use rolekeeperd::cache::session::Session;
+use rolekeeperd::clock::{Clock, Timer, VirtualTime};
 use rolekeeperd::config::{
-    DEFAULT_VIEW_AGE, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest,
+    DEFAULT_VIEW_AGE, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest,
 };
+use rolekeeperd::credentials::Lease;
+use rolekeeperd::error::{RequestError, WAIT};
 use rolekeeperd::journal::Journal;
-use rolekeeperd::policy::Policy;
-use rolekeeperd::revoke::feed;
-use rolekeeperd::serve::peer::Peer;
-use rolekeeperd::serve::reply;
-use rolekeeperd::upstream::gate::Gate;
+use rolekeeperd::model::{MARGIN, UpstreamId};
+use rolekeeperd::upstream::handle::UpstreamHandle;
 
 use crate::service::{Service, Weather};
 
@@ -32,7 +36,7 @@ const SURELY: Duration = Duration::from_secs(15 + 1 + 4);
 
 pub(crate) struct Machine {
     pub(crate) clock: Clock,
-    pub(crate) broker: Arc<Broker>,
+    pub(crate) daemon: Daemon,
     pub(crate) services: Vec<Service>,
     consumers: Vec<Consumer>,
 }
@@ -51,7 +55,7 @@ struct Consumer {
 pub(crate) enum Got {
     Lease,
     /// With this code.
-    Refusal(&'static str),
+    Refused(&'static str),
 }
 
 pub(crate) async fn pass(span: Duration) {
@@ -88,21 +92,21 @@ impl Machine {
         let services: Vec<_> = (0..services)
             .map(|number| Service::new(&clock, number))
             .collect();
-        let gates: Vec<_> = services
+        let upstreams: Vec<_> = services
             .iter()
             .zip(0..)
             .map(|(service, number)| {
                 let name = format!("u{number}").into();
-                Gate::new(
+                UpstreamHandle::new(
                     name,
-                    Place::new(number),
+                    UpstreamId::new(number),
                     Box::new(service.clone()),
                     check_every,
                 )
             })
             .collect();
         let profile = |number: usize| {
-            let gate = &gates[number % gates.len()];
+            let upstream = &upstreams[number % upstreams.len()];
             let (duration, lease) = kind(number);
             let name = ProfileName::parse(&format!("p{number}")).expect("a name");
             let role = RoleRequest {
@@ -111,27 +115,24 @@ impl Machine {
             };
             let profile = Profile {
                 lease,
-                ..Profile::new(name, Arc::clone(&gate.name), role)
+                ..Profile::new(name, Arc::clone(&upstream.name), role)
             };
-            (profile, Arc::clone(gate))
+            (profile, Arc::clone(upstream))
         };
-        let cache = Cache::new((0..profiles).map(profile));
-        let named = gates
-            .iter()
-            .map(|gate| (Arc::clone(&gate.name), Arc::clone(gate)))
-            .collect();
-        let broker = Broker::new(
+        let profiles_of_upstreams = (0..profiles).map(profile).collect();
+        let stores = Stores {
+            journal,
+            ..Stores::in_memory()
+        };
+        let daemon = Daemon::new(
             Policy::of(1),
-            cache,
-            named,
-            Books {
-                journal,
-                ..Books::in_memory()
-            },
+            profiles_of_upstreams,
+            upstreams,
+            stores,
             clock.clone(),
         );
-        let alarm = Alarm::new(&clock).expect("an alarm");
-        tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
+        daemon.start_scheduler(Timer::new(&clock).expect("a timer"));
+
         let consumer = |number: usize| Consumer {
             profile: format!("p{number}"),
             service: services[number % services.len()].clone(),
@@ -141,7 +142,7 @@ impl Machine {
         Self {
             consumers: (0..profiles).map(consumer).collect(),
             clock,
-            broker,
+            daemon,
             services,
         }
     }
@@ -160,7 +161,7 @@ impl Machine {
         } = &self.consumers[number];
         let session = session.lock().unwrap_or_else(PoisonError::into_inner);
         session.as_ref().map_or(Duration::ZERO, |session| {
-            service.left(&session.granted.session_id)
+            service.left(&session.issued.session_id)
         })
     }
 
@@ -177,8 +178,8 @@ impl Machine {
         self.left(number).saturating_sub(round_trip)
     }
 
-    pub(crate) fn slot(&self, number: usize) -> &Arc<Slot> {
-        self.broker
+    pub(crate) fn entry(&self, number: usize) -> &Arc<CacheEntry> {
+        self.daemon
             .cache
             .find(&self.consumers[number].profile)
             .expect("it is configured")
@@ -200,7 +201,7 @@ impl Machine {
             .unwrap_or_else(PoisonError::into_inner);
         session
             .as_ref()
-            .map(|session| session.granted.session_id.to_string())
+            .map(|session| session.issued.session_id.to_string())
     }
 
     /// It is over, and its consumer knows that another one has to be waited for. Returns which it was.
@@ -210,15 +211,20 @@ impl Machine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        session.map(|session| session.granted.session_id.to_string())
+        session.map(|session| session.issued.session_id.to_string())
     }
 
     /// A strict profile, and it has not been known for a while whether its session was revoked: it is looked at first.
     pub(crate) fn is_blind(&self, number: usize) -> bool {
-        let slot = self.slot(number);
-        let age = |session: Arc<Session>| feed::view_age(slot, &session, self.clock.now().boot);
-        slot.profile.lease == LeaseLimit::Strict
-            && slot.session().map(age) > Some(slot.profile.max_view_age)
+        let entry = self.entry(number);
+        let age = |session: Arc<Session>| {
+            self.daemon
+                .services
+                .revocation
+                .view_age(entry, &session, self.clock.now().boot)
+        };
+        entry.profile.lease == LeaseLimit::Strict
+            && entry.session().map(age) > Some(entry.profile.max_view_age)
     }
 
     /// Somebody waits for its first session.
@@ -227,15 +233,22 @@ impl Machine {
     }
 
     pub(crate) fn is_fresh(&self, number: usize) -> bool {
-        let slot = self.slot(number);
-        matches!(slot.lookup(self.clock.now().boot), State::Fresh(_))
+        let entry = self.entry(number);
+        matches!(entry.lookup(self.clock.now().boot), Freshness::Fresh(_))
+    }
+
+    async fn lease(&self, consumer: &Consumer) -> Result<Lease, RequestError> {
+        self.daemon
+            .services
+            .lease(&consumer.peer, &consumer.profile, &mut NoInteraction)
+            .await
     }
 
     /// A consumer asks for a profile, and everything that was promised is checked.
     pub(crate) async fn ask(&self, number: usize) -> Got {
         let consumer = &self.consumers[number];
         let held = self.surely_left(number);
-        let mut asking = std::pin::pin!(self.broker.lease(&consumer.peer, &consumer.profile));
+        let mut asking = std::pin::pin!(self.lease(consumer));
         let answer = match asking.as_mut().now_or_never() {
             Some(answer) => answer,
             None => {
@@ -249,7 +262,7 @@ impl Machine {
                 let answer = asking.await;
                 let waited = self.clock.now().awake.saturating_sub(asked);
                 assert!(
-                    waited <= rolekeeperd::broker::WAIT + Duration::from_secs(1),
+                    waited <= WAIT + Duration::from_secs(1),
                     "it waited for {waited:?}"
                 );
                 answer
@@ -262,21 +275,24 @@ impl Machine {
             }
             Err(refusal) => {
                 let may_refuse = held < SURELY
-                    || matches!(refusal, Refusal::ViewStale { .. } | Refusal::Held { .. });
+                    || matches!(
+                        refusal,
+                        RequestError::ViewStale { .. } | RequestError::Held { .. }
+                    );
                 assert!(
                     may_refuse,
                     "{}: {refusal} with {held:?} left",
                     consumer.profile
                 );
                 self.check_refusal(consumer, &refusal);
-                Got::Refusal(reply::failure(&refusal).code.as_str())
+                Got::Refused(refusal.failure().code.as_str())
             }
         }
     }
 
     /// Neither served in its last seconds, nor advertised for longer than it lives.
     fn check(&self, consumer: &Consumer, lease: &Lease) {
-        let id = &lease.session.granted.session_id;
+        let id = &lease.session.issued.session_id;
         let left = consumer.service.left(id);
         assert!(
             left >= MARGIN,
@@ -296,9 +312,9 @@ impl Machine {
     }
 
     /// It says when there will be another try, and that is soon enough.
-    fn check_refusal(&self, consumer: &Consumer, refusal: &Refusal) {
+    fn check_refusal(&self, consumer: &Consumer, refusal: &RequestError) {
         match refusal {
-            Refusal::Failing(failing, now) => {
+            RequestError::Upstream(failing, now) => {
                 let wait = failing.next_try.since(now.boot);
                 assert!(
                     wait <= Duration::from_secs(600),
@@ -307,9 +323,9 @@ impl Machine {
                 );
                 assert!(failing.since <= now.boot && failing.attempts > 0);
             }
-            Refusal::Held { .. } => {}
-            Refusal::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
-            Refusal::StillWaiting => assert!(matches!(
+            RequestError::Held { .. } => {}
+            RequestError::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
+            RequestError::StillWaiting => assert!(matches!(
                 consumer.service.truth().weather,
                 Weather::Silent | Weather::Fair | Weather::Overloaded(_) | Weather::Captive
             )),

@@ -95,7 +95,7 @@ fn table(status: &Status) -> String {
     {
         let _ = writeln!(
             text,
-            "its memory {}; Landlock {}; seccomp {}",
+            "protection: memory {}; Landlock {}; seccomp {}",
             printable(memory),
             printable(files),
             printable(calls)
@@ -106,11 +106,7 @@ fn table(status: &Status) -> String {
         .map(|it| &it.callers)
         .filter(|callers| callers.starts_with("off"))
     {
-        let _ = writeln!(
-            text,
-            "telling callers from each other is {}",
-            printable(callers)
-        );
+        let _ = writeln!(text, "identifying callers is {}", printable(callers));
     }
     for (line, address) in endpoints {
         let _ = match line.strip_prefix("imds.") {
@@ -251,7 +247,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::{Cause, Ending, FailingStatus, SessionStatus};
+    use rolekeeper::protocol::{EndCause, FailureStatus, SessionEnded, SessionStatus};
 
     #[test]
     fn the_table_shows_state_times_and_failures() {
@@ -287,15 +283,15 @@ mod tests {
             view_failure: Some("the upstream answered 403".into()),
         });
         let mut lost = profile("lost", ProfileState::Held);
-        lost.held = Some(Ending {
-            cause: Cause::Revoked,
+        lost.held = Some(SessionEnded {
+            cause: EndCause::Revoked,
             session_id: Some("s-3".into()),
             by: Some("user/admin@example.test".into()),
             at: Some("2026-01-01T00:00:00.000Z".into()),
             reason: Some("lost laptop".into()),
             noticed_at: "2026-01-01T00:00:20.000Z".into(),
         });
-        dev.failing = Some(FailingStatus {
+        dev.failing = Some(FailureStatus {
             since_seconds: 90,
             attempts: 3,
             next_try_seconds: 4,
@@ -314,7 +310,7 @@ mod tests {
                 .map(|(line, address)| (line.into(), address.into()))
                 .into(),
                 protection: Some(Protection {
-                    memory: "cannot be dumped or traced".into(),
+                    memory: "active".into(),
                     files: "active".into(),
                     calls: "off: no kernel".into(),
                     callers: "off: gone".into(),
@@ -330,8 +326,8 @@ mod tests {
             table(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
-its memory cannot be dumped or traced; Landlock active; seccomp off: no kernel
-telling callers from each other is off: gone
+protection: memory active; Landlock active; seccomp off: no kernel
+identifying callers is off: gone
 container credentials at 127.0.0.1:9911
 instance metadata of dev at 127.0.0.1:9912
 this machine's clock is 1h 1m behind that of bycloud: what is signed by it may be refused

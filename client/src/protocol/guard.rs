@@ -1,4 +1,4 @@
-//! What the daemon reports of tokens, of people's words, and of its own record.
+//! What the daemon reports of tokens, approvals and the journal.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where an upstream's token lives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeyPlace {
+pub struct TokenSourceInfo {
     pub upstream: String,
     /// `https://iam.example.test`
     pub endpoint: String,
@@ -21,7 +21,7 @@ pub struct KeyPlace {
 
 /// A token that the upstream takes, and whose it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LoggedIn {
+pub struct LoginReport {
     pub upstream: String,
     pub place: String,
     /// `user/dev@example.test`; absent if the token's owner may read nothing that says so.
@@ -31,7 +31,7 @@ pub struct LoggedIn {
 
 /// A service account's credential that has taken the place of another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Rotated {
+pub struct RotationReport {
     pub upstream: String,
     pub place: String,
     pub principal: String,
@@ -45,16 +45,13 @@ pub struct Rotated {
     pub failure: Option<String>,
 }
 
-/// What came of looking through the daemon's own record.
+/// The journal's file: one JSON object a line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JournalReport {
+pub struct JournalLocation {
     pub path: PathBuf,
-    pub lines: usize,
-    /// The numbers of the first and the last record in it; 0 if there are none.
-    pub first: u64,
-    pub last: u64,
-    /// What was changed, taken out or put in; each a sentence with its place.
-    pub problems: Vec<String>,
+    /// RFC 3339 as in the journal: the start of the requested time span, if the request has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<String>,
 }
 
 /// What people are asked.

@@ -1,180 +1,224 @@
 //! Profiles and their sessions. Reading a session takes no lock that a refresh can hold.
 
-pub mod flight;
-pub mod standing;
-pub mod state;
+pub mod freshness;
+pub mod session;
+pub mod session_state;
+pub mod single_flight;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rolekeeper::protocol::Ending;
-
-use crate::clock::{Boot, Now, millis};
-use crate::config::{Place, Profile};
-use crate::refresh::{Failing, GRACE, Health};
+use crate::clock::timer_queue::{TimerKey, TimerSlot};
+use crate::clock::{BootTime, Now, millis};
+use crate::config::Profile;
+use crate::model::ProfileId;
 use crate::sync::lock;
-use crate::timetable::{Item, Plan};
-use crate::upstream::gate::Gate;
-use flight::Flight;
-use standing::Standing;
-use state::{Earlier, Session, State};
+use crate::upstream::backoff::{Backoff, BackoffState};
+use crate::upstream::handle::UpstreamHandle;
+use freshness::Freshness;
+use session::Session;
+use session_state::SessionState;
+use single_flight::SingleFlight;
 
-/// The slots of all configured profiles, in order of name. (A vector would keep the room of the profiles that it is made from.)
+/// How long after its last lease has expired a profile is still in use. Time during which the machine sleeps is not
+/// counted.
+pub const USE_GRACE: Duration = Duration::from_secs(30 * 60);
+
+/// The entries of all configured profiles, in order of name. A boxed slice, because a vector would keep the memory of
+/// the profiles that it is made from.
 #[derive(Debug)]
-pub struct Cache(Box<[Arc<Slot>]>);
+pub struct Cache(Box<[Arc<CacheEntry>]>);
 
-impl Cache {
-    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<Gate>)>) -> Self {
-        let mut profiles: Vec<_> = profiles.into_iter().collect();
-        profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
-        let slots = profiles
-            .into_iter()
-            .zip(0..)
-            .map(|((profile, gate), place)| Arc::new(Slot::new(Place::new(place), profile, gate)));
-        Self(slots.collect())
-    }
-
-    pub fn find(&self, name: &str) -> Option<&Arc<Slot>> {
-        let place = self
-            .0
-            .binary_search_by(|slot| slot.profile.name.as_str().cmp(name))
-            .ok()?;
-        self.0.get(place)
-    }
-
-    pub fn at(&self, place: Place) -> Option<&Arc<Slot>> {
-        self.0.get(place.index())
-    }
-
-    pub fn slots(&self) -> &[Arc<Slot>] {
-        &self.0
-    }
-
-    /// The slots behind `after`, in order of name.
-    pub fn slots_after(&self, after: Option<&str>) -> &[Arc<Slot>] {
-        let first = after.map_or(0, |after| {
-            self.0
-                .partition_point(|slot| slot.profile.name.as_str() <= after)
-        });
-        self.0.get(first..).unwrap_or_default()
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|slot| slot.profile.name.as_str())
-    }
-}
-
-/// How a flight ended: with a new session in the cache, or with a failure.
-pub(crate) type Fetched = Result<(), Failing>;
+/// How a fetch ended: with a new session in the cache, or with a failure.
+pub(crate) type Fetched = Result<(), BackoffState>;
 
 /// A profile and what the daemon holds for it.
 #[derive(Debug)]
-pub struct Slot {
-    pub place: Place,
+pub struct CacheEntry {
+    pub id: ProfileId,
     pub profile: Profile,
-    pub gate: Arc<Gate>,
-    /// Its session, or why there is none.
-    pub(crate) standing: Standing<Session, Earlier, Ending>,
+    pub upstream: Arc<UpstreamHandle>,
+    pub(crate) state: SessionState,
     /// The fetch under way, if any.
-    pub(crate) flight: Flight<Fetched>,
-    /// How the last fetches went: it decides when the next may be made.
-    health: Mutex<Health>,
-    pub(crate) plan: Plan,
-    /// Until when somebody may still ask, in milliseconds of [`Now::awake`].
+    pub(crate) flight: SingleFlight<Fetched>,
+    /// The last fetches that failed in a row. It decides when the next one may start.
+    backoff: Mutex<Backoff>,
+    pub(crate) timer: TimerSlot,
+    /// Until when a consumer may ask again, in milliseconds of [`Now::awake`].
     used_until: AtomicU64,
 }
 
-impl Slot {
-    fn new(place: Place, profile: Profile, gate: Arc<Gate>) -> Self {
+impl Cache {
+    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<UpstreamHandle>)>) -> Self {
+        let mut profiles: Vec<_> = profiles.into_iter().collect();
+        profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
+
+        let entries = profiles
+            .into_iter()
+            .zip(0..)
+            .map(|((profile, upstream), number)| {
+                Arc::new(CacheEntry::new(ProfileId::new(number), profile, upstream))
+            })
+            .collect();
+
+        Self(entries)
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Arc<CacheEntry>> {
+        let index = self
+            .0
+            .binary_search_by(|entry| entry.profile.name.as_str().cmp(name))
+            .ok()?;
+
+        self.0.get(index)
+    }
+
+    pub fn get(&self, id: ProfileId) -> Option<&Arc<CacheEntry>> {
+        self.0.get(id.index())
+    }
+
+    pub fn entries(&self) -> &[Arc<CacheEntry>] {
+        &self.0
+    }
+
+    /// The entries behind `after`, in order of name.
+    pub fn entries_after(&self, after: Option<&str>) -> &[Arc<CacheEntry>] {
+        let first = after.map_or(0, |after| {
+            self.0
+                .partition_point(|entry| entry.profile.name.as_str() <= after)
+        });
+
+        self.0.get(first..).unwrap_or_default()
+    }
+
+    /// The entries whose sessions come from this upstream.
+    pub fn entries_of(&self, upstream: &UpstreamHandle) -> impl Iterator<Item = &Arc<CacheEntry>> {
+        let id = upstream.id;
+        self.0.iter().filter(move |entry| entry.upstream.id == id)
+    }
+
+    /// The entry that has this session of the upstream, as the current or a superseded one.
+    pub fn entry_of_session(
+        &self,
+        upstream: &UpstreamHandle,
+        session_id: &str,
+    ) -> Option<&Arc<CacheEntry>> {
+        self.entries_of(upstream)
+            .find(|entry| entry.has_session(session_id))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|entry| entry.profile.name.as_str())
+    }
+}
+
+impl CacheEntry {
+    fn new(id: ProfileId, profile: Profile, upstream: Arc<UpstreamHandle>) -> Self {
         Self {
-            place,
+            id,
             profile,
-            gate,
-            standing: Standing::default(),
-            flight: Flight::default(),
-            health: Mutex::default(),
-            plan: Plan::new(Item::Profile(place)),
+            upstream,
+            state: SessionState::default(),
+            flight: SingleFlight::default(),
+            backoff: Mutex::default(),
+            timer: TimerSlot::new(TimerKey::Profile(id)),
             used_until: AtomicU64::new(0),
         }
     }
 
-    pub fn lookup(&self, now: Boot) -> State {
-        State::of(self.session(), now, self.gate.upstream.server_clock())
+    pub fn lookup(&self, now: BootTime) -> Freshness {
+        Freshness::of(self.session(), now, self.upstream.client.server_clock())
     }
 
-    /// The session whatever its state, for those who report on it.
+    /// The session, fresh or not.
     pub fn session(&self) -> Option<Arc<Session>> {
-        self.standing.session()
+        self.state.session()
     }
 
-    /// Whether there is a session of which the upstream may be asked what has become of it.
-    pub(crate) fn has_any(&self) -> bool {
-        self.session().is_some() || !self.standing.earlier().is_empty()
+    /// Whether there is a session, current or superseded, that the upstream may have revoked.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.session().is_some() || !self.state.superseded().is_empty()
     }
 
-    /// Whose session of which role it has: it is this profile's for as long as this stays the same. No secret is in it.
-    pub(crate) fn identity(&self) -> String {
+    fn has_session(&self, id: &str) -> bool {
+        self.session().is_some_and(|session| session.id() == id)
+            || self
+                .state
+                .superseded()
+                .iter()
+                .any(|superseded| *superseded.session_id == *id)
+    }
+
+    /// The principal, role and duration of its sessions. Sessions of an earlier process are used if it is the same. It
+    /// holds no secret.
+    pub(crate) fn session_identity(&self) -> String {
         let role = &self.profile.role;
+
         format!(
             "{} {} {}",
-            self.gate.upstream.identity(),
+            self.upstream.client.identity(),
             role.role_id.as_str(),
             role.duration.as_secs()
         )
     }
 
-    /// What a hold is about: it stays while the token is moved, or the duration changed.
-    pub(crate) fn role_there(&self) -> String {
+    /// The role that a hold is about. A hold stays while the token is moved or the duration changed.
+    pub(crate) fn role_at_upstream(&self) -> String {
         format!(
             "{} {}",
-            self.gate.upstream.place(),
+            self.upstream.client.location(),
             self.profile.role.role_id.as_str()
         )
     }
 
-    /// The session is of no use any more; nor is what failed, if nobody waits for it to be mended.
-    pub(crate) fn forget(&self, now: &Now) {
-        if let Some(session) = self
-            .session()
-            .filter(|_| matches!(self.lookup(now.boot), State::Expired))
+    /// Drops an expired session. If the profile is not in use, drops its failures, too.
+    pub(crate) fn evict(&self, now: &Now) {
+        if let Some(session) = self.session()
+            && matches!(self.lookup(now.boot), Freshness::Expired)
         {
-            self.standing.drop_old(&session);
+            self.state.drop_session(&session);
         }
+
         if self.use_left(now).is_zero() {
-            self.health(Health::succeeded);
+            self.backoff(Backoff::reset);
         }
     }
 
-    /// Whether a new session is to be fetched without anybody asking: it is in use, and its last failure, if any, is none
-    /// that a person has to mend.
+    /// Whether a session is fetched without a request: the profile is in use, and its last failure, if any, may pass by
+    /// itself.
     pub fn is_wanted(&self, now: &Now) -> bool {
-        let needs_a_person =
-            || self.health(|health| health.failing().is_some_and(|last| !last.error.may_pass()));
-        !self.use_left(now).is_zero() && !needs_a_person()
+        !self.use_left(now).is_zero() && !self.needs_user_action()
     }
 
-    pub(crate) fn health<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {
-        act(&mut lock(&self.health))
+    fn needs_user_action(&self) -> bool {
+        self.backoff(|backoff| {
+            backoff
+                .state()
+                .is_some_and(|failure| !failure.error.is_transient())
+        })
     }
 
-    /// It was asked for, or somebody holds a lease on it, and may ask again within `span`.
-    pub(crate) fn used(&self, now: &Now, span: Duration) {
-        self.used_until
-            .fetch_max(millis(now.awake.saturating_add(span)), Ordering::Relaxed);
+    pub(crate) fn backoff<T>(&self, act: impl FnOnce(&mut Backoff) -> T) -> T {
+        act(&mut lock(&self.backoff))
     }
 
-    /// Nobody is expected to ask again.
-    pub(crate) fn unused(&self) {
+    /// The profile is in use for at least this long.
+    pub(crate) fn mark_used(&self, now: &Now, span: Duration) {
+        let until = millis(now.awake.saturating_add(span));
+        self.used_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mark_unused(&self) {
         self.used_until.store(0, Ordering::Relaxed);
     }
 
-    /// Somebody may still hold a lease that has not ended.
+    /// Whether a consumer may have a lease that has not expired.
     pub fn is_leased(&self, now: &Now) -> bool {
-        self.use_left(now) > GRACE
+        self.use_left(now) > USE_GRACE
     }
 
-    /// For how long it still counts as used.
+    /// How much longer the profile is in use.
     pub fn use_left(&self, now: &Now) -> Duration {
         Duration::from_millis(self.used_until.load(Ordering::Relaxed)).saturating_sub(now.awake)
     }

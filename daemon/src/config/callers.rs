@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::file::{file_path, time_span};
 use super::raw::{Faults, Table};
+use crate::platform::users;
 
 /// What a profile asks of whoever wants it.
 #[derive(Debug, Clone, Default)]
@@ -70,11 +71,13 @@ const LONGEST_WORD: Duration = super::LONGEST_SESSION;
 pub(super) fn callers(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Callers {
     let mut callers = Callers::default();
     table.names("users", faults, |name| {
-        callers.users.push(number_of(name, "user", user)?);
+        callers.users.push(number_of(name, "user", users::uid_of)?);
         Ok(())
     });
     table.names("groups", faults, |name| {
-        callers.groups.push(number_of(name, "group", group)?);
+        callers
+            .groups
+            .push(number_of(name, "group", users::gid_of)?);
         Ok(())
     });
     for each in table.tables("callers", faults) {
@@ -157,29 +160,4 @@ fn number_of(
         .ok()
         .or_else(|| find(name))
         .ok_or_else(|| format!("is no {what} of this machine"))
-}
-
-#[cfg(unix)]
-fn user(name: &str) -> Option<u32> {
-    nix::unistd::User::from_name(name)
-        .ok()?
-        .map(|user| user.uid.as_raw())
-}
-
-#[cfg(unix)]
-fn group(name: &str) -> Option<u32> {
-    nix::unistd::Group::from_name(name)
-        .ok()?
-        .map(|group| group.gid.as_raw())
-}
-
-/// Elsewhere a named pipe's access list says who may come.
-#[cfg(not(unix))]
-fn user(_name: &str) -> Option<u32> {
-    None
-}
-
-#[cfg(not(unix))]
-fn group(_name: &str) -> Option<u32> {
-    None
 }

@@ -1,7 +1,7 @@
 //! A pattern, a role's name and an organisation, a line each: is the pattern about the role?
 
 use rolekeeper::protocol::is_name;
-use rolekeeperd::explain::document::{Decision, Document, Named, decide};
+use rolekeeperd::upstream::bycloud::explain::{Decision, Document, Entity, decide};
 use serde_json::json;
 
 pub fn run(bytes: &[u8]) {
@@ -32,7 +32,7 @@ pub fn run(bytes: &[u8]) {
 
 fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
     let organization = organization.map(Into::into);
-    let role = Named {
+    let role = Entity {
         kind: "role",
         names: vec![name.into()],
         is_complete: true,

@@ -1,6 +1,6 @@
 //! A policy document: what decides stands in it, and a denial wins wherever it stands.
 
-use rolekeeperd::explain::document::{Decision, Document, Named, decide};
+use rolekeeperd::upstream::bycloud::explain::{Decision, Document, Entity, decide};
 use serde_json::{Value, json};
 
 pub fn run(bytes: &[u8]) {
@@ -14,7 +14,7 @@ pub fn run(bytes: &[u8]) {
         let every = |effect: &str| {
             read(&json!({ "statements": [{ "effect": effect, about: ["*"] }] })).unwrap()
         };
-        let role = Named {
+        let role = Entity {
             kind: "role",
             names: vec!["id-1".into(), "S3".into()],
             is_complete,
@@ -38,7 +38,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// The effect, and the number and text of the statement that has it.
-fn says(documents: &[Document], role: &Named) -> (&'static str, Option<(usize, Value)>) {
+fn says(documents: &[Document], role: &Entity) -> (&'static str, Option<(usize, Value)>) {
     let (effect, by) = match decide(documents, "sts:AssumeRole", role) {
         Decision::Allowed(by) => ("allow", by),
         Decision::Denied(by) => ("deny", by),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rolekeeperd::fuzzing;
 use rolekeeperd::upstream::bycloud::{
-    AuditLog, Group, Invitation, Page, Policy, Role, ServiceAccount, Session, User,
+    AuditLogEntry, Group, Invitation, Page, Policy, Role, ServiceAccount, Session, User,
 };
 use rolekeeperd::upstream::{SLACK, UpstreamError};
 use serde::Deserialize as _;
@@ -26,7 +26,8 @@ pub fn run(bytes: &[u8]) {
             "{shown}"
         );
         assert!(
-            status == 401 || !matches!(error.consequence(), UpstreamError::LoginNeeded { .. }),
+            status == 401
+                || !matches!(error.to_upstream_error(), UpstreamError::LoginNeeded { .. }),
             "{shown}"
         );
     }
@@ -45,7 +46,7 @@ pub fn run(bytes: &[u8]) {
         page::<Session>,
         page::<Role>,
         page::<Policy>,
-        page::<AuditLog>,
+        page::<AuditLogEntry>,
     ]
     .iter()
     .for_each(|page| page(&body));

@@ -16,7 +16,7 @@ pub struct Programs {
 /// first, once in a process.
 ///
 /// # Panics
-/// When they cannot be built.
+/// If they cannot be built.
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
@@ -27,6 +27,7 @@ pub fn programs() -> &'static Programs {
             folder
         });
         let program = |name: &str| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+
         Programs {
             rolekeeper: program("rolekeeper"),
             rolekeeperd: program("rolekeeperd"),
@@ -35,12 +36,13 @@ pub fn programs() -> &'static Programs {
     })
 }
 
-/// `target/debug` or `target/release`: where this program itself was built.
+/// `target/debug` or `target/release`: the folder of the running program.
 fn profile_folder() -> PathBuf {
-    let me = std::env::current_exe().expect("this program has a path");
-    let folder = me.parent().expect("a program lies in a folder");
+    let program = std::env::current_exe().expect("the path of this program");
+    let folder = program.parent().expect("a folder");
+
     if folder.ends_with("deps") {
-        folder.parent().expect("deps lies in a folder").into()
+        folder.parent().expect("a folder").into()
     } else {
         folder.into()
     }
@@ -48,20 +50,20 @@ fn profile_folder() -> PathBuf {
 
 fn build(folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let target = folder.parent().expect("the target folder");
+
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
     command
         .arg("--manifest-path")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-    command.arg("--target-dir").arg(
-        folder
-            .parent()
-            .expect("a profile lies in the target folder"),
-    );
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target);
     if folder.ends_with("release") {
         command.arg("--release");
     }
 
-    let status = command.status().expect("cargo can be run");
+    let status = command.status().expect("cargo starts");
     assert!(status.success(), "the programs do not build");
 }

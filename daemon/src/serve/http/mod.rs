@@ -5,11 +5,11 @@
 //! whatever the upstream does. Strangers can connect, so that no connection is worth much: it ends when nothing is asked on
 //! it for a while, and holds up nobody.
 
-mod answer;
-mod container;
+mod container_credentials;
 mod guard;
-mod imds;
-mod lines;
+mod instance_metadata;
+mod listeners;
+mod response;
 mod tokens;
 
 use std::io;
@@ -28,16 +28,17 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::Desk;
-use super::peer::Peer;
-use super::tcp::Ends;
-use crate::broker::{Lease, Refusal};
+use super::ServerContext;
+use crate::access::peer::Peer;
+use crate::access::{Interaction, Interrupted, OwnerGrant};
 use crate::config::ProfileName;
-use crate::policy::Denied;
-use answer::{Answer, failed};
-use lines::Opened;
+use crate::credentials::Lease;
+use crate::error::RequestError;
+use crate::platform::sock_diag::Ends;
+use listeners::Opened;
+use response::{Answer, failed};
 
-pub use lines::{Endpoints, Line};
+pub use listeners::{Endpoints, HttpEndpoint};
 
 /// SDKs give up after 500 ms (Go, instance metadata) to 2 s (botocore, container credentials).
 const ANSWER: Duration = Duration::from_millis(400);
@@ -53,46 +54,35 @@ const UNREAD: usize = 32 * 1024;
 const HEAD: usize = 16 * 1024;
 
 /// Where a profile's credentials can be asked for over HTTP. The endpoint is opened if need be.
-pub(super) async fn endpoint(
-    desk: &Arc<Desk>,
-    peer: &Peer,
-    profile: &str,
+pub(super) fn endpoint(
+    context: &Arc<ServerContext>,
+    grant: &OwnerGrant,
     kind: EndpointKind,
-) -> Result<Endpoint, Refusal> {
-    let grant = desk.broker.grant(peer, profile).await?;
-    // The words that requests have are in files that only the daemon's own user reads.
-    if peer.uid != desk.broker.policy.owner {
-        return Err(Refusal::Denied(Denied::NotTheOwner { uid: peer.uid }));
-    }
-    // Whoever asks there cannot be told from others.
-    if grant.slot().profile.callers.asks_for_process() {
-        return Err(Refusal::Denied(Denied::Unseen {
-            profile: profile.into(),
-        }));
-    }
-    let name = grant.slot().profile.name.clone();
-    let failed = |error: io::Error| Refusal::NoEndpoint(error.to_string());
+) -> Result<Endpoint, RequestError> {
+    let name = grant.entry().profile.name.clone();
+    let failed = |error: io::Error| RequestError::NoEndpoint(error.to_string());
     let line = match kind {
-        EndpointKind::Container => Line::Container,
-        EndpointKind::Imds if cfg!(target_os = "linux") => Line::Imds(name.clone()),
+        EndpointKind::Container => HttpEndpoint::Container,
+        EndpointKind::Imds if cfg!(target_os = "linux") => HttpEndpoint::Imds(name.clone()),
         EndpointKind::Imds => {
-            return Err(Refusal::NoEndpoint(
-                "who asks for instance metadata can be told on Linux alone".into(),
+            return Err(RequestError::NoEndpoint(
+                "instance metadata is available on Linux only".into(),
             ));
         }
     };
-    let (opened, is_new) = desk.endpoints.open(&line).map_err(failed)?;
+    let (opened, is_new) = context.endpoints.open(&line).map_err(failed)?;
     let address = opened.listener.local_addr().map_err(failed)?;
     if is_new {
-        accept(desk, line, opened);
+        accept(context, line, opened);
     }
     Ok(match kind {
         EndpointKind::Container => Endpoint {
-            url: format!("http://{address}{}{name}", container::PATH),
+            url: format!("http://{address}{}{name}", container_credentials::PATH),
             token_file: Some(
-                desk.endpoints
+                context
+                    .endpoints
                     .tokens
-                    .file(&name, desk.broker.clock.now().boot)
+                    .file(&name, context.services.clock.now().boot)
                     .map_err(failed)?,
             ),
         },
@@ -105,16 +95,16 @@ pub(super) async fn endpoint(
 }
 
 /// Serves a line until the daemon stops.
-pub(super) fn accept(desk: &Arc<Desk>, line: Line, opened: Opened) {
-    let desk = Arc::clone(desk);
-    desk.tasks.clone().spawn(async move {
+pub(super) fn accept(context: &Arc<ServerContext>, line: HttpEndpoint, opened: Opened) {
+    let context = Arc::clone(context);
+    context.tasks.clone().spawn(async move {
         loop {
             let accepted = tokio::select! {
                 accepted = opened.listener.accept() => accepted,
-                () = desk.stop.is_told() => return,
+                () = context.shutdown.started() => return,
             };
             match accepted {
-                Ok((stream, from)) => welcome(&desk, &line, &opened, stream, from),
+                Ok((stream, from)) => welcome(&context, &line, &opened, stream, from),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(Duration::from_millis(100)).await;
@@ -124,16 +114,22 @@ pub(super) fn accept(desk: &Arc<Desk>, line: Line, opened: Opened) {
     });
 }
 
-fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, from: SocketAddr) {
+fn welcome(
+    context: &Arc<ServerContext>,
+    line: &HttpEndpoint,
+    opened: &Opened,
+    stream: TcpStream,
+    from: SocketAddr,
+) {
     let Ok(here) = stream.local_addr() else {
         return;
     };
-    let (ends, owner) = (Ends { from, here }, desk.broker.policy.owner);
+    let (ends, owner) = (Ends { from, here }, context.services.access.policy.owner);
     // Other users' processes get no more than half of the places.
     let is_stranger = || ends.other().is_some_and(|socket| socket.uid != owner);
     let place = opened
-        .gauge
-        .take(owner)
+        .connections
+        .acquire(owner)
         .filter(|_| !opened.is_crowded() || !is_stranger());
     let Some(place) = place else {
         let refused = opened.refused.fetch_add(1, Ordering::Relaxed) + 1;
@@ -146,8 +142,8 @@ fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, fr
     // Either may be refused, and is not needed for more than its purpose.
     let _ = stream.set_nodelay(true);
     let _ = set_socket_send_buffer_size(&stream, UNREAD);
-    let caller = Arc::new(Caller::new(Arc::clone(desk), line.clone(), ends));
-    desk.tasks.spawn(async move {
+    let caller = Arc::new(Caller::new(Arc::clone(context), line.clone(), ends));
+    context.tasks.spawn(async move {
         let _place = place;
         caller.serve(stream).await;
     });
@@ -155,36 +151,35 @@ fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, fr
 
 /// One connection.
 struct Caller {
-    desk: Arc<Desk>,
-    line: Line,
-    /// The port it came in by.
-    port: u16,
+    context: Arc<ServerContext>,
+    line: HttpEndpoint,
+    ends: Ends,
+    /// With a token for a password, its user is the owner, who alone can read it. Without one, as for instance metadata, its user
+    /// is the one that the kernel names.
     peer: Arc<Peer>,
-    /// Where there is no token, the user counts: whether it is the one that the daemon serves.
-    is_owner: bool,
     /// How many requests have come.
     asked: AtomicUsize,
 }
 
 impl Caller {
-    fn new(desk: Arc<Desk>, line: Line, ends: Ends) -> Self {
-        let owner = desk.broker.policy.owner;
-        let is_owner = match line {
-            Line::Container => true,
-            Line::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
+    fn new(context: Arc<ServerContext>, line: HttpEndpoint, ends: Ends) -> Self {
+        let uid = match line {
+            HttpEndpoint::Container => context.services.access.policy.owner,
+            HttpEndpoint::Imds(_) => user_of(&ends),
         };
-        let (port, peer) = (
-            ends.here.port(),
-            Arc::new(Peer::over_tcp(owner, ends, &desk.lookout)),
-        );
+        let peer = Arc::new(Peer::over_tcp(uid, ends, &context.peer_inspector));
         Self {
-            desk,
+            context,
             line,
-            port,
+            ends,
             peer,
-            is_owner,
             asked: AtomicUsize::new(0),
         }
+    }
+
+    /// The peer as the kernel names it, and not by a token.
+    fn unauthenticated_peer(&self) -> Peer {
+        Peer::over_tcp(user_of(&self.ends), self.ends, &self.context.peer_inspector)
     }
 
     async fn serve(self: &Arc<Self>, stream: TcpStream) {
@@ -229,7 +224,7 @@ impl Caller {
 
     /// No more requests are taken. The first one may be on its way, and whoever sent it would not know that it was too late.
     async fn is_over(&self) {
-        self.desk.stop.is_told().await;
+        self.context.shutdown.started().await;
         if self.asked.load(Ordering::Relaxed) == 0 {
             sleep(LAST).await;
         }
@@ -237,11 +232,13 @@ impl Caller {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let answer = match guard::check(request.headers(), request.uri(), self.port) {
+        let answer = match guard::check(request.headers(), request.uri(), self.ends.here.port()) {
             Err(why) => failed(StatusCode::FORBIDDEN, Code::NotAllowed, &why),
             Ok(()) => match &self.line {
-                Line::Container => container::answer(self, &request).await,
-                Line::Imds(profile) => imds::answer(self, profile, &request).await,
+                HttpEndpoint::Container => container_credentials::answer(self, &request).await,
+                HttpEndpoint::Imds(profile) => {
+                    instance_metadata::answer(self, profile, &request).await
+                }
             },
         };
         // Neither the path nor a header: somebody may have put a secret there.
@@ -249,36 +246,60 @@ impl Caller {
         answer
     }
 
-    /// A lease, or why there is none, in time. What is under way for it goes on.
+    /// A lease in time for SDKs, or why there is none. A fetch or an approval that takes longer goes on.
     async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
-        match timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
-            Ok(lease) => lease.map_err(|refusal| {
-                let (failure, broker) = (super::reply::failure(&refusal), &self.desk.broker);
-                broker
-                    .journal
-                    .refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());
-                failure
-            }),
-            Err(_elapsed)
-                if self
-                    .desk
-                    .broker
-                    .will_ask(&self.peer, profile.as_str())
-                    .await =>
-            {
-                Err(Failure::new(
-                    Code::UpstreamUnavailable,
-                    format!("profile {profile} wants a person's word, who is being asked"),
-                    "rolekeeper approve, or the desktop's notification, and again in a second",
-                ))
-            }
+        let mut approval = AwaitedApproval::default();
+        match timeout(ANSWER, self.authorized_lease(profile, &mut approval)).await {
+            Ok(lease) => lease.map_err(|error| error.failure()),
+            Err(_elapsed) if approval.is_pending => Err(Failure::new(
+                Code::UpstreamUnavailable,
+                format!("profile {profile} requires approval, which is pending"),
+                "run rolekeeper approve in another terminal, then run the command again",
+            )),
             Err(_elapsed) => Err(Failure::new(
                 Code::UpstreamUnavailable,
-                format!(
-                    "there is no session of profile {profile} yet, and the upstream has not answered"
-                ),
-                "again in a second; it is still being asked",
+                format!("profile {profile} has no session yet, and the upstream has not answered"),
+                "run the command again in a second; the upstream is still asked",
             )),
         }
+    }
+
+    async fn authorized_lease(
+        &self,
+        profile: &ProfileName,
+        approval: &mut AwaitedApproval,
+    ) -> Result<Lease, RequestError> {
+        self.context
+            .services
+            .lease(&self.peer, profile.as_str(), approval)
+            .await
+    }
+}
+
+/// The user of the process at the other end, or a number that stands for no user.
+fn user_of(ends: &Ends) -> u32 {
+    ends.other().map_or(u32::MAX, |socket| socket.uid)
+}
+
+/// HTTP clients are not challenged, and do not wait for a user: they ask again.
+#[derive(Debug, Default)]
+struct AwaitedApproval {
+    is_pending: bool,
+}
+
+impl Interaction for AwaitedApproval {
+    async fn challenge(&mut self, _nonce: &str) -> Result<Option<String>, Interrupted> {
+        Ok(None)
+    }
+
+    async fn await_user<T: Send>(
+        &mut self,
+        _limit: Duration,
+        decision: impl Future<Output = T> + Send,
+    ) -> Result<T, Interrupted> {
+        self.is_pending = true;
+        let decision = decision.await;
+        self.is_pending = false;
+        Ok(decision)
     }
 }

@@ -1,0 +1,202 @@
+//! Approvals: a profile with `confirm` is served once a user at the machine allows it, who reads which program asks. No
+//! answer means denied.
+
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rolekeeper::protocol::{Approval, Approvals as ApprovalList};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::error::{AccessError, NotApprovedReason};
+use super::interaction::Interaction;
+use super::peer::{Peer, describe};
+use crate::cache::CacheEntry;
+use crate::clock::{Clock, Now};
+use crate::journal::{self, Journal};
+use crate::sync::{Mutex, lock};
+
+pub use store::{ApprovalRequest, Decision, Requester};
+use store::{ApprovalState, ApprovalStore, Waiter};
+
+/// How long an approval request waits for a user.
+pub const PATIENCE: Duration = Duration::from_secs(55);
+/// How long a decision to allow waits for a program that gave up and asks again; and how long a program that was denied is
+/// refused without another question.
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// The most pending requests, and the most of one user.
+const PENDING: usize = 32;
+const PENDING_OF_USER: usize = 8;
+
+/// The pending approval requests, and the decisions that are remembered.
+#[derive(Debug)]
+pub struct Approvals {
+    store: Mutex<ApprovalStore>,
+    desktop: Mutex<Option<mpsc::Sender<Arc<ApprovalRequest>>>>,
+    journal: Arc<Journal>,
+    clock: Clock,
+}
+
+impl Approvals {
+    pub(super) fn new(journal: Arc<Journal>, clock: Clock) -> Self {
+        Self {
+            store: Mutex::default(),
+            desktop: Mutex::default(),
+            journal,
+            clock,
+        }
+    }
+
+    /// New requests, for a dialog on the desktop.
+    pub fn subscribe(&self) -> mpsc::Receiver<Arc<ApprovalRequest>> {
+        let (sender, receiver) = mpsc::channel(PENDING);
+        *lock(&self.desktop) = Some(sender);
+        receiver
+    }
+
+    /// Waits until a user decides, unless a decision is remembered. The caller has checked everything else.
+    pub(super) async fn require(
+        &self,
+        peer: &Peer,
+        entry: &CacheEntry,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), AccessError> {
+        let requester = Requester::identify(peer, entry).await;
+        let now = self.clock.now();
+        let Some(waiter) = self.find_or_ask(peer, entry, &requester, &now)? else {
+            return Ok(());
+        };
+
+        let request = waiter.request();
+        let left = PATIENCE.saturating_sub(now.boot.since(request.asked_at));
+        let decision = timeout(left, request.decision());
+        match interaction.await_user(left, decision).await? {
+            Ok(Decision::Allow) => Ok(()),
+            Ok(Decision::Deny) => Err(not_approved(entry, NotApprovedReason::Denied)),
+            Ok(Decision::Timeout) | Err(_) => {
+                self.answer(peer, request.id, Decision::Timeout);
+                Err(not_approved(entry, NotApprovedReason::TimedOut))
+            }
+        }
+    }
+
+    /// Nothing to wait for if a decision to allow is remembered; else the request to wait for, which may be an earlier one of
+    /// the same program.
+    fn find_or_ask(
+        &self,
+        peer: &Peer,
+        entry: &CacheEntry,
+        requester: &Requester,
+        now: &Now,
+    ) -> Result<Option<Waiter>, AccessError> {
+        let confirm = entry.profile.callers.confirm;
+        let mut store = lock(&self.store);
+        match store.state(requester, confirm, now.boot) {
+            ApprovalState::Allowed => {
+                store.use_up(requester);
+                Ok(None)
+            }
+            ApprovalState::Denied => Err(not_approved(entry, NotApprovedReason::DeniedBefore)),
+            ApprovalState::Pending(request) => Ok(Some(request.waiter())),
+            ApprovalState::Unknown if store.is_full(peer.uid, now.boot) => {
+                Err(not_approved(entry, NotApprovedReason::TooManyPending))
+            }
+            ApprovalState::Unknown => {
+                let profile = entry.profile.name.clone();
+                let program = describe_requester(peer);
+                let request =
+                    store.ask(requester.clone(), confirm, profile, program, peer, now.boot);
+                self.announce(peer, &request, now);
+                Ok(Some(request.waiter()))
+            }
+        }
+    }
+
+    fn announce(&self, peer: &Peer, request: &Arc<ApprovalRequest>, now: &Now) {
+        tracing::warn!(
+            profile = %request.profile, program = %request.program, id = request.id,
+            "approval required: rolekeeper approve"
+        );
+        self.journal.record_approval_request(
+            peer.caller(),
+            request.profile.as_str(),
+            &request.program,
+            now.wall,
+        );
+        if let Some(desktop) = &*lock(&self.desktop) {
+            // A desktop that is behind shows fewer dialogs; the request can be answered in a terminal.
+            let _ = desktop.try_send(Arc::clone(request));
+        }
+    }
+
+    /// Ends a pending request with a decision, and journals it. Returns whether the request was still pending.
+    pub fn answer(&self, by: &Peer, id: u64, decision: Decision) -> bool {
+        let now = self.clock.now();
+        let Some(request) = lock(&self.store).answer(id, decision, now.boot) else {
+            return false;
+        };
+
+        tracing::info!(profile = %request.profile, program = %request.program, ?decision, "approval answered");
+        let recorded = match decision {
+            Decision::Allow => journal::Decision::Allowed,
+            Decision::Deny => journal::Decision::Denied,
+            Decision::Timeout => journal::Decision::TimedOut,
+        };
+        self.journal.record_approval_decision(
+            by.caller(),
+            request.profile.as_str(),
+            &request.program,
+            recorded,
+            now.wall,
+        );
+        true
+    }
+
+    pub(super) fn find(&self, id: u64) -> Result<Arc<ApprovalRequest>, AccessError> {
+        let now = self.clock.now().boot;
+        let request = lock(&self.store).find(id, now);
+        request.ok_or(AccessError::NoPendingApproval { id })
+    }
+
+    /// The pending requests, oldest first.
+    pub(super) fn list(&self) -> ApprovalList {
+        let now = self.clock.now().boot;
+        let store = lock(&self.store);
+        let waiting = store.pending(now).map(|request| {
+            let waited = now.since(request.asked_at);
+            Approval {
+                id: request.id,
+                profile: request.profile.to_string(),
+                program: request.program.clone(),
+                uid: request.uid,
+                since_seconds: waited.as_secs(),
+                left_seconds: PATIENCE.saturating_sub(waited).as_secs(),
+            }
+        });
+        ApprovalList {
+            waiting: waiting.collect(),
+        }
+    }
+}
+
+fn not_approved(entry: &CacheEntry, reason: NotApprovedReason) -> AccessError {
+    AccessError::NotApproved {
+        profile: entry.profile.name.clone(),
+        reason,
+    }
+}
+
+/// The requesting program as the approver reads it.
+fn describe_requester(peer: &Peer) -> String {
+    let inspection = peer.handle().inspection().get();
+    let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
+    let program = describe(programs);
+    if peer.has_process() {
+        program
+    } else {
+        // Any process of the user can open that port, and end before it is inspected.
+        format!("{program}, over HTTP, where another program may pass for it")
+    }
+}

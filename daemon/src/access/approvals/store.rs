@@ -1,0 +1,447 @@
+//! Approval requests and remembered decisions, as functions of the time that is given.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+
+use super::{PATIENCE, PENDING, PENDING_OF_USER, REMEMBERED_FOR};
+use crate::access::peer::{Peer, requesting_programs};
+use crate::cache::CacheEntry;
+use crate::clock::BootTime;
+use crate::config::ProfileName;
+use crate::config::callers::Confirm;
+use crate::model::ProfileId;
+use crate::sandbox::helper::peer_inspector::is_intermediary_name;
+
+/// The most decisions that are remembered.
+const REMEMBERED: usize = 4096;
+
+/// A user's program that wants a profile. Decisions are remembered by it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Requester {
+    profile: ProfileId,
+    uid: u32,
+    /// Its path and file. A program that cannot be identified is never taken for another.
+    program: Option<(String, Option<(u64, u64)>)>,
+    /// The kernel does not name the process, so that the program is not certain.
+    is_uncertain: bool,
+    /// The pid of an interactive shell: what a user types in one shell is not what they type in another.
+    shell: Option<i32>,
+}
+
+impl Requester {
+    pub(super) async fn identify(peer: &Peer, entry: &CacheEntry) -> Self {
+        let inspection = peer.handle().inspection().result().await;
+        let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
+        let program = requesting_programs(programs).last();
+        let shell = program.filter(|program| is_intermediary_name(&program.process.program));
+        Self {
+            profile: entry.id,
+            uid: peer.uid,
+            program: program.map(|program| (program.process.program.clone(), program.file)),
+            is_uncertain: !peer.has_process(),
+            shell: shell.map(|program| program.process.pid),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    Deny,
+    /// Nobody answered in time.
+    Timeout,
+}
+
+/// A question to the user: may this program have this profile?
+#[derive(Debug)]
+pub struct ApprovalRequest {
+    pub id: u64,
+    pub profile: ProfileName,
+    /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
+    pub program: String,
+    pub uid: u32,
+    pub asked_at: BootTime,
+    /// The requesting program's process.
+    pid: Option<i32>,
+    requester: Requester,
+    confirm: Confirm,
+    waiting: AtomicUsize,
+    decision: watch::Sender<Option<Decision>>,
+}
+
+/// A request for credentials that waits for the decision.
+#[derive(Debug)]
+pub(super) struct Waiter(Arc<ApprovalRequest>);
+
+impl Waiter {
+    pub(super) fn request(&self) -> &ApprovalRequest {
+        &self.0
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ApprovalRequest {
+    pub(super) fn waiter(self: &Arc<Self>) -> Waiter {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiter(Arc::clone(self))
+    }
+
+    fn has_waiters(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn settle(&self, decision: Decision) {
+        self.decision.send_replace(Some(decision));
+    }
+
+    /// Waits until the request is answered, or ends without an answer.
+    pub async fn decision(&self) -> Decision {
+        let mut decision = self.decision.subscribe();
+        let settled = decision.wait_for(Option::is_some).await;
+        settled
+            .ok()
+            .and_then(|decision| *decision)
+            .unwrap_or(Decision::Timeout)
+    }
+
+    /// Whether the peer has a terminal that the requesting program did not start. A peer whose parents are not all known
+    /// may be started by it.
+    pub(crate) async fn is_independent_of(&self, approver: &Peer) -> bool {
+        let Some(process) = approver.handle().inspection().result().await else {
+            return false;
+        };
+        let mut programs = process.programs.iter();
+        let is_started_by_requester = programs.any(|program| Some(program.process.pid) == self.pid);
+        process.has_terminal && process.is_complete && !is_started_by_requester
+    }
+}
+
+/// What is known of a requester.
+#[derive(Debug)]
+pub(super) enum ApprovalState {
+    Allowed,
+    Denied,
+    Pending(Arc<ApprovalRequest>),
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum RememberedDecision {
+    /// Until the daemon ends.
+    Allowed,
+    AllowedUntil(BootTime),
+    /// For one request before this time.
+    AllowedOnce(BootTime),
+    DeniedUntil(BootTime),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ApprovalStore {
+    requests: BTreeMap<u64, Arc<ApprovalRequest>>,
+    decisions: HashMap<Requester, RememberedDecision>,
+    last_id: u64,
+}
+
+impl ApprovalStore {
+    pub(super) fn state(
+        &self,
+        requester: &Requester,
+        confirm: Confirm,
+        now: BootTime,
+    ) -> ApprovalState {
+        match self.decisions.get(requester) {
+            Some(RememberedDecision::Allowed) => return ApprovalState::Allowed,
+            Some(RememberedDecision::AllowedUntil(end) | RememberedDecision::AllowedOnce(end))
+                if now < *end =>
+            {
+                return ApprovalState::Allowed;
+            }
+            Some(RememberedDecision::DeniedUntil(end)) if now < *end => {
+                return ApprovalState::Denied;
+            }
+            _ => {}
+        }
+        let joinable = self.pending(now).find(|request| {
+            // A decision for one request goes to the one that waits for it.
+            let is_free = confirm != Confirm::Always || !request.has_waiters();
+            request.requester == *requester && requester.program.is_some() && is_free
+        });
+        match joinable {
+            Some(request) => ApprovalState::Pending(Arc::clone(request)),
+            None => ApprovalState::Unknown,
+        }
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        requester: Requester,
+        confirm: Confirm,
+        profile: ProfileName,
+        program: String,
+        peer: &Peer,
+        now: BootTime,
+    ) -> Arc<ApprovalRequest> {
+        self.requests.retain(|_, request| is_pending(request, now));
+        self.last_id += 1;
+
+        let inspection = peer.handle().inspection().get();
+        let requesting = inspection.and_then(|seen| requesting_programs(&seen.programs).last());
+        let request = Arc::new(ApprovalRequest {
+            id: self.last_id,
+            profile,
+            program,
+            uid: peer.uid,
+            asked_at: now,
+            pid: requesting.map(|program| program.process.pid),
+            requester,
+            confirm,
+            waiting: AtomicUsize::new(0),
+            decision: watch::Sender::new(None),
+        });
+        self.requests.insert(self.last_id, Arc::clone(&request));
+        request
+    }
+
+    /// Ends a request, and remembers the decision. Returns the request if it was still there.
+    pub(super) fn answer(
+        &mut self,
+        id: u64,
+        decision: Decision,
+        now: BootTime,
+    ) -> Option<Arc<ApprovalRequest>> {
+        let request = self.requests.remove(&id)?;
+        match decision {
+            Decision::Allow => self.allow(&request, now),
+            Decision::Deny => self.deny(&request, now),
+            Decision::Timeout => {}
+        }
+        request.settle(decision);
+        Some(request)
+    }
+
+    /// For as long as the profile says.
+    fn allow(&mut self, request: &ApprovalRequest, now: BootTime) {
+        let decision = match request.confirm {
+            Confirm::First => RememberedDecision::Allowed,
+            Confirm::For(span) => RememberedDecision::AllowedUntil(now.plus(span)),
+            // The waiting request takes it.
+            _ if request.has_waiters() => return,
+            _ => RememberedDecision::AllowedOnce(now.plus(REMEMBERED_FOR)),
+        };
+        self.remember(&request.requester, decision);
+    }
+
+    fn deny(&mut self, request: &ApprovalRequest, now: BootTime) {
+        let end = now.plus(REMEMBERED_FOR);
+        self.remember(&request.requester, RememberedDecision::DeniedUntil(end));
+    }
+
+    fn remember(&mut self, requester: &Requester, decision: RememberedDecision) {
+        if requester.program.is_none() {
+            return;
+        }
+        if self.decisions.len() >= REMEMBERED {
+            self.decisions.clear();
+        }
+        self.decisions.insert(requester.clone(), decision);
+    }
+
+    /// A request is served by the remembered decision.
+    pub(super) fn use_up(&mut self, requester: &Requester) {
+        if let Some(RememberedDecision::AllowedOnce(_)) = self.decisions.get(requester) {
+            self.decisions.remove(requester);
+        }
+    }
+
+    pub(super) fn find(&self, id: u64, now: BootTime) -> Option<Arc<ApprovalRequest>> {
+        self.pending(now).find(|request| request.id == id).cloned()
+    }
+
+    /// Whether all users together, or this one, have as many pending requests as they may have.
+    pub(super) fn is_full(&self, uid: u32, now: BootTime) -> bool {
+        let of_user = self.pending(now).filter(|request| request.uid == uid);
+        of_user.count() >= PENDING_OF_USER || self.pending(now).count() >= PENDING
+    }
+
+    pub(super) fn pending(&self, now: BootTime) -> impl Iterator<Item = &Arc<ApprovalRequest>> {
+        let requests = self.requests.values();
+        requests.filter(move |request| is_pending(request, now))
+    }
+}
+
+fn is_pending(request: &ApprovalRequest, now: BootTime) -> bool {
+    now.since(request.asked_at) < PATIENCE
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const UID: u32 = 1000;
+
+    fn requester(program: Option<&str>) -> Requester {
+        Requester {
+            profile: ProfileId::new(0),
+            uid: UID,
+            program: program.map(|program| (program.to_owned(), Some((1, 2)))),
+            is_uncertain: false,
+            shell: None,
+        }
+    }
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    fn is_allowed(store: &ApprovalStore, requester: &Requester, seconds: u64) -> bool {
+        let state = store.state(requester, Confirm::First, at(seconds));
+        matches!(state, ApprovalState::Allowed)
+    }
+
+    fn is_denied(store: &ApprovalStore, requester: &Requester, seconds: u64) -> bool {
+        let state = store.state(requester, Confirm::First, at(seconds));
+        matches!(state, ApprovalState::Denied)
+    }
+
+    /// The id of the pending request that this requester would wait for.
+    fn joins(
+        store: &ApprovalStore,
+        requester: &Requester,
+        confirm: Confirm,
+        seconds: u64,
+    ) -> Option<u64> {
+        match store.state(requester, confirm, at(seconds)) {
+            ApprovalState::Pending(request) => Some(request.id),
+            _ => None,
+        }
+    }
+
+    fn ask(
+        store: &mut ApprovalStore,
+        requester: &Requester,
+        confirm: Confirm,
+        seconds: u64,
+    ) -> Arc<ApprovalRequest> {
+        let profile = ProfileName::parse("dev").unwrap();
+        let peer = Peer::new(UID, None);
+        store.ask(
+            requester.clone(),
+            confirm,
+            profile,
+            "vim".into(),
+            &peer,
+            at(seconds),
+        )
+    }
+
+    #[test]
+    fn allow_lasts_as_configured_and_for_one_program() {
+        let vim = requester(Some("/usr/bin/vim"));
+        let emacs = requester(Some("/usr/bin/emacs"));
+        let span = Duration::from_secs(900);
+        for (confirm, table) in [
+            (
+                Confirm::First,
+                [(0, true), (899, true), (901, true), (1_000_000, true)],
+            ),
+            (
+                Confirm::For(span),
+                [(0, true), (899, true), (900, false), (1_000_000, false)],
+            ),
+            (
+                Confirm::Always,
+                [(0, true), (29, true), (30, false), (1_000_000, false)],
+            ),
+        ] {
+            let mut store = ApprovalStore::default();
+            let request = ask(&mut store, &vim, confirm, 0);
+            store.answer(request.id, Decision::Allow, at(0)).unwrap();
+            for (seconds, want) in table {
+                let allowed = is_allowed(&store, &vim, seconds);
+                assert_eq!(allowed, want, "{confirm:?} {seconds}");
+                assert!(!is_allowed(&store, &emacs, seconds));
+            }
+
+            store.use_up(&vim);
+            let is_kept = confirm != Confirm::Always;
+            assert_eq!(is_allowed(&store, &vim, 1), is_kept, "{confirm:?}");
+        }
+    }
+
+    #[test]
+    fn deny_is_remembered_for_a_while() {
+        let mut store = ApprovalStore::default();
+        let vim = requester(Some("/usr/bin/vim"));
+        let request = ask(&mut store, &vim, Confirm::First, 0);
+        assert_eq!(joins(&store, &vim, Confirm::First, 1), Some(request.id));
+
+        store.answer(request.id, Decision::Deny, at(0)).unwrap();
+        assert!(is_denied(&store, &vim, 29) && !is_denied(&store, &vim, 30));
+        assert_eq!(joins(&store, &vim, Confirm::First, 30), None);
+    }
+
+    #[test]
+    fn unidentified_program_is_asked_about_each_time() {
+        let mut store = ApprovalStore::default();
+        let unknown = requester(None);
+        for decision in [Decision::Allow, Decision::Deny] {
+            let request = ask(&mut store, &unknown, Confirm::First, 0);
+            assert_eq!(joins(&store, &unknown, Confirm::First, 1), None);
+            store.answer(request.id, decision, at(0)).unwrap();
+            assert!(!is_allowed(&store, &unknown, 1) && !is_denied(&store, &unknown, 1));
+        }
+    }
+
+    #[test]
+    fn unanswered_request_expires() {
+        let mut store = ApprovalStore::default();
+        let request = ask(&mut store, &requester(None), Confirm::First, 0);
+        assert_eq!(store.pending(at(54)).count(), 1);
+        assert_eq!(store.pending(at(55)).count(), 0);
+        assert!(store.find(request.id, at(54)).is_some());
+        assert!(store.find(request.id, at(55)).is_none());
+    }
+
+    #[test]
+    fn allow_for_one_request_goes_to_the_one_that_waits() {
+        let mut store = ApprovalStore::default();
+        let (vim, always) = (requester(Some("/usr/bin/vim")), Confirm::Always);
+        let request = ask(&mut store, &vim, always, 0);
+        let waiter = request.waiter();
+        assert_eq!(joins(&store, &vim, always, 1), None, "another request asks");
+        store.answer(request.id, Decision::Allow, at(1)).unwrap();
+        assert!(!is_allowed(&store, &vim, 1));
+
+        drop(waiter);
+        let request = ask(&mut store, &vim, always, 2);
+        let joined = joins(&store, &vim, always, 3);
+        assert_eq!(joined, Some(request.id), "the program asks again");
+        store.answer(request.id, Decision::Allow, at(3)).unwrap();
+        assert!(is_allowed(&store, &vim, 4));
+        store.use_up(&vim);
+        assert!(!is_allowed(&store, &vim, 4));
+    }
+
+    #[test]
+    fn pending_requests_of_one_user_are_limited() {
+        let mut store = ApprovalStore::default();
+        for number in 0..PENDING_OF_USER {
+            assert!(!store.is_full(UID, at(0)));
+            let program = requester(Some(&format!("/bin/{number}")));
+            ask(&mut store, &program, Confirm::Always, 0);
+        }
+        assert!(store.is_full(UID, at(1)));
+        assert!(!store.is_full(UID + 1, at(1)));
+        assert!(!store.is_full(UID, at(55)));
+    }
+}

@@ -1,0 +1,152 @@
+//! Why a request is refused.
+
+use rolekeeper::protocol::{Code, Failure};
+use thiserror::Error;
+
+use super::approvals::REMEMBERED_FOR;
+use super::interaction::Interrupted;
+use crate::config::ProfileName;
+
+/// A refusal: what happened, and with [`AccessError::hint`] what the user can do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AccessError {
+    #[error("there is no profile `{name}`")]
+    UnknownProfile {
+        name: String,
+        /// The most similar name among the profiles that the user may see.
+        nearest: Option<String>,
+    },
+    #[error("this daemon does not serve user {uid}")]
+    UserNotServed { uid: u32 },
+    #[error("only the daemon's owner may do this, not user {uid}")]
+    NotOwner { uid: u32 },
+    #[error("profile {profile} does not allow user {uid}")]
+    UserNotAllowed { profile: ProfileName, uid: u32 },
+    #[error(
+        "profile {profile} allows certain programs only, and HTTP does not identify the caller"
+    )]
+    NotOverHttp { profile: ProfileName },
+    #[error("the Authorization header does not contain the token of profile {profile}")]
+    WrongToken { profile: ProfileName },
+    #[error("cannot identify the calling program, which profile {profile} requires")]
+    UnknownCaller { profile: ProfileName },
+    #[error("cannot identify the calling program: the peer inspector process has exited")]
+    InspectorUnavailable,
+    #[error("another process uses the connection that was opened for profile {profile}")]
+    ConnectionPassedOn { profile: ProfileName },
+    #[error("the caller failed the identity challenge for profile {profile}")]
+    ChallengeFailed { profile: ProfileName },
+    #[error("profile {profile} does not allow {program}")]
+    ProgramNotAllowed {
+        profile: ProfileName,
+        program: String,
+    },
+    #[error("the process that connected for profile {profile} has exited or runs another program")]
+    ProcessReplaced { profile: ProfileName },
+    #[error("profile {profile} requires approval: {reason}")]
+    NotApproved {
+        profile: ProfileName,
+        reason: NotApprovedReason,
+    },
+    #[error("no pending approval {id}")]
+    NoPendingApproval { id: u64 },
+    #[error("an approval must come from a terminal that the requesting program did not start")]
+    ApproverNotIndependent,
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+/// Why an approval was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotApprovedReason {
+    #[error("denied")]
+    Denied,
+    #[error("denied a moment ago")]
+    DeniedBefore,
+    #[error("timed out")]
+    TimedOut,
+    #[error("too many approvals are pending")]
+    TooManyPending,
+}
+
+impl AccessError {
+    /// Whether the peer was refused. A lost connection is an end without a decision, and a wrong number a mistake.
+    pub(super) fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Interrupted(_) | Self::NoPendingApproval { .. })
+    }
+
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownProfile { .. } => Code::UnknownProfile,
+            Self::NoPendingApproval { .. } => Code::Usage,
+            Self::Interrupted(_) => Code::ShuttingDown,
+            _ => Code::NotAllowed,
+        }
+    }
+
+    /// What the user can do about it, as an imperative.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::UnknownProfile { nearest: Some(name), .. } => {
+                format!("use `{name}`, or run rolekeeper status to list the profiles")
+            }
+            Self::UnknownProfile { nearest: None, .. } => {
+                "run rolekeeper status to list the profiles, or add one to the daemon's configuration".into()
+            }
+            Self::UserNotServed { .. } => "set ROLEKEEPER_SOCKET to the socket of your own daemon".into(),
+            Self::NotOwner { .. } => {
+                "ask the daemon's administrator; for credentials, run rolekeeper exec --mode env \
+                 or rolekeeper credential-process"
+                    .into()
+            }
+            Self::UserNotAllowed { profile, .. } => format!(
+                "ask the daemon's administrator to add your user to `users` or `groups` of [profile.{profile}]"
+            ),
+            Self::NotOverHttp { .. } => {
+                "run rolekeeper exec --mode env or rolekeeper credential-process, which use the socket".into()
+            }
+            Self::WrongToken { .. } => {
+                "read the token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE for each request".into()
+            }
+            Self::UnknownCaller { profile } => format!(
+                "run the program outside of its container, or remove `callers` and `confirm` from [profile.{profile}]"
+            ),
+            Self::InspectorUnavailable => "restart rolekeeperd".into(),
+            Self::ConnectionPassedOn { .. } | Self::ChallengeFailed { .. } | Self::ProcessReplaced { .. } => {
+                "use the rolekeeper command, which opens a connection per request".into()
+            }
+            Self::ProgramNotAllowed { profile, .. } => {
+                format!("add the program to `callers` of [profile.{profile}], if it may use the profile")
+            }
+            Self::NotApproved { reason, .. } => reason.hint(),
+            Self::NoPendingApproval { .. } => "run rolekeeper approve to list the pending approvals".into(),
+            Self::ApproverNotIndependent => "run rolekeeper approve in another terminal".into(),
+            Self::Interrupted(_) => "run the command again, which starts another daemon".into(),
+        }
+    }
+}
+
+impl NotApprovedReason {
+    fn hint(self) -> String {
+        match self {
+            Self::Denied | Self::DeniedBefore => format!(
+                "run the command again in {} s, and allow it with rolekeeper approve",
+                REMEMBERED_FOR.as_secs()
+            ),
+            Self::TimedOut => {
+                "run the command again, and allow it with rolekeeper approve in another terminal"
+                    .into()
+            }
+            Self::TooManyPending => {
+                "run rolekeeper approve to answer the pending approvals, then run the command again"
+                    .into()
+            }
+        }
+    }
+}
+
+impl From<&AccessError> for Failure {
+    fn from(error: &AccessError) -> Self {
+        Self::new(error.code(), error.to_string(), error.hint())
+    }
+}

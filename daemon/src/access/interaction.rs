@@ -1,0 +1,48 @@
+//! What a decision may need from the peer, and from the adapter that serves it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// A dialogue with the peer while its request is authorized. Each adapter implements it for its connections.
+pub trait Interaction: Send {
+    /// Sends a nonce to the peer and returns the peer's answer. Returns `None` where the protocol has no challenge.
+    fn challenge(
+        &mut self,
+        nonce: &str,
+    ) -> impl Future<Output = Result<Option<String>, Interrupted>> + Send;
+
+    /// Tells the peer that a user is asked, for `limit` at most, and waits for the user's decision.
+    fn await_user<T: Send>(
+        &mut self,
+        limit: Duration,
+        decision: impl Future<Output = T> + Send,
+    ) -> impl Future<Output = Result<T, Interrupted>> + Send;
+}
+
+/// The dialogue ended before there was a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Interrupted {
+    #[error("the connection failed")]
+    Disconnected,
+    #[error("rolekeeperd is stopping, and the approval is still pending")]
+    Stopping,
+}
+
+/// For peers that cannot be challenged, and wait without a message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoInteraction;
+
+impl Interaction for NoInteraction {
+    async fn challenge(&mut self, _nonce: &str) -> Result<Option<String>, Interrupted> {
+        Ok(None)
+    }
+
+    async fn await_user<T: Send>(
+        &mut self,
+        _limit: Duration,
+        decision: impl Future<Output = T> + Send,
+    ) -> Result<T, Interrupted> {
+        Ok(decision.await)
+    }
+}

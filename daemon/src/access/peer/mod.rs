@@ -1,0 +1,254 @@
+//! The process at the other end of a connection, as the kernel describes it.
+
+mod programs;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use interprocess::local_socket::tokio::Stream;
+
+use crate::journal::{Caller, Via};
+use crate::platform::peer_credentials::{is_alive, peer_groups, peer_pidfd};
+use crate::platform::sock_diag::Ends;
+use crate::sandbox::helper::peer_inspector::{InspectionStart, PeerInspector, PendingInspection};
+use crate::sync::lock;
+
+pub(crate) use programs::{describe, file_id, requesting_programs};
+
+/// One connection's other end.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its effective user when it connected.
+    pub uid: u32,
+    pub pid: Option<i32>,
+    /// Its groups when it connected, if a profile names groups.
+    pub groups: Vec<u32>,
+    handle: Arc<PeerHandle>,
+    /// Refers to the process itself, where a rule may depend on it.
+    pidfd: Option<OwnedFd>,
+    /// Another process than the one that connected has sent something.
+    is_passed_on: AtomicBool,
+    has_passed_challenge: AtomicBool,
+    /// The sessions whose credentials it got.
+    given: Mutex<BTreeSet<String>>,
+}
+
+/// Finds the process of a connection and inspects it, once.
+#[derive(Debug)]
+pub struct PeerHandle {
+    inspector: Option<Arc<PeerInspector>>,
+    source: PeerSource,
+    start: Mutex<Option<InspectionStart>>,
+    inspection: OnceLock<Arc<PendingInspection>>,
+    hashed: OnceLock<Arc<PendingInspection>>,
+}
+
+/// Where the process of a connection is found.
+#[derive(Debug)]
+enum PeerSource {
+    Unknown,
+    Pid(i32),
+    Tcp(Ends),
+}
+
+impl PeerHandle {
+    fn new(inspector: Option<&Arc<PeerInspector>>, source: PeerSource) -> Arc<Self> {
+        Arc::new(Self {
+            inspector: inspector.cloned(),
+            source,
+            start: Mutex::new(None),
+            inspection: OnceLock::new(),
+            hashed: OnceLock::new(),
+        })
+    }
+
+    /// Pins the program that the process runs now. The inspection will describe this program, or fail.
+    pub fn pin(&self) {
+        if let (Some(inspector), PeerSource::Pid(pid)) = (&self.inspector, &self.source) {
+            match inspector.pin(*pid) {
+                Some(start) => *lock(&self.start) = Some(start),
+                None => drop(self.inspection.set(PendingInspection::unavailable())),
+            }
+        }
+    }
+
+    /// The process and its parents. The first call starts the inspection, and has to come while the peer waits for a
+    /// reply.
+    pub fn inspection(&self) -> &Arc<PendingInspection> {
+        self.inspection.get_or_init(|| self.inspect())
+    }
+
+    fn inspect(&self) -> Arc<PendingInspection> {
+        let Some(inspector) = &self.inspector else {
+            return PendingInspection::unavailable();
+        };
+        match &self.source {
+            PeerSource::Unknown => PendingInspection::unavailable(),
+            PeerSource::Pid(pid) => match lock(&self.start).take() {
+                Some(start) => start.finish(),
+                None => inspector.inspect(*pid),
+            },
+            PeerSource::Tcp(ends) => match ends.other() {
+                Some(socket) => inspector.inspect_socket_owner(socket.inode),
+                None => PendingInspection::unavailable(),
+            },
+        }
+    }
+
+    /// The same as [`Self::inspection`], with the SHA-256 of the programs' files.
+    pub fn inspection_with_hashes(&self) -> &Arc<PendingInspection> {
+        self.hashed
+            .get_or_init(|| match (&self.inspector, &self.source) {
+                (Some(inspector), PeerSource::Pid(pid)) => inspector.inspect_with_hashes(*pid),
+                _ => PendingInspection::unavailable(),
+            })
+    }
+
+    pub fn is_inspector_gone(&self) -> bool {
+        let inspector = self.inspector.as_ref();
+        inspector.is_some_and(|inspector| inspector.has_exited())
+    }
+}
+
+impl Peer {
+    /// A peer whose process is unknown.
+    pub fn new(uid: u32, pid: Option<i32>) -> Self {
+        Self::with_handle(uid, pid, PeerHandle::new(None, PeerSource::Unknown))
+    }
+
+    fn with_handle(uid: u32, pid: Option<i32>, handle: Arc<PeerHandle>) -> Self {
+        Self {
+            uid,
+            pid,
+            groups: Vec::new(),
+            handle,
+            pidfd: None,
+            is_passed_on: AtomicBool::new(false),
+            has_passed_challenge: AtomicBool::new(false),
+            given: Mutex::default(),
+        }
+    }
+
+    /// The other end of a connection on the local socket.
+    #[cfg(unix)]
+    pub fn of(
+        stream: &Stream,
+        inspector: &Arc<PeerInspector>,
+        wants_groups: bool,
+    ) -> io::Result<Self> {
+        let Stream::UdSocket(stream) = stream;
+        let credentials = stream.inner().peer_cred()?;
+
+        // The kernel gives no pid for a process outside of the daemon's PID namespace.
+        let pid = credentials.pid().filter(|pid| *pid > 0);
+        let source = pid.map_or(PeerSource::Unknown, PeerSource::Pid);
+        let handle = PeerHandle::new(Some(inspector), source);
+
+        let mut peer = Self::with_handle(credentials.uid(), pid, handle);
+        if inspector.pins_peers() {
+            peer.pidfd = peer_pidfd(stream.as_fd());
+        }
+        if wants_groups {
+            peer.groups = peer_groups(stream.as_fd());
+        }
+        peer.groups.push(credentials.gid());
+        Ok(peer)
+    }
+
+    /// The other end of a TCP connection. Its process is found once it is needed.
+    pub fn over_tcp(uid: u32, ends: Ends, inspector: &Arc<PeerInspector>) -> Self {
+        let handle = PeerHandle::new(Some(inspector), PeerSource::Tcp(ends));
+        Self::with_handle(uid, None, handle)
+    }
+
+    pub fn handle(&self) -> &Arc<PeerHandle> {
+        &self.handle
+    }
+
+    /// Whether a rule may depend on the process that connected.
+    pub fn is_pinned(&self) -> bool {
+        self.pidfd.is_some()
+    }
+
+    /// Whether the process that connected still runs. If so, its pid has been its own since then.
+    pub fn is_alive(&self) -> bool {
+        self.pidfd.as_ref().is_some_and(is_alive)
+    }
+
+    /// Whether the kernel names the process that connected.
+    pub fn has_process(&self) -> bool {
+        matches!(self.handle.source, PeerSource::Pid(_))
+    }
+
+    pub fn is_over_http(&self) -> bool {
+        matches!(self.handle.source, PeerSource::Tcp(_))
+    }
+
+    /// The peer as the journal records it. Starts its inspection, if that has not started.
+    pub fn caller(&self) -> Caller {
+        let via = match self.handle.source {
+            PeerSource::Unknown => None,
+            PeerSource::Pid(_) => Some(Via::Socket),
+            PeerSource::Tcp(_) => Some(Via::Http),
+        };
+
+        Caller {
+            uid: self.uid,
+            via,
+            inspection: Arc::clone(self.handle.inspection()),
+        }
+    }
+
+    /// Notes which process has sent something. Returns whether it belongs to the user who connected.
+    pub fn check_sender(&self, uid: u32, pid: i32) -> bool {
+        if self.pid != Some(pid) {
+            self.is_passed_on.store(true, Ordering::Relaxed);
+        }
+        self.uid == uid
+    }
+
+    /// Whether another process than the one that connected has sent something.
+    pub fn is_passed_on(&self) -> bool {
+        self.is_passed_on.load(Ordering::Relaxed)
+    }
+
+    /// Marks the challenge as passed. The nonce is sent only after the inspection, so a process that called `exec` in
+    /// between cannot know it.
+    pub fn set_challenge_passed(&self) {
+        self.has_passed_challenge.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_passed_challenge(&self) -> bool {
+        self.has_passed_challenge.load(Ordering::Relaxed)
+    }
+
+    /// Whether it gets this session's credentials for the first time.
+    pub fn is_first_time(&self, session: &str) -> bool {
+        let mut given = lock(&self.given);
+        !given.contains(session) && given.insert(session.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_is_new_to_a_connection_once() {
+        let peer = Peer::new(0, None);
+        assert!(peer.is_first_time("s-1"));
+        assert!(!peer.is_first_time("s-1"));
+        assert!(peer.is_first_time("s-2"));
+    }
+
+    #[test]
+    fn connection_used_by_another_process_is_passed_on() {
+        let peer = Peer::new(1000, Some(7));
+        assert!(peer.check_sender(1000, 7) && !peer.is_passed_on());
+        assert!(!peer.check_sender(1001, 7) && !peer.is_passed_on());
+        assert!(peer.check_sender(1000, 8) && peer.is_passed_on());
+    }
+}

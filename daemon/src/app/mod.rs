@@ -1,0 +1,207 @@
+//! The daemon's program: arguments, configuration, early bind, sandbox, wiring, serving.
+
+mod args;
+pub mod daemon;
+mod helpers;
+pub mod inherited_fds;
+mod lifecycle;
+mod reload;
+#[cfg(target_os = "linux")]
+pub mod state_transfer;
+pub mod stores;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rolekeeper::connect;
+use tokio::runtime::{self, Runtime};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+use crate::access::policy::Policy;
+use crate::clock::{Clock, Timer};
+use crate::config::{Config, file};
+use crate::platform::{limits, process, users};
+use crate::sandbox::{self, AllowedPaths};
+use crate::serve::http::Endpoints;
+use crate::serve::socket::bind::{BoundSocket, adopt, bind};
+use daemon::{Daemon, upstream_handles};
+use helpers::Helpers;
+use inherited_fds::Inherited;
+use reload::{Program, keep_stored, take_over};
+use stores::Stores;
+
+pub use args::{AppError, Args};
+
+/// How long a task that cannot be cancelled, such as a name lookup, may delay the end.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
+
+pub fn run(args: Args) -> Result<(), AppError> {
+    let program = program_path().map_err(AppError::Runtime)?;
+    let config_path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
+    let config = file::load(&config_path)?;
+    if args.check {
+        print_summary(&config, &config_path);
+        return Ok(());
+    }
+
+    // Absolute, because the working folder changes below.
+    let socket_path = connect::socket_path(args.socket).map_err(AppError::Socket)?;
+    let state_folder = connect::state_folder().and_then(|folder| std::path::absolute(folder).ok());
+
+    let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
+    process::prepare(args.detach, &inherited.raw());
+    log_to_stderr(args.log.clone());
+
+    let helpers = Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
+    let bound_at = inherited
+        .socket_path()
+        .unwrap_or_else(|| socket_path.clone());
+    sandbox::confine(&AllowedPaths::new(
+        &config,
+        &program,
+        &config_path,
+        &bound_at,
+        state_folder.as_deref(),
+    ));
+
+    // Threads start only from here on, so that each of them is confined.
+    helpers.listen(&config).map_err(AppError::Runtime)?;
+    helpers
+        .peer_inspector
+        .set_pins_peers(has_guarded_profile(&config));
+    // Replies of upstreams are read apart from requests, because they take longer and fewer callers wait for them.
+    let serving = runtime(2, || {})?;
+    let background = runtime(1, limits::lower_priority)?;
+
+    let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
+    let endpoint_port = config.endpoint_port;
+    let daemon =
+        background.block_on(async { build(config, state_folder, &socket.path, &helpers) })?;
+    let timer = background
+        .block_on(async { Timer::new(&daemon.clock) })
+        .map_err(AppError::Runtime)?;
+
+    daemon.services.revocation.restore();
+    take_over(&daemon, inherited.sessions);
+    let endpoints = serving.block_on(async {
+        Endpoints::start(
+            &socket.path,
+            inherited.endpoints,
+            endpoint_port,
+            &daemon.cache,
+            &daemon.clock.now(),
+        )
+    });
+
+    background.block_on(async { daemon.start_scheduler(timer) });
+    background.spawn(keep_stored(Arc::clone(&daemon)));
+    #[cfg(target_os = "linux")]
+    crate::desktop::start(
+        &daemon.services.access,
+        &daemon.services.revocation,
+        &daemon.cache,
+        background.handle(),
+    );
+
+    let program = Program {
+        path: program,
+        config: config_path,
+        socket: socket.path.clone(),
+        log: args.log,
+    };
+    let next = serving
+        .block_on(lifecycle::serve_until_stopped(
+            socket,
+            daemon,
+            Arc::new(endpoints),
+            helpers,
+            program,
+        ))
+        .map_err(AppError::Runtime)?;
+
+    // No part of this process may run beside the next one.
+    serving.shutdown_timeout(RUNTIME_LIMIT);
+    background.shutdown_timeout(RUNTIME_LIMIT);
+
+    match next {
+        None => Ok(()),
+        Some(next) => Err(AppError::Reload(next.start())),
+    }
+}
+
+fn print_summary(config: &Config, path: &Path) {
+    println!(
+        "{}: {} upstream(s), {} profile(s), no errors",
+        path.display(),
+        config.upstreams.len(),
+        config.profiles().count()
+    );
+}
+
+fn has_guarded_profile(config: &Config) -> bool {
+    config
+        .profiles()
+        .any(|profile| profile.callers.is_guarded())
+}
+
+fn open_socket(inherited: &mut Inherited, path: &Path) -> Result<BoundSocket, AppError> {
+    let socket = match inherited.socket() {
+        Some(socket) => adopt(socket)?,
+        None => bind(path)?,
+    };
+
+    Ok(socket)
+}
+
+fn build(
+    config: Config,
+    state_folder: Option<PathBuf>,
+    socket: &Path,
+    helpers: &Helpers,
+) -> Result<Arc<Daemon>, AppError> {
+    let stores = Stores::open(state_folder, socket, &config.also_to)?;
+    let (profiles, upstreams) =
+        upstream_handles(config.upstreams, helpers.command_runner.as_ref())?;
+    let callers = profiles.iter().map(|(profile, _)| &profile.callers);
+    let policy = Policy::for_all(users::effective_uid(), callers);
+
+    Ok(Arc::new(Daemon::new(
+        policy,
+        profiles,
+        upstreams,
+        stores,
+        Clock::System,
+    )))
+}
+
+fn runtime(threads: usize, on_thread_start: fn()) -> Result<Runtime, AppError> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .on_thread_start(on_thread_start)
+        .enable_all()
+        .build()
+        .map_err(AppError::Runtime)
+}
+
+/// The program on disk. The name that it was started by is preferred, because a link may lead to a newer version later.
+fn program_path() -> io::Result<PathBuf> {
+    let name = std::env::args_os().next().map(PathBuf::from);
+
+    match name.filter(|name| name.is_absolute() && name.is_file()) {
+        Some(name) => Ok(name),
+        None => std::env::current_exe(),
+    }
+}
+
+fn log_to_stderr(filter: Targets) {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
+}

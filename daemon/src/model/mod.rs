@@ -1,0 +1,11 @@
+//! The domain: ids, sessions and how they end. No I/O, no runtime, no wire types.
+
+mod ids;
+mod session;
+mod session_ended;
+mod time;
+
+pub use ids::{ProfileId, UpstreamId};
+pub use session::MARGIN;
+pub use session_ended::{EndCause, SessionEnded};
+pub use time::{to_rfc3339, to_rfc3339_millis};

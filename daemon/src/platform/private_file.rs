@@ -1,0 +1,279 @@
+//! Files that only the user can read: the configuration, tokens, keys and state. A file that other users can read is rejected,
+//! and so is anything but a regular file: reading a pipe could block.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use thiserror::Error;
+
+/// The longest file, in bytes, unless the caller sets another limit.
+const MAX_LENGTH: u64 = 1024 * 1024;
+
+#[derive(Debug, Error)]
+#[error("{path} {kind}", path = .path.display())]
+pub struct PrivateFileError {
+    pub path: PathBuf,
+    pub kind: FileErrorKind,
+}
+
+#[derive(Debug, Error)]
+pub enum FileErrorKind {
+    #[error("does not exist")]
+    Missing,
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is not a regular file")]
+    NotAFile,
+    #[error("belongs to user {owner}, not to user {me}")]
+    WrongOwner { owner: u32, me: u32 },
+    #[error("can be read or written by other users (mode {mode:04o})")]
+    OpenToOthers { mode: u32 },
+    #[error("is longer than {most} bytes")]
+    TooLong { most: u64 },
+    #[error("is not UTF-8 text")]
+    NotText,
+}
+
+impl PrivateFileError {
+    /// What the user can do, as an imperative.
+    pub fn hint(&self) -> String {
+        let path = self.path.display();
+        match &self.kind {
+            FileErrorKind::OpenToOthers { .. } => format!("run chmod 600 {path}"),
+            FileErrorKind::WrongOwner { me, .. } => {
+                format!("run chown {me} {path} as root, or copy it to a file of your own")
+            }
+            FileErrorKind::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                format!(
+                    "run ls -l {path}; if the path is new in the configuration, restart rolekeeperd"
+                )
+            }
+            FileErrorKind::Unreadable(_)
+            | FileErrorKind::Missing
+            | FileErrorKind::NotAFile
+            | FileErrorKind::TooLong { .. }
+            | FileErrorKind::NotText => format!("run ls -l {path}"),
+        }
+    }
+}
+
+/// The text of a file that belongs to this user or to root, and that no other user can read or write.
+pub fn read(path: &Path) -> Result<String, PrivateFileError> {
+    read_within(path, MAX_LENGTH)
+}
+
+/// The same for a file of up to `most` bytes.
+pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
+    text(path, bytes(path, most)?)
+}
+
+/// The same for a file that need not be text.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
+    bytes(path, MAX_LENGTH)
+}
+
+/// The mode bits that a file must not have. systemd gives its service a credential by an access list, which shows in the
+/// mode as a group that can read.
+fn forbidden_mode(path: &Path) -> u32 {
+    let credentials = rolekeeper::connect::variable("CREDENTIALS_DIRECTORY");
+    if credentials.is_some_and(|folder| path.starts_with(folder)) {
+        0o037
+    } else {
+        0o077
+    }
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
+    String::from_utf8(bytes).map_err(|_| PrivateFileError {
+        path: path.to_owned(),
+        kind: FileErrorKind::NotText,
+    })
+}
+
+fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
+    try_bytes(path, most).map_err(|kind| PrivateFileError {
+        path: path.to_owned(),
+        kind,
+    })
+}
+
+fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
+    let file = open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileErrorKind::Missing,
+        _ => FileErrorKind::Unreadable(error),
+    })?;
+    let meta = file.metadata().map_err(FileErrorKind::Unreadable)?;
+    if !meta.is_file() {
+        return Err(FileErrorKind::NotAFile);
+    }
+    check_owner(&meta, forbidden_mode(path))?;
+
+    // With its capacity from the start: growing would leave copies behind.
+    let expected = usize::try_from(meta.len().min(most)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(expected + 1);
+    let length = file
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(FileErrorKind::Unreadable)?;
+    if length as u64 > most {
+        return Err(FileErrorKind::TooLong { most });
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file atomically, and syncs the new one to disk first.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    // The rest of an interrupted replacement, or a link to another file.
+    let _ = std::fs::remove_file(&new);
+
+    let mut file = writable().create_new(true).open(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+/// The daemon's file of this kind in the user's state folder. Its name contains the path of the socket, so that two daemons do
+/// not write the same file.
+pub fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
+    let bytes = socket.as_os_str().as_encoded_bytes();
+    let socket = percent_encoding::percent_encode(bytes, NOT_IN_NAME).to_string();
+    folder.join(format!("{what}{}.{kind}", socket.replace('/', "-")))
+}
+
+/// What is escaped in the path of a socket. A slash becomes a dash.
+const NOT_IN_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
+
+/// Creates a folder that only the user can enter, with its parents. An existing one is not changed.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+/// Options to open or create a file for writing. A new file can be read by the user alone.
+pub fn writable() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Without blocking: opening a pipe would wait for its writer.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    Ok(File::from(file))
+}
+
+#[cfg(unix)]
+fn check_owner(meta: &Metadata, forbidden: u32) -> Result<(), FileErrorKind> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = meta.uid();
+    let me = rustix::process::geteuid().as_raw();
+    if owner != me && owner != 0 {
+        return Err(FileErrorKind::WrongOwner { owner, me });
+    }
+
+    let mode = meta.mode() & 0o7777;
+    if mode & forbidden != 0 {
+        return Err(FileErrorKind::OpenToOthers { mode });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// On Windows the access list of the user's profile folder protects it.
+#[cfg(not(unix))]
+fn check_owner(_meta: &Metadata, _forbidden: u32) -> Result<(), FileErrorKind> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn with_mode(dir: &Path, mode: u32) -> PathBuf {
+        let path = dir.join(format!("{mode:o}"));
+        std::fs::write(&path, "text").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn each_socket_has_its_own_file() {
+        let folder = Path::new("/state");
+        let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"]
+            .map(|socket| of_socket(folder, "revocations", Path::new(socket), "json"));
+        assert_eq!(names[0], folder.join("revocations-run-a-socket.json"));
+        assert!(
+            names[0] != names[1] && names[1] != names[2] && names[0] != names[2],
+            "{names:?}"
+        );
+        assert!(names.iter().all(|name| name.parent() == Some(folder)));
+    }
+
+    #[test]
+    fn file_open_to_others_is_rejected() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o400] {
+            assert_eq!(read(&with_mode(dir.path(), mode)).unwrap(), "text");
+        }
+        for mode in [0o604, 0o640, 0o620, 0o602, 0o644, 0o660] {
+            let error = read(&with_mode(dir.path(), mode)).unwrap_err();
+            assert!(
+                matches!(error.kind, FileErrorKind::OpenToOthers { mode: found } if found == mode)
+            );
+            assert!(error.hint().starts_with("run chmod 600 "));
+        }
+    }
+
+    #[test]
+    fn only_regular_text_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .arg("-m")
+            .arg("600")
+            .arg(&pipe)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        assert!(matches!(
+            read(&pipe).unwrap_err().kind,
+            FileErrorKind::NotAFile
+        ));
+        assert!(matches!(
+            read(dir.path()).unwrap_err().kind,
+            FileErrorKind::NotAFile
+        ));
+        assert!(matches!(
+            read(&dir.path().join("none")).unwrap_err().kind,
+            FileErrorKind::Missing
+        ));
+        let binary = with_mode(dir.path(), 0o600);
+        std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+        assert!(matches!(
+            read(&binary).unwrap_err().kind,
+            FileErrorKind::NotText
+        ));
+        std::fs::write(&binary, vec![b'x'; MAX_LENGTH as usize + 1]).unwrap();
+        assert!(matches!(
+            read(&binary).unwrap_err().kind,
+            FileErrorKind::TooLong { .. }
+        ));
+    }
+}

@@ -1,0 +1,102 @@
+//! The files of the daemon's work, from its configuration.
+
+use std::path::{Path, PathBuf};
+
+use rolekeeper::connect::variable;
+
+use crate::config::{Config, TokenLocation};
+
+/// Folders that the daemon may read, write, and start programs from. A rule for a file would not match the file that
+/// replaces it.
+#[derive(Debug, Default)]
+pub struct AllowedPaths {
+    pub(super) read: Vec<PathBuf>,
+    pub(super) write: Vec<PathBuf>,
+    pub(super) execute: Vec<PathBuf>,
+}
+
+/// What libraries read: names and hosts, certificates, time zones, other libraries.
+const SYSTEM_FOLDERS: &[&str] = &[
+    "/bin",
+    "/dev",
+    "/etc",
+    "/gnu/store",
+    "/lib",
+    "/lib64",
+    "/nix/store",
+    "/proc",
+    "/run",
+    "/sys",
+    "/usr",
+    "/var/lib/ca-certificates",
+];
+
+impl AllowedPaths {
+    /// For a daemon with this program, configuration file, socket and state folder.
+    pub fn new(
+        config: &Config,
+        program: &Path,
+        config_file: &Path,
+        socket: &Path,
+        state: Option<&Path>,
+    ) -> Self {
+        let mut paths = Self::default();
+        paths.read.extend(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+        paths.read.extend(folders_of(config_file));
+        paths.execute.extend(folders_of(program));
+        paths.write.extend(folder_of(socket));
+        paths.write.extend(state.map(Path::to_owned));
+        paths.add_environment();
+
+        for upstream in &config.upstreams {
+            if let Some(ca) = &upstream.transport.ca {
+                paths.read.extend(folders_of(ca));
+            }
+            paths.add_token(&upstream.token);
+        }
+        paths
+    }
+
+    /// The credentials of systemd, and the certificates that OpenSSL's variables name.
+    fn add_environment(&mut self) {
+        for folder in ["CREDENTIALS_DIRECTORY", "SSL_CERT_DIR"] {
+            self.read.extend(variable(folder).map(PathBuf::from));
+        }
+        if let Some(file) = variable("SSL_CERT_FILE") {
+            self.read.extend(folders_of(Path::new(&file)));
+        }
+    }
+
+    fn add_token(&mut self, token: &TokenLocation) {
+        match token {
+            TokenLocation::File(path) => self.read.extend(folders_of(path)),
+            TokenLocation::Age { file, identity } => {
+                self.write.extend(folders_of(file));
+                if let Some(identity) = identity {
+                    self.write.extend(folders_of(identity));
+                }
+            }
+            // The command helper is not confined.
+            TokenLocation::Command { .. }
+            | TokenLocation::Env(_)
+            | TokenLocation::Keyring(_)
+            | TokenLocation::SystemdCredential(_) => {}
+        }
+    }
+}
+
+/// The folder of a file and, if the file is a link, the folder of its target.
+fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let target = file.canonicalize().ok();
+    let mut folders = Vec::new();
+    folders.extend(folder_of(file));
+    folders.extend(target.as_deref().and_then(folder_of));
+    folders.dedup();
+    folders
+}
+
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    file.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(Path::to_owned)
+}

@@ -1,0 +1,167 @@
+//! The program at the other end of a connection, as a helper process reads it from `/proc`. Landlock hides from the daemon
+//! which program another process runs.
+
+mod hashes;
+mod inspection;
+mod procfs;
+mod worker;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use inspection::{Inspection, PendingInspection, ProcessPin, Program};
+pub use procfs::is_intermediary_name;
+pub(super) use worker::run_worker;
+
+use super::HelperKind;
+use super::client::{Helper, StartedWork};
+use worker::{InspectTarget, Work};
+
+/// The daemon's side of the peer inspector process.
+#[derive(Debug)]
+pub struct PeerInspector {
+    helper: Arc<Helper<Inspection>>,
+    /// Whether a profile's rules need a process to stay the same from its connection to its last request.
+    pins_peers: AtomicBool,
+}
+
+impl PeerInspector {
+    /// Starts the process. Must be called before the daemon confines itself.
+    pub(crate) fn start(program: &Path) -> io::Result<Arc<Self>> {
+        let helper = Helper::start(HelperKind::PeerInspector, program)?;
+        Ok(Self::with(helper))
+    }
+
+    /// Where processes cannot be inspected.
+    pub(crate) fn unavailable() -> io::Result<Arc<Self>> {
+        let helper = Helper::unavailable(HelperKind::PeerInspector)?;
+        Ok(Self::with(helper))
+    }
+
+    #[cfg(test)]
+    pub fn in_thread() -> io::Result<Arc<Self>> {
+        let helper = Helper::in_thread(HelperKind::PeerInspector, run_worker)?;
+        Ok(Self::with(helper))
+    }
+
+    /// The process that an earlier daemon started.
+    pub(crate) fn inherited(socket: OwnedFd) -> Arc<Self> {
+        Self::with(Helper::with_socket(HelperKind::PeerInspector, socket))
+    }
+
+    fn with(helper: Arc<Helper<Inspection>>) -> Arc<Self> {
+        Arc::new(Self {
+            helper,
+            pins_peers: AtomicBool::new(false),
+        })
+    }
+
+    /// See [`Helper::listen`].
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        self.helper.listen()
+    }
+
+    /// A confined daemon cannot start another one.
+    pub fn has_exited(&self) -> bool {
+        self.helper.has_exited()
+    }
+
+    /// For the daemon process that comes next.
+    pub(crate) fn try_clone_socket(&self) -> io::Result<OwnedFd> {
+        self.helper.try_clone_socket()
+    }
+
+    pub fn set_pins_peers(&self, pins_peers: bool) {
+        self.pins_peers.store(pins_peers, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pins_peers(&self) -> bool {
+        self.pins_peers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn inspect(&self, pid: i32) -> Arc<PendingInspection> {
+        self.inspect_now(InspectTarget::Pid(pid), false)
+    }
+
+    /// With the hash of its program, and of those that it is an intermediary of.
+    pub(crate) fn inspect_with_hashes(&self, pid: i32) -> Arc<PendingInspection> {
+        self.inspect_now(InspectTarget::Pid(pid), true)
+    }
+
+    /// The process that has a socket open.
+    pub(crate) fn inspect_socket_owner(&self, inode: u32) -> Arc<PendingInspection> {
+        self.inspect_now(InspectTarget::Socket(inode), false)
+    }
+
+    fn inspect_now(&self, target: InspectTarget, hash: bool) -> Arc<PendingInspection> {
+        let work = Work::Inspect { target, hash };
+        self.helper.request(work, &[]).map_or_else(
+            |_| PendingInspection::unavailable(),
+            StartedWork::into_response,
+        )
+    }
+
+    /// Has a process pinned. Most connections end before a rule needs the rest of the inspection.
+    pub(crate) fn pin(&self, pid: i32) -> Option<InspectionStart> {
+        let started = self.helper.request(Work::Pin(pid), &[]).ok()?;
+        Some(InspectionStart(started))
+    }
+}
+
+/// An inspection whose process is pinned.
+#[derive(Debug)]
+pub(crate) struct InspectionStart(StartedWork<Inspection>);
+
+impl InspectionStart {
+    pub(crate) fn finish(self) -> Arc<PendingInspection> {
+        self.0.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pin_ends_with_exec() {
+        let inspector = PeerInspector::in_thread().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "read x; exec sleep 60"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+
+        let pending = inspector.pin(pid).unwrap().finish();
+        let inspection = pending.result().await.unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let pids: Vec<_> = inspection
+            .programs
+            .iter()
+            .map(|program| program.process.pid)
+            .collect();
+        assert_eq!(pids[..2], [pid, me], "the process and its parent");
+        let exe = std::env::current_exe().unwrap();
+        let parent = &inspection.programs[1].process.program;
+        assert!(parent.ends_with(exe.to_str().unwrap()));
+        let pin = inspection.pin.as_ref().unwrap();
+        assert!(pin.is_valid());
+
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"\n").unwrap();
+        while pin.is_valid() {
+            tokio::task::yield_now().await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let later = inspector.inspect(pid);
+        let later = later.result().await;
+        assert!(later.is_none_or(|inspection| inspection.programs.is_empty()));
+    }
+}

@@ -1,0 +1,63 @@
+//! What the daemon asks a peer of the local socket before it replies.
+
+use std::time::Duration;
+
+use rolekeeper::frame::FrameError;
+use rolekeeper::protocol::{Reply, Request};
+use tokio::io::BufReader;
+
+use super::connection::{FRAME_DEADLINE, next, write};
+use super::credentialed_stream::CredentialedStream;
+use super::dispatch::parse;
+use crate::access::{Interaction, Interrupted};
+use crate::serve::Shutdown;
+
+/// The connection of one peer, for the time of one request.
+pub(super) struct Dialogue<'a> {
+    pub(super) stream: &'a mut BufReader<CredentialedStream>,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+impl Dialogue<'_> {
+    /// A user may be asked before the reply, by the daemon or by a keyring, which takes `limit` at most.
+    pub(super) async fn announce_wait(&mut self, limit: Duration) -> Result<(), FrameError> {
+        let seconds = limit.as_secs();
+        write(self.stream, Reply::AwaitingUser { seconds }).await
+    }
+
+    async fn exchange_nonce(&mut self, nonce: &str) -> Result<Option<String>, FrameError> {
+        let challenge = Reply::Challenge {
+            nonce: nonce.into(),
+        };
+        write(self.stream, challenge).await?;
+        let text = next(self.stream, FRAME_DEADLINE, self.shutdown).await?;
+        match parse(&text) {
+            Ok(Request::ChallengeResponse { nonce }) => Ok(Some(nonce.into_owned())),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Interaction for Dialogue<'_> {
+    async fn challenge(&mut self, nonce: &str) -> Result<Option<String>, Interrupted> {
+        self.exchange_nonce(nonce).await.map_err(disconnected)
+    }
+
+    async fn await_user<T: Send>(
+        &mut self,
+        limit: Duration,
+        decision: impl Future<Output = T> + Send,
+    ) -> Result<T, Interrupted> {
+        self.announce_wait(limit).await.map_err(disconnected)?;
+        tokio::select! {
+            biased;
+            decision = decision => Ok(decision),
+            () = self.shutdown.deadline_of_repeatable() => Err(Interrupted::Stopping),
+        }
+    }
+}
+
+fn disconnected(error: FrameError) -> Interrupted {
+    tracing::debug!(%error, "the connection failed while its request was authorized");
+    Interrupted::Disconnected
+}

@@ -1,0 +1,301 @@
+//! Where the long-lived tokens of principals come from, and how `rolekeeper login` stores them. A token is read at each use
+//! and zeroized after it. Only the output of a token command is cached.
+
+mod age_file;
+mod command;
+mod error;
+mod keyring;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rolekeeper::connect;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+use crate::config::TokenLocation;
+use crate::platform::memory::lock_in_memory;
+use crate::platform::private_file;
+use crate::sandbox::helper::command_runner::CommandRunner;
+use crate::sync::lock;
+use age_file::AgeKey;
+use command::CachedToken;
+
+pub use error::TokenError;
+pub(crate) use error::TokenErrorKind;
+
+/// The longest token, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+const NOT_UTF8: &str = "it is not UTF-8 text";
+
+/// The token of one principal.
+#[derive(Debug)]
+pub struct TokenSource {
+    upstream: Arc<str>,
+    location: TokenLocation,
+    /// For a token command.
+    command_runner: Option<Arc<CommandRunner>>,
+    /// One reader at a time, so that nobody is prompted twice and no command runs twice.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    unlock_prompt: keyring::UnlockPrompt,
+    cached: Mutex<Option<CachedToken>>,
+    /// Of an encrypted file, once the user has entered it.
+    passphrase: Mutex<Option<SecretString>>,
+}
+
+impl TokenSource {
+    pub fn new(upstream: Arc<str>, location: TokenLocation) -> Self {
+        Self {
+            upstream,
+            location,
+            command_runner: None,
+            turn: Arc::default(),
+            unlock_prompt: keyring::UnlockPrompt::default(),
+            cached: Mutex::default(),
+            passphrase: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn with_command_runner(self, command_runner: Option<Arc<CommandRunner>>) -> Self {
+        Self {
+            command_runner,
+            ..self
+        }
+    }
+
+    pub fn location(&self) -> &TokenLocation {
+        &self.location
+    }
+
+    /// Whether `rolekeeper login` can store a token.
+    pub fn is_writable(&self) -> bool {
+        matches!(
+            self.location,
+            TokenLocation::Keyring(_) | TokenLocation::Age { .. }
+        )
+    }
+
+    /// Whether the user has to enter a passphrase.
+    pub fn has_passphrase(&self) -> bool {
+        matches!(self.location, TokenLocation::Age { identity: None, .. })
+    }
+
+    /// Reads the token.
+    pub async fn token(&self) -> Result<SecretString, TokenError> {
+        let text = match &self.location {
+            TokenLocation::Env(name) => self.read_env(name)?,
+            TokenLocation::File(path) => self.read_file(path)?,
+            TokenLocation::SystemdCredential(name) => {
+                self.read_file(&self.systemd_credential(name)?)?
+            }
+            TokenLocation::Keyring(name) => {
+                let turn = Arc::clone(&self.turn);
+                keyring::read(name, turn, &self.unlock_prompt)
+                    .await
+                    .map_err(|kind| self.error(kind))?
+            }
+            TokenLocation::Age { file, identity } => {
+                self.read_age_file(file, identity.as_deref()).await?
+            }
+            TokenLocation::Command { words, keep } => {
+                let _turn = self.turn.lock().await;
+                if let Some(token) = self.cached() {
+                    return Ok(token);
+                }
+                let printed = command::run(words, self.command_runner.as_deref()).await;
+                let token = self.parse(&printed.map_err(|kind| self.error(kind))?)?;
+                *lock(&self.cached) = CachedToken::new(&token, Clock::System.now().boot, *keep);
+                return Ok(token);
+            }
+        };
+        self.parse(&text)
+    }
+
+    /// Replaces the stored token, and reads it back.
+    pub async fn store(
+        &self,
+        token: &SecretString,
+        passphrase: Option<SecretString>,
+    ) -> Result<(), TokenError> {
+        match &self.location {
+            TokenLocation::Keyring(name) => {
+                let turn = Arc::clone(&self.turn);
+                keyring::write(name, token.clone(), turn, &self.unlock_prompt)
+                    .await
+                    .map_err(|kind| self.error(kind))?;
+            }
+            TokenLocation::Age { file, identity } => {
+                self.write_age_file(file, identity.as_deref(), token, passphrase)
+                    .await?;
+            }
+            _ => return Err(self.error(TokenErrorKind::ReadOnly)),
+        }
+
+        let stored = self.token().await?;
+        if stored.expose_secret() == token.expose_secret() {
+            Ok(())
+        } else {
+            Err(self.error(TokenErrorKind::StoredDiffers))
+        }
+    }
+
+    /// Remembers the passphrase of an encrypted file, if it decrypts the file.
+    pub async fn unlock(&self, passphrase: SecretString) -> Result<(), TokenError> {
+        let TokenLocation::Age {
+            file,
+            identity: None,
+        } = &self.location
+        else {
+            return Err(self.error(TokenErrorKind::NoPassphrase));
+        };
+
+        let file = file.clone();
+        let key = AgeKey::Passphrase(passphrase.clone());
+        age_file::blocking(move || age_file::read(&file, &key))
+            .await
+            .map_err(|kind| self.error(kind))?;
+        self.set_passphrase(passphrase);
+        Ok(())
+    }
+
+    /// The passphrase that the user has entered, for the daemon process that comes next.
+    pub fn passphrase(&self) -> Option<SecretString> {
+        lock(&self.passphrase).clone()
+    }
+
+    pub fn set_passphrase(&self, passphrase: SecretString) {
+        lock_in_memory(&passphrase);
+        *lock(&self.passphrase) = Some(passphrase);
+    }
+
+    /// Identifies the file that the passphrase belongs to.
+    pub fn passphrase_id(&self) -> Option<String> {
+        match &self.location {
+            TokenLocation::Age {
+                file,
+                identity: None,
+            } => Some(format!("{} {}", self.upstream, file.display())),
+            _ => None,
+        }
+    }
+
+    /// Must be called when the upstream has rejected the token: the cached one may be out of date.
+    pub fn discard_cached(&self) {
+        lock(&self.cached).take();
+    }
+
+    /// Allows a prompt to unlock the keyring after one was dismissed: a user is present.
+    pub fn allow_prompt(&self) {
+        self.unlock_prompt.reset();
+    }
+
+    /// A token of this source, without white space around it. Fails for a text that cannot be a bearer token.
+    pub fn parse(&self, text: &SecretString) -> Result<SecretString, TokenError> {
+        let token = text.expose_secret().trim();
+        match defect(token) {
+            Some(reason) => Err(self.error(TokenErrorKind::InvalidToken(reason))),
+            None => Ok(SecretString::from(token)),
+        }
+    }
+
+    pub(crate) fn error(&self, kind: TokenErrorKind) -> TokenError {
+        TokenError {
+            upstream: Arc::clone(&self.upstream),
+            location: self.location.clone(),
+            kind,
+        }
+    }
+
+    fn read_env(&self, name: &str) -> Result<SecretString, TokenError> {
+        let value = std::env::var_os(name).ok_or_else(|| self.error(TokenErrorKind::EnvNotSet))?;
+        Ok(value.to_string_lossy().into_owned().into())
+    }
+
+    fn read_file(&self, path: &Path) -> Result<SecretString, TokenError> {
+        match private_file::read(path) {
+            Ok(text) => Ok(text.into()),
+            Err(error) => Err(self.error(TokenErrorKind::File(error))),
+        }
+    }
+
+    fn systemd_credential(&self, name: &str) -> Result<PathBuf, TokenError> {
+        let folder = connect::variable("CREDENTIALS_DIRECTORY")
+            .ok_or_else(|| self.error(TokenErrorKind::NoSystemdCredentials))?;
+        Ok(Path::new(&folder).join(name))
+    }
+
+    fn cached(&self) -> Option<SecretString> {
+        lock(&self.cached).as_ref()?.get(Clock::System.now().boot)
+    }
+
+    async fn read_age_file(
+        &self,
+        file: &Path,
+        identity: Option<&Path>,
+    ) -> Result<SecretString, TokenError> {
+        let _turn = self.turn.lock().await;
+        let file = file.to_owned();
+        let key = self.age_key(identity, self.passphrase())?;
+        age_file::blocking(move || age_file::read(&file, &key))
+            .await
+            .map_err(|kind| self.error(kind))
+    }
+
+    async fn write_age_file(
+        &self,
+        file: &Path,
+        identity: Option<&Path>,
+        token: &SecretString,
+        passphrase: Option<SecretString>,
+    ) -> Result<(), TokenError> {
+        let _turn = self.turn.lock().await;
+        let file = file.to_owned();
+        let token = token.clone();
+        let key = self.age_key(identity, passphrase.clone().or_else(|| self.passphrase()))?;
+        age_file::blocking(move || age_file::write(&file, &key, &token))
+            .await
+            .map_err(|kind| self.error(kind))?;
+
+        if let Some(passphrase) = passphrase {
+            self.set_passphrase(passphrase);
+        }
+        Ok(())
+    }
+
+    fn age_key(
+        &self,
+        identity: Option<&Path>,
+        passphrase: Option<SecretString>,
+    ) -> Result<AgeKey, TokenError> {
+        match (identity, passphrase) {
+            (Some(path), _) => Ok(AgeKey::Identity(path.into())),
+            (None, Some(passphrase)) => Ok(AgeKey::Passphrase(passphrase)),
+            (None, None) => Err(self.error(TokenErrorKind::PassphraseNeeded)),
+        }
+    }
+}
+
+fn from_utf8(bytes: &Zeroizing<Vec<u8>>) -> Result<SecretString, TokenErrorKind> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.into()),
+        Err(_) => Err(TokenErrorKind::InvalidToken(NOT_UTF8)),
+    }
+}
+
+/// Why a text cannot be a bearer token (RFC 6750, `b64token`, and other printable ASCII).
+fn defect(token: &str) -> Option<&'static str> {
+    if token.is_empty() {
+        Some("it is empty")
+    } else if token.len() > MAX_TOKEN {
+        Some("it is longer than 16 KiB")
+    } else if !token.chars().all(|each| each.is_ascii_graphic()) {
+        Some("it has white space, control or non-ASCII characters inside")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@ use crate::access::peer::Peer;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::bycloud_of;
 use crate::iam::error::IamCallError;
-use crate::journal::{IssuanceRecord, shown};
+use crate::journal::IssuanceRecord;
+use crate::model::time::to_rfc3339_millis;
 use crate::serve::error_map;
 use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, Method, SessionId};
 
@@ -89,7 +90,7 @@ impl Broker {
             .map(|entry| audited(entry, &suspects))
             .collect();
         let holders = suspects.holders;
-        let (profile, since) = (profile.into(), shown(since));
+        let (profile, since) = (profile.into(), to_rfc3339_millis(since));
         Ok(Audit {
             profile,
             since,
@@ -224,7 +225,7 @@ fn audited(entry: AuditLog, suspects: &Suspects) -> AuditedCall {
         .unwrap_or_default();
     AuditedCall {
         holders: suspects.had(&session_id, &entry.request_id, entry.timestamp),
-        at: shown(entry.timestamp),
+        at: to_rfc3339_millis(entry.timestamp),
         resource: entry.resource_id.map_or(entry.resource_type.clone(), |id| {
             format!("{}/{id}", entry.resource_type)
         }),

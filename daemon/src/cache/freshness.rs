@@ -12,7 +12,7 @@ use crate::clock::{BootTime, ServerClock};
 use crate::upstream::IssuedSession;
 
 /// A session is served no longer than this before its true end, so that what is signed with it still arrives in time.
-pub const MARGIN: Duration = Duration::from_secs(15);
+pub const MARGIN: Duration = crate::config::MIN_LEASE;
 
 /// A session as the daemon keeps it. It never leaves the daemon as such.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use rolekeeper::protocol::{CredentialHolder, Failure, JournalReport, SessionEnded};
 use tokio::sync::oneshot;
 
@@ -25,6 +24,7 @@ use crate::access::peer::{Peer, PeerHandle};
 use crate::cache::freshness::Session;
 use crate::clock::BootTime;
 use crate::config::AlsoTo;
+use crate::model::time::to_rfc3339_millis;
 use crate::sync::lock;
 use file::{Chain, KEPT};
 use rate_limit::Refusals;
@@ -147,7 +147,7 @@ impl Journal {
         // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
         let issued_at = session.granted.issued_at;
         let record = CredentialHolder {
-            at: shown(
+            at: to_rfc3339_millis(
                 issued_at
                     .saturating_add(now.since(session.received_at))
                     .unwrap_or(issued_at),
@@ -187,7 +187,7 @@ impl Journal {
     ) {
         let event = Event {
             event: what,
-            at: shown(now),
+            at: to_rfc3339_millis(now),
             of: of.into(),
             uid: peer.uid,
             code: code.map(Into::into),
@@ -215,7 +215,7 @@ impl Journal {
         let Some(left_out) = left_out else { return };
         let event = Event {
             event: What::Refused,
-            at: shown(now.wall),
+            at: to_rfc3339_millis(now.wall),
             of: crate::printable(profile),
             uid: peer.uid,
             code: Some(failure.code.as_str().into()),
@@ -287,13 +287,6 @@ impl Journal {
         }
         sessions
     }
-}
-
-/// To the millisecond, and never rounded up.
-pub(crate) fn shown(at: Timestamp) -> String {
-    DateTimePrinter::new()
-        .precision(Some(3))
-        .timestamp_to_string(&at)
 }
 
 #[cfg(test)]

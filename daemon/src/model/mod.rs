@@ -1,5 +1,6 @@
 //! The domain: ids, profiles, sessions, leases and errors. No I/O, no runtime, no wire types.
 
 mod ids;
+pub mod time;
 
 pub use ids::{ProfileId, UpstreamId};

@@ -22,7 +22,7 @@ use crate::cache::freshness::{Session, SupersededSession};
 use crate::clock::BootTime;
 use crate::config::OnRevoke;
 use crate::credentials::Broker;
-use crate::journal::shown;
+use crate::model::time::to_rfc3339;
 use crate::upstream::handle::UpstreamHandle;
 
 pub use outbox::RevocationOutbox;
@@ -210,9 +210,9 @@ impl Broker {
             cause: known.cause,
             session_id: session_id.map(Into::into),
             by: known.by,
-            at: known.at.map(shown),
+            at: known.at.map(to_rfc3339),
             reason: known.reason,
-            noticed_at: shown(self.clock.now().wall),
+            noticed_at: to_rfc3339(self.clock.now().wall),
         }
     }
 }

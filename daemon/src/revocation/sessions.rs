@@ -16,7 +16,7 @@ use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::error::IamCallError;
-use crate::journal::shown;
+use crate::model::time::to_rfc3339;
 use crate::upstream::bycloud::{ListStsSessions, Method, RevokeStsSession, active_of};
 use crate::upstream::handle::UpstreamHandle;
 use crate::{one_line, printable};
@@ -107,8 +107,8 @@ impl Broker {
                         session.principal_type.as_str(),
                         session.principal_id
                     ),
-                    issued_at: shown(session.issued_at),
-                    expires_at: shown(session.expires_at),
+                    issued_at: to_rfc3339(session.issued_at),
+                    expires_at: to_rfc3339(session.expires_at),
                     source_ip: session.source_ip,
                 });
             }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::fmt::temporal::DateTimePrinter;
 use rolekeeper::protocol::{CurrentSession, ProfileUpdate, SessionEnded};
 use tokio::sync::watch;
 
@@ -12,6 +11,7 @@ use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
 use crate::credentials::{AccessError, Broker};
 use crate::model::ProfileId;
+use crate::model::time::to_rfc3339;
 use crate::sync::{Mutex, lock};
 
 /// How the last session ended that a revocation ended, since somebody has been watching.
@@ -100,9 +100,7 @@ pub(crate) fn watched(entry: &CacheEntry, ended: Option<&SessionEnded>) -> Profi
         generation: view.generation.number(),
         session: view.session.map(|session| CurrentSession {
             id: session.granted.session_id.to_string(),
-            expires_at: DateTimePrinter::new()
-                .precision(Some(0))
-                .timestamp_to_string(&session.granted.expires_at),
+            expires_at: to_rfc3339(session.granted.expires_at),
         }),
         held: view.hold.as_deref().cloned(),
         ended: ended.cloned(),

@@ -1,12 +1,11 @@
 //! From what the broker says to what a peer reads: the one table of codes and hints.
 
-use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use rolekeeper::protocol::{self, Code, Failure};
 use secrecy::ExposeSecret;
 
 use crate::clock::Now;
 use crate::credentials::{AccessError, Lease};
+use crate::model::time::to_rfc3339;
 use crate::refresh::policy::BackoffState;
 use crate::upstream::{RefusalKind, UpstreamError};
 
@@ -17,9 +16,9 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
         access_key_id: (*granted.access_key_id).into(),
         secret_access_key: granted.secret_access_key.expose_secret().into(),
         session_token: granted.session_token.expose_secret().into(),
-        expires_at: shown(&lease.expires_at).into(),
+        expires_at: to_rfc3339(lease.expires_at).into(),
         session_id: (*granted.session_id).into(),
-        ends_at: shown(&granted.expires_at).into(),
+        ends_at: to_rfc3339(granted.expires_at).into(),
         generation: lease.session.generation.number(),
         view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
         region: profile.region.as_ref().map(|region| region.as_str().into()),
@@ -28,13 +27,6 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
             .as_ref()
             .map(|account| account.as_str().into()),
     }
-}
-
-/// RFC 3339 in UTC, with a `Z`.
-pub(super) fn shown(at: &Timestamp) -> String {
-    DateTimePrinter::new()
-        .precision(Some(0))
-        .timestamp_to_string(at)
 }
 
 /// The most text of one part, in bytes: escaped as JSON in JSON it is twice as long at the most.
@@ -107,9 +99,7 @@ fn failing_upstream(failing: &BackoffState, now: &Now) -> Failure {
     let wait = failing.next_try.since(now.boot).as_secs_f64().ceil();
     let (code, hint) = match &failing.error {
         UpstreamError::Unavailable { .. } => {
-            let since = DateTimePrinter::new()
-                .precision(Some(0))
-                .timestamp_to_string(&now.wall_of(failing.since));
+            let since = to_rfc3339(now.wall_of(failing.since));
             let history = match failing.attempts {
                 0 | 1 => String::new(),
                 attempts => format!("; failing since {since}, {attempts} attempts"),

@@ -18,8 +18,8 @@ use super::response::{Answer, Keys, failed, json, plain, sentence, status, wrong
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::{AccountId, ProfileName};
+use crate::model::time::to_rfc3339;
 use crate::platform::random::hex;
-use crate::serve::error_map;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
@@ -124,7 +124,7 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
         }
         Err(failure) => json(&refusal(&failure)),
         Ok(lease) => {
-            let since = error_map::shown(&lease.session.granted.issued_at);
+            let since = to_rfc3339(lease.session.granted.issued_at);
             json(&Document {
                 code: "Success",
                 last_updated: &since,

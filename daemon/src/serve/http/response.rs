@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::config::AccountId;
 use crate::credentials::Lease;
-use crate::serve::error_map;
+use crate::model::time::to_rfc3339;
 
 /// About as long as credentials are, in bytes.
 const DOCUMENT: usize = 1024;
@@ -37,7 +37,7 @@ impl<'a> Keys<'a> {
             access_key_id: &granted.access_key_id,
             secret_access_key: granted.secret_access_key.expose_secret(),
             token: granted.session_token.expose_secret(),
-            expiration: error_map::shown(&lease.expires_at),
+            expiration: to_rfc3339(lease.expires_at),
             account_id: lease
                 .entry
                 .profile

@@ -180,7 +180,7 @@ fn all_errors_are_reported_in_file_order() {
     let text = "[upstream.a]\nkind = \"bycloudd\"\nendpoint = \"http://iam.example.test\"\ntoken = {}\nregion = 1\n\n[profile.\"x y\"]\nupstream = \"b\"\nduration = \"13h\"\n";
     insta::assert_snapshot!(errors(text).join("\n"), @r#"
     2:8: `upstream.a.kind`: `bycloudd` is not a kind of upstream; use "bycloud"
-    3:12: `upstream.a.endpoint`: `http://iam.example.test` would send the token in clear; use https (http is for loopback addresses only)
+    3:12: `upstream.a.endpoint`: `http://iam.example.test` would send the token in clear; use https, or http on a loopback address
     4:9: `upstream.a.token` has no location; set { keyring = "NAME" }, { file = "PATH" } or { command = ["PROGRAM", …] }
     5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token, check_every, ca, proxy
     7:10: `profile.x y` is not a valid name: use 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit

@@ -27,7 +27,7 @@ fn refused(home: &Home, words: &[&str]) {
 }
 
 #[test]
-fn a_good_one_passes_the_check_and_starts_nothing() {
+fn check_of_valid_configuration_starts_nothing() {
     let home = Home::default();
     home.configure(GOOD);
     let run = check(&home);
@@ -53,7 +53,7 @@ fn a_missing_or_empty_one_is_answered_with_an_example() {
         ],
     );
     home.configure("\n");
-    refused(&home, &["names no upstream", "[upstream.bycloud]"]);
+    refused(&home, &["has no upstream", "[upstream.bycloud]"]);
 }
 
 #[test]
@@ -74,13 +74,16 @@ fn a_readable_by_others_or_unreadable_one_is_refused_with_the_command_that_mends
     mode(0o644);
     refused(
         &home,
-        &["can be read or written by others (mode 0644)", "chmod 600 "],
+        &[
+            "can be read or written by other users (mode 0644)",
+            "chmod 600 ",
+        ],
     );
     mode(0o600);
     assert_eq!(check(&home).code, 0);
     fs::remove_file(home.config_path()).unwrap();
     fs::create_dir(home.config_path()).unwrap();
-    refused(&home, &["is not a file"]);
+    refused(&home, &["is not a regular file"]);
 }
 
 #[test]
@@ -98,8 +101,8 @@ fn a_wrong_one_names_every_error_with_its_line_and_column() {
             "config.toml:1:11: `upstream.sandbox.token` is missing",
             "config.toml:3:12: `upstream.sandbox.endpoint`: `http://iam.example.test` would send the token in clear",
             "config.toml:4:1: unknown key `upstream.sandbox.tokn`; did you mean `token`?",
-            "config.toml:7:11: `profile.dev.role_id`: `a/b` is no role id",
-            "config.toml:8:12: `profile.dev.duration`: `13h` is out of range; a session lasts from 15m to 12h",
+            "config.toml:7:11: `profile.dev.role_id`: `a/b` is not a role id",
+            "config.toml:8:12: `profile.dev.duration`: `13h` is out of range; use 15m to 12h",
         ],
     );
     home.configure("[upstream.a\nkind = ");

@@ -113,11 +113,11 @@ fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
     daemon.reload();
     let refused = with_input(&home, &["login"], sandbox.token("dev"));
     assert!(
-        refused.code == 5 && refused.stderr.contains("cannot be written, at"),
+        refused.code == 5 && refused.stderr.contains("cannot be written to"),
         "{refused:?}"
     );
     assert!(
-        refused.stderr.contains("try: restart rolekeeperd"),
+        refused.stderr.contains("restart rolekeeperd"),
         "{refused:?}"
     );
     drop(daemon);

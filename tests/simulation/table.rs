@@ -1,4 +1,4 @@
-//! The table in `daemon/failures.md`, row by row.
+//! The table in `packaging/docs/failures.md`, row by row.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::service::Weather;
 use crate::with_seeds;
 use crate::world::{Got, HOUR, Machine, NEVER, pass};
 
-const PAGE: &str = include_str!("../../daemon/failures.md");
+const PAGE: &str = include_str!("../../packaging/docs/failures.md");
 
 #[derive(Debug, Clone)]
 struct Row {

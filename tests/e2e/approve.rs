@@ -10,6 +10,7 @@ use serde_json::Value;
 fn wanting(confirm: &str) -> (SandboxProcess, Home) {
     let (sandbox, home) = world();
     home.configure_more("", &format!("confirm = \"{confirm}\""));
+
     (sandbox, home)
 }
 
@@ -21,6 +22,7 @@ fn ask(home: &Home) -> Run {
         .arg(&programs().rolekeeper)
         .args(["credential-process", "dev"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
+
     home.finish(command)
 }
 
@@ -39,13 +41,15 @@ fn at_terminal(home: &Home, args: &[&str], question: &str, typed: &str) -> Run {
         .arg(&programs().rolekeeper)
         .args(args)
         .env("ROLEKEEPER_AUTOSTART", "0");
+
     home.on_terminal_when(command, question, typed)
 }
 
 #[test]
-fn a_yes_is_good_for_the_program_that_was_shown() {
+fn approval_is_valid_for_the_shown_program_only() {
     let (sandbox, home) = wanting("first");
     let daemon = home.daemon(&[]);
+
     thread::scope(|scope| {
         let asking = scope.spawn(|| ask(&home));
         let asked = waiting(&home);
@@ -59,12 +63,14 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
             (&"dev".into(), &rustix::process::geteuid().as_raw().into())
         );
         assert_eq!(sandbox.calls("assumeRole"), 0, "nothing is fetched before");
+
         let id = asked["id"].to_string();
         let by_program = home.rolekeeper(&["approve", &id]);
         assert!(
             by_program.code == 4 && by_program.stderr.contains("only a person at a terminal"),
             "{by_program:?}"
         );
+
         let done = at_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
         assert!(
             done.code == 0 && done.stdout.contains("asks for profile dev"),
@@ -72,6 +78,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         );
         assert_eq!(asking.join().unwrap().code, 0);
     });
+
     assert_eq!(ask(&home).code, 0, "it is not asked about again");
     assert_eq!(home.rolekeeper(&["approve"]).stdout, "nothing is asked\n");
     assert!(
@@ -81,6 +88,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         "{}",
         daemon.log()
     );
+
     // Another program is another question.
     thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
@@ -90,6 +98,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
             (refused.code, refused.stdout),
             (0, format!("{id}: refused\n"))
         );
+
         let run = asking.join().unwrap();
         assert!(
             run.code == 4
@@ -99,6 +108,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
             "{run:?}"
         );
     });
+
     let again = home.rolekeeper(&["credential-process", "dev"]);
     assert!(
         again.code == 4 && again.stderr.contains("somebody has just said no"),
@@ -107,9 +117,10 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
 }
 
 #[test]
-fn always_means_every_request_and_who_asks_cannot_answer() {
+fn always_asks_each_time_and_requester_cannot_approve() {
     let (_sandbox, home) = wanting("always");
     let _daemon = home.daemon(&[]);
+
     for _ in 0..2 {
         thread::scope(|scope| {
             let asking = scope.spawn(|| ask(&home));
@@ -118,9 +129,11 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
             assert_eq!(asking.join().unwrap().code, 0);
         });
     }
+
     // Two at once are two questions, and a yes is for the one that was shown.
     thread::scope(|scope| {
         let asking = [scope.spawn(|| ask(&home)), scope.spawn(|| ask(&home))];
+
         let ids = eventually("both are asked", || {
             let asked = home.rolekeeper(&["approve", "--json"]).json();
             let ids: Vec<_> = asked["waiting"]
@@ -131,15 +144,18 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
                 .collect();
             (ids.len() == 2).then_some(ids)
         });
+
         assert_eq!(
             at_terminal(&home, &["approve", &ids[0]], "allowed", "").code,
             0
         );
         assert_eq!(home.rolekeeper(&["approve", &ids[1], "--deny"]).code, 0);
+
         let mut codes = asking.map(|asking| asking.join().unwrap().code);
         codes.sort_unstable();
         assert_eq!(codes, [0, 4]);
     });
+
     // It has a terminal, and everything else that a person has; but it is started by what asks.
     let script = "\"$0\" credential-process dev & sleep 0.1; n=100; \
                   while [ $n -gt 0 ] && ! \"$0\" approve </dev/null | grep -q asks; do n=$((n-1)); done; \
@@ -162,9 +178,10 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
 }
 
 #[test]
-fn what_is_not_asked_cannot_be_answered() {
+fn approve_unknown_id_is_an_error() {
     let (_sandbox, home) = wanting("15m");
     let _daemon = home.daemon(&[]);
+
     let none = home.rolekeeper(&["approve", "7"]);
     assert!(
         none.code == 2 && none.stderr.contains("nothing is asked under the number 7"),

@@ -13,6 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn daemon_with_clocks(home: &Home) -> (Daemon<'_>, Clocks) {
     let mut command = home.command(&programs().rolekeeperd);
     let clocks = Clocks::preload(home, &mut command);
+
     (home.daemon_by(command), clocks)
 }
 
@@ -31,28 +32,33 @@ fn both_sleep(sandbox: &SandboxProcess, clocks: &mut Clocks, span: Duration) {
         "/clock",
         Some(json!({ "advance_seconds": span.as_secs() })),
     );
+
     clocks.sleep(span);
 }
 
 #[test]
-fn a_real_daemon_that_slept_serves_nothing_expired_and_refreshes_within_a_second() {
+fn daemon_refreshes_at_once_after_suspend() {
     let (sandbox, home) = world();
     let (daemon, mut clocks) = daemon_with_clocks(&home);
     let before = ask(&home).json();
     let slept = Instant::now();
     both_sleep(&sandbox, &mut clocks, HOUR * 8);
+
     // Nobody asks: it wakes up by itself.
     eventually("it has refreshed", || {
         (sandbox.calls("assumeRole") == 2).then_some(())
     });
+
     assert!(
         slept.elapsed() < Duration::from_secs(5),
         "{:?}",
         slept.elapsed()
     );
     assert!(daemon.log().contains("time has jumped"), "{}", daemon.log());
+
     let after = ask(&home).json();
     assert_ne!(after["AccessKeyId"], before["AccessKeyId"]);
+
     let token = after["SessionToken"].as_str().unwrap();
     let path = format!("/sts/sessions/{}", session(&home)["id"].as_str().unwrap());
     assert_eq!(
@@ -64,7 +70,7 @@ fn a_real_daemon_that_slept_serves_nothing_expired_and_refreshes_within_a_second
 }
 
 #[test]
-fn the_first_request_after_a_sleep_gets_nothing_that_has_expired() {
+fn first_request_after_suspend_gets_no_expired_session() {
     let (sandbox, home) = world();
     let (_daemon, mut clocks) = daemon_with_clocks(&home);
     let first = ask(&home).json();
@@ -72,21 +78,24 @@ fn the_first_request_after_a_sleep_gets_nothing_that_has_expired() {
     both_sleep(&sandbox, &mut clocks, HOUR * 8);
     let run = ask(&home);
     assert!(run.code == 7 && run.stdout.is_empty(), "{run:?}");
+
     sandbox.heal();
     let second = eventually("it is back", || {
         let run = ask(&home);
         (run.code == 0).then(|| run.json())
     });
+
     assert_ne!(second["AccessKeyId"], first["AccessKeyId"]);
 }
 
 #[test]
-fn a_clock_that_is_set_neither_prolongs_a_session_nor_ends_it() {
+fn wall_clock_step_does_not_change_session_expiry() {
     let (sandbox, home) = world();
     let (_daemon, mut clocks) = daemon_with_clocks(&home);
     let first = ask(&home).json();
     let left = || session(&home)["left_seconds"].as_u64().unwrap();
     let before = left();
+
     for step in [3600, -7200, 86_400, -2 * 86_400] {
         clocks.step(step);
         assert_eq!(
@@ -100,11 +109,14 @@ fn a_clock_that_is_set_neither_prolongs_a_session_nor_ends_it() {
             left()
         );
     }
+
     assert_eq!(sandbox.calls("assumeRole"), 1);
+
     both_sleep(&sandbox, &mut clocks, HOUR);
     let second = eventually("the end is where it was", || {
         let lease = ask(&home).json();
         (lease["AccessKeyId"] != first["AccessKeyId"]).then_some(lease)
     });
+
     assert!(second["SessionToken"] != first["SessionToken"]);
 }

@@ -20,6 +20,7 @@ fn refused(home: &Home, words: &[&str]) {
             run.stderr.starts_with("rolekeeperd: ") && run.stderr.contains("\n  try: "),
             "{run:?}"
         );
+
         for word in words {
             assert!(run.stderr.contains(word), "{word} is not in {run:?}");
         }
@@ -27,7 +28,7 @@ fn refused(home: &Home, words: &[&str]) {
 }
 
 #[test]
-fn a_good_one_passes_the_check_and_starts_nothing() {
+fn check_passes_without_starting_anything() {
     let home = Home::default();
     home.configure(GOOD);
     let run = check(&home);
@@ -41,7 +42,7 @@ fn a_good_one_passes_the_check_and_starts_nothing() {
 }
 
 #[test]
-fn a_missing_or_empty_one_is_answered_with_an_example() {
+fn missing_or_empty_file_shows_an_example() {
     let home = Home::default();
     refused(
         &home,
@@ -52,12 +53,13 @@ fn a_missing_or_empty_one_is_answered_with_an_example() {
             "config/rolekeeper/config.toml",
         ],
     );
+
     home.configure("\n");
     refused(&home, &["names no upstream", "[upstream.bycloud]"]);
 }
 
 #[test]
-fn an_example_that_is_shown_is_a_configuration_that_passes() {
+fn shown_example_passes_the_check() {
     let home = Home::default();
     let run = check(&home);
     let (_, example) = run.stderr.split_once("like this:").unwrap();
@@ -66,7 +68,7 @@ fn an_example_that_is_shown_is_a_configuration_that_passes() {
 }
 
 #[test]
-fn a_readable_by_others_or_unreadable_one_is_refused_with_the_command_that_mends_it() {
+fn file_open_to_others_is_refused_with_chmod_hint() {
     let home = Home::default();
     home.configure(GOOD);
     let mode =
@@ -76,15 +78,17 @@ fn a_readable_by_others_or_unreadable_one_is_refused_with_the_command_that_mends
         &home,
         &["can be read or written by others (mode 0644)", "chmod 600 "],
     );
+
     mode(0o600);
     assert_eq!(check(&home).code, 0);
+
     fs::remove_file(home.config_path()).unwrap();
     fs::create_dir(home.config_path()).unwrap();
     refused(&home, &["is not a file"]);
 }
 
 #[test]
-fn a_wrong_one_names_every_error_with_its_line_and_column() {
+fn every_error_is_listed_with_line_and_column() {
     let home = Home::default();
     let wrong = GOOD
         .replace("r-1", "a/b")
@@ -102,23 +106,26 @@ fn a_wrong_one_names_every_error_with_its_line_and_column() {
             "config.toml:8:12: `profile.dev.duration`: `13h` is out of range; a session lasts from 15m to 12h",
         ],
     );
+
     home.configure("[upstream.a\nkind = ");
     refused(&home, &["config.toml:1:12: unclosed table"]);
 }
 
 #[test]
-fn a_wrong_option_is_refused_with_the_right_ones() {
+fn unknown_option_of_the_daemon_is_refused() {
     let home = Home::default();
     let run = home.rolekeeperd(&["--confg", "x"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("--config"), "{run:?}");
+
     let run = home.rolekeeperd(&["--log", "rolekeeperd=loud"]);
     assert_eq!(run.code, 2, "{run:?}");
 }
 
 #[test]
-fn the_client_tells_usage_from_failure() {
+fn usage_errors_of_the_client_exit_with_2() {
     let home = Home::default();
+
     for args in [
         &["credential-proces", "dev"][..],
         &["credential-process"],
@@ -133,6 +140,7 @@ fn the_client_tells_usage_from_failure() {
         );
         assert_eq!(run.stderr.lines().count(), 2, "{run:?}");
     }
+
     let help = home.rolekeeper(&["--help"]);
     assert!(
         help.code == 0

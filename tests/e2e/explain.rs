@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 
 /// Four profiles of the developer, one for each role.
 fn world() -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     let roles = ["S3ReadOnly", "S3BucketAccess", "NoTrust", "NotAllowed"];
     home.configure_for(&sandbox, "dev", &roles.map(|role| (role, role)));
+
     (sandbox, home)
 }
 
@@ -33,13 +35,16 @@ fn agrees(home: &Home, profile: &str) -> Value {
         if assumed { "yes" } else { "no" },
         "{explanation}"
     );
+
     explanation
 }
 
 impl Admin<'_> {
     fn call(&self, verb: &str, path: &str, body: &Value) -> Value {
         let (status, reply) = self.0.api(self.0.token("admin"), verb, path, Some(body));
+
         assert!(status < 300, "{verb} {path}: {reply}");
+
         reply
     }
 
@@ -50,6 +55,7 @@ impl Admin<'_> {
             &format!("/{collection}?name={name}"),
             None,
         );
+
         reply["items"][0]["id"].as_str().unwrap().into()
     }
 }
@@ -57,9 +63,10 @@ impl Admin<'_> {
 struct Admin<'a>(&'a SandboxProcess);
 
 #[test]
-fn each_condition_is_weighed_and_the_statement_that_decides_is_shown() {
+fn verdict_names_the_deciding_statement() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let can = agrees(&home, "S3ReadOnly");
     assert_eq!(can["role_name"], "S3ReadOnly");
     assert_eq!(
@@ -80,6 +87,7 @@ fn each_condition_is_weighed_and_the_statement_that_decides_is_shown() {
         ),
         (&json!("yes"), &json!("no"))
     );
+
     let not_allowed = agrees(&home, "NotAllowed");
     assert_eq!(
         (
@@ -101,6 +109,7 @@ fn each_condition_is_weighed_and_the_statement_that_decides_is_shown() {
             && prose.contains("\nno   trust policy  no statement of"),
         "{prose}"
     );
+
     let unknown = home.rolekeeper(&["explain", "S3ReadOny"]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("try: `S3ReadOnly`"),
@@ -114,9 +123,10 @@ fn each_condition_is_weighed_and_the_statement_that_decides_is_shown() {
 }
 
 #[test]
-fn it_is_read_live_groups_and_denies_included() {
+fn policies_of_groups_and_denies_are_evaluated_live() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let admin = Admin(&sandbox);
     let dev = admin.id("users", "dev");
     let group = admin.call("POST", "/groups", &json!({ "name": "careful" }));
@@ -125,6 +135,7 @@ fn it_is_read_live_groups_and_denies_included() {
         json!({ "version": "2024-01-01", "statements": [
         { "effect": effect, "actions": ["sts:AssumeRole"], "resources": [format!("*:role/{role}")] }] })
     };
+
     for (name, effect, role) in [
         ("Allow", "allow", "NotAllowed"),
         ("Deny", "deny", "S3BucketAccess"),
@@ -134,28 +145,34 @@ fn it_is_read_live_groups_and_denies_included() {
             "/policies",
             &json!({ "name": name, "document": statement(effect, role) }),
         );
+
         admin.call(
             "POST",
             &format!("/groups/{group}/policies"),
             &json!({ "policy_id": policy["id"] }),
         );
     }
+
     assert_eq!(explain(&home, "S3BucketAccess")["verdict"], "yes");
+
     admin.call(
         "POST",
         &format!("/users/{dev}/groups"),
         &json!({ "group_id": group }),
     );
+
     let denied = agrees(&home, "S3BucketAccess");
     assert_eq!(
         check(&denied, "own policies")["reason"],
         "statement 1 of policy Deny of group careful denies it"
     );
+
     let allowed = agrees(&home, "NotAllowed");
     assert_eq!(
         check(&allowed, "own policies")["statement"]["of"],
         "policy Allow of group careful"
     );
+
     let role = sandbox.role("NotAllowed");
     admin.call(
         "PATCH",
@@ -163,6 +180,7 @@ fn it_is_read_live_groups_and_denies_included() {
         &json!({ "trust_policy": { "version": "2024-01-01", "statements": [
         { "effect": "allow", "principals": ["*"] }, { "effect": "deny", "principals": ["*:user/dev*"] }] } }),
     );
+
     let denied = explain(&home, "NotAllowed");
     assert_eq!(
         check(&denied, "trust policy")["reason"],
@@ -171,39 +189,47 @@ fn it_is_read_live_groups_and_denies_included() {
 }
 
 #[test]
-fn a_disabled_account_a_dead_token_and_a_missing_role_are_told_apart() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn disabled_account_bad_token_and_missing_role_differ() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(&sandbox, "ci-cd-pipeline", &[("ci", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     let admin = Admin(&sandbox);
     let path = format!(
         "/service-accounts/{}",
         admin.id("service-accounts", "ci-cd-pipeline")
     );
+
     assert_eq!(explain(&home, "ci")["verdict"], "yes");
+
     let blind = json!({ "version": "2024-01-01", "statements": [{ "effect": "deny", "actions": ["iam:ListAuditLogs"] }] });
     let policy = admin.call(
         "POST",
         "/policies",
         &json!({ "name": "Blind", "document": blind }),
     );
+
     admin.call(
         "POST",
         &format!("{path}/policies"),
         &json!({ "policy_id": policy["id"] }),
     );
+
     let unknown = explain(&home, "ci");
     assert_eq!(
         (&unknown["verdict"], &unknown["principal"]),
         (&json!("unknown"), &Value::Null),
         "nothing tells who it is"
     );
+
     home.rolekeeper(&["credential-process", "ci"]).json();
     assert_eq!(
         explain(&home, "ci")["principal"],
         "service_account/ci-cd-pipeline",
         "its session tells"
     );
+
     admin.call("PATCH", &path, &json!({ "enabled": false }));
     let disabled = explain(&home, "ci");
     assert_eq!(
@@ -219,13 +245,16 @@ fn a_disabled_account_a_dead_token_and_a_missing_role_are_told_apart() {
             .unwrap()
             .contains("principal_disabled")
     );
+
     admin.call("PATCH", &path, &json!({ "enabled": true }));
     home.private_file("ci-cd-pipeline.token", "bys_unknown");
     let reason = check(&explain(&home, "ci"), "account")["reason"]
         .as_str()
         .unwrap()
         .to_owned();
+
     assert!(reason.contains("invalid_token"), "{reason}");
+
     std::fs::remove_file(home.path().join("ci-cd-pipeline.token")).unwrap();
     let unread = explain(&home, "ci");
     assert!(
@@ -239,7 +268,8 @@ fn a_disabled_account_a_dead_token_and_a_missing_role_are_told_apart() {
         (&json!("no"), &json!("no"))
     );
 
-    let (_sandbox, home) = (&sandbox, Home::default());
+    let _sandbox = &sandbox;
+    let home = Home::default();
     home.configure_for(&sandbox, "admin", &[("gone", "NotAllowed")]);
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     home.configure(&text.replace(
@@ -247,6 +277,7 @@ fn a_disabled_account_a_dead_token_and_a_missing_role_are_told_apart() {
         "019aaaaa-0000-7000-8000-000000000000",
     ));
     let _daemon = home.daemon(&[]);
+
     let gone = explain(&home, "gone");
     assert_eq!(
         (&gone["verdict"], &check(&gone, "role")["outcome"]),
@@ -259,36 +290,42 @@ fn a_disabled_account_a_dead_token_and_a_missing_role_are_told_apart() {
 }
 
 #[test]
-fn what_may_not_be_read_is_unknown_and_never_guessed() {
+fn unreadable_policies_give_unknown() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let admin = Admin(&sandbox);
     home.rolekeeper(&["credential-process", "S3ReadOnly"])
         .json();
     let blind = json!({ "version": "2024-01-01", "statements": [
         { "effect": "deny", "actions": ["iam:ListUserPolicies", "iam:ListAuditLogs"] }] });
+
     let policy = admin.call(
         "POST",
         "/policies",
         &json!({ "name": "Blind", "document": blind }),
     );
+
     let dev = admin.id("users", "dev");
     admin.call(
         "POST",
         &format!("/users/{dev}/policies"),
         &json!({ "policy_id": policy["id"] }),
     );
+
     let explanation = explain(&home, "S3ReadOnly");
     assert_eq!(
         (&explanation["verdict"], &explanation["principal"]),
         (&json!("unknown"), &json!("user/dev@example.test"))
     );
+
     let own = check(&explanation, "own policies");
     assert!(
         own["outcome"] == "unknown" && own["reason"].as_str().unwrap().contains("access_denied"),
         "{own}"
     );
     assert_eq!(check(&explanation, "trust policy")["outcome"], "yes");
+
     let fault = json!({ "method": "*", "fault": { "kind": "status", "status": 503 } });
     sandbox.control("POST", "/faults", Some(fault));
     let down = explain(&home, "S3ReadOnly");

@@ -13,12 +13,14 @@ fn connect(home: &Home) -> UnixStream {
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
+
     stream
 }
 
 fn framed(text: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend_from_slice(text);
+
     bytes
 }
 
@@ -38,10 +40,12 @@ fn good() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
+fn malformed_request_gets_bad_request_and_keeps_connection() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut stream = connect(&home);
+
     let cases: [(&[u8], &str); 7] = [
         (b"not json", "bad_request"),
         (b"", "bad_request"),
@@ -57,18 +61,21 @@ fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
             "unknown_profile",
         ),
     ];
+
     for (text, code) in cases {
         let reply = ask(&mut stream, text);
         assert_eq!(reply["reply"]["error"]["code"], code, "{reply}");
         assert!(!reply["reply"]["error"]["hint"].as_str().unwrap().is_empty());
     }
+
     assert!(ask(&mut stream, &good())["reply"]["lease"]["session_id"].is_string());
 }
 
 #[test]
-fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
+fn malformed_request_is_not_echoed() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for text in [
         &b"canary"[..],
         br#"{"v":1,"canary":"canary"}"#,
@@ -83,20 +90,23 @@ fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
 }
 
 #[test]
-fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
+fn oversized_frame_is_refused_and_closes_connection() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for length in [frame::MAX + 1, u32::MAX as usize] {
         let mut stream = connect(&home);
         stream
             .write_all(&u32::try_from(length).unwrap().to_be_bytes())
             .unwrap();
+
         assert_eq!(
             reply(&mut stream)["reply"]["error"]["code"],
             "frame_too_large"
         );
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
+
     let mut largest = good();
     largest.resize(frame::MAX, b' ');
     assert!(
@@ -106,9 +116,10 @@ fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
 }
 
 #[test]
-fn a_truncated_frame_is_told_how_much_was_missing() {
+fn truncated_frame_is_reported_with_its_length() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for cut in [1, 3, 4, 20] {
         let mut stream = connect(&home);
         stream.write_all(&framed(&good())[..cut]).unwrap();
@@ -126,13 +137,15 @@ fn a_truncated_frame_is_told_how_much_was_missing() {
 }
 
 #[test]
-fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody() {
+fn incomplete_frame_times_out_and_blocks_nobody() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut silent = connect(&home);
     let mut slow = connect(&home);
     slow.write_all(&framed(&good())[..10]).unwrap();
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
+
     for stream in [&mut slow, &mut silent] {
         let mut rest = Vec::new();
         stream
@@ -142,12 +155,15 @@ fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody()
 }
 
 #[test]
-fn many_requests_at_once_on_one_connection_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut stream = connect(&home);
     let status = br#"{"v":1,"request":{"status":{}}}"#;
-    let (lease, status) = (framed(&good()), framed(status));
+    let lease = framed(&good());
+    let status = framed(status);
+
     let batch: Vec<u8> = (0..100)
         .flat_map(|n| {
             if n % 2 == 0 {
@@ -157,7 +173,9 @@ fn many_requests_at_once_on_one_connection_are_answered_in_order() {
             }
         })
         .collect();
+
     stream.write_all(&batch).unwrap();
+
     for number in 0..100 {
         let reply = reply(&mut stream);
         let kind = if number % 2 == 0 { "lease" } else { "status" };
@@ -167,7 +185,7 @@ fn many_requests_at_once_on_one_connection_are_answered_in_order() {
 
 /// A daemon of another version, or something that is no daemon at all, behind the socket.
 #[test]
-fn the_client_explains_a_daemon_that_it_cannot_understand() {
+fn client_explains_unexpected_replies() {
     let answers: [(&[u8], i32, &str); 6] = [
         (&framed(br#"{"v":2,"reply":{"lease":{}}}"#), 1, "the daemon speaks version 2 of the protocol, this client version 1"),
         (&framed(br#"{"v":1,"reply":{"status":{"daemon":{"version":"1","pid":1,"uptime_seconds":1,"connections":1},"profiles":[]}}}"#), 1, "not an answer to the request"),
@@ -176,6 +194,7 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
         (&framed(b"{}")[..5], 3, "after 1 of 2 bytes"),
         (&[], 3, "went away"),
     ];
+
     for (answer, code, words) in answers {
         let home = Home::default();
         let folder = home.socket().parent().unwrap().to_owned();
@@ -183,6 +202,7 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
             .create(&folder)
             .unwrap();
         let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
+
         let run = std::thread::scope(|scope| {
             // One that only goes away is asked again for a while.
             scope.spawn(|| {
@@ -192,11 +212,15 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
                     stream.write_all(answer).unwrap();
                 }
             });
+
             let run = home.rolekeeper(&["credential-process", "dev"]);
+
             // This asks for nothing.
             drop(UnixStream::connect(home.socket()).unwrap());
+
             run
         });
+
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
         assert!(
             run.stderr.contains(words) && run.stderr.contains("\n  try: "),

@@ -13,7 +13,7 @@ fn lines(home: &Home) -> Vec<Value> {
 }
 
 #[test]
-fn leases_and_refusals_are_lines_and_a_change_shows() {
+fn verify_detects_removed_and_truncated_records() {
     let (_sandbox, home) = world();
     let me = std::env::current_exe().unwrap();
     home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
@@ -22,9 +22,11 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
     let open = dev.replace("callers = [{ exe = \"/usr/bin/no-such-program\" }]\n", "");
     home.configure(&format!("{text}[profile.open]\n{open}"));
     let daemon = home.daemon(&[]);
+
     assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 4);
     assert_eq!(home.rolekeeper(&["credential-process", "opne"]).code, 2);
+
     let whole = home.rolekeeper(&["journal", "verify"]);
     assert!(
         whole.code == 0 && whole.stdout.contains("3 lines, records 1 to 3"),
@@ -36,6 +38,7 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
             .ends_with("nothing was changed, taken out or put in\n"),
         "{whole:?}"
     );
+
     let [lease, refusal, unknown] = &lines(&home)[..] else {
         panic!("{:?}", lines(&home))
     };
@@ -44,17 +47,20 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
         (&lease["profile"], &lease["uid"], &lease["how"]),
         (&"open".into(), &uid, &"socket".into())
     );
+
     let programs: Vec<_> = lease["processes"]
         .as_array()
         .unwrap()
         .iter()
         .map(|each| each["program"].clone())
         .collect();
+
     assert!(
         programs[0].as_str().unwrap().ends_with("/rolekeeper")
             && programs[1] == me.to_str().unwrap(),
         "{lease}"
     );
+
     let seen =
         |line: &Value| ["event", "of", "code"].map(|name| line[name].as_str().unwrap().to_owned());
     assert_eq!(seen(refusal), ["refused", "dev", "not_allowed"]);
@@ -67,6 +73,7 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
     );
     assert_eq!(refusal["processes"][1]["program"], me.to_str().unwrap());
     assert_eq!(seen(unknown), ["refused", "opne", "unknown_profile"]);
+
     // Somebody takes out the refusal, and later somebody puts it back.
     let text = fs::read_to_string(home.journal()).unwrap();
     let without: String = text
@@ -74,6 +81,7 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
         .filter(|line| !line.contains("not_allowed"))
         .map(|line| format!("{line}\n"))
         .collect();
+
     fs::write(home.journal(), without).unwrap();
     let gap = home.rolekeeper(&["journal", "verify"]);
     assert!(
@@ -84,6 +92,7 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
         gap.stderr.contains("is not as it was written (unexpected)"),
         "{gap:?}"
     );
+
     fs::write(
         home.journal(),
         text.lines()
@@ -92,6 +101,7 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
             .collect::<String>(),
     )
     .unwrap();
+
     let cut = home.rolekeeper(&["journal", "verify"]);
     assert!(
         cut.code == 1
@@ -100,11 +110,15 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
                 .contains("it ends with record 2, and record 3 was written"),
         "{cut:?}"
     );
+
     fs::write(home.journal(), text).unwrap();
     drop(daemon);
+
     // The next daemon goes on with the same chain.
     let _daemon = home.daemon(&[]);
+
     assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
+
     let on = home.rolekeeper(&["journal", "verify", "--json"]).json();
     assert_eq!(
         (&on["first"], &on["last"], &on["problems"]),
@@ -114,10 +128,11 @@ fn leases_and_refusals_are_lines_and_a_change_shows() {
 }
 
 #[test]
-fn whoever_knocks_all_day_does_not_fill_the_record() {
+fn refusals_are_rate_limited() {
     let (_sandbox, home) = world();
     home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
     let _daemon = home.daemon(&[]);
+
     let mut stream = std::os::unix::net::UnixStream::connect(home.socket()).unwrap();
     let request = serde_json::json!({ "v": 1, "request": { "lease": { "profile": "none" } } });
     for _ in 0..2_000 {
@@ -125,9 +140,11 @@ fn whoever_knocks_all_day_does_not_fill_the_record() {
             .unwrap();
         rolekeeper::frame::read(&mut stream).unwrap();
     }
+
     let written = eventually("they are written", || {
         Some(lines(&home).len()).filter(|count| *count >= 20)
     });
+
     // A few more may have been let through since.
     assert!(written < 40, "{written}");
 }

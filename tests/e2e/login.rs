@@ -18,6 +18,7 @@ fn sealed(sandbox: &SandboxProcess, how: &str) -> Home {
     let (before, rest) = text.split_once("token = ").unwrap();
     let (_, after) = rest.split_once('\n').unwrap();
     home.configure(&format!("{before}token = {how}\n{after}"));
+
     home
 }
 
@@ -29,10 +30,12 @@ fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
+
     // It may have refused before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
+
     Run {
         code: output.status.code().unwrap(),
         stdout: text(output.stdout),
@@ -45,16 +48,19 @@ fn lease(home: &Home) -> Run {
 }
 
 #[test]
-fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
+fn login_stores_token_only_after_upstream_accepts_it() {
     let sandbox = SandboxProcess::start(&[]);
     let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let daemon = home.daemon(&[]);
+
     let before = lease(&home);
     assert!(
         before.code == 5 && before.stderr.contains("token.age does not exist"),
         "{before:?}"
     );
+
     home.secret(sandbox.token("dev"));
+
     for (wrong, want) in [
         ("canary-wrong\n", "invalid_token"),
         ("two words\n", "white space"),
@@ -67,23 +73,28 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
         );
         assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
     }
+
     assert!(
         !home.config_path().with_file_name("token.age").exists(),
         "nothing is kept that the upstream has not taken"
     );
+
     let done = with_input(
         &home,
         &["login", "sandbox"],
         &format!("{}\n", sandbox.token("dev")),
     );
+
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
         done.stdout
             .contains("takes the token, which is that of user/dev@example.test"),
         "{done:?}"
     );
+
     // What failed for want of a token does not wait for its next try.
     assert_eq!(lease(&home).code, 0);
+
     let kept = std::fs::read_to_string(home.config_path().with_file_name("token.age")).unwrap();
     assert!(
         kept.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
@@ -94,19 +105,18 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
 
 /// What a daemon may write is what it was started with.
 #[test]
-fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
+fn token_file_in_new_folder_needs_restart() {
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let daemon = home.daemon(&[]);
+
     let elsewhere = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     let (before, rest) = text.split_once("token = ").unwrap();
     let after = rest.split_once('\n').unwrap().1;
-    let (age, key) = (
-        elsewhere.path().join("token.age"),
-        elsewhere.path().join("key"),
-    );
+    let age = elsewhere.path().join("token.age");
+    let key = elsewhere.path().join("key");
     home.configure(&format!(
         "{before}token = {{ age = {age:?}, identity = {key:?} }}\n{after}"
     ));
@@ -120,8 +130,10 @@ fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
         refused.stderr.contains("try: restart rolekeeperd"),
         "{refused:?}"
     );
+
     drop(daemon);
     let _daemon = home.daemon(&[]);
+
     let missing = lease(&home);
     assert!(
         missing.code == 5 && missing.stderr.contains("try: rolekeeper login sandbox"),
@@ -131,14 +143,12 @@ fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
 }
 
 #[test]
-fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
+fn principal_is_shown_for_token_with_assume_role_only() {
     let sandbox = SandboxProcess::start(&[]);
-    let (admin, api) = (
-        sandbox.token("admin"),
-        |verb: &str, path: &str, body: Option<&Value>| {
-            sandbox.api(sandbox.token("admin"), verb, path, body)
-        },
-    );
+    let admin = sandbox.token("admin");
+    let api = |verb: &str, path: &str, body: Option<&Value>| {
+        sandbox.api(sandbox.token("admin"), verb, path, body)
+    };
     let policies = api("GET", "/policies?name=AssumeProjectRoles", None).1;
     let id = policies["items"][0]["id"].as_str().unwrap();
     let only = json!({ "document": { "version": "2024-01-01", "statements": [
@@ -149,8 +159,10 @@ fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
         200,
         "{admin}"
     );
+
     let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
+
     let done = with_input(&home, &["login", "--json"], sandbox.token("dev"));
     let principal = serde_json::from_str::<Value>(&done.stdout).unwrap()["principal"].clone();
     let users = api("GET", "/users", None).1;
@@ -160,39 +172,48 @@ fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
         .iter()
         .find(|user| user["email"] == "dev@example.test")
         .unwrap();
+
     assert_eq!(principal, dev["id"], "{done:?}");
 }
 
 #[test]
-fn a_passphrase_opens_the_file_until_the_daemon_ends() {
+fn passphrase_is_remembered_until_daemon_ends() {
     let sandbox = SandboxProcess::start(&[]);
     let home = sealed(&sandbox, "{ age = \"token.age\" }");
     for text in [sandbox.token("dev"), "canary-passphrase"] {
         home.secret(text);
     }
+
     {
         let daemon = home.daemon(&[]);
+
         let done = with_input(
             &home,
             &["login"],
             &format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
         );
+
         assert_eq!(done.code, 0, "{done:?}");
         assert_eq!(lease(&home).code, 0);
+
         daemon.reload();
         assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     }
+
     let _daemon = home.daemon(&[]);
+
     let locked = home.rolekeeper(&["refresh", "dev"]);
     assert!(
         locked.code == 5 && locked.stderr.contains("try: rolekeeper unlock sandbox"),
         "{locked:?}"
     );
+
     let wrong = with_input(&home, &["unlock"], "not-it\n");
     assert!(
         wrong.code == 5 && wrong.stderr.contains("does not open with this passphrase"),
         "{wrong:?}"
     );
+
     let open = with_input(&home, &["unlock"], "canary-passphrase\n");
     assert!(
         open.code == 0 && open.stdout.contains("user/dev@example.test"),
@@ -202,22 +223,27 @@ fn a_passphrase_opens_the_file_until_the_daemon_ends() {
 }
 
 #[test]
-fn what_is_typed_on_a_terminal_is_not_shown() {
+fn typed_token_is_not_echoed() {
     let sandbox = SandboxProcess::start(&[]);
     let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
+
     home.secret(sandbox.token("dev"));
+
     let on_terminal = |typed: &str| {
         let mut command = home.client();
         command.arg("login");
+
         home.on_terminal_when(command, "Token for sandbox", typed)
     };
+
     // What is rubbed out is not part of it.
     let done = on_terminal(&format!("wrong\x15{}x\x7f\r", sandbox.token("dev")));
     assert!(
         done.code == 0 && done.stdout.contains("user/dev@example.test"),
         "{done:?}"
     );
+
     let given_up = on_terminal("abc\x03");
     assert!(
         given_up.code == 2 && given_up.stdout.contains("it was given up"),
@@ -226,7 +252,7 @@ fn what_is_typed_on_a_terminal_is_not_shown() {
 }
 
 #[test]
-fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
+fn signal_at_prompt_restores_terminal_echo() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let home = Home::default();
     home.configure(&format!(
@@ -234,19 +260,24 @@ fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
          token = {{ age = \"token.age\", identity = \"key\" }}\n",
         silent.local_addr().unwrap()
     ));
+
     let _daemon = home.daemon(&[]);
+
     let ended = |first: &dyn Fn(&mut File), signal: Signal| {
         let mut command = home.client();
         command.arg("login");
         let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
+
         assert!(
             shows && ended.code == -signal.as_raw(),
             "{signal:?}: {shows} {ended:?}"
         );
     };
+
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         ended(&|_| {}, signal);
     }
+
     // Also once it is answered, and the upstream is waited for.
     let asked = std::cell::RefCell::new(None);
     let answer = |terminal: &mut File| {
@@ -257,11 +288,12 @@ fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
 }
 
 #[test]
-fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
+fn read_only_token_source_is_refused_before_prompt() {
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     for args in [&["login"][..], &["login", "--rotate"]] {
         let run = home.rolekeeper(args);
         assert!(
@@ -276,6 +308,7 @@ fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
             "{run:?}"
         );
     }
+
     let unknown = home.rolekeeper(&["login", "sandbx"]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("there is no upstream `sandbx`"),
@@ -294,11 +327,15 @@ impl Pipeline {
     fn new() -> Self {
         let sandbox = SandboxProcess::start(&[]);
         let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+
         let admin = |verb: &str, path: &str, body: Option<&Value>| {
             let (status, reply) = sandbox.api(sandbox.token("admin"), verb, path, body);
+
             assert!(status < 300, "{verb} {path}: {reply}");
+
             reply
         };
+
         let id = |list: &Value| list["items"][0]["id"].as_str().unwrap().to_owned();
         let account = id(&admin("GET", "/service-accounts?name=ci-cd-pipeline", None));
         let policy = id(&admin("GET", "/policies?name=AdministratorAccess", None));
@@ -308,13 +345,16 @@ impl Pipeline {
             &format!("/service-accounts/{account}/policies"),
             Some(&body),
         );
+
         let pipeline = Self {
             sandbox,
             home,
             account,
         };
+
         {
             let _daemon = pipeline.home.daemon(&[]);
+
             let token = pipeline.sandbox.token("ci-cd-pipeline");
             let done = with_input(&pipeline.home, &["login"], token);
             assert!(
@@ -322,6 +362,7 @@ impl Pipeline {
                 "{done:?}"
             );
         }
+
         pipeline
     }
 
@@ -332,6 +373,7 @@ impl Pipeline {
             .api(self.sandbox.token("admin"), "GET", &path, None)
             .1;
         let items = listed["items"].as_array().unwrap();
+
         items
             .iter()
             .map(|item| item["id"].as_str().unwrap().to_owned())
@@ -351,32 +393,39 @@ impl Pipeline {
 }
 
 #[test]
-fn a_credential_is_replaced_and_the_old_one_is_no_more() {
+fn rotation_replaces_and_deletes_old_credential() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
+
     let mut before = pipeline.credentials();
     assert_eq!(before.len(), 1);
+
     for _ in 0..2 {
         let done = pipeline.rotate(&[]).json();
         assert_eq!(done["deleted"], json!(before));
         assert_eq!(done["principal"], "service_account/ci-cd-pipeline");
+
         before = pipeline.credentials();
         assert_eq!(json!(before), json!([done["credential_id"]]));
+
         pipeline.assert_works("rotated");
     }
+
     let (status, reply) = pipeline.sandbox.api(
         pipeline.sandbox.token("ci-cd-pipeline"),
         "GET",
         "/roles",
         None,
     );
+
     assert_eq!(status, 401, "{reply}");
 }
 
 #[test]
-fn it_is_not_guessed_which_credential_is_kept() {
+fn rotation_with_several_credentials_needs_old_id() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
+
     let first = pipeline.credentials();
     let path = format!("/service-accounts/{}/credentials", pipeline.account);
     let another = json!({ "name": "another" });
@@ -392,17 +441,20 @@ fn it_is_not_guessed_which_credential_is_kept() {
             .0,
         201
     );
+
     let asked = pipeline.rotate(&[]);
     assert!(
         asked.code == 2 && asked.stderr.contains("--rotate --old ID"),
         "{asked:?}"
     );
+
     let none = pipeline.rotate(&["--old", "nonsense"]);
     assert!(
         none.code == 2 && none.stderr.contains("has no credential nonsense"),
         "{none:?}"
     );
     assert_eq!(pipeline.credentials().len(), 2);
+
     let done = pipeline.rotate(&["--old", &first[0]]).json();
     assert_eq!(done["deleted"], json!(first));
     assert_eq!(
@@ -410,17 +462,20 @@ fn it_is_not_guessed_which_credential_is_kept() {
         2,
         "the other one is somebody's"
     );
+
     pipeline.assert_works("rotated");
 }
 
 #[test]
-fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up() {
+fn killed_rotation_leaves_valid_token_and_next_cleans_up() {
     let pipeline = Pipeline::new();
+
     // Before a call has its effect, and after it, with the answer still on its way.
     let faults = [
         json!({ "kind": "delay", "ms": 600_000 }),
         json!({ "kind": "slow_drip", "ms": 60_000 }),
     ];
+
     for method in [
         "createServiceAccountCredential",
         "deleteServiceAccountCredential",
@@ -428,15 +483,20 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
     ] {
         for fault in &faults {
             let when = format!("{method} {fault}");
+
             {
                 let daemon = pipeline.home.daemon(&[]);
-                let (sandbox, home) = (&pipeline.sandbox, &pipeline.home);
+
+                let sandbox = &pipeline.sandbox;
+                let home = &pipeline.home;
                 let before = sandbox.calls(method);
+
                 sandbox.control(
                     "POST",
                     "/faults",
                     Some(json!({ "method": method, "fault": fault })),
                 );
+
                 let mut command = home.client();
                 command
                     .env("ROLEKEEPER_AUTOSTART", "0")
@@ -448,7 +508,9 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
                 asking.wait().unwrap();
                 sandbox.heal();
             }
+
             let _daemon = pipeline.home.daemon(&[]);
+
             pipeline.assert_works(&when);
             let done = pipeline.rotate(&[]).json();
             assert_eq!(
@@ -456,16 +518,19 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
                 json!([done["credential_id"]]),
                 "{when}: nothing is left behind"
             );
+
             pipeline.assert_works(&when);
         }
     }
 }
 
 #[test]
-fn a_failure_of_any_call_leaves_a_credential_that_counts() {
+fn failed_rotation_leaves_valid_token() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
+
     let fault = json!({ "kind": "status", "status": 500, "code": "internal" });
+
     for method in [
         "listServiceAccountCredentials",
         "createServiceAccountCredential",
@@ -474,6 +539,7 @@ fn a_failure_of_any_call_leaves_a_credential_that_counts() {
         let order = json!({ "method": method, "fault": fault, "times": 1 });
         pipeline.sandbox.control("POST", "/faults", Some(order));
         let run = pipeline.rotate(&[]);
+
         if method == "deleteServiceAccountCredential" {
             let done = run.json();
             assert_eq!(done["left"].as_array().unwrap().len(), 1, "{done}");
@@ -481,8 +547,10 @@ fn a_failure_of_any_call_leaves_a_credential_that_counts() {
         } else {
             assert_eq!(run.code, 7, "{method}: {run:?}");
         }
+
         pipeline.assert_works(method);
     }
+
     let done = pipeline.rotate(&[]).json();
     assert_eq!(done["deleted"].as_array().unwrap().len(), 2, "{done}");
     assert_eq!(pipeline.credentials().len(), 1);

@@ -8,6 +8,7 @@ use serde_json::Value;
 fn sandbox() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rolekeeper-sandbox"));
     command.arg("serve");
+
     command
 }
 
@@ -17,8 +18,9 @@ fn refused(arguments: &[&str]) -> Output {
 
 #[cfg(unix)]
 #[test]
-fn the_sandbox_prints_one_ready_line_and_ends_well_at_a_signal() {
+fn one_ready_line_is_printed_and_signals_exit_with_0() {
     use rustix::process::{Pid, Signal, kill_process};
+
     for signal in [Signal::TERM, Signal::INT] {
         let mut child = sandbox().stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -39,7 +41,7 @@ fn the_sandbox_prints_one_ready_line_and_ends_well_at_a_signal() {
 }
 
 #[test]
-fn the_sandbox_refuses_what_it_cannot_use_with_code_2_and_advice() {
+fn invalid_arguments_exit_with_2_and_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none").join("file");
     let missing = missing.to_str().unwrap();
@@ -49,6 +51,7 @@ fn the_sandbox_refuses_what_it_cannot_use_with_code_2_and_advice() {
         (["--data", missing], missing),
         (["--fixture", missing], missing),
     ];
+
     for (arguments, expected) in table {
         let output = refused(&arguments);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -63,7 +66,7 @@ fn the_sandbox_refuses_what_it_cannot_use_with_code_2_and_advice() {
 }
 
 #[test]
-fn a_taken_address_is_the_machines_fault_and_code_1() {
+fn address_in_use_exits_with_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = refused(&["--listen", &address]);

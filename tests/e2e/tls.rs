@@ -36,11 +36,12 @@ fn ask_with(
     );
     command.envs(variables.iter().copied());
     let _daemon = home.daemon_by(command);
+
     home.rolekeeper(&["credential-process", "dev"])
 }
 
 #[test]
-fn a_server_that_the_systems_certificates_vouch_for_is_sent_the_token() {
+fn server_trusted_by_the_system_gets_the_token() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
     assert!(ask(&sandbox, &door, &door.authority).json()["AccessKeyId"].is_string());
@@ -48,12 +49,11 @@ fn a_server_that_the_systems_certificates_vouch_for_is_sent_the_token() {
 }
 
 #[test]
-fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
+fn untrusted_authority_or_wrong_name_gets_no_token() {
     let sandbox = SandboxProcess::start(&[]);
-    let (door, other) = (
-        tls_door(sandbox.endpoint(), "127.0.0.1"),
-        tls_door(sandbox.endpoint(), "iam.example.test"),
-    );
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let other = tls_door(sandbox.endpoint(), "iam.example.test");
+
     for run in [
         ask(&sandbox, &door, &other.authority),
         ask(&sandbox, &other, &other.authority),
@@ -63,21 +63,21 @@ fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
             "{run:?}"
         );
     }
+
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
 #[test]
-fn an_upstream_with_authorities_of_its_own_is_believed_on_theirs_alone() {
+fn configured_ca_replaces_system_authorities() {
     let sandbox = SandboxProcess::start(&[]);
-    let (door, other) = (
-        tls_door(sandbox.endpoint(), "127.0.0.1"),
-        tls_door(sandbox.endpoint(), "127.0.0.1"),
-    );
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let other = tls_door(sandbox.endpoint(), "127.0.0.1");
     let pinned = "ca = \"HOME/own.pem\"";
     assert_eq!(
         ask_with(&sandbox, &door, &other.authority, pinned, &[]).code,
         0
     );
+
     // Whom the system trusts is not enough then.
     let wrong = "ca = \"HOME/authorities.pem\"";
     let run = ask_with(&sandbox, &door, &other.authority, wrong, &[]);
@@ -89,7 +89,7 @@ fn an_upstream_with_authorities_of_its_own_is_believed_on_theirs_alone() {
 }
 
 #[test]
-fn authorities_that_are_none_keep_the_daemon_from_starting() {
+fn invalid_ca_file_prevents_start() {
     let sandbox = SandboxProcess::start(&[]);
     for (text, want) in [
         ("", "there is none in it"),
@@ -121,20 +121,26 @@ fn proxy() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sender, asked) = mpsc::channel();
+
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut outside = stream.unwrap();
             let mut head = String::new();
             let mut lines = BufReader::new(outside.try_clone().unwrap());
             while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).unwrap() > 0 {}
+
             let target = head.split(' ').nth(1).unwrap().to_owned();
+
             if sender.send(head).is_err() {
                 return;
             }
+
             let mut inside = TcpStream::connect(target).unwrap();
             outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-            let (mut from, mut to) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+            let mut from = outside.try_clone().unwrap();
+            let mut to = inside.try_clone().unwrap();
             thread::spawn(move || std::io::copy(&mut from, &mut to));
+
             thread::spawn(move || {
                 let _ = std::io::copy(&mut inside, &mut outside);
                 let _ = outside.shutdown(std::net::Shutdown::Both);
@@ -142,20 +148,20 @@ fn proxy() -> (String, Receiver<String>) {
             });
         }
     });
+
     (address, asked)
 }
 
 #[test]
-fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
+fn proxy_is_used_as_configured_and_sees_no_token() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
     let (address, asked) = proxy();
     let url = format!("http://{address}");
-    let (https, other) = (
-        ("HTTPS_PROXY", url.as_str()),
-        ("HTTPS_PROXY", "http://127.0.0.1:9"),
-    );
+    let https = ("HTTPS_PROXY", url.as_str());
+    let other = ("HTTPS_PROXY", "http://127.0.0.1:9");
     let configured = format!("proxy = \"{}\"", url.replace("//", "//me:canary@"));
+
     for (more, variables, is_through) in [
         ("", &[https][..], true),
         ("", &[https, ("NO_PROXY", "127.0.0.1")], false),
@@ -164,12 +170,14 @@ fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
     ] {
         let run = ask_with(&sandbox, &door, &door.authority, more, variables);
         assert_eq!(run.code, 0, "{more} {variables:?} {run:?}");
+
         let heads: Vec<String> = asked.try_iter().collect();
         assert_eq!(
             !heads.is_empty(),
             is_through,
             "{more} {variables:?}: {heads:?}"
         );
+
         for head in heads {
             assert!(
                 head.starts_with(&format!("CONNECT {} ", door.address)),
@@ -179,6 +187,7 @@ fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
                 !head.to_lowercase().contains("bearer") && !head.contains(sandbox.token("dev")),
                 "{head}"
             );
+
             let is_ours = head.to_lowercase().contains("proxy-authorization: basic ");
             assert_eq!(is_ours, more.contains("canary"), "{head}");
         }

@@ -34,10 +34,12 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
+
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let behind = behind.trim_start_matches("http://").to_owned();
+
     runtime.spawn(async move {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         while let Ok((stream, _)) = listener.accept().await {
@@ -50,6 +52,7 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
             );
         }
     });
+
     TlsDoor {
         address,
         authority: authority.pem(),

@@ -5,19 +5,23 @@ use serde_json::json;
 
 fn failed(run: &Run, code: i32, words: &[&str]) {
     assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
+
     let lines: Vec<_> = run.stderr.lines().collect();
     assert!(
         lines.len() == 2 && lines[0].starts_with("rolekeeper: ") && lines[1].starts_with("  try: "),
         "{run:?}"
     );
+
     for word in words {
         assert!(run.stderr.contains(word), "{word} is not in {run:?}");
     }
 }
 
 #[test]
-fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn missing_and_denied_roles_have_different_errors() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+
     home.configure_for(
         &sandbox,
         "dev",
@@ -27,12 +31,14 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
             ("gone", "S3ReadOnly"),
         ],
     );
+
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     home.configure(&text.replace(
         sandbox.role("S3ReadOnly"),
         "019aaaaa-0000-7000-8000-000000000000",
     ));
     let _daemon = home.daemon(&[]);
+
     let ask = |profile| home.rolekeeper(&["credential-process", profile]);
     failed(
         &ask("notrust"),
@@ -52,8 +58,10 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
             "no policy of the caller allows sts:AssumeRole",
         ],
     );
+
     // Whoever may assume only some roles does not learn which others exist.
     failed(&ask("gone"), 8, &["access_denied"]);
+
     let admin = Home::default();
     admin.configure_for(&sandbox, "admin", &[("gone", "NoTrust")]);
     let text = std::fs::read_to_string(admin.config_path()).unwrap();
@@ -62,6 +70,7 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
         "019aaaaa-0000-7000-8000-000000000000",
     ));
     let _daemon = admin.daemon(&[]);
+
     failed(
         &admin.rolekeeper(&["credential-process", "gone"]),
         8,
@@ -70,10 +79,12 @@ fn a_role_that_does_not_exist_denies_us_or_may_not_be_asked_for() {
 }
 
 #[test]
-fn an_unknown_profile_names_the_nearest() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn unknown_profile_suggests_the_nearest_name() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("production", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     failed(
         &home.rolekeeper(&["credential-process", "prodution"]),
         2,
@@ -91,10 +102,11 @@ fn an_unknown_profile_names_the_nearest() {
 }
 
 #[test]
-fn an_expired_revoked_or_unknown_token_needs_a_login() {
+fn expired_revoked_and_unknown_tokens_need_login() {
     let (sandbox, home) = world();
     let ask = || {
         let _daemon = home.daemon(&[]);
+
         home.rolekeeper(&["credential-process", "dev"])
     };
     let put = |token: &str| {
@@ -114,6 +126,7 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
         "/users",
         Some(json!({ "email": "new@example.test" })),
     );
+
     let path = format!("/users/{}/token", user["id"].as_str().unwrap());
     let short = sandbox.control("POST", &path, Some(json!({ "expires_in_seconds": 60 })));
     sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": 61 })));
@@ -125,6 +138,7 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
         "/tokens",
         Some(json!({ "token": sandbox.token("dev") })),
     );
+
     put(sandbox.token("dev"));
     failed(&ask(), 5, &["invalid_token"]);
 
@@ -135,7 +149,9 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
         &format!("/roles/{}/assume", sandbox.role("S3ReadOnly")),
         Some(&json!({})),
     );
+
     assert_eq!(status, 201);
+
     let session = assumed["session"]["id"].as_str().unwrap();
     let (status, _) = sandbox.api(
         sandbox.token("ci-cd-pipeline"),
@@ -143,18 +159,22 @@ fn an_expired_revoked_or_unknown_token_needs_a_login() {
         &format!("/sts/sessions/{session}"),
         None,
     );
+
     assert_eq!(status, 204);
+
     put(assumed["credentials"]["session_token"].as_str().unwrap());
     failed(&ask(), 5, &["session_revoked"]);
 }
 
 #[test]
-fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
+fn missing_or_readable_token_file_is_refused_and_not_sent() {
     use std::os::unix::fs::PermissionsExt;
+
     let (sandbox, home) = world();
     let token = home.path().join("dev.token");
     let ask = || {
         let _daemon = home.daemon(&[]);
+
         home.rolekeeper(&["credential-process", "dev"])
     };
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -167,21 +187,25 @@ fn a_token_that_is_missing_or_not_kept_safe_is_never_sent() {
             "chmod 600 ",
         ],
     );
+
     std::fs::remove_file(&token).unwrap();
     failed(&ask(), 5, &["does not exist"]);
+
     home.private_file("dev.token", "\n");
     failed(&ask(), 5, &["holds no token: it is empty"]);
+
     home.configure(
         &std::fs::read_to_string(home.config_path())
             .unwrap()
             .replace(&format!("file = {token:?}"), "env = \"NO_SUCH_TOKEN\""),
     );
+
     failed(&ask(), 5, &["the variable NO_SUCH_TOKEN is not set"]);
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
 #[test]
-fn a_token_from_the_environment_is_used() {
+fn token_is_read_from_environment() {
     let (sandbox, home) = world();
     let token = home.path().join("dev.token");
     home.configure(
@@ -189,15 +213,18 @@ fn a_token_from_the_environment_is_used() {
             .unwrap()
             .replace(&format!("file = {token:?}"), "env = \"SANDBOX_TOKEN\""),
     );
+
     let mut command = home.command(&rolekeeper_tests::harness::programs().rolekeeperd);
     command.env("SANDBOX_TOKEN", sandbox.token("dev"));
     let _daemon = home.daemon_by(command);
+
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
 }
 
 #[test]
-fn a_disabled_account_is_told_apart_from_a_bad_token() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn disabled_account_is_not_a_bad_token() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(&sandbox, "ci-cd-pipeline", &[("ci", "S3ReadOnly")]);
     let admin = sandbox.ready["admin_token"].as_str().unwrap();
     let (_, accounts) = sandbox.api(admin, "GET", "/service-accounts?name=ci-cd-pipeline", None);
@@ -205,13 +232,16 @@ fn a_disabled_account_is_told_apart_from_a_bad_token() {
         "/service-accounts/{}",
         accounts["items"][0]["id"].as_str().unwrap()
     );
+
     assert_eq!(
         sandbox
             .api(admin, "PATCH", &path, Some(&json!({ "enabled": false })))
             .0,
         200
     );
+
     let _daemon = home.daemon(&[]);
+
     failed(
         &home.rolekeeper(&["credential-process", "ci"]),
         8,
@@ -220,15 +250,18 @@ fn a_disabled_account_is_told_apart_from_a_bad_token() {
 }
 
 #[test]
-fn a_rotated_token_is_taken_up_without_a_restart_once_the_pause_is_over() {
+fn new_token_is_used_after_backoff_without_restart() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     home.private_file("dev.token", "byu_wrong");
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 5);
+
     home.private_file("dev.token", sandbox.token("dev"));
     rolekeeper_tests::harness::eventually("the pause of 5 to 10 s is over", || {
         (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(())
     });
+
     assert_eq!(
         sandbox.calls("assumeRole"),
         2,

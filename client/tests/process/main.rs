@@ -2,11 +2,11 @@
 
 #![cfg(target_os = "linux")]
 
+mod completions;
 mod consumers;
 mod env;
-mod offers;
+mod fake_daemon;
 mod pipes;
 mod replies;
 mod setup;
-mod stand_in;
 mod terminal;

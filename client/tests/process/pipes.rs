@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const ROLE: &str = r#"{"id":"r-1","name":"Reader","secret":"s"}"#;
 /// Full whenever it is written to; only Linux has it.
@@ -13,6 +13,7 @@ const FULL: &str = "/dev/full";
 fn unread() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
+
     writer.into()
 }
 
@@ -21,8 +22,9 @@ fn full() -> Stdio {
 }
 
 #[test]
-fn a_reader_that_stops_early_ends_every_command_quietly_with_0() {
-    let daemon = StandIn::answering(ROLE);
+fn closed_stdout_pipe_exits_with_0() {
+    let daemon = FakeDaemon::answering(ROLE);
+
     for line in [
         "--help",
         "--version",
@@ -44,18 +46,21 @@ fn a_reader_that_stops_early_ends_every_command_quietly_with_0() {
             "{line}"
         );
     }
+
     let mut shell = daemon.client(&["--", "rolekeeper", "iam", "listR"]);
     let run = shell
         .env("ROLEKEEPER_COMPLETE", "fish")
         .stdout(unread())
         .output()
         .unwrap();
+
     assert_eq!((run.status.code(), run.stderr), (Some(0), vec![]));
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure_that_is_told() {
-    let daemon = StandIn::answering(ROLE);
+fn full_stdout_is_an_error() {
+    let daemon = FakeDaemon::answering(ROLE);
+
     for words in [
         &["status"][..],
         &["iam", "getRole", "--role-id", "r-1"],
@@ -71,8 +76,9 @@ fn output_that_cannot_be_written_is_a_failure_that_is_told() {
 }
 
 #[test]
-fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() {
-    let daemon = StandIn::answering(ROLE);
+fn unwritable_stderr_does_not_change_exit_code() {
+    let daemon = FakeDaemon::answering(ROLE);
+
     let new_secret = [
         "iam",
         "createServiceAccountCredential",
@@ -81,6 +87,7 @@ fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() 
         "--name",
         "n",
     ];
+
     for (words, code) in [
         (&["--nonsense"][..], 2),
         (&["iam", "deleteRole", "--role-id", "r-1"], 2),
@@ -96,6 +103,7 @@ fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() 
                 "{words:?}"
             );
         }
+
         let mut closed = daemon.command("/bin/sh");
         closed
             .args([
@@ -104,22 +112,27 @@ fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() 
                 env!("CARGO_BIN_EXE_rolekeeper"),
             ])
             .args(words);
+
         assert_eq!(
             closed.output().unwrap().status.code(),
             Some(code),
             "{words:?}"
         );
     }
+
     let complete = || {
         let mut command = daemon.client(&["--", "rolekeeper", "iam"]);
         command.env("ROLEKEEPER_COMPLETE", "tcsh");
+
         command
     };
+
     assert!(
         String::from_utf8(complete().output().unwrap().stderr)
             .unwrap()
             .contains("unknown shell `tcsh`")
     );
+
     for stderr in [full(), unread()] {
         assert_eq!(complete().stderr(stderr).status().unwrap().code(), Some(0));
     }

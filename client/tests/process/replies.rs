@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 /// JSON by its grammar, and no value.
 fn unreadable() -> [String; 4] {
@@ -17,9 +17,10 @@ fn unreadable() -> [String; 4] {
 }
 
 #[test]
-fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
+fn unrepresentable_reply_is_an_upstream_error() {
     for answer in unreadable() {
-        let daemon = StandIn::answering(&answer);
+        let daemon = FakeDaemon::answering(&answer);
+
         for (words, hint) in [
             (
                 &["iam", "getRole", "--role-id", "r-1"][..],
@@ -63,19 +64,20 @@ fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
 }
 
 #[test]
-fn a_reply_that_is_no_json_is_laid_at_the_daemon_and_a_page_that_is_none_at_the_upstream() {
-    let broken = StandIn::answering("{\"items\":").run(&["iam", "listRoles"]);
+fn broken_json_is_a_daemon_error_and_bad_page_an_upstream_one() {
+    let broken = FakeDaemon::answering("{\"items\":").run(&["iam", "listRoles"]);
     let told = String::from_utf8(broken.stderr).unwrap();
     assert!(
         broken.status.code() == Some(1) && told.contains("restart rolekeeperd"),
         "{told}"
     );
+
     for page in [
         r#"{"roles":[]}"#,
         r#"{"items":{}}"#,
         r#"{"items":[],"next_marker":7}"#,
     ] {
-        let run = StandIn::answering(page).run(&["iam", "listRoles", "--all"]);
+        let run = FakeDaemon::answering(page).run(&["iam", "listRoles", "--all"]);
         let told = String::from_utf8(run.stderr).unwrap();
         assert!(
             run.status.code() == Some(7)
@@ -86,15 +88,18 @@ fn a_reply_that_is_no_json_is_laid_at_the_daemon_and_a_page_that_is_none_at_the_
 }
 
 #[test]
-fn a_document_that_cannot_be_sent_is_a_usage_error_that_says_where_and_nobody_is_asked() {
-    let daemon = StandIn::answering("{}");
+fn unrepresentable_document_is_a_usage_error() {
+    let daemon = FakeDaemon::answering("{}");
+
     let file = daemon.home().join("policy.json");
     let at = format!("@{}", file.display());
+
     for document in unreadable() {
         // On a line of its own, so that the place is one in the file.
         std::fs::write(&file, format!("\n{document}\n")).unwrap();
         let words = ["iam", "createPolicy", "--name", "p", "--document"];
         let from_file = daemon.client(&words).arg(&at).output().unwrap();
+
         let mut child = daemon
             .client(&words)
             .arg("-")
@@ -102,13 +107,16 @@ fn a_document_that_cannot_be_sent_is_a_usage_error_that_says_where_and_nobody_is
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+
         child
             .stdin
             .take()
             .unwrap()
             .write_all(format!("\n{document}").as_bytes())
             .unwrap();
+
         let from_pipe = child.wait_with_output().unwrap();
+
         for (run, from) in [
             (from_file, file.to_str().unwrap()),
             (from_pipe, "standard input"),
@@ -126,7 +134,9 @@ fn a_document_that_cannot_be_sent_is_a_usage_error_that_says_where_and_nobody_is
             );
         }
     }
+
     assert_eq!(daemon.asked(), 0);
+
     let deepest = format!("{}1{}", "{\"a\":".repeat(120), "}".repeat(120));
     assert!(
         daemon

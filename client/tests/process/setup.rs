@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rolekeeper");
 
@@ -593,7 +593,7 @@ fn dockers_script_starts_this_program_for_all_hosts_of_the_profile_and_only_ours
 
 #[test]
 fn git_gets_the_token_from_the_helper_and_tells_no_other_helper() {
-    let daemon = StandIn::answering("BYIA1");
+    let daemon = FakeDaemon::answering("BYIA1");
     let home = Home::new();
     // Each of these characters means something to git, to a shell, or to both.
     let folder = home.path("it's \"a\" $b; #c");

@@ -4,6 +4,7 @@ mod clock;
 mod home;
 mod http;
 mod programs;
+pub mod raw_client;
 mod sandbox;
 mod terminal;
 

@@ -9,16 +9,17 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// A client that goes on running, in a process group of its own.
-pub(super) struct Running {
+pub(super) struct ClientProcess {
     child: Child,
     pub(super) lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
-impl Running {
+impl ClientProcess {
     /// It starts no daemon.
     pub(super) fn start(home: &Home, args: &[&str]) -> Self {
         let mut command = home.client();
         command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
+
         Self::by(home, command)
     }
 
@@ -28,6 +29,7 @@ impl Running {
             .append(true)
             .open(home.path().join("said"))
             .unwrap();
+
         Self::telling(command.stderr(log))
     }
 
@@ -38,7 +40,9 @@ impl Running {
             .process_group(0)
             .spawn()
             .unwrap();
+
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+
         Self {
             child,
             lines: Some(lines),
@@ -80,6 +84,7 @@ impl Running {
         let pid = self.child.id();
         let children =
             std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+
         children
             .split_whitespace()
             .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
@@ -91,11 +96,12 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ClientProcess {
     fn drop(&mut self) {
         for leader in self.commands().into_iter().chain([self.pid()]) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
+
         let _ = self.child.wait();
     }
 }

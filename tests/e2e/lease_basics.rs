@@ -8,7 +8,7 @@ use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
 #[test]
-fn a_role_is_assumed_once_and_served_twice() {
+fn second_request_is_served_from_cache() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
@@ -16,6 +16,7 @@ fn a_role_is_assumed_once_and_served_twice() {
     let second = home.rolekeeper(&["credential-process", "dev"]).json();
 
     assert_eq!(first["Version"], 1, "a number, as every SDK wants it");
+
     for field in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
         assert!(
             first[field].as_str().is_some_and(|text| !text.is_empty()),
@@ -23,6 +24,7 @@ fn a_role_is_assumed_once_and_served_twice() {
         );
         assert_eq!(first[field], second[field]);
     }
+
     let expiration = first["Expiration"].as_str().unwrap();
     assert!(
         expiration.len() == "2026-01-01T00:00:00Z".len() && expiration.ends_with('Z'),
@@ -32,15 +34,17 @@ fn a_role_is_assumed_once_and_served_twice() {
 }
 
 #[test]
-fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
+fn upstream_accepts_leased_credentials() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
     let status = home.rolekeeper(&["status", "--json"]).json();
     let session = status["profiles"][0]["session"]["id"].as_str().unwrap();
 
     let path = format!("/sts/sessions/{session}");
     let (code, body) = sandbox.api(lease["SessionToken"].as_str().unwrap(), "GET", &path, None);
+
     assert_eq!(code, 200, "{body}");
     assert_eq!(
         (&body["id"], &body["role_name"], &body["status"]),
@@ -49,14 +53,13 @@ fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
 }
 
 #[test]
-fn a_session_is_refreshed_before_it_expires_without_anybody_asking() {
+fn session_is_refreshed_before_it_expires() {
     // 31 s of life are 16 s of service; the refresh is due after 9 to 11.
-    let (sandbox, home) = (
-        SandboxProcess::start(&["--max-session", "31"]),
-        Home::default(),
-    );
+    let sandbox = SandboxProcess::start(&["--max-session", "31"]);
+    let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     let first = home.rolekeeper(&["credential-process", "dev"]).json();
 
     eventually("a second assumeRole", || {
@@ -66,23 +69,28 @@ fn a_session_is_refreshed_before_it_expires_without_anybody_asking() {
         let lease = home.rolekeeper(&["credential-process", "dev"]).json();
         (lease["AccessKeyId"] != first["AccessKeyId"]).then_some(lease)
     });
+
     assert!(second["Expiration"].as_str() > first["Expiration"].as_str());
     assert_eq!(sandbox.calls("assumeRole"), 2);
 }
 
 #[test]
-fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    let (token, role) = (sandbox.token_file(&home, "dev"), sandbox.role("S3ReadOnly"));
+fn lease_setting_limits_advertised_expiry() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let token = sandbox.token_file(&home, "dev");
+    let role = sandbox.role("S3ReadOnly");
     let upstream = format!(
         "[upstream.s]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
         sandbox.endpoint()
     );
+
     let profile = |name: &str, lease: &str| {
         format!(
             "[profile.{name}]\nupstream = \"s\"\nrole_id = \"{role}\"\nduration = \"2h\"\nlease = \"{lease}\"\n"
         )
     };
+
     home.configure(
         &(upstream + &profile("a", "full") + &profile("b", "balanced") + &profile("c", "20m")),
     );
@@ -91,12 +99,15 @@ fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
     let end = |name| {
         let lease = home.rolekeeper(&["credential-process", name]).json();
         let end: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
+
         end.duration_since(jiff::Timestamp::now()).as_secs_f64()
     };
+
     for (name, want) in [("a", 7200.0), ("b", 960.0), ("c", 1200.0)] {
         let left = end(name);
         assert!(left <= want && left > want - 10.0, "{name}: {left}");
     }
+
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert!(
         status["profiles"][1]["session"]["left_seconds"]
@@ -108,13 +119,16 @@ fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
 
 #[test]
 fn status_shows_each_profile_and_the_daemon() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(
         &sandbox,
         "dev",
         &[("dev", "S3ReadOnly"), ("idle", "S3BucketAccess")],
     );
+
     let daemon = home.daemon(&[]);
+
     home.rolekeeper(&["credential-process", "dev"]).json();
 
     let json = home.rolekeeper(&["status", "--json"]).json();
@@ -123,6 +137,7 @@ fn status_shows_each_profile_and_the_daemon() {
         (&json["profiles"][0]["state"], &json["profiles"][1]["state"]),
         (&json!("fresh"), &json!("idle"))
     );
+
     let next = json["profiles"][0]["session"]["next_refresh_seconds"]
         .as_u64()
         .unwrap();
@@ -138,21 +153,25 @@ fn status_shows_each_profile_and_the_daemon() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
+fn stop_does_not_wait_for_slow_upstream() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
+
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
     let mut stream = UnixStream::connect(home.socket()).unwrap();
     let request = json!({ "v": 1, "request": { "lease": { "profile": "dev" } } });
     stream.write_all(&frame::encode(&request).unwrap()).unwrap();
+
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
         eventually("the request is under way", || {
             (sandbox.calls("assumeRole") == 1).then_some(())
         });
         daemon.signal(rustix::process::Signal::TERM);
+
         asking.join().unwrap()
     });
+
     let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
     assert_eq!(reply["reply"]["error"]["code"], "shutting_down", "{reply}");
     assert!(
@@ -162,6 +181,7 @@ fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
             .contains("again"),
         "{reply}"
     );
+
     // The client has asked again, and may not start a daemon here.
     assert!(
         run.code == 3 && run.stderr.contains("no daemon is running"),
@@ -171,12 +191,15 @@ fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_stop_answers_what_is_under_way_and_leaves_nothing_behind() {
+fn stop_answers_open_requests_and_removes_socket() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
-        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+        let sandbox = SandboxProcess::start(&[]);
+        let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         let mut daemon = home.daemon(&[]);
+
         sandbox.fault(&json!({ "kind": "delay", "ms": 1500 }));
+
         let run = std::thread::scope(|scope| {
             let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
             eventually("the request is under way", || {
@@ -186,8 +209,10 @@ fn a_daemon_that_is_told_to_stop_answers_what_is_under_way_and_leaves_nothing_be
             eventually("nobody new may connect", || {
                 (!home.socket().exists()).then_some(())
             });
+
             asking.join().unwrap()
         });
+
         assert!(run.json()["AccessKeyId"].is_string());
         assert_eq!(daemon.wait(), 0, "{}", daemon.log());
         assert_eq!(home.rolekeeper(&["status"]).code, 3);

@@ -1,16 +1,17 @@
-//! One daemon for several users: each gets the profiles that are for them, and nothing of the others'. Needs root, to be
-//! several users; elsewhere the unit tests of the policy have to do.
+//! One daemon for several users: each gets the profiles that are for them, and no others.
+//!
+//! Only root can start processes of several users; without it, the unit tests of the policy remain.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs};
-use rustix::process::geteuid;
+
+use crate::attacker;
 
 const NOBODY: u32 = 65_534;
 const GROUP: u32 = 64_999;
@@ -22,33 +23,35 @@ struct Machine {
 }
 
 impl Machine {
-    fn new() -> Option<Self> {
-        if !geteuid().is_root() {
-            return None;
-        }
-        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    fn new() -> Self {
+        let sandbox = SandboxProcess::start(&[]);
+        let home = Home::default();
         home.configure_for(
             &sandbox,
             "dev",
             &[("own", "S3ReadOnly"), ("team", "S3BucketAccess")],
         );
+
         let text = fs::read_to_string(home.config_path()).unwrap();
         let (others, team) = text.split_once("[profile.team]\n").unwrap();
         let text =
             format!("{others}[profile.team]\nusers = [{NOBODY}]\ngroups = [{GROUP}]\n{team}");
         home.configure(&text);
         let client = home.copy_of(&programs().rolekeeper);
-        Some(Self {
+
+        Self {
             sandbox,
             home,
             client,
-        })
+        }
     }
 
     /// As a service manager sets it up: everybody may come in, and nobody else may write there.
     fn daemon(&self) -> Daemon<'_> {
         let daemon = self.home.daemon(&[]);
+
         let folder = self.home.socket().parent().unwrap().to_owned();
+
         for (path, mode) in [
             (self.home.path().to_owned(), 0o755),
             (self.home.path().join("run"), 0o755),
@@ -58,6 +61,7 @@ impl Machine {
         ] {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
+
         daemon
     }
 
@@ -68,16 +72,17 @@ impl Machine {
             .env("ROLEKEEPER_SOCKET", self.home.socket())
             .env("HOME", "/nonexistent");
         command.args(args).uid(uid).gid(gid);
+
         self.home.finish(command)
     }
 }
 
 #[test]
-fn each_user_gets_what_is_for_them() {
-    let Some(machine) = Machine::new() else {
-        return;
-    };
+#[ignore = "needs root"]
+fn users_get_only_their_profiles() {
+    let machine = Machine::new();
     let daemon = machine.daemon();
+
     assert_eq!(
         machine
             .by(NOBODY, NOBODY, &["credential-process", "team"])
@@ -91,6 +96,7 @@ fn each_user_gets_what_is_for_them() {
         0,
         "by the group"
     );
+
     let stranger = machine.by(64_123, 64_123, &["credential-process", "team"]);
     assert!(
         stranger.code == 4
@@ -99,11 +105,13 @@ fn each_user_gets_what_is_for_them() {
                 .contains("serves other users than user 64123"),
         "{stranger:?}"
     );
+
     let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
         other.code == 4 && other.stderr.contains("profile own is not for user 65534"),
         "{other:?}"
     );
+
     let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();
     let names: Vec<_> = listed["profiles"]
         .as_array()
@@ -111,7 +119,9 @@ fn each_user_gets_what_is_for_them() {
         .iter()
         .map(|each| each["profile"].clone())
         .collect();
+
     assert_eq!(names, ["team"], "others' profiles are not shown");
+
     for args in [
         &["logout", "team"][..],
         &["logout"],
@@ -131,11 +141,13 @@ fn each_user_gets_what_is_for_them() {
             "{args:?}: {run:?}"
         );
     }
+
     let over_http = machine.by(
         NOBODY,
         NOBODY,
         &["exec", "team", "--mode", "http", "--", "true"],
     );
+
     assert!(
         over_http.code != 0
             && over_http
@@ -156,6 +168,7 @@ fn each_user_gets_what_is_for_them() {
         8,
         "the role's own rights"
     );
+
     // It is known who had it.
     let audit = machine.home_client(&["audit", "team", "--json"]).json();
     let users: Vec<_> = audit["holders"]
@@ -164,11 +177,13 @@ fn each_user_gets_what_is_for_them() {
         .iter()
         .map(|holder| holder["uid"].clone())
         .collect();
+
     assert!(
         users.contains(&NOBODY.into()) && users.contains(&64_123.into()),
         "{audit}"
     );
     assert_eq!(machine.sandbox.calls("listRoles"), 1);
+
     drop(daemon);
     let none = machine.by(NOBODY, NOBODY, &["credential-process", "team"]);
     assert!(
@@ -187,39 +202,22 @@ impl Machine {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         let run = self.home.rolekeeper(args);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+
         run
     }
 }
 
-/// A part of the test below, as another user.
 #[test]
-fn what_the_crowd_does() {
-    let Some(socket) = std::env::var_os("ROLEKEEPER_TEST_CROWD") else {
-        return;
-    };
-    let mut held = Vec::new();
-    while let Ok(stream) = UnixStream::connect(&socket) {
-        held.push(stream);
-        if held.len() == 2000 {
-            break;
-        }
-    }
-    println!("\ncrowded: {}", held.len());
-    // Until whoever runs the test has seen enough.
-    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
-}
-
-#[test]
-fn a_crowd_of_one_user_keeps_nobody_else_out() {
-    let Some(machine) = Machine::new() else {
-        return;
-    };
+#[ignore = "needs root"]
+fn connections_of_one_user_do_not_block_others() {
+    let machine = Machine::new();
     let mut command = machine.home.command(&PathBuf::from("prlimit"));
     command
         .args(["--nofile=512:512"])
         .arg(&programs().rolekeeperd);
     let folder = machine.home.socket().parent().unwrap().to_owned();
     let _daemon = machine.home.daemon_by(command);
+
     for (path, mode) in [
         (machine.home.path().to_owned(), 0o755),
         (machine.home.path().join("run"), 0o755),
@@ -228,44 +226,51 @@ fn a_crowd_of_one_user_keeps_nobody_else_out() {
     ] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    let me = machine.home.copy_of(&std::env::current_exe().unwrap());
-    fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut crowd = Command::new(&me);
-    crowd
-        .args(["--exact", "shared::what_the_crowd_does", "--nocapture"])
-        .env_clear();
-    crowd
-        .env("ROLEKEEPER_TEST_CROWD", machine.home.socket())
+
+    let attacker = machine.home.copy_of(attacker());
+    fs::set_permissions(&attacker, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut attack = Command::new(&attacker);
+    attack
+        .arg("exhaust-connections")
+        .arg(machine.home.socket())
+        .env_clear()
         .uid(NOBODY)
         .gid(NOBODY);
-    let mut crowd = crowd
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
+
+    let mut attack = attack
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+
     let open = || {
         machine.home_client(&["status", "--json"]).json()["daemon"]["connections"]
             .as_u64()
             .unwrap()
     };
-    let mut lines = BufReader::new(crowd.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("crowded: ")));
+
+    let mut lines = BufReader::new(attack.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("connected: ")));
+
     eventually("they are as many as they may be", || {
         (open() >= (512 - 64) / 4).then_some(())
     });
+
     assert!(
         open() <= (512 - 64) / 4 + 1,
         "a quarter of the places, and this very connection: {}",
         open()
     );
     assert_eq!(machine.home_client(&["credential-process", "own"]).code, 0);
+
     let refused = machine.by(NOBODY, NOBODY, &["status"]);
     assert!(
         refused.code == 3 && refused.stderr.contains("(busy)"),
         "{refused:?}"
     );
-    drop(crowd.stdin.take());
-    crowd.wait().unwrap();
+
+    drop(attack.stdin.take());
+    attack.wait().unwrap();
     eventually("there is room again", || {
         (machine.by(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
     });

@@ -1,13 +1,13 @@
 //! V6 and V7 for what is running: subscribers, and commands that cannot notice by themselves.
 
-mod running;
+mod client_process;
 mod signals;
 
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use self::running::Running;
+use self::client_process::ClientProcess;
 
 fn said(home: &Home) -> String {
     std::fs::read_to_string(home.path().join("said")).unwrap()
@@ -49,11 +49,13 @@ fn exec<'a>(on_revoke: &'a str, command: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daemon() {
+fn watch_prints_each_change_also_after_restart() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
-    let mut watch = Running::start(&home, &["watch", "dev"]);
+
+    let mut watch = ClientProcess::start(&home, &["watch", "dev"]);
     assert_eq!(watch.json(), json!({ "profile": "dev", "generation": 0 }));
+
     home.rolekeeper(&["credential-process", "dev"]).json();
     let id = watch.json()["session"]["id"].as_str().unwrap().to_owned();
     logout(&home);
@@ -66,13 +68,18 @@ fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daem
         (&told["held"]["cause"], &told["session"]),
         (&"logged_out".into(), &Value::Null)
     );
+
     resume(&home);
     assert_eq!(watch.json()["held"], Value::Null);
+
     logout(&home);
     assert_eq!(watch.json()["generation"], 2);
+
     drop(daemon);
     let _daemon = home.daemon(&[]);
+
     assert_eq!(watch.json()["held"]["cause"], "logged_out");
+
     let nobody = home.rolekeeper(&["watch", "nobody"]);
     assert!(
         nobody.code == 2 && nobody.stderr.contains("there is no profile `nobody`"),
@@ -81,20 +88,23 @@ fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daem
 }
 
 #[test]
-fn a_command_has_the_credentials_and_its_own_exit_code() {
+fn exec_passes_credentials_and_exit_code() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let mut command = home.client();
     command
         .env("AWS_PROFILE", "other")
         .env("AWS_SECURITY_TOKEN", "old")
         .args(["exec", "dev", "--"]);
+
     command.args([
         "sh",
         "-c",
         "echo $AWS_ACCESS_KEY_ID $AWS_PROFILE $AWS_SECURITY_TOKEN $ROLEKEEPER_PROFILE; exit 42",
     ]);
+
     let run = home.finish(command);
     assert_eq!(
         (run.code, run.stdout.trim()),
@@ -103,6 +113,7 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
             format!("{} dev", ours["AccessKeyId"].as_str().unwrap()).as_str()
         )
     );
+
     for (arguments, code, word) in [
         (
             vec!["exec", "nobody", "--", "true"],
@@ -120,6 +131,7 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
         let run = home.rolekeeper(&arguments);
         assert!(run.code == code && run.stderr.contains(word), "{run:?}");
     }
+
     let signalled = home.rolekeeper(&exec("warn", &["sh", "-c", "kill -USR1 $$"]));
     assert_eq!(signalled.code, 128 + 10);
     assert_eq!(
@@ -130,22 +142,23 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
 }
 
 #[test]
-fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoked() {
+fn revocation_warns_ends_or_restarts_the_command() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let (mut warned, mut ended, mut again) = (
-        Running::start(&home, &exec("warn", &WAIT)),
-        Running::start(&home, &exec("term", &WAIT)),
-        Running::start(&home, &exec("restart", &WAIT)),
-    );
+
+    let mut warned = ClientProcess::start(&home, &exec("warn", &WAIT));
+    let mut ended = ClientProcess::start(&home, &exec("term", &WAIT));
+    let mut again = ClientProcess::start(&home, &exec("restart", &WAIT));
     let first = warned.line();
     assert!(
         first.starts_with("BYIA") && first.ends_with(" dev"),
         "{first}"
     );
     assert_eq!((ended.line(), again.line()), (first.clone(), first.clone()));
+
     logout(&home);
     assert_eq!(ended.code(), Some(6));
+
     eventually("all have said so", || {
         let said = said(&home);
         (said.matches("were revoked while the command ran").count() == 3
@@ -153,30 +166,37 @@ fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoke
             && said.contains("the command is started then"))
         .then_some(())
     });
+
     assert!(warned.runs(), "it goes on");
+
     resume(&home);
     let second = again.line();
     assert!(second.starts_with("BYIA") && second != first, "{second}");
+
     // Who is told to end ends its command.
     again.signal(Signal::TERM);
     assert_eq!(again.code(), Some(128 + 15));
 }
 
 #[test]
-fn a_daemon_that_is_replaced_is_no_revocation_and_what_the_next_one_revokes_is_noticed_once() {
+fn daemon_restart_is_no_revocation() {
     let (_sandbox, home): (SandboxProcess, Home) = world();
     let mut daemon = home.daemon(&[]);
+
     // Up to a generation that no daemon begins with.
     logout(&home);
     resume(&home);
-    let mut running = Running::start(&home, &exec("term", &told("1")));
+    let mut running = ClientProcess::start(&home, &exec("term", &told("1")));
     assert_eq!(running.line(), "ready");
+
     for _ in 0..2 {
         daemon.kill();
         daemon = home.daemon(&[]);
         subscribed(&home);
     }
+
     assert!(running.runs());
+
     logout(&home);
     assert_eq!(
         (running.rest(), running.code()),
@@ -186,16 +206,19 @@ fn a_daemon_that_is_replaced_is_no_revocation_and_what_the_next_one_revokes_is_n
 }
 
 #[test]
-fn a_reload_is_no_revocation_and_hides_none() {
+fn reload_is_no_revocation() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     logout(&home);
     resume(&home);
-    let mut running = Running::start(&home, &exec("term", &told("1")));
+    let mut running = ClientProcess::start(&home, &exec("term", &told("1")));
     assert_eq!(running.line(), "ready");
+
     daemon.reload();
     subscribed(&home);
     assert!(running.runs());
+
     logout(&home);
     assert_eq!(
         (running.rest(), running.code()),
@@ -204,41 +227,49 @@ fn a_reload_is_no_revocation_and_hides_none() {
 }
 
 #[test]
-fn a_subscriber_starts_no_daemon_and_says_when_there_is_none_and_when_there_is_one_again() {
+fn exec_reports_lost_and_restored_daemon() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let mut command = home.client();
     command.args(exec("warn", &WAIT));
-    let mut running = Running::by(&home, command);
+    let mut running = ClientProcess::by(&home, command);
     running.line();
     assert_eq!(daemon.stop(), 0);
+
     eventually("it is said", || {
         said(&home).contains("are not noticed until").then_some(())
     });
+
     assert_eq!(
         home.rolekeeper(&["status"]).code,
         3,
         "nobody has started another"
     );
+
     let _daemon = home.daemon(&[]);
+
     eventually("it is said", || {
         said(&home).contains("are noticed again").then_some(())
     });
     logout(&home);
+
     eventually("it is noticed", || {
         said(&home)
             .contains("were revoked while the command ran")
             .then_some(())
     });
+
     assert_eq!(said(&home).matches("noticed").count(), 2, "{}", said(&home));
     assert!(running.runs());
 }
 
 #[test]
-fn a_command_that_is_to_be_started_again_waits_for_an_upstream_that_is_away() {
+fn restart_waits_for_unavailable_upstream() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(&home, &exec("restart", &WAIT));
+
+    let mut running = ClientProcess::start(&home, &exec("restart", &WAIT));
     let first = running.line();
     logout(&home);
     eventually("it waits", || said(&home).contains("(held)").then_some(()));
@@ -252,12 +283,15 @@ fn a_command_that_is_to_be_started_again_waits_for_an_upstream_that_is_away() {
 }
 
 #[test]
-fn a_command_is_told_when_its_session_ends_and_not_when_somebody_would_ask_again() {
+fn exec_gives_session_expiry_not_lease_expiry() {
     let (_sandbox, home) = world();
     home.configure_more("", "lease = \"strict\"");
     let _daemon = home.daemon(&[]);
+
     let asked_again = home.rolekeeper(&["credential-process", "dev"]).json()["Expiration"].clone();
-    let ends = Running::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
+    let ends =
+        ClientProcess::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
+
     let run = home.rolekeeper(&[
         "exec",
         "dev",
@@ -266,15 +300,17 @@ fn a_command_is_told_when_its_session_ends_and_not_when_somebody_would_ask_again
         "-c",
         "echo $AWS_CREDENTIAL_EXPIRATION",
     ]);
+
     assert_eq!(run.stdout.trim(), ends, "{run:?}");
     assert_ne!(ends, asked_again);
 }
 
 #[test]
-fn a_subscriber_ends_with_its_reader_though_nothing_changes() {
+fn watch_ends_when_its_reader_closes() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut watch = Running::start(&home, &["watch", "dev"]);
+
+    let mut watch = ClientProcess::start(&home, &["watch", "dev"]);
     watch.json();
     watch.lines = None;
     assert_eq!(watch.code(), Some(0));

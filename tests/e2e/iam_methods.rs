@@ -15,6 +15,7 @@ impl Desk<'_> {
     fn iam(&self, line: &str) -> Value {
         let run = self.home.rolekeeper(&self.words(line));
         assert_eq!(run.code, 0, "{line}: {run:?}");
+
         serde_json::from_str(&run.stdout).unwrap_or(Value::Null)
     }
 
@@ -52,8 +53,9 @@ fn id(thing: &Value) -> &str {
 }
 
 #[test]
-fn an_organisation_lives_by_all_sixty_methods() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn all_sixty_methods_manage_an_organisation() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     let token = sandbox.token_file(&home, "admin");
     let admins = format!(
         "[upstream.admin]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
@@ -61,6 +63,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
     );
     home.configure(&admins);
     let daemon = home.daemon(&[]);
+
     let admin = Desk {
         home: &home,
         upstream: "admin",
@@ -77,6 +80,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
         described
     );
     assert_eq!(admin.ids("listGroups --name dev*"), [group]);
+
     let invited = admin.iam(&format!(
         "addUser --email ada@example.test --group-ids {group}"
     ));
@@ -87,13 +91,16 @@ fn an_organisation_lives_by_all_sixty_methods() {
     ));
     let cancelled = admin.iam(&format!("getInvitation --invitation-id {}", id(&other)));
     assert_eq!(cancelled["status"], "cancelled");
+
     let user = sandbox.control(
         "POST",
         &format!("/invitations/{}/accept", id(&invited)),
         None,
     );
+
     home.secret(user["token"].as_str().unwrap());
     let user = id(&user);
+
     assert_eq!(
         admin.ids("listInvitations --status accepted"),
         [id(&invited)]
@@ -127,6 +134,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
         document
     );
     assert_eq!(admin.ids("listPolicies --name Looking"), [policy]);
+
     let assume = json!({ "version": "2024-01-01", "statements": [{ "effect": "allow", "actions": ["sts:AssumeRole"] }] });
     let assume = admin.iam(&format!("createPolicy --name Assume --document {assume}"));
     let assume = id(&assume);
@@ -137,11 +145,13 @@ fn an_organisation_lives_by_all_sixty_methods() {
     admin.iam(&format!(
         "updateServiceAccount --service-account-id {account} --description builds"
     ));
+
     assert_eq!(
         admin.iam(&format!("getServiceAccount --service-account-id {account}"))["enabled"],
         true
     );
     assert_eq!(admin.ids("listServiceAccounts").len(), 2);
+
     let credential = admin.iam(&format!(
         "createServiceAccountCredential --service-account-id {account} --name key"
     ));
@@ -151,6 +161,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
         )),
         [id(&credential)]
     );
+
     let trust = json!({ "version": "2024-01-01", "statements": [
         { "effect": "allow", "principals": [format!("crn:bycloud:iam:*:service-account/{account}")] }] });
     let role = admin.iam("createRole --name Deploy");
@@ -158,14 +169,17 @@ fn an_organisation_lives_by_all_sixty_methods() {
     admin.iam(&format!(
         "updateRole --role-id {role} --trust-policy {trust}"
     ));
+
     assert_eq!(
         admin.iam(&format!("getRole --role-id {role}"))["trust_policy"],
         trust
     );
     assert_eq!(admin.ids("list-roles --name Dep* --limit 10"), [role]);
+
     admin.iam(&format!(
         "attachRolePolicy --role-id {role} --policy-id {policy}"
     ));
+
     assert_eq!(
         admin.ids(&format!("listRolePolicies --role-id {role}")),
         [policy]
@@ -182,9 +196,12 @@ fn an_organisation_lives_by_all_sixty_methods() {
          [profile.deploy]\nupstream = \"builder\"\nrole_id = \"{role}\"\n",
         sandbox.endpoint()
     );
+
     home.configure(&(admins + &builders));
     assert_eq!(daemon.stop(), 0);
+
     let _daemon = home.daemon(&[]);
+
     let builder = Desk {
         home: &home,
         upstream: "builder",
@@ -193,6 +210,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
     admin.iam(&format!(
         "attachGroupPolicy --group-id {group} --policy-id {assume}"
     ));
+
     assert_eq!(
         admin.ids(&format!("listGroupPolicies --group-id {group}")),
         [assume]
@@ -201,9 +219,11 @@ fn an_organisation_lives_by_all_sixty_methods() {
         admin.ids(&format!("listPolicyGroups --policy-id {assume}")),
         [group]
     );
+
     admin.iam(&format!(
         "addServiceAccountToGroup --service-account-id {account} --group-id {group}"
     ));
+
     assert_eq!(
         admin.ids(&format!(
             "listServiceAccountGroups --service-account-id {account}"
@@ -214,10 +234,12 @@ fn an_organisation_lives_by_all_sixty_methods() {
         admin.ids(&format!("listGroupServiceAccounts --group-id {group}")),
         [account]
     );
+
     let assumed = builder.iam(&format!(
         "assumeRole --role-id {role} --duration-seconds 900"
     ));
     assert_eq!(assumed["session"]["role_name"], "Deploy");
+
     let roles = home
         .rolekeeper(&["iam", "listRoles", "--profile", "deploy"])
         .json();
@@ -226,6 +248,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
         5,
         "the session may look at roles"
     );
+
     let run = home.rolekeeper(&["iam", "listUsers", "--profile", "deploy"]);
     assert!(
         run.code == 8 && run.stderr.contains("access_denied"),
@@ -236,6 +259,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
     admin.iam(&format!(
         "attachServiceAccountPolicy --service-account-id {account} --policy-id {policy}"
     ));
+
     assert_eq!(
         admin.ids(&format!(
             "listServiceAccountPolicies --service-account-id {account}"
@@ -246,9 +270,11 @@ fn an_organisation_lives_by_all_sixty_methods() {
         admin.ids(&format!("listPolicyServiceAccounts --policy-id {policy}")),
         [account]
     );
+
     admin.iam(&format!(
         "attachUserPolicy --user-id {user} --policy-id {policy}"
     ));
+
     assert_eq!(
         admin.ids(&format!("listUserPolicies --user-id {user}")),
         [policy]
@@ -265,16 +291,19 @@ fn an_organisation_lives_by_all_sixty_methods() {
     );
     let active = admin.ids(&format!("listSTSSessions --role-id {role} --active-only"));
     assert_eq!(active.len(), 2, "the one by hand, and the profile's");
+
     for session in &active {
         admin.iam(&format!(
             "revokeSTSSession --session-id {session} --reason done --yes"
         ));
     }
+
     let revoked = admin.iam(&format!("getSTSSession --session-id {}", active[0]));
     assert_eq!(
         (&revoked["status"], &revoked["revoke_reason"]),
         (&json!("revoked"), &json!("done"))
     );
+
     let denied = admin.iam(&format!(
         "listAuditLogs --actor-id {account} --status denied --all"
     ));
@@ -320,9 +349,11 @@ fn an_organisation_lives_by_all_sixty_methods() {
         "detachRolePolicy --role-id {role} --policy-id {policy} --yes"
     ));
     admin.iam(&format!("deleteRole --role-id {role} --yes"));
+
     for policy in [policy, assume] {
         admin.iam(&format!("deletePolicy --policy-id {policy} --yes"));
     }
+
     let counts = sandbox.control("GET", "/calls/counts", None)["counts"].clone();
     assert_eq!(counts.as_object().unwrap().len(), 60, "{counts}");
 }

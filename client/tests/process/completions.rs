@@ -1,13 +1,13 @@
 //! What a shell is offered when an upstream has a say in it.
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const HOSTILE: &str = r#"{"items":[
     {"id":"r-1","name":"Reader"}, {"id":"$(touch${IFS}here)"}, {"id":"`id`"}, {"id":"*"}, {"id":"a b"}, {"id":"--yes"},
     {"id":"a\nb"}, {"id":"a\u000bb"}, {"id":"é"}, {"id":"r.2_x","name":"\u001b[2J\u202e"}
 ]}"#;
 
-fn offered(daemon: &StandIn, shell: &str, words: &[&str]) -> String {
+fn offered(daemon: &FakeDaemon, shell: &str, words: &[&str]) -> String {
     let index = words.len().to_string();
     let mut command = daemon.client(&["--", "rolekeeper"]);
     command
@@ -15,18 +15,22 @@ fn offered(daemon: &StandIn, shell: &str, words: &[&str]) -> String {
         .env("ROLEKEEPER_COMPLETE", shell)
         .env("_CLAP_COMPLETE_INDEX", index)
         .env("_CLAP_IFS", "\n");
+
     let run = command.output().unwrap();
     assert!(run.status.success() && run.stderr.is_empty());
+
     String::from_utf8(run.stdout).unwrap()
 }
 
 #[test]
-fn of_an_upstreams_ids_only_harmless_ones_are_offered_to_any_shell() {
-    let daemon = StandIn::answering(HOSTILE);
+fn only_shell_safe_ids_are_completed() {
+    let daemon = FakeDaemon::answering(HOSTILE);
+
     let words = ["iam", "deleteRole", "--role-id", ""];
     for shell in ["bash", "elvish"] {
         assert_eq!(offered(&daemon, shell, &words), "r-1\nr.2_x", "{shell}");
     }
+
     for (shell, between, end) in [
         ("fish", "\t", "\n"),
         ("powershell", "\t", "\n"),
@@ -38,11 +42,11 @@ fn of_an_upstreams_ids_only_harmless_ones_are_offered_to_any_shell() {
 }
 
 #[test]
-fn upstreams_that_profiles_use_are_offered() {
+fn upstreams_of_profiles_are_completed() {
     let words = ["iam", "listRoles", "--upstream", ""];
     assert_eq!(
-        offered(&StandIn::new("", "cloud"), "fish", &words),
+        offered(&FakeDaemon::new("", "cloud"), "fish", &words),
         "cloud\n"
     );
-    assert_eq!(offered(&StandIn::new("", "$(id)"), "fish", &words), "");
+    assert_eq!(offered(&FakeDaemon::new("", "$(id)"), "fish", &words), "");
 }

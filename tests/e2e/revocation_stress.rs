@@ -64,11 +64,10 @@ fn name(profile: usize) -> String {
 impl World {
     /// Sessions live for 40 s, so that some are refreshed. Every other profile is one that nobody sits at.
     fn new() -> Self {
-        let (sandbox, home) = (
-            SandboxProcess::start(&["--max-session", "40"]),
-            Home::default(),
-        );
+        let sandbox = SandboxProcess::start(&["--max-session", "40"]);
+        let home = Home::default();
         let names: Vec<_> = (0..PROFILES).map(name).collect();
+
         home.configure_for(
             &sandbox,
             "dev",
@@ -77,14 +76,17 @@ impl World {
                 .map(|name| (name.as_str(), "S3ReadOnly"))
                 .collect::<Vec<_>>(),
         );
+
         home.configure_more("check_every = \"1s\"", "");
         let mut text = std::fs::read_to_string(home.config_path()).unwrap();
         for profile in (1..PROFILES).step_by(2) {
             let header = format!("[profile.{}]\n", name(profile));
             text = text.replace(&header, &format!("{header}on_revoke = \"reassume\"\n"));
         }
+
         home.configure(&text);
         sandbox.fault(&json!({ "kind": "delay", "ms": 200 }));
+
         Self {
             sandbox,
             home,
@@ -108,15 +110,19 @@ impl World {
             let Ok(mut stream) = UnixStream::connect(self.home.socket()) else {
                 continue;
             };
+
             while !self.is_over.load(Ordering::Relaxed) {
                 let profile = random.usize(0..PROFILES);
-                let (asked, asked_at) = (self.now(), Instant::now());
+                let asked = self.now();
+                let asked_at = Instant::now();
                 let Some(what) = ask(&mut stream, profile) else {
                     break;
                 };
+
                 if let What::Lease(id) = &what {
                     *self.current[profile].lock().unwrap() = Some(id.clone());
                 }
+
                 let answer = Answer {
                     profile,
                     asked,
@@ -124,6 +130,7 @@ impl World {
                     given: self.now(),
                     what,
                 };
+
                 self.answers.lock().unwrap().push(answer);
             }
         }
@@ -132,9 +139,11 @@ impl World {
     /// What people do, one thing after the other.
     fn act(&self) {
         let mut logged_out = BTreeMap::new();
+
         for _ in 0..ACTS {
             std::thread::sleep(Duration::from_millis(fastrand::u64(10..100)));
             let profile = fastrand::usize(0..PROFILES);
+
             match fastrand::u8(0..10) {
                 0..3 => self.revoke(profile),
                 3..5 => self.log_out(profile, &mut logged_out),
@@ -147,7 +156,9 @@ impl World {
                 _ => self.stumble(),
             }
         }
+
         let to = self.now();
+
         self.outs
             .lock()
             .unwrap()
@@ -171,6 +182,7 @@ impl World {
                 to: self.now(),
             });
         }
+
         self.tell("resume", profile);
     }
 
@@ -195,6 +207,7 @@ impl World {
             .sandbox
             .api(admin, "DELETE", &format!("/sts/sessions/{id}"), None)
             .0;
+
         // It may have ended by itself.
         if status == 204 {
             self.revoked
@@ -207,11 +220,13 @@ impl World {
 
     fn stumble(&self) {
         let method = ["listSTSSessions", "getSTSSession"][fastrand::usize(0..2)];
+
         let fault = [
             json!({ "kind": "reset" }),
             json!({ "kind": "html" }),
             json!({ "kind": "delay", "ms": 300 }),
         ];
+
         let fault = &fault[fastrand::usize(0..3)];
         self.sandbox.control(
             "POST",
@@ -229,10 +244,12 @@ fn ask(stream: &mut UnixStream, profile: usize) -> Option<What> {
     if let Some(id) = reply["reply"]["lease"]["session_id"].as_str() {
         return Some(What::Lease(id.into()));
     }
+
     let message = reply["reply"]["error"]["message"]
         .as_str()
         .unwrap()
         .to_owned();
+
     match reply["reply"]["error"]["code"].as_str().unwrap() {
         "held" => {
             let words: Vec<_> = message.split([' ', ':', ',']).collect();
@@ -248,18 +265,23 @@ fn ask(stream: &mut UnixStream, profile: usize) -> Option<What> {
 }
 
 #[test]
-fn whatever_is_revoked_at_whatever_moment_is_given_to_nobody_afterwards() {
+fn session_revoked_at_any_moment_is_never_served_again() {
     let world = World::new();
+
     std::thread::scope(|scope| {
         let mut daemon = world.home.daemon(&[]);
+
         for _ in 0..TOOLS {
             scope.spawn(|| world.ask_without_end());
         }
+
         let people = scope.spawn(|| world.act());
         let mut turns = 0;
+
         while !people.is_finished() {
             std::thread::sleep(Duration::from_secs(2));
             turns += 1;
+
             if turns % 3 == 0 {
                 daemon.kill();
                 daemon = world.home.daemon(&[]);
@@ -267,32 +289,36 @@ fn whatever_is_revoked_at_whatever_moment_is_given_to_nobody_afterwards() {
                 daemon.signal(Signal::HUP);
             }
         }
+
         world.is_over.store(true, Ordering::Relaxed);
         people.join().unwrap();
     });
+
     check(world);
 }
 
 fn check(world: World) {
-    let (mut answers, outs) = (
-        world.answers.into_inner().unwrap(),
-        world.outs.into_inner().unwrap(),
-    );
+    let mut answers = world.answers.into_inner().unwrap();
+    let outs = world.outs.into_inner().unwrap();
     let revoked = world.revoked.into_inner().unwrap();
     answers.sort_by_key(|answer| answer.given);
+
     // Who is out is given nothing; what had been given by then is never given again.
     for Out { profile, from, to } in &outs {
         let of = || answers.iter().filter(|answer| answer.profile == *profile);
+
         for answer in of().filter(|answer| answer.asked > *from && answer.given < *to) {
             assert!(
                 matches!(answer.what, What::Held(..)),
                 "logged out from {from} to {to}: {answer:?}"
             );
         }
+
         let before: Vec<_> = of()
             .filter(|answer| answer.given < *from)
             .filter_map(lease)
             .collect();
+
         for answer in of().filter(|answer| answer.asked > *from) {
             assert!(
                 lease(answer).is_none_or(|id| !before.contains(&id)),
@@ -300,8 +326,10 @@ fn check(world: World) {
             );
         }
     }
+
     // What somebody was refused is not given to anybody who asks later.
     let mut over: BTreeMap<&str, u64> = BTreeMap::new();
+
     for answer in &answers {
         match &answer.what {
             What::Held(Some(id), by_others) => {
@@ -309,6 +337,7 @@ fn check(world: World) {
                     !by_others || revoked.contains_key(id),
                     "nobody revoked it: {answer:?}"
                 );
+
                 over.entry(id).or_insert(answer.given);
             }
             What::Lease(id) => {
@@ -317,6 +346,7 @@ fn check(world: World) {
                         .is_none_or(|since| answer.asked < *since),
                     "it is over: {answer:?}"
                 );
+
                 let late = revoked
                     .get(id)
                     .map(|at| answer.asked_at.saturating_duration_since(*at));
@@ -328,17 +358,21 @@ fn check(world: World) {
             What::Held(None, _) | What::Other(_) => {}
         }
     }
-    let (leases, held) = (answers.iter().filter_map(lease).count(), over.len());
+
+    let leases = answers.iter().filter_map(lease).count();
+    let held = over.len();
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for answer in &answers {
         if let What::Other(code) = &answer.what {
             *others.entry(code).or_default() += 1;
         }
     }
+
     println!(
         "{leases} leases, {held} sessions ended, {} of them by others; {others:?}",
         revoked.len()
     );
+
     assert!(
         leases > 1000 && held > 5 && revoked.len() > 5 && outs.len() > 5,
         "much was tried"

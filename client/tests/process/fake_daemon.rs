@@ -16,14 +16,14 @@ use rolekeeper::protocol::{
 use tempfile::TempDir;
 
 /// It stops when dropped.
-pub(super) struct StandIn {
+pub(super) struct FakeDaemon {
     home: TempDir,
     asked: Arc<AtomicUsize>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl StandIn {
+impl FakeDaemon {
     /// Answers calls and reports with this text, and tells of a profile of this upstream.
     pub(super) fn new(answer: &str, upstream: &str) -> Self {
         let only_mine = std::fs::Permissions::from_mode(0o700);
@@ -36,14 +36,17 @@ impl StandIn {
         let asked = Arc::new(AtomicUsize::new(0));
         let (answer, upstream, counter) =
             (answer.to_owned(), upstream.to_owned(), Arc::clone(&asked));
+
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
                     return;
                 }
+
                 serve(stream.unwrap(), &answer, &upstream, &counter);
             }
         });
+
         Self {
             home,
             asked,
@@ -60,6 +63,7 @@ impl StandIn {
     pub(super) fn client(&self, words: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_rolekeeper"));
         command.args(words);
+
         command
     }
 
@@ -70,6 +74,7 @@ impl StandIn {
             .env_clear()
             .env("ROLEKEEPER_SOCKET", self.home.path().join("socket"))
             .env("ROLEKEEPER_AUTOSTART", "0");
+
         command
     }
 
@@ -87,9 +92,10 @@ impl StandIn {
     }
 }
 
-impl Drop for StandIn {
+impl Drop for FakeDaemon {
     fn drop(&mut self) {
         drop(self.stop.take());
+
         // It looks for its end when somebody comes.
         let _ = UnixStream::connect(self.home.path().join("socket"));
         let ended = self.thread.take().unwrap().join();
@@ -102,9 +108,11 @@ impl Drop for StandIn {
 
 fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsize) {
     use std::io::Write;
+
     while let Ok(text) = frame::read(&mut stream) {
         asked.fetch_add(1, Ordering::SeqCst);
         let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
+
         let reply = match request {
             Request::Lease { profile } if profile == "held" => Reply::Error(Failure::new(
                 Code::Held,
@@ -129,6 +137,7 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 more: false,
             }),
         };
+
         stream
             .write_all(&frame::encode(&ReplyFrame { v: VERSION, reply }).unwrap())
             .unwrap();
@@ -145,6 +154,7 @@ fn status(upstream: &str) -> StatusPage {
         failing: None,
         held: None,
     };
+
     let daemon = DaemonStatus {
         version: "0.1.0".into(),
         pid: 7,
@@ -154,6 +164,7 @@ fn status(upstream: &str) -> StatusPage {
         protection: None,
         clocks: Vec::new(),
     };
+
     StatusPage {
         daemon,
         profiles: vec![profile],

@@ -1,4 +1,5 @@
-//! `rolekeeper audit PROFILE`: for each call that a profile's sessions made, the programs here that may have made it.
+//! `rolekeeper audit PROFILE` lists the calls of a profile's sessions, and which local programs may
+//! have made each one.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -30,7 +31,7 @@ fn audit(home: &Home) -> Value {
 }
 
 /// The pids of the processes that may have made a call.
-fn suspects(audit: &Value, call: usize) -> Vec<u64> {
+fn possible_callers(audit: &Value, call: usize) -> Vec<u64> {
     let indices = audit["calls"][call]["holders"].as_array().unwrap();
     let holder =
         |index: &Value| &audit["holders"][usize::try_from(index.as_u64().unwrap()).unwrap()];
@@ -48,7 +49,7 @@ fn call_names_programs_that_held_the_credentials() {
 
     let token = lease(&home, "dev");
 
-    // By a shell, so that there is a parent of another name.
+    // Started by a shell, so that the parent process has another name.
     let mut shell = home.command(std::path::Path::new("/bin/sh"));
     shell.arg("-c").arg(format!(
         "'{}' credential-process dev; exit $?",
@@ -58,16 +59,16 @@ fn call_names_programs_that_held_the_credentials() {
     assert_eq!(home.finish(shell).code, 0);
     assert_eq!(sandbox.api(&token, "GET", "/users", None).0, 403);
 
-    // Somebody else's session is no business of this profile's.
+    // A session of another profile.
     let other = lease(&home, "other");
     sandbox.api(&other, "GET", "/roles", None);
 
-    // A call from before anybody here had the credentials.
+    // A call from before the first lease.
     sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": -60 })));
     assert_eq!(sandbox.api(&token, "GET", "/roles", None).0, 200);
 
-    let seen = audit(&home);
-    let calls = seen["calls"].as_array().unwrap();
+    let report = audit(&home);
+    let calls = report["calls"].as_array().unwrap();
 
     let actions: Vec<_> = calls
         .iter()
@@ -84,12 +85,15 @@ fn call_names_programs_that_held_the_credentials() {
         [("iam.listRoles", "success"), ("iam.listUsers", "denied")]
     );
     assert_eq!(
-        (suspects(&seen, 0).len(), suspects(&seen, 1).len()),
+        (
+            possible_callers(&report, 0).len(),
+            possible_callers(&report, 1).len()
+        ),
         (0, 2),
-        "{seen}"
+        "{report}"
     );
 
-    let by_shell = &seen["holders"][1]["processes"];
+    let by_shell = &report["holders"][1]["processes"];
     assert!(
         by_shell[0]["program"]
             .as_str()
@@ -102,8 +106,8 @@ fn call_names_programs_that_held_the_credentials() {
         "{by_shell}"
     );
     assert!(
-        !seen.to_string().contains("credential-process"),
-        "arguments are not kept"
+        !report.to_string().contains("credential-process"),
+        "command-line arguments are not recorded"
     );
 
     let prose = home.rolekeeper(&["audit", "dev"]).stdout;
@@ -125,7 +129,7 @@ fn call_names_programs_that_held_the_credentials() {
         "{wrong:?}"
     );
 
-    // The record outlives the daemon, and only its user reads it.
+    // The journal survives the daemon, and only its user can read it.
     assert_eq!(daemon.stop(), 0);
 
     let file = home.journal();
@@ -144,12 +148,12 @@ fn call_names_programs_that_held_the_credentials() {
     let again = audit(&home);
     assert_eq!(
         (&again["calls"], &again["holders"]),
-        (&seen["calls"], &seen["holders"])
+        (&report["calls"], &report["holders"])
     );
     assert_eq!(
         std::fs::read_to_string(&file).unwrap().lines().count(),
         4,
-        "the broken line stays where it is"
+        "the truncated line stays in the file"
     );
     assert_eq!(again["record_since"], again["holders"][0]["at"]);
 }
@@ -178,14 +182,17 @@ fn connection_is_recorded_once_per_session() {
     }
 
     sandbox.api(&token, "GET", "/roles", None);
-    let seen = audit(&home);
-    assert_eq!(suspects(&seen, 0), [u64::from(std::process::id())]);
-
-    let record = home.journal();
+    let report = audit(&home);
     assert_eq!(
-        std::fs::read_to_string(record).unwrap().lines().count(),
+        possible_callers(&report, 0),
+        [u64::from(std::process::id())]
+    );
+
+    let journal = home.journal();
+    assert_eq!(
+        std::fs::read_to_string(journal).unwrap().lines().count(),
         1,
-        "a connection is noted once a session"
+        "each connection is recorded once per session"
     );
 }
 
@@ -200,14 +207,15 @@ fn audit_without_permission_is_an_error() {
     assert_eq!(
         (&empty["calls"], &empty["holders"]),
         (&json!([]), &json!([])),
-        "no session, nothing to look for"
+        "without a session the audit log is not read"
     );
 
     lease(&home, "dev");
 
-    // The fixture's pipeline may list everything; this takes the log from it.
+    // The fixture allows the pipeline to list everything; this policy denies it the audit log.
     let admin = sandbox.token("admin");
-    let document = json!({ "version": "2024-01-01", "statements": [{ "effect": "deny", "actions": ["iam:ListAuditLogs"] }] });
+    let statement = json!({ "effect": "deny", "actions": ["iam:ListAuditLogs"] });
+    let document = json!({ "version": "2024-01-01", "statements": [statement] });
     let (_, policy) = sandbox.api(
         admin,
         "POST",
@@ -249,13 +257,13 @@ fn iam_call_is_attributed_to_its_caller_only() {
         0
     );
 
-    let seen = audit(&home);
-    assert_eq!(seen["calls"][0]["holders"], json!([1]), "{seen}");
+    let report = audit(&home);
+    assert_eq!(report["calls"][0]["holders"], json!([1]), "{report}");
     assert_eq!(
-        seen["holders"][1]["request_id"],
-        seen["calls"][0]["request_id"]
+        report["holders"][1]["request_id"],
+        report["calls"][0]["request_id"]
     );
-    assert!(seen["holders"][0]["request_id"].is_null());
+    assert!(report["holders"][0]["request_id"].is_null());
 
     let prose = home.rolekeeper(&["audit", "dev"]).stdout;
     assert!(prose.contains(", by rolekeeper iam\n"), "{prose}");

@@ -1,4 +1,4 @@
-//! No daemon is running: the client starts one, only one, and tells what keeps it from starting.
+//! Autostart: if no daemon is running, the client starts exactly one, or reports why it cannot.
 
 use std::process::Command;
 
@@ -22,7 +22,7 @@ fn stop(home: &Home) {
     )
     .unwrap();
 
-    rolekeeper_tests::harness::eventually("it has stopped", || {
+    rolekeeper_tests::harness::eventually("the daemon has stopped", || {
         (!home.socket().exists()).then_some(())
     });
 }
@@ -32,11 +32,11 @@ fn concurrent_clients_start_one_daemon_and_make_one_call() {
     let (sandbox, home) = world();
 
     let runs: Vec<_> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..20)
+        let clients: Vec<_> = (0..20)
             .map(|_| scope.spawn(|| home.finish(credential_process(&home))))
             .collect();
 
-        asking.into_iter().map(|run| run.join().unwrap()).collect()
+        clients.into_iter().map(|run| run.join().unwrap()).collect()
     });
 
     let keys: std::collections::BTreeSet<_> = runs
@@ -58,7 +58,8 @@ fn concurrent_clients_start_one_daemon_and_make_one_call() {
 fn started_daemon_detaches_from_terminal_and_output() {
     let (_sandbox, home) = world();
 
-    // `finish` returns at the end of the output: a daemon that kept the pipes open would hold it.
+    // `finish` returns at the end of the output. A daemon that inherited the pipes would keep them
+    // open.
     assert!(home.finish(credential_process(&home)).json()["AccessKeyId"].is_string());
 
     let status = home.rolekeeper(&["status", "--json"]).json();
@@ -67,7 +68,7 @@ fn started_daemon_detaches_from_terminal_and_output() {
     assert_eq!(
         session.as_raw_nonzero().get(),
         pid,
-        "it leads a session of its own"
+        "the daemon leads its own session"
     );
     #[cfg(target_os = "linux")]
     assert_eq!(
@@ -83,26 +84,26 @@ fn started_daemon_closes_inherited_descriptors() {
     let (_sandbox, home) = world();
     let mut command = home.command(std::path::Path::new("sh"));
 
-    // A build's pipe, say: descriptor 9 is another name of the output, and survives in children.
+    // Descriptor 9 is a duplicate of the output and is inherited by children, as in a build script.
     command
         .args(["-c", "exec \"$0\" credential-process dev 9>&1"])
         .arg(&rolekeeper_tests::harness::programs().rolekeeper);
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let mut child = command
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut out = child.stdout.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
     std::thread::spawn(move || {
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut out, &mut text).unwrap();
-        tell.send(text).unwrap();
+        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+        sender.send(text).unwrap();
     });
 
-    let said = told
+    let output = receiver
         .recv_timeout(std::time::Duration::from_secs(20))
-        .expect("the output ends when the tool does");
-    assert!(child.wait().unwrap().success() && said.contains("AccessKeyId"));
+        .expect("the output ends with the client");
+    assert!(child.wait().unwrap().success() && output.contains("AccessKeyId"));
 
     stop(&home);
 }
@@ -175,7 +176,7 @@ fn client_shows_configuration_errors_of_the_daemon() {
     );
     assert!(
         !run.stderr.contains("does not exist"),
-        "only this start's words: {run:?}"
+        "only errors of the last start are shown: {run:?}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Which processes may have a profile.
+//! Caller rules: which programs may use a profile.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs, which, world};
 
-/// The profile `dev`, for some processes only.
+/// A home whose profile `dev` has more lines of configuration, such as a caller rule.
 pub(crate) fn only_for(rule: &str) -> (SandboxProcess, Home) {
     let (sandbox, home) = world();
     home.configure_more("", rule);
@@ -15,8 +15,8 @@ pub(crate) fn only_for(rule: &str) -> (SandboxProcess, Home) {
     (sandbox, home)
 }
 
-/// `credential-process`, started by a program.
-fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
+/// Runs `rolekeeper credential-process dev` as a child of a program.
+fn run_by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
     let mut command = home.command(program);
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
@@ -27,29 +27,36 @@ fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
     home.finish(command)
 }
 
-fn refused(run: &Run, want: &str) {
+fn refused(run: &Run, message: &str) {
     assert!(
         run.code == 4 && run.stdout.is_empty() && run.stderr.contains("(not_allowed)"),
         "{run:?}"
     );
-    assert!(run.stderr.contains(want), "{want}: {run:?}");
+    assert!(run.stderr.contains(message), "{message}: {run:?}");
 }
 
 #[test]
 fn exe_rule_matches_program_past_client_and_shells() {
     let timeout = which("timeout");
-    let me = std::env::current_exe().unwrap();
+    let test = std::env::current_exe().unwrap();
     let (sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
 
     let direct = home.rolekeeper(&["credential-process", "dev"]);
-    refused(&direct, &format!("profile dev is not for {}", me.display()));
+    refused(
+        &direct,
+        &format!("profile dev is not for {}", test.display()),
+    );
     assert!(
         direct.stderr.contains("try: `callers` of [profile.dev]"),
         "{direct:?}"
     );
-    assert_eq!(sandbox.calls("assumeRole"), 0, "nothing was fetched for it");
-    assert_eq!(by(&home, &timeout, &["20"]).code, 0);
+    assert_eq!(
+        sandbox.calls("assumeRole"),
+        0,
+        "no session was fetched for the refused caller"
+    );
+    assert_eq!(run_by(&home, &timeout, &["20"]).code, 0);
 
     let shell = "\"$0\" credential-process dev; exit $?";
     let mut through = home.command(&timeout);
@@ -61,22 +68,22 @@ fn exe_rule_matches_program_past_client_and_shells() {
     assert_eq!(
         home.finish(through).code,
         0,
-        "a shell in between changes nothing"
+        "the rule also matches past a shell"
     );
 
-    // A program of the same name, and one that only the name of its folder tells from it.
+    // A copy has the same name and the same content; only its folder differs.
     let copy = home.copy_of(&timeout);
-    refused(&by(&home, &copy, &["20"]), "profile dev is not for");
+    refused(&run_by(&home, &copy, &["20"]), "profile dev is not for");
 
-    // What gives no credentials is not withheld from whoever's daemon it is.
+    // The daemon's user needs no rule for commands that give no credentials.
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     assert_eq!(home.rolekeeper(&["audit", "dev"]).code, 0);
 
-    let over_http = by_endpoint(&home, &timeout);
+    let over_http = run_http_by(&home, &timeout);
     refused(&over_http, "it cannot be told which program asks");
 }
 
-fn by_endpoint(home: &Home, program: &Path) -> Run {
+fn run_http_by(home: &Home, program: &Path) -> Run {
     let mut command = home.command(program);
     command
         .args(["20"])
@@ -106,13 +113,13 @@ fn hash_rule_matches_content_and_all_conditions_must_match() {
     {
         let _daemon = home.daemon(&[]);
 
-        assert_eq!(by(&home, &copy, &["20"]).code, 0);
+        assert_eq!(run_by(&home, &copy, &["20"]).code, 0);
         refused(
             &home.rolekeeper(&["credential-process", "dev"]),
             "profile dev is not for",
         );
 
-        // Other bytes at the same place.
+        // Other content at the same path.
         fs::OpenOptions::new()
             .append(true)
             .open(&copy)
@@ -120,7 +127,7 @@ fn hash_rule_matches_content_and_all_conditions_must_match() {
             .write_all(b"\0")
             .unwrap();
 
-        refused(&by(&home, &copy, &["20"]), "profile dev is not for");
+        refused(&run_by(&home, &copy, &["20"]), "profile dev is not for");
     }
 
     let (_sandbox, home) = only_for(&format!(
@@ -128,10 +135,11 @@ fn hash_rule_matches_content_and_all_conditions_must_match() {
     ));
     let _daemon = home.daemon(&[]);
 
-    refused(&by(&home, &timeout, &["20"]), "profile dev is not for");
+    refused(&run_by(&home, &timeout, &["20"]), "profile dev is not for");
 }
 
-/// Root of another pid namespace can name any process of that namespace as the sender of its messages.
+/// Root of another pid namespace can name any process of that namespace as the sender of its
+/// messages.
 #[test]
 #[ignore = "needs unprivileged user namespaces"]
 fn process_in_other_pid_namespace_is_refused() {
@@ -139,7 +147,7 @@ fn process_in_other_pid_namespace_is_refused() {
     let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
 
-    let inside = |more: &[&str]| {
+    let in_new_namespace = |more: &[&str]| {
         let arguments = [
             &["--map-root-user", "--user"],
             more,
@@ -147,16 +155,16 @@ fn process_in_other_pid_namespace_is_refused() {
         ]
         .concat();
 
-        by(&home, &which("unshare"), &arguments)
+        run_by(&home, &which("unshare"), &arguments)
     };
 
-    let other_user_namespace = inside(&[]);
+    let other_user_namespace = in_new_namespace(&[]);
     assert_eq!(
         other_user_namespace.code, 0,
         "allow user namespaces for this test: {other_user_namespace:?}"
     );
     refused(
-        &inside(&["--pid", "--fork"]),
+        &in_new_namespace(&["--pid", "--fork"]),
         "it cannot be told which program asks",
     );
 }
@@ -180,7 +188,7 @@ fn iam_cannot_bypass_caller_rules() {
         assert_eq!(
             home.rolekeeper(&["iam", "listRoles"]).code,
             0,
-            "what gives none is not withheld"
+            "methods that give no credentials are allowed"
         );
     }
 

@@ -1,9 +1,9 @@
-//! Completions, in a real bash: methods, options, profiles, and ids.
+//! Shell completions: methods, options, profiles and ids, and a real bash that uses them.
 
 use rolekeeper_tests::harness::{Home, programs, world};
 
-/// What a shell offers for a line, of which the last word is being typed.
-fn offered(home: &Home, words: &[&str]) -> String {
+/// The completions of a command line whose last word is incomplete.
+fn completions(home: &Home, words: &[&str]) -> String {
     let mut command = home.client();
     command
         .env("ROLEKEEPER_COMPLETE", "fish")
@@ -20,26 +20,28 @@ fn methods_options_profiles_and_ids_are_completed() {
     let (sandbox, home) = world();
 
     assert_eq!(
-        offered(&home, &["explain", "d"]),
+        completions(&home, &["explain", "d"]),
         "",
-        "no daemon is started for it"
+        "completions start no daemon"
     );
 
     let _daemon = home.daemon(&[]);
 
-    assert!(offered(&home, &["iam", "listR"]).starts_with("listRoles\tShow the roles\n"));
-    assert!(offered(&home, &["iam", "list-ro"]).starts_with("list-roles\t"));
-    assert!(offered(&home, &["iam", "assume-role", "--du"]).starts_with("--duration-seconds\t"));
-    assert!(offered(&home, &["explain", "d"]).starts_with("dev\n"));
-    assert!(offered(&home, &["credential-process", "d"]).starts_with("dev\n"));
+    assert!(completions(&home, &["iam", "listR"]).starts_with("listRoles\tShow the roles\n"));
+    assert!(completions(&home, &["iam", "list-ro"]).starts_with("list-roles\t"));
+    assert!(
+        completions(&home, &["iam", "assume-role", "--du"]).starts_with("--duration-seconds\t")
+    );
+    assert!(completions(&home, &["explain", "d"]).starts_with("dev\n"));
+    assert!(completions(&home, &["credential-process", "d"]).starts_with("dev\n"));
 
-    let roles = offered(&home, &["iam", "getRole", "--role-id", ""]);
+    let roles = completions(&home, &["iam", "getRole", "--role-id", ""]);
     assert!(
         roles.contains(&format!("{}\tS3ReadOnly\n", sandbox.role("S3ReadOnly"))),
         "{roles}"
     );
     assert_eq!(
-        offered(&home, &["iam", "listAuditLogs", "--status", ""]),
+        completions(&home, &["iam", "listAuditLogs", "--status", ""]),
         "success\ndenied\nerror\n"
     );
 }

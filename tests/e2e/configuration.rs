@@ -1,4 +1,4 @@
-//! What a wrong configuration gets: each its own message, what to do next, and exit code 2.
+//! Configuration errors: each has its own message, a hint, and exit code 2.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +12,8 @@ fn check(home: &Home) -> Run {
     home.rolekeeperd(&["--check"])
 }
 
-/// It is refused by `--check` and by a start alike, with exit code 2 and these words.
-fn refused(home: &Home, words: &[&str]) {
+/// Both `--check` and a start refuse the configuration, with exit code 2 and these words.
+fn assert_refused(home: &Home, words: &[&str]) {
     for run in [check(home), home.rolekeeperd(&[])] {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
         assert!(
@@ -44,7 +44,8 @@ fn check_passes_without_starting_anything() {
 #[test]
 fn missing_or_empty_file_shows_an_example() {
     let home = Home::default();
-    refused(
+
+    assert_refused(
         &home,
         &[
             "does not exist",
@@ -55,7 +56,7 @@ fn missing_or_empty_file_shows_an_example() {
     );
 
     home.configure("\n");
-    refused(&home, &["names no upstream", "[upstream.bycloud]"]);
+    assert_refused(&home, &["names no upstream", "[upstream.bycloud]"]);
 }
 
 #[test]
@@ -71,20 +72,21 @@ fn shown_example_passes_the_check() {
 fn file_open_to_others_is_refused_with_chmod_hint() {
     let home = Home::default();
     home.configure(GOOD);
-    let mode =
-        |mode| fs::set_permissions(home.config_path(), fs::Permissions::from_mode(mode)).unwrap();
-    mode(0o644);
-    refused(
+    let set_mode = |set_mode| {
+        fs::set_permissions(home.config_path(), fs::Permissions::from_mode(set_mode)).unwrap()
+    };
+    set_mode(0o644);
+    assert_refused(
         &home,
         &["can be read or written by others (mode 0644)", "chmod 600 "],
     );
 
-    mode(0o600);
+    set_mode(0o600);
     assert_eq!(check(&home).code, 0);
 
     fs::remove_file(home.config_path()).unwrap();
     fs::create_dir(home.config_path()).unwrap();
-    refused(&home, &["is not a file"]);
+    assert_refused(&home, &["is not a file"]);
 }
 
 #[test]
@@ -95,7 +97,8 @@ fn every_error_is_listed_with_line_and_column() {
         .replace("token =", "tokn =")
         .replace("https", "http");
     home.configure(&(wrong + "duration = \"13h\"\n"));
-    refused(
+
+    assert_refused(
         &home,
         &[
             "the configuration has 5 errors",
@@ -108,7 +111,7 @@ fn every_error_is_listed_with_line_and_column() {
     );
 
     home.configure("[upstream.a\nkind = ");
-    refused(&home, &["config.toml:1:12: unclosed table"]);
+    assert_refused(&home, &["config.toml:1:12: unclosed table"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Many at once: one upstream call, a cap on connections, and no harm from those who leave.
+//! Many connections at once: one upstream call for all, and a limit that does not affect open
+//! connections.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -10,9 +11,10 @@ use serde_json::{Value, json};
 const REQUEST: &str = r#"{"v":1,"request":{"lease":{"profile":"dev"}}}"#;
 
 fn ask(home: &Home) -> UnixStream {
-    let mut stream = UnixStream::connect(home.socket()).expect("it is accepted");
+    let mut stream = UnixStream::connect(home.socket()).expect("the daemon accepts the connection");
 
-    // A daemon that is full may have answered and hung up by now; what it said can still be read.
+    // A daemon at its limit may have replied and closed the connection already; its reply can still
+    // be read.
     let _ =
         stream.write_all(&frame::encode(&serde_json::from_str::<Value>(REQUEST).unwrap()).unwrap());
 
@@ -51,7 +53,7 @@ fn concurrent_cold_requests_make_one_call() {
     sandbox.fault(&json!({ "kind": "delay", "ms": 2000 }));
 
     let first = ask(&home);
-    eventually("the upstream is asked", || {
+    eventually("the upstream is called", || {
         (sandbox.calls("assumeRole") == 1).then_some(())
     });
     drop(first);
@@ -75,7 +77,7 @@ fn concurrent_cold_requests_make_one_call() {
 fn connections_over_the_limit_get_busy() {
     let (_sandbox, home) = world();
 
-    // The daemon keeps 64 of its descriptors for itself.
+    // The daemon reserves 64 of its descriptors: 32 connections are left.
     let mut command = std::process::Command::new("sh");
     command
         .args(["-c", "ulimit -n 96 && exec \"$0\""])
@@ -85,9 +87,9 @@ fn connections_over_the_limit_get_busy() {
     let mut held: Vec<_> = (0..32)
         .map(|_| UnixStream::connect(home.socket()).unwrap())
         .collect();
-    let refused = eventually("the cap is reached", || {
-        let said = reply(ask(&home));
-        (said["reply"]["error"]["code"] == "busy").then_some(said)
+    let refused = eventually("the limit is reached", || {
+        let answer = reply(ask(&home));
+        (answer["reply"]["error"]["code"] == "busy").then_some(answer)
     });
 
     assert!(
@@ -106,12 +108,12 @@ fn connections_over_the_limit_get_busy() {
 
     assert!(
         reply(last)["reply"]["lease"].is_object(),
-        "a connection from before is served"
+        "an open connection is still served"
     );
 
     drop(held);
 
-    eventually("there is room again", || {
+    eventually("connections are accepted again", || {
         reply(ask(&home))["reply"]["lease"]
             .is_object()
             .then_some(())

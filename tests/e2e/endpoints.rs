@@ -1,5 +1,5 @@
-//! S2 and issue-wide rules of the endpoints that speak HTTP: closed until somebody asks, for the right ones only, always
-//! answered soon, and there again when another daemon follows.
+//! The HTTP endpoints: opened on demand, only for authorized requests, answered in time, and
+//! restored by the next daemon.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -74,7 +74,7 @@ fn endpoints_open_on_demand_and_on_loopback_only() {
     assert_eq!(
         Endpoint::of(&home, "dev", "http").host,
         http.host,
-        "there is one"
+        "there is one endpoint for all requests"
     );
 }
 
@@ -157,7 +157,7 @@ fn errors_have_a_status_a_code_and_a_hint() {
     refused(with(&token, &other.path), 403, "not_allowed");
     refused(with(&token, "/credentials/nobody"), 403, "not_allowed");
 
-    for nowhere in [
+    for path in [
         "/",
         "/credentials/",
         "/credentials",
@@ -165,7 +165,7 @@ fn errors_have_a_status_a_code_and_a_hint() {
         "/credentials/../dev",
         "/x?a=b",
     ] {
-        refused(with(&token, nowhere), 404, "bad_request");
+        refused(with(&token, path), 404, "bad_request");
     }
 
     let put = http.ask("PUT", &http.path, &[("Authorization", &token)]);
@@ -202,14 +202,14 @@ fn slow_upstream_does_not_delay_answers() {
 
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
 
-    // Where there is no session, it is said at once, and goes on being asked for.
-    let asked = Instant::now();
+    // Without a session the answer is an error at once; the fetch continues in the background.
+    let started = Instant::now();
     let said = cold.credentials();
 
     assert!(
-        asked.elapsed() < Duration::from_secs(10),
+        started.elapsed() < Duration::from_secs(10),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
     assert_eq!(
         (said.status, &said.json()["code"]),
@@ -217,22 +217,22 @@ fn slow_upstream_does_not_delay_answers() {
     );
     assert!(said.head.contains("retry-after: 1"), "{said:?}");
 
-    // Due for a refresh that does not come: what is good is given out.
+    // The refresh is due and does not complete: the valid session is served.
     clocks.sleep(Duration::from_secs(45 * 60));
-    let asked = Instant::now();
+    let started = Instant::now();
     let said = dev.credentials();
 
     assert!(
-        asked.elapsed() < Duration::from_secs(10),
+        started.elapsed() < Duration::from_secs(10),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
     assert_eq!(
         (said.status, &said.json()["AccessKeyId"]),
         (200, &before["AccessKeyId"])
     );
 
-    // Until the end.
+    // The session has expired.
     clocks.sleep(Duration::from_secs(15 * 60));
     assert_eq!(dev.credentials().status, 503);
 }
@@ -342,13 +342,13 @@ fn browsers_proxies_and_request_smuggling_are_refused() {
     }
 
     for request in [
-        // Two lengths, a length and chunks, and a request within a body.
+        // Two lengths; a length and chunks; a request within a body.
         format!("{get}{good}Content-Length: 0\r\nContent-Length: 5\r\n\r\nabcde"),
         format!("{get}{good}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("{get}{good}Transfer-Encoding: xchunked\r\n\r\n"),
         format!("{get}{good}Content-Length: +0\r\n\r\n"),
         format!("{get}Host: evil.example\r\nContent-Length: 200\r\n\r\n{get}{good}\r\n"),
-        // A continued line, a bare line feed, a space before the colon.
+        // A continued line; a space before the colon; no host; too long; too many; TLS.
         format!("{get}Host: evil.example\r\n {host}\r\nAuthorization: {token}\r\n\r\n"),
         format!("{get}Host : {host}\r\nAuthorization: {token}\r\n\r\n"),
         format!("{get}Authorization: {token}\r\nConnection: close\r\n\r\n"),
@@ -373,7 +373,7 @@ fn browsers_proxies_and_request_smuggling_are_refused() {
     assert_eq!(
         http.credentials().status,
         200,
-        "and a good one is answered still"
+        "a good request is still answered"
     );
 }
 
@@ -386,7 +386,7 @@ fn idle_connections_do_not_block_the_socket() {
         .map(|_| TcpStream::connect(&http.host).unwrap())
         .collect();
 
-    eventually("it has as many as it takes", || {
+    eventually("the limit is reached", || {
         daemon
             .log()
             .contains("too many connections line=container")
@@ -396,7 +396,7 @@ fn idle_connections_do_not_block_the_socket() {
     home.rolekeeper(&["credential-process", "dev"]).json();
     drop(slow);
 
-    eventually("there is room again", || {
+    eventually("connections are accepted again", || {
         http.try_raw("x\r\n\r\n")
             .starts_with("HTTP/1.1 400")
             .then_some(())
@@ -405,14 +405,15 @@ fn idle_connections_do_not_block_the_socket() {
     assert_eq!(http.credentials().status, 200);
 }
 
-/// A connection that is not read from, or a request that never ends, holds up neither others nor a reload.
+/// Clients that do not read their replies, or never finish a request, delay neither others nor a
+/// reload.
 #[test]
 fn slow_or_stuck_client_does_not_block_others() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
 
-    let deaf: Vec<TcpStream> = (0..260)
+    let unread: Vec<TcpStream> = (0..260)
         .map(|_| {
             let socket =
                 socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -429,7 +430,7 @@ fn slow_or_stuck_client_does_not_block_others() {
         })
         .collect();
 
-    eventually("there is room again", || {
+    eventually("connections are accepted again", || {
         http.try_raw("x\r\n\r\n")
             .starts_with("HTTP/1.1 400")
             .then_some(())
@@ -437,18 +438,18 @@ fn slow_or_stuck_client_does_not_block_others() {
 
     let mut unfinished = TcpStream::connect(&http.host).unwrap();
     std::io::Write::write_all(&mut unfinished, b"GET / HT").unwrap();
-    let asked = Instant::now();
+    let started = Instant::now();
     daemon.reload();
     home.rolekeeper(&["credential-process", "dev"]).json();
 
-    // Five seconds is what a drain may take.
+    // The daemon waits up to 5 s for open requests.
     assert!(
-        asked.elapsed() < Duration::from_secs(4),
+        started.elapsed() < Duration::from_secs(4),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
 
-    drop((deaf, unfinished));
+    drop((unread, unfinished));
 }
 
 #[test]
@@ -457,7 +458,7 @@ fn inherited_socket_beyond_loopback_is_refused() {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let mut command = Command::new("sh");
 
-    // The socket is descriptor 3 there.
+    // Socket activation: the daemon inherits the socket as descriptor 3.
     let daemon = programs().rolekeeperd.canonicalize().unwrap();
 
     command
@@ -492,7 +493,7 @@ fn address_survives_restart_and_token_only_reload() {
     let token = http.token();
     let metadata = imds_token(&imds);
 
-    let works = || {
+    let assert_works = || {
         let held = imds.ask(
             "GET",
             &format!("{ROLES}dev"),
@@ -506,21 +507,21 @@ fn address_survives_restart_and_token_only_reload() {
         );
     };
 
-    works();
+    assert_works();
     daemon.reload();
-    works();
+    assert_works();
     assert_eq!(http.token(), token);
     assert_eq!(sandbox.calls("assumeRole"), 1);
 
     daemon.kill();
 
-    // Somebody else may listen there meanwhile, and be sent the token.
+    // Meanwhile another program could listen there, and would receive the token.
     let squatter = TcpListener::bind(&http.host).unwrap();
     drop(squatter);
     let daemon = home.daemon(&[]);
 
-    works();
-    assert_ne!(http.token(), token, "it is in the same file");
+    assert_works();
+    assert_ne!(http.token(), token, "the new token is in the same file");
     assert_eq!(
         http.ask("GET", &http.path, &[("Authorization", &token)])
             .status,
@@ -529,12 +530,12 @@ fn address_survives_restart_and_token_only_reload() {
     assert_eq!(daemon.stop(), 0);
     assert!(
         TcpStream::connect(&http.host).is_err(),
-        "a daemon that was stopped serves nobody"
+        "a stopped daemon leaves the port"
     );
 
     let _daemon = home.daemon(&[]);
 
-    works();
+    assert_works();
 }
 
 #[test]
@@ -542,12 +543,12 @@ fn reload_refuses_no_connection() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
-    let over = AtomicBool::new(false);
+    let stopped = AtomicBool::new(false);
 
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let mut answered = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 assert_eq!(http.credentials().status, 200);
 
                 answered += 1;
@@ -556,7 +557,7 @@ fn reload_refuses_no_connection() {
             answered
         });
 
-        let stop = Over(&over);
+        let stop = Over(&stopped);
 
         for _ in 0..4 {
             daemon.reload();
@@ -580,7 +581,11 @@ fn token_rotates_hourly_with_grace_period() {
             .status
     };
     clocks.sleep(Duration::from_secs(3601));
-    assert_eq!(with(&first), 200, "read a moment ago");
+    assert_eq!(
+        with(&first),
+        200,
+        "the token is valid for a while after it was replaced"
+    );
 
     let second = http.token();
     assert_ne!(first, second);
@@ -630,7 +635,7 @@ fn configured_port_opens_at_start_or_error_is_shown() {
 fn rejected_credentials_are_reported_over_http() {
     let (sandbox, home) = world();
 
-    // No look comes of itself in time.
+    // The poll interval is longer than this test.
     home.configure_more("check_every = \"150s\"", "");
     let _daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
@@ -663,7 +668,7 @@ fn rejected_credentials_are_reported_over_http() {
     );
 
     report(&http.token());
-    eventually("it is held", || {
+    eventually("the profile is held", || {
         (http.credentials().json()["code"] == "held").then_some(())
     });
 }

@@ -1,11 +1,12 @@
-//! `exec` and `env`: a command finds what it is to find, and nothing of what would come before it.
+//! `exec` and `env`: the variables that a command gets, and the ones that are removed because they
+//! would take precedence.
 
 use std::process::Command;
 
 use rolekeeper_tests::harness::{Home, world};
 use serde_json::{Map, Value};
 
-/// The environment that a command has, where everything was set that shadows.
+/// The environment of a command, started with all shadowing variables set.
 fn environment(home: &Home, mode: &str, more: &[(&str, &str)]) -> Value {
     let mut command = home.client();
     for name in SHADOWING {
@@ -15,14 +16,17 @@ fn environment(home: &Home, mode: &str, more: &[(&str, &str)]) -> Value {
     command
         .env("AWS_BEARER_TOKEN_BEDROCK", "shadow")
         .envs(more.iter().copied());
-    let said = command
+    let output = command
         .args(["exec", "--mode", mode, "dev", "--", "env"])
         .output()
         .unwrap();
 
-    assert!(said.status.success() && said.stderr.is_empty(), "{mode}");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{mode}"
+    );
 
-    let lines = String::from_utf8(said.stdout).unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
     let variables = lines.lines().filter_map(|line| line.split_once('='));
     let seen: Map<String, Value> = variables
         .map(|(name, value)| (name.into(), value.into()))
@@ -97,7 +101,7 @@ fn each_mode_sets_its_variables_and_removes_shadowing_ones() {
     );
     assert_eq!(seen["AWS_ACCOUNT_ID"], "012345678901");
 
-    let both = |seen: &Value| {
+    let assert_region_and_profile = |seen: &Value| {
         for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
             assert_eq!(seen[name], "eu-central-1");
         }
@@ -105,7 +109,7 @@ fn each_mode_sets_its_variables_and_removes_shadowing_ones() {
         assert_eq!(seen["ROLEKEEPER_PROFILE"], "dev");
     };
 
-    both(&seen);
+    assert_region_and_profile(&seen);
 
     for mode in ["http", "imds"] {
         let seen = environment(
@@ -113,7 +117,7 @@ fn each_mode_sets_its_variables_and_removes_shadowing_ones() {
             mode,
             &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")],
         );
-        both(&seen);
+        assert_region_and_profile(&seen);
         assert_eq!(seen["AWS_SECRET_ACCESS_KEY"], Value::Null);
         for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
             assert_eq!(seen[name], "/dev/null");
@@ -204,7 +208,7 @@ fn nested_exec_is_refused_unless_profile_variable_is_unset() {
         "{nested:?}"
     );
 
-    let meant = [
+    let unset = [
         "exec",
         "dev",
         "--",
@@ -218,7 +222,7 @@ fn nested_exec_is_refused_unless_profile_variable_is_unset() {
         "true",
     ];
 
-    assert_eq!(home.rolekeeper(&meant).code, 0);
+    assert_eq!(home.rolekeeper(&unset).code, 0);
     assert_eq!(
         home.rolekeeper(&["exec", "dev", "--", client, "credential-process", "dev"])
             .code,
@@ -226,17 +230,20 @@ fn nested_exec_is_refused_unless_profile_variable_is_unset() {
     );
 }
 
-/// What `env` prints, which is as secret as a lease.
+/// The output of `env`. It contains a lease, so it does not go through the leak search.
 fn env(home: &Home, format: &str) -> String {
-    let said = home
+    let output = home
         .client()
         .args(["env", "dev", "--format", format])
         .output()
         .unwrap();
 
-    assert!(said.status.success() && said.stderr.is_empty(), "{format}");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{format}"
+    );
 
-    String::from_utf8(said.stdout).unwrap()
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -245,9 +252,9 @@ fn env_output_gives_a_shell_the_same_variables_as_exec() {
     let _daemon = home.daemon(&[]);
 
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
-    let then = "printf %s \"$AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN ${AWS_PROFILE-gone} ${ROLEKEEPER_PROFILE-none}\"";
+    let print = "printf %s \"$AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN ${AWS_PROFILE-gone} ${ROLEKEEPER_PROFILE-none}\"";
 
-    let want = format!(
+    let expected = format!(
         "{} {} gone none",
         ours["AccessKeyId"].as_str().unwrap(),
         ours["SessionToken"].as_str().unwrap()
@@ -255,15 +262,15 @@ fn env_output_gives_a_shell_the_same_variables_as_exec() {
 
     let mut shell = Command::new("sh");
     shell
-        .args(["-c", &format!("{}\n{then}", env(&home, "sh"))])
+        .args(["-c", &format!("{}\n{print}", env(&home, "sh"))])
         .env("AWS_PROFILE", "shadow");
 
     assert_eq!(
         String::from_utf8(shell.output().unwrap().stdout).unwrap(),
-        want
+        expected
     );
 
-    // From one mode to another and back.
+    // From mode http to mode env: the variables of the first are unset.
     let client = home.client().get_program().to_str().unwrap().to_owned();
     let mut shell = home.command(std::path::Path::new("sh"));
     let modes = format!(

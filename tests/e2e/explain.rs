@@ -1,4 +1,5 @@
-//! `rolekeeper explain PROFILE`: every reason why a role can or cannot be assumed, with the statement that decides.
+//! `rolekeeper explain PROFILE`: why a role can or cannot be assumed, and which policy statement
+//! decides.
 
 use rolekeeper_tests::harness::{Home, SandboxProcess};
 use serde_json::{Value, json};
@@ -26,8 +27,8 @@ fn check<'a>(explanation: &'a Value, what: &str) -> &'a Value {
         .unwrap()
 }
 
-/// The verdict is what the upstream then says.
-fn agrees(home: &Home, profile: &str) -> Value {
+/// Asserts that the verdict is what the upstream decides.
+fn explain_and_compare(home: &Home, profile: &str) -> Value {
     let explanation = explain(home, profile);
     let assumed = home.rolekeeper(&["credential-process", profile]).code == 0;
     assert_eq!(
@@ -67,19 +68,22 @@ fn verdict_names_the_deciding_statement() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
-    let can = agrees(&home, "S3ReadOnly");
-    assert_eq!(can["role_name"], "S3ReadOnly");
+    let allowed_role = explain_and_compare(&home, "S3ReadOnly");
+    assert_eq!(allowed_role["role_name"], "S3ReadOnly");
     assert_eq!(
-        check(&can, "own policies")["statement"]["text"]["sid"],
+        check(&allowed_role, "own policies")["statement"]["text"]["sid"],
         "Assume"
     );
     assert_eq!(
-        check(&can, "own policies")["reason"],
+        check(&allowed_role, "own policies")["reason"],
         "statement 1 of policy AssumeProjectRoles allows it"
     );
-    assert_eq!(check(&can, "trust policy")["statement"]["number"], 1);
+    assert_eq!(
+        check(&allowed_role, "trust policy")["statement"]["number"],
+        1
+    );
 
-    let untrusted = agrees(&home, "NoTrust");
+    let untrusted = explain_and_compare(&home, "NoTrust");
     assert_eq!(
         (
             &check(&untrusted, "own policies")["outcome"],
@@ -88,7 +92,7 @@ fn verdict_names_the_deciding_statement() {
         (&json!("yes"), &json!("no"))
     );
 
-    let not_allowed = agrees(&home, "NotAllowed");
+    let not_allowed = explain_and_compare(&home, "NotAllowed");
     assert_eq!(
         (
             &check(&not_allowed, "own policies")["outcome"],
@@ -115,11 +119,7 @@ fn verdict_names_the_deciding_statement() {
         unknown.code == 2 && unknown.stderr.contains("try: `S3ReadOnly`"),
         "{unknown:?}"
     );
-    assert_eq!(
-        sandbox.calls("assumeRole"),
-        3,
-        "an explanation assumes nothing"
-    );
+    assert_eq!(sandbox.calls("assumeRole"), 3, "`explain` assumes no role");
 }
 
 #[test]
@@ -131,19 +131,23 @@ fn policies_of_groups_and_denies_are_evaluated_live() {
     let dev = admin.id("users", "dev");
     let group = admin.call("POST", "/groups", &json!({ "name": "careful" }));
     let group = group["id"].as_str().unwrap();
-    let statement = |effect: &str, role: &str| {
-        json!({ "version": "2024-01-01", "statements": [
-        { "effect": effect, "actions": ["sts:AssumeRole"], "resources": [format!("*:role/{role}")] }] })
-    };
 
     for (name, effect, role) in [
         ("Allow", "allow", "NotAllowed"),
         ("Deny", "deny", "S3BucketAccess"),
     ] {
+        let resource = format!("*:role/{role}");
+        let statement = json!({
+            "effect": effect,
+            "actions": ["sts:AssumeRole"],
+            "resources": [resource],
+        });
+
+        let document = json!({ "version": "2024-01-01", "statements": [statement] });
         let policy = admin.call(
             "POST",
             "/policies",
-            &json!({ "name": name, "document": statement(effect, role) }),
+            &json!({ "name": name, "document": document }),
         );
 
         admin.call(
@@ -161,24 +165,26 @@ fn policies_of_groups_and_denies_are_evaluated_live() {
         &json!({ "group_id": group }),
     );
 
-    let denied = agrees(&home, "S3BucketAccess");
+    let denied = explain_and_compare(&home, "S3BucketAccess");
     assert_eq!(
         check(&denied, "own policies")["reason"],
         "statement 1 of policy Deny of group careful denies it"
     );
 
-    let allowed = agrees(&home, "NotAllowed");
+    let allowed = explain_and_compare(&home, "NotAllowed");
     assert_eq!(
         check(&allowed, "own policies")["statement"]["of"],
         "policy Allow of group careful"
     );
 
     let role = sandbox.role("NotAllowed");
+    let allow = json!({ "effect": "allow", "principals": ["*"] });
+    let deny = json!({ "effect": "deny", "principals": ["*:user/dev*"] });
+    let trust = json!({ "version": "2024-01-01", "statements": [allow, deny] });
     admin.call(
         "PATCH",
         &format!("/roles/{role}"),
-        &json!({ "trust_policy": { "version": "2024-01-01", "statements": [
-        { "effect": "allow", "principals": ["*"] }, { "effect": "deny", "principals": ["*:user/dev*"] }] } }),
+        &json!({ "trust_policy": trust }),
     );
 
     let denied = explain(&home, "NotAllowed");
@@ -203,11 +209,12 @@ fn disabled_account_bad_token_and_missing_role_differ() {
 
     assert_eq!(explain(&home, "ci")["verdict"], "yes");
 
-    let blind = json!({ "version": "2024-01-01", "statements": [{ "effect": "deny", "actions": ["iam:ListAuditLogs"] }] });
+    let statement = json!({ "effect": "deny", "actions": ["iam:ListAuditLogs"] });
+    let denial = json!({ "version": "2024-01-01", "statements": [statement] });
     let policy = admin.call(
         "POST",
         "/policies",
-        &json!({ "name": "Blind", "document": blind }),
+        &json!({ "name": "Blind", "document": denial }),
     );
 
     admin.call(
@@ -220,14 +227,14 @@ fn disabled_account_bad_token_and_missing_role_differ() {
     assert_eq!(
         (&unknown["verdict"], &unknown["principal"]),
         (&json!("unknown"), &Value::Null),
-        "nothing tells who it is"
+        "the principal is unknown"
     );
 
     home.rolekeeper(&["credential-process", "ci"]).json();
     assert_eq!(
         explain(&home, "ci")["principal"],
         "service_account/ci-cd-pipeline",
-        "its session tells"
+        "the session names the principal"
     );
 
     admin.call("PATCH", &path, &json!({ "enabled": false }));
@@ -278,14 +285,14 @@ fn disabled_account_bad_token_and_missing_role_differ() {
     ));
     let _daemon = home.daemon(&[]);
 
-    let gone = explain(&home, "gone");
+    let missing = explain(&home, "gone");
     assert_eq!(
-        (&gone["verdict"], &check(&gone, "role")["outcome"]),
+        (&missing["verdict"], &check(&missing, "role")["outcome"]),
         (&json!("no"), &json!("no"))
     );
     assert_eq!(
-        gone["principal"], "user/admin@example.test",
-        "the refused call is in the audit log too"
+        missing["principal"], "user/admin@example.test",
+        "the audit log names the principal of the refused call"
     );
 }
 
@@ -297,13 +304,13 @@ fn unreadable_policies_give_unknown() {
     let admin = Admin(&sandbox);
     home.rolekeeper(&["credential-process", "S3ReadOnly"])
         .json();
-    let blind = json!({ "version": "2024-01-01", "statements": [
+    let denial = json!({ "version": "2024-01-01", "statements": [
         { "effect": "deny", "actions": ["iam:ListUserPolicies", "iam:ListAuditLogs"] }] });
 
     let policy = admin.call(
         "POST",
         "/policies",
-        &json!({ "name": "Blind", "document": blind }),
+        &json!({ "name": "Blind", "document": denial }),
     );
 
     let dev = admin.id("users", "dev");

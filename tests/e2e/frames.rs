@@ -1,4 +1,4 @@
-//! Bad frames: each gets its own answer, and none disturbs anybody else.
+//! Malformed frames: each gets its own error, and other connections are unaffected.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ fn connect(home: &Home) -> UnixStream {
     stream
 }
 
-fn framed(text: &[u8]) -> Vec<u8> {
+fn frame_of(text: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend_from_slice(text);
 
@@ -29,11 +29,11 @@ fn reply(stream: &mut UnixStream) -> Value {
 }
 
 fn ask(stream: &mut UnixStream, text: &[u8]) -> Value {
-    stream.write_all(&framed(text)).unwrap();
+    stream.write_all(&frame_of(text)).unwrap();
     reply(stream)
 }
 
-fn good() -> Vec<u8> {
+fn lease_request() -> Vec<u8> {
     json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })
         .to_string()
         .into_bytes()
@@ -68,7 +68,7 @@ fn malformed_request_gets_bad_request_and_keeps_connection() {
         assert!(!reply["reply"]["error"]["hint"].as_str().unwrap().is_empty());
     }
 
-    assert!(ask(&mut stream, &good())["reply"]["lease"]["session_id"].is_string());
+    assert!(ask(&mut stream, &lease_request())["reply"]["lease"]["session_id"].is_string());
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn oversized_frame_is_refused_and_closes_connection() {
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
 
-    let mut largest = good();
+    let mut largest = lease_request();
     largest.resize(frame::MAX, b' ');
     assert!(
         ask(&mut connect(&home), &largest)["reply"]["lease"].is_object(),
-        "64 KiB are allowed"
+        "the largest frame is accepted"
     );
 }
 
@@ -122,7 +122,9 @@ fn truncated_frame_is_reported_with_its_length() {
 
     for cut in [1, 3, 4, 20] {
         let mut stream = connect(&home);
-        stream.write_all(&framed(&good())[..cut]).unwrap();
+        stream
+            .write_all(&frame_of(&lease_request())[..cut])
+            .unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let reply = reply(&mut stream);
         assert_eq!(reply["reply"]["error"]["code"], "bad_request", "{reply}");
@@ -143,14 +145,14 @@ fn incomplete_frame_times_out_and_blocks_nobody() {
 
     let mut silent = connect(&home);
     let mut slow = connect(&home);
-    slow.write_all(&framed(&good())[..10]).unwrap();
+    slow.write_all(&frame_of(&lease_request())[..10]).unwrap();
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
 
     for stream in [&mut slow, &mut silent] {
         let mut rest = Vec::new();
         stream
             .read_to_end(&mut rest)
-            .expect("the daemon hangs up before this side's 20 s are over");
+            .expect("the daemon closes the connection within 20 s");
     }
 }
 
@@ -161,8 +163,8 @@ fn pipelined_requests_are_answered_in_order() {
 
     let mut stream = connect(&home);
     let status = br#"{"v":1,"request":{"status":{}}}"#;
-    let lease = framed(&good());
-    let status = framed(status);
+    let lease = frame_of(&lease_request());
+    let status = frame_of(status);
 
     let batch: Vec<u8> = (0..100)
         .flat_map(|n| {
@@ -183,15 +185,29 @@ fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-/// A daemon of another version, or something that is no daemon at all, behind the socket.
+/// A daemon of another version, or another program, listens on the socket.
 #[test]
 fn client_explains_unexpected_replies() {
+    let status = json!({
+        "daemon": { "version": "1", "pid": 1, "uptime_seconds": 1, "connections": 1 },
+        "profiles": [],
+    });
+    let other_reply = json!({ "v": 1, "reply": { "status": status } }).to_string();
+
     let answers: [(&[u8], i32, &str); 6] = [
-        (&framed(br#"{"v":2,"reply":{"lease":{}}}"#), 1, "the daemon speaks version 2 of the protocol, this client version 1"),
-        (&framed(br#"{"v":1,"reply":{"status":{"daemon":{"version":"1","pid":1,"uptime_seconds":1,"connections":1},"profiles":[]}}}"#), 1, "not an answer to the request"),
-        (&framed(b"nonsense"), 1, "not the JSON that was expected"),
+        (
+            &frame_of(br#"{"v":2,"reply":{"lease":{}}}"#),
+            1,
+            "the daemon speaks version 2 of the protocol, this client version 1",
+        ),
+        (
+            &frame_of(other_reply.as_bytes()),
+            1,
+            "not an answer to the request",
+        ),
+        (&frame_of(b"nonsense"), 1, "not the JSON that was expected"),
         (&[0xff; 4], 1, "over the limit"),
-        (&framed(b"{}")[..5], 3, "after 1 of 2 bytes"),
+        (&frame_of(b"{}")[..5], 3, "after 1 of 2 bytes"),
         (&[], 3, "went away"),
     ];
 
@@ -204,7 +220,7 @@ fn client_explains_unexpected_replies() {
         let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
 
         let run = std::thread::scope(|scope| {
-            // One that only goes away is asked again for a while.
+            // The client retries for a while if the daemon closes the connection.
             scope.spawn(|| {
                 while let Ok((mut stream, _)) = listener.accept()
                     && frame::read(&mut stream).is_ok()
@@ -215,7 +231,7 @@ fn client_explains_unexpected_replies() {
 
             let run = home.rolekeeper(&["credential-process", "dev"]);
 
-            // This asks for nothing.
+            // A connection without a request ends the loop above.
             drop(UnixStream::connect(home.socket()).unwrap());
 
             run

@@ -1,4 +1,5 @@
-//! What another process of the same user can read of the daemon, what is left in its memory, and how it is sandboxed.
+//! What another process of the same user can read of the daemon, what is left in its memory, and
+//! how it is sandboxed.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -31,6 +32,7 @@ fn give(path: &Path, uid: u32) {
     }
 
     chown(path, Some(uid), Some(uid)).unwrap();
+
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         give(&entry.path(), uid);
     }
@@ -57,6 +59,7 @@ impl Drop for Killed {
 fn copy_of_attacker(home: &Home) -> PathBuf {
     let copy = home.copy_of(attacker());
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+
     copy
 }
 
@@ -69,6 +72,7 @@ fn visible_to_attacker(home: &Home, uid: u32, pid: u32) -> String {
 
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("seen: "));
+
     line.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)))
         .to_owned()
 }
@@ -84,6 +88,7 @@ fn daemon_is_hidden_from_processes_of_the_same_user() {
     let mut sleep = as_user(Command::new("sleep"), uid);
     let sleep = Killed(sleep.arg("1000").spawn().unwrap());
     let of_others = visible_to_attacker(&home, uid, sleep.0.id());
+
     for file in ["environ", "maps", "fd", "exe"] {
         assert!(
             of_others.split(' ').any(|seen| seen == file),
@@ -92,8 +97,10 @@ fn daemon_is_hidden_from_processes_of_the_same_user() {
     }
 
     assert_eq!(visible_to_attacker(&home, uid, daemon.pid()), "");
+
     let inspector = child_of(daemon.pid());
     assert_eq!(visible_to_attacker(&home, uid, inspector), "");
+
     for pid in [daemon.pid(), inspector] {
         assert_every_thread_is_sandboxed(pid);
     }
@@ -106,6 +113,7 @@ fn daemon_is_hidden_from_processes_of_the_same_user() {
         inspector,
         "the peer inspector survives the reload"
     );
+
     for pid in [daemon.pid(), inspector] {
         assert_every_thread_is_sandboxed(pid);
         assert_no_core_dumps(pid);
@@ -142,6 +150,7 @@ fn daemon_is_hidden_at_every_moment_of_a_reload() {
     let (polls, seen) = poll(&home, &attacker, uid, sleep.0.id(), || {
         std::thread::sleep(Duration::from_millis(100));
     });
+
     assert!(
         polls > 0 && seen == polls,
         "the attacker sees other processes: {seen} of {polls}"
@@ -152,10 +161,12 @@ fn daemon_is_hidden_at_every_moment_of_a_reload() {
             daemon.reload();
         }
     });
+
     assert!(polls > 1_000 && seen == 0, "{seen} of {polls}");
 }
 
-/// How often the attacker polled a process meanwhile, and how often it could open its memory or descriptors.
+/// How often the attacker polled a process meanwhile, and how often it could open its memory or
+/// descriptors.
 fn poll(home: &Home, attacker: &Path, uid: u32, pid: u32, meanwhile: impl FnOnce()) -> (u64, u64) {
     let mut command = home.command(attacker);
     command
@@ -173,6 +184,7 @@ fn poll(home: &Home, attacker: &Path, uid: u32, pid: u32, meanwhile: impl FnOnce
         .strip_prefix("polled: ")
         .and_then(|text| text.trim().split_once(" times, seen "));
     let (polls, seen) = counts.unwrap_or_else(|| panic!("{text}"));
+
     (polls.parse().unwrap(), seen.parse().unwrap())
 }
 
@@ -200,6 +212,7 @@ fn assert_every_thread_is_sandboxed(pid: u32) {
 fn child_of(pid: u32) -> u32 {
     let children = children_of(pid);
     assert_eq!(children.len(), 1);
+
     children[0]
 }
 
@@ -252,12 +265,14 @@ fn contains(memory: &[u8], secret: &str) -> bool {
 fn revoked_session_is_wiped_from_memory() {
     let (sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
     let secrets =
         ["SecretAccessKey", "SessionToken"].map(|name| lease[name].as_str().unwrap().to_owned());
     let token = sandbox.token("dev").to_owned();
 
     let memory = memory_of(daemon.pid());
+
     for secret in &secrets {
         assert!(
             contains(&memory, secret),
@@ -271,6 +286,7 @@ fn revoked_session_is_wiped_from_memory() {
     });
 
     assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+
     eventually("the session is wiped", || {
         let memory = memory_of(daemon.pid());
         let is_wiped = secrets.iter().all(|secret| !contains(&memory, secret));
@@ -335,14 +351,18 @@ fn token_command_is_not_sandboxed_but_daemon_is() {
     // The daemon's helpers ignore SIGTERM, and the commands do not: this one sends it to a child.
     configure_command("sleep 1000 & kill $!; wait $!; cat");
     let daemon = home.daemon(&[]);
+
     assert_eq!(refresh(&home).code, 0);
 
     let helpers = children_of(daemon.pid());
     assert_eq!(helpers.len(), 2);
+
     for signal in [Signal::INT, Signal::TERM] {
         helpers.iter().for_each(|helper| send(signal, *helper));
     }
+
     assert_eq!(refresh(&home).code, 0);
+
     assert_sandbox_is_active(&home);
 
     daemon.reload();
@@ -378,12 +398,14 @@ fn token_command_is_not_sandboxed_but_daemon_is() {
 
     drop(daemon);
     let daemon = home.daemon(&[]);
+
     for helper in children_of(daemon.pid()) {
         let arguments = fs::read_to_string(format!("/proc/{helper}/cmdline")).unwrap();
         if arguments.contains("--start-programs") {
             send(Signal::KILL, helper);
         }
     }
+
     let gone = refresh(&home);
     assert!(
         gone.code == 5
@@ -408,7 +430,8 @@ fn token_file_may_be_a_symlink_to_another_folder() {
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
 }
 
-/// Without the inspector the daemon cannot identify callers, and refuses the profiles that have rules.
+/// Without the inspector the daemon cannot identify callers, and refuses the profiles that have
+/// rules.
 #[test]
 fn dead_inspector_stops_only_profiles_with_rules() {
     let (_sandbox, home) = world();
@@ -419,6 +442,7 @@ fn dead_inspector_stops_only_profiles_with_rules() {
         "{text}[profile.ruled]\n{dev}callers = [{{ exe = {test:?} }}]\n"
     ));
     let daemon = home.daemon(&[]);
+
     let ask = |profile| home.rolekeeper(&["credential-process", profile]);
     assert_eq!(ask("dev").code, 0);
     assert_eq!(ask("ruled").code, 0);
@@ -428,6 +452,7 @@ fn dead_inspector_stops_only_profiles_with_rules() {
     for signal in [Signal::INT, Signal::TERM] {
         send(signal, inspector);
     }
+
     assert_eq!(ask("ruled").code, 0);
 
     send(Signal::KILL, inspector);
@@ -441,6 +466,7 @@ fn dead_inspector_stops_only_profiles_with_rules() {
         "{refused:?}"
     );
     assert_eq!(ask("dev").code, 0);
+
     let status = home.rolekeeper(&["status"]).stdout;
     assert!(
         status.contains("telling callers from each other is off: the lookout is gone"),
@@ -454,12 +480,14 @@ fn dead_inspector_stops_only_profiles_with_rules() {
 fn reload_does_not_widen_the_sandbox() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let elsewhere = tempfile::tempdir().unwrap();
     fs::rename(
         home.path().join("dev.token"),
         elsewhere.path().join("dev.token"),
     )
     .unwrap();
+
     let text = fs::read_to_string(home.config_path()).unwrap();
     home.configure(&text.replace(
         home.path().to_str().unwrap(),
@@ -486,5 +514,6 @@ fn reload_does_not_widen_the_sandbox() {
 
     drop(daemon);
     let _daemon = home.daemon(&[]);
+
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
 }

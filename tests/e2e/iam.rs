@@ -1,4 +1,5 @@
-//! `rolekeeper iam`: what it prints on a terminal and elsewhere, what it asks, and what it refuses before it asks anybody.
+//! `rolekeeper iam`: its output, its confirmations, and the errors that it finds without the
+//! upstream.
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
@@ -74,11 +75,11 @@ fn destructive_methods_ask_on_terminals_or_need_yes() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
 
-    let make = |name: &str| {
+    let create_group = |name: &str| {
         let group = iam(&home, &["createGroup", "--name", name]).json();
         group["id"].as_str().unwrap().to_owned()
     };
-    let group = make("one");
+    let group = create_group("one");
     let run = iam(&home, &["deleteGroup", "--group-id", &group]);
     assert!(
         run.code == 2
@@ -103,7 +104,11 @@ fn destructive_methods_ask_on_terminals_or_need_yes() {
         "{yes:?}"
     );
 
-    let run = iam(&home, &["deleteGroup", "--group-id", &make("two"), "--yes"]);
+    let run = iam(
+        &home,
+        &["deleteGroup", "--group-id", &create_group("two"), "--yes"],
+    );
+
     assert_eq!(
         (run.code, run.stdout.as_str(), run.stderr.as_str()),
         (0, "", "")
@@ -115,7 +120,7 @@ fn destructive_methods_ask_on_terminals_or_need_yes() {
         .unwrap()
         .to_owned();
 
-    let set = |enabled| {
+    let set_enabled = |enabled| {
         iam(
             &home,
             &[
@@ -129,7 +134,7 @@ fn destructive_methods_ask_on_terminals_or_need_yes() {
         .code
     };
 
-    assert_eq!((set("false"), set("true")), (2, 0));
+    assert_eq!((set_enabled("false"), set_enabled("true")), (2, 0));
 }
 
 #[test]
@@ -240,7 +245,11 @@ fn documents_are_read_from_argument_file_or_stdin() {
         );
     }
 
-    assert_eq!(sandbox.calls("createPolicy"), calls, "nobody was asked");
+    assert_eq!(
+        sandbox.calls("createPolicy"),
+        calls,
+        "the upstream was not called"
+    );
 
     let wrong = iam(
         &home,
@@ -360,7 +369,7 @@ fn long_replies_are_split_and_all_pages_are_followed() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
 
-    // Quotes and backslashes are what grows in a frame.
+    // Quotes and backslashes are escaped in a frame, which makes it longer.
     let description = "\"\\é".repeat(300);
 
     for number in 0..150 {
@@ -430,7 +439,7 @@ fn change_without_reply_is_reported_as_uncertain() {
             .unwrap()
             .len(),
         1,
-        "it had"
+        "the group was created"
     );
 
     home.private_file("admin.token", "byu_unknown");
@@ -505,7 +514,13 @@ fn undocumented_refusals_are_shown() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
 
-    let fault = json!({ "kind": "status", "status": 422, "code": "quota_exceeded", "message": "no more groups" });
+    let fault = json!({
+        "kind": "status",
+        "status": 422,
+        "code": "quota_exceeded",
+        "message": "no more groups",
+    });
+
     sandbox.control(
         "POST",
         "/faults",
@@ -524,8 +539,13 @@ fn undocumented_refusals_are_shown() {
         "{empty:?}"
     );
 
-    let huge = json!({ "method": "listGroups", "fault": { "kind": "huge", "bytes": 9_000_000 }, "times": 1 });
-    sandbox.control("POST", "/faults", Some(huge));
+    let fault = json!({ "kind": "huge", "bytes": 9_000_000 });
+    sandbox.control(
+        "POST",
+        "/faults",
+        Some(json!({ "method": "listGroups", "fault": fault, "times": 1 })),
+    );
+
     let huge = iam(&home, &["listGroups"]);
     assert!(
         huge.code == 7 && huge.stderr.contains("try: a smaller --limit"),

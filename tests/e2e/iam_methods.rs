@@ -1,17 +1,17 @@
-//! All sixty methods by `rolekeeper iam`: an organisation is set up, a role assumed, denied, allowed, revoked, audited,
-//! and everything torn down.
+//! All sixty methods of ByCloud IAM by `rolekeeper iam`: an organisation is set up, used and
+//! deleted again.
 
 use rolekeeper_tests::harness::{Home, SandboxProcess};
 use serde_json::{Value, json};
 
-/// The home in which somebody types.
-struct Desk<'a> {
+/// `rolekeeper iam` with the token of one upstream.
+struct Caller<'a> {
     home: &'a Home,
     upstream: &'a str,
 }
 
-impl Desk<'_> {
-    /// A method's reply; the options are written as on a command line.
+impl Caller<'_> {
+    /// Calls a method, as on a command line, and returns its reply.
     fn iam(&self, line: &str) -> Value {
         let run = self.home.rolekeeper(&self.words(line));
         assert_eq!(run.code, 0, "{line}: {run:?}");
@@ -30,7 +30,7 @@ impl Desk<'_> {
             .collect()
     }
 
-    fn refused(&self, line: &str, code: &str) {
+    fn assert_refused(&self, line: &str, code: &str) {
         let run = self.home.rolekeeper(&self.words(line));
         assert!(run.code == 8 && run.stdout.is_empty(), "{run:?}");
         assert!(
@@ -64,12 +64,12 @@ fn all_sixty_methods_manage_an_organisation() {
     home.configure(&admins);
     let daemon = home.daemon(&[]);
 
-    let admin = Desk {
+    let admin = Caller {
         home: &home,
         upstream: "admin",
     };
 
-    // People and groups.
+    // Users and groups.
     let group = admin.iam("createGroup --name developers");
     let group = id(&group);
     let described = admin.iam(&format!(
@@ -135,7 +135,8 @@ fn all_sixty_methods_manage_an_organisation() {
     );
     assert_eq!(admin.ids("listPolicies --name Looking"), [policy]);
 
-    let assume = json!({ "version": "2024-01-01", "statements": [{ "effect": "allow", "actions": ["sts:AssumeRole"] }] });
+    let statement = json!({ "effect": "allow", "actions": ["sts:AssumeRole"] });
+    let assume = json!({ "version": "2024-01-01", "statements": [statement] });
     let assume = admin.iam(&format!("createPolicy --name Assume --document {assume}"));
     let assume = id(&assume);
 
@@ -162,8 +163,9 @@ fn all_sixty_methods_manage_an_organisation() {
         [id(&credential)]
     );
 
-    let trust = json!({ "version": "2024-01-01", "statements": [
-        { "effect": "allow", "principals": [format!("crn:bycloud:iam:*:service-account/{account}")] }] });
+    let builder = format!("crn:bycloud:iam:*:service-account/{account}");
+    let statement = json!({ "effect": "allow", "principals": [builder] });
+    let trust = json!({ "version": "2024-01-01", "statements": [statement] });
     let role = admin.iam("createRole --name Deploy");
     let role = id(&role);
     admin.iam(&format!(
@@ -189,7 +191,7 @@ fn all_sixty_methods_manage_an_organisation() {
         [role]
     );
 
-    // The builder's token goes to the daemon; the role is denied, allowed by a group, and assumed.
+    // The service account's role is denied, allowed by a group, and assumed.
     let token = home.private_file("builder.token", credential["secret"].as_str().unwrap());
     let builders = format!(
         "[upstream.builder]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n\
@@ -202,11 +204,11 @@ fn all_sixty_methods_manage_an_organisation() {
 
     let _daemon = home.daemon(&[]);
 
-    let builder = Desk {
+    let builder = Caller {
         home: &home,
         upstream: "builder",
     };
-    builder.refused(&format!("assumeRole --role-id {role}"), "access_denied");
+    builder.assert_refused(&format!("assumeRole --role-id {role}"), "access_denied");
     admin.iam(&format!(
         "attachGroupPolicy --group-id {group} --policy-id {assume}"
     ));
@@ -246,7 +248,7 @@ fn all_sixty_methods_manage_an_organisation() {
     assert_eq!(
         roles["items"].as_array().unwrap().len(),
         5,
-        "the session may look at roles"
+        "the role's policy allows listRoles"
     );
 
     let run = home.rolekeeper(&["iam", "listUsers", "--profile", "deploy"]);
@@ -255,7 +257,7 @@ fn all_sixty_methods_manage_an_organisation() {
         "{run:?}"
     );
 
-    // More ways of getting a policy.
+    // Policies of service accounts and users.
     admin.iam(&format!(
         "attachServiceAccountPolicy --service-account-id {account} --policy-id {policy}"
     ));
@@ -284,13 +286,13 @@ fn all_sixty_methods_manage_an_organisation() {
         [user]
     );
 
-    // Revoked, and to be read in the audit log.
-    admin.refused(
+    // Sessions are revoked, and the audit log shows the denied calls.
+    admin.assert_refused(
         &format!("deletePolicy --policy-id {policy} --yes"),
         "in_use",
     );
     let active = admin.ids(&format!("listSTSSessions --role-id {role} --active-only"));
-    assert_eq!(active.len(), 2, "the one by hand, and the profile's");
+    assert_eq!(active.len(), 2, "the one of assumeRole, and the profile's");
 
     for session in &active {
         admin.iam(&format!(
@@ -317,7 +319,7 @@ fn all_sixty_methods_manage_an_organisation() {
         active[1]
     );
 
-    // Torn down.
+    // Everything is deleted.
     admin.iam(&format!(
         "detachServiceAccountPolicy --service-account-id {account} --policy-id {policy} --yes"
     ));

@@ -1,4 +1,4 @@
-//! The daemon's own record: who was given credentials, who was refused, and that nobody has changed it since.
+//! The journal: leases, refusals, and a hash chain that shows later changes.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn lines(home: &Home) -> Vec<Value> {
 #[test]
 fn verify_detects_removed_and_truncated_records() {
     let (_sandbox, home) = world();
-    let me = std::env::current_exe().unwrap();
+    let test = std::env::current_exe().unwrap();
     home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
     let text = fs::read_to_string(home.config_path()).unwrap();
     let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
@@ -57,13 +57,13 @@ fn verify_detects_removed_and_truncated_records() {
 
     assert!(
         programs[0].as_str().unwrap().ends_with("/rolekeeper")
-            && programs[1] == me.to_str().unwrap(),
+            && programs[1] == test.to_str().unwrap(),
         "{lease}"
     );
 
-    let seen =
+    let summary =
         |line: &Value| ["event", "of", "code"].map(|name| line[name].as_str().unwrap().to_owned());
-    assert_eq!(seen(refusal), ["refused", "dev", "not_allowed"]);
+    assert_eq!(summary(refusal), ["refused", "dev", "not_allowed"]);
     assert!(
         refusal["message"]
             .as_str()
@@ -71,10 +71,10 @@ fn verify_detects_removed_and_truncated_records() {
             .contains("profile dev is not for"),
         "{refusal}"
     );
-    assert_eq!(refusal["processes"][1]["program"], me.to_str().unwrap());
-    assert_eq!(seen(unknown), ["refused", "opne", "unknown_profile"]);
+    assert_eq!(refusal["processes"][1]["program"], test.to_str().unwrap());
+    assert_eq!(summary(unknown), ["refused", "opne", "unknown_profile"]);
 
-    // Somebody takes out the refusal, and later somebody puts it back.
+    // A removed record, and then a removed end.
     let text = fs::read_to_string(home.journal()).unwrap();
     let without: String = text
         .lines()
@@ -83,14 +83,19 @@ fn verify_detects_removed_and_truncated_records() {
         .collect();
 
     fs::write(home.journal(), without).unwrap();
-    let gap = home.rolekeeper(&["journal", "verify"]);
+    let removed = home.rolekeeper(&["journal", "verify"]);
     assert!(
-        gap.code == 1 && gap.stdout.contains("line 2: record 3 comes after record 1"),
-        "{gap:?}"
+        removed.code == 1
+            && removed
+                .stdout
+                .contains("line 2: record 3 comes after record 1"),
+        "{removed:?}"
     );
     assert!(
-        gap.stderr.contains("is not as it was written (unexpected)"),
-        "{gap:?}"
+        removed
+            .stderr
+            .contains("is not as it was written (unexpected)"),
+        "{removed:?}"
     );
 
     fs::write(
@@ -114,16 +119,20 @@ fn verify_detects_removed_and_truncated_records() {
     fs::write(home.journal(), text).unwrap();
     drop(daemon);
 
-    // The next daemon goes on with the same chain.
+    // The next daemon continues the chain.
     let _daemon = home.daemon(&[]);
 
     assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
 
-    let on = home.rolekeeper(&["journal", "verify", "--json"]).json();
+    let continued = home.rolekeeper(&["journal", "verify", "--json"]).json();
     assert_eq!(
-        (&on["first"], &on["last"], &on["problems"]),
+        (
+            &continued["first"],
+            &continued["last"],
+            &continued["problems"]
+        ),
         (&1.into(), &4.into(), &serde_json::json!([])),
-        "{on}"
+        "{continued}"
     );
 }
 
@@ -141,10 +150,10 @@ fn refusals_are_rate_limited() {
         rolekeeper::frame::read(&mut stream).unwrap();
     }
 
-    let written = eventually("they are written", || {
+    let written = eventually("the refusals are written", || {
         Some(lines(&home).len()).filter(|count| *count >= 20)
     });
 
-    // A few more may have been let through since.
+    // The rate limit may have allowed a few more meanwhile.
     assert!(written < 40, "{written}");
 }

@@ -1,4 +1,5 @@
-//! A role is assumed, cached, refreshed before it expires, and served; then everything stops cleanly.
+//! The basics: a role is assumed, cached, served, and refreshed before it expires; the daemon stops
+//! cleanly.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -15,7 +16,7 @@ fn second_request_is_served_from_cache() {
     let first = home.rolekeeper(&["credential-process", "dev"]).json();
     let second = home.rolekeeper(&["credential-process", "dev"]).json();
 
-    assert_eq!(first["Version"], 1, "a number, as every SDK wants it");
+    assert_eq!(first["Version"], 1, "SDKs need a number");
 
     for field in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
         assert!(
@@ -54,7 +55,7 @@ fn upstream_accepts_leased_credentials() {
 
 #[test]
 fn session_is_refreshed_before_it_expires() {
-    // 31 s of life are 16 s of service; the refresh is due after 9 to 11.
+    // A session of 31 s is served for 16 s. Its refresh is due after 9 to 11 s.
     let sandbox = SandboxProcess::start(&["--max-session", "31"]);
     let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
@@ -96,16 +97,16 @@ fn lease_setting_limits_advertised_expiry() {
     );
     let _daemon = home.daemon(&[]);
 
-    let end = |name| {
+    let seconds_left = |name| {
         let lease = home.rolekeeper(&["credential-process", name]).json();
-        let end: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
+        let expiry: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
 
-        end.duration_since(jiff::Timestamp::now()).as_secs_f64()
+        expiry.duration_since(jiff::Timestamp::now()).as_secs_f64()
     };
 
-    for (name, want) in [("a", 7200.0), ("b", 960.0), ("c", 1200.0)] {
-        let left = end(name);
-        assert!(left <= want && left > want - 10.0, "{name}: {left}");
+    for (name, limit) in [("a", 7200.0), ("b", 960.0), ("c", 1200.0)] {
+        let left = seconds_left(name);
+        assert!(left <= limit && left > limit - 10.0, "{name}: {left}");
     }
 
     let status = home.rolekeeper(&["status", "--json"]).json();
@@ -164,7 +165,7 @@ fn stop_does_not_wait_for_slow_upstream() {
 
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-        eventually("the request is under way", || {
+        eventually("the request has reached the upstream", || {
             (sandbox.calls("assumeRole") == 1).then_some(())
         });
         daemon.signal(rustix::process::Signal::TERM);
@@ -182,7 +183,7 @@ fn stop_does_not_wait_for_slow_upstream() {
         "{reply}"
     );
 
-    // The client has asked again, and may not start a daemon here.
+    // The client retries; autostart is off in this test.
     assert!(
         run.code == 3 && run.stderr.contains("no daemon is running"),
         "{run:?}"
@@ -202,11 +203,11 @@ fn stop_answers_open_requests_and_removes_socket() {
 
         let run = std::thread::scope(|scope| {
             let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-            eventually("the request is under way", || {
+            eventually("the request has reached the upstream", || {
                 (sandbox.calls("assumeRole") == 1).then_some(())
             });
             daemon.signal(signal);
-            eventually("nobody new may connect", || {
+            eventually("new connections are refused", || {
                 (!home.socket().exists()).then_some(())
             });
 

@@ -1,5 +1,5 @@
-//! A token's way to where it is kept: shown to the upstream first, never printed, and replaced without a moment in which what
-//! is kept does not count.
+//! `login`: a token is verified, stored and never printed. Rotation always leaves a valid token in
+//! the store.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,14 +10,14 @@ use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A profile whose token is in an encrypted file that is not there yet.
-fn sealed(sandbox: &SandboxProcess, how: &str) -> Home {
+/// A profile whose token source is `source`, such as an age file that does not exist yet.
+fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     let (before, rest) = text.split_once("token = ").unwrap();
     let (_, after) = rest.split_once('\n').unwrap();
-    home.configure(&format!("{before}token = {how}\n{after}"));
+    home.configure(&format!("{before}token = {source}\n{after}"));
 
     home
 }
@@ -31,7 +31,7 @@ fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
 
-    // It may have refused before it reads.
+    // The command may have failed before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -50,7 +50,7 @@ fn lease(home: &Home) -> Run {
 #[test]
 fn login_stores_token_only_after_upstream_accepts_it() {
     let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let daemon = home.daemon(&[]);
 
     let before = lease(&home);
@@ -76,7 +76,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
 
     assert!(
         !home.config_path().with_file_name("token.age").exists(),
-        "nothing is kept that the upstream has not taken"
+        "a rejected token is not stored"
     );
 
     let done = with_input(
@@ -92,18 +92,18 @@ fn login_stores_token_only_after_upstream_accepts_it() {
         "{done:?}"
     );
 
-    // What failed for want of a token does not wait for its next try.
+    // The new token clears the back-off of the failed attempt.
     assert_eq!(lease(&home).code, 0);
 
-    let kept = std::fs::read_to_string(home.config_path().with_file_name("token.age")).unwrap();
+    let stored = std::fs::read_to_string(home.config_path().with_file_name("token.age")).unwrap();
     assert!(
-        kept.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
-            && !kept.contains(sandbox.token("dev"))
+        stored.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
+            && !stored.contains(sandbox.token("dev"))
     );
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
-/// What a daemon may write is what it was started with.
+/// The sandbox fixes at the start what the daemon may write.
 #[test]
 fn token_file_in_new_folder_needs_restart() {
     let sandbox = SandboxProcess::start(&[]);
@@ -160,7 +160,7 @@ fn principal_is_shown_for_token_with_assume_role_only() {
         "{admin}"
     );
 
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
 
     let done = with_input(&home, &["login", "--json"], sandbox.token("dev"));
@@ -179,7 +179,7 @@ fn principal_is_shown_for_token_with_assume_role_only() {
 #[test]
 fn passphrase_is_remembered_until_daemon_ends() {
     let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\" }");
     for text in [sandbox.token("dev"), "canary-passphrase"] {
         home.secret(text);
     }
@@ -214,10 +214,10 @@ fn passphrase_is_remembered_until_daemon_ends() {
         "{wrong:?}"
     );
 
-    let open = with_input(&home, &["unlock"], "canary-passphrase\n");
+    let unlocked = with_input(&home, &["unlock"], "canary-passphrase\n");
     assert!(
-        open.code == 0 && open.stdout.contains("user/dev@example.test"),
-        "{open:?}"
+        unlocked.code == 0 && unlocked.stdout.contains("user/dev@example.test"),
+        "{unlocked:?}"
     );
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
 }
@@ -225,29 +225,29 @@ fn passphrase_is_remembered_until_daemon_ends() {
 #[test]
 fn typed_token_is_not_echoed() {
     let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
 
     home.secret(sandbox.token("dev"));
 
-    let on_terminal = |typed: &str| {
+    let login_on_terminal = |typed: &str| {
         let mut command = home.client();
         command.arg("login");
 
         home.on_terminal_when(command, "Token for sandbox", typed)
     };
 
-    // What is rubbed out is not part of it.
-    let done = on_terminal(&format!("wrong\x15{}x\x7f\r", sandbox.token("dev")));
+    // Ctrl-U and backspace edit the line.
+    let done = login_on_terminal(&format!("wrong\x15{}x\x7f\r", sandbox.token("dev")));
     assert!(
         done.code == 0 && done.stdout.contains("user/dev@example.test"),
         "{done:?}"
     );
 
-    let given_up = on_terminal("abc\x03");
+    let cancelled = login_on_terminal("abc\x03");
     assert!(
-        given_up.code == 2 && given_up.stdout.contains("it was given up"),
-        "{given_up:?}"
+        cancelled.code == 2 && cancelled.stdout.contains("it was given up"),
+        "{cancelled:?}"
     );
 }
 
@@ -263,28 +263,28 @@ fn signal_at_prompt_restores_terminal_echo() {
 
     let _daemon = home.daemon(&[]);
 
-    let ended = |first: &dyn Fn(&mut File), signal: Signal| {
+    let assert_echo_after = |first: &dyn Fn(&mut File), signal: Signal| {
         let mut command = home.client();
         command.arg("login");
-        let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
+        let (run, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
 
         assert!(
-            shows && ended.code == -signal.as_raw(),
-            "{signal:?}: {shows} {ended:?}"
+            shows && run.code == -signal.as_raw(),
+            "{signal:?}: {shows} {run:?}"
         );
     };
 
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
-        ended(&|_| {}, signal);
+        assert_echo_after(&|_| {}, signal);
     }
 
-    // Also once it is answered, and the upstream is waited for.
+    // Also after the answer, while the upstream checks the token.
     let asked = std::cell::RefCell::new(None);
     let answer = |terminal: &mut File| {
         terminal.write_all(b"token\r").unwrap();
         *asked.borrow_mut() = silent.accept().ok();
     };
-    ended(&answer, Signal::TERM);
+    assert_echo_after(&answer, Signal::TERM);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn read_only_token_source_is_refused_before_prompt() {
     );
 }
 
-/// A service account that may replace its own credentials, logged in.
+/// A service account that may replace its own credentials; its token is stored.
 struct Pipeline {
     sandbox: SandboxProcess,
     home: Home,
@@ -326,7 +326,7 @@ struct Pipeline {
 impl Pipeline {
     fn new() -> Self {
         let sandbox = SandboxProcess::start(&[]);
-        let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+        let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
 
         let admin = |verb: &str, path: &str, body: Option<&Value>| {
             let (status, reply) = sandbox.api(sandbox.token("admin"), verb, path, body);
@@ -385,7 +385,7 @@ impl Pipeline {
             .rolekeeper(&[&["login", "--rotate", "--json"], args].concat())
     }
 
-    /// What is kept is a token that counts, whatever was cached.
+    /// Asserts that the stored token is valid: `refresh` does not use a cached session.
     fn assert_works(&self, when: &str) {
         let run = self.home.rolekeeper(&["refresh", "dev"]);
         assert_eq!(run.code, 0, "{when}: {run:?}");
@@ -460,7 +460,7 @@ fn rotation_with_several_credentials_needs_old_id() {
     assert_eq!(
         pipeline.credentials().len(),
         2,
-        "the other one is somebody's"
+        "the other credential remains"
     );
 
     pipeline.assert_works("rotated");
@@ -470,7 +470,7 @@ fn rotation_with_several_credentials_needs_old_id() {
 fn killed_rotation_leaves_valid_token_and_next_cleans_up() {
     let pipeline = Pipeline::new();
 
-    // Before a call has its effect, and after it, with the answer still on its way.
+    // Killed before a call takes effect, and after it, before its reply arrives.
     let faults = [
         json!({ "kind": "delay", "ms": 600_000 }),
         json!({ "kind": "slow_drip", "ms": 60_000 }),
@@ -516,7 +516,7 @@ fn killed_rotation_leaves_valid_token_and_next_cleans_up() {
             assert_eq!(
                 json!(pipeline.credentials()),
                 json!([done["credential_id"]]),
-                "{when}: nothing is left behind"
+                "{when}: the next rotation deletes leftover credentials"
             );
 
             pipeline.assert_works(&when);
@@ -536,8 +536,8 @@ fn failed_rotation_leaves_valid_token() {
         "createServiceAccountCredential",
         "deleteServiceAccountCredential",
     ] {
-        let order = json!({ "method": method, "fault": fault, "times": 1 });
-        pipeline.sandbox.control("POST", "/faults", Some(order));
+        let request = json!({ "method": method, "fault": fault, "times": 1 });
+        pipeline.sandbox.control("POST", "/faults", Some(request));
         let run = pipeline.rotate(&[]);
 
         if method == "deleteServiceAccountCredential" {

@@ -1,7 +1,7 @@
 //! End-to-end tests: the real programs against the sandbox, one file for each feature.
 //!
-//! They need cargo and the usual programs of a Linux machine. Tests that need more are ignored, with what they need as
-//! the reason.
+//! They need cargo and the usual programs of a Linux machine. Tests that need more are ignored,
+//! with what they need as the reason.
 
 mod approve;
 mod audit;

@@ -1,4 +1,4 @@
-//! Instance metadata: version 2 to the letter, and for the processes of one user.
+//! Instance metadata: IMDSv2 exactly, and for the processes of one user.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -6,23 +6,23 @@ use std::process::Command;
 use rolekeeper_tests::harness::{Endpoint, Said, world};
 use serde_json::json;
 
-/// A token for instance metadata, in a header.
+/// A session token of IMDSv2.
 pub(super) fn imds_token(imds: &Endpoint) -> String {
-    let said = imds.ask(
+    let answer = imds.ask(
         "PUT",
         "/latest/api/token",
         &[("X-aws-ec2-metadata-token-ttl-seconds", "21600")],
     );
 
     assert!(
-        said.status == 200
-            && said
+        answer.status == 200
+            && answer
                 .head
                 .contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"),
-        "{said:?}"
+        "{answer:?}"
     );
 
-    said.body
+    answer.body
 }
 
 fn imds_get(imds: &Endpoint, path: &str) -> Said {
@@ -45,18 +45,20 @@ fn metadata_follows_imdsv2() {
     let imds = Endpoint::of(&home, "dev", "imds");
     assert_eq!(imds.path, "/", "SDKs drop a path");
 
-    let said = imds_get(&imds, ROLES);
-    assert_eq!((said.status, said.body.as_str()), (200, "dev"));
+    let answer = imds_get(&imds, ROLES);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "dev"));
 
-    let said = imds_get(&imds, &format!("{ROLES}dev"));
+    let answer = imds_get(&imds, &format!("{ROLES}dev"));
     assert!(
-        said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: "),
-        "{said:?}"
+        answer
+            .head
+            .contains("x-aws-ec2-metadata-token-ttl-seconds: "),
+        "{answer:?}"
     );
 
-    let document = said.json();
+    let document = answer.json();
 
-    assert!(!said.body.contains('\n'));
+    assert!(!answer.body.contains('\n'));
     assert_eq!(
         (&document["Code"], &document["Type"]),
         (&json!("Success"), &json!("AWS-HMAC"))
@@ -88,7 +90,7 @@ fn metadata_follows_imdsv2() {
         assert_eq!(imds_get(&imds, &path).status, status, "{path}");
     }
 
-    // Version 1, a wrong token, another port's token, a life out of range, another version of the API.
+    // IMDSv1; a wrong token; no lifetime; a proxy; a wrong method.
     assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[]).status, 401);
     assert_eq!(
         imds.ask(
@@ -125,7 +127,7 @@ fn metadata_follows_imdsv2() {
     );
 }
 
-/// No secret keeps other users out: the kernel names the user of each connection. Only root can connect as another user.
+/// The kernel names the user of each connection. Only root can connect as another user.
 #[test]
 #[ignore = "needs root"]
 fn other_users_are_refused() {

@@ -46,7 +46,8 @@ impl Machine {
         }
     }
 
-    /// As a service manager sets it up: everybody may come in, and nobody else may write there.
+    /// Permissions as a service manager sets them: every user can connect, only the owner can
+    /// write.
     fn daemon(&self) -> Daemon<'_> {
         let daemon = self.home.daemon(&[]);
 
@@ -65,7 +66,7 @@ impl Machine {
         daemon
     }
 
-    fn by(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
+    fn run_as(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
         let mut command = Command::new(&self.client);
         command
             .env_clear()
@@ -85,19 +86,19 @@ fn users_get_only_their_profiles() {
 
     assert_eq!(
         machine
-            .by(NOBODY, NOBODY, &["credential-process", "team"])
+            .run_as(NOBODY, NOBODY, &["credential-process", "team"])
             .code,
         0
     );
     assert_eq!(
         machine
-            .by(64_123, GROUP, &["credential-process", "team"])
+            .run_as(64_123, GROUP, &["credential-process", "team"])
             .code,
         0,
-        "by the group"
+        "allowed by the group"
     );
 
-    let stranger = machine.by(64_123, 64_123, &["credential-process", "team"]);
+    let stranger = machine.run_as(64_123, 64_123, &["credential-process", "team"]);
     assert!(
         stranger.code == 4
             && stranger
@@ -106,13 +107,13 @@ fn users_get_only_their_profiles() {
         "{stranger:?}"
     );
 
-    let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
+    let other = machine.run_as(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
         other.code == 4 && other.stderr.contains("profile own is not for user 65534"),
         "{other:?}"
     );
 
-    let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();
+    let listed = machine.run_as(NOBODY, NOBODY, &["status", "--json"]).json();
     let names: Vec<_> = listed["profiles"]
         .as_array()
         .unwrap()
@@ -120,7 +121,7 @@ fn users_get_only_their_profiles() {
         .map(|each| each["profile"].clone())
         .collect();
 
-    assert_eq!(names, ["team"], "others' profiles are not shown");
+    assert_eq!(names, ["team"], "profiles of others are hidden");
 
     for args in [
         &["logout", "team"][..],
@@ -135,14 +136,14 @@ fn users_get_only_their_profiles() {
         &["unlock"],
         &["approve"],
     ] {
-        let run = machine.by(NOBODY, NOBODY, args);
+        let run = machine.run_as(NOBODY, NOBODY, args);
         assert!(
             run.code == 4 && run.stderr.contains("only the user whose daemon this is"),
             "{args:?}: {run:?}"
         );
     }
 
-    let over_http = machine.by(
+    let over_http = machine.run_as(
         NOBODY,
         NOBODY,
         &["exec", "team", "--mode", "http", "--", "true"],
@@ -157,20 +158,20 @@ fn users_get_only_their_profiles() {
     );
     assert_eq!(
         machine
-            .by(NOBODY, NOBODY, &["exec", "team", "--", "true"])
+            .run_as(NOBODY, NOBODY, &["exec", "team", "--", "true"])
             .code,
         0
     );
     assert_eq!(
         machine
-            .by(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"])
+            .run_as(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"])
             .code,
         8,
-        "the role's own rights"
+        "refused by the role's policies"
     );
 
-    // It is known who had it.
-    let audit = machine.home_client(&["audit", "team", "--json"]).json();
+    // The audit names both users.
+    let audit = machine.run_as_owner(&["audit", "team", "--json"]).json();
     let users: Vec<_> = audit["holders"]
         .as_array()
         .unwrap()
@@ -185,7 +186,7 @@ fn users_get_only_their_profiles() {
     assert_eq!(machine.sandbox.calls("listRoles"), 1);
 
     drop(daemon);
-    let none = machine.by(NOBODY, NOBODY, &["credential-process", "team"]);
+    let none = machine.run_as(NOBODY, NOBODY, &["credential-process", "team"]);
     assert!(
         none.code == 3
             && none
@@ -196,8 +197,8 @@ fn users_get_only_their_profiles() {
 }
 
 impl Machine {
-    /// As the daemon's own user, for whom the folder is as it would be without the others.
-    fn home_client(&self, args: &[&str]) -> Run {
+    /// Runs `rolekeeper` as the daemon's user, which refuses a folder that is open to others.
+    fn run_as_owner(&self, args: &[&str]) -> Run {
         let folder = self.home.socket().parent().unwrap().to_owned();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         let run = self.home.rolekeeper(args);
@@ -243,8 +244,8 @@ fn connections_of_one_user_do_not_block_others() {
         .spawn()
         .unwrap();
 
-    let open = || {
-        machine.home_client(&["status", "--json"]).json()["daemon"]["connections"]
+    let open_connections = || {
+        machine.run_as_owner(&["status", "--json"]).json()["daemon"]["connections"]
             .as_u64()
             .unwrap()
     };
@@ -252,18 +253,18 @@ fn connections_of_one_user_do_not_block_others() {
     let mut lines = BufReader::new(attack.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("connected: ")));
 
-    eventually("they are as many as they may be", || {
-        (open() >= (512 - 64) / 4).then_some(())
+    eventually("the limit of one user is reached", || {
+        (open_connections() >= (512 - 64) / 4).then_some(())
     });
 
     assert!(
-        open() <= (512 - 64) / 4 + 1,
-        "a quarter of the places, and this very connection: {}",
-        open()
+        open_connections() <= (512 - 64) / 4 + 1,
+        "a quarter of the limit, and this connection: {}",
+        open_connections()
     );
-    assert_eq!(machine.home_client(&["credential-process", "own"]).code, 0);
+    assert_eq!(machine.run_as_owner(&["credential-process", "own"]).code, 0);
 
-    let refused = machine.by(NOBODY, NOBODY, &["status"]);
+    let refused = machine.run_as(NOBODY, NOBODY, &["status"]);
     assert!(
         refused.code == 3 && refused.stderr.contains("(busy)"),
         "{refused:?}"
@@ -271,7 +272,7 @@ fn connections_of_one_user_do_not_block_others() {
 
     drop(attack.stdin.take());
     attack.wait().unwrap();
-    eventually("there is room again", || {
-        (machine.by(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
+    eventually("connections are accepted again", || {
+        (machine.run_as(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
     });
 }

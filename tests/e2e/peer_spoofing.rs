@@ -1,4 +1,5 @@
-//! Processes that pose as another one: with a connection that is not theirs, after an exec, or with a reused pid.
+//! Processes that pose as another one: with a connection that is not theirs, after an exec, or with
+//! a reused pid.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -29,7 +30,8 @@ struct Target {
 }
 
 impl Target {
-    /// For this test's program and the attacker: their programs are allowed, so that only the attack can be refused.
+    /// For this test's program and the attacker: their programs are allowed, so that only the
+    /// attack can be refused.
     fn for_test_and_attacker() -> Self {
         let test = std::env::current_exe().unwrap();
         let attacker = attacker();
@@ -52,6 +54,7 @@ impl Target {
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
+
         stream
     }
 
@@ -63,11 +66,12 @@ impl Target {
             .arg(self.home.socket())
             .stdin(stdin)
             .stdout(Stdio::piped());
+
         command
     }
 
-    /// A connection of a process that runs `timeout` by the time the daemon inspects it. A process can have that done:
-    /// one of the same user can stop the daemon for a while.
+    /// A connection of a process that runs `timeout` by the time the daemon inspects it. A process
+    /// can have that done: one of the same user can stop the daemon for a while.
     fn connected_before_exec(&self, daemon: &Daemon<'_>) -> (UnixStream, Killed) {
         daemon.signal(Signal::STOP);
         let mut attack = self.attack("exec-before-inspection", Stdio::null());
@@ -80,6 +84,7 @@ impl Target {
                 .ok()
                 .filter(|exe| exe.ends_with("timeout"))
         });
+
         daemon.signal(Signal::CONT);
 
         (stream, attacker)
@@ -111,6 +116,7 @@ fn receive_connection(over: &UnixStream) -> UnixStream {
         RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
         _ => None,
     });
+
     UnixStream::from(descriptor.expect("the attacker passes its connection"))
 }
 
@@ -131,7 +137,8 @@ fn answer_challenge(stream: &mut UnixStream) {
     stream.write_all(&challenge_response(nonce)).unwrap();
 }
 
-/// A process that shares the connection can read the challenge and answer it, but not as the inspected process.
+/// A process that shares the connection can read the challenge and answer it, but not as the
+/// inspected process.
 fn assert_connection_is_useless(mut stream: UnixStream) {
     answer_challenge(&mut stream);
 
@@ -145,6 +152,7 @@ fn wrong_challenge_response_is_refused() {
 
     let mut good = target.connect();
     assert!(is_lease(&request_lease(&mut good).unwrap()));
+
     good.write_all(&lease_request("dev")).unwrap();
     assert!(
         is_lease(&reply(&mut good)),
@@ -154,9 +162,11 @@ fn wrong_challenge_response_is_refused() {
     let mut guessing = target.connect();
     guessing.write_all(&lease_request("dev")).unwrap();
     assert!(nonce(&reply(&mut guessing)).is_some());
+
     guessing
         .write_all(&challenge_response(&"0".repeat(64)))
         .unwrap();
+
     assert!(refusal(&reply(&mut guessing)).contains("has not answered once it was looked at"));
 }
 
@@ -164,6 +174,7 @@ fn wrong_challenge_response_is_refused() {
 fn connection_passed_to_another_process_is_refused() {
     let target = Target::for_test_and_attacker();
     let _daemon = target.home.daemon(&[]);
+
     let mut stream = target.connect();
     assert!(is_lease(&request_lease(&mut stream).unwrap()));
 
@@ -175,6 +186,7 @@ fn connection_passed_to_another_process_is_refused() {
         .stdin(shared)
         .output()
         .unwrap();
+
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("requested"),
         "{output:?}"
@@ -204,6 +216,7 @@ fn exec_after_lease_is_refused() {
         .unwrap()
         .read_to_end(&mut output)
         .unwrap();
+
     child.wait().unwrap();
 
     let output = String::from_utf8_lossy(&output);
@@ -214,6 +227,7 @@ fn exec_after_lease_is_refused() {
 #[test]
 fn exec_of_allowed_program_before_request_is_refused() {
     let (sandbox, home) = world();
+
     // Not the system's shell: of a shell, the daemon would take the program that started it.
     let shell = home.socket().with_file_name("good");
     home.configure_more("", &format!("callers = [{{ exe = {shell:?} }}]"));
@@ -222,6 +236,7 @@ fn exec_of_allowed_program_before_request_is_refused() {
         home,
     };
     let _daemon = target.home.daemon(&[]);
+
     fs::copy(which("sh"), &shell).unwrap();
 
     let output = target

@@ -1,5 +1,5 @@
-//! One process of the daemon follows another: a newer program, a changed configuration, a kill at any instant. No request
-//! is lost, no session is fetched twice, nothing is left half-written.
+//! Reload and crash: a new program, a new configuration, or a kill at any moment. No request is
+//! lost, no session is fetched twice, no file is truncated.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -16,15 +16,16 @@ fn request() -> Vec<u8> {
     frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })).unwrap()
 }
 
-/// Asks on held connections until `over`; a request that could be sent must be answered. Says how many were.
-fn ask_without_end(home: &Home, over: &AtomicBool) -> usize {
+/// Requests leases on open connections until `stopped`, and returns their number. Every sent
+/// request must be answered.
+fn request_until_stopped(home: &Home, stopped: &AtomicBool) -> usize {
     let mut answered = 0;
 
-    while !over.load(Ordering::Relaxed) {
-        let mut stream =
-            UnixStream::connect(home.socket()).expect("somebody listens at every moment");
+    while !stopped.load(Ordering::Relaxed) {
+        let mut stream = UnixStream::connect(home.socket())
+            .expect("the socket accepts connections at every moment");
 
-        while !over.load(Ordering::Relaxed) && stream.write_all(&request()).is_ok() {
+        while !stopped.load(Ordering::Relaxed) && stream.write_all(&request()).is_ok() {
             let reply: Value =
                 serde_json::from_slice(&frame::read(&mut stream).expect("an answer")).unwrap();
             assert!(reply["reply"]["lease"].is_object(), "{reply}");
@@ -43,16 +44,16 @@ fn reload_under_load_loses_no_request() {
     let daemon = home.daemon_by(home.command(&program));
 
     let pid = daemon.pid();
-    let over = AtomicBool::new(false);
+    let stopped = AtomicBool::new(false);
     let runs = AtomicUsize::new(0);
 
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| ask_without_end(&home, &over)))
+            .map(|_| scope.spawn(|| request_until_stopped(&home, &stopped)))
             .collect();
 
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 let run = home.rolekeeper(&["credential-process", "dev"]);
                 assert_eq!(run.code, 0, "{run:?}");
 
@@ -60,10 +61,10 @@ fn reload_under_load_loses_no_request() {
             }
         });
 
-        let stop = Over(&over);
+        let stop = Over(&stopped);
 
         for _ in 0..6 {
-            // What package managers do: another file under the same name.
+            // As package managers do: another file under the same name.
             let newer = home.path().join("newer");
             assert!(
                 std::process::Command::new("cp")
@@ -92,15 +93,11 @@ fn reload_under_load_loses_no_request() {
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(
         status["daemon"]["pid"], pid,
-        "a service manager sees the same process"
+        "the pid stays the same for the service manager"
     );
-    assert_eq!(
-        sandbox.calls("assumeRole"),
-        1,
-        "and the session is the same"
-    );
+    assert_eq!(sandbox.calls("assumeRole"), 1, "the session stays the same");
     assert_eq!(daemon.stop(), 0);
-    assert!(!home.socket().exists(), "the last one removes the socket");
+    assert!(!home.socket().exists(), "the daemon removes the socket");
 }
 
 #[test]
@@ -112,7 +109,7 @@ fn request_waiting_during_reload_is_answered() {
 
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-        eventually("it waits", || {
+        eventually("the request has reached the upstream", || {
             (sandbox.calls("assumeRole") == 1).then_some(())
         });
         sandbox.heal();
@@ -153,7 +150,7 @@ fn reload_keeps_sessions_that_fit_new_configuration() {
     assert_eq!(session("dev"), before);
     assert_ne!(session("more"), before);
 
-    // The same name for another role is another profile.
+    // A profile with another role does not get the old session.
     home.configure_for(&sandbox, "dev", &[("dev", "S3BucketAccess")]);
     daemon.reload();
     assert_ne!(session("dev"), before);
@@ -172,7 +169,7 @@ fn failed_reload_changes_nothing_and_logs_why() {
     home.configure(&good.replace("role_id", "roel_id"));
     daemon.signal(Signal::HUP);
 
-    eventually("it says why", || {
+    eventually("the daemon logs why", || {
         daemon
             .log()
             .contains("did you mean `role_id`?")
@@ -181,10 +178,10 @@ fn failed_reload_changes_nothing_and_logs_why() {
 
     home.configure(&good);
 
-    // A program that does not start.
+    // The program is missing.
     std::fs::remove_file(&program).unwrap();
     daemon.signal(Signal::HUP);
-    eventually("it says why", || {
+    eventually("the daemon logs why", || {
         daemon.log().contains("No such file").then_some(())
     });
 
@@ -197,18 +194,19 @@ fn hundred_reloads_leave_one_serving_daemon() {
     let (sandbox, home) = world();
     let daemon = home.daemon(&[]);
 
-    let ask = || home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].clone();
-    let key = ask();
+    let access_key =
+        || home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].clone();
+    let key = access_key();
 
     for _ in 0..100 {
         daemon.signal(Signal::HUP);
         std::thread::yield_now();
     }
 
-    assert_eq!(ask(), key);
+    assert_eq!(access_key(), key);
 
     daemon.reload();
-    assert_eq!(ask(), key);
+    assert_eq!(access_key(), key);
     assert_eq!(sandbox.calls("assumeRole"), 1);
 
     let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
@@ -217,11 +215,10 @@ fn hundred_reloads_leave_one_serving_daemon() {
     assert!(open < 40, "{open} descriptors are open");
 }
 
-/// O1.
 #[test]
 fn clients_survive_kills_at_any_moment() {
     let (sandbox, home) = world();
-    let over = AtomicBool::new(false);
+    let stopped = AtomicBool::new(false);
 
     let kills = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..2)
@@ -229,7 +226,7 @@ fn clients_survive_kills_at_any_moment() {
                 scope.spawn(|| {
                     let mut runs = 0;
 
-                    while !over.load(Ordering::Relaxed) {
+                    while !stopped.load(Ordering::Relaxed) {
                         let mut client = home.client();
                         client.args(["credential-process", "dev"]);
                         let run = home.finish(client);
@@ -246,7 +243,7 @@ fn clients_survive_kills_at_any_moment() {
             })
             .collect();
 
-        let _over = Over(&over);
+        let _stop = Over(&stopped);
         let mut random = fastrand::Rng::with_seed(4);
         let mut kills = 0_u64;
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -257,7 +254,7 @@ fn clients_survive_kills_at_any_moment() {
         {
             let started = Instant::now();
 
-            // At any instant of a start, and every other time of what comes after one.
+            // Half of the kills hit a starting daemon, half a serving one.
             let after = Duration::from_millis(if kills % 2 == 0 { 0 } else { 250 });
             let instant = after + Duration::from_micros(random.u64(0..40_000));
             while started.elapsed() < instant {
@@ -267,7 +264,7 @@ fn clients_survive_kills_at_any_moment() {
             kills += u64::from(kill_daemon_of(&home));
         }
 
-        over.store(true, Ordering::Relaxed);
+        stopped.store(true, Ordering::Relaxed);
         assert!(
             asking
                 .into_iter()
@@ -284,7 +281,7 @@ fn clients_survive_kills_at_any_moment() {
     let calls = sandbox.calls("assumeRole");
     assert!(calls <= kills + 1, "{calls} calls for {kills} daemons");
 
-    // What they left behind is whole: the record of leases has nothing but whole lines, but for the last of each.
+    // The journal consists of whole lines.
     let record = std::fs::read_to_string(home.journal()).unwrap();
     let broken = record
         .lines()
@@ -294,14 +291,14 @@ fn clients_survive_kills_at_any_moment() {
     assert_eq!(broken, 0, "{record}");
 }
 
-/// Kills whatever `rolekeeperd` serves this home, if there is one.
+/// Kills the daemon of this home, if there is one.
 fn kill_daemon_of(home: &Home) -> bool {
-    let mark = home.socket();
+    let socket = home.socket();
     let is_ours = |pid: &i32| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let text = String::from_utf8_lossy(&words).into_owned();
 
-        text.contains("rolekeeperd") && text.contains(mark.to_str().unwrap())
+        text.contains("rolekeeperd") && text.contains(socket.to_str().unwrap())
     };
 
     let pids = std::fs::read_dir("/proc")
@@ -318,14 +315,13 @@ fn kill_daemon_of(home: &Home) -> bool {
     rustix::process::kill_process(pid, Signal::KILL).is_ok()
 }
 
-/// O1.
 #[test]
 fn unwritable_state_does_not_stop_serving() {
     let (_sandbox, home) = world();
     let state = home.path().join("state/rolekeeper");
     std::fs::create_dir_all(state.parent().unwrap()).unwrap();
 
-    // Where the folder should be is a file: neither it nor anything in it can be written, by root either.
+    // A file instead of the state folder: not even root can write there.
     std::fs::write(&state, "").unwrap();
     let daemon = home.daemon(&[]);
 
@@ -337,7 +333,7 @@ fn unwritable_state_does_not_stop_serving() {
     );
 }
 
-/// O1: the time is measured by `tests/bench`; here it is seen that nothing of the one before is in the way.
+/// Leftover files do not stop the next daemon. `tests/bench` measures how long its start takes.
 #[test]
 fn files_of_killed_daemon_are_replaced() {
     let (sandbox, home): (SandboxProcess, Home) = world();

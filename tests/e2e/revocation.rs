@@ -1,9 +1,9 @@
-//! V1 to V5 on the real programs: sessions that are revoked at the cloud or logged out of here, and what people read of it.
+//! Revocation: sessions revoked at the upstream or by `logout`, and what the client shows about it.
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
 use serde_json::{Value, json};
 
-/// The sandbox and a home with `dev` and `ci`, which looks every second.
+/// The sandbox, and a home with the profiles `dev` and `ci` that polls every second.
 fn world(profiles: &str) -> (SandboxProcess, Home) {
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
@@ -18,8 +18,8 @@ fn world(profiles: &str) -> (SandboxProcess, Home) {
     (sandbox, home)
 }
 
-/// As by default: what is noticed then is not noticed by looking.
-fn look_seldom(home: &Home) {
+/// Sets the default poll interval, which is longer than a test.
+fn poll_seldom(home: &Home) {
     home.configure(
         &std::fs::read_to_string(home.config_path())
             .unwrap()
@@ -49,7 +49,7 @@ fn session(home: &Home, name: &str) -> String {
         .to_owned()
 }
 
-/// As the administrator does it.
+/// The administrator revokes a session.
 fn revoke(sandbox: &SandboxProcess, id: &str) {
     let path = format!("/sts/sessions/{id}?reason=lost%20laptop");
     assert_eq!(
@@ -58,7 +58,7 @@ fn revoke(sandbox: &SandboxProcess, id: &str) {
     );
 }
 
-fn at_the_cloud(sandbox: &SandboxProcess, id: &str) -> String {
+fn upstream_status(sandbox: &SandboxProcess, id: &str) -> String {
     let path = format!("/sts/sessions/{id}");
     sandbox.api(sandbox.token("admin"), "GET", &path, None).1["status"]
         .as_str()
@@ -67,7 +67,7 @@ fn at_the_cloud(sandbox: &SandboxProcess, id: &str) -> String {
 }
 
 fn held(home: &Home, name: &str) {
-    eventually("it is noticed", || {
+    eventually("the daemon notices", || {
         (profile(home, name)["state"] == "held").then_some(())
     });
 }
@@ -102,7 +102,7 @@ fn revoked_profile_is_held_with_reason_until_resumed() {
     refused(ask(&home, "dev"));
     assert!(
         ask(&home, "ci").code == 0,
-        "another session is another session"
+        "the other profile is still served"
     );
 
     let table = home.rolekeeper(&["status"]).stdout;
@@ -119,7 +119,7 @@ fn revoked_profile_is_held_with_reason_until_resumed() {
         "{audit}"
     );
 
-    // It is not forgotten with the daemon.
+    // The hold survives the daemon.
     daemon.kill();
     let _daemon = home.daemon(&[]);
 
@@ -143,7 +143,7 @@ fn reassume_replaces_a_revoked_session() {
 
     let before = ask(&home, "dev").json();
     revoke(&sandbox, &session(&home, "dev"));
-    eventually("there is another", || {
+    eventually("there is a new session", || {
         (sandbox.calls("assumeRole") == 2).then_some(())
     });
 
@@ -156,7 +156,7 @@ fn reassume_replaces_a_revoked_session() {
 #[test]
 fn session_refused_by_upstream_is_held_at_once() {
     let (sandbox, home) = world("");
-    look_seldom(&home);
+    poll_seldom(&home);
     let _daemon = home.daemon(&[]);
 
     ask(&home, "dev").json();
@@ -173,7 +173,7 @@ fn session_refused_by_upstream_is_held_at_once() {
         "{run:?}"
     );
 
-    eventually("why is known", || {
+    eventually("the reason is shown", || {
         ask(&home, "dev")
             .stderr
             .contains("lost laptop")
@@ -184,7 +184,7 @@ fn session_refused_by_upstream_is_held_at_once() {
 #[test]
 fn report_rejected_asks_the_upstream() {
     let (sandbox, home) = world("");
-    look_seldom(&home);
+    poll_seldom(&home);
     let _daemon = home.daemon(&[]);
 
     ask(&home, "dev").json();
@@ -226,9 +226,9 @@ fn logout_revoke_is_retried_across_a_restart() {
                 .contains(&format!("session {ci} is revoked at the upstream")),
         "{out:?}"
     );
-    assert_eq!(at_the_cloud(&sandbox, &ci), "revoked");
+    assert_eq!(upstream_status(&sandbox, &ci), "revoked");
 
-    // The cloud is away, and so is the daemon for a while.
+    // The upstream is unavailable, and the daemon is killed meanwhile.
     let away =
         json!({ "method": "revokeSTSSession", "fault": { "kind": "status", "status": 503 } });
     sandbox.control("POST", "/faults", Some(away));
@@ -246,17 +246,17 @@ fn logout_revoke_is_retried_across_a_restart() {
         run.code == 6 && run.stderr.contains("was logged out by you"),
         "{run:?}"
     );
-    assert_eq!(at_the_cloud(&sandbox, &dev), "active");
+    assert_eq!(upstream_status(&sandbox, &dev), "active");
 
     daemon.kill();
     sandbox.heal();
     let _daemon = home.daemon(&[]);
 
-    eventually("the cloud is told", || {
-        (at_the_cloud(&sandbox, &dev) == "revoked").then_some(())
+    eventually("the upstream revokes the session", || {
+        (upstream_status(&sandbox, &dev) == "revoked").then_some(())
     });
 
-    assert_eq!(ask(&home, "dev").code, 6, "it is still logged out of");
+    assert_eq!(ask(&home, "dev").code, 6, "the profile is still held");
 }
 
 #[test]
@@ -276,8 +276,8 @@ fn logout_revokes_superseded_sessions() {
     home.rolekeeper(&["logout", "dev", "--revoke"]);
 
     for id in [&first, &second] {
-        eventually("it is revoked", || {
-            (at_the_cloud(&sandbox, id) == "revoked").then_some(())
+        eventually("the upstream revokes the session", || {
+            (upstream_status(&sandbox, id) == "revoked").then_some(())
         });
     }
 }
@@ -324,16 +324,16 @@ fn sessions_are_listed_and_revoked_by_id() {
     );
     assert!(ask(&home, "dev").stderr.contains("left on a train"));
 
-    let other_one = home
+    let revoked = home
         .rolekeeper(&["sessions", "revoke", other, "--json"])
         .json();
     assert_eq!(
-        (&other_one["at_upstream"], &other_one["profile"]),
+        (&revoked["at_upstream"], &revoked["profile"]),
         (&json!("confirmed"), &Value::Null)
     );
 
     for id in [&id, other] {
-        assert_eq!(at_the_cloud(&sandbox, id), "revoked");
+        assert_eq!(upstream_status(&sandbox, id), "revoked");
     }
 
     let none = home.rolekeeper(&["sessions", "revoke", "no-such-session"]);
@@ -366,7 +366,7 @@ fn disabled_account_is_not_a_revoked_session() {
         200
     );
 
-    let run = eventually("it is noticed", || {
+    let run = eventually("the daemon notices", || {
         Some(ask(&home, "ci")).filter(|run| run.code != 0)
     });
     assert!(
@@ -390,7 +390,7 @@ fn revoke_on_stop_revokes_sessions() {
     let id = session(&home, "dev");
 
     assert_eq!(daemon.stop(), 0);
-    assert_eq!(at_the_cloud(&sandbox, &id), "revoked");
+    assert_eq!(upstream_status(&sandbox, &id), "revoked");
 
     let _daemon = home.daemon(&[]);
 
@@ -430,7 +430,7 @@ fn hold_survives_unrelated_configuration_changes() {
 
     home.configure_more("", "duration = \"30m\"");
     daemon.signal(rustix::process::Signal::HUP);
-    eventually("it serves again", || {
+    eventually("the daemon serves again", || {
         (daemon.log().matches("serving").count() == 2).then_some(())
     });
 
@@ -481,7 +481,7 @@ fn superseded_session_is_polled_also_after_reload() {
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
 
     daemon.signal(rustix::process::Signal::HUP);
-    eventually("it serves again", || {
+    eventually("the daemon serves again", || {
         (daemon.log().matches("serving").count() == 2).then_some(())
     });
     ask(&home, "dev").json();

@@ -1,4 +1,4 @@
-//! A kill of the sandbox in the middle of writes loses nothing that it has acknowledged.
+//! The sandbox is killed during writes: every acknowledged write is still there.
 
 use rolekeeper_tests::harness::SandboxProcess;
 use serde_json::json;
@@ -21,7 +21,7 @@ fn kill_loses_no_acknowledged_write() {
                     scope.spawn(move || {
                         let mut names = Vec::new();
 
-                        // Until the kill makes it fail.
+                        // Until the sandbox is killed.
                         for number in 0.. {
                             let name = format!("r{round}-{writer}-{number}");
                             match sandbox.try_api(

@@ -1,4 +1,4 @@
-//! `rolekeeper-sandbox` as a program: its ready line, its signals, its exit codes.
+//! `rolekeeper-sandbox`: its ready line, signals and exit codes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,7 @@ fn sandbox() -> Command {
     command
 }
 
-fn refused(arguments: &[&str]) -> Output {
+fn run(arguments: &[&str]) -> Output {
     sandbox().args(arguments).output().unwrap()
 }
 
@@ -53,23 +53,23 @@ fn invalid_arguments_exit_with_2_and_a_hint() {
     ];
 
     for (arguments, expected) in table {
-        let output = refused(&arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let output = run(&arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(
-            said.starts_with("rolekeeper-sandbox: ") && said.contains(expected),
-            "{said}"
+            stderr.starts_with("rolekeeper-sandbox: ") && stderr.contains(expected),
+            "{stderr}"
         );
-        assert!(said.contains("\n  try: "), "{said}");
+        assert!(stderr.contains("\n  try: "), "{stderr}");
         assert!(output.stdout.is_empty());
     }
 }
 
 #[test]
 fn address_in_use_exits_with_1() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = refused(&["--listen", &address]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = run(&["--listen", &address]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains(&address));
 }

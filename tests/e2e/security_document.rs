@@ -1,4 +1,4 @@
-//! What `.github/SECURITY.md` claims names tests that are there.
+//! The tests that `.github/SECURITY.md` names as its evidence exist.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ fn every_named_test_exists() {
     let mut file = String::new();
     let mut count = 0;
 
-    // What stands between backticks.
+    // Every second part is between backticks.
     for word in text.split('`').skip(1).step_by(2) {
         let Some((module, name)) = word.split_once("::") else {
             let path = word
@@ -21,7 +21,7 @@ fn every_named_test_exists() {
             continue;
         };
 
-        // The same file again.
+        // `…` repeats the last file.
         if module != "…" {
             file = module.to_owned();
         }

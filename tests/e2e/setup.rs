@@ -1,4 +1,5 @@
-//! `setup` shows what it would change; what it knows of the daemon that is running it says beside it.
+//! `setup` with and without a running daemon. Most tests of `setup` are in
+//! `client/tests/process/setup.rs`.
 
 use rolekeeper_tests::harness::world;
 
@@ -6,7 +7,7 @@ use rolekeeper_tests::harness::world;
 fn profile_unknown_to_daemon_is_set_up_with_a_warning() {
     let (_sandbox, home) = world();
 
-    let says = |profile: &str| {
+    let warns = |profile: &str| {
         let run = home.rolekeeper(&["setup", "aws", profile]);
         assert!(
             run.code == 0 && run.stdout.contains(&format!("[profile {profile}]")),
@@ -18,13 +19,13 @@ fn profile_unknown_to_daemon_is_set_up_with_a_warning() {
     };
 
     assert!(
-        !says("other"),
-        "nobody runs that could know, and nobody is started"
+        !warns("other"),
+        "without a daemon there is no warning, and none is started"
     );
 
     let _daemon = home.daemon(&[]);
 
-    assert_eq!((says("other"), says("dev")), (true, false));
+    assert_eq!((warns("other"), warns("dev")), (true, false));
 
     let undo = home.rolekeeper(&["setup", "aws", "other", "--undo"]);
     assert!(

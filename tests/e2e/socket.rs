@@ -1,4 +1,5 @@
-//! The socket: private from its creation on, never taken from a running program, and replaced after a crash.
+//! The socket: private from its creation on, never taken from a running program, and replaced after
+//! a crash.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,5 +1,5 @@
-//! TLS: the token is sent to whom the system's certificates vouch for, or those that the configuration names, and to nobody
-//! else, whatever is between.
+//! TLS: the token goes only to servers that the system's authorities or the configured ones vouch
+//! for, also through a proxy.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,12 +10,14 @@ use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs};
 
 use super::tls_door::{TlsDoor, tls_door};
 
-/// A home whose upstream is the door, and which trusts the authorities in `trusted`.
+/// Requests a lease of a home whose upstream is the TLS server, and which trusts the authorities in
+/// `trusted`.
 fn ask(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str) -> Run {
     ask_with(sandbox, door, trusted, "", &[])
 }
 
-/// The same with more lines for the upstream, in which `HOME` is the home's folder, and more variables.
+/// The same with more lines for the upstream, where `HOME` stands for the home's folder, and more
+/// variables.
 fn ask_with(
     sandbox: &SandboxProcess,
     door: &TlsDoor,
@@ -78,7 +80,7 @@ fn configured_ca_replaces_system_authorities() {
         0
     );
 
-    // Whom the system trusts is not enough then.
+    // The system's authorities are not used then.
     let wrong = "ca = \"HOME/authorities.pem\"";
     let run = ask_with(&sandbox, &door, &other.authority, wrong, &[]);
     assert!(
@@ -91,21 +93,21 @@ fn configured_ca_replaces_system_authorities() {
 #[test]
 fn invalid_ca_file_prevents_start() {
     let sandbox = SandboxProcess::start(&[]);
-    for (text, want) in [
+    for (text, message) in [
         ("", "there is none in it"),
         ("-----BEGIN CERTIFICATE-----\nx\n", "cannot be used"),
     ] {
         let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-        let text_of = std::fs::read_to_string(home.config_path()).unwrap();
-        home.configure(&text_of.replace(sandbox.endpoint(), "https://iam.example.test"));
+        let configuration = std::fs::read_to_string(home.config_path()).unwrap();
+        home.configure(&configuration.replace(sandbox.endpoint(), "https://iam.example.test"));
         let path = home.private_file("ca.pem", text);
         home.configure_more(&format!("ca = {path:?}"), "");
         let run = home.rolekeeperd(&[]);
         assert!(
             run.code == 1
                 && run.stderr.contains("ca.pem cannot be used")
-                && run.stderr.contains(want),
+                && run.stderr.contains(message),
             "{run:?}"
         );
         assert!(
@@ -116,11 +118,11 @@ fn invalid_ca_file_prevents_start() {
     }
 }
 
-/// A proxy as companies have them: what was asked of it, each time.
+/// An HTTP proxy with CONNECT, and the head of each request to it.
 fn proxy() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (sender, asked) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
 
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -149,20 +151,20 @@ fn proxy() -> (String, Receiver<String>) {
         }
     });
 
-    (address, asked)
+    (address, requests)
 }
 
 #[test]
 fn proxy_is_used_as_configured_and_sees_no_token() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
-    let (address, asked) = proxy();
+    let (address, requests) = proxy();
     let url = format!("http://{address}");
     let https = ("HTTPS_PROXY", url.as_str());
     let other = ("HTTPS_PROXY", "http://127.0.0.1:9");
     let configured = format!("proxy = \"{}\"", url.replace("//", "//me:canary@"));
 
-    for (more, variables, is_through) in [
+    for (more, variables, is_used) in [
         ("", &[https][..], true),
         ("", &[https, ("NO_PROXY", "127.0.0.1")], false),
         ("proxy = \"none\"", &[https], false),
@@ -171,10 +173,10 @@ fn proxy_is_used_as_configured_and_sees_no_token() {
         let run = ask_with(&sandbox, &door, &door.authority, more, variables);
         assert_eq!(run.code, 0, "{more} {variables:?} {run:?}");
 
-        let heads: Vec<String> = asked.try_iter().collect();
+        let heads: Vec<String> = requests.try_iter().collect();
         assert_eq!(
             !heads.is_empty(),
-            is_through,
+            is_used,
             "{more} {variables:?}: {heads:?}"
         );
 
@@ -188,8 +190,8 @@ fn proxy_is_used_as_configured_and_sees_no_token() {
                 "{head}"
             );
 
-            let is_ours = head.to_lowercase().contains("proxy-authorization: basic ");
-            assert_eq!(is_ours, more.contains("canary"), "{head}");
+            let has_credentials = head.to_lowercase().contains("proxy-authorization: basic ");
+            assert_eq!(has_credentials, more.contains("canary"), "{head}");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! The upstream is down, slow, or talks nonsense: told as what it is, no session is lost, nothing hangs, and no secret
-//! leaves for anywhere else.
+//! The upstream is down, slow or replies with garbage: the error says so, sessions survive,
+//! requests time out, and the token goes nowhere else.
 
 use std::time::{Duration, Instant};
 
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
-/// Every way of failing that the sandbox knows, and words of the message that it must get.
-fn nonsense() -> Vec<(Value, &'static str)> {
+/// Every fault of the sandbox, and words of the error that it causes.
+fn faults() -> Vec<(Value, &'static str)> {
     vec![
         (
             json!({ "kind": "status", "status": 503, "retry_after": "2" }),
@@ -37,7 +37,7 @@ fn nonsense() -> Vec<(Value, &'static str)> {
 #[test]
 fn invalid_upstream_replies_count_as_unavailable() {
     let sandbox = SandboxProcess::start(&[]);
-    for (fault, words) in nonsense() {
+    for (fault, words) in faults() {
         let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         let _daemon = home.daemon(&[]);
@@ -63,7 +63,7 @@ fn unreachable_upstream_is_reported_with_its_address() {
     let token = home.private_file("token", "canary-token");
     home.secret("canary-token");
 
-    // A port that was free a moment ago.
+    // A free port: nothing listens there.
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -88,20 +88,20 @@ fn request_times_out_after_20_s_and_late_reply_is_used() {
     let _daemon = home.daemon(&[]);
 
     sandbox.fault(&json!({ "kind": "delay", "ms": 21_500 }));
-    let asked = Instant::now();
+    let started = Instant::now();
     let run = home.rolekeeper(&["credential-process", "dev"]);
 
     assert!(
-        asked.elapsed() < Duration::from_secs(24),
+        started.elapsed() < Duration::from_secs(24),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
     assert!(
         run.code == 7 && run.stderr.contains("has not answered within 20 s"),
         "{run:?}"
     );
 
-    eventually("the fetch has landed", || {
+    eventually("the late reply is used", || {
         (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(())
     });
 
@@ -151,15 +151,15 @@ fn upstream_clock_skew_is_corrected() {
     let left = end.duration_since(jiff::Timestamp::now()).as_secs();
     assert!(
         (940..=960).contains(&left),
-        "by this machine's clock, which the consumer will ask: {left}"
+        "the expiry is in this machine's time, which consumers compare it with: {left}"
     );
 }
 
 #[test]
 fn valid_session_survives_failed_refresh() {
-    // 45 s of life are 30 s of service; the refresh falls due after 16 to 21.
+    // A session of 45 s is served for 30 s. Its refresh is due after 16 to 21 s.
     let sandbox = SandboxProcess::start(&["--max-session", "45"]);
-    let homes: Vec<_> = nonsense()
+    let homes: Vec<_> = faults()
         .into_iter()
         .map(|(fault, _)| (fault, Home::default()))
         .collect();
@@ -168,7 +168,7 @@ fn valid_session_survives_failed_refresh() {
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     }
 
-    // One after the other would take minutes; the faults are the method's, so each kind comes to one of the daemons.
+    // One daemon for each fault, all at once: one after the other would take minutes.
     let daemons: Vec<_> = homes
         .iter()
         .map(|(_, home)| (home, home.daemon(&[])))
@@ -209,7 +209,7 @@ fn session_is_not_served_in_its_last_15_seconds() {
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
 
     sandbox.fault(&json!({ "kind": "status", "status": 503 }));
-    let run = eventually("the session is over", || {
+    let run = eventually("the session is no longer served", || {
         let run = home.rolekeeper(&["credential-process", "dev"]);
         (run.code != 0).then_some(run)
     });
@@ -249,8 +249,8 @@ fn token_is_sent_to_the_endpoint_only() {
     elsewhere.set_nonblocking(true).unwrap();
 
     if let Ok((mut stream, _)) = elsewhere.accept() {
-        let mut said = String::new();
-        let _ = stream.read_to_string(&mut said);
-        panic!("somebody else was sent {said}");
+        let mut request = String::new();
+        let _ = stream.read_to_string(&mut request);
+        panic!("another address was sent {request}");
     }
 }

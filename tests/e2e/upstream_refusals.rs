@@ -1,9 +1,9 @@
-//! The upstream says no: each no has its code, its words and what to do next, and none is taken for another.
+//! The upstream refuses: each reason has its own code, message and hint.
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, world};
 use serde_json::json;
 
-fn failed(run: &Run, code: i32, words: &[&str]) {
+fn assert_failed(run: &Run, code: i32, words: &[&str]) {
     assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
 
     let lines: Vec<_> = run.stderr.lines().collect();
@@ -40,7 +40,8 @@ fn missing_and_denied_roles_have_different_errors() {
     let _daemon = home.daemon(&[]);
 
     let ask = |profile| home.rolekeeper(&["credential-process", profile]);
-    failed(
+
+    assert_failed(
         &ask("notrust"),
         8,
         &[
@@ -50,7 +51,8 @@ fn missing_and_denied_roles_have_different_errors() {
             "request ",
         ],
     );
-    failed(
+
+    assert_failed(
         &ask("notallowed"),
         8,
         &[
@@ -59,8 +61,8 @@ fn missing_and_denied_roles_have_different_errors() {
         ],
     );
 
-    // Whoever may assume only some roles does not learn which others exist.
-    failed(&ask("gone"), 8, &["access_denied"]);
+    // A principal that may assume only some roles does not learn which others exist.
+    assert_failed(&ask("gone"), 8, &["access_denied"]);
 
     let admin = Home::default();
     admin.configure_for(&sandbox, "admin", &[("gone", "NoTrust")]);
@@ -71,7 +73,7 @@ fn missing_and_denied_roles_have_different_errors() {
     ));
     let _daemon = admin.daemon(&[]);
 
-    failed(
+    assert_failed(
         &admin.rolekeeper(&["credential-process", "gone"]),
         8,
         &["not_found", "there is no role 019aaaaa"],
@@ -85,7 +87,7 @@ fn unknown_profile_suggests_the_nearest_name() {
     home.configure_for(&sandbox, "dev", &[("production", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
 
-    failed(
+    assert_failed(
         &home.rolekeeper(&["credential-process", "prodution"]),
         2,
         &[
@@ -93,29 +95,34 @@ fn unknown_profile_suggests_the_nearest_name() {
             "`production`",
         ],
     );
-    failed(
+
+    assert_failed(
         &home.rolekeeper(&["credential-process", "x"]),
         2,
         &["rolekeeper status"],
     );
+
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
 #[test]
 fn expired_revoked_and_unknown_tokens_need_login() {
     let (sandbox, home) = world();
+
     let ask = || {
         let _daemon = home.daemon(&[]);
 
         home.rolekeeper(&["credential-process", "dev"])
     };
-    let put = |token: &str| {
+
+    let store_token = |token: &str| {
         home.secret(token);
         home.private_file("dev.token", token);
     };
 
-    put("byu_canary_unknown");
-    failed(
+    store_token("byu_canary_unknown");
+
+    assert_failed(
         &ask(),
         5,
         &["(login_needed)", "invalid_token", "put a new token"],
@@ -130,8 +137,8 @@ fn expired_revoked_and_unknown_tokens_need_login() {
     let path = format!("/users/{}/token", user["id"].as_str().unwrap());
     let short = sandbox.control("POST", &path, Some(json!({ "expires_in_seconds": 60 })));
     sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": 61 })));
-    put(short["token"].as_str().unwrap());
-    failed(&ask(), 5, &["(login_needed)", "token_expired"]);
+    store_token(short["token"].as_str().unwrap());
+    assert_failed(&ask(), 5, &["(login_needed)", "token_expired"]);
 
     sandbox.control(
         "DELETE",
@@ -139,10 +146,10 @@ fn expired_revoked_and_unknown_tokens_need_login() {
         Some(json!({ "token": sandbox.token("dev") })),
     );
 
-    put(sandbox.token("dev"));
-    failed(&ask(), 5, &["invalid_token"]);
+    store_token(sandbox.token("dev"));
+    assert_failed(&ask(), 5, &["invalid_token"]);
 
-    // A session's token, revoked: the one code that says so.
+    // The token of a revoked session.
     let (status, assumed) = sandbox.api(
         sandbox.token("ci-cd-pipeline"),
         "POST",
@@ -162,8 +169,8 @@ fn expired_revoked_and_unknown_tokens_need_login() {
 
     assert_eq!(status, 204);
 
-    put(assumed["credentials"]["session_token"].as_str().unwrap());
-    failed(&ask(), 5, &["session_revoked"]);
+    store_token(assumed["credentials"]["session_token"].as_str().unwrap());
+    assert_failed(&ask(), 5, &["session_revoked"]);
 }
 
 #[test]
@@ -172,13 +179,16 @@ fn missing_or_readable_token_file_is_refused_and_not_sent() {
 
     let (sandbox, home) = world();
     let token = home.path().join("dev.token");
+
     let ask = || {
         let _daemon = home.daemon(&[]);
 
         home.rolekeeper(&["credential-process", "dev"])
     };
+
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
-    failed(
+
+    assert_failed(
         &ask(),
         5,
         &[
@@ -189,10 +199,10 @@ fn missing_or_readable_token_file_is_refused_and_not_sent() {
     );
 
     std::fs::remove_file(&token).unwrap();
-    failed(&ask(), 5, &["does not exist"]);
+    assert_failed(&ask(), 5, &["does not exist"]);
 
     home.private_file("dev.token", "\n");
-    failed(&ask(), 5, &["holds no token: it is empty"]);
+    assert_failed(&ask(), 5, &["holds no token: it is empty"]);
 
     home.configure(
         &std::fs::read_to_string(home.config_path())
@@ -200,7 +210,7 @@ fn missing_or_readable_token_file_is_refused_and_not_sent() {
             .replace(&format!("file = {token:?}"), "env = \"NO_SUCH_TOKEN\""),
     );
 
-    failed(&ask(), 5, &["the variable NO_SUCH_TOKEN is not set"]);
+    assert_failed(&ask(), 5, &["the variable NO_SUCH_TOKEN is not set"]);
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
@@ -242,7 +252,7 @@ fn disabled_account_is_not_a_bad_token() {
 
     let _daemon = home.daemon(&[]);
 
-    failed(
+    assert_failed(
         &home.rolekeeper(&["credential-process", "ci"]),
         8,
         &["(account_disabled)", "principal_disabled"],
@@ -258,13 +268,13 @@ fn new_token_is_used_after_backoff_without_restart() {
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 5);
 
     home.private_file("dev.token", sandbox.token("dev"));
-    rolekeeper_tests::harness::eventually("the pause of 5 to 10 s is over", || {
+    rolekeeper_tests::harness::eventually("the back-off of 5 to 10 s ends", || {
         (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(())
     });
 
     assert_eq!(
         sandbox.calls("assumeRole"),
         2,
-        "none was made during the pause"
+        "no call is made during the back-off"
     );
 }

@@ -1,4 +1,4 @@
-//! What `env` prints, read by the real readers: whatever an upstream calls its keys, nothing but that is in the variable.
+//! The output of `env` in real shells: a hostile value arrives unchanged, and nothing of it runs.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ const HOSTILE: [&str; 8] = [
     "' ; end ; echo '",
 ];
 
-/// What a program has in the variable after it has read what `env` printed. It is given the text as its last argument.
+/// The output of a program that reads `text`, its last argument.
 fn read(program: &str, arguments: &[&str], text: &str) -> String {
     let output = Command::new(program)
         .args(arguments)
@@ -28,7 +28,7 @@ fn read(program: &str, arguments: &[&str], text: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn printed(daemon: &FakeDaemon, format: &str) -> String {
+fn env_output(daemon: &FakeDaemon, format: &str) -> String {
     let run = daemon.run(&["env", "dev", "--format", format]);
     assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
 
@@ -43,7 +43,7 @@ fn sh_reads_hostile_values_unchanged() {
         let seen = read(
             "sh",
             &["-euc", "eval \"$0\"; printf %s \"$AWS_ACCESS_KEY_ID\""],
-            &printed(&daemon, "sh"),
+            &env_output(&daemon, "sh"),
         );
 
         assert_eq!(seen, value);
@@ -60,17 +60,17 @@ fn fish_reads_hostile_values_unchanged() {
         let seen = read(
             "fish",
             &["--no-config", "-c", script],
-            &printed(&daemon, "fish"),
+            &env_output(&daemon, "fish"),
         );
 
         assert_eq!(seen, value);
     }
 }
 
-/// What `env` prints, in a file.
+/// A file with the output of `env`.
 fn dotenv_file(daemon: &FakeDaemon) -> String {
     let file = daemon.home().join("file.env");
-    std::fs::write(&file, printed(daemon, "dotenv")).unwrap();
+    std::fs::write(&file, env_output(daemon, "dotenv")).unwrap();
 
     file.to_str().unwrap().to_owned()
 }
@@ -91,7 +91,7 @@ fn node_reads_dotenv_file() {
     assert_eq!(seen, format!("{}\n", HOSTILE[0]));
 }
 
-/// Where readers of such files would make different things of a value, there is no file.
+/// Readers of dotenv files disagree about quoting: values that need it are an error.
 #[test]
 fn dotenv_is_written_only_if_all_readers_agree() {
     let daemon = FakeDaemon::answering(HOSTILE[0]);
@@ -107,15 +107,15 @@ fn dotenv_is_written_only_if_all_readers_agree() {
 
     for value in &HOSTILE[1..] {
         let run = FakeDaemon::answering(value).run(&["env", "dev", "--format", "dotenv"]);
-        let told = String::from_utf8(run.stderr).unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(
             run.status.code() == Some(2) && run.stdout.is_empty(),
-            "{told}"
+            "{stderr}"
         );
         assert!(
-            told.contains("cannot be written for a file of this kind")
-                && told.contains("--format json"),
-            "{told}"
+            stderr.contains("cannot be written for a file of this kind")
+                && stderr.contains("--format json"),
+            "{stderr}"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! A daemon without an upstream: it has one profile, and another one that is held, and answers every call with the same text.
+//! A daemon without an upstream. It has the profile `dev` and the held profile `held`, and one
+//! reply for every call.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -15,16 +16,16 @@ use rolekeeper::protocol::{
 };
 use tempfile::TempDir;
 
-/// It stops when dropped.
+/// A thread that serves the socket until this is dropped.
 pub(super) struct FakeDaemon {
     home: TempDir,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FakeDaemon {
-    /// Answers calls and reports with this text, and tells of a profile of this upstream.
+    /// Replies to calls with `answer`; its profile is of this upstream.
     pub(super) fn new(answer: &str, upstream: &str) -> Self {
         let only_mine = std::fs::Permissions::from_mode(0o700);
         let home = tempfile::Builder::new()
@@ -33,9 +34,10 @@ impl FakeDaemon {
             .unwrap();
         let listener = UnixListener::bind(home.path().join("socket")).unwrap();
         let (stop, stopped) = mpsc::channel();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (answer, upstream, counter) =
-            (answer.to_owned(), upstream.to_owned(), Arc::clone(&asked));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let answer = answer.to_owned();
+        let upstream = upstream.to_owned();
+        let counter = Arc::clone(&requests);
 
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -49,7 +51,7 @@ impl FakeDaemon {
 
         Self {
             home,
-            asked,
+            requests,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -59,7 +61,7 @@ impl FakeDaemon {
         Self::new(answer, "up")
     }
 
-    /// The command, which can reach this daemon and start no other.
+    /// `rolekeeper`, connected to this daemon and without autostart.
     pub(super) fn client(&self, words: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_rolekeeper"));
         command.args(words);
@@ -67,7 +69,7 @@ impl FakeDaemon {
         command
     }
 
-    /// A program, with the environment that such a command needs.
+    /// A program with the environment of [`Self::client`].
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -86,9 +88,9 @@ impl FakeDaemon {
         self.home.path()
     }
 
-    /// How many requests there were.
-    pub(super) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    /// The number of requests so far.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -96,21 +98,21 @@ impl Drop for FakeDaemon {
     fn drop(&mut self) {
         drop(self.stop.take());
 
-        // It looks for its end when somebody comes.
+        // The thread checks for its end at each connection.
         let _ = UnixStream::connect(self.home.path().join("socket"));
         let ended = self.thread.take().unwrap().join();
         assert!(
             ended.is_ok() || std::thread::panicking(),
-            "the stand-in panicked"
+            "the fake daemon panicked"
         );
     }
 }
 
-fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsize) {
+fn serve(mut stream: UnixStream, answer: &str, upstream: &str, requests: &AtomicUsize) {
     use std::io::Write;
 
     while let Ok(text) = frame::read(&mut stream) {
-        asked.fetch_add(1, Ordering::SeqCst);
+        requests.fetch_add(1, Ordering::SeqCst);
         let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
 
         let reply = match request {

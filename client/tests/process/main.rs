@@ -1,4 +1,4 @@
-//! The real command against a daemon that says what a test wants said: what upstreams, readers and terminals do to it.
+//! The real client against a fake daemon: replies, readers and terminals that misbehave.
 
 #![cfg(target_os = "linux")]
 

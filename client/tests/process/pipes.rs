@@ -1,4 +1,4 @@
-//! Output that nobody reads or that cannot be written.
+//! Closed pipes and full devices as output.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -6,11 +6,11 @@ use std::process::Stdio;
 use super::fake_daemon::FakeDaemon;
 
 const ROLE: &str = r#"{"id":"r-1","name":"Reader","secret":"s"}"#;
-/// Full whenever it is written to; only Linux has it.
+/// Every write fails with `ENOSPC`.
 const FULL: &str = "/dev/full";
 
 /// A pipe without a reader.
-fn unread() -> Stdio {
+fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
@@ -36,7 +36,12 @@ fn closed_stdout_pipe_exits_with_0() {
         "completions bash",
     ] {
         let words: Vec<_> = line.split(' ').collect();
-        let run = daemon.client(&words).stdout(unread()).output().unwrap();
+        let run = daemon
+            .client(&words)
+            .stdout(closed_pipe())
+            .output()
+            .unwrap();
+
         assert_eq!(
             (
                 run.status.code(),
@@ -50,7 +55,7 @@ fn closed_stdout_pipe_exits_with_0() {
     let mut shell = daemon.client(&["--", "rolekeeper", "iam", "listR"]);
     let run = shell
         .env("ROLEKEEPER_COMPLETE", "fish")
-        .stdout(unread())
+        .stdout(closed_pipe())
         .output()
         .unwrap();
 
@@ -67,10 +72,10 @@ fn full_stdout_is_an_error() {
         &["credential-process", "dev"],
     ] {
         let run = daemon.client(words).stdout(full()).output().unwrap();
-        let told = String::from_utf8(run.stderr).unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(
-            run.status.code() == Some(1) && told.contains("standard output cannot be written"),
-            "{told}"
+            run.status.code() == Some(1) && stderr.contains("standard output cannot be written"),
+            "{stderr}"
         );
     }
 }
@@ -94,7 +99,7 @@ fn unwritable_stderr_does_not_change_exit_code() {
         (&["--socket", "/nonexistent/socket", "status"], 3),
         (&new_secret, 0),
     ] {
-        for stderr in [full(), unread()] {
+        for stderr in [full(), closed_pipe()] {
             let run = daemon.client(words).stderr(stderr).output().unwrap();
             assert_eq!(run.status.code(), Some(code), "{words:?}");
             assert_eq!(
@@ -133,7 +138,7 @@ fn unwritable_stderr_does_not_change_exit_code() {
             .contains("unknown shell `tcsh`")
     );
 
-    for stderr in [full(), unread()] {
+    for stderr in [full(), closed_pipe()] {
         assert_eq!(complete().stderr(stderr).status().unwrap().code(), Some(0));
     }
 }

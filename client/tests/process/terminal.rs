@@ -1,4 +1,4 @@
-//! JSON on a terminal.
+//! Output on a terminal: control characters are escaped or replaced.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::fake_daemon::FakeDaemon;
 
-/// What a command shows on a terminal.
-fn shown(daemon: &FakeDaemon, words: &[&str]) -> String {
+/// The output of a command on a terminal.
+fn terminal_output(daemon: &FakeDaemon, words: &[&str]) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
@@ -19,11 +19,11 @@ fn shown(daemon: &FakeDaemon, words: &[&str]) -> String {
     let mut command = daemon.client(words);
     let mut child = command.stdout(other_side).spawn().unwrap();
 
-    // The last hold on the other side, but for the child's.
+    // Closes this process's copy of the terminal's other side.
     drop(command);
     let mut bytes = Vec::new();
 
-    // It ends with an error when nobody is left on the other side.
+    // The read fails once the other side is closed.
     let _ = File::from(master).read_to_end(&mut bytes);
 
     assert!(child.wait().unwrap().success(), "{words:?}");
@@ -38,7 +38,7 @@ fn json_escapes_control_characters_on_terminals() {
     let daemon = FakeDaemon::answering(&answer);
 
     let words = ["iam", "getRole", "--role-id", "r-1", "--json"];
-    let terminal = shown(&daemon, &words);
+    let terminal = terminal_output(&daemon, &words);
     let pipe = String::from_utf8(daemon.run(&words).stdout).unwrap();
 
     assert!(
@@ -54,7 +54,7 @@ fn json_escapes_control_characters_on_terminals() {
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["name"], name);
     }
 
-    let table = shown(&daemon, &["iam", "getRole", "--role-id", "r-1"]);
+    let table = terminal_output(&daemon, &["iam", "getRole", "--role-id", "r-1"]);
     assert!(
         table.contains("name  a\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}\u{fffd}é\""),
         "{table}"
@@ -63,6 +63,7 @@ fn json_escapes_control_characters_on_terminals() {
     let daemon = FakeDaemon::answering("BYIA\u{9b}");
 
     assert!(
-        shown(&daemon, &["credential-process", "dev"]).contains(r#""AccessKeyId":"BYIA\u009b""#)
+        terminal_output(&daemon, &["credential-process", "dev"])
+            .contains(r#""AccessKeyId":"BYIA\u009b""#)
     );
 }

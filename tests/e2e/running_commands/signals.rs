@@ -1,4 +1,4 @@
-//! What commands that are watched over are sent, and what this program is sent itself.
+//! `exec`: signals that it sends to its command, and signals that it receives.
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -7,7 +7,7 @@ use rolekeeper_tests::harness::{Home, eventually, programs, world};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal};
 
-use super::{ClientProcess, exec, logout, said, told};
+use super::{ClientProcess, count_sigterm, exec, logout, stderr_of_clients};
 
 #[test]
 fn revocation_ends_children_of_the_command() {
@@ -59,18 +59,18 @@ fn full_stderr_does_not_keep_command_alive() {
     let mut command = home.client();
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
-        .args(exec("term", &told("2")))
+        .args(exec("term", &count_sigterm("2")))
         .stderr(full);
-    let mut running = ClientProcess::telling(&mut command);
+    let mut running = ClientProcess::spawn(&mut command);
 
-    // With it goes the test's own hold on that end of the pipe.
+    // Closes this process's copy of the full pipe.
     drop(command);
     assert_eq!(running.line(), "ready");
 
     logout(&home);
     assert_eq!(running.line(), "1");
 
-    eventually("it is killed", || {
+    eventually("the command is killed", || {
         running.commands().is_empty().then_some(())
     });
     drop(reader);
@@ -82,7 +82,7 @@ fn sigterm_while_command_ends_prevents_its_restart() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
-    let mut running = ClientProcess::start(&home, &exec("restart", &told("2")));
+    let mut running = ClientProcess::start(&home, &exec("restart", &count_sigterm("2")));
     assert_eq!(running.line(), "ready");
 
     logout(&home);
@@ -105,13 +105,14 @@ fn sigtstp_and_sigcont_apply_to_the_command() {
         &exec("term", &["sh", "-c", "echo ready; exec sleep 600"]),
     );
     running.line();
-    let both = [running.commands()[0], running.pid()];
+    let processes = [running.commands()[0], running.pid()];
 
     for (signal, are_stopped) in [(Signal::TSTP, true), (Signal::CONT, false)] {
         running.signal(signal);
 
-        eventually("both have heard it", || {
-            both.iter()
+        eventually("client and command have changed their state", || {
+            processes
+                .iter()
                 .all(|pid| is_stopped(*pid) == are_stopped)
                 .then_some(())
         });
@@ -123,8 +124,8 @@ fn is_stopped(pid: Pid) -> bool {
     status.lines().any(|line| line.starts_with("State:\tT"))
 }
 
-/// A command that waits for a profile to be resumed, started by a shell after these words.
-fn waiting(home: &Home, first: &str) -> ClientProcess {
+/// `exec --on-revoke restart` of a held profile, started by a shell after the commands in `first`.
+fn start_waiting(home: &Home, first: &str) -> ClientProcess {
     let mut command = home.command("/bin/sh".as_ref());
     command
         .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
@@ -132,10 +133,10 @@ fn waiting(home: &Home, first: &str) -> ClientProcess {
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .args(exec("restart", &["true"]));
-    let before = said(home).matches("is started then").count();
-    let running = ClientProcess::by(home, command);
-    eventually("it waits", || {
-        (said(home).matches("is started then").count() > before).then_some(())
+    let before = stderr_of_clients(home).matches("is started then").count();
+    let running = ClientProcess::start_by(home, command);
+    eventually("the client waits for the hold to end", || {
+        (stderr_of_clients(home).matches("is started then").count() > before).then_some(())
     });
 
     running
@@ -146,16 +147,16 @@ fn signal_ends_waiting_exec_unless_ignored_at_start() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
-    std::fs::write(home.path().join("said"), "").unwrap();
+    std::fs::write(home.path().join("stderr"), "").unwrap();
     logout(&home);
 
     for (signal, code) in [(Signal::INT, 130), (Signal::HUP, 129), (Signal::TERM, 143)] {
-        let mut running = waiting(&home, "");
+        let mut running = start_waiting(&home, "");
         running.signal(signal);
         assert_eq!(running.code(), Some(code));
     }
 
-    let mut running = waiting(&home, "trap '' HUP;");
+    let mut running = start_waiting(&home, "trap '' HUP;");
     running.signal(Signal::HUP);
     running.signal(Signal::INT);
     assert_eq!(running.code(), Some(130));
@@ -174,6 +175,6 @@ fn signal_ends_exec_while_daemon_is_silent() {
     running.signal(Signal::TERM);
     assert_eq!(running.code(), Some(143));
 
-    // Otherwise the home would ask it whether it is there.
+    // Otherwise the home, when dropped, would ask the silent daemon for its status.
     std::fs::remove_file(home.socket()).unwrap();
 }

@@ -1,7 +1,8 @@
-//! The attacks of the end-to-end tests, as a program: the tests start it as another process, user or program.
+//! The attacks of the end-to-end tests, as a program: the tests start it as another process, user
+//! or program.
 //!
-//! An attack prints what it achieved. A step that has to work before the attack can begin panics if it fails, so that no
-//! attack passes for defeated because it was never tried.
+//! An attack prints what it achieved. A step that has to work before the attack can begin panics if
+//! it fails, so that no attack passes for defeated because it was never tried.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -39,13 +40,16 @@ enum Attack {
     RequestLease { socket: PathBuf },
     /// Request a lease on a connection of another process: standard input
     ReuseConnection,
-    /// Get a lease, then replace this process by a shell, which requests another on the same connection
+    /// Get a lease, then replace this process by a shell, which requests another on the same
+    /// connection
     ExecAfterLease { socket: PathBuf },
-    /// Connect, then replace this process by an allowed shell, which requests a lease and answers the challenge
+    /// Connect, then replace this process by an allowed shell, which requests a lease and answers
+    /// the challenge
     ExecBeforeRequest { socket: PathBuf, shell: PathBuf },
     /// Request a lease, pass the connection to the test over standard input, and wait to be killed
     PassConnection { socket: PathBuf },
-    /// Request a lease, pass the connection to the test, then replace this process by an allowed `timeout`
+    /// Request a lease, pass the connection to the test, then replace this process by an allowed
+    /// `timeout`
     ExecBeforeInspection { socket: PathBuf, timeout: PathBuf },
 }
 
@@ -180,8 +184,8 @@ fn exec_after_lease(socket: &Path) {
 fn exec_before_request(socket: &Path, shell: &Path) {
     let stream = UnixStream::connect(socket).expect("the socket accepts connections");
 
-    // The daemon inspects processes in the order of their connections. When it replies to the second one, it has
-    // inspected the first.
+    // The daemon inspects processes in the order of their connections. When it replies to the
+    // second one, it has inspected the first.
     let mut second = UnixStream::connect(socket).expect("the socket accepts connections");
     let reply = request_lease(&mut second).expect("the connection is open");
     assert!(refusal(&reply).contains("is not for"), "{reply}");
@@ -200,13 +204,15 @@ fn answer_challenge() -> String {
     )
 }
 
-/// Replaces this process by a shell, which requests a lease on its connection, runs `then`, and prints the reply.
+/// Replaces this process by a shell, which requests a lease on its connection, runs `then`, and
+/// prints the reply.
 fn become_shell(shell: &Path, stream: &UnixStream, then: &str) -> ! {
     fcntl_setfd(stream, FdFlags::empty()).expect("the descriptor survives exec");
     let descriptor = stream.as_raw_fd();
     let request = octal(&lease_request("dev"));
 
-    // The shell itself writes, so that the request comes from this very process. Any process may read.
+    // The shell itself writes, so that the request comes from this very process. Any process may
+    // read.
     let script = format!("exec 3<&{descriptor}; printf '{request}' >&3; {then} head -c 200 <&3");
     let error = Command::new(shell).args(["-c", &script]).exec();
 

@@ -1,4 +1,5 @@
-//! The socket protocol without the client: for requests that `rolekeeper` never sends, and for processes that are not it.
+//! The socket protocol without the client: for requests that `rolekeeper` never sends, and for
+//! processes that are not it.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;

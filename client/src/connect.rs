@@ -185,19 +185,19 @@ fn connect(socket: &Path) -> io::Result<Stream> {
 }
 
 /// How replies begin after which another one follows.
-const PROVE: &[u8] = br#"{"v":1,"reply":{"prove":"#;
-const WAIT: &[u8] = br#"{"v":1,"reply":{"wait":"#;
+const CHALLENGE: &[u8] = br#"{"v":1,"reply":{"challenge":"#;
+const AWAITING_USER: &[u8] = br#"{"v":1,"reply":{"awaiting_user":"#;
 
 /// Sends one request and returns the text of its reply, for [`reply`] to read.
 pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let mut text = exchange(stream, request)?;
-    if text.starts_with(PROVE)
-        && let Reply::Prove { word } = reply(&text)?
+    if text.starts_with(CHALLENGE)
+        && let Reply::Challenge { nonce } = reply(&text)?
     {
-        text = exchange(stream, Request::Proof { word })?;
+        text = exchange(stream, Request::ChallengeResponse { nonce })?;
     }
-    if text.starts_with(WAIT)
-        && let Reply::Wait { seconds } = reply(&text)?
+    if text.starts_with(AWAITING_USER)
+        && let Reply::AwaitingUser { seconds } = reply(&text)?
     {
         let patience = REPLY_DEADLINE + Duration::from_secs(seconds.min(LONGEST_WAIT));
         stream

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use rolekeeper::protocol::{Audit, AuditedCall, Holder, Holders, JournalReport};
+use rolekeeper::protocol::{Audit, AuditedCall, CredentialHolder, HolderGroup, JournalReport};
 
-use crate::broker::{Broker, Refusal, WAIT};
+use crate::access::peer::Peer;
+use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::bycloud_of;
-use crate::iam::no_call::NoCall;
-use crate::journal::{Noted, shown};
-use crate::serve::peer::Peer;
-use crate::serve::reply;
+use crate::iam::error::IamCallError;
+use crate::journal::{IssuanceRecord, shown};
+use crate::serve::error_map;
 use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, Method, SessionId};
 
 /// The most calls that are shown.
@@ -26,9 +26,9 @@ impl Broker {
         peer: &Peer,
         profile: &str,
         back: Duration,
-    ) -> Result<Audit, Refusal> {
+    ) -> Result<Audit, AccessError> {
         let grant = self.own(peer, profile)?;
-        let client = bycloud_of(grant.slot())?;
+        let client = bycloud_of(grant.entry())?;
         let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
         let since = self
             .clock
@@ -37,7 +37,7 @@ impl Broker {
             .checked_sub(back)
             .unwrap_or(Timestamp::UNIX_EPOCH)
             .max(Timestamp::UNIX_EPOCH);
-        let Noted {
+        let IssuanceRecord {
             holders: records,
             mut endings,
             since: record_since,
@@ -64,7 +64,7 @@ impl Broker {
             .iter()
             .map(|record| record.principal.as_str())
             .collect();
-        let current = grant.slot().session();
+        let current = grant.entry().session();
         if let Some(session) = &current {
             sessions.insert(&session.granted.session_id);
             principals.insert(&session.granted.principal);
@@ -77,7 +77,10 @@ impl Broker {
         .await;
         let truncated = read.is_err() || entries.len() >= SHOWN;
         let failure = read.ok().and_then(Result::err).map(|error| {
-            reply::failure(&Refusal::Iam(NoCall::failed(error, &ListAuditLogs::ROUTE)))
+            error_map::failure(&AccessError::Iam(IamCallError::failed(
+                error,
+                &ListAuditLogs::ROUTE,
+            )))
         });
         entries.sort_by_key(|entry| entry.timestamp);
         let suspects = Suspects::of(records);
@@ -102,9 +105,9 @@ impl Broker {
 
 impl Broker {
     /// Whether anything was changed in the daemon's own record.
-    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, Refusal> {
-        self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
-        self.journal.verify().await.ok_or(Refusal::NoJournal)
+    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, AccessError> {
+        self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+        self.journal.verify().await.ok_or(AccessError::NoJournal)
     }
 }
 
@@ -144,7 +147,7 @@ async fn read(
 /// The record by what is asked of it.
 #[derive(Default)]
 struct Suspects {
-    holders: Vec<Holders>,
+    holders: Vec<HolderGroup>,
     /// Who had a session's credentials, and from when on.
     by_session: BTreeMap<String, Vec<(Timestamp, usize)>>,
     /// For whom the daemon made a call.
@@ -153,7 +156,7 @@ struct Suspects {
 
 impl Suspects {
     /// Processes of the same programs are taken together: a tool that asks every few minutes is one suspect.
-    fn of(records: Vec<Holder>) -> Self {
+    fn of(records: Vec<CredentialHolder>) -> Self {
         let mut suspects = Self::default();
         let mut known: BTreeMap<(String, u32, bool, Vec<String>), usize> = BTreeMap::new();
         for record in records {
@@ -178,7 +181,7 @@ impl Suspects {
                         .or_default();
                     holders.push((at, suspects.holders.len()));
                 }
-                suspects.holders.push(Holders {
+                suspects.holders.push(HolderGroup {
                     count: 0,
                     first: record,
                 });
@@ -238,8 +241,13 @@ mod tests {
     use super::*;
     use rolekeeper::protocol::Process;
 
-    fn record(at: &str, session: &str, program: &str, request_id: Option<&str>) -> Holder {
-        Holder {
+    fn record(
+        at: &str,
+        session: &str,
+        program: &str,
+        request_id: Option<&str>,
+    ) -> CredentialHolder {
+        CredentialHolder {
             at: format!("2026-01-01T00:00:{at}Z"),
             session_id: session.into(),
             principal: "user/u-1".into(),

@@ -1,6 +1,6 @@
 //! rolekeeperd: assumes roles at an upstream STS, keeps the sessions fresh, and hands out leases on them.
 //!
-//! Start at [`broker`]: it is the request path, and everything else serves it.
+//! Start at [`credentials`]: it is the request path, and everything else serves it.
 
 #![cfg_attr(
     not(test),
@@ -13,43 +13,31 @@
     )
 )]
 
+pub mod access;
 pub mod app;
-pub mod approvals;
 pub mod audit;
-pub mod broker;
 pub mod cache;
-mod chance;
 pub mod clock;
 pub mod config;
-pub mod confine;
-#[cfg(unix)]
-pub mod descriptors;
+pub mod credentials;
 #[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod explain;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-#[cfg(target_os = "linux")]
-pub mod handover;
 pub mod iam;
 pub mod journal;
-pub mod keeper;
-pub mod keys;
 pub mod login;
-pub mod lookout;
-mod passing;
-pub mod policy;
-pub mod private_file;
-pub mod process;
+pub mod model;
+pub mod platform;
 pub mod refresh;
-pub mod revoke;
+pub mod revocation;
+pub mod sandbox;
 pub mod serve;
 pub mod status;
-pub mod succession;
 mod sync;
-pub mod timetable;
+pub mod token_source;
 pub mod upstream;
-pub mod watch;
 
 /// A name that somebody else chose, fit for a message.
 pub(crate) fn printable(name: &str) -> String {

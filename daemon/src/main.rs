@@ -16,8 +16,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rolekeeperd::app::{self, Args};
-use rolekeeperd::keys::starter;
-use rolekeeperd::{confine, lookout};
+use rolekeeperd::sandbox;
+use rolekeeperd::sandbox::helper::command_runner;
+use rolekeeperd::sandbox::helper::peer_inspector;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Whatever held a secret, be it a library's buffer, is wiped when it is freed.
@@ -25,18 +26,18 @@ use zeroizing_alloc::ZeroAlloc;
 static WIPED: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    confine::harden();
+    sandbox::harden();
     let purpose = std::env::args_os()
         .nth(1)
         .and_then(|argument| argument.into_string().ok());
     match purpose.as_deref() {
-        Some(lookout::ARGUMENT) => {
-            confine::confine_lookout();
-            lookout::stand_at(std::io::stdin());
+        Some(peer_inspector::ARGUMENT) => {
+            sandbox::confine_lookout();
+            peer_inspector::stand_at(std::io::stdin());
             return ExitCode::SUCCESS;
         }
-        Some(starter::ARGUMENT) => {
-            starter::stand_at(std::io::stdin());
+        Some(command_runner::ARGUMENT) => {
+            command_runner::stand_at(std::io::stdin());
             return ExitCode::SUCCESS;
         }
         _ => {}

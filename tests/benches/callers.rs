@@ -75,10 +75,10 @@ fn connect(home: &Home) -> UnixStream {
 fn lease(stream: &mut UnixStream, request: &[u8]) {
     stream.write_all(request).expect("it is sent");
     let mut text = frame::read(stream).expect("a reply");
-    if text.starts_with(br#"{"v":1,"reply":{"prove""#) {
+    if text.starts_with(br#"{"v":1,"reply":{"challenge""#) {
         let asked: Value = serde_json::from_slice(&text).expect("JSON");
-        let word = &asked["reply"]["prove"]["word"];
-        let proof = json!({ "v": 1, "request": { "proof": { "word": word } } });
+        let word = &asked["reply"]["challenge"]["nonce"];
+        let proof = json!({ "v": 1, "request": { "challenge_response": { "nonce": word } } });
         stream
             .write_all(&frame::encode(&proof).expect("a frame"))
             .expect("it is sent");

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use rolekeeperd::broker::{Books, Broker};
+use rolekeeperd::access::peer::Peer;
+use rolekeeperd::access::policy::Policy;
 use rolekeeperd::cache::Cache;
-use rolekeeperd::cache::standing::Generation;
-use rolekeeperd::cache::state::{Session, Sightings};
-use rolekeeperd::clock::{Alarm, Clock, ServerClock};
-use rolekeeperd::config::{DEFAULT_CHECK, Place, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::cache::freshness::{ListPresence, Session};
+use rolekeeperd::cache::session_state::Generation;
+use rolekeeperd::clock::{Clock, ServerClock, Timer};
+use rolekeeperd::config::{DEFAULT_CHECK, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::credentials::{Broker, Stores};
 use rolekeeperd::journal::Journal;
-use rolekeeperd::policy::Policy;
-use rolekeeperd::serve::peer::Peer;
-use rolekeeperd::upstream::gate::Gate;
-use rolekeeperd::upstream::{Fate, Granted, Upstream, UpstreamError};
+use rolekeeperd::model::UpstreamId;
+use rolekeeperd::upstream::handle::UpstreamHandle;
+use rolekeeperd::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
 
 const SESSIONS: usize = 100_000;
 
@@ -33,12 +34,12 @@ impl Upstream for Instantly {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
-    ) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+    ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         let issued_at = Timestamp::now();
         let principal = self
             .principal
             .get_or_init(|| format!("user/{}", role.role_id.as_str()).into());
-        let granted = Granted {
+        let granted = IssuedSession {
             session_id: role.role_id.as_str().into(),
             principal: Arc::clone(principal),
             access_key_id: "BYIA0123456789ABCDEF".into(),
@@ -78,8 +79,11 @@ impl Upstream for Instantly {
         .boxed()
     }
 
-    fn fate<'a>(&'a self, _session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
-        async { Ok(Fate::Active) }.boxed()
+    fn fate<'a>(
+        &'a self,
+        _session_id: &'a str,
+    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
+        async { Ok(IssuedSessionStatus::Active) }.boxed()
     }
 
     fn withdraw<'a>(
@@ -105,9 +109,9 @@ fn main() {
 
 async fn sessions() {
     let name: Arc<str> = "bycloud".into();
-    let gate = Gate::new(
+    let upstream = UpstreamHandle::new(
         Arc::clone(&name),
-        Place::new(0),
+        UpstreamId::new(0),
         Box::new(Instantly::default()),
         DEFAULT_CHECK,
     );
@@ -115,17 +119,17 @@ async fn sessions() {
     let profiles = (0..SESSIONS).map(|number| {
         let profile_name = ProfileName::parse(&format!("p{number:05}")).expect("a name");
         let profile = Profile::new(profile_name, Arc::clone(&name), role(number));
-        (profile, Arc::clone(&gate))
+        (profile, Arc::clone(&upstream))
     });
     let (policy, cache) = (Policy::of(1), Cache::new(profiles));
-    let gates = [(name, gate)].into();
-    let books = Books {
+    let upstreams = [(name, upstream)].into();
+    let books = Stores {
         journal: journal().await,
-        ..Books::in_memory()
+        ..Stores::in_memory()
     };
     let journal = books.journal.clone();
-    let broker = Broker::new(policy, cache, gates, books, Clock::System);
-    tokio::spawn(Arc::clone(&broker).keep_fresh(Alarm::new(&broker.clock).expect("an alarm")));
+    let broker = Broker::new(policy, cache, upstreams, books, Clock::System);
+    tokio::spawn(Arc::clone(&broker).keep_fresh(Timer::new(&broker.clock).expect("an alarm")));
     let configured = resident();
     for number in 0..SESSIONS {
         broker
@@ -174,7 +178,7 @@ async fn journal() -> Journal {
         received_at: Clock::System.now().boot,
         refresh_left: Duration::ZERO,
         generation: Generation::default(),
-        sightings: Sightings::default(),
+        sightings: ListPresence::default(),
     };
     // Of many that are alike only so many are written.
     for number in 0..10_000 {

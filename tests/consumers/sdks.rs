@@ -22,7 +22,7 @@ enum Sdk {
 
 /// How the credentials get to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum HttpTransport {
     Environment,
     Process,
     Container,
@@ -36,11 +36,11 @@ const SDKS: [Sdk; 5] = [
     Sdk::Java,
     Sdk::Rust,
 ];
-const WAYS: [Way; 4] = [
-    Way::Environment,
-    Way::Process,
-    Way::Container,
-    Way::Metadata,
+const WAYS: [HttpTransport; 4] = [
+    HttpTransport::Environment,
+    HttpTransport::Process,
+    HttpTransport::Container,
+    HttpTransport::Metadata,
 ];
 
 impl Sdk {
@@ -124,24 +124,29 @@ impl World {
     }
 
     /// The SDK, started as its user would start it. `None` where it is not installed.
-    fn start(&self, sdk: Sdk, way: Way) -> Option<Driver> {
+    fn start(&self, sdk: Sdk, way: HttpTransport) -> Option<Driver> {
         self.start_with(sdk, way, &[])
     }
 
     /// The same, where these variables are set.
-    fn start_with(&self, sdk: Sdk, way: Way, variables: &[(&str, &str)]) -> Option<Driver> {
+    fn start_with(
+        &self,
+        sdk: Sdk,
+        way: HttpTransport,
+        variables: &[(&str, &str)],
+    ) -> Option<Driver> {
         let words = sdk.program()?;
         let mut command = match way {
-            Way::Process => {
+            HttpTransport::Process => {
                 let mut command = self.home.command(&words[0]);
                 command.args(&words[1..]).env("AWS_PROFILE", "dev");
                 command
             }
-            Way::Environment | Way::Container | Way::Metadata => {
+            HttpTransport::Environment | HttpTransport::Container | HttpTransport::Metadata => {
                 let mode = [
-                    (Way::Environment, "env"),
-                    (Way::Container, "http"),
-                    (Way::Metadata, "imds"),
+                    (HttpTransport::Environment, "env"),
+                    (HttpTransport::Container, "http"),
+                    (HttpTransport::Metadata, "imds"),
                 ];
                 let mode = mode
                     .iter()
@@ -162,28 +167,28 @@ impl World {
     }
 
     /// How often credentials were asked for: processes that were run, answers of an endpoint.
-    fn asked(&self, way: Way, daemon: &Daemon<'_>) -> usize {
+    fn asked(&self, way: HttpTransport, daemon: &Daemon<'_>) -> usize {
         match way {
-            Way::Environment => 0,
-            Way::Process => std::fs::read_to_string(self.home.path().join("runs"))
+            HttpTransport::Environment => 0,
+            HttpTransport::Process => std::fs::read_to_string(self.home.path().join("runs"))
                 .unwrap_or_default()
                 .lines()
                 .count(),
-            Way::Container => daemon.log().matches("answered line=container").count(),
-            Way::Metadata => daemon.log().matches("answered line=imds.dev").count(),
+            HttpTransport::Container => daemon.log().matches("answered line=container").count(),
+            HttpTransport::Metadata => daemon.log().matches("answered line=imds.dev").count(),
         }
     }
 }
 
 /// Every pair of an SDK that is installed and a way for its credentials.
-fn each(mut check: impl FnMut(Sdk, Way)) {
+fn each(mut check: impl FnMut(Sdk, HttpTransport)) {
     for sdk in SDKS.into_iter().filter(|sdk| sdk.program().is_some()) {
         WAYS.into_iter().for_each(|way| check(sdk, way));
     }
 }
 
 /// Asks so many times, and returns how often the SDK asked for credentials meanwhile. It must have signed with ours.
-fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: Way, times: usize) -> usize {
+fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: HttpTransport, times: usize) -> usize {
     let before = world.asked(way, daemon);
     let mut driver = world.start(sdk, way).expect("it is installed");
     for _ in 0..times {
@@ -206,10 +211,10 @@ fn every_sdk_signs_with_the_session_by_every_way_and_asks_once() {
     let daemon = world.daemon();
     each(|sdk, way| {
         let want = match way {
-            Way::Environment => 0,
-            Way::Process | Way::Container => 1,
+            HttpTransport::Environment => 0,
+            HttpTransport::Process | HttpTransport::Container => 1,
             // The token, the role's name, its credentials.
-            Way::Metadata => 3,
+            HttpTransport::Metadata => 3,
         };
         assert_eq!(good(&world, &daemon, sdk, way, 3), want, "{sdk:?} {way:?}");
     });
@@ -240,9 +245,9 @@ fn a_short_lease_costs_each_sdk_what_is_documented() {
                 .expect("one of them");
             // Some ask in the background, and some of those twice.
             let (least, most) = match way {
-                Way::Process => process[at],
-                Way::Container => container[at],
-                Way::Environment | Way::Metadata => return,
+                HttpTransport::Process => process[at],
+                HttpTransport::Container => container[at],
+                HttpTransport::Environment | HttpTransport::Metadata => return,
             };
             let asked = good(&world, &daemon, sdk, way, 3);
             assert!(
@@ -260,41 +265,46 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
     let held = "profile dev is held";
     let none = "Could not load credentials from any providers";
     let table = [
-        (Sdk::Botocore, Way::Process, held, 1),
-        (Sdk::Botocore, Way::Container, held, 3),
+        (Sdk::Botocore, HttpTransport::Process, held, 1),
+        (Sdk::Botocore, HttpTransport::Container, held, 3),
         (
             Sdk::Botocore,
-            Way::Metadata,
+            HttpTransport::Metadata,
             "Unable to locate credentials",
             3,
         ),
-        (Sdk::JavaScript, Way::Process, none, 2),
-        (Sdk::JavaScript, Way::Container, none, 5),
-        (Sdk::JavaScript, Way::Metadata, none, 3),
-        (Sdk::Go, Way::Process, "exit status 6", 1),
-        (Sdk::Go, Way::Container, "held: profile dev is held", 1),
-        (Sdk::Go, Way::Metadata, held, 3),
+        (Sdk::JavaScript, HttpTransport::Process, none, 2),
+        (Sdk::JavaScript, HttpTransport::Container, none, 5),
+        (Sdk::JavaScript, HttpTransport::Metadata, none, 3),
+        (Sdk::Go, HttpTransport::Process, "exit status 6", 1),
+        (
+            Sdk::Go,
+            HttpTransport::Container,
+            "held: profile dev is held",
+            1,
+        ),
+        (Sdk::Go, HttpTransport::Metadata, held, 3),
         (
             Sdk::Java,
-            Way::Process,
+            HttpTransport::Process,
             "Failed to refresh process-based credentials",
             1,
         ),
         (
             Sdk::Java,
-            Way::Container,
+            HttpTransport::Container,
             "Failed to load credentials from metadata service",
             1,
         ),
         (
             Sdk::Java,
-            Way::Metadata,
+            HttpTransport::Metadata,
             "Failed to load credentials from IMDS",
             3,
         ),
-        (Sdk::Rust, Way::Process, held, 1),
-        (Sdk::Rust, Way::Container, "StatusCode(403)", 1),
-        (Sdk::Rust, Way::Metadata, held, 3),
+        (Sdk::Rust, HttpTransport::Process, held, 1),
+        (Sdk::Rust, HttpTransport::Container, "StatusCode(403)", 1),
+        (Sdk::Rust, HttpTransport::Metadata, held, 3),
     ];
     each(|sdk, way| {
         let row = table.iter().find(|(of, by, ..)| (*of, *by) == (sdk, way));
@@ -306,7 +316,8 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
         let mut driver = world.start(sdk, way).expect("it is installed");
         // Once the endpoint is open `exec` has all that it needs, and the SDK has not asked yet.
         let status = || world.home.rolekeeper(&["status", "--json"]).json();
-        let is_open = || way == Way::Process || status()["daemon"]["endpoints"].is_object();
+        let is_open =
+            || way == HttpTransport::Process || status()["daemon"]["endpoints"].is_object();
         eventually("the endpoint is open", || is_open().then_some(()));
         assert_eq!(world.home.rolekeeper(&["logout", "dev"]).code, 0);
         let before = world.asked(way, &daemon);
@@ -359,12 +370,12 @@ fn exec_gets_past_whatever_else_is_configured_on_the_machine() {
         "[Credentials]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
     );
     each(|sdk, way| {
-        if way == Way::Process {
+        if way == HttpTransport::Process {
             return;
         }
         let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
         // The service is asked through a proxy, too, if there is one: only in the other ways is that kept off this machine.
-        let others = if way == Way::Environment {
+        let others = if way == HttpTransport::Environment {
             &OTHERS[..OTHERS.len() - 2]
         } else {
             &OTHERS
@@ -410,8 +421,12 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
         ]);
         let run = world.home.finish(command);
         assert_eq!(run.code, 0, "{run:?}");
-        assert_eq!(world.asked(Way::Process, &daemon), want, "{lease}");
-        let before = world.asked(Way::Container, &daemon);
+        assert_eq!(
+            world.asked(HttpTransport::Process, &daemon),
+            want,
+            "{lease}"
+        );
+        let before = world.asked(HttpTransport::Container, &daemon);
         let cli = installed("aws");
         let words = [
             "exec",
@@ -430,7 +445,7 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
         );
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(
-            world.asked(Way::Container, &daemon) - before,
+            world.asked(HttpTransport::Container, &daemon) - before,
             want,
             "{lease}"
         );
@@ -445,7 +460,7 @@ fn many_threads_of_a_fresh_session_make_one_upstream_call() {
         .sandbox
         .fault(&serde_json::json!({ "kind": "delay", "ms": 500 }));
     let mut driver = world
-        .start(Sdk::Botocore, Way::Process)
+        .start(Sdk::Botocore, HttpTransport::Process)
         .expect("it is installed");
     assert_eq!(
         driver.ask("threads 20"),
@@ -458,7 +473,7 @@ fn many_threads_of_a_fresh_session_make_one_upstream_call() {
     assert_eq!((runs, world.sandbox.calls("assumeRole")), (20, 1));
     if !super::is_missing("javascript") {
         let mut driver = world
-            .start(Sdk::JavaScript, Way::Process)
+            .start(Sdk::JavaScript, HttpTransport::Process)
             .expect("it is installed");
         assert_eq!(
             driver.ask("threads 20"),

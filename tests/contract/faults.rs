@@ -15,21 +15,21 @@ use super::{client, run, world};
 fn every_documented_error_is_a_kind_of_its_own() {
     let (sandbox, _home, admin) = world();
     let table = [
-        (400, "invalid_request", Said::InvalidRequest),
-        (401, "invalid_token", Said::InvalidToken),
-        (401, "token_expired", Said::TokenExpired),
-        (401, "session_revoked", Said::SessionRevoked),
-        (401, "principal_disabled", Said::PrincipalDisabled),
-        (403, "access_denied", Said::AccessDenied),
-        (403, "trust_policy_denied", Said::TrustPolicyDenied),
-        (404, "not_found", Said::NotFound),
-        (409, "conflict", Said::Conflict),
-        (409, "in_use", Said::InUse),
-        (429, "rate_limited", Said::RateLimited),
-        (500, "internal", Said::Internal),
-        (503, "unavailable", Said::Unavailable),
-        (418, "teapot", Said::Other(418)),
-        (404, "access_denied", Said::Other(404)),
+        (400, "invalid_request", ServiceError::InvalidRequest),
+        (401, "invalid_token", ServiceError::InvalidToken),
+        (401, "token_expired", ServiceError::TokenExpired),
+        (401, "session_revoked", ServiceError::SessionRevoked),
+        (401, "principal_disabled", ServiceError::PrincipalDisabled),
+        (403, "access_denied", ServiceError::AccessDenied),
+        (403, "trust_policy_denied", ServiceError::TrustPolicyDenied),
+        (404, "not_found", ServiceError::NotFound),
+        (409, "conflict", ServiceError::Conflict),
+        (409, "in_use", ServiceError::InUse),
+        (429, "rate_limited", ServiceError::RateLimited),
+        (500, "internal", ServiceError::Internal),
+        (503, "unavailable", ServiceError::Unavailable),
+        (418, "teapot", ServiceError::Other(418)),
+        (404, "access_denied", ServiceError::Other(404)),
     ];
     for (status, code, want) in table {
         let fault = json!({ "kind": "status", "status": status, "code": code, "retry_after": "7" });
@@ -187,7 +187,11 @@ fn an_id_cannot_reach_another_path_and_nothing_is_sent_without_one() {
     let (sandbox, _home, admin) = world();
     for id in ["../users", "a/b", "a?b=c", "a%2Fb", "\n"] {
         let error = run(admin.get_role(&GetRole { role_id: id.into() })).unwrap_err();
-        assert_eq!(error.said(), Some(&Said::InvalidRequest), "{id:?}: {error}");
+        assert_eq!(
+            error.said(),
+            Some(&ServiceError::InvalidRequest),
+            "{id:?}: {error}"
+        );
     }
     assert_eq!(
         sandbox.calls("getRole"),

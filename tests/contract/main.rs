@@ -12,8 +12,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rolekeeper_tests::harness::{Home, SandboxProcess};
-use rolekeeperd::config::{Endpoint, TokenSource, Way};
-use rolekeeperd::keys::Key;
+use rolekeeperd::config::{Endpoint, HttpTransport, TokenLocation};
+use rolekeeperd::token_source::TokenSource;
 use rolekeeperd::upstream::bycloud::ByCloud;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
@@ -30,8 +30,13 @@ fn client(home: &Home, endpoint: &str, token: &str) -> ByCloud {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let file = home.private_file(&format!("client{number}.token"), token);
-    let key = Key::new("sandbox".into(), TokenSource::File(file));
-    ByCloud::new(Endpoint::parse(endpoint).unwrap(), Way::default(), key).unwrap()
+    let key = TokenSource::new("sandbox".into(), TokenLocation::File(file));
+    ByCloud::new(
+        Endpoint::parse(endpoint).unwrap(),
+        HttpTransport::default(),
+        key,
+    )
+    .unwrap()
 }
 
 /// A sandbox, and its administrator's client.

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rolekeeper_tests::harness::Home;
-use rolekeeperd::broker::{Books, Broker};
+use rolekeeperd::access::peer::Peer;
+use rolekeeperd::access::policy::Policy;
 use rolekeeperd::cache::Cache;
 use rolekeeperd::clock::Clock;
-use rolekeeperd::config::{
-    DEFAULT_CHECK, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest,
-};
-use rolekeeperd::policy::Policy;
-use rolekeeperd::serve::peer::Peer;
-use rolekeeperd::upstream::gate::Gate;
+use rolekeeperd::config::{DEFAULT_CHECK, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
+use rolekeeperd::credentials::{Broker, Stores};
+use rolekeeperd::model::UpstreamId;
+use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{Upstream, UpstreamError};
 use serde::Deserialize;
 
@@ -164,15 +163,15 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
         .bytes();
     for case in &all {
         let url = serve(good.clone(), case.bytes());
-        let gate = Gate::new(
+        let upstream = UpstreamHandle::new(
             "u".into(),
-            Place::new(0),
+            UpstreamId::new(0),
             Box::new(client(&home, &url, "canary-long-lived")),
             DEFAULT_CHECK,
         );
         let profile = Profile::new(
             ProfileName::parse("dev").expect("a name"),
-            Arc::clone(&gate.name),
+            Arc::clone(&upstream.name),
             role(),
         );
         let profile = Profile {
@@ -180,14 +179,14 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             ..profile
         };
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-        let cache = Cache::new([(profile, Arc::clone(&gate))]);
-        let gates = [(Arc::clone(&gate.name), Arc::clone(&gate))].into();
+        let cache = Cache::new([(profile, Arc::clone(&upstream))]);
+        let upstreams = [(Arc::clone(&upstream.name), Arc::clone(&upstream))].into();
         run(async {
             let broker = Broker::new(
                 Policy::of(1),
                 cache,
-                gates,
-                Books::in_memory(),
+                upstreams,
+                Stores::in_memory(),
                 clock.clone(),
             );
             let peer = Peer::new(1, None);
@@ -230,7 +229,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
                 "{}",
                 case.name
             );
-            let answer = gate.upstream.assume(&role()).await;
+            let answer = upstream.client.assume(&role()).await;
             let error = answer.as_ref().err();
             assert_eq!(
                 meaning(error.map_or(Ok(()), Err)),

@@ -305,7 +305,7 @@ fn passed_connection_never_reaches_approval() {
     let (mut stream, _attacker) = target.connected_before_exec(&daemon);
     answer_challenge(&mut stream);
     let mut last = reply(&mut stream);
-    if last["reply"]["wait"].is_object() {
+    if last["reply"]["awaiting_user"].is_object() {
         last = reply(&mut stream);
     }
 

@@ -6,14 +6,14 @@
     unreachable_pub,
     reason = "it is the daemon's, and all of it is used there"
 )]
-#[path = "../../daemon/src/cache/standing.rs"]
-mod standing;
+#[path = "../../daemon/src/cache/session_state.rs"]
+mod session_state;
 mod sync;
 
+use session_state::{Generation, SessionState};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
-use standing::{Generation, Standing};
 
 /// A session, and the generation under which its fetch began.
 #[derive(Debug)]
@@ -22,11 +22,11 @@ struct Session {
     begun: Generation,
 }
 
-type Slot = Standing<Session, u64, u64>;
+type CacheEntry = SessionState<Session, u64, u64>;
 
 /// What must hold for whoever looks, at whatever moment.
 struct Truth {
-    slot: Slot,
+    entry: CacheEntry,
     /// No session of an older generation may be seen from here on.
     least: AtomicU64,
     next: AtomicU64,
@@ -34,7 +34,9 @@ struct Truth {
 
 impl Truth {
     fn refresh(&self) {
-        let Ok(begun) = self.slot.begin() else { return };
+        let Ok(begun) = self.entry.begin() else {
+            return;
+        };
         // The upstream takes its time.
         thread::yield_now();
         let id = self.next.fetch_add(1, Ordering::SeqCst);
@@ -42,15 +44,15 @@ impl Truth {
             earlier.extend(old.map(|old| Arc::new(old.id)))
         };
         let _ = self
-            .slot
+            .entry
             .publish(Arc::new(Session { id, begun }), begun, replaced);
     }
 
     fn revoke(&self, hold: Option<u64>) {
-        let current = self.slot.session().map(|session| session.id);
+        let current = self.entry.session().map(|session| session.id);
         let is_meant =
             |_: &[_], session: Option<&Session>| session.map(|session| session.id) == current;
-        if let Some(view) = self.slot.end(is_meant, hold, |earlier, _| earlier.clear()) {
+        if let Some(view) = self.entry.end(is_meant, hold, |earlier, _| earlier.clear()) {
             self.least
                 .fetch_max(view.generation.number(), Ordering::SeqCst);
         }
@@ -58,7 +60,7 @@ impl Truth {
 
     fn read(&self) {
         let least = self.least.load(Ordering::SeqCst);
-        if let Some(session) = self.slot.session() {
+        if let Some(session) = self.entry.session() {
             assert!(
                 session.begun.number() >= least,
                 "{session:?} is served, and {least} was in force"
@@ -69,7 +71,7 @@ impl Truth {
     /// Returns the generation, which never goes back.
     fn subscribe(&self, last: u64) -> u64 {
         let least = self.least.load(Ordering::SeqCst);
-        let view = self.slot.view();
+        let view = self.entry.view();
         let generation = view.generation.number();
         assert!(generation >= last && generation >= least);
         assert!(
@@ -87,7 +89,7 @@ impl Truth {
 
 fn world() {
     let truth = Arc::new(Truth {
-        slot: Slot::default(),
+        entry: CacheEntry::default(),
         least: AtomicU64::new(0),
         next: AtomicU64::new(0),
     });
@@ -102,7 +104,7 @@ fn world() {
         spawn(|truth| {
             truth.revoke(Some(7));
             truth.read();
-            truth.slot.resume();
+            truth.entry.resume();
         }),
         spawn(|truth| (0..2).for_each(|_| truth.read())),
         spawn(|truth| {
@@ -134,17 +136,17 @@ fn a_fetch_that_would_publish_whatever_happened_is_found_out() {
         shuttle::check_random(
             || {
                 let truth = Arc::new(Truth {
-                    slot: Slot::default(),
+                    entry: CacheEntry::default(),
                     least: AtomicU64::new(0),
                     next: AtomicU64::new(0),
                 });
-                let begun = truth.slot.begin().expect("nothing is held");
+                let begun = truth.entry.begin().expect("nothing is held");
                 let late = Arc::clone(&truth);
                 let late = thread::spawn(move || {
                     // As if the generation were looked up at the end.
-                    let now = late.slot.begin().expect("nothing is held");
+                    let now = late.entry.begin().expect("nothing is held");
                     let _ = late
-                        .slot
+                        .entry
                         .publish(Arc::new(Session { id: 0, begun }), now, |_, _| {});
                 });
                 truth.revoke(None);

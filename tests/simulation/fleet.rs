@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rolekeeperd::clock::{Boot, Clock};
+use rolekeeperd::clock::{BootTime, Clock};
 use rolekeeperd::config::LeaseLimit;
 use rolekeeperd::journal::Journal;
 
@@ -34,7 +34,7 @@ fn use_it(machine: &Arc<Machine>) {
 }
 
 /// How many calls there were from then on in each ten seconds.
-fn in_tens(fleet: &[Arc<Machine>], from: Boot, to: Boot) -> Vec<usize> {
+fn in_tens(fleet: &[Arc<Machine>], from: BootTime, to: BootTime) -> Vec<usize> {
     let mut counts = vec![0; usize::try_from(to.since(from).as_secs() / 10).expect("a number") + 1];
     for machine in fleet {
         for call in machine.services[0]
@@ -95,7 +95,7 @@ fn ten_thousand_daemons_come_back_from_an_outage_as_they_were_trying_during_it()
             pass(HOUR / u32::try_from(SIZE).expect("a number")).await;
         }
         pass(HOUR * 2).await;
-        let window = |from: Boot| in_tens(&fleet, from, clock.now().boot);
+        let window = |from: BootTime| in_tens(&fleet, from, clock.now().boot);
         let per_ten = |counts: &[usize]| counts.iter().sum::<usize>() / counts.len();
         let steady_from = clock.now().boot;
         pass(HOUR).await;

@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rolekeeperd::app::state_transfer::{HandoffTarget, pack, unpack};
 use rolekeeperd::clock::Clock;
 use rolekeeperd::config::LeaseLimit;
-use rolekeeperd::handover::{Heir, pack, unpack};
 use rolekeeperd::journal::Journal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -63,7 +63,7 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
         assert_eq!(
             unpack(
                 &after.broker,
-                vec![pack(&before.broker, Heir::Successor).expect("it is packed")]
+                vec![pack(&before.broker, HandoffTarget::Successor).expect("it is packed")]
             ),
             2
         );
@@ -91,7 +91,7 @@ fn what_does_not_fit_is_left_out() {
         let before = machine(&clock, HOUR);
         pass(Duration::from_secs(100)).await;
         assert_eq!(before.ask(0).await, Got::Lease);
-        let packed = || pack(&before.broker, Heir::Successor).expect("it is packed");
+        let packed = || pack(&before.broker, HandoffTarget::Successor).expect("it is packed");
         let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         let taken = |memory| unpack(&machine(&clock, HOUR).broker, vec![memory]);
         let same = |text: String| text;
@@ -164,7 +164,7 @@ fn what_is_known_of_the_upstreams_time_goes_with_the_sessions() {
         assert_eq!(
             unpack(
                 &after.broker,
-                vec![pack(&before.broker, Heir::Successor).expect("it is packed")]
+                vec![pack(&before.broker, HandoffTarget::Successor).expect("it is packed")]
             ),
             1,
             "the other is over"
@@ -179,10 +179,10 @@ fn of_several_the_newest_counts() {
         let clock = clock();
         let before = machine(&clock, HOUR);
         before.ask(0).await;
-        let older = pack(&before.broker, Heir::Successor).expect("it is packed");
+        let older = pack(&before.broker, HandoffTarget::Successor).expect("it is packed");
         pass(Duration::from_secs(1)).await;
         before.ask(1).await;
-        let newer = pack(&before.broker, Heir::Successor).expect("it is packed");
+        let newer = pack(&before.broker, HandoffTarget::Successor).expect("it is packed");
         assert_eq!(unpack(&machine(&clock, HOUR).broker, vec![newer, older]), 2);
     });
 }

@@ -1,4 +1,4 @@
-//! The daemon's broker, cache, schedule and gates in virtual time, against a service that knows the truth about every
+//! The daemon's broker, cache, schedule and upstreams in virtual time, against a service that knows the truth about every
 //! session. Everything random comes from one seed, which a failure names: `SIMULATION_SEED=7 cargo test --test simulation`
 //! runs that one again.
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rolekeeperd::clock::{Boot, Clock};
+use rolekeeperd::clock::{BootTime, Clock};
 use rolekeeperd::config::LeaseLimit;
 use rolekeeperd::journal::Journal;
 
@@ -62,7 +62,7 @@ fn a_revocation_at_the_service_is_in_force_within_the_interval_and_a_second() {
         pass(some(Duration::from_secs(600))).await;
         revoke(&machine, 1);
         pass(BOUND).await;
-        assert_eq!(machine.ask(1).await, Got::Refusal("held"));
+        assert_eq!(machine.ask(1).await, Got::AccessError("held"));
         for number in [0, 2] {
             assert_eq!(machine.ask(number).await, Got::Lease);
         }
@@ -112,7 +112,7 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
         let fair = Arc::new(Mutex::new(machine.clock.now().boot));
         let trouble = tokio::spawn(trouble(Arc::clone(&machine), Arc::clone(&fair)));
         let mut refused: Vec<BTreeSet<String>> = vec![BTreeSet::new(); PROFILES];
-        let mut watched_since = [Boot::ZERO; 2];
+        let mut watched_since = [BootTime::ZERO; 2];
         let (mut leases, mut holds) = (0, 0);
         while machine.clock.now().boot < end {
             pass(some(Duration::from_secs(120))).await;
@@ -139,11 +139,11 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
                             watched_since[number % 2] = machine.clock.now().boot;
                         }
                     }
-                    (_, Got::Refusal("held")) => {
+                    (_, Got::AccessError("held")) => {
                         holds += 1;
                         refused[number].extend(machine.forget(number));
                     }
-                    (_, Got::Refusal(_)) => {}
+                    (_, Got::AccessError(_)) => {}
                 },
             }
         }
@@ -158,16 +158,16 @@ fn whatever_happens_nobody_is_given_what_was_revoked() {
 /// Whether somebody holds a lease on a session of the same service, which is then looked at.
 fn is_watched(machine: &Machine, number: usize) -> bool {
     let now = machine.clock.now();
-    let gate = &machine.slot(number).gate;
-    let slots = machine
+    let upstream = &machine.entry(number).upstream;
+    let entries = machine
         .broker
         .cache
-        .slots()
+        .entries()
         .iter()
-        .filter(|slot| Arc::ptr_eq(&slot.gate, gate));
-    slots
+        .filter(|entry| Arc::ptr_eq(&entry.upstream, upstream));
+    entries
         .into_iter()
-        .any(|slot| slot.session().is_some() && slot.is_leased(&now))
+        .any(|entry| entry.session().is_some() && entry.is_leased(&now))
 }
 
 /// Whoever logs out while a session is being fetched, too.
@@ -175,25 +175,25 @@ async fn log_out(machine: &Arc<Machine>, number: usize, refused: &mut BTreeSet<S
     let asking = Arc::clone(machine);
     let asking = fastrand::bool().then(|| tokio::spawn(async move { asking.ask(number).await }));
     pass(some(Duration::from_millis(60))).await;
-    let name = machine.slot(number).profile.name.as_str();
+    let name = machine.entry(number).profile.name.as_str();
     machine
         .broker
         .logout(machine.peer(number), Some(name), false)
         .await
         .expect("it is done");
-    assert_eq!(machine.ask(number).await, Got::Refusal("held"));
+    assert_eq!(machine.ask(number).await, Got::AccessError("held"));
     refused.extend(machine.forget(number));
     if let Some(asking) = asking {
         asking.await.expect("every promise is kept");
     }
-    assert!(machine.slot(number).session().is_none());
+    assert!(machine.entry(number).session().is_none());
 }
 
 async fn resume(machine: &Machine, number: usize, refused: &mut BTreeSet<String>) {
-    if machine.slot(number).session().is_none() {
+    if machine.entry(number).session().is_none() {
         refused.extend(machine.forget(number));
     }
-    let name = machine.slot(number).profile.name.as_str();
+    let name = machine.entry(number).profile.name.as_str();
     machine
         .broker
         .resume(machine.peer(number), name)
@@ -201,7 +201,7 @@ async fn resume(machine: &Machine, number: usize, refused: &mut BTreeSet<String>
         .expect("it is done");
 }
 
-fn served_in_time(machine: &Machine, number: usize, id: &str, fair: Boot) {
+fn served_in_time(machine: &Machine, number: usize, id: &str, fair: BootTime) {
     let revoked = machine.service(number).truth().revoked.get(id).copied();
     if let Some(revoked) = revoked {
         // The second service is never away, and this machine sleeps for both.
@@ -210,7 +210,7 @@ fn served_in_time(machine: &Machine, number: usize, id: &str, fair: Boot) {
     }
 }
 
-async fn trouble(machine: Arc<Machine>, fair: Arc<Mutex<Boot>>) {
+async fn trouble(machine: Arc<Machine>, fair: Arc<Mutex<BootTime>>) {
     loop {
         pass(some(HOUR * 4)).await;
         if fastrand::bool() {

@@ -7,10 +7,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use rolekeeperd::clock::{Boot, Clock, ServerClock};
+use rolekeeperd::clock::{BootTime, Clock, ServerClock};
 use rolekeeperd::config::RoleRequest;
-use rolekeeperd::upstream::gate::PLACES;
-use rolekeeperd::upstream::{Fate, Granted, Upstream, UpstreamError, Why};
+use rolekeeperd::upstream::handle::PLACES;
+use rolekeeperd::upstream::{
+    IssuedSession, IssuedSessionStatus, RefusalKind, Upstream, UpstreamError,
+};
 
 /// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,18 +57,18 @@ pub(crate) struct Truth {
     /// The same by their ends.
     by_end: BTreeSet<(Duration, String)>,
     /// When each role was asked for lately, in boot time: at most 12 a minute.
-    recent: BTreeMap<String, VecDeque<Boot>>,
+    recent: BTreeMap<String, VecDeque<BootTime>>,
     /// Roles that are being asked for: at most once at a time.
     under_way: BTreeSet<String>,
     /// How often each role was asked for.
     pub(crate) by_role: BTreeMap<String, usize>,
     /// Every call, in boot time.
-    pub(crate) calls: Vec<Boot>,
+    pub(crate) calls: Vec<BootTime>,
     pub(crate) granted: usize,
     /// Which sessions were revoked, and when, in boot time.
-    pub(crate) revoked: BTreeMap<String, Boot>,
+    pub(crate) revoked: BTreeMap<String, BootTime>,
     /// When it was asked what is active, in boot time.
-    pub(crate) looks: Vec<Boot>,
+    pub(crate) looks: Vec<BootTime>,
     /// How much of `lost` an answer of its own has told of by its time.
     pub(crate) told: Duration,
     pub(crate) most_at_once: usize,
@@ -125,7 +127,7 @@ impl Service {
         end.saturating_sub(self.true_now())
     }
 
-    fn boot(&self) -> Boot {
+    fn boot(&self) -> BootTime {
         self.0.clock.now().boot
     }
 
@@ -151,7 +153,7 @@ impl Service {
     }
 
     /// It answers, in whatever words, after half the round trip.
-    async fn answer<T>(&self, sent: Boot, what: impl FnOnce() -> T) -> T {
+    async fn answer<T>(&self, sent: BootTime, what: impl FnOnce() -> T) -> T {
         let half = self.latency() / 2;
         tokio::time::sleep(half).await;
         let (answer, date, lost) = (what(), self.date(), self.truth().lost);
@@ -161,7 +163,7 @@ impl Service {
         answer
     }
 
-    async fn fail<T>(&self, weather: Weather, sent: Boot) -> Result<T, UpstreamError> {
+    async fn fail<T>(&self, weather: Weather, sent: BootTime) -> Result<T, UpstreamError> {
         let away = |retry_after| UpstreamError::Unavailable {
             what: "it is away".into(),
             retry_after,
@@ -182,7 +184,7 @@ impl Service {
                 self.answer(sent, || {
                     Err(UpstreamError::Refused {
                         what: "no".into(),
-                        why: Why::Other,
+                        why: RefusalKind::Other,
                     })
                 })
                 .await
@@ -197,7 +199,7 @@ impl Service {
         }
     }
 
-    fn note(&self, role: &str, sent: Boot) {
+    fn note(&self, role: &str, sent: BootTime) {
         let mut truth = self.truth();
         truth.calls.push(sent);
         *truth.by_role.entry(role.into()).or_default() += 1;
@@ -223,7 +225,7 @@ impl Service {
         }
     }
 
-    async fn grant(&self, role: &RoleRequest) -> Result<Granted, UpstreamError> {
+    async fn grant(&self, role: &RoleRequest) -> Result<IssuedSession, UpstreamError> {
         let sent = self.boot();
         let weather = self.truth().weather;
         if weather != Weather::Fair {
@@ -238,7 +240,7 @@ impl Service {
             truth
                 .by_end
                 .insert((now + role.duration, session_id.clone()));
-            Ok(Granted {
+            Ok(IssuedSession {
                 session_id: session_id.into(),
                 principal: "user/u-1".into(),
                 access_key_id: "K".into(),
@@ -256,7 +258,7 @@ impl Upstream for Service {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
-    ) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+    ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         async {
             let name = role.role_id.as_str();
             self.note(name, self.boot());
@@ -316,7 +318,10 @@ impl Upstream for Service {
         .boxed()
     }
 
-    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+    fn fate<'a>(
+        &'a self,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);
             if !matches!(weather, Weather::Fair | Weather::Refused) {
@@ -325,13 +330,13 @@ impl Upstream for Service {
             let fate = || {
                 let left = self.left(session_id);
                 Ok(match self.truth().revoked.get(session_id) {
-                    Some(_) => Fate::Revoked {
+                    Some(_) => IssuedSessionStatus::Revoked {
                         at: None,
                         by: Some("user/admin".into()),
                         reason: None,
                     },
-                    None if left.is_zero() => Fate::Expired,
-                    None => Fate::Active,
+                    None if left.is_zero() => IssuedSessionStatus::Expired,
+                    None => IssuedSessionStatus::Active,
                 })
             };
             self.answer(sent, fate).await

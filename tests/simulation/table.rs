@@ -148,7 +148,7 @@ async fn happen(row: &Row) -> (String, String, String) {
         pass(Duration::from_secs(1)).await;
         match got {
             Got::Lease => "lease".into(),
-            Got::Refusal(code) => code.into(),
+            Got::AccessError(code) => code.into(),
         }
     };
     let answer = match row.event.as_str() {

@@ -201,7 +201,7 @@ fn a_profile_that_nobody_uses_is_left_to_expire_and_forgotten() {
         pass(HOUR * 24).await;
         assert_eq!(machine.services[0].truth().calls.len(), calls);
         assert_eq!(
-            machine.broker.timetable.earliest(),
+            machine.broker.timer_queue.earliest(),
             None,
             "nothing is planned, so nothing wakes the daemon"
         );

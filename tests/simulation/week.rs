@@ -37,7 +37,7 @@ async fn week(profiles: usize, length: Duration) {
                     for _ in 0..fastrand::usize(1..12) {
                         match machine.ask(number).await {
                             Got::Lease => leases += 1,
-                            Got::Refusal(_) => refusals += 1,
+                            Got::AccessError(_) => refusals += 1,
                         }
                         pass(some(HOUR / 3)).await;
                     }

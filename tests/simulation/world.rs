@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use rolekeeperd::broker::{Books, Broker, Lease, Refusal};
-use rolekeeperd::cache::state::{MARGIN, Session, State};
-use rolekeeperd::cache::{Cache, Slot};
-use rolekeeperd::clock::{Alarm, Clock, VirtualTime};
+use rolekeeperd::access::peer::Peer;
+use rolekeeperd::access::policy::Policy;
+use rolekeeperd::cache::freshness::{Freshness, MARGIN, Session};
+use rolekeeperd::cache::{Cache, CacheEntry};
+use rolekeeperd::clock::{Clock, Timer, VirtualTime};
 use rolekeeperd::config::{
-    DEFAULT_VIEW_AGE, LeaseLimit, Place, Profile, ProfileName, RoleId, RoleRequest,
+    DEFAULT_VIEW_AGE, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest,
 };
+use rolekeeperd::credentials::{AccessError, Broker, Lease, Stores};
 use rolekeeperd::journal::Journal;
-use rolekeeperd::policy::Policy;
-use rolekeeperd::revoke::feed;
-use rolekeeperd::serve::peer::Peer;
-use rolekeeperd::serve::reply;
-use rolekeeperd::upstream::gate::Gate;
+use rolekeeperd::model::UpstreamId;
+use rolekeeperd::revocation::poller;
+use rolekeeperd::serve::error_map;
+use rolekeeperd::upstream::handle::UpstreamHandle;
 
 use crate::service::{Service, Weather};
 
@@ -51,7 +52,7 @@ struct Consumer {
 pub(crate) enum Got {
     Lease,
     /// With this code.
-    Refusal(&'static str),
+    AccessError(&'static str),
 }
 
 pub(crate) async fn pass(span: Duration) {
@@ -88,21 +89,21 @@ impl Machine {
         let services: Vec<_> = (0..services)
             .map(|number| Service::new(&clock, number))
             .collect();
-        let gates: Vec<_> = services
+        let upstreams: Vec<_> = services
             .iter()
             .zip(0..)
             .map(|(service, number)| {
                 let name = format!("u{number}").into();
-                Gate::new(
+                UpstreamHandle::new(
                     name,
-                    Place::new(number),
+                    UpstreamId::new(number),
                     Box::new(service.clone()),
                     check_every,
                 )
             })
             .collect();
         let profile = |number: usize| {
-            let gate = &gates[number % gates.len()];
+            let upstream = &upstreams[number % upstreams.len()];
             let (duration, lease) = kind(number);
             let name = ProfileName::parse(&format!("p{number}")).expect("a name");
             let role = RoleRequest {
@@ -111,26 +112,26 @@ impl Machine {
             };
             let profile = Profile {
                 lease,
-                ..Profile::new(name, Arc::clone(&gate.name), role)
+                ..Profile::new(name, Arc::clone(&upstream.name), role)
             };
-            (profile, Arc::clone(gate))
+            (profile, Arc::clone(upstream))
         };
         let cache = Cache::new((0..profiles).map(profile));
-        let named = gates
+        let named = upstreams
             .iter()
-            .map(|gate| (Arc::clone(&gate.name), Arc::clone(gate)))
+            .map(|upstream| (Arc::clone(&upstream.name), Arc::clone(upstream)))
             .collect();
         let broker = Broker::new(
             Policy::of(1),
             cache,
             named,
-            Books {
+            Stores {
                 journal,
-                ..Books::in_memory()
+                ..Stores::in_memory()
             },
             clock.clone(),
         );
-        let alarm = Alarm::new(&clock).expect("an alarm");
+        let alarm = Timer::new(&clock).expect("an alarm");
         tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
         let consumer = |number: usize| Consumer {
             profile: format!("p{number}"),
@@ -177,7 +178,7 @@ impl Machine {
         self.left(number).saturating_sub(round_trip)
     }
 
-    pub(crate) fn slot(&self, number: usize) -> &Arc<Slot> {
+    pub(crate) fn entry(&self, number: usize) -> &Arc<CacheEntry> {
         self.broker
             .cache
             .find(&self.consumers[number].profile)
@@ -215,10 +216,10 @@ impl Machine {
 
     /// A strict profile, and it has not been known for a while whether its session was revoked: it is looked at first.
     pub(crate) fn is_blind(&self, number: usize) -> bool {
-        let slot = self.slot(number);
-        let age = |session: Arc<Session>| feed::view_age(slot, &session, self.clock.now().boot);
-        slot.profile.lease == LeaseLimit::Strict
-            && slot.session().map(age) > Some(slot.profile.max_view_age)
+        let entry = self.entry(number);
+        let age = |session: Arc<Session>| poller::view_age(entry, &session, self.clock.now().boot);
+        entry.profile.lease == LeaseLimit::Strict
+            && entry.session().map(age) > Some(entry.profile.max_view_age)
     }
 
     /// Somebody waits for its first session.
@@ -227,8 +228,8 @@ impl Machine {
     }
 
     pub(crate) fn is_fresh(&self, number: usize) -> bool {
-        let slot = self.slot(number);
-        matches!(slot.lookup(self.clock.now().boot), State::Fresh(_))
+        let entry = self.entry(number);
+        matches!(entry.lookup(self.clock.now().boot), Freshness::Fresh(_))
     }
 
     /// A consumer asks for a profile, and everything that was promised is checked.
@@ -249,7 +250,7 @@ impl Machine {
                 let answer = asking.await;
                 let waited = self.clock.now().awake.saturating_sub(asked);
                 assert!(
-                    waited <= rolekeeperd::broker::WAIT + Duration::from_secs(1),
+                    waited <= rolekeeperd::credentials::WAIT + Duration::from_secs(1),
                     "it waited for {waited:?}"
                 );
                 answer
@@ -262,14 +263,17 @@ impl Machine {
             }
             Err(refusal) => {
                 let may_refuse = held < SURELY
-                    || matches!(refusal, Refusal::ViewStale { .. } | Refusal::Held { .. });
+                    || matches!(
+                        refusal,
+                        AccessError::ViewStale { .. } | AccessError::Held { .. }
+                    );
                 assert!(
                     may_refuse,
                     "{}: {refusal} with {held:?} left",
                     consumer.profile
                 );
                 self.check_refusal(consumer, &refusal);
-                Got::Refusal(reply::failure(&refusal).code.as_str())
+                Got::AccessError(error_map::failure(&refusal).code.as_str())
             }
         }
     }
@@ -296,9 +300,9 @@ impl Machine {
     }
 
     /// It says when there will be another try, and that is soon enough.
-    fn check_refusal(&self, consumer: &Consumer, refusal: &Refusal) {
+    fn check_refusal(&self, consumer: &Consumer, refusal: &AccessError) {
         match refusal {
-            Refusal::Failing(failing, now) => {
+            AccessError::BackoffState(failing, now) => {
                 let wait = failing.next_try.since(now.boot);
                 assert!(
                     wait <= Duration::from_secs(600),
@@ -307,9 +311,9 @@ impl Machine {
                 );
                 assert!(failing.since <= now.boot && failing.attempts > 0);
             }
-            Refusal::Held { .. } => {}
-            Refusal::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
-            Refusal::StillWaiting => assert!(matches!(
+            AccessError::Held { .. } => {}
+            AccessError::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
+            AccessError::StillWaiting => assert!(matches!(
                 consumer.service.truth().weather,
                 Weather::Silent | Weather::Fair | Weather::Overloaded(_) | Weather::Captive
             )),

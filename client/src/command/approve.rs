@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             &socket,
             &Request::Approve {
                 id,
-                yes: !arguments.deny,
+                allow: !arguments.deny,
             },
         )?;
         let word = if arguments.deny { "refused" } else { "allowed" };
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             &socket,
             &Request::Approve {
                 id: question.id,
-                yes,
+                allow: yes,
             },
         ) {
             command::tell(&failure.to_string());

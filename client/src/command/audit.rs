@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, Holders, Request};
+use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, HolderGroup, Request};
 
 use crate::{autostart, command};
 
@@ -119,7 +119,7 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// The process that asked, and whose child it was: `/usr/bin/aws (812) < /bin/bash (640)`.
-fn shown(Holders { count, first }: &Holders) -> String {
+fn shown(HolderGroup { count, first }: &HolderGroup) -> String {
     let chain: Vec<_> = first
         .processes
         .iter()
@@ -144,7 +144,7 @@ fn shown(Holders { count, first }: &Holders) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::{Holder, Process};
+    use rolekeeper::protocol::{CredentialHolder, Process};
 
     #[test]
     fn spans_have_a_unit() {
@@ -182,9 +182,9 @@ mod tests {
             pid,
             program: program.into(),
         };
-        let holder = |request_id: Option<&str>, count| Holders {
+        let holder = |request_id: Option<&str>, count| HolderGroup {
             count,
-            first: Holder {
+            first: CredentialHolder {
                 at: "2026-01-01T00:00:00Z".into(),
                 session_id: "s-1".into(),
                 principal: "user/u-1".into(),

@@ -74,7 +74,7 @@ fn prose(explanation: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::Decisive;
+    use rolekeeper::protocol::DecidingStatement;
 
     #[test]
     fn the_verdict_comes_first_and_the_statement_that_decides_below_its_condition() {
@@ -89,7 +89,7 @@ mod tests {
             Outcome::Yes,
             "statement 1 of policy Assume allows it",
         );
-        own.statement = Some(Decisive {
+        own.statement = Some(DecidingStatement {
             of: "policy Assume".into(),
             number: 1,
             text: serde_json::json!({ "effect": "allow", "actions": ["sts:*"] }),

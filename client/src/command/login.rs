@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, Hidden, KeyPlace, LoggedIn, Request, Rotated};
+use rolekeeper::protocol::{
+    Code, Failure, LoginReport, Request, RotationReport, SecretText, TokenSourceInfo,
+};
 
 use super::prompt;
 use crate::{autostart, command};
@@ -75,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         passphrase: passphrase.as_deref().map(hidden),
     };
     let text = document(&socket, &request)?;
-    command::print_report(&text, *json, |done: &LoggedIn| {
+    command::print_report(&text, *json, |done: &LoginReport| {
         format!("{}; it is in {} now\n", whose(done), done.place)
     })
 }
@@ -99,7 +101,7 @@ pub(crate) fn unlock(
         passphrase: passphrase.as_deref().map(hidden),
     };
     let text = document(&socket, &request)?;
-    command::print_report(&text, json, |done: &LoggedIn| {
+    command::print_report(&text, json, |done: &LoginReport| {
         format!("{} opens; {}\n", done.place, whose(done))
     })
 }
@@ -117,10 +119,10 @@ fn new_passphrase() -> Result<String, Failure> {
     ))
 }
 
-fn place(socket: &Path, upstream: Option<&str>) -> Result<KeyPlace, Failure> {
+fn place(socket: &Path, upstream: Option<&str>) -> Result<TokenSourceInfo, Failure> {
     let text = document(
         socket,
-        &Request::KeyPlace {
+        &Request::TokenSource {
             upstream: name(upstream),
         },
     )?;
@@ -135,11 +137,11 @@ fn name(name: Option<&str>) -> Option<std::borrow::Cow<'_, str>> {
     name.map(Into::into)
 }
 
-fn hidden(text: &str) -> Hidden<'_> {
-    Hidden(text.into())
+fn hidden(text: &str) -> SecretText<'_> {
+    SecretText(text.into())
 }
 
-fn whose(done: &LoggedIn) -> String {
+fn whose(done: &LoginReport) -> String {
     match &done.principal {
         Some(principal) => format!(
             "upstream {} takes the token, which is that of {principal}",
@@ -155,8 +157,8 @@ fn whose(done: &LoggedIn) -> String {
     }
 }
 
-fn rotated(done: &Rotated) -> String {
-    let Rotated {
+fn rotated(done: &RotationReport) -> String {
+    let RotationReport {
         upstream,
         place,
         principal,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    Code, Failure, LoggedOut, LoggedOutProfile, Request, Watched, Withdrawal, Withdrawn,
+    Code, Failure, LogoutReport, ProfileLogout, ProfileUpdate, Request, SessionRevocation,
+    UpstreamRevocation,
 };
 
 use crate::{autostart, command};
@@ -33,7 +34,7 @@ pub(crate) fn resume(profile: &str, json: bool, socket: Option<PathBuf>) -> Resu
         },
         socket,
     )?;
-    command::print_report(&text, json, |watched: &Watched| {
+    command::print_report(&text, json, |watched: &ProfileUpdate| {
         format!("profile {}: credentials are given again\n", watched.profile)
     })
 }
@@ -61,7 +62,8 @@ pub(crate) fn report_rejected(
         socket,
     )?;
     command::print_report(&text, json, standing)?;
-    let watched: Watched = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+    let watched: ProfileUpdate =
+        serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
     match watched.held {
         None => Ok(()),
         Some(_) => Err(Failure::new(
@@ -78,8 +80,8 @@ fn watched(request: &Request<'_>, socket: Option<PathBuf>) -> Result<String, Fai
     })
 }
 
-fn standing(watched: &Watched) -> String {
-    let Watched {
+fn standing(watched: &ProfileUpdate) -> String {
+    let ProfileUpdate {
         profile,
         session,
         held,
@@ -102,12 +104,12 @@ fn standing(watched: &Watched) -> String {
     }
 }
 
-fn logged_out(report: &LoggedOut) -> String {
+fn logged_out(report: &LogoutReport) -> String {
     let mut text = String::new();
-    for LoggedOutProfile { profile, withdrawn } in &report.profiles {
+    for ProfileLogout { profile, sessions } in &report.profiles {
         let _ = write!(text, "profile {profile}: logged out");
-        for withdrawn in withdrawn {
-            let _ = write!(text, "; {}", at_upstream(withdrawn));
+        for sessions in sessions {
+            let _ = write!(text, "; {}", at_upstream(sessions));
         }
         text.push('\n');
     }
@@ -120,26 +122,28 @@ fn logged_out(report: &LoggedOut) -> String {
 
 /// How things stand at the upstream with a session that was ended here.
 pub(super) fn at_upstream(
-    Withdrawn {
+    SessionRevocation {
         session_id,
         at_upstream,
         failure,
         ..
-    }: &Withdrawn,
+    }: &SessionRevocation,
 ) -> String {
     match (at_upstream, failure) {
-        (Withdrawal::Unasked, _) => {
+        (UpstreamRevocation::NotRequested, _) => {
             format!(
                 "session {session_id} counts on at the upstream until it expires (--revoke ends it there)"
             )
         }
-        (Withdrawal::Confirmed, _) => format!("session {session_id} is revoked at the upstream"),
-        (Withdrawal::Pending, Some(why)) => {
+        (UpstreamRevocation::Confirmed, _) => {
+            format!("session {session_id} is revoked at the upstream")
+        }
+        (UpstreamRevocation::Pending, Some(why)) => {
             format!(
                 "session {session_id} could not be revoked at the upstream, which is tried again: {why}"
             )
         }
-        (Withdrawal::Pending, None) => {
+        (UpstreamRevocation::Pending, None) => {
             format!("session {session_id} is being revoked at the upstream")
         }
     }

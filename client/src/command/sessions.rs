@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Failure, Request, Sessions, UpstreamSession, Withdrawn};
+use rolekeeper::protocol::{Failure, Request, SessionRevocation, Sessions, UpstreamSession};
 
 use super::revocation::at_upstream;
 use crate::{autostart, command};
@@ -37,12 +37,14 @@ pub(crate) fn revoke(
     let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
         connect::document(stream, request())
     })?;
-    command::print_report(&text, json, |withdrawn: &Withdrawn| {
-        match &withdrawn.profile {
+    command::print_report(
+        &text,
+        json,
+        |withdrawn: &SessionRevocation| match &withdrawn.profile {
             Some(profile) => format!("profile {profile}: {}\n", at_upstream(withdrawn)),
             None => at_upstream(withdrawn) + "\n",
-        }
-    })
+        },
+    )
 }
 
 fn table(report: &Sessions) -> String {

@@ -251,7 +251,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::{Cause, Ending, FailingStatus, SessionStatus};
+    use rolekeeper::protocol::{EndCause, FailureStatus, SessionEnded, SessionStatus};
 
     #[test]
     fn the_table_shows_state_times_and_failures() {
@@ -287,15 +287,15 @@ mod tests {
             view_failure: Some("the upstream answered 403".into()),
         });
         let mut lost = profile("lost", ProfileState::Held);
-        lost.held = Some(Ending {
-            cause: Cause::Revoked,
+        lost.held = Some(SessionEnded {
+            cause: EndCause::Revoked,
             session_id: Some("s-3".into()),
             by: Some("user/admin@example.test".into()),
             at: Some("2026-01-01T00:00:00.000Z".into()),
             reason: Some("lost laptop".into()),
             noticed_at: "2026-01-01T00:00:20.000Z".into(),
         });
-        dev.failing = Some(FailingStatus {
+        dev.failing = Some(FailureStatus {
             since_seconds: 90,
             attempts: 3,
             next_try_seconds: 4,

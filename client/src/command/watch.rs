@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, Reply, Request, Watched};
+use rolekeeper::protocol::{Code, Failure, ProfileUpdate, Reply, Request};
 
 use crate::{autostart, command};
 
@@ -41,7 +41,7 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
 }
 
 /// Subscribes to a profile, and returns how things are with it now.
-pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<Watched, Failure> {
+pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<ProfileUpdate, Failure> {
     read(&connect::subscribe(
         stream,
         Request::Watch {
@@ -50,9 +50,9 @@ pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<Watched, F
     )?)
 }
 
-fn read(text: &[u8]) -> Result<Watched, Failure> {
+fn read(text: &[u8]) -> Result<ProfileUpdate, Failure> {
     match connect::reply(text)? {
-        Reply::Watched(watched) => Ok(watched),
+        Reply::ProfileUpdate(watched) => Ok(watched),
         _ => Err(connect::out_of_place()),
     }
 }
@@ -85,7 +85,7 @@ impl Following {
 
     /// Waits until something is told, however long it takes, and returns it, and whether it is the first word of a daemon.
     /// What people should know meanwhile is for `say`.
-    pub(crate) fn next(&mut self, say: impl Fn(&str)) -> (Watched, bool) {
+    pub(crate) fn next(&mut self, say: impl Fn(&str)) -> (ProfileUpdate, bool) {
         loop {
             let is_first = self.stream.is_none();
             let told = match &mut self.stream {
@@ -111,7 +111,7 @@ impl Following {
         }
     }
 
-    fn find(&mut self) -> Result<Watched, Failure> {
+    fn find(&mut self) -> Result<ProfileUpdate, Failure> {
         thread::sleep(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         let mut stream =

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where an upstream's token lives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeyPlace {
+pub struct TokenSourceInfo {
     pub upstream: String,
     /// `https://iam.example.test`
     pub endpoint: String,
@@ -21,7 +21,7 @@ pub struct KeyPlace {
 
 /// A token that the upstream takes, and whose it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LoggedIn {
+pub struct LoginReport {
     pub upstream: String,
     pub place: String,
     /// `user/dev@example.test`; absent if the token's owner may read nothing that says so.
@@ -31,7 +31,7 @@ pub struct LoggedIn {
 
 /// A service account's credential that has taken the place of another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Rotated {
+pub struct RotationReport {
     pub upstream: String,
     pub place: String,
     pub principal: String,

@@ -79,29 +79,29 @@ pub enum Request<'a> {
         /// How far to look back.
         since_seconds: u64,
     },
-    /// A [`Watched`] of a profile at once, and another whenever it has changed, until the client hangs up. Changes that
+    /// A [`ProfileUpdate`] of a profile at once, and another whenever it has changed, until the client hangs up. Changes that
     /// come faster than the client reads are told as one.
     Watch {
         #[serde(borrow)]
         profile: Cow<'a, str>,
     },
-    /// Fetch a new session now: a [`Watched`] in parts.
+    /// Fetch a new session now: a [`ProfileUpdate`] in parts.
     Refresh {
         #[serde(borrow)]
         profile: Cow<'a, str>,
     },
-    /// Give credentials of a held profile again: a [`Watched`] in parts.
+    /// Give credentials of a held profile again: a [`ProfileUpdate`] in parts.
     Resume {
         #[serde(borrow)]
         profile: Cow<'a, str>,
     },
     /// A service has refused credentials of this profile. Its session is looked at, and what is found is told: a
-    /// [`Watched`] in parts.
+    /// [`ProfileUpdate`] in parts.
     ReportRejected {
         #[serde(borrow)]
         profile: Cow<'a, str>,
     },
-    /// Drop the session of a profile, or of all, and hold it: a [`LoggedOut`] in parts.
+    /// Drop the session of a profile, or of all, and hold it: a [`LogoutReport`] in parts.
     Logout {
         #[serde(borrow, default)]
         profile: Option<Cow<'a, str>>,
@@ -120,36 +120,36 @@ pub enum Request<'a> {
     /// What people are asked now: [`Approvals`] in parts.
     Approvals,
     /// A person's word on one of them: what is still asked then, [`Approvals`] in parts.
-    Approve { id: u64, yes: bool },
-    /// The answer to [`Reply::Prove`]; the reply to the request before it follows.
-    Proof {
+    Approve { id: u64, allow: bool },
+    /// The answer to [`Reply::Challenge`]; the reply to the request before it follows.
+    ChallengeResponse {
         #[serde(borrow)]
-        word: Cow<'a, str>,
+        nonce: Cow<'a, str>,
     },
-    /// Where an upstream's token lives: a [`KeyPlace`] in parts.
-    KeyPlace {
+    /// Where an upstream's token lives: a [`TokenSourceInfo`] in parts.
+    TokenSource {
         /// May be left out if there is only one.
         #[serde(borrow, default)]
         upstream: Option<Cow<'a, str>>,
     },
-    /// Put a token there, once the upstream has taken it: a [`LoggedIn`] in parts.
+    /// Put a token there, once the upstream has taken it: a [`LoginReport`] in parts.
     Login {
         #[serde(borrow, default)]
         upstream: Option<Cow<'a, str>>,
         #[serde(borrow)]
-        token: Hidden<'a>,
+        token: SecretText<'a>,
         /// Of an encrypted file that has one.
         #[serde(borrow, default)]
-        passphrase: Option<Hidden<'a>>,
+        passphrase: Option<SecretText<'a>>,
     },
-    /// Open an encrypted file with its passphrase, or ask once more to unlock the keyring: a [`LoggedIn`] in parts.
+    /// Open an encrypted file with its passphrase, or ask once more to unlock the keyring: a [`LoginReport`] in parts.
     Unlock {
         #[serde(borrow, default)]
         upstream: Option<Cow<'a, str>>,
         #[serde(borrow, default)]
-        passphrase: Option<Hidden<'a>>,
+        passphrase: Option<SecretText<'a>>,
     },
-    /// Replace a service account's credential by a new one: a [`Rotated`] in parts.
+    /// Replace a service account's credential by a new one: a [`RotationReport`] in parts.
     Rotate {
         #[serde(borrow, default)]
         upstream: Option<Cow<'a, str>>,
@@ -163,7 +163,7 @@ pub enum Request<'a> {
         #[serde(borrow, default)]
         upstream: Option<Cow<'a, str>>,
     },
-    /// End a session at an upstream, and here if it is one of ours: a [`Withdrawn`] in parts.
+    /// End a session at an upstream, and here if it is one of ours: a [`SessionRevocation`] in parts.
     RevokeSession {
         #[serde(borrow, default)]
         upstream: Option<Cow<'a, str>>,
@@ -177,9 +177,9 @@ pub enum Request<'a> {
 /// A text that is shown to nobody: a token or a passphrase on its way to where it is kept.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Hidden<'a>(#[serde(borrow)] pub Cow<'a, str>);
+pub struct SecretText<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-impl fmt::Debug for Hidden<'_> {
+impl fmt::Debug for SecretText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[hidden]")
     }
@@ -207,16 +207,16 @@ pub enum Reply<'a> {
     Status(StatusPage),
     #[serde(borrow)]
     Part(Part<'a>),
-    Watched(Watched),
+    ProfileUpdate(ProfileUpdate),
     /// A person is asked first, which takes so long at the most; the reply to the request follows.
-    Wait {
+    AwaitingUser {
         seconds: u64,
     },
     /// The profile is for some programs only: whoever asked is to say this word, so that it is known to be the process
     /// that was looked at meanwhile, and not another that it has put in its own place.
-    Prove {
+    Challenge {
         #[serde(borrow)]
-        word: Cow<'a, str>,
+        nonce: Cow<'a, str>,
     },
     Error(Failure),
 }

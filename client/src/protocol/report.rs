@@ -85,10 +85,10 @@ pub struct ProfileStatus {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<SessionStatus>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub failing: Option<FailingStatus>,
+    pub failing: Option<FailureStatus>,
     /// Why nothing is served, if somebody has to resume it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub held: Option<Ending>,
+    pub held: Option<SessionEnded>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,8 +128,8 @@ pub struct SessionStatus {
 
 /// How a session ended before its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
-    pub cause: Cause,
+pub struct SessionEnded {
+    pub cause: EndCause,
     /// Absent if there was none at that moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session_id: Option<String>,
@@ -147,7 +147,7 @@ pub struct Ending {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum EndCause {
     /// Somebody revoked it at the upstream, or by `rolekeeper sessions revoke` here.
     Revoked,
     /// The principal's account was disabled, which revokes all of its sessions.
@@ -166,7 +166,7 @@ pub enum Cause {
 }
 
 /// `session s-1 was revoked by user/admin@example.test at 2026-…, because: lost laptop`
-impl fmt::Display for Ending {
+impl fmt::Display for SessionEnded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             cause,
@@ -181,12 +181,12 @@ impl fmt::Display for Ending {
             None => write!(f, "it")?,
         }
         f.write_str(match cause {
-            Cause::LoggedOut => " was logged out",
-            Cause::AccountDisabled => " ended with its account, which was disabled",
-            Cause::Locked => " was ended as the screen was locked",
-            Cause::Slept => " was ended as the machine went to sleep",
-            Cause::Stopped => " was ended with the daemon",
-            Cause::Revoked | Cause::Unknown => " was revoked",
+            EndCause::LoggedOut => " was logged out",
+            EndCause::AccountDisabled => " ended with its account, which was disabled",
+            EndCause::Locked => " was ended as the screen was locked",
+            EndCause::Slept => " was ended as the machine went to sleep",
+            EndCause::Stopped => " was ended with the daemon",
+            EndCause::Revoked | EndCause::Unknown => " was revoked",
         })?;
         if let Some(by) = by {
             write!(f, " by {by}")?;
@@ -200,23 +200,23 @@ impl fmt::Display for Ending {
 
 /// What there is of a profile at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watched {
+pub struct ProfileUpdate {
     pub profile: String,
     /// A revocation raises it. Credentials that were given under a lower one are to be used no more. A daemon that follows
     /// one that was killed begins with 0.
     pub generation: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub session: Option<WatchedSession>,
+    pub session: Option<CurrentSession>,
     /// Why nothing is served, if somebody has to resume it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub held: Option<Ending>,
+    pub held: Option<SessionEnded>,
     /// How the last session ended, if that was before its time and by a revocation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ended: Option<Ending>,
+    pub ended: Option<SessionEnded>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WatchedSession {
+pub struct CurrentSession {
     pub id: String,
     /// RFC 3339: its true end, by the upstream's clock.
     pub expires_at: String,
@@ -224,26 +224,26 @@ pub struct WatchedSession {
 
 /// What `logout` did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LoggedOut {
+pub struct LogoutReport {
     /// In order of name.
-    pub profiles: Vec<LoggedOutProfile>,
+    pub profiles: Vec<ProfileLogout>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LoggedOutProfile {
+pub struct ProfileLogout {
     pub profile: String,
     /// Its session and, if they are to be revoked, those before it that have not expired.
-    pub withdrawn: Vec<Withdrawn>,
+    pub sessions: Vec<SessionRevocation>,
 }
 
 /// A session and whether the upstream has confirmed that it is over.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Withdrawn {
+pub struct SessionRevocation {
     pub session_id: String,
     /// Whose session it was here, if it was one of ours.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub profile: Option<String>,
-    pub at_upstream: Withdrawal,
+    pub at_upstream: UpstreamRevocation,
     /// Why it is not confirmed, if that is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
@@ -251,9 +251,9 @@ pub struct Withdrawn {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Withdrawal {
+pub enum UpstreamRevocation {
     /// It was not asked for.
-    Unasked,
+    NotRequested,
     Confirmed,
     /// It is tried again until it is confirmed or the session has expired.
     Pending,
@@ -288,7 +288,7 @@ pub struct UpstreamSession {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FailingStatus {
+pub struct FailureStatus {
     pub since_seconds: u64,
     pub attempts: u32,
     /// To the next attempt: by itself while there is a session to keep, else when somebody asks.
@@ -335,12 +335,12 @@ pub struct Check {
     pub reason: String,
     /// The statement that decides, if one does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub statement: Option<Decisive>,
+    pub statement: Option<DecidingStatement>,
 }
 
 /// A statement and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decisive {
+pub struct DecidingStatement {
     /// `policy AssumeProjectRoles of group developers`
     pub of: String,
     /// Counted from 1.
@@ -367,10 +367,10 @@ pub struct Audit {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub record_since: Option<String>,
     /// Who was given credentials of the profile, alike ones together.
-    pub holders: Vec<Holders>,
+    pub holders: Vec<HolderGroup>,
     /// Sessions of the profile that ended before their time.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub endings: Vec<Ending>,
+    pub endings: Vec<SessionEnded>,
 }
 
 /// One entry of the upstream's audit log.
@@ -391,16 +391,16 @@ pub struct AuditedCall {
 
 /// Processes of the same programs that were given credentials of the same session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holders {
+pub struct HolderGroup {
     /// How many there were.
     pub count: usize,
     #[serde(flatten)]
-    pub first: Holder,
+    pub first: CredentialHolder,
 }
 
 /// A process that was given credentials: a line of the daemon's own record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct CredentialHolder {
     /// RFC 3339, by the upstream's clock: when it was given them.
     pub at: String,
     pub session_id: String,

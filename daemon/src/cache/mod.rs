@@ -1,116 +1,119 @@
 //! Profiles and their sessions. Reading a session takes no lock that a refresh can hold.
 
-pub mod flight;
-pub mod standing;
-pub mod state;
+pub mod freshness;
+pub mod session_state;
+pub mod single_flight;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rolekeeper::protocol::Ending;
+use rolekeeper::protocol::SessionEnded;
 
-use crate::clock::{Boot, Now, millis};
-use crate::config::{Place, Profile};
-use crate::refresh::{Failing, GRACE, Health};
+use crate::clock::timer_queue::{TimerKey, TimerSlot};
+use crate::clock::{BootTime, Now, millis};
+use crate::config::Profile;
+use crate::model::ProfileId;
+use crate::refresh::policy::{Backoff, BackoffState, GRACE};
 use crate::sync::lock;
-use crate::timetable::{Item, Plan};
-use crate::upstream::gate::Gate;
-use flight::Flight;
-use standing::Standing;
-use state::{Earlier, Session, State};
+use crate::upstream::handle::UpstreamHandle;
+use freshness::{Freshness, Session, SupersededSession};
+use session_state::SessionState;
+use single_flight::SingleFlight;
 
-/// The slots of all configured profiles, in order of name. (A vector would keep the room of the profiles that it is made from.)
+/// The entries of all configured profiles, in order of name. (A vector would keep the room of the profiles that it is made from.)
 #[derive(Debug)]
-pub struct Cache(Box<[Arc<Slot>]>);
+pub struct Cache(Box<[Arc<CacheEntry>]>);
 
 impl Cache {
-    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<Gate>)>) -> Self {
+    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<UpstreamHandle>)>) -> Self {
         let mut profiles: Vec<_> = profiles.into_iter().collect();
         profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
-        let slots = profiles
+        let entries = profiles
             .into_iter()
             .zip(0..)
-            .map(|((profile, gate), place)| Arc::new(Slot::new(Place::new(place), profile, gate)));
-        Self(slots.collect())
+            .map(|((profile, upstream), place)| {
+                Arc::new(CacheEntry::new(ProfileId::new(place), profile, upstream))
+            });
+        Self(entries.collect())
     }
 
-    pub fn find(&self, name: &str) -> Option<&Arc<Slot>> {
+    pub fn find(&self, name: &str) -> Option<&Arc<CacheEntry>> {
         let place = self
             .0
-            .binary_search_by(|slot| slot.profile.name.as_str().cmp(name))
+            .binary_search_by(|entry| entry.profile.name.as_str().cmp(name))
             .ok()?;
         self.0.get(place)
     }
 
-    pub fn at(&self, place: Place) -> Option<&Arc<Slot>> {
+    pub fn at(&self, place: ProfileId) -> Option<&Arc<CacheEntry>> {
         self.0.get(place.index())
     }
 
-    pub fn slots(&self) -> &[Arc<Slot>] {
+    pub fn entries(&self) -> &[Arc<CacheEntry>] {
         &self.0
     }
 
-    /// The slots behind `after`, in order of name.
-    pub fn slots_after(&self, after: Option<&str>) -> &[Arc<Slot>] {
+    /// The entries behind `after`, in order of name.
+    pub fn entries_after(&self, after: Option<&str>) -> &[Arc<CacheEntry>] {
         let first = after.map_or(0, |after| {
             self.0
-                .partition_point(|slot| slot.profile.name.as_str() <= after)
+                .partition_point(|entry| entry.profile.name.as_str() <= after)
         });
         self.0.get(first..).unwrap_or_default()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|slot| slot.profile.name.as_str())
+        self.0.iter().map(|entry| entry.profile.name.as_str())
     }
 }
 
 /// How a flight ended: with a new session in the cache, or with a failure.
-pub(crate) type Fetched = Result<(), Failing>;
+pub(crate) type Fetched = Result<(), BackoffState>;
 
 /// A profile and what the daemon holds for it.
 #[derive(Debug)]
-pub struct Slot {
-    pub place: Place,
+pub struct CacheEntry {
+    pub place: ProfileId,
     pub profile: Profile,
-    pub gate: Arc<Gate>,
+    pub upstream: Arc<UpstreamHandle>,
     /// Its session, or why there is none.
-    pub(crate) standing: Standing<Session, Earlier, Ending>,
+    pub(crate) state: SessionState<Session, SupersededSession, SessionEnded>,
     /// The fetch under way, if any.
-    pub(crate) flight: Flight<Fetched>,
+    pub(crate) flight: SingleFlight<Fetched>,
     /// How the last fetches went: it decides when the next may be made.
-    health: Mutex<Health>,
-    pub(crate) plan: Plan,
+    health: Mutex<Backoff>,
+    pub(crate) plan: TimerSlot,
     /// Until when somebody may still ask, in milliseconds of [`Now::awake`].
     used_until: AtomicU64,
 }
 
-impl Slot {
-    fn new(place: Place, profile: Profile, gate: Arc<Gate>) -> Self {
+impl CacheEntry {
+    fn new(place: ProfileId, profile: Profile, upstream: Arc<UpstreamHandle>) -> Self {
         Self {
             place,
             profile,
-            gate,
-            standing: Standing::default(),
-            flight: Flight::default(),
+            upstream,
+            state: SessionState::default(),
+            flight: SingleFlight::default(),
             health: Mutex::default(),
-            plan: Plan::new(Item::Profile(place)),
+            plan: TimerSlot::new(TimerKey::Profile(place)),
             used_until: AtomicU64::new(0),
         }
     }
 
-    pub fn lookup(&self, now: Boot) -> State {
-        State::of(self.session(), now, self.gate.upstream.server_clock())
+    pub fn lookup(&self, now: BootTime) -> Freshness {
+        Freshness::of(self.session(), now, self.upstream.client.server_clock())
     }
 
     /// The session whatever its state, for those who report on it.
     pub fn session(&self) -> Option<Arc<Session>> {
-        self.standing.session()
+        self.state.session()
     }
 
     /// Whether there is a session of which the upstream may be asked what has become of it.
     pub(crate) fn has_any(&self) -> bool {
-        self.session().is_some() || !self.standing.earlier().is_empty()
+        self.session().is_some() || !self.state.earlier().is_empty()
     }
 
     /// Whose session of which role it has: it is this profile's for as long as this stays the same. No secret is in it.
@@ -118,7 +121,7 @@ impl Slot {
         let role = &self.profile.role;
         format!(
             "{} {} {}",
-            self.gate.upstream.identity(),
+            self.upstream.client.identity(),
             role.role_id.as_str(),
             role.duration.as_secs()
         )
@@ -128,7 +131,7 @@ impl Slot {
     pub(crate) fn role_there(&self) -> String {
         format!(
             "{} {}",
-            self.gate.upstream.place(),
+            self.upstream.client.place(),
             self.profile.role.role_id.as_str()
         )
     }
@@ -137,12 +140,12 @@ impl Slot {
     pub(crate) fn forget(&self, now: &Now) {
         if let Some(session) = self
             .session()
-            .filter(|_| matches!(self.lookup(now.boot), State::Expired))
+            .filter(|_| matches!(self.lookup(now.boot), Freshness::Expired))
         {
-            self.standing.drop_old(&session);
+            self.state.drop_old(&session);
         }
         if self.use_left(now).is_zero() {
-            self.health(Health::succeeded);
+            self.health(Backoff::succeeded);
         }
     }
 
@@ -154,7 +157,7 @@ impl Slot {
         !self.use_left(now).is_zero() && !needs_a_person()
     }
 
-    pub(crate) fn health<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {
+    pub(crate) fn health<T>(&self, act: impl FnOnce(&mut Backoff) -> T) -> T {
         act(&mut lock(&self.health))
     }
 

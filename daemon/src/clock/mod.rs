@@ -9,8 +9,9 @@
     reason = "this is the module that the others are to ask"
 )]
 
-mod alarm;
 mod server;
+mod timer;
+pub mod timer_queue;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -21,14 +22,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use alarm::{Alarm, Woken};
 pub use server::{Estimate, ServerClock};
+pub use timer::{Timer, Wakeup};
 
 /// A point in boot time: nanoseconds since the machine started, suspend included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Boot(u64);
+pub struct BootTime(u64);
 
-impl Boot {
+impl BootTime {
     pub const ZERO: Self = Self(0);
 
     fn at(since_start: Duration) -> Self {
@@ -60,38 +61,38 @@ impl Boot {
 
 /// A point in boot time, or none, that is read without a lock.
 #[derive(Debug)]
-pub struct AtomicBoot(AtomicU64);
+pub struct AtomicBootTime(AtomicU64);
 
-impl Default for AtomicBoot {
+impl Default for AtomicBootTime {
     fn default() -> Self {
         Self(AtomicU64::new(Self::NONE))
     }
 }
 
-impl AtomicBoot {
+impl AtomicBootTime {
     const NONE: u64 = u64::MAX;
 
-    pub fn read(&self) -> Option<Boot> {
+    pub fn read(&self) -> Option<BootTime> {
         Self::known(self.0.load(Ordering::Relaxed))
     }
 
     /// Gives back what was there before.
-    pub fn replace(&self, at: Option<Boot>) -> Option<Boot> {
+    pub fn replace(&self, at: Option<BootTime>) -> Option<BootTime> {
         Self::known(
             self.0
                 .swap(at.map_or(Self::NONE, |at| at.0), Ordering::Relaxed),
         )
     }
 
-    fn known(nanos: u64) -> Option<Boot> {
-        (nanos != Self::NONE).then_some(Boot(nanos))
+    fn known(nanos: u64) -> Option<BootTime> {
+        (nanos != Self::NONE).then_some(BootTime(nanos))
     }
 }
 
 /// One reading of all clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    pub boot: Boot,
+    pub boot: BootTime,
     pub wall: Timestamp,
     /// For how long this process has been running, suspend left out: whoever slept used nothing.
     pub awake: Duration,
@@ -99,7 +100,7 @@ pub struct Now {
 
 impl Now {
     /// In wall time, for people.
-    pub fn wall_of(&self, then: Boot) -> Timestamp {
+    pub fn wall_of(&self, then: BootTime) -> Timestamp {
         let ago = SignedDuration::try_from(self.boot.since(then)).unwrap_or(SignedDuration::MAX);
         self.wall.checked_sub(ago).unwrap_or(self.wall)
     }
@@ -153,7 +154,7 @@ impl Clock {
                     .saturating_add(boot)
                     .and_then(|wall| wall.saturating_add(stepped));
                 Now {
-                    boot: Boot::at(boot),
+                    boot: BootTime::at(boot),
                     wall: wall.unwrap_or(time.wall),
                     awake,
                 }
@@ -184,7 +185,7 @@ pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn boot() -> Boot {
+fn boot() -> BootTime {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let id = rustix::time::ClockId::Boottime;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -192,7 +193,7 @@ fn boot() -> Boot {
     let time = rustix::time::clock_gettime(id);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Boot::at(Duration::new(seconds, nanos))
+    BootTime::at(Duration::new(seconds, nanos))
 }
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn system_time_goes_forward() {
         let (one, two) = (Clock::System.now(), Clock::System.now());
-        assert!(one.boot > Boot::ZERO && two.boot >= one.boot && two.awake >= one.awake);
+        assert!(one.boot > BootTime::ZERO && two.boot >= one.boot && two.awake >= one.awake);
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,7 +215,7 @@ mod tests {
         let read = || {
             let now = clock.now();
             (
-                now.boot.since(Boot::ZERO).as_secs(),
+                now.boot.since(BootTime::ZERO).as_secs(),
                 now.wall.as_second(),
                 now.awake.as_secs(),
             )
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(
             clock
                 .now()
-                .wall_of(Boot::ZERO.plus(Duration::from_secs(3600)))
+                .wall_of(BootTime::ZERO.plus(Duration::from_secs(3600)))
                 .as_second(),
             600
         );

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Boot, Now, millis};
+use super::{BootTime, Now, millis};
 use crate::sync::lock;
 
 /// A `Date` that is further than this from the time on a session of the same upstream is some other machine's.
@@ -35,7 +35,7 @@ pub struct ServerClock {
 pub struct Estimate {
     ahead: Option<Span>,
     /// When it was last learnt.
-    at: Option<Boot>,
+    at: Option<BootTime>,
     /// What the last `Date` said.
     date: Option<Span>,
     /// Whether the last session agreed with the `Date` beside it.
@@ -59,7 +59,7 @@ impl Default for ServerClock {
 
 impl ServerClock {
     /// The latest that it can be there; nothing before the first session.
-    pub fn latest(&self, now: Boot) -> Option<Timestamp> {
+    pub fn latest(&self, now: BootTime) -> Option<Timestamp> {
         let most = self.most.load(Ordering::Relaxed);
         if most == UNKNOWN {
             None
@@ -69,7 +69,7 @@ impl ServerClock {
     }
 
     /// A session was issued there between `sent` and `received`, by the clock that will also end it.
-    pub fn issued(&self, at: Timestamp, sent: Boot, received: Boot) {
+    pub fn issued(&self, at: Timestamp, sent: BootTime, received: BootTime) {
         let span = Span::of(at, 0, sent, received);
         let mut estimate = lock(&self.estimate);
         let agreed = estimate.dates_agree;
@@ -82,7 +82,7 @@ impl ServerClock {
     }
 
     /// A reply with this `Date` came to a request that was sent then.
-    pub fn dated(&self, date: Timestamp, sent: Boot, received: Boot) {
+    pub fn dated(&self, date: Timestamp, sent: BootTime, received: BootTime) {
         let span = Span::of(date, DATE_UNIT, sent, received);
         let mut estimate = lock(&self.estimate);
         estimate.date = Some(span);
@@ -128,8 +128,8 @@ impl ServerClock {
         estimate: &mut Estimate,
         before: Option<Span>,
         span: Span,
-        sent: Boot,
-        now: Boot,
+        sent: BootTime,
+        now: BootTime,
     ) {
         let age = estimate.at.map_or(Duration::ZERO, |at| now.since(at));
         let drift = i64::try_from(millis(age) * DRIFT / 1_000_000).unwrap_or(i64::MAX);
@@ -148,7 +148,7 @@ impl ServerClock {
 
 impl Span {
     /// A stamp rounded down to `unit`, put on between `sent` and `received`.
-    fn of(stamp: Timestamp, unit: i64, sent: Boot, received: Boot) -> Self {
+    fn of(stamp: Timestamp, unit: i64, sent: BootTime, received: BootTime) -> Self {
         let stamp = stamp.as_millisecond();
         Self {
             least: stamp - since_start(received),
@@ -179,7 +179,7 @@ impl Span {
     }
 }
 
-fn since_start(at: Boot) -> i64 {
+fn since_start(at: BootTime) -> i64 {
     i64::try_from(millis(at.since_start())).unwrap_or(i64::MAX)
 }
 
@@ -187,8 +187,8 @@ fn since_start(at: Boot) -> i64 {
 mod tests {
     use super::*;
 
-    fn boot(seconds: u64) -> Boot {
-        Boot::ZERO.plus(Duration::from_secs(seconds))
+    fn boot(seconds: u64) -> BootTime {
+        BootTime::ZERO.plus(Duration::from_secs(seconds))
     }
 
     fn at(seconds: i64) -> Timestamp {

@@ -11,12 +11,12 @@ use thiserror::Error;
 
 use super::raw::{Faults, Table, parse};
 use super::{
-    AccountId, AlsoTo, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, LONGEST_SESSION,
-    LeaseLimit, OnRevoke, Profile, ProfileName, Proxy, Region, RevokeOn, RoleId, RoleRequest,
-    SHORTEST_SESSION, UpstreamConfig, Way, callers, nearest, token,
+    AccountId, AlsoTo, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, HttpTransport,
+    LONGEST_SESSION, LeaseLimit, OnRevoke, Profile, ProfileName, Proxy, Region, RevokeOn, RoleId,
+    RoleRequest, SHORTEST_SESSION, UpstreamConfig, callers, nearest, token,
 };
-use crate::cache::state::MARGIN;
-use crate::private_file::{self, PrivateFileError, Why};
+use crate::cache::freshness::MARGIN;
+use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -56,7 +56,7 @@ impl ConfigError {
             }
             Self::File(PrivateFileError {
                 path,
-                why: Why::Missing,
+                why: FileErrorKind::Missing,
             })
             | Self::Empty(path) => {
                 format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
@@ -252,7 +252,7 @@ fn upstream(
         name: Arc::clone(name),
         endpoint: endpoint?,
         token: token?,
-        way: Way { ca, proxy },
+        way: HttpTransport { ca, proxy },
         check_every: check_every.unwrap_or(DEFAULT_CHECK),
         profiles: Vec::new(),
     })

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::TokenSource;
+use crate::config::TokenLocation;
 use crate::config::callers::{CallerRule, Confirm};
 
 const GOOD: &str = r#"
@@ -56,8 +56,8 @@ fn a_good_file_becomes_upstreams_with_their_profiles() {
     let [bycloud, local] = config.upstreams.as_slice() else {
         panic!("{config:?}")
     };
-    assert_eq!(bycloud.token, TokenSource::File("/conf/token".into()));
-    assert_eq!(local.token, TokenSource::Env("LOCAL_TOKEN".into()));
+    assert_eq!(bycloud.token, TokenLocation::File("/conf/token".into()));
+    assert_eq!(local.token, TokenLocation::Env("LOCAL_TOKEN".into()));
     assert!(local.profiles.is_empty());
     let [ci, dev] = bycloud.profiles.as_slice() else {
         panic!("{bycloud:?}")
@@ -116,13 +116,13 @@ fn where_a_token_lives_and_who_may_have_a_profile_is_read() {
     };
     assert_eq!(
         token("{ keyring = \"work\" }"),
-        TokenSource::Keyring("work".into())
+        TokenLocation::Keyring("work".into())
     );
     assert_eq!(
         token("{ systemd_credential = \"t\" }"),
-        TokenSource::SystemdCredential("t".into())
+        TokenLocation::SystemdCredential("t".into())
     );
-    let sealed = |identity: Option<&str>| TokenSource::Age {
+    let sealed = |identity: Option<&str>| TokenLocation::Age {
         file: "/conf/t.age".into(),
         identity: identity.map(Into::into),
     };
@@ -131,7 +131,7 @@ fn where_a_token_lives_and_who_may_have_a_profile_is_read() {
         token("{ age = \"t.age\", identity = \"/k\" }"),
         sealed(Some("/k"))
     );
-    let run = |keep| TokenSource::Command {
+    let run = |keep| TokenLocation::Command {
         words: vec!["op".into(), "read".into()],
         keep: Duration::from_secs(keep),
     };

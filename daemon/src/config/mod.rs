@@ -58,8 +58,8 @@ pub enum AlsoTo {
 pub struct UpstreamConfig {
     pub name: Arc<str>,
     pub endpoint: Endpoint,
-    pub token: TokenSource,
-    pub way: Way,
+    pub token: TokenLocation,
+    pub way: HttpTransport,
     /// How often it is asked which sessions have been revoked, while anybody holds a lease.
     pub check_every: Duration,
     pub profiles: Vec<Profile>,
@@ -67,7 +67,7 @@ pub struct UpstreamConfig {
 
 /// Where a principal's long-lived token lives. It is read at each use, so a rotated one needs no restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenSource {
+pub enum TokenLocation {
     Env(String),
     File(PathBuf),
     /// The system's own store: Secret Service, Keychain, Credential Manager. The name is that of the entry.
@@ -86,7 +86,7 @@ pub enum TokenSource {
     SystemdCredential(String),
 }
 
-impl fmt::Display for TokenSource {
+impl fmt::Display for TokenLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Env(name) => write!(f, "the variable {name}"),
@@ -105,7 +105,7 @@ impl fmt::Display for TokenSource {
 
 /// Whom an upstream's certificate is to be signed by, and what is between.
 #[derive(Debug, Clone, Default)]
-pub struct Way {
+pub struct HttpTransport {
     /// Only these authorities, a file of certificates in PEM; else those that the system trusts.
     pub ca: Option<PathBuf>,
     pub proxy: Proxy,
@@ -209,20 +209,6 @@ impl LeaseLimit {
             Self::Strict => Some(Duration::from_secs(10 * 60)),
             Self::Limit(limit) => Some(limit),
         }
-    }
-}
-
-/// Where a profile is among all of them, in order of name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(u32);
-
-impl Place {
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    pub fn index(self) -> usize {
-        self.0 as usize
     }
 }
 

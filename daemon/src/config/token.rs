@@ -7,7 +7,7 @@ use rolekeeper::protocol::is_name;
 
 use super::file::{file_path, time_span};
 use super::raw::{Faults, Table};
-use super::{LONGEST_SESSION, TokenSource};
+use super::{LONGEST_SESSION, TokenLocation};
 
 /// How long what a program printed is good for, unless the configuration says so.
 const KEEP: Duration = Duration::from_secs(15 * 60);
@@ -16,22 +16,22 @@ pub(super) fn source(
     mut table: Table<'_>,
     folder: &Path,
     faults: &mut Faults,
-) -> Option<TokenSource> {
+) -> Option<TokenLocation> {
     let (path, span) = (table.path.clone(), table.span.clone());
     let before = faults.0.len();
     let env = table.text("env", faults, |text| match text {
         "" => Err("is no name of a variable".into()),
         _ if text.contains(['=', '\0']) => Err("is no name of a variable".into()),
-        _ => Ok(TokenSource::Env(text.into())),
+        _ => Ok(TokenLocation::Env(text.into())),
     });
     let file = table.text("file", faults, |text| {
-        file_path(text, folder).map(TokenSource::File)
+        file_path(text, folder).map(TokenLocation::File)
     });
     let keyring = table.text("keyring", faults, |text| {
-        entry(text, "an entry's name").map(TokenSource::Keyring)
+        entry(text, "an entry's name").map(TokenLocation::Keyring)
     });
     let credential = table.text("systemd_credential", faults, |text| {
-        entry(text, "a credential's").map(TokenSource::SystemdCredential)
+        entry(text, "a credential's").map(TokenLocation::SystemdCredential)
     });
     let age = age(&mut table, folder, faults);
     let command = command(&mut table, faults);
@@ -69,7 +69,7 @@ fn entry(text: &str, what: &str) -> Result<String, String> {
     }
 }
 
-fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenSource> {
+fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenLocation> {
     let file = table.text("age", faults, |text| file_path(text, folder));
     let stray = table.span_of("identity").filter(|_| file.is_none());
     let identity = table.text("identity", faults, |text| file_path(text, folder));
@@ -82,13 +82,13 @@ fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Toke
             ),
         );
     }
-    Some(TokenSource::Age {
+    Some(TokenLocation::Age {
         file: file?,
         identity,
     })
 }
 
-fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenSource> {
+fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenLocation> {
     let span = table.span_of("command");
     let mut words = Vec::new();
     table.texts("command", faults, |text| match text {
@@ -124,7 +124,7 @@ fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenSource> {
         );
         return None;
     }
-    Some(TokenSource::Command {
+    Some(TokenLocation::Command {
         words,
         keep: keep.unwrap_or(KEEP),
     })

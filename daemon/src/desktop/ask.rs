@@ -12,15 +12,15 @@ use zbus::zvariant::Value;
 use zbus::{MatchRule, MessageStream};
 
 use super::notify::{ANSWER, INTERFACE, PATH, escaped};
-use crate::approvals::{PATIENCE, Question, Word};
-use crate::broker::Broker;
-use crate::serve::peer::Peer;
+use crate::access::approvals::{ApprovalRequest, Decision, PATIENCE};
+use crate::access::peer::Peer;
+use crate::credentials::Broker;
 
 const YES: &str = "allow";
 const NO: &str = "refuse";
 
 /// Shows each question until it is answered, here or elsewhere.
-pub(super) async fn show(broker: Arc<Broker>, mut questions: Receiver<Arc<Question>>) {
+pub(super) async fn show(broker: Arc<Broker>, mut questions: Receiver<Arc<ApprovalRequest>>) {
     while let Some(question) = questions.recv().await {
         let broker = Arc::clone(&broker);
         tokio::spawn(async move {
@@ -38,7 +38,7 @@ pub(super) async fn show(broker: Arc<Broker>, mut questions: Receiver<Arc<Questi
 }
 
 /// What a person chose; nothing, if they put the question away.
-async fn ask(question: &Question) -> zbus::Result<Option<Word>> {
+async fn ask(question: &ApprovalRequest) -> zbus::Result<Option<Decision>> {
     let bus = zbus::connection::Builder::session()?
         .method_timeout(ANSWER)
         .build()
@@ -85,8 +85,8 @@ async fn ask(question: &Question) -> zbus::Result<Option<Word>> {
             }
             match header.member().map(MemberName::as_str) {
                 Some("ActionInvoked") => match signal.body().deserialize::<(u32, &str)>()? {
-                    (of, YES) if of == id => return Ok(Some(Word::Yes)),
-                    (of, NO) if of == id => return Ok(Some(Word::No)),
+                    (of, YES) if of == id => return Ok(Some(Decision::Allow)),
+                    (of, NO) if of == id => return Ok(Some(Decision::Deny)),
                     _ => {}
                 },
                 // A click beside the buttons closes it after the action was told.

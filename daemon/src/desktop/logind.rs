@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rolekeeper::protocol::Cause;
+use rolekeeper::protocol::EndCause;
 use zbus::message::Type;
 use zbus::names::{MemberName, OwnedUniqueName};
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
-use crate::broker::Broker;
-use crate::process;
+use crate::credentials::Broker;
+use crate::platform::sys;
 
 const BUS: &str = "org.freedesktop.DBus";
 const LOGIND: &str = "org.freedesktop.login1";
@@ -98,7 +98,7 @@ async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
         match signal.header().member().map(MemberName::as_str) {
             Some("PrepareForSleep") => match signal.body().deserialize::<bool>() {
                 Ok(true) => {
-                    let ended = broker.revoke_on(Cause::Slept, |on| on.sleep).await;
+                    let ended = broker.revoke_on(EndCause::Slept, |on| on.sleep).await;
                     broker.await_withdrawals(&ended).await;
                     delay = None;
                 }
@@ -109,7 +109,7 @@ async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
             },
             Some("NameOwnerChanged") => break,
             _ if is_lock(&signal) && is_mine(&bus, &signal).await => {
-                broker.revoke_on(Cause::Locked, |on| on.lock).await;
+                broker.revoke_on(EndCause::Locked, |on| on.lock).await;
             }
             _ => {}
         }
@@ -122,9 +122,9 @@ async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
 async fn put_off_sleep(broker: &Broker, bus: &Connection) -> zbus::Result<Option<OwnedFd>> {
     if !broker
         .cache
-        .slots()
+        .entries()
         .iter()
-        .any(|slot| slot.profile.revoke_on.sleep)
+        .any(|entry| entry.profile.revoke_on.sleep)
     {
         return Ok(None);
     }
@@ -182,5 +182,5 @@ async fn is_mine(bus: &Connection, signal: &Message) -> bool {
         .await;
     let user = user.and_then(|reply| reply.body().deserialize::<OwnedValue>());
     let user = user.and_then(|user| Ok(<(u32, OwnedObjectPath)>::try_from(user)?));
-    user.is_ok_and(|(uid, _)| uid == process::user())
+    user.is_ok_and(|(uid, _)| uid == sys::user())
 }

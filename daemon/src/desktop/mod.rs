@@ -7,19 +7,20 @@ mod notify;
 
 use std::sync::Arc;
 
-use crate::broker::Broker;
-use crate::cache::Slot;
+use crate::cache::CacheEntry;
 use crate::config::callers::Confirm;
+use crate::credentials::Broker;
 
 /// Starts what the configuration needs. Nothing of it is needed to serve.
 pub fn start(broker: &Arc<Broker>) {
     let background = broker.background();
-    background.spawn(notify::show(broker.notices.open()));
-    let has = |what: fn(&Slot) -> bool| broker.cache.slots().iter().any(|slot| what(slot));
-    if has(|slot| slot.profile.callers.confirm != Confirm::Never) {
+    background.spawn(notify::show(broker.notifications.open()));
+    let has =
+        |what: fn(&CacheEntry) -> bool| broker.cache.entries().iter().any(|entry| what(entry));
+    if has(|entry| entry.profile.callers.confirm != Confirm::Never) {
         background.spawn(ask::show(Arc::clone(broker), broker.approvals.open()));
     }
-    if has(|slot| slot.profile.revoke_on.lock || slot.profile.revoke_on.sleep) {
+    if has(|entry| entry.profile.revoke_on.lock || entry.profile.revoke_on.sleep) {
         background.spawn(logind::follow(Arc::clone(broker)));
     }
 }

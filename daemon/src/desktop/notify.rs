@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use zbus::zvariant::Value;
 
-use rolekeeper::protocol::Cause;
+use rolekeeper::protocol::EndCause;
 
-use crate::revoke::notices::Notice;
+use crate::revocation::notifications::Notification;
 
 /// What happens within this is told in one notification.
 const TOGETHER: Duration = Duration::from_millis(300);
@@ -24,11 +24,11 @@ const NAMED: usize = 5;
 /// Shown until somebody has seen it.
 const UNTIL_SEEN: i32 = 0;
 
-pub(super) async fn show(mut notices: Receiver<Notice>) {
-    while let Some(first) = notices.recv().await {
+pub(super) async fn show(mut notifications: Receiver<Notification>) {
+    while let Some(first) = notifications.recv().await {
         tokio::time::sleep(TOGETHER).await;
         let mut all = vec![first];
-        while let Ok(more) = notices.try_recv() {
+        while let Ok(more) = notifications.try_recv() {
             all.push(more);
         }
         if let Err(error) = notify(&all).await {
@@ -37,8 +37,8 @@ pub(super) async fn show(mut notices: Receiver<Notice>) {
     }
 }
 
-async fn notify(notices: &[Notice]) -> zbus::Result<()> {
-    let (title, body) = words(notices);
+async fn notify(notifications: &[Notification]) -> zbus::Result<()> {
+    let (title, body) = words(notifications);
     let hints = HashMap::from([
         ("urgency", Value::U8(2)),
         ("category", Value::from("security")),
@@ -63,26 +63,26 @@ async fn notify(notices: &[Notice]) -> zbus::Result<()> {
         .map(|_| ())
 }
 
-fn words(notices: &[Notice]) -> (String, String) {
-    let title = match notices {
+fn words(notifications: &[Notification]) -> (String, String) {
+    let title = match notifications {
         [one] => format!("Credentials of {} were revoked", one.profile),
         many => format!("Credentials of {} profiles were revoked", many.len()),
     };
     let mut body = String::new();
-    for Notice {
+    for Notification {
         profile,
         ending,
         holds,
-    } in notices.iter().take(NAMED)
+    } in notifications.iter().take(NAMED)
     {
         let then = match ending.cause {
             _ if *holds => format!(" To go on: rolekeeper resume {profile}"),
-            Cause::AccountDisabled => " It goes on once the account is enabled.".into(),
+            EndCause::AccountDisabled => " It goes on once the account is enabled.".into(),
             _ => " The role is assumed again.".into(),
         };
         let _ = writeln!(body, "{profile}: {ending}.{then}");
     }
-    if notices.len() > NAMED {
+    if notifications.len() > NAMED {
         body += "rolekeeper status shows the others\n";
     }
     (title, escaped(body.trim_end()))
@@ -98,19 +98,19 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::Ending;
+    use rolekeeper::protocol::SessionEnded;
 
     #[test]
     fn many_are_told_at_once_and_what_others_wrote_is_no_markup() {
-        let ending = Ending {
-            cause: Cause::Revoked,
+        let ending = SessionEnded {
+            cause: EndCause::Revoked,
             session_id: Some("s-1".into()),
             by: Some("user/<b>admin</b>".into()),
             at: Some("2026-01-01T00:00:00.000Z".into()),
             reason: Some("lost & found".into()),
             noticed_at: "2026-01-01T00:00:09.000Z".into(),
         };
-        let notice = Notice {
+        let notice = Notification {
             profile: "dev".into(),
             ending,
             holds: true,

@@ -1,21 +1,21 @@
-//! Why a profile's role can or cannot be assumed: the conditions of A10, each read live through the upstream's API and
+//! RefusalKind a profile's role can or cannot be assumed: the conditions of A10, each read live through the upstream's API and
 //! weighed here, with the statement that decides. What cannot be read is said to be unknown, never guessed.
 
 pub mod document;
 
 use std::sync::Arc;
 
-use rolekeeper::protocol::{Check, Decisive, Explanation, Outcome};
+use rolekeeper::protocol::{Check, DecidingStatement, Explanation, Outcome};
 
-use crate::broker::{Broker, Refusal, WAIT};
-use crate::cache::Slot;
+use crate::access::peer::Peer;
+use crate::cache::CacheEntry;
+use crate::credentials::{AccessError, Broker, WAIT};
 use crate::iam::bycloud_of;
-use crate::iam::whose::actor;
-use crate::serve::peer::Peer;
+use crate::upstream::bycloud::caller_identity::actor;
 use crate::upstream::bycloud::{
     ByCloud, GetRole, GetServiceAccount, GetUser, Group, IamError, ListAuditLogs,
     ListGroupPolicies, ListServiceAccountGroups, ListServiceAccountPolicies, ListUserGroups,
-    ListUserPolicies, Policy, PrincipalType, Role, RoleId, Said,
+    ListUserPolicies, Policy, PrincipalType, Role, RoleId, ServiceError,
 };
 use document::{By, Decision, Document, Named, decide};
 
@@ -68,16 +68,16 @@ impl Principal {
 }
 
 impl Broker {
-    pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, Refusal> {
+    pub async fn explain(&self, peer: &Peer, profile: &str) -> Result<Explanation, AccessError> {
         let grant = self.own(peer, profile)?;
-        let explaining = self.weigh(grant.slot(), bycloud_of(grant.slot())?);
+        let explaining = self.weigh(grant.entry(), bycloud_of(grant.entry())?);
         tokio::time::timeout(WAIT, explaining)
             .await
-            .map_err(|_| Refusal::TooSlow)
+            .map_err(|_| AccessError::TooSlow)
     }
 
-    async fn weigh(&self, slot: &Arc<Slot>, client: &ByCloud) -> Explanation {
-        let role_id = RoleId::from(slot.profile.role.role_id.as_str());
+    async fn weigh(&self, entry: &Arc<CacheEntry>, client: &ByCloud) -> Explanation {
+        let role_id = RoleId::from(entry.profile.role.role_id.as_str());
         let (role, request_id) = match client
             .send_noted(&GetRole {
                 role_id: role_id.clone(),
@@ -90,7 +90,7 @@ impl Broker {
                 (Err(error), request_id)
             }
         };
-        let mut principal = self.principal(slot, client, &role_id, request_id).await;
+        let mut principal = self.principal(entry, client, &role_id, request_id).await;
         let mut checks = vec![account(client, principal.as_mut(), role.as_ref().err()).await];
         if let Err(error) = &role {
             checks.push(unread_role(error, &role_id));
@@ -106,10 +106,10 @@ impl Broker {
         checks.push(own_policies(client, principal.as_ref(), &named).await);
         checks.push(trust(role.as_ref().ok(), principal.as_ref()));
         let failing =
-            slot.health(|health| health.failing().map(|failing| failing.error.to_string()));
+            entry.health(|health| health.failing().map(|failing| failing.error.to_string()));
         Explanation {
-            profile: slot.profile.name.to_string(),
-            upstream: slot.profile.upstream.to_string(),
+            profile: entry.profile.name.to_string(),
+            upstream: entry.profile.upstream.to_string(),
             role_id: role_id.to_string(),
             role_name: role.ok().map(|role| role.name),
             principal: principal.map(|principal| principal.shown()),
@@ -123,7 +123,7 @@ impl Broker {
     /// and so does the audit entry of the call that was just made.
     async fn principal(
         &self,
-        slot: &Slot,
+        entry: &CacheEntry,
         client: &ByCloud,
         role_id: &RoleId,
         request_id: Option<String>,
@@ -138,7 +138,7 @@ impl Broker {
                 return Some(Principal::new(kind, &id, false));
             }
         }
-        let session = slot.session()?;
+        let session = entry.session()?;
         let (kind, id) = session.granted.principal.split_once('/')?;
         Some(Principal::new(kind.to_owned().into(), id, true))
     }
@@ -163,10 +163,10 @@ async fn account(
     if let Some(error) = failed {
         match error.said() {
             Some(
-                Said::PrincipalDisabled
-                | Said::InvalidToken
-                | Said::TokenExpired
-                | Said::SessionRevoked,
+                ServiceError::PrincipalDisabled
+                | ServiceError::InvalidToken
+                | ServiceError::TokenExpired
+                | ServiceError::SessionRevoked,
             ) => {
                 return check(WHAT, Outcome::No, error.to_string());
             }
@@ -174,7 +174,9 @@ async fn account(
                 return check(WHAT, Outcome::No, error.to_string());
             }
             // Who is told no by name has been recognised.
-            Some(Said::AccessDenied | Said::NotFound | Said::InvalidRequest) => {}
+            Some(
+                ServiceError::AccessDenied | ServiceError::NotFound | ServiceError::InvalidRequest,
+            ) => {}
             _ => return check(WHAT, Outcome::Unknown, error.to_string()),
         }
     }
@@ -233,7 +235,7 @@ async fn account(
 
 fn unread_role(error: &IamError, role_id: &RoleId) -> Check {
     match error.said() {
-        Some(Said::NotFound) => check(
+        Some(ServiceError::NotFound) => check(
             "role",
             Outcome::No,
             format!("there is no role {role_id}: {error}"),
@@ -398,7 +400,7 @@ fn decided(what: &str, outcome: Outcome, does: &str, by: &By<'_>) -> Check {
         what: what.into(),
         outcome,
         reason: format!("statement {} of {} {does} it{condition}", by.number, by.of),
-        statement: Some(Decisive {
+        statement: Some(DecidingStatement {
             of: by.of.into(),
             number: by.number,
             text: by.text.clone(),

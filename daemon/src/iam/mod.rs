@@ -1,8 +1,7 @@
 //! Calls of an upstream's API on behalf of people at this machine: with the principal's token, which stays here, or with
 //! a profile's session.
 
-pub(crate) mod no_call;
-pub(crate) mod whose;
+pub(crate) mod error;
 
 use std::sync::Arc;
 
@@ -10,18 +9,18 @@ use rolekeeper::protocol::IamCall;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, Refusal, WAIT};
-use crate::cache::Slot;
+use crate::access::peer::Peer;
+use crate::cache::CacheEntry;
 use crate::config::nearest;
+use crate::credentials::{AccessError, Broker, WAIT};
 use crate::printable;
-use crate::serve::peer::Peer;
 use crate::upstream::bycloud::{
     self, Answer, AssumeRole, ByCloud, CreateServiceAccountCredential, IamError, Method,
-    RevokeStsSession, Route, Said,
+    RevokeStsSession, Route, ServiceError,
 };
-use crate::upstream::gate::Gate;
+use crate::upstream::handle::UpstreamHandle;
 
-use no_call::NoCall;
+use error::IamCallError;
 
 impl Broker {
     /// One call of an upstream's API: its reply, as it came. Once `stop` is over there is no more time for it.
@@ -30,16 +29,16 @@ impl Broker {
         peer: &Peer,
         call: IamCall<'_>,
         stop: impl Future<Output = ()>,
-    ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    ) -> Result<Zeroizing<Vec<u8>>, AccessError> {
         let route = bycloud::routes()
             .find(|route| route.name == call.method)
-            .ok_or_else(|| NoCall::UnknownMethod {
+            .ok_or_else(|| IamCallError::UnknownMethod {
                 name: printable(&call.method),
                 nearest: nearest(&call.method, bycloud::routes().map(|route| route.name)),
             })?;
         let unanswered = |why: &str| {
             let what = format!("{}: {why}", route.name);
-            Err(NoCall::failed(
+            Err(IamCallError::failed(
                 IamError::NoAnswer {
                     what,
                     retry_after: None,
@@ -63,31 +62,31 @@ impl Broker {
         peer: &Peer,
         route: &Route,
         call: IamCall<'_>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, AccessError> {
         let Some(profile) = &call.profile else {
-            self.policy.admit_owner(peer).map_err(Refusal::Denied)?;
-            let gate = self.gate_named(call.upstream.as_deref())?;
-            if gives_secrets(route) && self.is_guarded(gate) {
-                return Err(NoCall::Guarded { method: route.name }.into());
+            self.policy.admit_owner(peer).map_err(AccessError::Denied)?;
+            let upstream = self.upstream_named(call.upstream.as_deref())?;
+            if gives_secrets(route) && self.is_guarded(upstream) {
+                return Err(IamCallError::Guarded { method: route.name }.into());
             }
             let revoked = (route.name == RevokeStsSession::ROUTE.name)
                 .then(|| call.parameters.get("session_id").cloned());
-            let client = client_of(gate)?;
+            let client = client_of(upstream)?;
             let answer = match client.token().await {
                 Ok(token) => client.call(route, call.parameters, &token).await,
                 Err(error) => Err(error),
             };
             if answer.is_ok() {
                 self.something_was_changed(
-                    gate,
+                    upstream,
                     route,
                     revoked.flatten().as_ref().and_then(Value::as_str),
                 );
             }
-            return answer.map_err(|error| NoCall::failed(error, route).into());
+            return answer.map_err(|error| IamCallError::failed(error, route).into());
         };
         let (grant, session) = self.session(peer, profile).await?;
-        let client = bycloud_of(grant.slot())?;
+        let client = bycloud_of(grant.entry())?;
         let answer = client
             .call(route, call.parameters, &session.granted.session_token)
             .await;
@@ -98,12 +97,12 @@ impl Broker {
             .called(peer, profile, &session, self.clock.now().boot, request_id);
         if answer
             .as_ref()
-            .is_err_and(|error| error.said() == Some(&Said::SessionRevoked))
+            .is_err_and(|error| error.said() == Some(&ServiceError::SessionRevoked))
         {
-            self.token_was_refused(grant.slot(), &session.granted.session_id);
+            self.token_was_refused(grant.entry(), &session.granted.session_id);
         }
         answer.map_err(|error| {
-            NoCall::Failed {
+            IamCallError::Failed {
                 error: Arc::new(error),
                 route: *route,
                 session: Some(profile.to_string()),
@@ -113,50 +112,57 @@ impl Broker {
     }
 
     /// Whether some profile of an upstream is not for every process: what the principal's token gives is then not either.
-    fn is_guarded(&self, gate: &Arc<Gate>) -> bool {
-        let mut at_gate = self
+    fn is_guarded(&self, upstream: &Arc<UpstreamHandle>) -> bool {
+        let mut at_upstream = self
             .cache
-            .slots()
+            .entries()
             .iter()
-            .filter(|slot| Arc::ptr_eq(&slot.gate, gate));
-        at_gate.any(|slot| slot.profile.callers.is_guarded())
+            .filter(|entry| Arc::ptr_eq(&entry.upstream, upstream));
+        at_upstream.any(|entry| entry.profile.callers.is_guarded())
     }
 
     /// A call of ours has changed something at an upstream, which may have ended sessions.
     fn something_was_changed(
         self: &Arc<Self>,
-        gate: &Arc<Gate>,
+        upstream: &Arc<UpstreamHandle>,
         route: &Route,
         revoked: Option<&str>,
     ) {
-        if let Some((slot, id)) = revoked.and_then(|id| Some((self.slot_of(gate, id)?, id))) {
-            self.token_was_refused(&slot, id);
+        if let Some((entry, id)) = revoked.and_then(|id| Some((self.entry_of(upstream, id)?, id))) {
+            self.token_was_refused(&entry, id);
         } else if !route.verb.is_read() {
-            self.timetable
-                .set_by(&gate.feed.plan, self.clock.now().boot);
+            self.timer_queue
+                .set_by(&upstream.feed.plan, self.clock.now().boot);
         }
     }
 
-    pub(crate) fn gate_named(&self, name: Option<&str>) -> Result<&Arc<Gate>, NoCall> {
+    pub(crate) fn upstream_named(
+        &self,
+        name: Option<&str>,
+    ) -> Result<&Arc<UpstreamHandle>, IamCallError> {
         let known = || {
-            self.gates
+            self.upstreams
                 .keys()
                 .map(AsRef::as_ref)
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let mut all = self.gates.values();
+        let mut all = self.upstreams.values();
         match (name, all.next(), all.next()) {
             (None, Some(only), None) => Ok(only),
-            (None, None, _) => Err(NoCall::UnknownUpstream {
+            (None, None, _) => Err(IamCallError::UnknownUpstream {
                 name: "-".into(),
                 known: "none is configured".into(),
             }),
-            (None, _, _) => Err(NoCall::WhichUpstream { known: known() }),
-            (Some(name), _, _) => self.gates.get(name).ok_or_else(|| NoCall::UnknownUpstream {
-                name: printable(name),
-                known: known(),
-            }),
+            (None, _, _) => Err(IamCallError::WhichUpstream { known: known() }),
+            (Some(name), _, _) => {
+                self.upstreams
+                    .get(name)
+                    .ok_or_else(|| IamCallError::UnknownUpstream {
+                        name: printable(name),
+                        known: known(),
+                    })
+            }
         }
     }
 }
@@ -171,13 +177,16 @@ fn gives_secrets(route: &Route) -> bool {
 }
 
 /// The client of an upstream that has the API.
-pub(crate) fn client_of(gate: &Gate) -> Result<&ByCloud, NoCall> {
-    gate.upstream.bycloud().ok_or_else(|| NoCall::NoApi {
-        name: gate.name.to_string(),
-    })
+pub(crate) fn client_of(upstream: &UpstreamHandle) -> Result<&ByCloud, IamCallError> {
+    upstream
+        .client
+        .bycloud()
+        .ok_or_else(|| IamCallError::NoApi {
+            name: upstream.name.to_string(),
+        })
 }
 
 /// The client of a profile's upstream.
-pub(crate) fn bycloud_of(slot: &Slot) -> Result<&ByCloud, NoCall> {
-    client_of(&slot.gate)
+pub(crate) fn bycloud_of(entry: &CacheEntry) -> Result<&ByCloud, IamCallError> {
+    client_of(&entry.upstream)
 }

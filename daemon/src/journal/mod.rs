@@ -3,11 +3,11 @@
 //!
 //! Nobody waits for it: a thread of its own looks up the parents of processes and writes.
 
-mod chain;
-mod desk;
-mod forward;
-mod limits;
+mod file;
+mod rate_limit;
 mod record;
+mod syslog;
+mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -18,20 +18,20 @@ use std::thread;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use rolekeeper::protocol::{Ending, Failure, Holder, JournalReport};
+use rolekeeper::protocol::{CredentialHolder, Failure, JournalReport, SessionEnded};
 use tokio::sync::oneshot;
 
-use crate::cache::state::Session;
-use crate::clock::Boot;
+use crate::access::peer::{Peer, PeerHandle};
+use crate::cache::freshness::Session;
+use crate::clock::BootTime;
 use crate::config::AlsoTo;
-use crate::serve::peer::{Peer, Trace};
 use crate::sync::lock;
-use chain::{Chain, KEPT};
-use desk::Desk;
-use limits::Refusals;
+use file::{Chain, KEPT};
+use rate_limit::Refusals;
 use record::{Event, Record};
+use writer::JournalWriter;
 
-pub use chain::Verified;
+pub use file::Verified;
 pub use record::What;
 
 /// The most of the file of earlier versions, in bytes.
@@ -48,16 +48,16 @@ pub struct Journal {
 
 /// What was noted of a profile.
 #[derive(Debug)]
-pub struct Noted {
-    pub holders: Vec<Holder>,
-    pub endings: Vec<Ending>,
+pub struct IssuanceRecord {
+    pub holders: Vec<CredentialHolder>,
+    pub endings: Vec<SessionEnded>,
     /// When the record as a whole begins.
     pub since: Option<String>,
 }
 
 /// A session whose credentials somebody was given.
 #[derive(Debug)]
-pub struct Handed {
+pub struct Issuance {
     pub profile: String,
     pub principal: String,
     /// By the upstream's clock: the last time.
@@ -67,8 +67,8 @@ pub struct Handed {
 #[derive(Debug)]
 enum Note {
     /// A record whose processes are still to be filled in.
-    Handed(Holder, Arc<Trace>),
-    Event(Event, Arc<Trace>),
+    Issuance(CredentialHolder, Arc<PeerHandle>),
+    Event(Event, Arc<PeerHandle>),
     Ended(Record),
     Verify(oneshot::Sender<Option<JournalReport>>),
     /// Whoever waits here wants everything before it to be written.
@@ -94,10 +94,10 @@ impl Journal {
             }
         };
         if !path.exists()
-            && let Ok(text) = crate::private_file::read_within(before, BEFORE)
+            && let Ok(text) = crate::platform::private_file::read_within(before, BEFORE)
         {
             // It is gone on behind.
-            crate::private_file::replace(path, text.as_bytes())?;
+            crate::platform::private_file::replace(path, text.as_bytes())?;
         }
         let chain = Chain::open(path, &mut found)?;
         Ok(Self::start(records, Some(chain), also_to))
@@ -106,7 +106,7 @@ impl Journal {
     fn start(records: VecDeque<Record>, chain: Option<Chain>, also_to: &[AlsoTo]) -> Self {
         let (queue, notes) = mpsc::channel();
         let records = Arc::new(Mutex::new(records));
-        let desk = Desk::new(Arc::clone(&records), chain, also_to);
+        let desk = JournalWriter::new(Arc::clone(&records), chain, also_to);
         thread::spawn(move || desk.write(&notes));
         Self {
             records,
@@ -116,7 +116,7 @@ impl Journal {
     }
 
     /// Notes that a peer is given a session's credentials; a connection is noted once for each session.
-    pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: Boot) {
+    pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: BootTime) {
         if peer.is_first_time(&session.granted.session_id) {
             self.note(peer, profile, session, now, None);
         }
@@ -128,7 +128,7 @@ impl Journal {
         peer: &Peer,
         profile: &str,
         session: &Session,
-        now: Boot,
+        now: BootTime,
         request_id: Option<&str>,
     ) {
         if let Some(request_id) = request_id {
@@ -141,12 +141,12 @@ impl Journal {
         peer: &Peer,
         profile: &str,
         session: &Session,
-        now: Boot,
+        now: BootTime,
         request_id: Option<String>,
     ) {
         // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
         let issued_at = session.granted.issued_at;
-        let record = Holder {
+        let record = CredentialHolder {
             at: shown(
                 issued_at
                     .saturating_add(now.since(session.received_at))
@@ -164,11 +164,11 @@ impl Journal {
         // The thread ends with the journal, not before.
         let _ = self
             .queue
-            .send(Note::Handed(record, Arc::clone(peer.trace())));
+            .send(Note::Issuance(record, Arc::clone(peer.trace())));
     }
 
     /// Notes that a session has ended before its time, or what more is known of it.
-    pub fn ended(&self, profile: &str, ending: &Ending) {
+    pub fn ended(&self, profile: &str, ending: &SessionEnded) {
         let _ = self.queue.send(Note::Ended(Record::Ended {
             profile: profile.into(),
             ending: ending.clone(),
@@ -244,19 +244,19 @@ impl Journal {
     }
 
     /// What was noted of a profile until now.
-    pub async fn of(&self, profile: &str) -> Noted {
+    pub async fn of(&self, profile: &str) -> IssuanceRecord {
         self.flush().await;
         let records = lock(&self.records);
         let since = records.front().map(|record| record.at().to_owned());
         let (mut holders, mut endings) = (Vec::new(), Vec::new());
         for record in records.iter().filter(|record| record.profile() == profile) {
             match record {
-                Record::Handed(holder) => holders.push(holder.clone()),
+                Record::Issuance(holder) => holders.push(holder.clone()),
                 Record::Ended { ending, .. } => endings.push(ending.clone()),
                 Record::Event(_) => {}
             }
         }
-        Noted {
+        IssuanceRecord {
             holders,
             endings,
             since,
@@ -264,11 +264,11 @@ impl Journal {
     }
 
     /// Every session whose credentials somebody was given, as far as the record goes back.
-    pub async fn sessions(&self) -> BTreeMap<String, Handed> {
+    pub async fn sessions(&self) -> BTreeMap<String, Issuance> {
         self.flush().await;
         let mut sessions = BTreeMap::new();
         for record in &*lock(&self.records) {
-            if let Record::Handed(Holder {
+            if let Record::Issuance(CredentialHolder {
                 at,
                 session_id,
                 principal,
@@ -277,7 +277,7 @@ impl Journal {
             }) = record
                 && let Ok(last_at) = at.parse()
             {
-                let handed = Handed {
+                let handed = Issuance {
                     profile: profile.clone(),
                     principal: principal.clone(),
                     last_at,
@@ -302,15 +302,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::standing::Generation;
-    use crate::cache::state::Sightings;
-    use crate::upstream::Granted;
+    use crate::cache::freshness::ListPresence;
+    use crate::cache::session_state::Generation;
+    use crate::upstream::IssuedSession;
 
     fn session(id: &str) -> Session {
-        let at = |seconds| Boot::ZERO.plus(std::time::Duration::from_secs(seconds));
-        let granted = Granted {
+        let at = |seconds| BootTime::ZERO.plus(std::time::Duration::from_secs(seconds));
+        let granted = IssuedSession {
             session_id: id.into(),
-            ..Granted::example()
+            ..IssuedSession::example()
         };
         Session {
             granted,
@@ -318,7 +318,7 @@ mod tests {
             received_at: at(1),
             refresh_left: std::time::Duration::from_secs(90),
             generation: Generation::default(),
-            sightings: Sightings::default(),
+            sightings: ListPresence::default(),
         }
     }
 
@@ -327,7 +327,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
         let journal = Journal::open(&path, &dir.path().join("none"), &[]).unwrap();
-        let now = Boot::ZERO.plus(std::time::Duration::from_secs(61));
+        let now = BootTime::ZERO.plus(std::time::Duration::from_secs(61));
         for peer in [Peer::new(7, None), Peer::new(8, None)] {
             journal.handed(&peer, "dev", &session("s-1"), now);
             journal.handed(&peer, "dev", &session("s-1"), now);
@@ -345,7 +345,7 @@ mod tests {
             "a minute after the answer came, by the upstream's clock"
         );
         drop(journal);
-        crate::private_file::writable()
+        crate::platform::private_file::writable()
             .append(true)
             .open(&path)
             .unwrap()
@@ -375,7 +375,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal =
             Journal::open(&dir.path().join("journal"), &dir.path().join("none"), &[]).unwrap();
-        let at = |seconds| Boot::ZERO.plus(Duration::from_secs(seconds));
+        let at = |seconds| BootTime::ZERO.plus(Duration::from_secs(seconds));
         for _ in 0..1_000 {
             journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(10));
         }

@@ -1,6 +1,6 @@
 //! What is written down, and how it reads.
 
-use rolekeeper::protocol::{Ending, Holder, Process};
+use rolekeeper::protocol::{CredentialHolder, Process, SessionEnded};
 use serde::{Deserialize, Serialize};
 
 /// One record. What tells them apart are their fields.
@@ -11,9 +11,9 @@ pub(super) enum Record {
     Ended {
         profile: String,
         #[serde(flatten)]
-        ending: Ending,
+        ending: SessionEnded,
     },
-    Handed(Holder),
+    Issuance(CredentialHolder),
 }
 
 /// What happened beside that somebody was given credentials, or that a session ended.
@@ -66,7 +66,7 @@ impl Record {
         match self {
             Self::Event(event) => &event.of,
             Self::Ended { profile, .. } => profile,
-            Self::Handed(holder) => &holder.profile,
+            Self::Issuance(holder) => &holder.profile,
         }
     }
 
@@ -74,7 +74,7 @@ impl Record {
         match self {
             Self::Event(event) => &event.at,
             Self::Ended { ending, .. } => &ending.noticed_at,
-            Self::Handed(holder) => &holder.at,
+            Self::Issuance(holder) => &holder.at,
         }
     }
 
@@ -93,7 +93,7 @@ impl Record {
                 fields.extend(ending.session_id.clone().map(|id| ("SESSION", id)));
                 None
             }
-            Self::Handed(holder) => {
+            Self::Issuance(holder) => {
                 fields.push((
                     "EVENT",
                     if holder.request_id.is_some() {

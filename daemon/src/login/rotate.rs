@@ -5,26 +5,26 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rolekeeper::protocol::Rotated;
+use rolekeeper::protocol::RotationReport;
 use secrecy::SecretString;
 use thiserror::Error;
 
-use super::record::{Record, mark};
-use crate::broker::{Broker, Refusal};
-use crate::iam::no_call::NoCall;
-use crate::iam::whose::{Probed, probe};
+use super::rotation_state::{RotationState, mark};
+use crate::access::peer::Peer;
+use crate::credentials::{AccessError, Broker};
+use crate::iam::error::IamCallError;
 use crate::journal::What;
-use crate::keys::Why;
 use crate::one_line;
-use crate::serve::peer::Peer;
+use crate::token_source::TokenErrorKind;
+use crate::upstream::bycloud::caller_identity::{Probed, probe};
 use crate::upstream::bycloud::{
     ByCloud, CreateServiceAccountCredential, Credential, CredentialId,
     DeleteServiceAccountCredential, IamError, ListServiceAccountCredentials, Method, PrincipalType,
-    Route, Said, ServiceAccountId,
+    Route, ServiceAccountId, ServiceError,
 };
-use crate::upstream::gate::Gate;
+use crate::upstream::handle::UpstreamHandle;
 
-/// Why a credential is not replaced; the old one counts on.
+/// TokenErrorKind a credential is not replaced; the old one counts on.
 #[derive(Debug, Clone, Error)]
 pub enum NotRotated {
     #[error("it cannot be told whose the token is: its owner may not read the audit log")]
@@ -60,16 +60,21 @@ impl Broker {
         peer: &Peer,
         upstream: Option<&str>,
         old: Option<&str>,
-    ) -> Result<Rotated, Refusal> {
-        let (gate, client) = self.owned(peer, upstream)?;
+    ) -> Result<RotationReport, AccessError> {
+        let (upstream, client) = self.owned(peer, upstream)?;
         if !client.key().is_writable() {
-            return Err(super::no_key(client.key().fails(Why::ReadOnly)));
+            return Err(super::no_key(client.key().fails(TokenErrorKind::ReadOnly)));
         }
-        let (broker, gate, old) = (Arc::clone(self), Arc::clone(gate), old.map(str::to_owned));
+        let (broker, upstream, old) = (
+            Arc::clone(self),
+            Arc::clone(upstream),
+            old.map(str::to_owned),
+        );
         let rotating = self
             .background()
-            .spawn(async move { broker.replace(&gate, old.as_deref()).await });
-        let rotated: Rotated = rotating.await.map_err(|_crashed| Refusal::BrokeOff)??;
+            .spawn(async move { broker.replace(&upstream, old.as_deref()).await });
+        let rotated: RotationReport =
+            rotating.await.map_err(|_crashed| AccessError::BrokeOff)??;
         let (of, principal) = (&rotated.upstream, Some(rotated.principal.clone()));
         self.journal.event(
             peer,
@@ -84,16 +89,17 @@ impl Broker {
 
     async fn replace(
         self: &Arc<Self>,
-        gate: &Arc<Gate>,
+        upstream: &Arc<UpstreamHandle>,
         old: Option<&str>,
-    ) -> Result<Rotated, Refusal> {
+    ) -> Result<RotationReport, AccessError> {
         let _turn = self.logins.turn.lock().await;
-        let client = crate::iam::client_of(gate)?;
+        let client = crate::iam::client_of(upstream)?;
         let key = client.key();
         let current = key.token().await.map_err(super::no_key)?;
         let account = Account::of(client.holding(current.clone())).await?;
-        let mut record = self.logins.of(&gate.name).map_err(forgetful)?;
-        let write = |record: &Record| self.logins.set(&gate.name, record).map_err(forgetful);
+        let mut record = self.logins.of(&upstream.name).map_err(forgetful)?;
+        let write =
+            |record: &RotationState| self.logins.set(&upstream.name, record).map_err(forgetful);
         let listed = account.credentials().await?;
         let in_use = in_use(&mut record, &listed, &current, old)?;
         let now = self.clock.now().wall;
@@ -110,7 +116,7 @@ impl Broker {
         record.made.insert(id.clone(), mark(&made.secret));
         record.asked_for = None;
         write(&record)?;
-        if let Err(refusal) = self.put_in_place(gate, client, &made.secret).await {
+        if let Err(refusal) = self.put_in_place(upstream, client, &made.secret).await {
             // What is kept now is the old one, or else the next rotation finds out.
             if key
                 .token()
@@ -124,7 +130,7 @@ impl Broker {
         record.replaced.push(in_use.id.to_string());
         // It is in place: from here on nothing is undone, and what fails is told beside it.
         let unwritten = write(&record).err().map(|refusal| refusal.to_string());
-        tracing::info!(upstream = %gate.name, credential = %id, old = %in_use.id, "the credential was replaced");
+        tracing::info!(upstream = %upstream.name, credential = %id, old = %in_use.id, "the credential was replaced");
         let account = Account {
             client: client.holding(made.secret),
             ..account
@@ -133,9 +139,9 @@ impl Broker {
         let failure = undeleted
             .or(unwritten)
             .or(write(&record).err().map(|refusal| refusal.to_string()));
-        self.try_again(gate);
-        Ok(Rotated {
-            upstream: gate.name.to_string(),
+        self.try_again(upstream);
+        Ok(RotationReport {
+            upstream: upstream.name.to_string(),
             place: key.source().to_string(),
             principal: account.shown().await,
             credential_id: id,
@@ -147,12 +153,12 @@ impl Broker {
 
     async fn put_in_place(
         &self,
-        gate: &Arc<Gate>,
+        upstream: &Arc<UpstreamHandle>,
         client: &ByCloud,
         secret: &SecretString,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AccessError> {
         let secret = client.key().parse(secret).map_err(super::no_key)?;
-        self.check(gate, client, &secret).await?;
+        self.check(upstream, client, &secret).await?;
         client
             .key()
             .store(&secret, None)
@@ -163,11 +169,11 @@ impl Broker {
 
 /// The credential whose token is kept. Whatever earlier rotations left beside it is put down as replaced.
 fn in_use<'a>(
-    record: &mut Record,
+    record: &mut RotationState,
     listed: &'a [Credential],
     current: &SecretString,
     named: Option<&str>,
-) -> Result<&'a Credential, Refusal> {
+) -> Result<&'a Credential, AccessError> {
     // One that was asked for, and whose reply nobody read: its secret is lost.
     if let Some(name) = &record.asked_for {
         let lost =
@@ -190,11 +196,11 @@ fn in_use<'a>(
 
 /// The one of the token's mark, the one that a person names, or the only one there is.
 fn kept<'a>(
-    record: &Record,
+    record: &RotationState,
     listed: &'a [Credential],
     current: &SecretString,
     named: Option<&str>,
-) -> Result<&'a Credential, Refusal> {
+) -> Result<&'a Credential, AccessError> {
     let find = |id: &str| listed.iter().find(|each| each.id.as_str() == id);
     let by_mark = record
         .made
@@ -224,7 +230,7 @@ struct Account {
 }
 
 impl Account {
-    async fn of(client: ByCloud) -> Result<Self, Refusal> {
+    async fn of(client: ByCloud) -> Result<Self, AccessError> {
         let Probed {
             refused, principal, ..
         } = probe(&client).await;
@@ -236,14 +242,14 @@ impl Account {
             (Some((kind, id)), _) => {
                 Err(NotRotated::NotAServiceAccount(format!("{}/{id}", kind.as_str())).into())
             }
-            (None, Some(error)) if error.said() != Some(&Said::AccessDenied) => {
+            (None, Some(error)) if error.said() != Some(&ServiceError::AccessDenied) => {
                 Err(failed(error, &ListServiceAccountCredentials::ROUTE))
             }
             (None, _) => Err(NotRotated::Unknown.into()),
         }
     }
 
-    async fn credentials(&self) -> Result<Vec<Credential>, Refusal> {
+    async fn credentials(&self) -> Result<Vec<Credential>, AccessError> {
         let request = ListServiceAccountCredentials {
             service_account_id: self.id.clone(),
         };
@@ -257,7 +263,7 @@ impl Account {
         &self,
         name: String,
         expires_at: Option<Timestamp>,
-    ) -> Result<crate::upstream::bycloud::NewCredential, Refusal> {
+    ) -> Result<crate::upstream::bycloud::NewCredential, AccessError> {
         let request = CreateServiceAccountCredential {
             service_account_id: self.id.clone(),
             name,
@@ -281,8 +287,8 @@ impl Account {
             .delete_service_account_credential(&request)
             .await
         {
-            Err(IamError::Said {
-                said: Said::NotFound,
+            Err(IamError::Service {
+                said: ServiceError::NotFound,
                 ..
             }) => Ok(()),
             other => other,
@@ -290,7 +296,7 @@ impl Account {
     }
 
     /// Deletes what is replaced, and tells what is deleted and why something is not.
-    async fn delete_replaced(&self, record: &mut Record) -> (Vec<String>, Option<String>) {
+    async fn delete_replaced(&self, record: &mut RotationState) -> (Vec<String>, Option<String>) {
         let (mut deleted, mut failure) = (Vec::new(), None);
         for old in std::mem::take(&mut record.replaced) {
             match self.delete(&old).await {
@@ -317,14 +323,14 @@ impl Account {
     }
 }
 
-fn failed(error: IamError, route: &Route) -> Refusal {
-    NoCall::failed(error, route).into()
+fn failed(error: IamError, route: &Route) -> AccessError {
+    IamCallError::failed(error, route).into()
 }
 
 #[allow(
     clippy::needless_pass_by_value,
     reason = "it stands where a function of it is wanted"
 )]
-fn forgetful(error: std::io::Error) -> Refusal {
+fn forgetful(error: std::io::Error) -> AccessError {
     NotRotated::Forgetful(error.to_string()).into()
 }

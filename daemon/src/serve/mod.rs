@@ -1,13 +1,8 @@
 //! The doors of the daemon: what is accepted, how many at once, and how they close.
 
-mod answer;
-pub mod bind;
+pub mod error_map;
 pub mod http;
-mod line;
-mod local;
-pub mod peer;
-pub mod reply;
-mod tcp;
+pub mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::Broker;
-use crate::lookout::Lookout;
+use crate::access::peer::Peer;
+use crate::credentials::Broker;
+use crate::sandbox::helper::peer_inspector::PeerInspector;
 use crate::sync::{Mutex, lock};
-use bind::Door;
 use http::Endpoints;
-use peer::Peer;
+use socket::bind::BoundSocket;
 #[cfg(fuzzing)]
-pub(crate) use {answer::parse, local::rest};
+pub(crate) use {socket::connection::rest, socket::dispatch::parse};
 
 /// How long requests under way may take once the daemon is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -36,7 +31,7 @@ const LAST_CALL: Duration = Duration::from_secs(4);
 
 /// How many connections are open, and how many may be: in all, and of one user's where there are several.
 #[derive(Debug, Clone)]
-pub struct Gauge {
+pub struct ConnectionLimit {
     places: Arc<Semaphore>,
     cap: usize,
     share: usize,
@@ -48,13 +43,13 @@ const SHARES: usize = 4;
 
 /// A connection's place, until it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct ConnectionPermit {
     _place: OwnedSemaphorePermit,
     uid: u32,
     taken: Arc<Mutex<BTreeMap<u32, usize>>>,
 }
 
-impl Gauge {
+impl ConnectionLimit {
     /// For one user's processes.
     pub fn new(cap: usize) -> Self {
         Self {
@@ -77,7 +72,7 @@ impl Gauge {
         self.cap.saturating_sub(self.places.available_permits())
     }
 
-    fn take(&self, uid: u32) -> Option<Held> {
+    fn take(&self, uid: u32) -> Option<ConnectionPermit> {
         let mut taken = lock(&self.taken);
         let of_user = taken.entry(uid).or_default();
         if *of_user >= self.share {
@@ -85,7 +80,7 @@ impl Gauge {
         }
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         *of_user += 1;
-        Some(Held {
+        Some(ConnectionPermit {
             _place: place,
             uid,
             taken: Arc::clone(&self.taken),
@@ -93,7 +88,7 @@ impl Gauge {
     }
 }
 
-impl Drop for Held {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         if let Some(of_user) = taken.get_mut(&self.uid) {
@@ -107,13 +102,13 @@ impl Drop for Held {
 
 /// The word that serving is over.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
+pub struct Shutdown {
     told: CancellationToken,
     /// Another process comes next: who waits may as well ask that one.
     succeeded: CancellationToken,
 }
 
-impl Stop {
+impl Shutdown {
     pub fn tell(&self, is_succeeded: bool) {
         if is_succeeded {
             self.succeeded.cancel();
@@ -146,28 +141,28 @@ impl Stop {
 
 /// What every connection needs.
 #[derive(Debug)]
-pub struct Desk {
+pub struct ServerContext {
     pub broker: Arc<Broker>,
     pub endpoints: Arc<Endpoints>,
-    pub lookout: Arc<Lookout>,
-    gauge: Gauge,
-    pub stop: Stop,
+    pub lookout: Arc<PeerInspector>,
+    gauge: ConnectionLimit,
+    pub stop: Shutdown,
     tasks: TaskTracker,
 }
 
-impl Desk {
+impl ServerContext {
     pub fn new(
         broker: Arc<Broker>,
         endpoints: Arc<Endpoints>,
-        lookout: Arc<Lookout>,
+        lookout: Arc<PeerInspector>,
         connections: usize,
     ) -> Arc<Self> {
         let gauge = if broker.policy.is_shared() {
-            Gauge::shared(connections)
+            ConnectionLimit::shared(connections)
         } else {
-            Gauge::new(connections)
+            ConnectionLimit::new(connections)
         };
-        let (stop, tasks) = (Stop::default(), TaskTracker::new());
+        let (stop, tasks) = (Shutdown::default(), TaskTracker::new());
         Arc::new(Self {
             broker,
             endpoints,
@@ -182,12 +177,12 @@ impl Desk {
 /// What has stopped accepting.
 #[derive(Debug)]
 pub struct Stopped {
-    door: Door,
-    desk: Arc<Desk>,
+    door: BoundSocket,
+    desk: Arc<ServerContext>,
 }
 
 /// Accepts until it is told to stop.
-pub async fn run(door: Door, desk: Arc<Desk>) -> Stopped {
+pub async fn run(door: BoundSocket, desk: Arc<ServerContext>) -> Stopped {
     for (line, opened) in desk.endpoints.all() {
         http::accept(&desk, line, opened);
     }
@@ -217,14 +212,14 @@ impl Stopped {
     }
 
     /// The requests under way are ended. Who connects from here on waits for whoever serves next.
-    pub async fn drain(self) -> Door {
+    pub async fn drain(self) -> BoundSocket {
         drain(&self.desk).await;
         self.door
     }
 }
 
 /// Gives the requests under way [`DRAIN`] to end.
-async fn drain(desk: &Desk) {
+async fn drain(desk: &ServerContext) {
     desk.tasks.close();
     if tokio::time::timeout(DRAIN, desk.tasks.wait())
         .await
@@ -237,7 +232,7 @@ async fn drain(desk: &Desk) {
     }
 }
 
-fn welcome(stream: Stream, desk: &Arc<Desk>) {
+fn welcome(stream: Stream, desk: &Arc<ServerContext>) {
     let peer = match Peer::of(&stream, &desk.lookout, desk.broker.policy.is_shared()) {
         Ok(peer) => peer,
         Err(error) => {
@@ -246,13 +241,13 @@ fn welcome(stream: Stream, desk: &Arc<Desk>) {
     };
     let Some(place) = desk.gauge.take(peer.uid) else {
         tracing::warn!(pid = ?peer.pid, "refused: too many connections");
-        desk.tasks.spawn(local::refuse_busy(stream));
+        desk.tasks.spawn(socket::connection::refuse_busy(stream));
         return;
     };
     let desk = Arc::clone(desk);
     desk.tasks.clone().spawn(async move {
         let (_place, pid) = (place, peer.pid);
-        if let Err(error) = local::serve(stream, peer, &desk).await {
+        if let Err(error) = socket::connection::serve(stream, peer, &desk).await {
             tracing::debug!(?pid, %error, "a connection ended early");
         }
     });
@@ -264,13 +259,13 @@ mod tests {
 
     #[test]
     fn no_user_of_several_keeps_the_others_out() {
-        let gauge = Gauge::shared(16);
+        let gauge = ConnectionLimit::shared(16);
         let of_one: Vec<_> = std::iter::from_fn(|| gauge.take(1001)).collect();
         assert_eq!((of_one.len(), gauge.open()), (4, 4));
         let another = gauge.take(1002).unwrap();
         drop((of_one, another));
         assert_eq!((gauge.open(), lock(&gauge.taken).len()), (0, 0));
-        let own = Gauge::new(16);
+        let own = ConnectionLimit::new(16);
         assert_eq!(
             std::iter::from_fn(|| own.take(1000))
                 .take(100)

@@ -1,8 +1,8 @@
 //! Services that issue sessions. Their errors are named for what the broker does next, not for where they arose.
 
-pub mod breaker;
 pub mod bycloud;
-pub mod gate;
+pub mod circuit_breaker;
+pub mod handle;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::clock::ServerClock;
 use crate::config::RoleRequest;
-use crate::process::keep_in_memory;
+use crate::platform::sys::keep_in_memory;
 
 /// The most by which a session may be longer than what was asked for before it is taken for nonsense.
 pub const SLACK: Duration = Duration::from_secs(60);
@@ -25,8 +25,10 @@ pub const SLACK: Duration = Duration::from_secs(60);
 /// A service that issues sessions.
 pub trait Upstream: fmt::Debug + Send + Sync {
     /// Assumes a role once: no retry, no cache.
-    fn assume<'a>(&'a self, role: &'a RoleRequest)
-    -> BoxFuture<'a, Result<Granted, UpstreamError>>;
+    fn assume<'a>(
+        &'a self,
+        role: &'a RoleRequest,
+    ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>>;
 
     /// What time it is there, as far as its replies told.
     fn server_clock(&self) -> &ServerClock;
@@ -48,9 +50,12 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
 
     /// What has become of a session.
-    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>>;
+    fn fate<'a>(
+        &'a self,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>>;
 
-    /// What people call a principal that a [`Fate`] has by its id, if that can be read.
+    /// What people call a principal that a [`IssuedSessionStatus`] has by its id, if that can be read.
     fn name_of<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Option<String>> {
         std::future::ready(None).boxed()
     }
@@ -73,7 +78,7 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 
 /// A session as the upstream granted it.
 #[derive(Debug)]
-pub struct Granted {
+pub struct IssuedSession {
     pub session_id: Box<str>,
     /// Who assumed the role, by type and id: `user/019…`, `service_account/019…`.
     pub principal: Arc<str>,
@@ -86,7 +91,7 @@ pub struct Granted {
     pub expires_at: Timestamp,
 }
 
-impl Granted {
+impl IssuedSession {
     /// Its secrets stay out of swap, as far as that can be had.
     pub fn keep_in_memory(&self) {
         keep_in_memory(&self.secret_access_key);
@@ -100,7 +105,7 @@ impl Granted {
 
 /// What an upstream says of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum IssuedSessionStatus {
     Active,
     Expired,
     Revoked {
@@ -127,12 +132,12 @@ pub enum UpstreamError {
     LoginNeeded { what: String, hint: String },
     /// The upstream understood and said no.
     #[error("{what}")]
-    Refused { what: String, why: Why },
+    Refused { what: String, why: RefusalKind },
 }
 
 /// What a refusal is about, where that decides what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum RefusalKind {
     /// There is no such role, or session.
     NotFound,
     /// The role does not trust the principal.
@@ -158,7 +163,7 @@ impl UpstreamError {
 }
 
 #[cfg(test)]
-impl Granted {
+impl IssuedSession {
     pub(crate) fn example() -> Self {
         Self {
             session_id: "s-1".into(),

@@ -22,7 +22,7 @@ pub fn lease_request(profile: &str) -> Vec<u8> {
 /// # Panics
 /// When the nonce is longer than a frame.
 pub fn challenge(nonce: &str) -> Vec<u8> {
-    let reply = json!({ "v": 1, "reply": { "prove": { "word": nonce } } });
+    let reply = json!({ "v": 1, "reply": { "challenge": { "nonce": nonce } } });
 
     frame::encode(&reply).expect("the reply fits into a frame")
 }
@@ -32,7 +32,7 @@ pub fn challenge(nonce: &str) -> Vec<u8> {
 /// # Panics
 /// When the nonce is longer than a frame.
 pub fn challenge_response(nonce: &str) -> Vec<u8> {
-    let request = json!({ "v": 1, "request": { "proof": { "word": nonce } } });
+    let request = json!({ "v": 1, "request": { "challenge_response": { "nonce": nonce } } });
 
     frame::encode(&request).expect("the request fits into a frame")
 }
@@ -52,7 +52,7 @@ pub fn read_reply(stream: &mut UnixStream) -> Result<Value, FrameError> {
 
 /// The nonce in a challenge; `None` for every other reply.
 pub fn nonce(reply: &Value) -> Option<&str> {
-    reply["reply"]["prove"]["word"].as_str()
+    reply["reply"]["challenge"]["nonce"].as_str()
 }
 
 /// Requests a lease of the profile `dev` and answers the daemon's challenge, as `rolekeeper` does.

@@ -5,11 +5,11 @@
 //! whatever the upstream does. Strangers can connect, so that no connection is worth much: it ends when nothing is asked on
 //! it for a while, and holds up nobody.
 
-mod answer;
-mod container;
+mod container_credentials;
 mod guard;
-mod imds;
-mod lines;
+mod instance_metadata;
+mod listeners;
+mod response;
 mod tokens;
 
 use std::io;
@@ -28,16 +28,16 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::Desk;
-use super::peer::Peer;
-use super::tcp::Ends;
-use crate::broker::{Lease, Refusal};
+use super::ServerContext;
+use crate::access::peer::Peer;
+use crate::access::policy::Denied;
 use crate::config::ProfileName;
-use crate::policy::Denied;
-use answer::{Answer, failed};
-use lines::Opened;
+use crate::credentials::{AccessError, Lease};
+use crate::platform::sock_diag::Ends;
+use listeners::Opened;
+use response::{Answer, failed};
 
-pub use lines::{Endpoints, Line};
+pub use listeners::{Endpoints, HttpEndpoint};
 
 /// SDKs give up after 500 ms (Go, instance metadata) to 2 s (botocore, container credentials).
 const ANSWER: Duration = Duration::from_millis(400);
@@ -54,29 +54,29 @@ const HEAD: usize = 16 * 1024;
 
 /// Where a profile's credentials can be asked for over HTTP. The endpoint is opened if need be.
 pub(super) async fn endpoint(
-    desk: &Arc<Desk>,
+    desk: &Arc<ServerContext>,
     peer: &Peer,
     profile: &str,
     kind: EndpointKind,
-) -> Result<Endpoint, Refusal> {
+) -> Result<Endpoint, AccessError> {
     let grant = desk.broker.grant(peer, profile).await?;
     // The words that requests have are in files that only the daemon's own user reads.
     if peer.uid != desk.broker.policy.owner {
-        return Err(Refusal::Denied(Denied::NotTheOwner { uid: peer.uid }));
+        return Err(AccessError::Denied(Denied::NotOwner { uid: peer.uid }));
     }
     // Whoever asks there cannot be told from others.
-    if grant.slot().profile.callers.asks_for_process() {
-        return Err(Refusal::Denied(Denied::Unseen {
+    if grant.entry().profile.callers.asks_for_process() {
+        return Err(AccessError::Denied(Denied::UnknownCaller {
             profile: profile.into(),
         }));
     }
-    let name = grant.slot().profile.name.clone();
-    let failed = |error: io::Error| Refusal::NoEndpoint(error.to_string());
+    let name = grant.entry().profile.name.clone();
+    let failed = |error: io::Error| AccessError::NoEndpoint(error.to_string());
     let line = match kind {
-        EndpointKind::Container => Line::Container,
-        EndpointKind::Imds if cfg!(target_os = "linux") => Line::Imds(name.clone()),
+        EndpointKind::Container => HttpEndpoint::Container,
+        EndpointKind::Imds if cfg!(target_os = "linux") => HttpEndpoint::Imds(name.clone()),
         EndpointKind::Imds => {
-            return Err(Refusal::NoEndpoint(
+            return Err(AccessError::NoEndpoint(
                 "who asks for instance metadata can be told on Linux alone".into(),
             ));
         }
@@ -88,7 +88,7 @@ pub(super) async fn endpoint(
     }
     Ok(match kind {
         EndpointKind::Container => Endpoint {
-            url: format!("http://{address}{}{name}", container::PATH),
+            url: format!("http://{address}{}{name}", container_credentials::PATH),
             token_file: Some(
                 desk.endpoints
                     .tokens
@@ -105,7 +105,7 @@ pub(super) async fn endpoint(
 }
 
 /// Serves a line until the daemon stops.
-pub(super) fn accept(desk: &Arc<Desk>, line: Line, opened: Opened) {
+pub(super) fn accept(desk: &Arc<ServerContext>, line: HttpEndpoint, opened: Opened) {
     let desk = Arc::clone(desk);
     desk.tasks.clone().spawn(async move {
         loop {
@@ -124,7 +124,13 @@ pub(super) fn accept(desk: &Arc<Desk>, line: Line, opened: Opened) {
     });
 }
 
-fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, from: SocketAddr) {
+fn welcome(
+    desk: &Arc<ServerContext>,
+    line: &HttpEndpoint,
+    opened: &Opened,
+    stream: TcpStream,
+    from: SocketAddr,
+) {
     let Ok(here) = stream.local_addr() else {
         return;
     };
@@ -155,8 +161,8 @@ fn welcome(desk: &Arc<Desk>, line: &Line, opened: &Opened, stream: TcpStream, fr
 
 /// One connection.
 struct Caller {
-    desk: Arc<Desk>,
-    line: Line,
+    desk: Arc<ServerContext>,
+    line: HttpEndpoint,
     /// The port it came in by.
     port: u16,
     peer: Arc<Peer>,
@@ -167,11 +173,11 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(desk: Arc<Desk>, line: Line, ends: Ends) -> Self {
+    fn new(desk: Arc<ServerContext>, line: HttpEndpoint, ends: Ends) -> Self {
         let owner = desk.broker.policy.owner;
         let is_owner = match line {
-            Line::Container => true,
-            Line::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
+            HttpEndpoint::Container => true,
+            HttpEndpoint::Imds(_) => ends.other().is_some_and(|socket| socket.uid == owner),
         };
         let (port, peer) = (
             ends.here.port(),
@@ -240,8 +246,10 @@ impl Caller {
         let answer = match guard::check(request.headers(), request.uri(), self.port) {
             Err(why) => failed(StatusCode::FORBIDDEN, Code::NotAllowed, &why),
             Ok(()) => match &self.line {
-                Line::Container => container::answer(self, &request).await,
-                Line::Imds(profile) => imds::answer(self, profile, &request).await,
+                HttpEndpoint::Container => container_credentials::answer(self, &request).await,
+                HttpEndpoint::Imds(profile) => {
+                    instance_metadata::answer(self, profile, &request).await
+                }
             },
         };
         // Neither the path nor a header: somebody may have put a secret there.
@@ -253,7 +261,10 @@ impl Caller {
     async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
         match timeout(ANSWER, self.desk.broker.lease(&self.peer, profile.as_str())).await {
             Ok(lease) => lease.map_err(|refusal| {
-                let (failure, broker) = (super::reply::failure(&refusal), &self.desk.broker);
+                let (failure, broker) = (
+                    crate::serve::error_map::failure(&refusal),
+                    &self.desk.broker,
+                );
                 broker
                     .journal
                     .refused(&self.peer, profile.as_str(), &failure, &broker.clock.now());

@@ -13,11 +13,11 @@ use rolekeeper::connect;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::chance::{LENGTH, unguessable};
-use crate::clock::{Boot, Now};
+use crate::clock::{BootTime, Now};
 use crate::config::ProfileName;
-use crate::private_file;
-use crate::private_file::create_folder;
+use crate::platform::private_file;
+use crate::platform::private_file::create_folder;
+use crate::platform::random::{LENGTH, unguessable};
 use crate::sync::lock;
 
 /// A token this old is replaced at its next use.
@@ -33,8 +33,8 @@ pub(super) struct Tokens {
 
 struct Held {
     token: Zeroizing<String>,
-    since: Boot,
-    before: Option<(Zeroizing<String>, Boot)>,
+    since: BootTime,
+    before: Option<(Zeroizing<String>, BootTime)>,
 }
 
 impl fmt::Debug for Held {
@@ -87,7 +87,7 @@ impl Tokens {
 
     /// The file that has a profile's token, without a line's end: SDKs send it as it stands. One that somebody else could
     /// read or write meanwhile, or that is gone, gets another token.
-    pub(super) fn file(&self, profile: &ProfileName, now: Boot) -> io::Result<PathBuf> {
+    pub(super) fn file(&self, profile: &ProfileName, now: BootTime) -> io::Result<PathBuf> {
         let path = path(&self.folder, profile);
         let mut held = lock(&self.held);
         let is_there = held
@@ -109,7 +109,7 @@ impl Tokens {
     }
 
     /// Whether this is the profile's token, or was until a moment ago. Comparing takes as long for any two of one length.
-    pub(super) fn check(&self, profile: &ProfileName, given: &[u8], now: Boot) -> bool {
+    pub(super) fn check(&self, profile: &ProfileName, given: &[u8], now: BootTime) -> bool {
         let mut held = lock(&self.held);
         let Some(held) = held.get_mut(profile) else {
             return false;
@@ -125,7 +125,7 @@ impl Tokens {
         })
     }
 
-    fn rotate(&self, profile: &ProfileName, held: &mut Held, now: Boot) {
+    fn rotate(&self, profile: &ProfileName, held: &mut Held, now: BootTime) {
         let rotated = unguessable().and_then(|token| {
             write(&path(&self.folder, profile), &token)?;
             Ok(token)
@@ -186,8 +186,8 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    fn at(seconds: u64) -> Boot {
-        Boot::ZERO.plus(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> BootTime {
+        BootTime::ZERO.plus(Duration::from_secs(seconds))
     }
 
     fn now(seconds: u64) -> Now {

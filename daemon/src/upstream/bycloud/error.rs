@@ -1,19 +1,19 @@
-//! Why a call of ByCloud IAM has no reply: a kind for every error that the service documents (A6), and those of the way
+//! RefusalKind a call of ByCloud IAM has no reply: a kind for every error that the service documents (A6), and those of the way
 //! there.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::keys::KeyError;
-use crate::upstream::{UpstreamError, Why};
+use crate::token_source::TokenError;
+use crate::upstream::{RefusalKind, UpstreamError};
 
 /// What to do about a token that no longer counts.
 pub const NEW_TOKEN: &str = "put a new token where the configuration says it is; rolekeeper login does that for a keyring or an encrypted file";
 
 /// What the service said, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub enum ServiceError {
     InvalidRequest,
     InvalidToken,
     TokenExpired,
@@ -31,7 +31,7 @@ pub enum Said {
     Other(u16),
 }
 
-impl Said {
+impl ServiceError {
     /// The upstream has looked at the request, and said no.
     pub fn is_verdict(&self) -> bool {
         !matches!(
@@ -64,7 +64,7 @@ impl Said {
 pub enum IamError {
     /// The principal's token could not be read.
     #[error(transparent)]
-    NoToken(#[from] KeyError),
+    NoToken(#[from] TokenError),
     /// Nothing was sent.
     #[error("{method} cannot be sent: {why}")]
     Invalid { method: &'static str, why: String },
@@ -76,9 +76,9 @@ pub enum IamError {
     },
     /// The service's own error.
     #[error("{what}")]
-    Said {
+    Service {
         what: String,
-        said: Said,
+        said: ServiceError,
         request_id: Option<String>,
         retry_after: Option<Duration>,
     },
@@ -95,9 +95,9 @@ pub enum IamError {
 
 impl IamError {
     /// What the service said, if it did.
-    pub fn said(&self) -> Option<&Said> {
+    pub fn said(&self) -> Option<&ServiceError> {
         match self {
-            Self::Said { said, .. } => Some(said),
+            Self::Service { said, .. } => Some(said),
             _ => None,
         }
     }
@@ -105,7 +105,7 @@ impl IamError {
     /// How the audit log names the call, if the service said so.
     pub fn request_id(&self) -> Option<&str> {
         match self {
-            Self::Said { request_id, .. } => request_id.as_deref(),
+            Self::Service { request_id, .. } => request_id.as_deref(),
             _ => None,
         }
     }
@@ -120,7 +120,7 @@ impl IamError {
             },
             Self::Invalid { .. } => UpstreamError::Refused {
                 what,
-                why: Why::Other,
+                why: RefusalKind::Other,
             },
             Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
                 what,
@@ -130,39 +130,41 @@ impl IamError {
                 what,
                 retry_after: *retry_after,
             },
-            Self::Said {
+            Self::Service {
                 said, retry_after, ..
             } => match said {
-                Said::InvalidToken | Said::TokenExpired | Said::SessionRevoked => {
-                    UpstreamError::LoginNeeded {
-                        what,
-                        hint: NEW_TOKEN.into(),
-                    }
-                }
-                Said::PrincipalDisabled => UpstreamError::Refused {
+                ServiceError::InvalidToken
+                | ServiceError::TokenExpired
+                | ServiceError::SessionRevoked => UpstreamError::LoginNeeded {
                     what,
-                    why: Why::AccountDisabled,
+                    hint: NEW_TOKEN.into(),
                 },
-                Said::TrustPolicyDenied => UpstreamError::Refused {
+                ServiceError::PrincipalDisabled => UpstreamError::Refused {
                     what,
-                    why: Why::NotTrusted,
+                    why: RefusalKind::AccountDisabled,
                 },
-                Said::NotFound => UpstreamError::Refused {
+                ServiceError::TrustPolicyDenied => UpstreamError::Refused {
                     what,
-                    why: Why::NotFound,
+                    why: RefusalKind::NotTrusted,
                 },
-                Said::InvalidRequest | Said::AccessDenied | Said::Conflict | Said::InUse => {
-                    UpstreamError::Refused {
-                        what,
-                        why: Why::Other,
-                    }
-                }
-                Said::RateLimited | Said::Unavailable | Said::Internal | Said::Other(_) => {
-                    UpstreamError::Unavailable {
-                        what,
-                        retry_after: *retry_after,
-                    }
-                }
+                ServiceError::NotFound => UpstreamError::Refused {
+                    what,
+                    why: RefusalKind::NotFound,
+                },
+                ServiceError::InvalidRequest
+                | ServiceError::AccessDenied
+                | ServiceError::Conflict
+                | ServiceError::InUse => UpstreamError::Refused {
+                    what,
+                    why: RefusalKind::Other,
+                },
+                ServiceError::RateLimited
+                | ServiceError::Unavailable
+                | ServiceError::Internal
+                | ServiceError::Other(_) => UpstreamError::Unavailable {
+                    what,
+                    retry_after: *retry_after,
+                },
             },
         }
     }

@@ -15,10 +15,10 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::error::{IamError, Said};
+use super::error::{IamError, ServiceError};
 use super::{ByCloud, Method, Route, Verb};
-use crate::clock::{Boot, Clock};
-use crate::config::{Endpoint, Proxy, Way};
+use crate::clock::{BootTime, Clock};
+use crate::config::{Endpoint, HttpTransport, Proxy};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a whole call, slow bodies included.
@@ -64,7 +64,10 @@ impl SetupError {
 }
 
 /// A client that sends tokens to the endpoint and nowhere else.
-pub(super) fn client(endpoint: &Endpoint, way: &Way) -> Result<reqwest::Client, SetupError> {
+pub(super) fn client(
+    endpoint: &Endpoint,
+    way: &HttpTransport,
+) -> Result<reqwest::Client, SetupError> {
     let broken = |cause| SetupError::Client {
         endpoint: endpoint.clone(),
         cause,
@@ -123,7 +126,7 @@ pub struct Answer {
     stamp: Option<Stamp>,
 }
 
-type Stamp = (Timestamp, Boot, Boot);
+type Stamp = (Timestamp, BootTime, BootTime);
 
 impl ByCloud {
     /// Sends a request of a known type as the principal, and reads its reply.
@@ -236,11 +239,11 @@ impl ByCloud {
         let refused = call.refused(status, &headers, &body);
         if matches!(
             refused.said(),
-            Some(Said::InvalidToken | Said::TokenExpired)
+            Some(ServiceError::InvalidToken | ServiceError::TokenExpired)
         ) {
             self.key.was_refused();
         }
-        if refused.said().is_some_and(Said::is_verdict) {
+        if refused.said().is_some_and(ServiceError::is_verdict) {
             self.learn_time(stamp);
         }
         Err(refused)
@@ -357,7 +360,7 @@ impl Call<'_> {
             );
         };
         let request_id = self.clean(&error.request_id);
-        IamError::Said {
+        IamError::Service {
             what: format!(
                 "{} at {}: {} ({}, request {})",
                 self.method,
@@ -366,7 +369,7 @@ impl Call<'_> {
                 self.clean(&error.code),
                 request_id,
             ),
-            said: Said::new(status.as_u16(), &error.code),
+            said: ServiceError::new(status.as_u16(), &error.code),
             request_id: Some(request_id),
             retry_after: retry_after(headers),
         }

@@ -2,6 +2,7 @@
 //! of the contract, and stands only in here.
 
 mod audit_logs;
+pub(crate) mod caller_identity;
 mod error;
 mod groups;
 mod http;
@@ -23,13 +24,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::{Fate, Granted, Upstream, UpstreamError};
+use super::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
 use crate::clock::ServerClock;
-use crate::config::{Endpoint, RoleRequest, Way};
-use crate::keys::Key;
+use crate::config::{Endpoint, HttpTransport, RoleRequest};
+use crate::token_source::TokenSource;
 
 pub use audit_logs::*;
-pub use error::{IamError, NEW_TOKEN, Said};
+pub use error::{IamError, NEW_TOKEN, ServiceError};
 pub use groups::*;
 #[cfg(fuzzing)]
 pub(crate) use http::Call;
@@ -47,8 +48,8 @@ pub use wire::*;
 pub struct ByCloud {
     http: ArcSwap<reqwest::Client>,
     endpoint: Endpoint,
-    way: Way,
-    key: Arc<Key>,
+    way: HttpTransport,
+    key: Arc<TokenSource>,
     /// Used instead of what the key's place holds.
     given: Option<SecretString>,
     server_clock: ServerClock,
@@ -57,7 +58,11 @@ pub struct ByCloud {
 }
 
 impl ByCloud {
-    pub fn new(endpoint: Endpoint, way: Way, key: Key) -> Result<Self, SetupError> {
+    pub fn new(
+        endpoint: Endpoint,
+        way: HttpTransport,
+        key: TokenSource,
+    ) -> Result<Self, SetupError> {
         let http = ArcSwap::from_pointee(http::client(&endpoint, &way)?);
         let (server_clock, principal) = (ServerClock::default(), Mutex::new("".into()));
         Ok(Self {
@@ -89,7 +94,7 @@ impl ByCloud {
     }
 
     /// Where the principal's token lives.
-    pub fn key(&self) -> &Key {
+    pub fn key(&self) -> &TokenSource {
         &self.key
     }
 }
@@ -98,7 +103,7 @@ impl Upstream for ByCloud {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
-    ) -> BoxFuture<'a, Result<Granted, UpstreamError>> {
+    ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         self.grant(role).boxed()
     }
 
@@ -135,7 +140,10 @@ impl Upstream for ByCloud {
         self.active(principal).boxed()
     }
 
-    fn fate<'a>(&'a self, session_id: &'a str) -> BoxFuture<'a, Result<Fate, UpstreamError>> {
+    fn fate<'a>(
+        &'a self,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
         self.become_of(session_id).boxed()
     }
 

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use super::wire::{methods, open_enum, paged};
 use super::{
     ByCloud, GetServiceAccount, GetUser, IamError, Marker, Page, PrincipalId, PrincipalType,
-    RoleId, Said, SessionId,
+    RoleId, ServiceError, SessionId,
 };
 use crate::config::RoleRequest;
 use crate::one_line;
 use crate::sync::lock;
-use crate::upstream::{Fate, Granted, SLACK, UpstreamError};
+use crate::upstream::{IssuedSession, IssuedSessionStatus, SLACK, UpstreamError};
 
 /// As many as a page may have (A5).
 const PAGE: u32 = 1000;
@@ -83,7 +83,7 @@ paged! { ListStsSessions => Session }
 
 impl ByCloud {
     /// Assumes a profile's role.
-    pub(super) async fn grant(&self, role: &RoleRequest) -> Result<Granted, UpstreamError> {
+    pub(super) async fn grant(&self, role: &RoleRequest) -> Result<IssuedSession, UpstreamError> {
         let request = AssumeRole {
             role_id: role.role_id.as_str().into(),
             duration_seconds: Some(role.duration.as_secs()),
@@ -100,7 +100,7 @@ impl ByCloud {
             session,
             credentials,
         } = assumed;
-        Ok(Granted {
+        Ok(IssuedSession {
             session_id: session.id.as_str().into(),
             principal: self.one_text(&format!(
                 "{}/{}",
@@ -126,7 +126,10 @@ impl ByCloud {
         Ok(sessions.try_collect().await?)
     }
 
-    pub(super) async fn become_of(&self, session_id: &str) -> Result<Fate, UpstreamError> {
+    pub(super) async fn become_of(
+        &self,
+        session_id: &str,
+    ) -> Result<IssuedSessionStatus, UpstreamError> {
         let session = match self
             .get_sts_session(&GetStsSession {
                 session_id: session_id.into(),
@@ -134,20 +137,25 @@ impl ByCloud {
             .await
         {
             Ok(session) => session,
-            Err(error) if matches!(error.said(), Some(Said::NotFound | Said::AccessDenied)) => {
-                return Ok(Fate::Unknown);
+            Err(error)
+                if matches!(
+                    error.said(),
+                    Some(ServiceError::NotFound | ServiceError::AccessDenied)
+                ) =>
+            {
+                return Ok(IssuedSessionStatus::Unknown);
             }
             Err(error) => return Err(error.into()),
         };
         Ok(match session.status {
-            SessionStatus::Active => Fate::Active,
-            SessionStatus::Expired => Fate::Expired,
-            SessionStatus::Revoked => Fate::Revoked {
+            SessionStatus::Active => IssuedSessionStatus::Active,
+            SessionStatus::Expired => IssuedSessionStatus::Expired,
+            SessionStatus::Revoked => IssuedSessionStatus::Revoked {
                 at: session.revoked_at,
                 by: session.revoked_by.map(|by| one_line(by.as_str())),
                 reason: session.revoke_reason.as_deref().map(one_line),
             },
-            SessionStatus::Other(_) => Fate::Unknown,
+            SessionStatus::Other(_) => IssuedSessionStatus::Unknown,
         })
     }
 
@@ -161,7 +169,7 @@ impl ByCloud {
             reason: reason.map(Into::into),
         };
         match self.revoke_sts_session(&request).await {
-            Err(error) if error.said() == Some(&Said::NotFound) => Ok(()),
+            Err(error) if error.said() == Some(&ServiceError::NotFound) => Ok(()),
             ended => Ok(ended?),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, Watched};
+use rolekeeper::protocol::{Code, Failure, ProfileUpdate};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
@@ -35,7 +35,7 @@ enum Event {
     /// There are none, and waiting does not help.
     Refused(Failure),
     /// Those of the last [`Event::Granted`] were revoked: the profile as it is now.
-    Revoked(Box<Watched>),
+    Revoked(Box<ProfileUpdate>),
     Signal(i32),
     /// The command is to be reaped.
     Ended,
@@ -45,7 +45,7 @@ enum Event {
 struct End {
     status: ExitStatus,
     /// Why it was told to end, if that was for its credentials.
-    revoked: Option<Box<Watched>>,
+    revoked: Option<Box<ProfileUpdate>>,
     /// Somebody else wanted an end, too.
     is_unwanted: bool,
 }
@@ -174,7 +174,7 @@ fn next(
 }
 
 /// What is said as soon as it is known.
-fn told(now: &Watched) -> String {
+fn told(now: &ProfileUpdate) -> String {
     let how = now
         .held
         .as_ref()
@@ -187,7 +187,7 @@ fn told(now: &Watched) -> String {
 }
 
 /// What is said once the command has ended for it.
-fn failure(now: &Watched) -> Failure {
+fn failure(now: &ProfileUpdate) -> Failure {
     let profile = &now.profile;
     let next = match now.held {
         Some(_) => format!("rolekeeper resume {profile}"),

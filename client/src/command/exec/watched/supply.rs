@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure, Watched};
+use rolekeeper::protocol::{Code, Failure, ProfileUpdate};
 
 use super::super::{OnRevoke, Plan};
 use super::{Event, Voice};
@@ -178,7 +178,7 @@ struct Standing {
 impl Standing {
     /// Whether they have been revoked since, by what is told now; `is_first` is a daemon's first word. Generations go on over
     /// a reload; a daemon that follows one which was killed begins them anew, and knows only what is held.
-    fn is_revoked(&mut self, now: &Watched, is_first: bool) -> bool {
+    fn is_revoked(&mut self, now: &ProfileUpdate, is_first: bool) -> bool {
         let is_held = now.held.is_some();
         let is_revoked = now.generation > self.generation || (is_first && is_held && !self.is_held);
         *self = Self {
@@ -191,13 +191,13 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use rolekeeper::protocol::{Cause, Ending};
+    use rolekeeper::protocol::{EndCause, SessionEnded};
 
     use super::*;
 
-    fn word(generation: u64, is_held: bool) -> Watched {
-        let ending = Ending {
-            cause: Cause::LoggedOut,
+    fn word(generation: u64, is_held: bool) -> ProfileUpdate {
+        let ending = SessionEnded {
+            cause: EndCause::LoggedOut,
             session_id: None,
             by: None,
             at: None,
@@ -205,7 +205,7 @@ mod tests {
             noticed_at: "2026-01-01T00:00:00Z".into(),
         };
         let held = is_held.then_some(ending);
-        Watched {
+        ProfileUpdate {
             profile: "dev".into(),
             generation,
             session: None,

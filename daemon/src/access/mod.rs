@@ -1,0 +1,5 @@
+//! Who may have what.
+
+pub mod approvals;
+pub mod peer;
+pub mod policy;

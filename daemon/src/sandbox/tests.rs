@@ -1,0 +1,200 @@
+//! Probes from inside. A thread that has confined itself stays so, and others do not.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType};
+
+use super::*;
+
+/// Runs probes in a thread of their own, first free and then confined to a folder.
+fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
+    let places = AllowedPaths {
+        read: vec![
+            "/etc".into(),
+            "/usr".into(),
+            "/lib".into(),
+            "/lib64".into(),
+            "/proc".into(),
+        ],
+        write: vec![folder.to_owned()],
+        execute: Vec::new(),
+    };
+    let free = probes();
+    let confined = thread::scope(|scope| {
+        let confined = scope.spawn(|| {
+            files(&places).unwrap();
+            calls().unwrap();
+            probes()
+        });
+        confined.join().unwrap()
+    });
+    (free, confined)
+}
+
+#[test]
+fn files_are_read_written_and_started_where_the_work_is_and_nowhere_else() {
+    let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&inside, &outside] {
+        fs::write(folder.path().join("file"), "text").unwrap();
+    }
+    let kind = |outcome: std::io::Result<()>| outcome.err().map(|error| error.kind());
+    let probes = || {
+        let of = |folder: &Path| {
+            [
+                kind(fs::read(folder.join("file")).map(drop)),
+                kind(
+                    fs::OpenOptions::new()
+                        .append(true)
+                        .open(folder.join("file"))
+                        .and_then(|mut file| file.write_all(b"x")),
+                ),
+                kind(fs::write(folder.join("new"), "text")),
+                kind(fs::remove_file(folder.join("new"))),
+                kind(fs::read_dir(folder).map(drop)),
+            ]
+        };
+        let program = kind(Command::new("/usr/bin/env").arg("true").status().map(drop));
+        let overwrite = kind(
+            fs::OpenOptions::new()
+                .append(true)
+                .open("/etc/hostname")
+                .map(drop),
+        );
+        (of(inside.path()), of(outside.path()), program, overwrite)
+    };
+    let (free, confined) = probe(inside.path(), probes);
+    let denied = Some(ErrorKind::PermissionDenied);
+    assert_eq!((free.0, free.1, free.2), ([None; 5], [None; 5], None));
+    assert_eq!(confined.0, [None; 5], "the work goes on");
+    let missing = Some(ErrorKind::NotFound);
+    assert_eq!(confined.1[..3], [denied; 3]);
+    assert!(
+        confined.1[3] == denied || confined.1[3] == missing,
+        "{confined:?}"
+    );
+    assert_eq!(
+        (confined.1[4], confined.2, confined.3),
+        (denied, denied, denied)
+    );
+}
+
+#[test]
+fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
+    let outside = tempfile::tempdir().unwrap();
+    let places = AllowedPaths {
+        read: vec!["/usr".into()],
+        write: Vec::new(),
+        execute: Vec::new(),
+    };
+    thread::scope(|scope| {
+        let often = || {
+            // As many as the kernel keeps are 16 of the one, and fewer than 200 of the other.
+            (0..20).for_each(|_| files(&places).unwrap());
+            (0..200).for_each(|_| calls().unwrap());
+            let socket = rustix::net::socket(AddressFamily::VSOCK, SocketType::STREAM, None);
+            (fs::read_dir(outside.path()).is_err(), socket.err())
+        };
+        assert_eq!(
+            scope.spawn(often).join().unwrap(),
+            (true, Some(Errno::PERM))
+        );
+    });
+}
+
+#[test]
+#[allow(unsafe_code, reason = "what is probed is what no safe function does")]
+fn other_processes_and_the_system_are_out_of_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = i64::from(child.id());
+    let probes = || {
+        // SAFETY: none of these calls takes a pointer but a null one.
+        let call = |number, first: i64, second: i64| unsafe {
+            libc::syscall(number, first, second, 0, 0, 0)
+        };
+        let refused = |outcome: libc::c_long| {
+            outcome == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        };
+        [
+            // Whether there is such a process, as anybody may ask; and then what is in it.
+            refused(call(libc::SYS_kill, pid, 0)),
+            refused(call(libc::SYS_kcmp, pid, pid)),
+            refused(call(libc::SYS_process_vm_readv, pid, 0)),
+            refused(call(libc::SYS_ptrace, i64::from(libc::PTRACE_CONT), pid)),
+            refused(call(libc::SYS_unshare, 0, 0)),
+            // With a second flag that the first one does not go with.
+            refused(call(
+                libc::SYS_clone,
+                i64::from(libc::CLONE_NEWUSER | libc::CLONE_FS),
+                0,
+            )),
+            refused(call(
+                libc::SYS_clone,
+                i64::from(libc::CLONE_NEWNET | libc::CLONE_SIGHAND),
+                0,
+            )),
+            cfg!(target_arch = "x86_64") && refused(call(0x4000_0000 | libc::SYS_getpid, 0, 0)),
+            call(libc::SYS_clone3, 0, 0) == -1
+                && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS),
+            refused(call(libc::SYS_personality, 0xffff_ffff, 0)),
+            refused(call(
+                libc::SYS_socket,
+                i64::from(libc::AF_VSOCK),
+                i64::from(libc::SOCK_STREAM),
+            )),
+            refused(call(
+                libc::SYS_socket,
+                i64::from(libc::AF_INET),
+                i64::from(libc::SOCK_STREAM),
+            )),
+        ]
+    };
+    let (free, confined) = probe(folder.path(), probes);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(free, [false; 12], "nothing else refuses them");
+    let x32 = cfg!(target_arch = "x86_64");
+    assert_eq!(
+        confined,
+        [
+            false, true, true, true, true, true, true, x32, true, true, true, false
+        ]
+    );
+}
+
+#[test]
+fn the_places_are_those_of_the_configuration() {
+    let text = "[upstream.a]\nkind = \"bycloud\"\nendpoint = \"https://iam.example.test\"\n\
+                token = { file = \"/tokens/a\" }\nca = \"/authorities/ca.pem\"\n\
+                [upstream.b]\nkind = \"bycloud\"\nendpoint = \"https://iam.example.test\"\n\
+                token = { age = \"/sealed/b\", identity = \"/keys/b\" }\n";
+    let config =
+        |text: &str| crate::config::file::check(text, Path::new("/conf/config.toml")).unwrap();
+    let of = |config| {
+        let (program, file) = (
+            Path::new("/opt/rolekeeperd"),
+            Path::new("/conf/config.toml"),
+        );
+        AllowedPaths::of(
+            &config,
+            program,
+            file,
+            Path::new("/run/me/socket"),
+            Some(Path::new("/state")),
+        )
+    };
+    let places = of(config(text));
+    for read in ["/tokens", "/authorities", "/conf"] {
+        assert!(places.read.contains(&read.into()), "{read}: {places:?}");
+    }
+    assert_eq!(
+        places.write,
+        ["/run/me", "/state", "/sealed", "/keys"].map(std::path::PathBuf::from)
+    );
+    assert_eq!(places.execute, [std::path::PathBuf::from("/opt")]);
+}

@@ -1,0 +1,227 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+fn key(location: TokenLocation) -> TokenSource {
+    TokenSource::new("up".into(), location)
+}
+
+async fn from_file(text: &str, mode: u32) -> Result<SecretString, TokenError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    key(TokenLocation::File(path)).token().await
+}
+
+#[tokio::test]
+async fn a_file_gives_its_token_without_the_final_newline() {
+    assert_eq!(
+        from_file("canary-token\n", 0o600)
+            .await
+            .unwrap()
+            .expose_secret(),
+        "canary-token"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_token_is_refused_without_showing_it() {
+    for text in ["", " \n", "canary two", "canary\u{7f}", "canaryé"] {
+        let error = from_file(text, 0o600).await.unwrap_err();
+        assert!(
+            matches!(error.why, TokenErrorKind::NotAToken(_)),
+            "{text:?}"
+        );
+        assert!(!format!("{error} {} {error:?}", error.hint()).contains("canary"));
+    }
+    let open = from_file("canary", 0o644).await.unwrap_err();
+    assert!(open.to_string().contains("mode 0644") && open.hint().starts_with("chmod 600"));
+    let unset = key(TokenLocation::Env("ROLEKEEPER_TEST_UNSET".into()))
+        .token()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(unset.why, TokenErrorKind::NoVariable)
+            && unset.hint().contains("ROLEKEEPER_TEST_UNSET")
+    );
+}
+
+fn command(words: &[&str], keep: u64) -> TokenSource {
+    let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+    let starter = CommandRunner::within(std::slice::from_ref(&words)).unwrap();
+    let source = TokenLocation::Command {
+        words,
+        keep: Duration::from_secs(keep),
+    };
+    key(source).started_by(Some(Arc::new(starter)))
+}
+
+#[tokio::test]
+async fn a_program_is_started_without_a_shell_and_asked_again_only_when_it_has_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let path = count.display().to_string();
+    let script = "echo x >> \"$1\"; printf 'token-%s\\n' \"$(wc -l < \"$1\")\"";
+    let kept = command(&["sh", "-c", script, "sh", &path], 60);
+    for want in ["token-1", "token-1"] {
+        assert_eq!(kept.token().await.unwrap().expose_secret(), want);
+    }
+    kept.was_refused();
+    assert_eq!(kept.token().await.unwrap().expose_secret(), "token-2");
+    let fresh = command(&["sh", "-c", script, "sh", &path], 0);
+    for want in ["token-3", "token-4"] {
+        assert_eq!(fresh.token().await.unwrap().expose_secret(), want);
+    }
+    let literal = command(&["echo", "$HOME;`id`"], 0).token().await.unwrap();
+    assert_eq!(
+        literal.expose_secret(),
+        "$HOME;`id`",
+        "nobody reads it but the program"
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_fails_or_prints_no_token_is_told_of_by_its_words_and_not_by_its_output() {
+    for (words, want) in [
+        (&["rolekeeper-no-such-program"][..], "cannot be started"),
+        (
+            &["sh", "-c", "echo canary; exit 3"],
+            "ended with exit status: 3",
+        ),
+        (
+            &["sh", "-c", "echo canary two"],
+            "holds no token: it has white space",
+        ),
+        (
+            &["sh", "-c", "printf '\\377canary'"],
+            "it is not UTF-8 text",
+        ),
+        (&["sh", "-c", "yes canary"], "printed more than a token has"),
+        (&["true"], "holds no token: it is empty"),
+    ] {
+        let error = command(words, 0).token().await.unwrap_err();
+        assert!(error.to_string().contains(want), "{words:?}: {error}");
+        assert!(
+            !format!("{error:?}")
+                .replace(&format!("{words:?}"), "")
+                .contains("canary\""),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_hangs_is_ended_with_all_that_it_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    let script = format!(
+        "sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait",
+        pids.display()
+    );
+    let (words, began) = (["sh", "-c", script.as_str()], Clock::System.now().boot);
+    let took = || Clock::System.now().boot.since(began);
+    let error = command(&words, 0).token().await.unwrap_err();
+    assert!(matches!(error.why, TokenErrorKind::TooSlow), "{error}");
+    assert!(
+        took() < Duration::from_secs(20),
+        "the clock stands still in this test"
+    );
+    let listed = std::fs::read_to_string(&pids).unwrap_or_default();
+    for pid in listed.lines() {
+        let gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z")
+        };
+        while !gone() {
+            assert!(took() < Duration::from_secs(20), "{pid} lives on");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn age(dir: &Path, identity: Option<&str>) -> TokenSource {
+    let (file, identity) = (dir.join("token.age"), identity.map(|name| dir.join(name)));
+    key(TokenLocation::Age { file, identity })
+}
+
+#[tokio::test]
+async fn an_encrypted_file_opens_with_its_key_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let sealed = age(dir.path(), Some("key"));
+    assert!(matches!(
+        sealed.token().await.unwrap_err().why,
+        TokenErrorKind::File(_)
+    ));
+    sealed.store(&"canary-token".into(), None).await.unwrap();
+    assert_eq!(
+        sealed.token().await.unwrap().expose_secret(),
+        "canary-token"
+    );
+    for name in ["key", "token.age"] {
+        let meta = std::fs::metadata(dir.path().join(name)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
+        assert!(
+            !std::fs::read_to_string(dir.path().join(name))
+                .unwrap()
+                .contains("canary")
+        );
+    }
+    std::fs::rename(dir.path().join("key"), dir.path().join("other")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    age(other.path(), Some("key"))
+        .store(&"x".into(), None)
+        .await
+        .unwrap();
+    std::fs::copy(other.path().join("key"), dir.path().join("key")).unwrap();
+    assert!(matches!(
+        sealed.token().await.unwrap_err().why,
+        TokenErrorKind::OtherIdentity(_)
+    ));
+}
+
+#[tokio::test]
+async fn an_encrypted_file_opens_with_its_passphrase_once_it_was_said() {
+    let dir = tempfile::tempdir().unwrap();
+    age(dir.path(), None)
+        .store(&"canary-token".into(), Some("canary-word".into()))
+        .await
+        .unwrap();
+    let sealed = age(dir.path(), None);
+    let error = sealed.token().await.unwrap_err();
+    assert!(
+        matches!(error.why, TokenErrorKind::Sealed)
+            && error.hint().contains("rolekeeper unlock up"),
+        "{error}"
+    );
+    assert!(matches!(
+        sealed.unlock("wrong".into()).await.unwrap_err().why,
+        TokenErrorKind::WrongPassphrase
+    ));
+    assert!(sealed.token().await.is_err());
+    sealed.unlock("canary-word".into()).await.unwrap();
+    assert_eq!(
+        sealed.token().await.unwrap().expose_secret(),
+        "canary-token"
+    );
+    std::fs::write(
+        dir.path().join("token.age"),
+        "age-encryption.org/v1\nnonsense",
+    )
+    .unwrap();
+    assert!(matches!(
+        sealed.token().await.unwrap_err().why,
+        TokenErrorKind::Unsealable(_)
+    ));
+}
+
+#[tokio::test]
+async fn only_a_place_of_ours_is_written() {
+    let error = key(TokenLocation::Env("X".into()))
+        .store(&"t".into(), None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.why, TokenErrorKind::ReadOnly) && error.hint().contains("keyring = \"up\"")
+    );
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rolekeeper_tests::harness::{Daemon, Home, Run, world};
 
-use super::is_missing;
+use super::assert_installed;
 use super::tls_door::{TlsDoor, tls_door};
 use super::witness::{Reply, Request, Witness};
 
@@ -76,9 +76,7 @@ fn kubectl(home: &Home, arguments: &[&str]) -> Run {
 
 #[test]
 fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
-    if is_missing("kubectl") {
-        return;
-    }
+    assert_installed("kubectl");
     let (_sandbox, home) = world();
     let daemon: Daemon<'_> = home.daemon(&[]);
     let (service, door) = api_server();
@@ -207,9 +205,7 @@ fn image(request: &Request) -> Reply {
 
 #[test]
 fn docker_logs_in_to_the_registry_with_the_session_token() {
-    if is_missing("docker") {
-        return;
-    }
+    assert_installed("docker");
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let registry = guarded(image);
@@ -262,9 +258,7 @@ fn docker_logs_in_to_the_registry_with_the_session_token() {
 
 #[test]
 fn git_logs_in_to_its_host_with_the_session_token() {
-    if is_missing("git") {
-        return;
-    }
+    assert_installed("git");
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let refs = |_: &Request| {

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, SandboxProcess, programs};
 use serde_json::{Value, json};
 
@@ -160,20 +161,17 @@ fn call_names_programs_that_held_the_credentials() {
 
 #[test]
 fn connection_is_recorded_once_per_session() {
-    use rolekeeper::frame;
     use std::io::Write;
 
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
     let mut stream = std::os::unix::net::UnixStream::connect(home.socket()).unwrap();
-    let ask =
-        frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })).unwrap();
     let mut token = String::new();
 
     for _ in 0..3 {
-        stream.write_all(&ask).unwrap();
-        let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
+        stream.write_all(&lease_request("dev")).unwrap();
+        let reply = read_reply(&mut stream).unwrap();
         token = reply["reply"]["lease"]["session_token"]
             .as_str()
             .unwrap()

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use rolekeeper_tests::harness::{Home, world};
+use rolekeeper_tests::harness::{Home, eventually, programs, world};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn credential_process(home: &Home) -> Command {
@@ -12,17 +13,18 @@ fn credential_process(home: &Home) -> Command {
     command
 }
 
-/// Stops the daemon that a client started, and waits until it is gone.
-fn stop(home: &Home) {
+fn daemon_pid(home: &Home) -> Pid {
     let status = home.rolekeeper(&["status", "--json"]).json();
     let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).unwrap(),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
 
-    rolekeeper_tests::harness::eventually("the daemon has stopped", || {
+    Pid::from_raw(pid).unwrap()
+}
+
+/// Stops the daemon that a client started, and waits until it is gone.
+fn stop(home: &Home) {
+    kill_process(daemon_pid(home), Signal::TERM).unwrap();
+
+    eventually("the daemon has stopped", || {
         (!home.socket().exists()).then_some(())
     });
 }
@@ -62,19 +64,23 @@ fn started_daemon_detaches_from_terminal_and_output() {
     // open.
     assert!(home.finish(credential_process(&home)).json()["AccessKeyId"].is_string());
 
-    let status = home.rolekeeper(&["status", "--json"]).json();
-    let pid = i32::try_from(status["daemon"]["pid"].as_u64().unwrap()).unwrap();
-    let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid)).unwrap();
-    assert_eq!(
-        session.as_raw_nonzero().get(),
-        pid,
-        "the daemon leads its own session"
-    );
-    #[cfg(target_os = "linux")]
-    assert_eq!(
-        std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
-        std::path::Path::new("/")
-    );
+    let pid = daemon_pid(&home);
+    let session = rustix::process::getsid(Some(pid)).unwrap();
+    assert_eq!(session, pid, "the daemon leads its own session");
+
+    stop(&home);
+}
+
+/// Only root can read the working folder of a hidden process.
+#[test]
+#[ignore = "needs root"]
+fn started_daemon_leaves_the_folder_of_the_client() {
+    let (_sandbox, home) = world();
+    home.finish(credential_process(&home)).json();
+
+    let pid = daemon_pid(&home).as_raw_nonzero();
+    let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_eq!(folder, std::path::Path::new("/"));
 
     stop(&home);
 }
@@ -87,7 +93,7 @@ fn started_daemon_closes_inherited_descriptors() {
     // Descriptor 9 is a duplicate of the output and is inherited by children, as in a build script.
     command
         .args(["-c", "exec \"$0\" credential-process dev 9>&1"])
-        .arg(&rolekeeper_tests::harness::programs().rolekeeper);
+        .arg(&programs().rolekeeper);
     let (sender, receiver) = std::sync::mpsc::channel();
     let mut child = command
         .stdout(std::process::Stdio::piped())
@@ -184,7 +190,7 @@ fn client_shows_configuration_errors_of_the_daemon() {
 fn missing_daemon_program_is_named() {
     let home = Home::default();
     home.configure("");
-    let alone = home.copy_of(&rolekeeper_tests::harness::programs().rolekeeper);
+    let alone = home.copy_of(&programs().rolekeeper);
     let mut command = home.command(&alone);
     command
         .env("PATH", "/nonexistent")

@@ -72,9 +72,10 @@ fn shown_example_passes_the_check() {
 fn file_open_to_others_is_refused_with_chmod_hint() {
     let home = Home::default();
     home.configure(GOOD);
-    let set_mode = |set_mode| {
-        fs::set_permissions(home.config_path(), fs::Permissions::from_mode(set_mode)).unwrap()
+    let set_mode = |mode| {
+        fs::set_permissions(home.config_path(), fs::Permissions::from_mode(mode)).unwrap();
     };
+
     set_mode(0o644);
     assert_refused(
         &home,

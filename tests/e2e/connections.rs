@@ -4,25 +4,22 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use rolekeeper::frame;
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, eventually, world};
 use serde_json::{Value, json};
-
-const REQUEST: &str = r#"{"v":1,"request":{"lease":{"profile":"dev"}}}"#;
 
 fn ask(home: &Home) -> UnixStream {
     let mut stream = UnixStream::connect(home.socket()).expect("the daemon accepts the connection");
 
     // A daemon at its limit may have replied and closed the connection already; its reply can still
     // be read.
-    let _ =
-        stream.write_all(&frame::encode(&serde_json::from_str::<Value>(REQUEST).unwrap()).unwrap());
+    let _ = stream.write_all(&lease_request("dev"));
 
     stream
 }
 
 fn reply(mut stream: UnixStream) -> Value {
-    serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap()
+    read_reply(&mut stream).unwrap()
 }
 
 fn raise_descriptor_limit() -> u64 {
@@ -103,8 +100,7 @@ fn connections_over_the_limit_get_busy() {
     assert!(run.code == 3 && run.stderr.contains("(busy)"), "{run:?}");
 
     let mut last = held.pop().unwrap();
-    last.write_all(&frame::encode(&serde_json::from_str::<Value>(REQUEST).unwrap()).unwrap())
-        .unwrap();
+    last.write_all(&lease_request("dev")).unwrap();
 
     assert!(
         reply(last)["reply"]["lease"].is_object(),

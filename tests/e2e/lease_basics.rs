@@ -4,9 +4,9 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use rolekeeper::frame;
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[test]
 fn second_request_is_served_from_cache() {
@@ -160,8 +160,7 @@ fn stop_does_not_wait_for_slow_upstream() {
 
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
     let mut stream = UnixStream::connect(home.socket()).unwrap();
-    let request = json!({ "v": 1, "request": { "lease": { "profile": "dev" } } });
-    stream.write_all(&frame::encode(&request).unwrap()).unwrap();
+    stream.write_all(&lease_request("dev")).unwrap();
 
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
@@ -173,7 +172,7 @@ fn stop_does_not_wait_for_slow_upstream() {
         asking.join().unwrap()
     });
 
-    let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
+    let reply = read_reply(&mut stream).unwrap();
     assert_eq!(reply["reply"]["error"]["code"], "shutting_down", "{reply}");
     assert!(
         reply["reply"]["error"]["hint"]

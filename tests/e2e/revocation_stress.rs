@@ -9,10 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rolekeeper::frame;
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, SandboxProcess};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const PROFILES: usize = 8;
 const CLIENTS: usize = 3;
@@ -241,9 +241,8 @@ impl World {
 
 /// `None` if the daemon stops.
 fn ask(stream: &mut UnixStream, profile: usize) -> Option<Outcome> {
-    let request = json!({ "v": 1, "request": { "lease": { "profile": name(profile) } } });
-    stream.write_all(&frame::encode(&request).unwrap()).ok()?;
-    let reply: Value = serde_json::from_slice(&frame::read(stream).ok()?).unwrap();
+    stream.write_all(&lease_request(&name(profile))).ok()?;
+    let reply = read_reply(stream).ok()?;
     if let Some(id) = reply["reply"]["lease"]["session_id"].as_str() {
         return Some(Outcome::Lease(id.into()));
     }

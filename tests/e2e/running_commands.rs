@@ -81,10 +81,10 @@ fn watch_prints_each_change_also_after_restart() {
 
     assert_eq!(watch.json()["held"]["cause"], "logged_out");
 
-    let nobody = home.rolekeeper(&["watch", "nobody"]);
+    let unknown = home.rolekeeper(&["watch", "nobody"]);
     assert!(
-        nobody.code == 2 && nobody.stderr.contains("there is no profile `nobody`"),
-        "{nobody:?}"
+        unknown.code == 2 && unknown.stderr.contains("there is no profile `nobody`"),
+        "{unknown:?}"
     );
 }
 

@@ -30,7 +30,7 @@ fn socket_of_killed_daemon_is_replaced() {
     assert!(home.socket().exists(), "a kill leaves the socket behind");
 
     let run = home.rolekeeper(&["credential-process", "dev"]);
-    assert_eq!(run.code, 3, "nobody listens: {run:?}");
+    assert_eq!(run.code, 3, "no daemon listens: {run:?}");
 
     let _second = home.daemon(&[]);
 

@@ -27,7 +27,7 @@ impl Home {
     /// When there are no terminals, it does not start, or does not ask.
     pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
         self.at_terminal(command, 120, question, |terminal, _| {
-            type_on(terminal, typed)
+            type_on(terminal, typed);
         })
         .0
     }

@@ -49,6 +49,7 @@ fn listening_addresses(pid: u32) -> Vec<String> {
 fn endpoints_open_on_demand_and_on_loopback_only() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     home.rolekeeper(&["credential-process", "dev"]).json();
 
     assert_eq!(listening_addresses(daemon.pid()), Vec::<String>::new());

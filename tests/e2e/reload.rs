@@ -200,6 +200,7 @@ fn reload_a_hundred_times(daemon: &Daemon<'_>) {
 fn hundred_reloads_leave_one_serving_daemon() {
     let (sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let key = access_key(&home);
 
     reload_a_hundred_times(&daemon);
@@ -216,6 +217,7 @@ fn hundred_reloads_leave_one_serving_daemon() {
 fn hundred_reloads_leak_no_descriptors() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let key = access_key(&home);
 
     reload_a_hundred_times(&daemon);

@@ -66,7 +66,7 @@ fn upstream_status(sandbox: &SandboxProcess, id: &str) -> String {
         .to_owned()
 }
 
-fn held(home: &Home, name: &str) {
+fn await_hold(home: &Home, name: &str) {
     eventually("the daemon notices", || {
         (profile(home, name)["state"] == "held").then_some(())
     });
@@ -83,7 +83,7 @@ fn revoked_profile_is_held_with_reason_until_resumed() {
 
     let id = session(&home, "dev");
     revoke(&sandbox, &id);
-    held(&home, "dev");
+    await_hold(&home, "dev");
 
     let refused = |run: Run| {
         assert_eq!(run.code, 6, "{run:?}");
@@ -98,6 +98,14 @@ fn revoked_profile_is_held_with_reason_until_resumed() {
             assert!(run.stderr.contains(word), "{word}: {run:?}");
         }
     };
+
+    // The hold is in force before the daemon knows the name of the administrator.
+    eventually("the administrator's name is known", || {
+        ask(&home, "dev")
+            .stderr
+            .contains("user/admin@example.test")
+            .then_some(())
+    });
 
     refused(ask(&home, "dev"));
     assert!(
@@ -409,7 +417,8 @@ fn control_characters_in_reason_are_escaped() {
         sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
         204
     );
-    held(&home, "dev");
+
+    await_hold(&home, "dev");
 
     let run = ask(&home, "dev");
     assert_eq!((run.code, run.stderr.lines().count()), (6, 2), "{run:?}");
@@ -486,6 +495,6 @@ fn superseded_session_is_polled_also_after_reload() {
     });
     ask(&home, "dev").json();
     revoke(&sandbox, &first);
-    held(&home, "dev");
+    await_hold(&home, "dev");
     assert!(ask(&home, "dev").stderr.contains(&first));
 }

@@ -268,7 +268,7 @@ fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
             run.code == 2
                 && run
                     .stderr
-                    .contains("dev.token cannot be written by rolekeeper"),
+                    .contains("dev.token is not written by rolekeeper"),
             "{run:?}"
         );
         assert!(

@@ -106,11 +106,7 @@ fn table(status: &Status) -> String {
         .map(|it| &it.callers)
         .filter(|callers| callers.starts_with("off"))
     {
-        let _ = writeln!(
-            text,
-            "identifying callers is {}",
-            printable(callers)
-        );
+        let _ = writeln!(text, "identifying callers is {}", printable(callers));
     }
     for (line, address) in endpoints {
         let _ = match line.strip_prefix("imds.") {

@@ -279,8 +279,8 @@ mod tests {
         assert!(pids.min() > Some(1));
         assert!(inspection.is_complete && inspection.in_pid_namespace);
 
-        let nobody = ProcReader::start(None).finish();
-        assert!(nobody.programs.is_empty() && nobody.pin.is_none());
+        let none = ProcReader::start(None).finish();
+        assert!(none.programs.is_empty() && none.pin.is_none());
     }
 
     #[test]

@@ -54,16 +54,16 @@ pub struct DaemonStatus {
     pub clocks: Vec<ClockStatus>,
 }
 
-/// How the daemon is kept from harm, and harm from it: each is `active`, or `off: ` and why.
+/// The protections of the daemon: each is `active`, or `off: ` and the reason.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Protection {
-    /// Whether others can read its memory, and whether secrets in it may be swapped out; a sentence.
+    /// Other processes cannot read its memory, and secrets are locked in it.
     pub memory: String,
-    /// Landlock: it reads and writes only where its work is.
+    /// Landlock: the daemon reads and writes only the files of its work.
     pub files: String,
-    /// seccomp: it makes no system call that reads other processes or changes the system.
+    /// seccomp: system calls that read other processes or change the system fail.
     pub calls: String,
-    /// The lookout, which tells callers from each other.
+    /// The peer inspector, which identifies callers.
     #[serde(default)]
     pub callers: String,
 }

@@ -74,7 +74,7 @@ fn approval_is_valid_for_the_shown_program_only() {
             without_terminal.code == 4
                 && without_terminal
                     .stderr
-                    .contains("only a person at a terminal"),
+                    .contains("an approval must come from a terminal"),
             "{without_terminal:?}"
         );
 

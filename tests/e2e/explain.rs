@@ -116,7 +116,7 @@ fn verdict_names_the_deciding_statement() {
 
     let unknown = home.rolekeeper(&["explain", "S3ReadOny"]);
     assert!(
-        unknown.code == 2 && unknown.stderr.contains("try: `S3ReadOnly`"),
+        unknown.code == 2 && unknown.stderr.contains("try: use `S3ReadOnly`"),
         "{unknown:?}"
     );
     assert_eq!(sandbox.calls("assumeRole"), 3, "`explain` assumes no role");

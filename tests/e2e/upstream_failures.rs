@@ -50,7 +50,7 @@ fn invalid_upstream_replies_count_as_unavailable() {
             run.stderr.contains("(upstream_unavailable)") && run.stderr.contains(words),
             "{fault}: {run:?}"
         );
-        assert!(run.stderr.contains("  try: again in "), "{fault}: {run:?}");
+        assert!(run.stderr.contains("  try: run the command again in "), "{fault}: {run:?}");
 
         let status = home.rolekeeper(&["status", "--json"]).json();
         assert_eq!(status["profiles"][0]["failing"]["attempts"], 1, "{fault}");
@@ -97,7 +97,7 @@ fn request_times_out_after_20_s_and_late_reply_is_used() {
         started.elapsed()
     );
     assert!(
-        run.code == 7 && run.stderr.contains("has not answered within 20 s"),
+        run.code == 7 && run.stderr.contains("no answer from the upstream within 20 s"),
         "{run:?}"
     );
 

@@ -19,8 +19,8 @@ pub use interaction::{Interaction, Interrupted, NoInteraction};
 
 use crate::cache::{Cache, CacheEntry};
 use crate::clock::Clock;
+use crate::config::ProfileName;
 use crate::config::callers::Confirm;
-use crate::config::{Profile, ProfileName};
 use crate::journal::Journal;
 use approvals::{Approvals, Decision};
 use peer::Peer;

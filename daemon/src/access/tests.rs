@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::callers::CallerRule;
-use crate::config::{DEFAULT_CHECK, ProfileName, RoleId, RoleRequest, SHORTEST_SESSION};
+use crate::config::{DEFAULT_CHECK, Profile, RoleId, RoleRequest, SHORTEST_SESSION};
 use crate::credentials::tests::Scripted;
 use crate::model::UpstreamId;
 use crate::sandbox::helper::peer_inspector::PeerInspector;
@@ -52,6 +52,7 @@ fn access(owner: u32, profile: Profile, journal: Journal) -> Access {
 /// A connection by this process, as the socket adapter accepts it.
 fn connect(inspector: &Arc<PeerInspector>) -> Peer {
     let (ours, _theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
     let stream = Stream::UdSocket(UdSocket::try_from(OwnedFd::from(ours)).unwrap());
     let peer = Peer::of(&stream, inspector, true).unwrap();
     peer.handle().pin();

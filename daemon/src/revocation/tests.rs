@@ -41,7 +41,7 @@ async fn standing_still<T>(doing: impl Future<Output = T>) -> T {
 }
 
 async fn id(broker: &Arc<Broker>) -> Result<String, RequestError> {
-    Ok(lease_for(&broker, &me(), "dev")
+    Ok(lease_for(broker, &me(), "dev")
         .await?
         .session
         .granted

@@ -54,7 +54,7 @@ enum Command {
     /// Print a profile's session token
     #[command(after_help = command::token::HELP)]
     Token(command::token::Arguments),
-    /// Point another tool at rolekeeper, in that tool's own configuration
+    /// Configure another tool to get its credentials from rolekeeper
     #[command(after_help = command::setup::HELP)]
     Setup {
         #[command(subcommand)]
@@ -140,10 +140,7 @@ enum Command {
         profile: String,
     },
     #[command(after_help = command::journal::HELP)]
-    Journal {
-        #[command(subcommand)]
-        command: command::journal::Commands,
-    },
+    Journal(command::journal::Arguments),
     #[command(after_help = command::approve::HELP)]
     Approve(command::approve::Arguments),
     #[command(after_help = command::login::HELP)]
@@ -365,9 +362,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
             json,
             socket,
         ),
-        Command::Journal {
-            command: command::journal::Commands::Verify { json },
-        } => command::journal::verify(json, socket),
+        Command::Journal(arguments) => command::journal::run(&arguments, socket),
         Command::Approve(arguments) => command::approve::run(&arguments, socket),
         Command::Login(arguments) => command::login::run(&arguments, socket),
         Command::Unlock { upstream, json } => {

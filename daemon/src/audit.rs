@@ -1,279 +1,320 @@
-//! What was done with a profile's sessions: the upstream's audit log, joined with the daemon's own record of the
-//! processes that had their credentials.
+//! `rolekeeper audit`: the calls that a profile's sessions made, from the upstream's audit log, joined with the processes
+//! that the journal recorded as having their credentials. `rolekeeper journal`: where the journal is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use rolekeeper::protocol::{Audit, AuditedCall, CredentialHolder, HolderGroup, JournalReport};
+use rolekeeper::protocol::{
+    Audit, AuditedCall, CredentialHolder, Failure, HolderGroup, JournalLocation, Process,
+    SessionEnded,
+};
 
-use crate::access::peer::Peer;
-use crate::credentials::{Broker, RequestError, WAIT};
-use crate::iam::bycloud_of;
-use crate::iam::error::IamCallError;
-use crate::journal::{IssuanceRecord, shown};
-use crate::serve::error_map;
-use crate::upstream::bycloud::{AuditLog, ByCloud, IamError, ListAuditLogs, Method, SessionId};
+use crate::access::OwnerGrant;
+use crate::clock::Clock;
+use crate::error::{RequestError, WAIT, code};
+use crate::journal::{self, Journal, ProfileHistory, SessionUse};
+use crate::model::{to_rfc3339, to_rfc3339_millis};
+use crate::report;
+use crate::upstream::{AuditEntry, AuditLog, AuditQuery, CallError};
 
-/// The most calls that are shown.
-const SHOWN: usize = 5_000;
+/// The most calls that a report has.
+const MAX_CALLS: usize = 5_000;
 
-impl Broker {
+#[derive(Debug)]
+pub struct AuditService {
+    clock: Clock,
+    journal: Arc<Journal>,
+}
+
+impl AuditService {
+    pub fn new(clock: Clock, journal: Arc<Journal>) -> Arc<Self> {
+        Arc::new(Self { clock, journal })
+    }
+
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
-    pub async fn audit(
-        &self,
-        peer: &Peer,
-        profile: &str,
-        back: Duration,
-    ) -> Result<Audit, RequestError> {
-        let grant = self.access.authorize_owner(peer, profile).await?;
-        let client = bycloud_of(grant.entry())?;
-        let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
-        let since = self
-            .clock
-            .now()
-            .wall
-            .checked_sub(back)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
-            .max(Timestamp::UNIX_EPOCH);
-        let IssuanceRecord {
-            holders: records,
-            mut endings,
+    pub async fn audit(&self, grant: &OwnerGrant, back: Duration) -> Result<Audit, RequestError> {
+        let entry = grant.entry();
+        let upstream = &entry.upstream;
+        let log = upstream.require(upstream.client.audit_log(), "audit")?;
+
+        let since = self.before_now(back);
+        let ProfileHistory {
+            uses,
+            ended,
             since: record_since,
-        } = self.journal.of(profile).await;
-        endings.retain(|ending| {
-            ending
-                .noticed_at
-                .parse()
-                .is_ok_and(|at: Timestamp| at >= since)
-        });
-        // What came to be known of one later says everything.
-        let mut told = BTreeSet::new();
-        endings.reverse();
-        endings.retain(|ending| {
-            ending.session_id.is_none()
-                || told.insert((ending.session_id.clone(), ending.cause as u8))
-        });
-        endings.reverse();
-        let mut sessions: BTreeSet<&str> = records
+        } = self.journal.history_of(entry.profile.name.as_str()).await;
+
+        let current = entry.session();
+        let current = current.as_ref().map(|session| &session.issued);
+        let sessions: BTreeSet<&str> = uses
             .iter()
-            .map(|record| record.session_id.as_str())
+            .map(|usage| usage.session_id.as_str())
+            .chain(current.map(|session| &*session.session_id))
             .collect();
-        let mut principals: BTreeSet<&str> = records
+        let principals: BTreeSet<&str> = uses
             .iter()
-            .map(|record| record.principal.as_str())
+            .map(|usage| usage.principal.as_str())
+            .chain(current.map(|session| &*session.principal))
             .collect();
-        let current = grant.entry().session();
-        if let Some(session) = &current {
-            sessions.insert(&session.granted.session_id);
-            principals.insert(&session.granted.principal);
-        }
-        let mut entries = Vec::new();
-        let read = tokio::time::timeout(
-            WAIT,
-            read(client, &principals, &sessions, since, &mut entries),
-        )
-        .await;
-        let truncated = read.is_err() || entries.len() >= SHOWN;
-        let failure = read.ok().and_then(Result::err).map(|error| {
-            error_map::failure(&RequestError::Iam(IamCallError::failed(
-                error,
-                &ListAuditLogs::ROUTE,
-            )))
-        });
-        entries.sort_by_key(|entry| entry.timestamp);
-        let suspects = Suspects::of(records);
+
+        let query = AuditQuery {
+            sessions: &sessions,
+            principals: &principals,
+            since,
+        };
+        let LogExtract {
+            entries,
+            truncated,
+            error,
+        } = read(log, query).await;
+
+        let holders = Holders::of(uses);
         let calls = entries
             .into_iter()
-            .map(|entry| audited(entry, &suspects))
+            .map(|entry| audited(entry, &holders))
             .collect();
-        let holders = suspects.holders;
-        let (profile, since) = (profile.into(), shown(since));
+        let endings = ended
+            .into_iter()
+            .filter(|ended| ended.at.parse().is_ok_and(|at: Timestamp| at >= since))
+            .map(Into::into)
+            .collect();
+
         Ok(Audit {
-            profile,
-            since,
+            profile: entry.profile.name.to_string(),
+            since: to_rfc3339(since),
             calls,
             truncated,
-            failure,
+            failure: error.map(failure),
             record_since,
-            holders,
+            holders: holders.groups,
             endings,
         })
     }
-}
 
-impl Broker {
-    /// Whether anything was changed in the daemon's own record.
-    pub async fn verify_journal(&self, peer: &Peer) -> Result<JournalReport, RequestError> {
-        self.access.authorize_daemon_owner(peer)?;
-        self.journal.verify().await.ok_or(RequestError::NoJournal)
+    /// The journal's file, with all records until now written.
+    pub async fn locate_journal(
+        &self,
+        back: Option<Duration>,
+    ) -> Result<JournalLocation, RequestError> {
+        let path = self.journal.path().ok_or(RequestError::NoJournal)?;
+        self.journal.flush().await;
+
+        Ok(JournalLocation {
+            path,
+            since: back.map(|back| to_rfc3339_millis(self.before_now(back))),
+        })
+    }
+
+    fn before_now(&self, back: Duration) -> Timestamp {
+        let back = SignedDuration::try_from(back).unwrap_or(SignedDuration::MAX);
+        let now = self.clock.now().wall;
+
+        now.checked_sub(back)
+            .map_or(Timestamp::UNIX_EPOCH, |at| at.max(Timestamp::UNIX_EPOCH))
     }
 }
 
-/// Collects the entries of these sessions.
-async fn read(
-    client: &ByCloud,
-    principals: &BTreeSet<&str>,
-    sessions: &BTreeSet<&str>,
-    since: Timestamp,
-    found: &mut Vec<AuditLog>,
-) -> Result<(), IamError> {
-    for principal in principals {
-        let id = principal.split_once('/').map_or(*principal, |(_, id)| id);
-        let request = ListAuditLogs {
-            actor_id: Some(id.into()),
-            from: Some(since),
-            limit: Some(1000),
-            ..ListAuditLogs::default()
-        };
-        let mut entries = std::pin::pin!(client.items(request));
-        while let Some(entry) = entries.try_next().await? {
-            if entry
-                .session_id
-                .as_ref()
-                .is_some_and(|id| sessions.contains(id.as_str()))
-            {
-                found.push(entry);
-            }
-            if found.len() >= SHOWN {
-                return Ok(());
+/// What was read of the upstream's log, oldest first.
+struct LogExtract {
+    entries: Vec<AuditEntry>,
+    truncated: bool,
+    error: Option<CallError>,
+}
+
+/// Reads until the log ends, or the limit or the time is reached. What was read before an error is kept.
+async fn read(log: &dyn AuditLog, query: AuditQuery<'_>) -> LogExtract {
+    let mut entries = Vec::new();
+    let reading = async {
+        let mut calls = log.calls(query);
+        while entries.len() < MAX_CALLS {
+            match calls.try_next().await? {
+                Some(entry) => entries.push(entry),
+                None => break,
             }
         }
+        Ok(())
+    };
+
+    let read = tokio::time::timeout(WAIT, reading).await;
+    let truncated = read.is_err() || entries.len() >= MAX_CALLS;
+    entries.sort_by_key(|entry| entry.at);
+
+    LogExtract {
+        entries,
+        truncated,
+        error: read.ok().and_then(Result::err),
     }
-    Ok(())
 }
 
-/// The record by what is asked of it.
+fn failure(error: CallError) -> Failure {
+    Failure::new(code(error.kind), error.message, error.hint)
+}
+
+/// The daemon's record, by what a call in the log is joined with.
 #[derive(Default)]
-struct Suspects {
-    holders: Vec<HolderGroup>,
-    /// Who had a session's credentials, and from when on.
+struct Holders {
+    groups: Vec<HolderGroup>,
+    /// The groups that were given a session's credentials, and since when.
     by_session: BTreeMap<String, Vec<(Timestamp, usize)>>,
-    /// For whom the daemon made a call.
+    /// The group for which the daemon made a call.
     by_request: BTreeMap<String, usize>,
 }
 
-impl Suspects {
-    /// Processes of the same programs are taken together: a tool that asks every few minutes is one suspect.
-    fn of(records: Vec<CredentialHolder>) -> Self {
-        let mut suspects = Self::default();
+impl Holders {
+    /// Processes of the same programs are one group: a tool asks every few minutes.
+    fn of(uses: Vec<SessionUse>) -> Self {
+        let mut holders = Self::default();
         let mut known: BTreeMap<(String, u32, bool, Vec<String>), usize> = BTreeMap::new();
-        for record in records {
-            let programs = record
+        for usage in uses {
+            let programs = usage
+                .caller
                 .processes
                 .iter()
                 .map(|process| process.program.clone())
                 .collect();
+            let session_id = usage.session_id.clone();
+            let request_id = usage.request_id.clone();
+            let at = usage.at.parse::<Timestamp>();
+            let suppressed = usize::try_from(usage.suppressed).unwrap_or(usize::MAX - 1);
             let key = (
-                record.session_id.clone(),
-                record.uid,
-                record.request_id.is_some(),
+                session_id.clone(),
+                usage.caller.uid,
+                request_id.is_some(),
                 programs,
             );
-            let left_out = record.left_out.unwrap_or_default();
-            let (at, request_id) = (record.at.parse::<Timestamp>(), record.request_id.clone());
+
             let index = *known.entry(key).or_insert_with(|| {
+                let index = holders.groups.len();
                 if let (Ok(at), None) = (at, &request_id) {
-                    let holders = suspects
-                        .by_session
-                        .entry(record.session_id.clone())
-                        .or_default();
-                    holders.push((at, suspects.holders.len()));
+                    let of_session = holders.by_session.entry(session_id).or_default();
+                    of_session.push((at, index));
                 }
-                suspects.holders.push(HolderGroup {
+                holders.groups.push(HolderGroup {
                     count: 0,
-                    first: record,
+                    first: usage.into(),
                 });
-                suspects.holders.len() - 1
+                index
             });
-            if let Some(holders) = suspects.holders.get_mut(index) {
-                holders.count += 1 + usize::try_from(left_out).unwrap_or(usize::MAX - 1);
+            if let Some(group) = holders.groups.get_mut(index) {
+                group.count += 1 + suppressed;
             }
-            suspects
-                .by_request
-                .extend(request_id.map(|request_id| (request_id, index)));
+            if let Some(request_id) = request_id {
+                holders.by_request.insert(request_id, index);
+            }
         }
-        suspects
+
+        holders
     }
 
-    fn had(&self, session: &str, request_id: &str, at: Timestamp) -> Vec<usize> {
+    /// The groups that may have made a call of a session.
+    fn of_call(&self, session: &str, request_id: &str, at: Timestamp) -> Vec<usize> {
         if let Some(index) = self.by_request.get(request_id) {
             return vec![*index];
         }
-        // A log in whole seconds has cut off what came after them.
-        let cut = if at.subsec_nanosecond() == 0 {
+
+        // A log in whole seconds rounds down.
+        let rounding = if at.subsec_nanosecond() == 0 {
             SignedDuration::from_millis(999)
         } else {
             SignedDuration::ZERO
         };
-        let until = at.saturating_add(cut).unwrap_or(at);
-        let holders = self.by_session.get(session).into_iter().flatten();
-        holders
+        let until = at.saturating_add(rounding).unwrap_or(at);
+        self.by_session
+            .get(session)
+            .into_iter()
+            .flatten()
             .filter(|(since, _)| *since <= until)
             .map(|(_, index)| *index)
             .collect()
     }
 }
 
-fn audited(entry: AuditLog, suspects: &Suspects) -> AuditedCall {
-    let session_id = entry
-        .session_id
-        .as_ref()
-        .map(SessionId::to_string)
-        .unwrap_or_default();
+fn audited(entry: AuditEntry, holders: &Holders) -> AuditedCall {
     AuditedCall {
-        holders: suspects.had(&session_id, &entry.request_id, entry.timestamp),
-        at: shown(entry.timestamp),
-        resource: entry.resource_id.map_or(entry.resource_type.clone(), |id| {
-            format!("{}/{id}", entry.resource_type)
-        }),
+        holders: holders.of_call(&entry.session_id, &entry.request_id, entry.at),
+        at: to_rfc3339(entry.at),
         action: entry.action,
-        status: entry.status.as_str().into(),
+        resource: entry.resource,
+        status: entry.status,
         ip_address: entry.ip_address,
-        session_id,
+        session_id: entry.session_id,
         request_id: entry.request_id,
+    }
+}
+
+impl From<SessionUse> for CredentialHolder {
+    fn from(usage: SessionUse) -> Self {
+        let processes = usage.caller.processes.into_iter();
+
+        Self {
+            at: usage.at,
+            session_id: usage.session_id,
+            principal: usage.principal,
+            profile: usage.profile,
+            uid: usage.caller.uid,
+            request_id: usage.request_id,
+            via: usage.caller.via.map(|via| via.as_str().into()),
+            processes: processes
+                .map(|process| Process {
+                    pid: process.pid,
+                    program: process.program,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<journal::SessionEnded> for SessionEnded {
+    fn from(ended: journal::SessionEnded) -> Self {
+        Self {
+            cause: report::end_cause(ended.cause),
+            session_id: ended.session_id,
+            by: ended.by,
+            at: ended.revoked_at,
+            reason: ended.reason,
+            noticed_at: ended.at,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::Process;
+    use crate::journal::CallerRecord;
 
-    fn record(
-        at: &str,
-        session: &str,
-        program: &str,
-        request_id: Option<&str>,
-    ) -> CredentialHolder {
-        CredentialHolder {
+    fn record(at: &str, session: &str, program: &str, request_id: Option<&str>) -> SessionUse {
+        SessionUse {
             at: format!("2026-01-01T00:00:{at}Z"),
             session_id: session.into(),
             principal: "user/u-1".into(),
             profile: "dev".into(),
-            uid: 1000,
             request_id: request_id.map(Into::into),
-            how: None,
-            left_out: None,
-            processes: vec![Process {
-                pid: 7,
-                program: program.into(),
-            }],
+            suppressed: 0,
+            caller: CallerRecord {
+                uid: 1000,
+                via: None,
+                processes: vec![journal::Process {
+                    pid: 7,
+                    program: program.into(),
+                }],
+            },
         }
     }
 
     #[test]
-    fn those_are_suspects_who_had_the_credentials_by_then() {
-        let suspects = Suspects::of(vec![
+    fn calls_are_joined_with_holders_of_their_time() {
+        let holders = Holders::of(vec![
             record("10.000", "s-1", "/bin/aws", None),
             record("20.500", "s-1", "/bin/python", None),
             record("21.000", "s-1", "/bin/aws", None),
             record("22.000", "s-2", "/bin/aws", None),
             record("23.000", "s-1", "/bin/rolekeeper", Some("q-1")),
         ]);
-        let counts: Vec<_> = suspects
-            .holders
+        let counts: Vec<_> = holders
+            .groups
             .iter()
             .map(|each| (each.first.at.as_str(), each.count))
             .collect();
@@ -296,7 +337,7 @@ mod tests {
         ];
         for (session, request, seconds, want) in table {
             assert_eq!(
-                suspects.had(session, request, at(seconds)),
+                holders.of_call(session, request, at(seconds)),
                 want,
                 "{session} {request} {seconds}"
             );

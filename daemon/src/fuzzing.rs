@@ -1,5 +1,5 @@
-//! The readers behind private doors, for the targets in `tests/fuzz`. cargo-fuzz alone compiles it. It must never decide
-//! anything: what is fuzzed is what runs.
+//! Private parsers, for the targets in `tests/fuzz`; the programs do not use it. It contains no rule of its own, so that
+//! what is fuzzed is what runs.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::config::Endpoint;
 use crate::serve;
-use crate::upstream::bycloud::{self, AssumedRole, Call, IamError, Session};
+use crate::upstream::bycloud::{self, AssumedRole, IamError, SentCall, Session};
 
 /// The text of the frame that these bytes begin with, as the local socket reads it.
 pub fn frame(bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
@@ -50,17 +50,17 @@ pub fn refusal(
         .collect();
     let endpoint = Endpoint::parse("https://iam.example.test").ok()?;
     Some(
-        Call {
+        SentCall {
             method: "assumeRole",
             endpoint: &endpoint,
             token,
         }
-        .refused(status, &headers, body),
+        .error(status, &headers, body),
     )
 }
 
 /// A session as it is granted, and its end; nothing, if the grant is not believed.
 pub fn granted(assumed: AssumedRole, asked: Duration) -> Option<(Session, Timestamp)> {
-    let end = bycloud::sensible(&assumed, asked).ok()?;
+    let end = bycloud::valid_end(&assumed, asked).ok()?;
     Some((assumed.session, end))
 }

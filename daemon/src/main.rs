@@ -17,31 +17,26 @@ use std::process::ExitCode;
 use clap::Parser;
 use rolekeeperd::app::{self, Args};
 use rolekeeperd::sandbox;
-use rolekeeperd::sandbox::helper::command_runner;
-use rolekeeperd::sandbox::helper::peer_inspector;
+use rolekeeperd::sandbox::helper::{HelperKind, SUBCOMMAND};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Whatever held a secret, be it a library's buffer, is wiped when it is freed.
+/// Zeroizes all memory when it is freed: also the buffers of libraries can contain a secret.
 #[global_allocator]
-static WIPED: ZeroAlloc<System> = ZeroAlloc(System);
+static ZEROIZING: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     sandbox::harden();
-    let purpose = std::env::args_os()
-        .nth(1)
-        .and_then(|argument| argument.into_string().ok());
-    match purpose.as_deref() {
-        Some(peer_inspector::ARGUMENT) => {
-            sandbox::confine_lookout();
-            peer_inspector::stand_at(std::io::stdin());
-            return ExitCode::SUCCESS;
-        }
-        Some(command_runner::ARGUMENT) => {
-            command_runner::stand_at(std::io::stdin());
-            return ExitCode::SUCCESS;
-        }
-        _ => {}
+
+    let mut arguments = std::env::args_os().skip(1);
+    let is_helper = arguments.next().is_some_and(|first| first == SUBCOMMAND);
+    let helper = arguments.next().and_then(|name| HelperKind::parse(&name));
+    if let Some(helper) = helper
+        && is_helper
+    {
+        helper.run_worker(std::io::stdin());
+        return ExitCode::SUCCESS;
     }
+
     match app::run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

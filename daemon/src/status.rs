@@ -1,143 +1,184 @@
-//! What `rolekeeper status` shows: a view of the broker, page by page. It shows ids and times, never a credential.
+//! What `rolekeeper status` prints, page by page: ids and times, never a credential.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rolekeeper::protocol::{
     ClockStatus, DaemonStatus, FailureStatus, ProfileState, ProfileStatus, STATUS_PAGE,
-    SessionEnded, SessionStatus, StatusPage,
+    SessionStatus, StatusPage,
 };
 
+use crate::access::Access;
 use crate::access::peer::Peer;
-use crate::cache::CacheEntry;
 use crate::cache::freshness::Freshness;
-use crate::clock::{BootTime, Now};
-use crate::credentials::Broker;
-use crate::revocation::poller::{is_stale, view_age};
+use crate::cache::session::Session;
+use crate::cache::{Cache, CacheEntry};
+use crate::clock::{BootTime, Clock, Now};
+use crate::report;
+use crate::revocation::RevocationService;
+use crate::revocation::poller::is_stale;
+use crate::upstream::Upstreams;
 use crate::upstream::handle::UpstreamHandle;
 
-/// The most of a failure's message, in characters: it also keeps a page within a frame.
-const MESSAGE_CAP: usize = 300;
-/// Clocks that are further apart than this are told of, in seconds.
-const SKEW: i64 = 60;
-/// The most of them.
-const CLOCKS: usize = 20;
+/// The most of a failure's message, in characters. It keeps a page within a frame.
+const MAX_MESSAGE: usize = 300;
+/// Clocks that differ by at least this much are reported, in seconds.
+const MIN_SKEW: i64 = 60;
+/// The most clocks in a page, so that it fits a frame.
+const MAX_CLOCKS: usize = 20;
 
-impl Broker {
-    /// The profiles behind `after` that are for this peer's user, in order of name.
-    pub fn status(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
+#[derive(Debug)]
+pub struct StatusService {
+    access: Arc<Access>,
+    cache: Arc<Cache>,
+    upstreams: Arc<Upstreams>,
+    clock: Clock,
+    revocation: Arc<RevocationService>,
+    started_at: BootTime,
+}
+
+impl StatusService {
+    pub fn new(
+        access: Arc<Access>,
+        cache: Arc<Cache>,
+        upstreams: Arc<Upstreams>,
+        clock: Clock,
+        revocation: Arc<RevocationService>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            started_at: clock.now().boot,
+            access,
+            cache,
+            upstreams,
+            clock,
+            revocation,
+        })
+    }
+
+    /// The profiles behind `after` that the peer's user may see, in order of name.
+    pub fn page(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
         let now = self.clock.now();
-        let policy = &self.access.policy;
-        let is_for = |entry: &&Arc<CacheEntry>| policy.allows_user(peer, &entry.profile.callers);
-        let entries: Vec<_> = self
+        let mut visible = self
             .cache
             .entries_after(after)
             .iter()
-            .filter(is_for)
-            .take(STATUS_PAGE + 1)
-            .collect();
-        let profiles: Vec<_> = entries
-            .iter()
+            .filter(|entry| self.access.can_view(peer, entry));
+
+        let profiles: Vec<_> = visible
+            .by_ref()
             .take(STATUS_PAGE)
-            .map(|entry| profile_status(entry, &now))
+            .map(|entry| self.profile(entry, &now))
             .collect();
-        let next = profiles
-            .last()
-            .filter(|_| entries.len() > STATUS_PAGE)
-            .map(|last| last.profile.clone());
-        let daemon = DaemonStatus {
+        let last = profiles.last().map(|last| last.profile.clone());
+
+        StatusPage {
+            daemon: self.daemon(connections, &now),
+            profiles,
+            next: last.filter(|_| visible.next().is_some()),
+        }
+    }
+
+    fn daemon(&self, connections: usize, now: &Now) -> DaemonStatus {
+        DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_seconds: now.boot.since(self.started_at).as_secs(),
             connections,
             endpoints: BTreeMap::new(),
             protection: Some(crate::sandbox::protection()),
-            clocks: self.clocks(&now),
-        };
-        StatusPage {
-            daemon,
-            profiles,
-            next,
+            clocks: self
+                .upstreams
+                .iter()
+                .filter_map(|upstream| clock_status(upstream, now))
+                .take(MAX_CLOCKS)
+                .collect(),
         }
     }
 
-    fn clocks(&self, now: &Now) -> Vec<ClockStatus> {
-        let of = |upstream: &UpstreamHandle| {
-            let ahead_seconds = upstream.client.server_clock().wall_ahead(now).as_secs();
-            (ahead_seconds.abs() >= SKEW).then(|| ClockStatus {
-                upstream: upstream.name.to_string(),
-                ahead_seconds,
-            })
-        };
-        // A page has to fit a frame.
-        self.upstreams
-            .values()
-            .filter_map(|upstream| of(upstream))
-            .take(CLOCKS)
-            .collect()
+    fn profile(&self, entry: &CacheEntry, now: &Now) -> ProfileStatus {
+        ProfileStatus {
+            profile: entry.profile.name.to_string(),
+            upstream: entry.profile.upstream.to_string(),
+            role_id: entry.profile.role.role_id.as_str().into(),
+            state: profile_state(entry, now),
+            session: entry
+                .session()
+                .map(|session| self.session(entry, &session, now)),
+            failing: failure_status(entry, now),
+            held: entry.state.hold().map(|ended| {
+                let mut ended = report::session_ended(&ended);
+                ended.reason = ended.reason.map(shorten);
+                ended
+            }),
+        }
     }
-}
 
-fn profile_status(entry: &CacheEntry, now: &Now) -> ProfileStatus {
-    let (held, hold) = (entry.session(), entry.state.hold());
-    let state = match (entry.lookup(now.boot), &held) {
-        (Freshness::Fresh(_), _) => ProfileState::Fresh,
-        (Freshness::Aging(_), _) => ProfileState::Aging,
-        _ if hold.is_some() => ProfileState::Held,
-        (Freshness::Expired, Some(_)) => ProfileState::Expired,
-        (Freshness::Expired, None) => ProfileState::Idle,
-    };
-    let until = |at: BootTime| seconds_until(at.since(now.boot));
-    let session = held.map(|session| {
+    fn session(&self, entry: &CacheEntry, session: &Session, now: &Now) -> SessionStatus {
         let left = session.left(now.boot, entry.upstream.client.server_clock());
-        // What is planned for a session that nobody wants is to forget it.
-        let view_age = view_age(entry, &session, now.boot);
-        let refreshed_at = entry.plan.at().filter(|_| entry.is_wanted(now));
+        let view_age = self.revocation.view_age(entry, session, now.boot);
+        // The timer of a session that is not wanted evicts it.
+        let refresh_at = entry.timer.at().filter(|_| entry.is_wanted(now));
+
         SessionStatus {
-            id: session.granted.session_id.to_string(),
+            id: session.id().to_owned(),
             age_seconds: now.boot.since(session.obtained_at).as_secs(),
             left_seconds: left.as_secs(),
-            next_refresh_seconds: refreshed_at.map(until),
+            next_refresh_seconds: refresh_at.map(|at| seconds_until(at, now)),
             is_left_to_expire: entry.use_left(now).is_zero(),
             view_age_seconds: view_age.as_secs(),
             is_view_stale: is_stale(entry, view_age),
-            view_failure: entry.upstream.feed.failure().map(short),
+            view_failure: self.revocation.poll_failure(&entry.upstream).map(shorten),
         }
-    });
-    // Its own failure, or its upstream's: nothing is tried before both may.
-    let own = entry.health(|health| health.failing().cloned());
-    let failing = own
+    }
+}
+
+fn clock_status(upstream: &UpstreamHandle, now: &Now) -> Option<ClockStatus> {
+    let ahead_seconds = upstream.client.server_clock().wall_ahead(now).as_secs();
+
+    (ahead_seconds.abs() >= MIN_SKEW).then(|| ClockStatus {
+        upstream: upstream.name.to_string(),
+        ahead_seconds,
+    })
+}
+
+fn profile_state(entry: &CacheEntry, now: &Now) -> ProfileState {
+    match entry.lookup(now.boot) {
+        Freshness::Fresh(_) => ProfileState::Fresh,
+        Freshness::Aging(_) => ProfileState::Aging,
+        Freshness::Expired if entry.state.hold().is_some() => ProfileState::Held,
+        Freshness::Expired if entry.session().is_some() => ProfileState::Expired,
+        Freshness::Expired => ProfileState::Idle,
+    }
+}
+
+/// The profile's own failure or its upstream's, whichever is retried later: nothing is tried before both may be.
+fn failure_status(entry: &CacheEntry, now: &Now) -> Option<FailureStatus> {
+    let own = entry.backoff(|backoff| backoff.state().cloned());
+    let failure = own
         .into_iter()
-        .chain(entry.upstream.failing())
-        .max_by_key(|failing| failing.next_try);
-    ProfileStatus {
-        profile: entry.profile.name.to_string(),
-        upstream: entry.profile.upstream.to_string(),
-        role_id: entry.profile.role.role_id.as_str().into(),
-        state,
-        session,
-        failing: failing.map(|failing| FailureStatus {
-            since_seconds: now.boot.since(failing.since).as_secs(),
-            attempts: failing.attempts,
-            next_try_seconds: until(failing.next_try),
-            message: short(failing.error.to_string()),
-        }),
-        held: hold.map(|hold| SessionEnded {
-            reason: hold.reason.clone().map(short),
-            ..SessionEnded::clone(&hold)
-        }),
-    }
+        .chain(entry.upstream.outage())
+        .max_by_key(|failure| failure.next_try)?;
+
+    Some(FailureStatus {
+        since_seconds: now.boot.since(failure.since).as_secs(),
+        attempts: failure.attempts,
+        next_try_seconds: seconds_until(failure.next_try, now),
+        message: shorten(failure.error.to_string()),
+    })
 }
 
-fn short(message: String) -> String {
-    match message.char_indices().nth(MESSAGE_CAP) {
-        Some((end, _)) => message[..end].into(),
-        None => message,
+fn shorten(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
     }
+
+    message
 }
 
-/// Rounded up: what is said to happen in 5 s has not happened before.
-fn seconds_until(span: Duration) -> u64 {
-    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+/// Rounded up: what is announced for 5 s has not happened before.
+fn seconds_until(at: BootTime, now: &Now) -> u64 {
+    let span = at.since(now.boot);
+    let part = if span.subsec_nanos() > 0 { 1 } else { 0 };
+
+    span.as_secs() + part
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rolekeeper::frame;
-use rolekeeper_tests::harness::{Home, Over, SandboxProcess};
+use rolekeeper_tests::harness::{Home, SandboxProcess, StopOnDrop};
 use serde_json::{Value, json};
 
 use shown::{micros, percentile, row};
@@ -22,7 +22,7 @@ fn main() {
     }
     println!("{:58} {:>12} {:>12}", "", "measured", "bound");
     let sandbox = SandboxProcess::start(&[]);
-    sandbox.give_way();
+    sandbox.lower_priority();
     let home = Home::default();
     home.configure_for(
         &sandbox,
@@ -169,7 +169,7 @@ fn crowded(home: &Home, what: &str) {
 fn beside_a_crowd(home: &Home, act: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _over = Over(&over);
+        let _over = StopOnDrop(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 // They are put out after 5 s.

@@ -109,7 +109,7 @@ fn refreshed_meanwhile(names: &[String]) {
         SandboxProcess::start(&["--max-session", "60"]),
         Home::default(),
     );
-    sandbox.give_way();
+    sandbox.lower_priority();
     home.configure_for(
         &sandbox,
         "dev",
@@ -413,7 +413,7 @@ fn herd(sandbox: &SandboxProcess) {
         assert!(reply["reply"]["lease"].is_object());
     }
     let took = started.elapsed();
-    sandbox.heal();
+    sandbox.clear_faults();
     row(
         "assumeRole calls for 5,000 cold requests",
         sandbox.calls("assumeRole") - before,

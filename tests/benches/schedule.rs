@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use rolekeeperd::access::NoInteraction;
 use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
-use rolekeeperd::cache::Cache;
-use rolekeeperd::cache::freshness::{ListPresence, Session};
+use rolekeeperd::app::daemon::Daemon;
+use rolekeeperd::app::stores::Stores;
+use rolekeeperd::cache::session::{ListPresence, Session};
 use rolekeeperd::cache::session_state::Generation;
 use rolekeeperd::clock::{Clock, ServerClock, Timer};
 use rolekeeperd::config::{DEFAULT_CHECK, Profile, ProfileName, RoleId, RoleRequest};
-use rolekeeperd::credentials::{Broker, Stores};
-use rolekeeperd::journal::Journal;
+use rolekeeperd::journal::{Journal, UsedSession};
 use rolekeeperd::model::UpstreamId;
 use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
@@ -32,6 +32,10 @@ struct Instantly {
 }
 
 impl Upstream for Instantly {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
@@ -60,11 +64,11 @@ impl Upstream for Instantly {
         "instantly".into()
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "instantly".into()
     }
 
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async { Ok(()) }.boxed()
     }
 
@@ -80,14 +84,14 @@ impl Upstream for Instantly {
         .boxed()
     }
 
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         _session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
         async { Ok(IssuedSessionStatus::Active) }.boxed()
     }
 
-    fn withdraw<'a>(
+    fn revoke<'a>(
         &'a self,
         _session_id: &'a str,
         _reason: Option<&'a str>,
@@ -122,27 +126,30 @@ async fn sessions() {
         let profile = Profile::new(profile_name, Arc::clone(&name), role(number));
         (profile, Arc::clone(&upstream))
     });
-    let (policy, cache) = (Policy::of(1), Cache::new(profiles));
-    let upstreams = [(name, upstream)].into();
-    let books = Stores {
+    let stores = Stores {
         journal: journal().await,
         ..Stores::in_memory()
     };
-    let journal = books.journal.clone();
-    let broker = Broker::new(policy, cache, upstreams, books, Clock::System);
-    tokio::spawn(Arc::clone(&broker).keep_fresh(Timer::new(&broker.clock).expect("an alarm")));
+    let daemon = Daemon::new(
+        Policy::of(1),
+        profiles.collect(),
+        vec![Arc::clone(&upstream)],
+        stores,
+        Clock::System,
+    );
+    daemon.start_scheduler(Timer::new(&daemon.clock).expect("a timer"));
     let configured = resident();
     for number in 0..SESSIONS {
-        let (peer, profile) = (Peer::new(1, None), format!("p{number:05}"));
-        let grant = broker
-            .access
-            .authorize_lease(&peer, &profile, &mut NoInteraction)
+        let peer = Peer::new(1, None);
+        let profile = format!("p{number:05}");
+        daemon
+            .services
+            .lease(&peer, &profile, &mut NoInteraction)
             .await
-            .expect("a grant");
-        broker.lease(&peer, &grant).await.expect("a lease");
+            .expect("a lease");
     }
     // Until all of it is written, too.
-    journal.of("p00000").await;
+    daemon.journal.history_of("p00000").await;
     let held = resident();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     row(
@@ -174,7 +181,7 @@ async fn sessions() {
 async fn journal() -> Journal {
     let journal = Journal::in_memory();
     let session = Session {
-        granted: Instantly::default()
+        issued: Instantly::default()
             .assume(&role(0))
             .await
             .expect("it grants"),
@@ -182,19 +189,20 @@ async fn journal() -> Journal {
         received_at: Clock::System.now().boot,
         refresh_left: Duration::ZERO,
         generation: Generation::default(),
-        sightings: ListPresence::default(),
+        list_presence: ListPresence::default(),
     };
     // Of many that are alike only so many are written.
     for number in 0..10_000 {
-        journal.handed(
-            &Peer::new(number / 10, None),
-            "p00000",
-            &session,
-            session.received_at,
-        );
+        let used = UsedSession {
+            profile: "p00000",
+            session_id: &session.issued.session_id,
+            principal: &session.issued.principal,
+            at: session.issued.issued_at,
+        };
+        journal.record_issuance(Peer::new(number / 10, None).caller(), used);
     }
     // It is written by a thread of its own.
-    let held = journal.of("p00000").await.holders;
+    let held = journal.history_of("p00000").await.uses;
     assert_eq!(held.len(), 10_000);
     journal
 }

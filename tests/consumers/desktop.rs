@@ -132,7 +132,7 @@ impl Desktop {
         command
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address)
             .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
-        home.daemon_by(command)
+        home.daemon_from(command)
     }
 
     fn sleep(&self, begins: bool) {
@@ -321,7 +321,7 @@ fn who_asks_for_credentials_is_shown_and_a_button_answers() {
                     .arg("100")
                     .arg(&programs().rolekeeper)
                     .args(["credential-process", "dev"]);
-                home.finish(command)
+                home.run(command)
             });
             let (title, body) = desktop.shown.recv().expect("it is shown");
             assert_eq!(title, "Give credentials of dev?");

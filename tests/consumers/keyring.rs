@@ -63,7 +63,7 @@ impl Session {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        home.enter(&mut command);
+        home.set_env(&mut command);
         command
             .env("XDG_DATA_HOME", home.path().join("data"))
             .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
@@ -167,7 +167,7 @@ impl Session {
     fn daemon<'a>(&self, home: &'a Home) -> Daemon<'a> {
         let mut command = home.command(&programs().rolekeeperd);
         command.env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
-        home.daemon_by(command)
+        home.daemon_from(command)
     }
 }
 
@@ -309,7 +309,7 @@ fn login(home: &Home, sandbox: &SandboxProcess) {
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        text.contains("user/dev@example.test; it is in the keyring's entry `work` now"),
+        text.contains("user/dev@example.test; it is in the keyring entry `work` now"),
         "{output:?}"
     );
 }
@@ -333,13 +333,13 @@ fn a_token_in_the_keyring_is_read_at_each_use() {
     let daemon = session.daemon(&home);
     refused(
         &fresh(&home),
-        "the keyring's entry `work` is not there",
+        "the keyring entry `work` does not exist",
         "try: rolekeeper login sandbox",
     );
     login(&home, &sandbox);
     assert_eq!(fresh(&home).code, 0);
     session.delete_token();
-    refused(&fresh(&home), "is not there", "rolekeeper login sandbox");
+    refused(&fresh(&home), "does not exist", "rolekeeper login sandbox");
     assert_eq!(
         home.rolekeeper(&["credential-process", "dev"]).code,
         0,
@@ -349,7 +349,7 @@ fn a_token_in_the_keyring_is_read_at_each_use() {
     session.end_keyring();
     refused(
         &fresh(&home),
-        "there is no keyring service on this session's bus",
+        "no keyring service on this session's bus",
         "token = { age = … }",
     );
     session.start_keyring(&home);
@@ -370,7 +370,7 @@ fn a_locked_keyring_asks_once_and_not_again_at_every_refresh() {
         let person = session.person(Does::SayNo);
         refused(
             &fresh(&home),
-            "is locked, and nobody has unlocked it when asked",
+            "is locked, and the prompt to unlock it was dismissed",
             "rolekeeper unlock sandbox",
         );
         for _ in 0..3 {
@@ -397,7 +397,7 @@ fn a_locked_keyring_asks_once_and_not_again_at_every_refresh() {
     session.lock();
     refused(
         &fresh(&home),
-        "is locked, and nobody has unlocked it when asked",
+        "is locked, and the prompt to unlock it was dismissed",
         "rolekeeper unlock sandbox",
     );
 }
@@ -417,13 +417,13 @@ fn a_prompt_that_nobody_answers_holds_up_one_request_and_is_not_put_before_anoth
         assert_eq!(status.code, 0, "everything else goes on: {status:?}");
         refused(
             &waiting.join().expect("it ends"),
-            "the prompt that asks to unlock it has not been answered",
+            "the prompt to unlock it is still open",
             "screen",
         );
     });
     refused(
         &fresh(&home),
-        "has not been answered",
+        "is still open",
         "answer the prompt on the screen",
     );
     assert_eq!(person.was_asked(), 1);

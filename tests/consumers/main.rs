@@ -38,17 +38,16 @@ fn installed(program: &str) -> PathBuf {
     path
 }
 
-/// Whether a part of the consumers could not be installed here, which is said. In CI that ends `tests/consumers/setup`.
-fn is_missing(part: &str) -> bool {
+/// # Panics
+/// When `tests/consumers/setup` could not install a part of the consumers.
+fn assert_installed(part: &str) {
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/consumers/missing.txt");
-    let is_missing = std::fs::read_to_string(list)
-        .unwrap_or_default()
-        .lines()
-        .any(|line| line == part);
-    if is_missing {
-        println!("skipped: {part} is not installed");
-    }
-    is_missing
+    let missing = std::fs::read_to_string(list).unwrap_or_default();
+
+    assert!(
+        !missing.lines().any(|line| line == part),
+        "{part} is not installed: run tests/consumers/setup {part}"
+    );
 }
 
 /// A home whose AWS profiles `dev` and `wrong` get their credentials from rolekeeper.
@@ -74,7 +73,7 @@ fn world() -> (SandboxProcess, Home) {
 fn aws(home: &Home, args: &[&str]) -> Run {
     let mut command = home.command(&installed("aws"));
     command.args(args);
-    home.finish(command)
+    home.run(command)
 }
 
 fn python(home: &Home, program: &str) -> Command {
@@ -186,7 +185,7 @@ fn boto3_signs_with_them_and_the_upstream_knows_them() {
                            'signed': request.headers['Authorization'].split('/')[0]}))",
     );
     program.env("ENDPOINT", sandbox.endpoint());
-    let said = home.finish(program).json();
+    let said = home.run(program).json();
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     assert_eq!(said["method"], "custom-process");
     assert_eq!(said["status"], 200);

@@ -5,12 +5,16 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rolekeeper_tests::harness::{Daemon, Home, Run, world};
 
-use super::is_missing;
+use super::assert_installed;
 use super::tls_door::{TlsDoor, tls_door};
 use super::witness::{Reply, Request, Witness};
 
 /// A program with this home, and rolekeeper on its PATH.
 fn run(home: &Home, program: &str, arguments: &[&str]) -> Run {
+    run_with(home, program, arguments, &[])
+}
+
+fn run_with(home: &Home, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let mut command = home.command(Path::new(program));
     let client = rolekeeper_tests::harness::programs()
         .rolekeeper
@@ -28,8 +32,9 @@ fn run(home: &Home, program: &str, arguments: &[&str]) -> Run {
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .env("GIT_TERMINAL_PROMPT", "0")
+        .envs(variables.iter().copied())
         .args(arguments);
-    home.finish(command)
+    home.run(command)
 }
 
 fn setup(home: &Home, arguments: &[&str]) {
@@ -75,10 +80,117 @@ fn kubectl(home: &Home, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
+fn kubectl_config_adds_changes_and_removes_the_user() {
     if is_missing("kubectl") {
         return;
     }
+    let (_sandbox, home) = world();
+    let file = home.path().join(".kube/config");
+    let text = || std::fs::read_to_string(&file).expect("it is there");
+    kubectl(
+        &home,
+        &["config", "set-credentials", "other", "--token=canary"],
+    );
+    let before = text();
+
+    for profile in ["dev", "a.token"] {
+        let run_setup = |more: &[&str]| {
+            let run = run(
+                &home,
+                "rolekeeper",
+                &[&["setup", "kube", profile], more].concat(),
+            );
+            assert_eq!(run.code, 0, "{run:?}");
+            assert!(!run.stdout.contains("canary"), "{run:?}");
+            run.stdout
+        };
+        let preview = run_setup(&[]);
+        assert!(preview.starts_with("Commands to run:\n  kubectl config set-credentials "));
+        assert_eq!(text(), before);
+        run_setup(&["--write"]);
+        assert!(text().contains("provideClusterInfo: false"));
+        assert!(run_setup(&["--write"]).starts_with("Profile "));
+
+        run_setup(&["--server", "https://k.example.test", "--write"]);
+        assert!(text().contains("provideClusterInfo: true"));
+        assert!(text().contains("interactiveMode: Never"));
+        assert!(run_setup(&["--server", "https://k.example.test"]).starts_with("Profile "));
+
+        run_setup(&["--undo"]);
+        assert_ne!(text(), before);
+        run_setup(&["--undo", "--write"]);
+        assert_eq!(text(), before);
+        let again = run_setup(&["--undo", "--write"]);
+        assert_eq!(again, format!("Profile {profile} is not set up.\n"));
+    }
+}
+
+#[test]
+fn setup_kube_uses_the_files_of_kubectl() {
+    if is_missing("kubectl") {
+        return;
+    }
+    let (_sandbox, home) = world();
+    let first = home.path().join("first");
+    let second = home.path().join("second");
+    let both = format!("{}:{}", first.display(), second.display());
+    std::fs::write(&second, "apiVersion: v1\nkind: Config\n").expect("it is written");
+    let run = run_with(
+        &home,
+        "rolekeeper",
+        &["setup", "kube", "dev", "--write"],
+        &[("KUBECONFIG", &both)],
+    );
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(!first.exists());
+    assert!(
+        std::fs::read_to_string(&second)
+            .expect("it is there")
+            .contains("name: dev")
+    );
+
+    let named = first.to_str().expect("text");
+    setup(&home, &["kube", "dev", "--file", named]);
+    assert!(first.exists() && !home.path().join(".kube/config").exists());
+}
+
+#[test]
+fn setup_kube_refuses_a_user_of_others_and_a_broken_file() {
+    if is_missing("kubectl") {
+        return;
+    }
+    let (_sandbox, home) = world();
+    let folder = home.path().join(".kube");
+    std::fs::create_dir(&folder).expect("a folder");
+    for (text, reason) in [
+        (
+            "users:\n- name: dev\n  user: {token: canary}\n",
+            "already has another user dev",
+        ),
+        ("a: b: canary\n", "failed: error: error loading config file"),
+        (
+            "users: canary\n",
+            "failed: error: error loading config file",
+        ),
+        (
+            "users:\n- name: x\n  user: {token: [canary]}\n",
+            "failed: error: error loading config file",
+        ),
+        ("canary\n", "failed: error: error loading config file"),
+    ] {
+        let file = folder.join("config");
+        std::fs::write(&file, text).expect("it is written");
+        let run = run(&home, "rolekeeper", &["setup", "kube", "dev", "--write"]);
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.stderr.contains(reason), "{run:?}");
+        assert!(!run.stderr.contains("canary"), "{run:?}");
+        assert_eq!(std::fs::read_to_string(&file).expect("it is there"), text);
+    }
+}
+
+#[test]
+fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
+    assert_installed("kubectl");
     let (_sandbox, home) = world();
     let daemon: Daemon<'_> = home.daemon(&[]);
     let (service, door) = api_server();
@@ -207,9 +319,7 @@ fn image(request: &Request) -> Reply {
 
 #[test]
 fn docker_logs_in_to_the_registry_with_the_session_token() {
-    if is_missing("docker") {
-        return;
-    }
+    assert_installed("docker");
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let registry = guarded(image);
@@ -262,9 +372,7 @@ fn docker_logs_in_to_the_registry_with_the_session_token() {
 
 #[test]
 fn git_logs_in_to_its_host_with_the_session_token() {
-    if is_missing("git") {
-        return;
-    }
+    assert_installed("git");
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let refs = |_: &Request| {

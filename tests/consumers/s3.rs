@@ -69,7 +69,7 @@ impl World {
         if let Some(clocks) = clocks {
             clocks.join(&self.home, &mut command);
         }
-        self.home.finish(command)
+        self.home.run(command)
     }
 
     /// What the service was asked since the last time: access key, operation, status.
@@ -99,7 +99,7 @@ fn an_hour_and_a_half_of_work_over_refreshes_has_no_request_refused() {
     let (home, sandbox) = (&world.home, &world.sandbox);
     let mut daemon = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(home, &mut daemon);
-    let _daemon: Daemon<'_> = home.daemon_by(daemon);
+    let _daemon: Daemon<'_> = home.daemon_from(daemon);
     let made = world.aws(
         Some(&clocks),
         "dev",
@@ -224,7 +224,7 @@ fn a_revoked_key_is_refused_by_the_service_and_the_next_one_works() {
             "s3api",
             "list-buckets",
         ]);
-        home.finish(command)
+        home.run(command)
     };
     assert_eq!(by_thief().code, 0);
     revoke_all(sandbox);

@@ -79,7 +79,7 @@ fn the_client_has_the_routes_of_the_contract() {
 #[test]
 fn the_sandbox_serves_the_paths_of_the_contract() {
     let contract = contract();
-    let served: Vec<_> = sandbox::served().collect();
+    let served: Vec<_> = sandbox::methods().collect();
     assert_eq!(served.len(), 60);
     for (name, verb, path) in served {
         let method = &contract[name];

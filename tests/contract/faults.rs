@@ -39,7 +39,7 @@ fn every_documented_error_is_a_kind_of_its_own() {
             Some(json!({ "method": "listRoles", "fault": fault, "times": 1 })),
         );
         let error = run(admin.list_roles(&ListRoles::default())).unwrap_err();
-        assert_eq!(error.said(), Some(&want), "{error}");
+        assert_eq!(error.service_error(), Some(&want), "{error}");
         assert!(error.to_string().contains(code), "{error}");
     }
     for fault in ["reset", "truncated", "garbage", "html"] {
@@ -188,7 +188,7 @@ fn an_id_cannot_reach_another_path_and_nothing_is_sent_without_one() {
     for id in ["../users", "a/b", "a?b=c", "a%2Fb", "\n"] {
         let error = run(admin.get_role(&GetRole { role_id: id.into() })).unwrap_err();
         assert_eq!(
-            error.said(),
+            error.service_error(),
             Some(&ServiceError::InvalidRequest),
             "{id:?}: {error}"
         );

@@ -2,7 +2,7 @@
 //! be wrong. They share no code, and must agree on every generated case.
 
 use rolekeeper_tests::sandbox;
-use rolekeeperd::explain::document::{Decision, Document, Named, decide};
+use rolekeeperd::upstream::bycloud::explain::{Decision, Document, Entity, decide};
 use serde_json::{Value, json};
 
 /// Sets of documents, and questions asked of each set.
@@ -169,7 +169,7 @@ fn the_sandbox_and_the_daemon_decide_as_the_definition_says() {
             let shown =
                 || json!({ "documents": documents, "action": action, "names": crns, "want": want });
             assert_eq!(sandbox(&action, crns), want, "the sandbox: {}", shown());
-            let named = Named {
+            let named = Entity {
                 kind,
                 names: names.clone(),
                 is_complete: true,

@@ -11,10 +11,10 @@ use rolekeeper_tests::harness::Home;
 use rolekeeperd::access::NoInteraction;
 use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
-use rolekeeperd::cache::Cache;
+use rolekeeperd::app::daemon::Daemon;
+use rolekeeperd::app::stores::Stores;
 use rolekeeperd::clock::Clock;
 use rolekeeperd::config::{DEFAULT_CHECK, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
-use rolekeeperd::credentials::{Broker, Stores};
 use rolekeeperd::model::UpstreamId;
 use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{Upstream, UpstreamError};
@@ -180,24 +180,18 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             ..profile
         };
         let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-        let cache = Cache::new([(profile, Arc::clone(&upstream))]);
-        let upstreams = [(Arc::clone(&upstream.name), Arc::clone(&upstream))].into();
         run(async {
-            let broker = Broker::new(
+            let daemon = Daemon::new(
                 Policy::of(1),
-                cache,
-                upstreams,
+                vec![(profile, Arc::clone(&upstream))],
+                vec![Arc::clone(&upstream)],
                 Stores::in_memory(),
                 clock.clone(),
             );
+            let services = &daemon.services;
             let peer = Peer::new(1, None);
-            let grant = broker
-                .access
-                .authorize_lease(&peer, "dev", &mut NoInteraction)
-                .await
-                .expect("a grant");
-            let held = broker
-                .lease(&peer, &grant)
+            let held = services
+                .lease(&peer, "dev", &mut NoInteraction)
                 .await
                 .expect("the first answer is good")
                 .session;
@@ -206,13 +200,13 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
                 unreachable!("it is virtual")
             };
             time.suspend(HOUR * 3 / 4);
-            let lease = broker
-                .lease(&peer, &grant)
+            let lease = services
+                .lease(&peer, "dev", &mut NoInteraction)
                 .await
                 .expect("it is served while it is refreshed");
             assert!(Arc::ptr_eq(&lease.session, &held));
             let landed = || {
-                let status = broker.status(&peer, None, 0).profiles.remove(0);
+                let status = services.status.page(&peer, None, 0).profiles.remove(0);
                 status.session.is_none()
                     || status.failing.is_some()
                     || status
@@ -222,7 +216,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             while !landed() {
                 tokio::task::yield_now().await;
             }
-            let after = broker
+            let after = daemon
                 .cache
                 .find("dev")
                 .expect("it is configured")

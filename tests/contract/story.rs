@@ -291,7 +291,7 @@ fn every_method_is_called_with_types_and_means_what_it_says() {
         duration_seconds: Some(900),
     };
     let denied = run(builder.assume_role(&request)).unwrap_err();
-    assert_eq!(denied.said(), Some(&ServiceError::AccessDenied));
+    assert_eq!(denied.service_error(), Some(&ServiceError::AccessDenied));
     let may = run(admin.create_policy(&create("Assume", &assume))).unwrap();
     run(admin.attach_group_policy(&AttachGroupPolicy {
         group_id: group_id(),
@@ -362,7 +362,7 @@ fn every_method_is_called_with_types_and_means_what_it_says() {
 
     // The session is revoked, and everything is in the audit log.
     let in_use = run(admin.delete_role(&DeleteRole { role_id: role_id() })).unwrap_err();
-    assert_eq!(in_use.said(), Some(&ServiceError::InUse));
+    assert_eq!(in_use.service_error(), Some(&ServiceError::InUse));
     let active = ListStsSessions {
         active_only: Some(true),
         role_id: Some(role_id()),
@@ -418,7 +418,7 @@ fn every_method_is_called_with_types_and_means_what_it_says() {
     };
     run(admin.delete_service_account_credential(&delete)).unwrap();
     let gone = run(builder.list_roles(&ListRoles::default())).unwrap_err();
-    assert_eq!(gone.said(), Some(&ServiceError::InvalidToken));
+    assert_eq!(gone.service_error(), Some(&ServiceError::InvalidToken));
     run(admin.delete_service_account(&DeleteServiceAccount {
         service_account_id: service_account_id(),
     }))

@@ -1,126 +1,105 @@
-//! The daemon's own record: who was given credentials, who was refused, and that nobody has changed it since.
+//! The journal: its file, `rolekeeper journal`, and its rate limits.
 
 use std::fs;
 
 use rolekeeper_tests::harness::{Endpoint, Home, eventually, world};
 use serde_json::Value;
 
-fn lines(home: &Home) -> Vec<Value> {
+fn records(home: &Home) -> Vec<Value> {
     let text = fs::read_to_string(home.journal()).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
 
-#[test]
-fn leases_and_refusals_are_lines_and_a_change_shows() {
-    let (_sandbox, home) = world();
-    let me = std::env::current_exe().unwrap();
-    home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
+/// Profile `dev`, which no program may use, and profile `open`, which every program may use.
+fn configure(home: &Home) {
+    let rule = "callers = [{ exe = \"/usr/bin/no-such-program\" }]";
+    home.configure_more("", rule);
     let text = fs::read_to_string(home.config_path()).unwrap();
     let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
-    let open = dev.replace("callers = [{ exe = \"/usr/bin/no-such-program\" }]\n", "");
+    let open = dev.replace(&format!("{rule}\n"), "");
     home.configure(&format!("{text}[profile.open]\n{open}"));
+}
+
+fn text<'a>(record: &'a Value, field: &str) -> &'a str {
+    record[field].as_str().unwrap_or_default()
+}
+
+#[test]
+fn issuances_refusals_and_endings_have_types() {
+    let (_sandbox, home) = world();
+    configure(&home);
     let daemon = home.daemon(&[]);
+
     assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 4);
     assert_eq!(home.rolekeeper(&["credential-process", "opne"]).code, 2);
-    let whole = home.rolekeeper(&["journal", "verify"]);
+    assert_eq!(home.rolekeeper(&["logout", "open"]).code, 0);
+    assert_eq!(daemon.stop(), 0);
+
+    let records = records(&home);
+    let types: Vec<_> = records.iter().map(|record| text(record, "type")).collect();
+    assert_eq!(types, ["issued", "refused", "refused", "session_ended"]);
+
+    let issued = &records[0];
+    assert_eq!(text(issued, "profile"), "open");
+    assert_eq!(text(issued, "via"), "socket");
+    assert_eq!(issued["uid"], rustix::process::geteuid().as_raw());
+
+    let test = std::env::current_exe().unwrap();
+    for record in &records[..2] {
+        let program = |index: usize| text(&record["processes"][index], "program");
+        assert!(program(0).ends_with("/rolekeeper"), "{record}");
+        assert_eq!(program(1), test.to_str().unwrap());
+    }
+
+    let refused = &records[1];
+    assert_eq!(text(refused, "profile"), "dev");
+    assert_eq!(text(refused, "code"), "not_allowed");
     assert!(
-        whole.code == 0 && whole.stdout.contains("3 lines, records 1 to 3"),
-        "{whole:?}"
+        text(refused, "message").contains("profile dev"),
+        "{refused}"
     );
-    assert!(
-        whole
-            .stdout
-            .ends_with("nothing was changed, taken out or put in\n"),
-        "{whole:?}"
-    );
-    let [lease, refusal, unknown] = &lines(&home)[..] else {
-        panic!("{:?}", lines(&home))
-    };
-    let uid = Value::from(rustix::process::geteuid().as_raw());
-    assert_eq!(
-        (&lease["profile"], &lease["uid"], &lease["how"]),
-        (&"open".into(), &uid, &"socket".into())
-    );
-    let programs: Vec<_> = lease["processes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|each| each["program"].clone())
-        .collect();
-    assert!(
-        programs[0].as_str().unwrap().ends_with("/rolekeeper")
-            && programs[1] == me.to_str().unwrap(),
-        "{lease}"
-    );
-    let seen =
-        |line: &Value| ["event", "of", "code"].map(|name| line[name].as_str().unwrap().to_owned());
-    assert_eq!(seen(refusal), ["refused", "dev", "not_allowed"]);
-    assert!(
-        refusal["message"]
-            .as_str()
-            .unwrap()
-            .contains("profile dev does not allow"),
-        "{refusal}"
-    );
-    assert_eq!(refusal["processes"][1]["program"], me.to_str().unwrap());
-    assert_eq!(seen(unknown), ["refused", "opne", "unknown_profile"]);
-    // Somebody takes out the refusal, and later somebody puts it back.
-    let text = fs::read_to_string(home.journal()).unwrap();
-    let without: String = text
-        .lines()
-        .filter(|line| !line.contains("not_allowed"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    fs::write(home.journal(), without).unwrap();
-    let gap = home.rolekeeper(&["journal", "verify"]);
-    assert!(
-        gap.code == 1 && gap.stdout.contains("line 2: record 3 comes after record 1"),
-        "{gap:?}"
-    );
-    assert!(
-        gap.stderr.contains("is not as it was written (unexpected)"),
-        "{gap:?}"
-    );
-    fs::write(
-        home.journal(),
-        text.lines()
-            .take(2)
-            .map(|line| format!("{line}\n"))
-            .collect::<String>(),
-    )
-    .unwrap();
-    let cut = home.rolekeeper(&["journal", "verify"]);
-    assert!(
-        cut.code == 1
-            && cut
-                .stdout
-                .contains("it ends with record 2, and record 3 was written"),
-        "{cut:?}"
-    );
-    fs::write(home.journal(), text).unwrap();
-    drop(daemon);
-    // The next daemon goes on with the same chain.
-    let _daemon = home.daemon(&[]);
+
+    let unknown = &records[2];
+    assert_eq!(text(unknown, "profile"), "opne");
+    assert_eq!(text(unknown, "code"), "unknown_profile");
+
+    let ended = &records[3];
+    assert_eq!(text(ended, "cause"), "logged_out");
+    assert_eq!(ended["session_id"], issued["session_id"]);
+}
+
+#[test]
+fn command_prints_records_of_earlier_daemons() {
+    let (_sandbox, home) = world();
+    configure(&home);
+    let daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
-    let on = home.rolekeeper(&["journal", "verify", "--json"]).json();
-    assert_eq!(
-        (&on["first"], &on["last"], &on["problems"]),
-        (&1.into(), &4.into(), &serde_json::json!([])),
-        "{on}"
-    );
+    assert_eq!(daemon.stop(), 0);
+    let _daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 4);
+
+    let table = home.rolekeeper(&["journal"]);
+    let lines: Vec<_> = table.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{table:?}");
+    assert!(lines[0].starts_with("TIME "), "{table:?}");
+    assert!(lines[1].contains(" issued "), "{table:?}");
+    assert!(lines[2].contains(" code=not_allowed "), "{table:?}");
+
+    let json = home.rolekeeper(&["journal", "--json", "--profile", "dev", "--since", "1h"]);
+    let record: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(record, records(&home)[1]);
+
+    let recent = home.rolekeeper(&["journal", "--since", "0s"]);
+    assert_eq!(recent.stdout, "no records\n");
 }
 
 #[test]
 fn refusals_of_every_adapter_are_journalled() {
     let (_sandbox, home) = world();
-    home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
-    let text = fs::read_to_string(home.config_path()).unwrap();
-    let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
-    let open = dev.replace("callers = [{ exe = \"/usr/bin/no-such-program\" }]\n", "");
-    home.configure(&format!("{text}[profile.open]\n{open}"));
+    configure(&home);
     let _daemon = home.daemon(&[]);
 
     let iam = home.rolekeeper(&["iam", "listRoles", "--profile", "dev"]);
@@ -133,11 +112,12 @@ fn refusals_of_every_adapter_are_journalled() {
     let without_token = http.ask("GET", &http.path, &[]);
     assert_eq!(without_token.status, 403, "{without_token:?}");
 
-    assert_eq!(home.rolekeeper(&["journal", "verify"]).code, 0);
-    let refusals: Vec<_> = lines(&home)
+    // Reading the journal waits until it is written.
+    assert_eq!(home.rolekeeper(&["journal"]).code, 0);
+    let refusals: Vec<_> = records(&home)
         .iter()
-        .filter(|line| line["event"] == "refused")
-        .map(|line| ["of", "code"].map(|name| line[name].as_str().unwrap().to_owned()))
+        .filter(|record| record["type"] == "refused")
+        .map(|record| [text(record, "profile"), text(record, "code")].map(str::to_owned))
         .collect();
     assert_eq!(
         refusals,
@@ -151,10 +131,11 @@ fn refusals_of_every_adapter_are_journalled() {
 }
 
 #[test]
-fn whoever_knocks_all_day_does_not_fill_the_record() {
+fn refusals_are_rate_limited() {
     let (_sandbox, home) = world();
     home.configure_more("", "callers = [{ exe = \"/usr/bin/no-such-program\" }]");
     let _daemon = home.daemon(&[]);
+
     let mut stream = std::os::unix::net::UnixStream::connect(home.socket()).unwrap();
     let request = serde_json::json!({ "v": 1, "request": { "lease": { "profile": "none" } } });
     for _ in 0..2_000 {
@@ -162,9 +143,28 @@ fn whoever_knocks_all_day_does_not_fill_the_record() {
             .unwrap();
         rolekeeper::frame::read(&mut stream).unwrap();
     }
-    let written = eventually("they are written", || {
-        Some(lines(&home).len()).filter(|count| *count >= 20)
+
+    let written = eventually("the refusals are written", || {
+        Some(records(&home).len()).filter(|count| *count >= 20)
     });
-    // A few more may have been let through since.
+
+    // The rate limit may have allowed a few more meanwhile.
     assert!(written < 40, "{written}");
+}
+
+#[test]
+fn command_fails_if_the_journal_is_in_memory() {
+    let (_sandbox, home) = world();
+    let state = home.path().join("state/rolekeeper");
+    fs::create_dir_all(state.parent().unwrap()).unwrap();
+    // A file in the place of the folder stops root, too.
+    fs::write(&state, "").unwrap();
+    let _daemon = home.daemon(&[]);
+
+    let run = home.rolekeeper(&["journal"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(
+        run.stderr.contains("the journal is in memory only"),
+        "{run:?}"
+    );
 }

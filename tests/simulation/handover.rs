@@ -54,7 +54,12 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
         }
         pass(Duration::from_secs(600)).await;
         let ids = |machine: &Machine| {
-            let status = machine.broker.status(machine.peer(0), None, 0).profiles;
+            let status = machine
+                .daemon
+                .services
+                .status
+                .page(machine.peer(0), None, 0)
+                .profiles;
             status
                 .into_iter()
                 .map(|profile| profile.session.expect("a session"))
@@ -62,8 +67,8 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
         };
         assert_eq!(
             unpack(
-                &after.broker,
-                vec![pack(&before.broker, HandoffTarget::Successor).expect("it is packed")]
+                &after.daemon,
+                vec![pack(&before.daemon, HandoffTarget::Successor).expect("it is packed")]
             ),
             2
         );
@@ -91,9 +96,9 @@ fn what_does_not_fit_is_left_out() {
         let before = machine(&clock, HOUR);
         pass(Duration::from_secs(100)).await;
         assert_eq!(before.ask(0).await, Got::Lease);
-        let packed = || pack(&before.broker, HandoffTarget::Successor).expect("it is packed");
+        let packed = || pack(&before.daemon, HandoffTarget::Successor).expect("it is packed");
         let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        let taken = |memory| unpack(&machine(&clock, HOUR).broker, vec![memory]);
+        let taken = |memory| unpack(&machine(&clock, HOUR).daemon, vec![memory]);
         let same = |text: String| text;
         assert_eq!(
             taken(copy(packed(), same, all)),
@@ -140,7 +145,7 @@ fn what_does_not_fit_is_left_out() {
         assert_eq!(taken(file.into()), 0, "it is on a disk");
         let other = machine(&clock, HOUR * 2);
         assert_eq!(
-            unpack(&other.broker, vec![packed()]),
+            unpack(&other.daemon, vec![packed()]),
             0,
             "the profile has changed"
         );
@@ -163,8 +168,8 @@ fn what_is_known_of_the_upstreams_time_goes_with_the_sessions() {
         let after = machine(&clock, HOUR);
         assert_eq!(
             unpack(
-                &after.broker,
-                vec![pack(&before.broker, HandoffTarget::Successor).expect("it is packed")]
+                &after.daemon,
+                vec![pack(&before.daemon, HandoffTarget::Successor).expect("it is packed")]
             ),
             1,
             "the other is over"
@@ -179,10 +184,10 @@ fn of_several_the_newest_counts() {
         let clock = clock();
         let before = machine(&clock, HOUR);
         before.ask(0).await;
-        let older = pack(&before.broker, HandoffTarget::Successor).expect("it is packed");
+        let older = pack(&before.daemon, HandoffTarget::Successor).expect("it is packed");
         pass(Duration::from_secs(1)).await;
         before.ask(1).await;
-        let newer = pack(&before.broker, HandoffTarget::Successor).expect("it is packed");
-        assert_eq!(unpack(&machine(&clock, HOUR).broker, vec![newer, older]), 2);
+        let newer = pack(&before.daemon, HandoffTarget::Successor).expect("it is packed");
+        assert_eq!(unpack(&machine(&clock, HOUR).daemon, vec![newer, older]), 2);
     });
 }

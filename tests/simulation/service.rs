@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use rolekeeperd::clock::{BootTime, Clock, ServerClock};
 use rolekeeperd::config::RoleRequest;
-use rolekeeperd::upstream::handle::PLACES;
+use rolekeeperd::upstream::limiter::MAX_CALLS;
 use rolekeeperd::upstream::{
     IssuedSession, IssuedSessionStatus, RefusalKind, Upstream, UpstreamError,
 };
@@ -184,7 +184,7 @@ impl Service {
                 self.answer(sent, || {
                     Err(UpstreamError::Refused {
                         what: "no".into(),
-                        why: RefusalKind::Other,
+                        kind: RefusalKind::Other,
                     })
                 })
                 .await
@@ -209,7 +209,7 @@ impl Service {
         );
         truth.most_at_once = truth.most_at_once.max(truth.under_way.len());
         assert!(
-            truth.most_at_once <= PLACES,
+            truth.most_at_once <= MAX_CALLS,
             "{} calls at a time",
             truth.most_at_once
         );
@@ -255,6 +255,10 @@ impl Service {
 }
 
 impl Upstream for Service {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
@@ -277,11 +281,11 @@ impl Upstream for Service {
         format!("scripted {}", self.0.number)
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.identity()
     }
 
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let (sent, weather) = (self.boot(), self.truth().weather);
             if weather == Weather::Fair {
@@ -318,7 +322,7 @@ impl Upstream for Service {
         .boxed()
     }
 
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
@@ -344,7 +348,7 @@ impl Upstream for Service {
         .boxed()
     }
 
-    fn withdraw<'a>(
+    fn revoke<'a>(
         &'a self,
         id: &'a str,
         _reason: Option<&'a str>,

@@ -148,7 +148,7 @@ async fn happen(row: &Row) -> (String, String, String) {
         pass(Duration::from_secs(1)).await;
         match got {
             Got::Lease => "lease".into(),
-            Got::AccessError(code) => code.into(),
+            Got::Refused(code) => code.into(),
         }
     };
     let answer = match row.event.as_str() {
@@ -292,8 +292,10 @@ fn calls_for(machine: &Machine, role: &str) -> usize {
 
 fn status(machine: &Machine) -> ProfileStatus {
     machine
-        .broker
-        .status(machine.peer(0), None, 0)
+        .daemon
+        .services
+        .status
+        .page(machine.peer(0), None, 0)
         .profiles
         .into_iter()
         .next()

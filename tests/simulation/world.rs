@@ -8,17 +8,19 @@ use jiff::Timestamp;
 use rolekeeperd::access::NoInteraction;
 use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
-use rolekeeperd::cache::freshness::{Freshness, MARGIN, Session};
-use rolekeeperd::cache::{Cache, CacheEntry};
+use rolekeeperd::app::daemon::Daemon;
+use rolekeeperd::app::stores::Stores;
+use rolekeeperd::cache::CacheEntry;
+use rolekeeperd::cache::freshness::Freshness;
+use rolekeeperd::cache::session::Session;
 use rolekeeperd::clock::{Clock, Timer, VirtualTime};
 use rolekeeperd::config::{
     DEFAULT_VIEW_AGE, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest,
 };
-use rolekeeperd::credentials::{Broker, Lease, RequestError, Stores};
+use rolekeeperd::credentials::Lease;
+use rolekeeperd::error::{RequestError, WAIT};
 use rolekeeperd::journal::Journal;
-use rolekeeperd::model::UpstreamId;
-use rolekeeperd::revocation::poller;
-use rolekeeperd::serve::error_map;
+use rolekeeperd::model::{MARGIN, UpstreamId};
 use rolekeeperd::upstream::handle::UpstreamHandle;
 
 use crate::service::{Service, Weather};
@@ -34,7 +36,7 @@ const SURELY: Duration = Duration::from_secs(15 + 1 + 4);
 
 pub(crate) struct Machine {
     pub(crate) clock: Clock,
-    pub(crate) broker: Arc<Broker>,
+    pub(crate) daemon: Daemon,
     pub(crate) services: Vec<Service>,
     consumers: Vec<Consumer>,
 }
@@ -53,16 +55,7 @@ struct Consumer {
 pub(crate) enum Got {
     Lease,
     /// With this code.
-    AccessError(&'static str),
-}
-
-/// A lease as an adapter asks for it.
-async fn lease(broker: &Arc<Broker>, peer: &Peer, profile: &str) -> Result<Lease, RequestError> {
-    let access = &broker.access;
-    let grant = access
-        .authorize_lease(peer, profile, &mut NoInteraction)
-        .await?;
-    broker.lease(peer, &grant).await
+    Refused(&'static str),
 }
 
 pub(crate) async fn pass(span: Duration) {
@@ -126,23 +119,20 @@ impl Machine {
             };
             (profile, Arc::clone(upstream))
         };
-        let cache = Cache::new((0..profiles).map(profile));
-        let named = upstreams
-            .iter()
-            .map(|upstream| (Arc::clone(&upstream.name), Arc::clone(upstream)))
-            .collect();
-        let broker = Broker::new(
+        let profiles_of_upstreams = (0..profiles).map(profile).collect();
+        let stores = Stores {
+            journal,
+            ..Stores::in_memory()
+        };
+        let daemon = Daemon::new(
             Policy::of(1),
-            cache,
-            named,
-            Stores {
-                journal,
-                ..Stores::in_memory()
-            },
+            profiles_of_upstreams,
+            upstreams,
+            stores,
             clock.clone(),
         );
-        let alarm = Timer::new(&clock).expect("an alarm");
-        tokio::spawn(Arc::clone(&broker).keep_fresh(alarm));
+        daemon.start_scheduler(Timer::new(&clock).expect("a timer"));
+
         let consumer = |number: usize| Consumer {
             profile: format!("p{number}"),
             service: services[number % services.len()].clone(),
@@ -152,7 +142,7 @@ impl Machine {
         Self {
             consumers: (0..profiles).map(consumer).collect(),
             clock,
-            broker,
+            daemon,
             services,
         }
     }
@@ -171,7 +161,7 @@ impl Machine {
         } = &self.consumers[number];
         let session = session.lock().unwrap_or_else(PoisonError::into_inner);
         session.as_ref().map_or(Duration::ZERO, |session| {
-            service.left(&session.granted.session_id)
+            service.left(&session.issued.session_id)
         })
     }
 
@@ -189,7 +179,7 @@ impl Machine {
     }
 
     pub(crate) fn entry(&self, number: usize) -> &Arc<CacheEntry> {
-        self.broker
+        self.daemon
             .cache
             .find(&self.consumers[number].profile)
             .expect("it is configured")
@@ -211,7 +201,7 @@ impl Machine {
             .unwrap_or_else(PoisonError::into_inner);
         session
             .as_ref()
-            .map(|session| session.granted.session_id.to_string())
+            .map(|session| session.issued.session_id.to_string())
     }
 
     /// It is over, and its consumer knows that another one has to be waited for. Returns which it was.
@@ -221,13 +211,18 @@ impl Machine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        session.map(|session| session.granted.session_id.to_string())
+        session.map(|session| session.issued.session_id.to_string())
     }
 
     /// A strict profile, and it has not been known for a while whether its session was revoked: it is looked at first.
     pub(crate) fn is_blind(&self, number: usize) -> bool {
         let entry = self.entry(number);
-        let age = |session: Arc<Session>| poller::view_age(entry, &session, self.clock.now().boot);
+        let age = |session: Arc<Session>| {
+            self.daemon
+                .services
+                .revocation
+                .view_age(entry, &session, self.clock.now().boot)
+        };
         entry.profile.lease == LeaseLimit::Strict
             && entry.session().map(age) > Some(entry.profile.max_view_age)
     }
@@ -242,11 +237,18 @@ impl Machine {
         matches!(entry.lookup(self.clock.now().boot), Freshness::Fresh(_))
     }
 
+    async fn lease(&self, consumer: &Consumer) -> Result<Lease, RequestError> {
+        self.daemon
+            .services
+            .lease(&consumer.peer, &consumer.profile, &mut NoInteraction)
+            .await
+    }
+
     /// A consumer asks for a profile, and everything that was promised is checked.
     pub(crate) async fn ask(&self, number: usize) -> Got {
         let consumer = &self.consumers[number];
         let held = self.surely_left(number);
-        let mut asking = std::pin::pin!(lease(&self.broker, &consumer.peer, &consumer.profile));
+        let mut asking = std::pin::pin!(self.lease(consumer));
         let answer = match asking.as_mut().now_or_never() {
             Some(answer) => answer,
             None => {
@@ -260,7 +262,7 @@ impl Machine {
                 let answer = asking.await;
                 let waited = self.clock.now().awake.saturating_sub(asked);
                 assert!(
-                    waited <= rolekeeperd::credentials::WAIT + Duration::from_secs(1),
+                    waited <= WAIT + Duration::from_secs(1),
                     "it waited for {waited:?}"
                 );
                 answer
@@ -283,14 +285,14 @@ impl Machine {
                     consumer.profile
                 );
                 self.check_refusal(consumer, &refusal);
-                Got::AccessError(error_map::failure(&refusal).code.as_str())
+                Got::Refused(refusal.failure().code.as_str())
             }
         }
     }
 
     /// Neither served in its last seconds, nor advertised for longer than it lives.
     fn check(&self, consumer: &Consumer, lease: &Lease) {
-        let id = &lease.session.granted.session_id;
+        let id = &lease.session.issued.session_id;
         let left = consumer.service.left(id);
         assert!(
             left >= MARGIN,
@@ -312,7 +314,7 @@ impl Machine {
     /// It says when there will be another try, and that is soon enough.
     fn check_refusal(&self, consumer: &Consumer, refusal: &RequestError) {
         match refusal {
-            RequestError::BackoffState(failing, now) => {
+            RequestError::Upstream(failing, now) => {
                 let wait = failing.next_try.since(now.boot);
                 assert!(
                     wait <= Duration::from_secs(600),

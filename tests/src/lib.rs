@@ -1,5 +1,6 @@
-//! What the tests, the demo and the benchmarks stand on: the sandbox and the harness.
+//! What the tests, the demo and the benchmarks share: the sandbox and the harness.
 
 pub mod demo;
 pub mod harness;
+mod hex;
 pub mod sandbox;

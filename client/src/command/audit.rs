@@ -32,7 +32,7 @@ pub(crate) fn run(
 }
 
 /// `90s`, `30m`, `12h`, `7d`.
-fn span(text: &str) -> Result<u64, Failure> {
+pub(crate) fn span(text: &str) -> Result<u64, Failure> {
     let unit = |last: char| match last {
         's' => Some(1),
         'm' => Some(60),
@@ -191,8 +191,7 @@ mod tests {
                 profile: "dev".into(),
                 uid: 1000,
                 request_id: request_id.map(Into::into),
-                how: None,
-                left_out: None,
+                via: None,
                 processes: vec![process(812, "/usr/bin/aws"), process(640, "/bin/bash")],
             },
         };

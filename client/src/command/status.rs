@@ -95,7 +95,7 @@ fn table(status: &Status) -> String {
     {
         let _ = writeln!(
             text,
-            "its memory {}; Landlock {}; seccomp {}",
+            "protection: memory {}; Landlock {}; seccomp {}",
             printable(memory),
             printable(files),
             printable(calls)
@@ -106,11 +106,7 @@ fn table(status: &Status) -> String {
         .map(|it| &it.callers)
         .filter(|callers| callers.starts_with("off"))
     {
-        let _ = writeln!(
-            text,
-            "telling callers from each other is {}",
-            printable(callers)
-        );
+        let _ = writeln!(text, "identifying callers is {}", printable(callers));
     }
     for (line, address) in endpoints {
         let _ = match line.strip_prefix("imds.") {
@@ -314,7 +310,7 @@ mod tests {
                 .map(|(line, address)| (line.into(), address.into()))
                 .into(),
                 protection: Some(Protection {
-                    memory: "cannot be dumped or traced".into(),
+                    memory: "active".into(),
                     files: "active".into(),
                     calls: "off: no kernel".into(),
                     callers: "off: gone".into(),
@@ -330,8 +326,8 @@ mod tests {
             table(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
-its memory cannot be dumped or traced; Landlock active; seccomp off: no kernel
-telling callers from each other is off: gone
+protection: memory active; Landlock active; seccomp off: no kernel
+identifying callers is off: gone
 container credentials at 127.0.0.1:9911
 instance metadata of dev at 127.0.0.1:9912
 this machine's clock is 1h 1m behind that of bycloud: what is signed by it may be refused

@@ -1,4 +1,4 @@
-//! What the daemon reports of tokens, of people's words, and of its own record.
+//! What the daemon reports of tokens, approvals and the journal.
 
 use std::path::PathBuf;
 
@@ -45,16 +45,13 @@ pub struct RotationReport {
     pub failure: Option<String>,
 }
 
-/// What came of looking through the daemon's own record.
+/// The journal's file: one JSON object a line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JournalReport {
+pub struct JournalLocation {
     pub path: PathBuf,
-    pub lines: usize,
-    /// The numbers of the first and the last record in it; 0 if there are none.
-    pub first: u64,
-    pub last: u64,
-    /// What was changed, taken out or put in; each a sentence with its place.
-    pub problems: Vec<String>,
+    /// RFC 3339 as in the journal: the start of the requested time span, if the request has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<String>,
 }
 
 /// What people are asked.

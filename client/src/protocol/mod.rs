@@ -115,8 +115,11 @@ pub enum Request<'a> {
         profile: Cow<'a, str>,
         kind: EndpointKind,
     },
-    /// Whether the daemon's own record is whole: a [`JournalReport`] in parts.
-    VerifyJournal,
+    /// The path of the journal, once all records are written: a [`JournalLocation`] in parts.
+    Journal {
+        #[serde(default)]
+        since_seconds: Option<u64>,
+    },
     /// What people are asked now: [`Approvals`] in parts.
     Approvals,
     /// A person's word on one of them: what is still asked then, [`Approvals`] in parts.

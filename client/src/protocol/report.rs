@@ -155,11 +155,11 @@ pub enum EndCause {
     /// `rolekeeper logout`
     LoggedOut,
     /// The screen was locked.
-    Locked,
+    ScreenLocked,
     /// The machine went to sleep.
-    Slept,
+    MachineSlept,
     /// The daemon was stopped.
-    Stopped,
+    DaemonStopped,
     /// A cause of a newer daemon.
     #[serde(other)]
     Unknown,
@@ -183,9 +183,9 @@ impl fmt::Display for SessionEnded {
         f.write_str(match cause {
             EndCause::LoggedOut => " was logged out",
             EndCause::AccountDisabled => " ended with its account, which was disabled",
-            EndCause::Locked => " was ended as the screen was locked",
-            EndCause::Slept => " was ended as the machine went to sleep",
-            EndCause::Stopped => " was ended with the daemon",
+            EndCause::ScreenLocked => " was ended as the screen was locked",
+            EndCause::MachineSlept => " was ended as the machine went to sleep",
+            EndCause::DaemonStopped => " was ended with the daemon",
             EndCause::Revoked | EndCause::Unknown => " was revoked",
         })?;
         if let Some(by) = by {
@@ -398,7 +398,7 @@ pub struct HolderGroup {
     pub first: CredentialHolder,
 }
 
-/// A process that was given credentials: a line of the daemon's own record.
+/// A process that was given credentials, as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialHolder {
     /// RFC 3339, by the upstream's clock: when it was given them.
@@ -411,12 +411,9 @@ pub struct CredentialHolder {
     /// It was given nothing: the daemon made this one call for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
-    /// How many more there were of the same programs within a minute.
+    /// The interface that it used: `socket` or `http`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub left_out: Option<u64>,
-    /// By which door it came: `socket` or `http`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub how: Option<String>,
+    pub via: Option<String>,
     /// The process itself, then its parents, as far as they could be seen.
     pub processes: Vec<Process>,
 }

@@ -83,6 +83,29 @@ impl Access {
         Ok(OwnerGrant { entry })
     }
 
+    /// The same for every profile.
+    pub fn authorize_owner_of_all(&self, peer: &Peer) -> Result<Vec<OwnerGrant>, AccessError> {
+        self.authorize_daemon_owner(peer)?;
+        let entries = self.cache.entries().iter();
+
+        Ok(entries
+            .map(|entry| OwnerGrant {
+                entry: Arc::clone(entry),
+            })
+            .collect())
+    }
+
+    /// Whether the peer's user may see the profile. This refuses nothing, and journals nothing.
+    pub(crate) fn can_view(&self, peer: &Peer, entry: &CacheEntry) -> bool {
+        self.policy.allows_user(peer, &entry.profile.callers)
+    }
+
+    /// A decision on the desktop, which is that of the daemon's owner.
+    pub(crate) fn decide_as_owner(&self, id: u64, decision: Decision) {
+        let owner = Peer::new(self.policy.owner, None);
+        self.approvals.answer(&owner, id, decision);
+    }
+
     /// May the peer know where HTTP clients get the profile's credentials?
     pub async fn authorize_endpoint(
         &self,
@@ -218,8 +241,12 @@ impl Access {
     /// Journals a refusal, and returns it.
     fn refuse(&self, peer: &Peer, profile: &str, error: AccessError) -> AccessError {
         if error.is_refusal() {
-            self.journal
-                .refused(peer, profile, &(&error).into(), &self.clock.now());
+            self.journal.record_refusal(
+                peer.caller(),
+                profile,
+                &(&error).into(),
+                &self.clock.now(),
+            );
         }
         error
     }
@@ -230,7 +257,7 @@ impl Access {
         let visible = entries.filter(|entry| self.policy.allows_user(peer, &entry.profile.callers));
         let names = visible.map(|entry| entry.profile.name.as_str());
         AccessError::UnknownProfile {
-            name: crate::printable(name),
+            name: crate::text::printable(name),
             nearest: crate::config::nearest(name, names).map(Into::into),
         }
     }

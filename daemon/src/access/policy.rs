@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ProfileName, RoleId, RoleRequest, SHORTEST_SESSION};
-    use crate::sandbox::helper::peer_inspector::is_between;
+    use crate::sandbox::helper::peer_inspector::is_intermediary_name;
 
     const OWNER: u32 = 1000;
 
@@ -196,15 +196,15 @@ mod tests {
                 program: (*path).into(),
             },
             file: file(Path::new(path)),
-            is_between: is_between(path) && *path != "/usr/bin/zsh",
+            is_intermediary: is_intermediary_name(path) && *path != "/usr/bin/zsh",
             sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
         };
         Inspection {
             programs: programs.iter().enumerate().map(program).collect(),
             units: vec!["run-7.scope".into(), "ci.service".into()],
             has_terminal: false,
-            is_whole: true,
-            is_here: true,
+            is_complete: true,
+            in_pid_namespace: true,
             pin: None,
         }
     }

@@ -5,7 +5,7 @@ use super::interaction::Interaction;
 use super::peer::{Peer, describe, file_id};
 use super::policy;
 use crate::config::Profile;
-use crate::platform::random::unguessable;
+use crate::platform::random::random_token;
 use crate::sandbox::helper::peer_inspector::{Inspection, ProcessPin};
 
 /// The inspection of the calling process. It is `None` where the kernel does not name the process, as over HTTP, and no
@@ -18,9 +18,11 @@ pub(super) async fn identify<'a>(
         return Ok(None);
     }
 
-    match peer.handle().inspection().seen().await {
+    match peer.handle().inspection().result().await {
         // A process of another PID namespace can send messages in the name of any process there.
-        Some(process) if !process.programs.is_empty() && process.is_here => Ok(Some(process)),
+        Some(process) if !process.programs.is_empty() && process.in_pid_namespace => {
+            Ok(Some(process))
+        }
         _ if peer.handle().is_inspector_gone() => Err(AccessError::InspectorUnavailable),
         _ => Err(AccessError::UnknownCaller {
             profile: profile.name.clone(),
@@ -36,7 +38,7 @@ pub(super) async fn challenge(
     interaction: &mut impl Interaction,
 ) -> Result<(), AccessError> {
     if !peer.has_passed_challenge() {
-        match unguessable() {
+        match random_token() {
             Ok(nonce) => {
                 let answer = interaction.challenge(&nonce).await?;
                 if answer.is_some_and(|answer| answer == *nonce) {
@@ -65,7 +67,7 @@ pub(super) async fn check_program(
 ) -> Result<(), AccessError> {
     let callers = &profile.callers;
     let hashed = if callers.asks_for_hash() {
-        peer.handle().inspection_with_hashes().seen().await
+        peer.handle().inspection_with_hashes().result().await
     } else {
         None
     };
@@ -86,7 +88,7 @@ pub(super) fn check_unchanged(
     profile: &Profile,
     process: &Inspection,
 ) -> Result<(), AccessError> {
-    let runs_same_program = process.pin.as_ref().is_some_and(ProcessPin::holds);
+    let runs_same_program = process.pin.as_ref().is_some_and(ProcessPin::is_valid);
     if runs_same_program && peer.is_alive() {
         return Ok(());
     }

@@ -11,23 +11,17 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::*;
+use crate::config::Profile;
 use crate::config::callers::CallerRule;
-use crate::config::{DEFAULT_CHECK, Profile, RoleId, RoleRequest, SHORTEST_SESSION};
-use crate::credentials::tests::Scripted;
-use crate::model::UpstreamId;
 use crate::sandbox::helper::peer_inspector::PeerInspector;
-use crate::upstream::handle::UpstreamHandle;
+use crate::test_support::{self, scripted};
 
 fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 fn profile(confirm: Confirm) -> Profile {
-    let role = RoleRequest {
-        role_id: RoleId::parse("r-1").unwrap(),
-        duration: SHORTEST_SESSION,
-    };
-    let mut profile = Profile::new(ProfileName::parse("dev").unwrap(), "up".into(), role);
+    let mut profile = test_support::profile();
     profile.callers.confirm = confirm;
     profile
 }
@@ -42,9 +36,8 @@ fn rule(program: impl Into<PathBuf>) -> CallerRule {
 /// The access to one profile, of a daemon that runs as `owner`.
 fn access(owner: u32, profile: Profile, journal: Journal) -> Access {
     let policy = Policy::for_all(owner, [&profile.callers]);
-    let upstream = Box::new(Scripted::default());
-    let handle = UpstreamHandle::new("up".into(), UpstreamId::new(0), upstream, DEFAULT_CHECK);
-    let cache = Cache::new([(profile, handle)]);
+    let upstream = Arc::new(scripted([]));
+    let cache = Cache::new([(profile, test_support::handle(&upstream))]);
     let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
     Access::new(policy, Arc::new(cache), Arc::new(journal), clock)
 }
@@ -60,8 +53,8 @@ fn connect(inspector: &Arc<PeerInspector>) -> Peer {
 }
 
 fn inspector() -> Arc<PeerInspector> {
-    let inspector = PeerInspector::within().unwrap();
-    inspector.watch_for(true);
+    let inspector = PeerInspector::in_thread().unwrap();
+    inspector.set_pins_peers(true);
     inspector
 }
 
@@ -326,7 +319,7 @@ impl JournalFile {
     fn create() -> (Self, Journal) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
-        let journal = Journal::open(&path, &folder.path().join("none"), &[]).unwrap();
+        let journal = Journal::open(&path, &[]).unwrap();
         let file = Self {
             _folder: folder,
             path,
@@ -339,11 +332,11 @@ impl JournalFile {
         access.journal.flush().await;
         let text = std::fs::read_to_string(&self.path).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        let refusals = lines.filter(|line: &Value| line["event"] == "refused");
+        let refusals = lines.filter(|line: &Value| line["type"] == "refused");
         refusals
             .map(|line| {
                 (
-                    line["of"].as_str().unwrap().to_owned(),
+                    line["profile"].as_str().unwrap().to_owned(),
                     line["uid"].as_u64().unwrap(),
                     line["code"].as_str().unwrap().to_owned(),
                 )

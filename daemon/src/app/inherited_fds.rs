@@ -1,6 +1,6 @@
-//! Descriptors that outlive a process: the listening socket and the sessions. They come from the service manager (socket
-//! activation and its descriptor store: `sd_listen_fds(3)`, `FileDescriptorStoreMax=`), or from the process that this one
-//! took the place of.
+//! File descriptors that outlive a process: the listening sockets, the sessions and the sockets of the helper processes.
+//! They come from the service manager (`sd_listen_fds(3)`, `FileDescriptorStoreMax=`), or from the process that this one
+//! replaces at a reload.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,66 +13,65 @@ use std::process::Command;
 use rustix::io::FdFlags;
 use sd_notify::NotifyState;
 
-use crate::platform::sys::{adopt, ignore};
+use crate::platform::descriptors::adopt;
+use crate::platform::signals::ignore;
 use crate::serve::http::HttpEndpoint;
+use crate::serve::socket::bind::SocketDescriptors;
 
-/// What a process that takes the place of another one is told: `pid=4711,socket=7,lock=8,sessions=9`.
-const HANDOVER: &str = "ROLEKEEPER_HANDOVER";
-/// How the sessions are called, in the service manager's store with a number behind it.
+/// Names the descriptors for the process after a reload: `pid=4711,socket=7,lock=8,sessions=9`.
+const VARIABLE: &str = "ROLEKEEPER_INHERITED_FDS";
+/// The names of the descriptors. In the service manager's store, the sessions have a number behind it.
 const SESSIONS: &str = "sessions";
-/// The endpoints, with the line's name behind it; a service manager's socket unit may be called so, too.
+/// With the endpoint's name behind it. A socket unit of the service manager may be named so, too.
 const HTTP: &str = "http.";
 const SOCKET: &str = "socket";
 const LOCK: &str = "lock";
-/// The way to the lookout, which only a process that is not confined can start.
-const LOOKOUT: &str = "lookout";
-/// The way to the starter of programs that print tokens, likewise.
-const STARTER: &str = "starter";
+const PEER_INSPECTOR: &str = "peer-inspector";
+const COMMAND_RUNNER: &str = "command-runner";
 
-/// What there was when this process began.
+/// The variables that systemd passes descriptors with.
+const SYSTEMD_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// What this process inherited.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub(super) struct Inherited {
     socket: Option<OwnedFd>,
     lock: Option<OwnedFd>,
-    /// Of earlier processes, in no order.
-    pub sessions: Vec<OwnedFd>,
-    pub endpoints: Vec<(HttpEndpoint, OwnedFd)>,
-    pub lookout: Option<OwnedFd>,
-    pub starter: Option<OwnedFd>,
+    /// Of earlier processes, in any order.
+    pub(super) sessions: Vec<OwnedFd>,
+    pub(super) endpoints: Vec<(HttpEndpoint, OwnedFd)>,
+    pub(super) peer_inspector: Option<OwnedFd>,
+    pub(super) command_runner: Option<OwnedFd>,
 }
 
+/// What the next process inherits.
 #[derive(Debug)]
-pub struct Socket {
-    pub descriptor: OwnedFd,
-    /// Of a socket that an earlier process of this program made, and the last one removes; else it is the service manager's.
-    pub lock: Option<OwnedFd>,
+pub(super) struct InheritedState {
+    pub(super) socket: SocketDescriptors,
+    pub(super) endpoints: Vec<(HttpEndpoint, OwnedFd)>,
+    /// Absent if they could not be packed. The next process fetches sessions anew.
+    pub(super) sessions: Option<OwnedFd>,
+    pub(super) peer_inspector: Option<OwnedFd>,
+    pub(super) command_runner: Option<OwnedFd>,
 }
 
 impl Inherited {
-    /// To be called once, while nothing else of this process owns a descriptor above standard error.
-    pub fn take() -> io::Result<Self> {
-        let text = std::env::var(HANDOVER).unwrap_or_default();
-        // What another process was told has nothing to do with this one.
-        let text = text
-            .strip_prefix(&format!("pid={},", std::process::id()))
-            .unwrap_or_default();
-        let from_before = text.split(',').filter_map(|each| {
-            let (name, raw) = each.split_once('=')?;
-            Some((raw.parse().ok()?, name.to_owned()))
-        });
-        let all: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names()?
-            .chain(from_before)
-            .collect();
+    /// Call it once, while nothing else in this process owns a descriptor above standard error.
+    pub(super) fn take() -> io::Result<Self> {
         let mut inherited = Self::default();
-        for (at, (raw, name)) in all.iter().enumerate() {
-            if all.iter().take(at).any(|(other, _)| other == raw) {
+        let mut seen = Vec::new();
+
+        for (raw, name) in passed_by_systemd()?.chain(passed_at_reload()) {
+            if seen.contains(&raw) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
                     format!("descriptor {raw} is named twice"),
                 ));
             }
-            inherited.add(name, *raw)?;
+            seen.push(raw);
+            inherited.add(&name, raw)?;
         }
+
         Ok(inherited)
     }
 
@@ -80,58 +79,56 @@ impl Inherited {
         let descriptor = adopt(raw)?;
         rustix::io::fcntl_setfd(&descriptor, FdFlags::CLOEXEC)?;
         let listens = rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
-        if name.starts_with(SESSIONS) {
-            self.sessions.push(descriptor);
-        } else if let Some(line) = name
+        let endpoint = name
             .strip_prefix(HTTP)
             .and_then(HttpEndpoint::parse)
-            .filter(|_| listens)
-        {
-            self.endpoints.push((line, descriptor));
+            .filter(|_| listens);
+
+        if name.starts_with(SESSIONS) {
+            self.sessions.push(descriptor);
+        } else if let Some(endpoint) = endpoint {
+            self.endpoints.push((endpoint, descriptor));
         } else if name == LOCK && self.lock.is_none() {
             self.lock = Some(descriptor);
-        } else if name == LOOKOUT && self.lookout.is_none() {
-            self.lookout = Some(descriptor);
-        } else if name == STARTER && self.starter.is_none() {
-            self.starter = Some(descriptor);
+        } else if name == PEER_INSPECTOR && self.peer_inspector.is_none() {
+            self.peer_inspector = Some(descriptor);
+        } else if name == COMMAND_RUNNER && self.command_runner.is_none() {
+            self.command_runner = Some(descriptor);
         } else if listens && self.socket.is_none() {
             self.socket = Some(descriptor);
         } else {
-            eprintln!(
-                "rolekeeperd: a descriptor called {name:?} was passed in, which is of no use here"
-            );
+            eprintln!("rolekeeperd: ignored the inherited descriptor {name:?}");
         }
+
         Ok(())
     }
 
-    pub fn socket(&mut self) -> Option<Socket> {
+    pub(super) fn socket(&mut self) -> Option<SocketDescriptors> {
         let descriptor = self.socket.take()?;
-        Some(Socket {
+
+        Some(SocketDescriptors {
             descriptor,
             lock: self.lock.take(),
         })
     }
 
-    /// Where the socket is, if there is one.
-    pub fn socket_path(&self) -> Option<PathBuf> {
+    /// The path of the inherited socket.
+    pub(super) fn socket_path(&self) -> Option<PathBuf> {
         let listener = UnixListener::from(self.socket.as_ref()?.try_clone().ok()?);
-        listener
-            .local_addr()
-            .ok()?
-            .as_pathname()
-            .map(Path::to_owned)
+        let address = listener.local_addr().ok()?;
+
+        address.as_pathname().map(Path::to_owned)
     }
 
-    /// Their numbers, which are not to be closed.
-    pub fn raw(&self) -> Vec<RawFd> {
+    /// The numbers of all descriptors, which have to stay open.
+    pub(super) fn raw(&self) -> Vec<RawFd> {
         let endpoints = self.endpoints.iter().map(|(_, descriptor)| descriptor);
-        let single = self
-            .socket
+
+        self.socket
             .iter()
             .chain(&self.lock)
-            .chain(&self.lookout)
-            .chain(&self.starter);
-        single
+            .chain(&self.peer_inspector)
+            .chain(&self.command_runner)
             .chain(&self.sessions)
             .chain(endpoints)
             .map(AsRawFd::as_raw_fd)
@@ -139,122 +136,147 @@ impl Inherited {
     }
 }
 
-/// Tells the service manager, if there is one, that this process serves.
-pub fn ready() {
-    tell(&[NotifyState::Ready]);
+fn passed_by_systemd() -> io::Result<impl Iterator<Item = (RawFd, String)>> {
+    sd_notify::listen_fds_with_names()
 }
 
-pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+/// The variable of another process is ignored: it may have been inherited by accident.
+fn passed_at_reload() -> impl Iterator<Item = (RawFd, String)> {
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let prefix = format!("pid={},", std::process::id());
+    let own = text.strip_prefix(&prefix).unwrap_or_default().to_owned();
+
+    let mut passed = Vec::new();
+    for each in own.split(',') {
+        if let Some((name, raw)) = each.split_once('=')
+            && let Ok(raw) = raw.parse()
+        {
+            passed.push((raw, name.to_owned()));
+        }
+    }
+
+    passed.into_iter()
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+/// Notifies the service manager, if there is one, that the daemon serves.
+pub(super) fn ready() {
+    notify(&[NotifyState::Ready]);
+}
+
+pub(super) fn stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+fn notify(state: &[NotifyState<'_>]) {
     if is_supervised()
         && let Err(error) = sd_notify::notify(state)
     {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }
 
-/// Whether this very process was started by systemd, and not by some tool of one of its services, which would have the same
-/// variables: whatever is stored goes to the service. Whether it keeps anything it does not say before version 254; what
-/// it does not keep it closes.
-pub fn is_supervised() -> bool {
+/// Whether systemd started this very process. A tool of another service would inherit the same variables, and what it
+/// stored would go to that service. Before version 254 systemd does not say whether it has a store; it closes what it
+/// does not store.
+pub(super) fn is_supervised() -> bool {
     std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string())
 }
 
-/// Puts sessions into the service manager's store, and only then takes out the ones before.
-pub fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
-    let name = |number: u64| format!("{SESSIONS}-{}", number % 2);
-    let (now, before) = (name(number), name(number + 1));
-    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&now)])?;
+/// Stores sessions with the service manager, and only then removes the ones before.
+pub(super) fn store(number: u64, sessions: &OwnedFd) -> io::Result<()> {
+    let current = format!("{SESSIONS}-{}", number % 2);
+    let before = format!("{SESSIONS}-{}", (number + 1) % 2);
+
+    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&current)])?;
     sd_notify::notify_with_fds(
-        &[NotifyState::FdStore, NotifyState::FdName(&now)],
+        &[NotifyState::FdStore, NotifyState::FdName(&current)],
         &[sessions.as_fd()],
     )?;
     sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&before)])
 }
 
-/// What a process that takes the place of this one gets.
-#[derive(Debug)]
-pub struct InheritedState {
-    pub socket: Socket,
-    pub endpoints: Vec<(HttpEndpoint, OwnedFd)>,
-    /// Where they can be handed over; else they are fetched anew.
-    pub sessions: Option<OwnedFd>,
-    pub lookout: Option<OwnedFd>,
-    pub starter: Option<OwnedFd>,
+impl InheritedState {
+    fn named(&self) -> Vec<(String, &OwnedFd)> {
+        let single = [
+            (SOCKET, Some(&self.socket.descriptor)),
+            (LOCK, self.socket.lock.as_ref()),
+            (SESSIONS, self.sessions.as_ref()),
+            (PEER_INSPECTOR, self.peer_inspector.as_ref()),
+            (COMMAND_RUNNER, self.command_runner.as_ref()),
+        ];
+
+        let mut named = Vec::new();
+        for (name, descriptor) in single {
+            named.extend(descriptor.map(|descriptor| (name.to_owned(), descriptor)));
+        }
+        for (endpoint, descriptor) in &self.endpoints {
+            named.push((format!("{HTTP}{endpoint}"), descriptor));
+        }
+
+        named
+    }
 }
 
-/// Puts another program in the place of this process. It returns only if that cannot be done.
-pub fn hand_over(program: &Path, arguments: &[OsString], legacy: &InheritedState) -> io::Error {
-    let InheritedState {
-        socket,
-        endpoints,
-        sessions,
-        lookout,
-        starter,
-    } = legacy;
-    let named = [
-        (SOCKET, Some(&socket.descriptor)),
-        (LOCK, socket.lock.as_ref()),
-        (SESSIONS, sessions.as_ref()),
-        (LOOKOUT, lookout.as_ref()),
-        (STARTER, starter.as_ref()),
-    ];
-    let named = named
-        .into_iter()
-        .filter_map(|(name, descriptor)| Some((name.to_owned(), descriptor?)));
-    let endpoints = endpoints
-        .iter()
-        .map(|(line, descriptor)| (format!("{HTTP}{line}"), descriptor));
-    let mut told = format!("pid={}", std::process::id());
-    for (name, descriptor) in named.chain(endpoints) {
+/// Replaces this process by another program. Returns only if that fails.
+pub(super) fn replace_process(
+    program: &Path,
+    arguments: &[OsString],
+    state: &InheritedState,
+) -> io::Error {
+    let mut variable = format!("pid={}", std::process::id());
+    for (name, descriptor) in state.named() {
         if let Err(error) = rustix::io::fcntl_setfd(descriptor, FdFlags::empty()) {
             return error.into();
         }
-        told += &format!(",{name}={}", descriptor.as_raw_fd());
+        variable += &format!(",{name}={}", descriptor.as_raw_fd());
     }
+
+    // A further reload signal must not end the next process before it handles signals.
     ignore(libc::SIGHUP);
-    let start = |file: &Path| {
-        let mut next = Command::new(file);
-        // What the service manager passed to this process was taken by it.
-        for taken in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-            next.env_remove(taken);
-        }
-        next.args(arguments)
-            .env(HANDOVER, &told)
-            .arg0(program)
-            .exec()
-    };
+
     #[cfg(target_os = "linux")]
     {
-        let started = unreadable(program)
-            .map(|copy| start(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd()))));
-        let (Ok(error) | Err(error)) = started;
-        tracing::warn!(%error, "for a moment others of this user can look at the next process");
+        let error = match unreadable_copy(program) {
+            Ok(copy) => {
+                let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+                exec(Path::new(&path), program, arguments, &variable)
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "for a moment, other processes of this user can read the next process's memory");
     }
-    start(program)
+
+    exec(program, program, arguments, &variable)
 }
 
-/// A copy of a program that its own user cannot read: what is started from it cannot be looked at or traced by others from its
-/// first moment on, and not only once it says so itself (execve(2), `PR_SET_DUMPABLE`). What it inherits then is secret.
+fn exec(file: &Path, name: &Path, arguments: &[OsString], variable: &str) -> io::Error {
+    let mut next = Command::new(file);
+    for taken in SYSTEMD_VARIABLES {
+        next.env_remove(taken);
+    }
+
+    next.args(arguments)
+        .env(VARIABLE, variable)
+        .arg0(name)
+        .exec()
+}
+
+/// A copy of a program that its user cannot read. Other processes cannot read or trace what is started from it from its
+/// first moment on (`execve(2)`, `PR_SET_DUMPABLE`), and it inherits secrets.
 #[cfg(target_os = "linux")]
-fn unreadable(program: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, Mode};
+fn unreadable_copy(program: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, Mode, OFlags};
 
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
     let copy = rustix::fs::memfd_create("rolekeeperd", flags)?;
-    let mut copied = std::fs::File::from(copy);
-    io::copy(&mut std::fs::File::open(program)?, &mut copied)?;
-    rustix::fs::fchmod(&copied, Mode::from_raw_mode(0o111))?;
-    // One that may still be written cannot be started.
-    let path = format!("/proc/self/fd/{}", copied.as_raw_fd());
-    let read_only = rustix::fs::open(
-        path,
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    drop(copied);
+    let mut copy = std::fs::File::from(copy);
+    io::copy(&mut std::fs::File::open(program)?, &mut copy)?;
+    rustix::fs::fchmod(&copy, Mode::from_raw_mode(0o111))?;
+
+    // A file that is open for writing cannot be executed.
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    let read_only = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    drop(copy);
+
     Ok(read_only)
 }

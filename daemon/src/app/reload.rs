@@ -1,5 +1,5 @@
-//! How one process of this program follows another: the next one is put in the place of this one, or is started by the
-//! service manager after an end of whatever kind. Neither may cost a request or a session.
+//! How one process of the daemon follows another: it is replaced at a reload, or started by the service manager after an
+//! end of any kind. Neither costs a request or a session.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,85 +12,79 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tracing_subscriber::filter::Targets;
 
-use crate::app::inherited_fds::{self, InheritedState};
-use crate::app::state_transfer::{self, HandoffTarget};
-use crate::credentials::Broker;
+use super::daemon::Daemon;
+use super::inherited_fds::{self, InheritedState};
+use super::state_transfer::{self, HandoffTarget};
 
-/// How long the program on disk may take to look at the configuration.
-const CHECK: Duration = Duration::from_secs(10);
-/// The most that is read of what it says, in bytes.
-const WORDS: u64 = 8 * 1024;
-/// New sessions of one moment are put into the service manager's store together.
-const TOGETHER: Duration = Duration::from_millis(200);
+/// How long the program on disk may take to validate the configuration.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+/// The most that is read of its error message, in bytes.
+const MAX_MESSAGE: u64 = 8 * 1024;
+/// Sessions that change within this time are stored together.
+const STORE_DELAY: Duration = Duration::from_millis(200);
 
-/// The program on disk, and what it is to be started with.
+/// The program on disk, and its arguments.
 #[derive(Debug)]
-pub struct Program {
-    pub path: PathBuf,
-    pub config: PathBuf,
-    pub socket: PathBuf,
-    pub log: Targets,
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    pub(super) config: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) log: Targets,
 }
 
-/// What is to be started in the place of this process, and what it gets from it.
+/// What is started in place of this process.
 #[derive(Debug)]
-pub struct Next {
-    pub program: Program,
-    pub legacy: InheritedState,
+pub(super) struct Next {
+    pub(super) program: Program,
+    pub(super) state: InheritedState,
 }
 
 impl Program {
-    /// Whether the program on disk starts, and finds the configuration good. What is wrong is logged, and nothing
-    /// changes.
-    pub async fn is_sound(&self) -> bool {
-        let said = match tokio::time::timeout(CHECK, self.check()).await {
+    /// Whether the program on disk starts and accepts the configuration. If not, the reason is logged.
+    pub(super) async fn is_valid(&self) -> bool {
+        let reason = match tokio::time::timeout(CHECK_LIMIT, self.check()).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
-            Err(_elapsed) => format!("no answer within {} s", CHECK.as_secs()),
+            Err(_elapsed) => format!("no answer within {} s", CHECK_LIMIT.as_secs()),
         };
-        tracing::error!(program = %self.path.display(), %said, "not reloaded: what runs goes on");
+
+        tracing::error!(program = %self.path.display(), %reason, "not reloaded; the running configuration stays");
         false
     }
 
-    /// The child does not outlive whoever waits here.
     async fn check(&self) -> io::Result<()> {
-        let mut check = Command::new(&self.path);
-        check
+        let mut child = Command::new(&self.path)
             .arg("--check")
             .arg("--config")
             .arg(&self.config)
-            .kill_on_drop(true);
-        let mut child = check
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .kill_on_drop(true)
             .spawn()?;
-        let mut said = Vec::new();
-        if let Some(words) = child.stderr.take() {
-            words.take(WORDS).read_to_end(&mut said).await?;
+
+        let mut message = Vec::new();
+        if let Some(stderr) = child.stderr.take() {
+            stderr.take(MAX_MESSAGE).read_to_end(&mut message).await?;
         }
+
         if child.wait().await?.success() {
             return Ok(());
         }
-        Err(io::Error::other(
-            String::from_utf8_lossy(&said).trim().to_owned(),
-        ))
+        let message = String::from_utf8_lossy(&message);
+        Err(io::Error::other(message.trim().to_owned()))
     }
 }
 
 impl Next {
     /// Returns only if it cannot be started.
-    pub fn start(self) -> io::Error {
-        let Self {
-            program:
-                Program {
-                    path,
-                    config,
-                    socket,
-                    log,
-                },
-            legacy,
-        } = self;
+    pub(super) fn start(self) -> io::Error {
+        let Program {
+            path,
+            config,
+            socket,
+            log,
+        } = self.program;
         let arguments = [
             "--config".into(),
             config.into(),
@@ -99,51 +93,61 @@ impl Next {
             "--log".into(),
             log.to_string().into(),
         ];
-        inherited_fds::hand_over(&path, &arguments, &legacy)
+
+        inherited_fds::replace_process(&path, &arguments, &self.state)
     }
 }
 
-/// Takes over the sessions of earlier processes.
-pub fn take_over(broker: &Broker, sessions: Vec<OwnedFd>) {
+/// Continues with the sessions of earlier processes.
+pub(super) fn take_over(daemon: &Daemon, sessions: Vec<OwnedFd>) {
     if sessions.is_empty() {
         return;
     }
-    let count = state_transfer::unpack(broker, sessions);
-    tracing::info!(count, "sessions of an earlier process are served on");
-    // What the store has may be more, or older.
-    broker.has_new.notify_one();
-    // Nobody looked while there was no process.
-    broker.look_soon(broker.clock.now().boot);
+
+    let count = state_transfer::unpack(daemon, sessions);
+    tracing::info!(count, "continues with the sessions of an earlier process");
+
+    let revocation = &daemon.services.revocation;
+    // The service manager's store may contain more, or older ones.
+    revocation.subscriptions.mark_sessions_changed();
+    // Revocations may have happened while there was no process.
+    revocation.poll_all_soon();
 }
 
 /// Keeps the service manager's store up to date, if there is one.
-pub async fn keep_stored(broker: Arc<Broker>) {
+pub(super) async fn keep_stored(daemon: Arc<Daemon>) {
     let mut number = 0;
+
     while inherited_fds::is_supervised() {
-        broker.has_new.notified().await;
-        tokio::time::sleep(TOGETHER).await;
+        let subscriptions = &daemon.services.revocation.subscriptions;
+        subscriptions.sessions_changed().await;
+        tokio::time::sleep(STORE_DELAY).await;
+
         number += 1;
-        store(&broker, number);
+        store(&daemon, number);
     }
 }
 
-/// Puts all sessions into the service manager's store, if there is one.
-pub fn store(broker: &Broker, number: u64) {
+/// Stores all sessions with the service manager, if there is one.
+pub(super) fn store(daemon: &Daemon, number: u64) {
     if !inherited_fds::is_supervised() {
         return;
     }
-    let Some(sessions) = pack(broker, HandoffTarget::Store) else {
-        return;
-    };
-    if let Err(error) = inherited_fds::store(number, &sessions) {
-        tracing::warn!(%error, "the sessions cannot be stored, and will be fetched anew after a restart");
+
+    if let Some(sessions) = pack(daemon, HandoffTarget::Store)
+        && let Err(error) = inherited_fds::store(number, &sessions)
+    {
+        tracing::warn!(%error, "cannot store the sessions; they are fetched anew after a restart");
     }
 }
 
-/// All sessions, to be handed over.
-pub fn pack(broker: &Broker, heir: HandoffTarget) -> Option<OwnedFd> {
-    let packed = state_transfer::pack(broker, heir);
-    packed
-        .inspect_err(|error| tracing::warn!(%error, "the sessions cannot be handed over, and will be fetched anew"))
-        .ok()
+/// All sessions, for another process.
+pub(super) fn pack(daemon: &Daemon, target: HandoffTarget) -> Option<OwnedFd> {
+    match state_transfer::pack(daemon, target) {
+        Ok(sessions) => Some(sessions),
+        Err(error) => {
+            tracing::warn!(%error, "cannot pass the sessions on; they are fetched anew");
+            None
+        }
+    }
 }

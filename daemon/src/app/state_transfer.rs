@@ -1,6 +1,6 @@
-//! Sessions go from one process to the next without touching a disk: written once into memory that cannot be changed any
-//! more (a sealed memfd), and read by whoever inherits its descriptor. What does not fit the configuration of today, or is
-//! of an earlier boot of the machine, is left out.
+//! Passes sessions from one process to the next without touching a disk: they are written once into a sealed memory file,
+//! and read by the process that inherits its descriptor. What does not fit today's configuration, or was written before
+//! the machine was restarted, is left out.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,65 +15,60 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::daemon::Daemon;
 use crate::cache::CacheEntry;
-use crate::cache::freshness::{ListPresence, MARGIN, Session, SupersededSession};
+use crate::cache::session::{ListPresence, Session, SupersededSession};
 use crate::clock::{BootTime, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
-use crate::credentials::Broker;
-use crate::upstream::bycloud::ByCloud;
-use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{IssuedSession, SLACK};
+use crate::model::MARGIN;
+use crate::upstream::{IssuedSession, Login, SLACK};
 
 const VERSION: u32 = 1;
 /// The most that is read, in bytes.
-const CAP: u64 = 256 * 1024 * 1024;
+const MAX_SIZE: u64 = 256 * 1024 * 1024;
 const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::GROW)
     .union(SealFlags::SHRINK)
     .union(SealFlags::SEAL);
 
+/// Upper bounds of the JSON of each item, in bytes, without the secrets.
+const BASE_SIZE: usize = 4096;
+const UPSTREAM_SIZE: usize = 512;
+const SESSION_SIZE: usize = 2048;
+const OTHER_SIZE: usize = 1024;
+
 #[derive(Serialize, Deserialize)]
 struct Snapshot<S> {
     version: u32,
-    /// BootTime time counts from here.
+    /// Boot times are comparable within one boot only.
     boot_id: String,
-    /// The newest of several counts.
+    /// The newest of several snapshots is used.
     made_at: BootTime,
-    /// What time it is at upstreams, by their identity.
+    /// The server clocks, by the upstream's identity.
     clocks: BTreeMap<String, Estimate>,
-    sessions: Vec<Kept<S>>,
-    /// Those that a revocation has raised, by profile and role.
-    #[serde(default)]
+    sessions: Vec<PackedSession<S>>,
+    /// The generations that revocations incremented, by profile and role.
     generations: BTreeMap<String, u64>,
-    /// What was replaced and may still be used, by profile and role.
-    #[serde(default)]
-    earlier: BTreeMap<String, Vec<Replaced>>,
-    /// What opens encrypted tokens, by their upstreams and places.
-    #[serde(default = "BTreeMap::new")]
+    /// By profile and role.
+    superseded: BTreeMap<String, Vec<PackedSuperseded>>,
+    /// The passphrases of encrypted tokens, by their ids.
     passphrases: BTreeMap<String, S>,
 }
 
-/// Who reads it.
+/// Which process reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandoffTarget {
-    /// The process that is put in the place of this one.
+    /// The process that replaces this one.
     Successor,
-    /// Whoever has the service manager's store, also once this daemon has ended. A person says a passphrase to one daemon.
+    /// A process that the service manager starts, even after this daemon has ended. It gets no passphrase, because the
+    /// user entered that for one daemon.
     Store,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Replaced {
-    session_id: Box<str>,
-    principal: String,
-    ends_at: BootTime,
-    expires_at: Timestamp,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Kept<S> {
+struct PackedSession<S> {
     profile: String,
-    /// Whose session of which role it is.
+    /// [`CacheEntry::session_identity`]
     identity: String,
     session_id: String,
     principal: String,
@@ -86,112 +81,141 @@ struct Kept<S> {
     received_at: BootTime,
     refresh_left_ms: u64,
     use_left_ms: u64,
-    #[serde(default)]
-    sightings: ListPresence,
+    list_presence: ListPresence,
 }
 
-/// All sessions of a broker, in memory that nobody can change.
-pub fn pack(broker: &Broker, heir: HandoffTarget) -> io::Result<OwnedFd> {
-    let now = broker.clock.now();
-    let held: Vec<_> = broker
+#[derive(Serialize, Deserialize)]
+struct PackedSuperseded {
+    session_id: Box<str>,
+    principal: String,
+    ends_at: BootTime,
+    expires_at: Timestamp,
+}
+
+/// The state of all profiles, in a sealed memory file.
+pub fn pack(daemon: &Daemon, target: HandoffTarget) -> io::Result<OwnedFd> {
+    let now = daemon.clock.now();
+    let sessions: Vec<_> = daemon
         .cache
         .entries()
         .iter()
         .filter_map(|entry| Some((entry, entry.session()?)))
         .collect();
-    let sessions = held
-        .iter()
-        .map(|(entry, session)| keep(entry, session, &now))
-        .collect();
-    let (generations, earlier) = standings(broker);
-    let clock = |upstream: &UpstreamHandle| {
-        (
-            upstream.client.identity(),
-            upstream.client.server_clock().estimate(),
-        )
-    };
-    let clocks = broker
-        .upstreams
-        .values()
-        .map(|upstream| clock(upstream))
-        .collect();
-    let others = generations.len() + earlier.values().map(Vec::len).sum::<usize>();
-    let keys = broker
-        .upstreams
-        .values()
-        .filter_map(|upstream| upstream.client.bycloud())
-        .map(ByCloud::key);
-    let said: Vec<_> = keys
-        .filter(|_| heir == HandoffTarget::Successor)
-        .filter_map(|key| Some((key.sealed_place()?, key.passphrase()?)))
-        .collect();
+    let passphrases = passphrases(daemon, target);
     let snapshot = Snapshot {
         version: VERSION,
         boot_id: boot_id()?,
         made_at: now.boot,
-        clocks,
-        sessions,
-        generations,
-        earlier,
-        passphrases: said
+        clocks: clocks(daemon),
+        sessions: sessions
             .iter()
-            .map(|(place, passphrase)| (place.clone(), passphrase.expose_secret()))
+            .map(|(entry, session)| PackedSession::of(entry, session, &now))
+            .collect(),
+        generations: generations(daemon),
+        superseded: superseded(daemon),
+        passphrases: passphrases
+            .iter()
+            .map(|(id, passphrase)| (id.clone(), passphrase.expose_secret()))
             .collect(),
     };
-    // As large as it gets, so that no part of it is left behind where it grew out of: printable ASCII is escaped to twice
-    // its length at the most.
-    let length = |granted: &IssuedSession| {
-        2 * (granted.session_token.expose_secret().len()
-            + granted.secret_access_key.expose_secret().len())
-    };
-    let room = held
-        .iter()
-        .map(|(_, session)| 2048 + length(&session.granted))
-        .sum::<usize>();
-    let said_length = |(place, passphrase): &(String, SecretString)| {
-        6 * (place.len() + passphrase.expose_secret().len())
-    };
-    let room = room + 1024 * others + said.iter().map(said_length).sum::<usize>();
-    let mut text = Zeroizing::new(Vec::with_capacity(
-        4096 + 512 * broker.upstreams.len() + room,
-    ));
+
+    // It never grows, so that no copy of a secret is left behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(max_size(daemon, &snapshot)));
     serde_json::to_writer(&mut *text, &snapshot)?;
+
+    sealed_memory(&text)
+}
+
+fn sealed_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create(
         "rolekeeper-sessions",
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
     )?;
     let mut file = File::from(memory);
-    file.write_all(&text)?;
+    file.write_all(bytes)?;
     rustix::fs::fcntl_add_seals(&file, SEALS)?;
+
     Ok(file.into())
 }
 
-fn standings(broker: &Broker) -> (BTreeMap<String, u64>, BTreeMap<String, Vec<Replaced>>) {
-    let (mut generations, mut earlier) = (BTreeMap::new(), BTreeMap::new());
-    for entry in broker.cache.entries() {
-        let generation = entry.state.view().generation.number();
+/// JSON escapes printable ASCII to at most twice its length, and any text to at most six times.
+fn max_size(daemon: &Daemon, snapshot: &Snapshot<&str>) -> usize {
+    let upstreams = daemon.upstreams.iter().count();
+    let others =
+        snapshot.generations.len() + snapshot.superseded.values().map(Vec::len).sum::<usize>();
+    let sessions: usize = snapshot
+        .sessions
+        .iter()
+        .map(|session| {
+            let secrets = session.session_token.len() + session.secret_access_key.len();
+            SESSION_SIZE + 2 * secrets
+        })
+        .sum();
+    let passphrases: usize = snapshot
+        .passphrases
+        .iter()
+        .map(|(id, passphrase)| 6 * (id.len() + passphrase.len()))
+        .sum();
+
+    BASE_SIZE + UPSTREAM_SIZE * upstreams + OTHER_SIZE * others + sessions + passphrases
+}
+
+fn clocks(daemon: &Daemon) -> BTreeMap<String, Estimate> {
+    let mut clocks = BTreeMap::new();
+    for upstream in daemon.upstreams.iter() {
+        let estimate = upstream.client.server_clock().estimate();
+        clocks.insert(upstream.client.identity(), estimate);
+    }
+
+    clocks
+}
+
+fn passphrases(daemon: &Daemon, target: HandoffTarget) -> BTreeMap<String, SecretString> {
+    if target == HandoffTarget::Store {
+        return BTreeMap::new();
+    }
+
+    daemon
+        .upstreams
+        .iter()
+        .filter_map(|upstream| upstream.client.login())
+        .map(Login::token_source)
+        .filter_map(|source| Some((source.passphrase_id()?, source.passphrase()?)))
+        .collect()
+}
+
+fn generations(daemon: &Daemon) -> BTreeMap<String, u64> {
+    let mut generations = BTreeMap::new();
+    for entry in daemon.cache.entries() {
+        let generation = entry.state.snapshot().generation.number();
         if generation > 0 {
             generations.insert(profile_and_role(entry), generation);
         }
-        let replaced = entry.state.earlier();
-        if !replaced.is_empty() {
-            earlier.insert(
-                profile_and_role(entry),
-                replaced
-                    .iter()
-                    .map(|session| Replaced::of(session))
-                    .collect(),
-            );
+    }
+
+    generations
+}
+
+fn superseded(daemon: &Daemon) -> BTreeMap<String, Vec<PackedSuperseded>> {
+    let mut all = BTreeMap::new();
+    for entry in daemon.cache.entries() {
+        let superseded = entry.state.superseded();
+        if !superseded.is_empty() {
+            let packed = superseded
+                .iter()
+                .map(|session| PackedSuperseded::of(session));
+            all.insert(profile_and_role(entry), packed.collect());
         }
     }
-    (generations, earlier)
+
+    all
 }
 
 fn profile_and_role(entry: &CacheEntry) -> String {
-    format!("{} {}", entry.profile.name, entry.role_there())
+    format!("{} {}", entry.profile.name, entry.role_at_upstream())
 }
 
-impl Replaced {
+impl PackedSuperseded {
     fn of(session: &SupersededSession) -> Self {
         Self {
             session_id: session.session_id.clone(),
@@ -202,179 +226,209 @@ impl Replaced {
     }
 }
 
-impl From<Replaced> for SupersededSession {
-    fn from(
-        Replaced {
-            session_id,
-            principal,
-            ends_at,
-            expires_at,
-        }: Replaced,
-    ) -> Self {
+impl From<PackedSuperseded> for SupersededSession {
+    fn from(packed: PackedSuperseded) -> Self {
         Self {
-            session_id,
-            principal: principal.into(),
-            ends_at,
-            expires_at,
+            session_id: packed.session_id,
+            principal: packed.principal.into(),
+            ends_at: packed.ends_at,
+            expires_at: packed.expires_at,
         }
     }
 }
 
-fn keep<'a>(entry: &CacheEntry, session: &'a Session, now: &Now) -> Kept<&'a str> {
-    let granted = &session.granted;
-    Kept {
-        profile: entry.profile.name.to_string(),
-        identity: entry.identity(),
-        session_id: granted.session_id.to_string(),
-        principal: granted.principal.to_string(),
-        access_key_id: granted.access_key_id.to_string(),
-        secret_access_key: granted.secret_access_key.expose_secret(),
-        session_token: granted.session_token.expose_secret(),
-        issued_at: granted.issued_at,
-        expires_at: granted.expires_at,
-        obtained_at: session.obtained_at,
-        received_at: session.received_at,
-        refresh_left_ms: millis(session.refresh_left),
-        use_left_ms: millis(entry.use_left(now)),
-        sightings: session.sightings.clone(),
+impl<'a> PackedSession<&'a str> {
+    fn of(entry: &CacheEntry, session: &'a Session, now: &Now) -> Self {
+        let issued = &session.issued;
+
+        Self {
+            profile: entry.profile.name.to_string(),
+            identity: entry.session_identity(),
+            session_id: issued.session_id.to_string(),
+            principal: issued.principal.to_string(),
+            access_key_id: issued.access_key_id.to_string(),
+            secret_access_key: issued.secret_access_key.expose_secret(),
+            session_token: issued.session_token.expose_secret(),
+            issued_at: issued.issued_at,
+            expires_at: issued.expires_at,
+            obtained_at: session.obtained_at,
+            received_at: session.received_at,
+            refresh_left_ms: millis(session.refresh_left),
+            use_left_ms: millis(entry.use_left(now)),
+            list_presence: session.list_presence.clone(),
+        }
     }
 }
 
-/// Takes over what earlier processes left. Says how many sessions that were.
-pub fn unpack(broker: &Broker, inherited: Vec<OwnedFd>) -> usize {
-    let snapshots = inherited.into_iter().filter_map(|memory| {
-        read(memory)
-            .inspect_err(
-                |error| tracing::warn!(%error, "what an earlier process left cannot be used"),
-            )
-            .ok()
-    });
+/// Continues with the newest state of earlier processes. Returns the number of sessions that are served.
+pub fn unpack(daemon: &Daemon, inherited: Vec<OwnedFd>) -> usize {
+    let snapshots = inherited.into_iter().filter_map(read_or_warn);
     let Some(mut newest) = snapshots.max_by_key(|snapshot| snapshot.made_at) else {
         return 0;
     };
-    for upstream in broker.upstreams.values() {
-        if let Some(known) = newest.clocks.remove(&upstream.client.identity()) {
-            upstream.client.server_clock().restore(known);
-        }
-        if let Some(key) = upstream.client.bycloud().map(ByCloud::key)
-            && let Some(passphrase) = key
-                .sealed_place()
-                .and_then(|place| newest.passphrases.remove(&place))
-        {
-            key.opens_with(passphrase);
-        }
+
+    restore_upstreams(daemon, &mut newest);
+    for entry in daemon.cache.entries() {
+        restore_generation(daemon, entry, &mut newest);
     }
-    for entry in broker.cache.entries() {
-        let key = profile_and_role(entry);
-        let generation = newest.generations.remove(&key).unwrap_or(0);
-        let earlier = newest.earlier.remove(&key).unwrap_or_default();
-        // What is held has none, and what this machine has ended itself is not to be found revoked.
-        let is_over = |replaced: &Replaced| broker.revocations.is_ending(&replaced.session_id);
-        let earlier = earlier
-            .into_iter()
-            .filter(|replaced| entry.state.hold().is_none() && !is_over(replaced));
-        entry.state.go_on(
-            generation,
-            earlier.map(|replaced| Arc::new(replaced.into())).collect(),
-        );
-    }
-    let now = broker.clock.now();
+
+    let now = daemon.clock.now();
     newest
         .sessions
         .into_iter()
-        .filter_map(|kept| take_over(broker, kept, &now))
+        .filter_map(|packed| restore_session(daemon, packed, &now))
         .count()
 }
 
-fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
-    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
-    if !rustix::fs::fcntl_get_seals(&memory)?.contains(SEALS) {
-        return Err(invalid("it could still be changed"));
+fn restore_upstreams(daemon: &Daemon, snapshot: &mut Snapshot<SecretString>) {
+    for upstream in daemon.upstreams.iter() {
+        if let Some(estimate) = snapshot.clocks.remove(&upstream.client.identity()) {
+            upstream.client.server_clock().restore(estimate);
+        }
+
+        if let Some(source) = upstream.client.login().map(Login::token_source)
+            && let Some(id) = source.passphrase_id()
+            && let Some(passphrase) = snapshot.passphrases.remove(&id)
+        {
+            source.set_passphrase(passphrase);
+        }
     }
+}
+
+fn restore_generation(daemon: &Daemon, entry: &CacheEntry, snapshot: &mut Snapshot<SecretString>) {
+    let key = profile_and_role(entry);
+    let generation = snapshot.generations.remove(&key).unwrap_or(0);
+    let packed = snapshot.superseded.remove(&key).unwrap_or_default();
+
+    // A held profile has no session, and a session that this machine has revoked is not monitored.
+    let store = &daemon.services.revocation.store;
+    let superseded = packed
+        .into_iter()
+        .filter(|session| entry.state.hold().is_none() && !store.is_revoked(&session.session_id))
+        .map(|session| Arc::new(session.into()))
+        .collect();
+
+    entry.state.restore(generation, superseded);
+}
+
+/// Returns nothing if the session cannot be used any more.
+fn restore_session(daemon: &Daemon, packed: PackedSession<SecretString>, now: &Now) -> Option<()> {
+    let entry = daemon.cache.find(&packed.profile)?;
+    // A held profile has no session.
+    let generation = entry.state.start_fetch().ok()?;
+    if packed.identity != entry.session_identity() {
+        return None;
+    }
+
+    let use_left = Duration::from_millis(packed.use_left_ms);
+    let session = Session {
+        obtained_at: packed.obtained_at,
+        received_at: packed.received_at,
+        refresh_left: Duration::from_millis(packed.refresh_left_ms),
+        generation,
+        list_presence: packed.list_presence,
+        issued: IssuedSession {
+            session_id: packed.session_id.into(),
+            principal: packed.principal.into(),
+            access_key_id: packed.access_key_id.into(),
+            secret_access_key: packed.secret_access_key,
+            session_token: packed.session_token,
+            issued_at: packed.issued_at,
+            expires_at: packed.expires_at,
+        },
+    };
+    let services = &daemon.services;
+    if !is_usable(entry, &session, now) || services.revocation.store.is_revoked(session.id()) {
+        return None;
+    }
+
+    entry.mark_used(now, use_left);
+    services
+        .refresh
+        .install_session(entry, session)
+        .then_some(())
+}
+
+fn is_usable(entry: &CacheEntry, session: &Session, now: &Now) -> bool {
+    let server_clock = entry.upstream.client.server_clock();
+
+    session.obtained_at <= session.received_at
+        && session.received_at <= now.boot
+        && session.issued.life() <= LONGEST_SESSION + SLACK
+        && session.left(now.boot, server_clock) > MARGIN
+}
+
+fn read_or_warn(memory: OwnedFd) -> Option<Snapshot<SecretString>> {
+    match read(memory) {
+        Ok(snapshot) => Some(snapshot),
+        Err(error) => {
+            tracing::warn!(%error, "cannot use the state of an earlier process");
+            None
+        }
+    }
+}
+
+fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
+    if !rustix::fs::fcntl_get_seals(&memory)?.contains(SEALS) {
+        return Err(invalid("it is not sealed"));
+    }
+
     let mut file = File::from(memory);
     let length = file.metadata()?.len();
-    if length > CAP {
+    if length > MAX_SIZE {
         return Err(invalid("it is too long"));
     }
+
     file.rewind()?;
-    let mut text = Zeroizing::new(Vec::with_capacity(
-        usize::try_from(length).unwrap_or_default() + 1,
-    ));
+    let capacity = usize::try_from(length).unwrap_or_default() + 1;
+    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
     file.read_to_end(&mut text)?;
-    // Its errors might repeat what they stumbled upon.
-    let snapshot: Snapshot<SecretString> = serde_json::from_slice(&text)
-        .map_err(|_| invalid("it is not of a version that this program knows"))?;
+
+    // The parser's error is left out: it could contain a part of a secret.
+    let snapshot: Snapshot<SecretString> =
+        serde_json::from_slice(&text).map_err(|_| invalid("it has an unknown format"))?;
     if snapshot.version != VERSION {
         return Err(invalid("it is of another version"));
     }
     if snapshot.boot_id != boot_id()? {
-        return Err(invalid("the machine has been started anew since"));
+        return Err(invalid("the machine was restarted since"));
     }
+
     Ok(snapshot)
 }
 
-/// `None` if it is of no use any more.
-fn take_over(broker: &Broker, kept: Kept<SecretString>, now: &Now) -> Option<()> {
-    let entry = broker.cache.find(&kept.profile)?;
-    // A profile that is held has no session.
-    let generation = entry.state.begin().ok()?;
-    let session = Session {
-        obtained_at: kept.obtained_at,
-        received_at: kept.received_at,
-        refresh_left: Duration::from_millis(kept.refresh_left_ms),
-        generation,
-        sightings: kept.sightings,
-        granted: IssuedSession {
-            session_id: kept.session_id.into(),
-            principal: kept.principal.into(),
-            access_key_id: kept.access_key_id.into(),
-            secret_access_key: kept.secret_access_key,
-            session_token: kept.session_token,
-            issued_at: kept.issued_at,
-            expires_at: kept.expires_at,
-        },
-    };
-    let is_usable = kept.identity == entry.identity()
-        && !broker.revocations.is_ending(&session.granted.session_id)
-        && session.obtained_at <= session.received_at
-        && session.received_at <= now.boot
-        && session.granted.life() <= LONGEST_SESSION + SLACK
-        && session.left(now.boot, entry.upstream.client.server_clock()) > MARGIN;
-    if !is_usable {
-        return None;
-    }
-    entry.used(now, Duration::from_millis(kept.use_left_ms));
-    broker.serve(entry, session).then_some(())
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
 }
 
 fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::access::policy::Policy;
-    use crate::cache::Cache;
+    use crate::app::stores::Stores;
     use crate::clock::Clock;
     use crate::config::{DEFAULT_CHECK, Endpoint, HttpTransport, TokenLocation};
-    use crate::credentials::Stores;
     use crate::model::UpstreamId;
     use crate::token_source::TokenSource;
+    use crate::upstream::bycloud::ByCloud;
+    use crate::upstream::handle::UpstreamHandle;
 
-    fn broker() -> Arc<Broker> {
+    fn daemon() -> Daemon {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let source = TokenLocation::Age {
+        let location = TokenLocation::Age {
             file: "/token.age".into(),
             identity: None,
         };
-        let endpoint = Endpoint::parse("https://iam.example.test").unwrap();
         let client = ByCloud::new(
-            endpoint,
+            Endpoint::parse("https://iam.example.test").unwrap(),
             HttpTransport::default(),
-            TokenSource::new("u".into(), source),
+            TokenSource::new("u".into(), location),
         )
         .unwrap();
         let upstream = UpstreamHandle::new(
@@ -383,38 +437,36 @@ mod tests {
             Box::new(client),
             DEFAULT_CHECK,
         );
-        let upstreams = BTreeMap::from([("u".into(), upstream)]);
-        Broker::new(
+
+        Daemon::new(
             Policy::of(0),
-            Cache::new(Vec::new()),
-            upstreams,
+            Vec::new(),
+            vec![upstream],
             Stores::in_memory(),
             Clock::System,
         )
     }
 
-    fn said(broker: &Broker) -> Option<String> {
-        let key = broker.upstreams["u"].client.bycloud().unwrap().key();
-        key.passphrase()
-            .map(|passphrase| passphrase.expose_secret().to_owned())
+    fn token_source(daemon: &Daemon) -> &TokenSource {
+        let upstream = daemon.upstreams.find("u").unwrap();
+        upstream.client.login().unwrap().token_source()
     }
 
     #[tokio::test]
-    async fn a_passphrase_goes_to_the_process_that_comes_next_and_into_no_store() {
-        let before = broker();
-        before.upstreams["u"]
-            .client
-            .bycloud()
-            .unwrap()
-            .key()
-            .opens_with("\"canary\"".to_owned().into());
-        for (heir, want) in [
+    async fn passphrase_is_passed_to_the_successor_but_not_stored() {
+        let before = daemon();
+        token_source(&before).set_passphrase("\"canary\"".to_owned().into());
+
+        for (target, want) in [
             (HandoffTarget::Successor, Some("\"canary\"")),
             (HandoffTarget::Store, None),
         ] {
-            let after = broker();
-            unpack(&after, vec![pack(&before, heir).unwrap()]);
-            assert_eq!(said(&after).as_deref(), want, "{heir:?}");
+            let after = daemon();
+            unpack(&after, vec![pack(&before, target).unwrap()]);
+
+            let passphrase = token_source(&after).passphrase();
+            let passphrase = passphrase.as_ref().map(ExposeSecret::expose_secret);
+            assert_eq!(passphrase, want, "{target:?}");
         }
     }
 }

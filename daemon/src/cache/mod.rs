@@ -1,6 +1,7 @@
 //! Profiles and their sessions. Reading a session takes no lock that a refresh can hold.
 
 pub mod freshness;
+pub mod session;
 pub mod session_state;
 pub mod single_flight;
 
@@ -8,46 +9,73 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rolekeeper::protocol::SessionEnded;
-
 use crate::clock::timer_queue::{TimerKey, TimerSlot};
 use crate::clock::{BootTime, Now, millis};
 use crate::config::Profile;
 use crate::model::ProfileId;
-use crate::refresh::policy::{Backoff, BackoffState, GRACE};
 use crate::sync::lock;
+use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::UpstreamHandle;
-use freshness::{Freshness, Session, SupersededSession};
+use freshness::Freshness;
+use session::Session;
 use session_state::SessionState;
 use single_flight::SingleFlight;
 
-/// The entries of all configured profiles, in order of name. (A vector would keep the room of the profiles that it is made from.)
+/// How long after its last lease has expired a profile is still in use. Time during which the machine sleeps is not
+/// counted.
+pub const USE_GRACE: Duration = Duration::from_secs(30 * 60);
+
+/// The entries of all configured profiles, in order of name. A boxed slice, because a vector would keep the memory of
+/// the profiles that it is made from.
 #[derive(Debug)]
 pub struct Cache(Box<[Arc<CacheEntry>]>);
+
+/// How a fetch ended: with a new session in the cache, or with a failure.
+pub(crate) type Fetched = Result<(), BackoffState>;
+
+/// A profile and what the daemon holds for it.
+#[derive(Debug)]
+pub struct CacheEntry {
+    pub id: ProfileId,
+    pub profile: Profile,
+    pub upstream: Arc<UpstreamHandle>,
+    pub(crate) state: SessionState,
+    /// The fetch under way, if any.
+    pub(crate) flight: SingleFlight<Fetched>,
+    /// The last fetches that failed in a row. It decides when the next one may start.
+    backoff: Mutex<Backoff>,
+    pub(crate) timer: TimerSlot,
+    /// Until when a consumer may ask again, in milliseconds of [`Now::awake`].
+    used_until: AtomicU64,
+}
 
 impl Cache {
     pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<UpstreamHandle>)>) -> Self {
         let mut profiles: Vec<_> = profiles.into_iter().collect();
         profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
+
         let entries = profiles
             .into_iter()
             .zip(0..)
-            .map(|((profile, upstream), place)| {
-                Arc::new(CacheEntry::new(ProfileId::new(place), profile, upstream))
-            });
-        Self(entries.collect())
+            .map(|((profile, upstream), number)| {
+                Arc::new(CacheEntry::new(ProfileId::new(number), profile, upstream))
+            })
+            .collect();
+
+        Self(entries)
     }
 
     pub fn find(&self, name: &str) -> Option<&Arc<CacheEntry>> {
-        let place = self
+        let index = self
             .0
             .binary_search_by(|entry| entry.profile.name.as_str().cmp(name))
             .ok()?;
-        self.0.get(place)
+
+        self.0.get(index)
     }
 
-    pub fn at(&self, place: ProfileId) -> Option<&Arc<CacheEntry>> {
-        self.0.get(place.index())
+    pub fn get(&self, id: ProfileId) -> Option<&Arc<CacheEntry>> {
+        self.0.get(id.index())
     }
 
     pub fn entries(&self) -> &[Arc<CacheEntry>] {
@@ -60,7 +88,24 @@ impl Cache {
             self.0
                 .partition_point(|entry| entry.profile.name.as_str() <= after)
         });
+
         self.0.get(first..).unwrap_or_default()
+    }
+
+    /// The entries whose sessions come from this upstream.
+    pub fn entries_of(&self, upstream: &UpstreamHandle) -> impl Iterator<Item = &Arc<CacheEntry>> {
+        let id = upstream.id;
+        self.0.iter().filter(move |entry| entry.upstream.id == id)
+    }
+
+    /// The entry that has this session of the upstream, as the current or a superseded one.
+    pub fn entry_of_session(
+        &self,
+        upstream: &UpstreamHandle,
+        session_id: &str,
+    ) -> Option<&Arc<CacheEntry>> {
+        self.entries_of(upstream)
+            .find(|entry| entry.has_session(session_id))
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -68,36 +113,16 @@ impl Cache {
     }
 }
 
-/// How a flight ended: with a new session in the cache, or with a failure.
-pub(crate) type Fetched = Result<(), BackoffState>;
-
-/// A profile and what the daemon holds for it.
-#[derive(Debug)]
-pub struct CacheEntry {
-    pub place: ProfileId,
-    pub profile: Profile,
-    pub upstream: Arc<UpstreamHandle>,
-    /// Its session, or why there is none.
-    pub(crate) state: SessionState<Session, SupersededSession, SessionEnded>,
-    /// The fetch under way, if any.
-    pub(crate) flight: SingleFlight<Fetched>,
-    /// How the last fetches went: it decides when the next may be made.
-    health: Mutex<Backoff>,
-    pub(crate) plan: TimerSlot,
-    /// Until when somebody may still ask, in milliseconds of [`Now::awake`].
-    used_until: AtomicU64,
-}
-
 impl CacheEntry {
-    fn new(place: ProfileId, profile: Profile, upstream: Arc<UpstreamHandle>) -> Self {
+    fn new(id: ProfileId, profile: Profile, upstream: Arc<UpstreamHandle>) -> Self {
         Self {
-            place,
+            id,
             profile,
             upstream,
             state: SessionState::default(),
             flight: SingleFlight::default(),
-            health: Mutex::default(),
-            plan: TimerSlot::new(TimerKey::Profile(place)),
+            backoff: Mutex::default(),
+            timer: TimerSlot::new(TimerKey::Profile(id)),
             used_until: AtomicU64::new(0),
         }
     }
@@ -106,19 +131,30 @@ impl CacheEntry {
         Freshness::of(self.session(), now, self.upstream.client.server_clock())
     }
 
-    /// The session whatever its state, for those who report on it.
+    /// The session, fresh or not.
     pub fn session(&self) -> Option<Arc<Session>> {
         self.state.session()
     }
 
-    /// Whether there is a session of which the upstream may be asked what has become of it.
-    pub(crate) fn has_any(&self) -> bool {
-        self.session().is_some() || !self.state.earlier().is_empty()
+    /// Whether there is a session, current or superseded, that the upstream may have revoked.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.session().is_some() || !self.state.superseded().is_empty()
     }
 
-    /// Whose session of which role it has: it is this profile's for as long as this stays the same. No secret is in it.
-    pub(crate) fn identity(&self) -> String {
+    fn has_session(&self, id: &str) -> bool {
+        self.session().is_some_and(|session| session.id() == id)
+            || self
+                .state
+                .superseded()
+                .iter()
+                .any(|superseded| *superseded.session_id == *id)
+    }
+
+    /// The principal, role and duration of its sessions. Sessions of an earlier process are used if it is the same. It
+    /// holds no secret.
+    pub(crate) fn session_identity(&self) -> String {
         let role = &self.profile.role;
+
         format!(
             "{} {} {}",
             self.upstream.client.identity(),
@@ -127,57 +163,62 @@ impl CacheEntry {
         )
     }
 
-    /// What a hold is about: it stays while the token is moved, or the duration changed.
-    pub(crate) fn role_there(&self) -> String {
+    /// The role that a hold is about. A hold stays while the token is moved or the duration changed.
+    pub(crate) fn role_at_upstream(&self) -> String {
         format!(
             "{} {}",
-            self.upstream.client.place(),
+            self.upstream.client.location(),
             self.profile.role.role_id.as_str()
         )
     }
 
-    /// The session is of no use any more; nor is what failed, if nobody waits for it to be mended.
-    pub(crate) fn forget(&self, now: &Now) {
-        if let Some(session) = self
-            .session()
-            .filter(|_| matches!(self.lookup(now.boot), Freshness::Expired))
+    /// Drops an expired session. If the profile is not in use, drops its failures, too.
+    pub(crate) fn evict(&self, now: &Now) {
+        if let Some(session) = self.session()
+            && matches!(self.lookup(now.boot), Freshness::Expired)
         {
-            self.state.drop_old(&session);
+            self.state.drop_session(&session);
         }
+
         if self.use_left(now).is_zero() {
-            self.health(Backoff::succeeded);
+            self.backoff(Backoff::reset);
         }
     }
 
-    /// Whether a new session is to be fetched without anybody asking: it is in use, and its last failure, if any, is none
-    /// that a person has to mend.
+    /// Whether a session is fetched without a request: the profile is in use, and its last failure, if any, may pass by
+    /// itself.
     pub fn is_wanted(&self, now: &Now) -> bool {
-        let needs_a_person =
-            || self.health(|health| health.failing().is_some_and(|last| !last.error.may_pass()));
-        !self.use_left(now).is_zero() && !needs_a_person()
+        !self.use_left(now).is_zero() && !self.needs_user_action()
     }
 
-    pub(crate) fn health<T>(&self, act: impl FnOnce(&mut Backoff) -> T) -> T {
-        act(&mut lock(&self.health))
+    fn needs_user_action(&self) -> bool {
+        self.backoff(|backoff| {
+            backoff
+                .state()
+                .is_some_and(|failure| !failure.error.is_transient())
+        })
     }
 
-    /// It was asked for, or somebody holds a lease on it, and may ask again within `span`.
-    pub(crate) fn used(&self, now: &Now, span: Duration) {
-        self.used_until
-            .fetch_max(millis(now.awake.saturating_add(span)), Ordering::Relaxed);
+    pub(crate) fn backoff<T>(&self, act: impl FnOnce(&mut Backoff) -> T) -> T {
+        act(&mut lock(&self.backoff))
     }
 
-    /// Nobody is expected to ask again.
-    pub(crate) fn unused(&self) {
+    /// The profile is in use for at least this long.
+    pub(crate) fn mark_used(&self, now: &Now, span: Duration) {
+        let until = millis(now.awake.saturating_add(span));
+        self.used_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mark_unused(&self) {
         self.used_until.store(0, Ordering::Relaxed);
     }
 
-    /// Somebody may still hold a lease that has not ended.
+    /// Whether a consumer may have a lease that has not expired.
     pub fn is_leased(&self, now: &Now) -> bool {
-        self.use_left(now) > GRACE
+        self.use_left(now) > USE_GRACE
     }
 
-    /// For how long it still counts as used.
+    /// How much longer the profile is in use.
     pub fn use_left(&self, now: &Now) -> Duration {
         Duration::from_millis(self.used_until.load(Ordering::Relaxed)).saturating_sub(now.awake)
     }

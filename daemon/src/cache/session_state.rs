@@ -1,167 +1,226 @@
-//! What a profile stands on: its session, those before it that somebody may still use, the generation under which a new
-//! one may be published, and why none may be. They change together under one lock, which is held for moments only; reading
-//! the session takes no lock.
+//! A profile's session, the superseded sessions that consumers may still use, the generation under which a new session
+//! may be installed, and the hold that forbids it. They change together under one lock, which is held for moments only.
+//! Reading the session takes no lock.
 //!
-//! It knows nothing of what a session or a hold is, and takes its cells from `crate::sync`: the same source is searched
-//! for bad interleavings (`tests/interleavings`).
+//! The cells come from `crate::sync`, so that `tests/interleavings` can search this source for bad interleavings.
 
+use super::session::{Session, SupersededSession};
+use crate::clock::BootTime;
+use crate::model::SessionEnded;
 use crate::sync::{Arc, Mutex, Swap, lock};
 
-/// Raised by each revocation: what was begun under an older one is thrown away.
+/// Incremented by each revocation. A fetch that started under an older one is discarded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u32);
 
-#[derive(Debug)]
-pub struct SessionState<S, E, H> {
-    session: Swap<S>,
-    rest: Mutex<Rest<E, H>>,
+#[derive(Debug, Default)]
+pub struct SessionState {
+    session: Swap<Session>,
+    rest: Mutex<Rest>,
 }
 
-#[derive(Debug)]
-struct Rest<E, H> {
-    generation: u32,
-    earlier: Vec<Arc<E>>,
-    hold: Option<Arc<H>>,
+#[derive(Debug, Default)]
+struct Rest {
+    generation: Generation,
+    superseded: Vec<Arc<SupersededSession>>,
+    hold: Option<Arc<SessionEnded>>,
 }
 
 /// Everything at one moment.
 #[derive(Debug)]
-pub struct SlotSnapshot<S, H> {
+pub struct Snapshot {
     pub generation: Generation,
-    pub session: Option<Arc<S>>,
-    pub hold: Option<Arc<H>>,
+    pub session: Option<Arc<Session>>,
+    /// Why the profile is held, if it is.
+    pub hold: Option<Arc<SessionEnded>>,
+}
+
+/// The sessions of a profile that a revocation is about. All sessions of a profile end with any of them, because the
+/// person who revoked an older one means the newer ones, too.
+#[derive(Debug, Clone, Copy)]
+pub enum SessionSelector<'a> {
+    Any,
+    /// One of these. If the profile has none of them any more, nothing ends.
+    Ids(&'a [Box<str>]),
+}
+
+/// What happens to a profile whose session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// No new session until a person resumes it.
+    Hold,
+    /// A new session at once. The superseded sessions that were not revoked stay monitored.
+    Reassume,
+    /// A new session when a consumer asks.
+    Drop,
+}
+
+/// What [`SessionState::end`] ended.
+#[derive(Debug)]
+pub struct EndedSessions {
+    pub generation: Generation,
+    /// The session that was served until then.
+    pub current: Option<Arc<Session>>,
+    /// The superseded sessions that are not monitored any more.
+    pub superseded: Vec<Arc<SupersededSession>>,
 }
 
 impl Generation {
     pub fn number(self) -> u64 {
         self.0.into()
     }
-}
 
-impl<S, E, H> Default for SessionState<S, E, H> {
-    fn default() -> Self {
-        let rest = Rest {
-            generation: 0,
-            earlier: Vec::new(),
-            hold: None,
-        };
-        Self {
-            session: Swap::default(),
-            rest: Mutex::new(rest),
-        }
+    fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 }
 
-impl<S, E, H> SessionState<S, E, H> {
-    pub fn session(&self) -> Option<Arc<S>> {
+impl SessionSelector<'_> {
+    fn contains(self, id: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Ids(ids) => ids.iter().any(|each| **each == *id),
+        }
+    }
+
+    fn matches(self, session: Option<&Session>, superseded: &[Arc<SupersededSession>]) -> bool {
+        matches!(self, Self::Any)
+            || session.is_some_and(|session| self.contains(session.id()))
+            || superseded
+                .iter()
+                .any(|session| self.contains(&session.session_id))
+    }
+}
+
+impl SessionState {
+    pub fn session(&self) -> Option<Arc<Session>> {
         self.session.load_full()
     }
 
-    pub fn hold(&self) -> Option<Arc<H>> {
+    /// Why the profile is held, if it is.
+    pub fn hold(&self) -> Option<Arc<SessionEnded>> {
         lock(&self.rest).hold.clone()
     }
 
-    /// The sessions before this one that somebody may still use.
-    pub fn earlier(&self) -> Vec<Arc<E>> {
-        lock(&self.rest).earlier.clone()
+    /// The sessions before this one that a consumer may still use.
+    pub fn superseded(&self) -> Vec<Arc<SupersededSession>> {
+        lock(&self.rest).superseded.clone()
     }
 
-    /// Goes on where another process of the daemon has stopped.
-    pub fn go_on(&self, generation: u64, earlier: Vec<Arc<E>>) {
-        let mut rest = lock(&self.rest);
-        rest.generation = rest
-            .generation
-            .max(u32::try_from(generation).unwrap_or(u32::MAX));
-        rest.earlier = earlier;
-    }
-
-    pub fn view(&self) -> SlotSnapshot<S, H> {
+    pub fn snapshot(&self) -> Snapshot {
         let rest = lock(&self.rest);
-        SlotSnapshot {
-            generation: Generation(rest.generation),
+
+        Snapshot {
+            generation: rest.generation,
             session: self.session.load_full(),
             hold: rest.hold.clone(),
         }
     }
 
-    /// A fetch begins: what it brings counts under this generation only. While there is a hold, none may begin.
-    pub fn begin(&self) -> Result<Generation, Arc<H>> {
-        let rest = lock(&self.rest);
-        rest.hold
-            .as_ref()
-            .map_or(Ok(Generation(rest.generation)), |hold| {
-                Err(Arc::clone(hold))
-            })
-    }
-
-    /// Puts a session in the place of the one before, unless there was a revocation since its fetch began. `replaced` is
-    /// told of the one before, to keep what is to be kept of it among the earlier ones.
-    #[must_use]
-    pub fn publish(
-        &self,
-        session: Arc<S>,
-        begun: Generation,
-        replaced: impl FnOnce(&mut Vec<Arc<E>>, Option<&S>),
-    ) -> bool {
+    /// Continues from the state of an earlier process.
+    pub fn restore(&self, generation: u64, superseded: Vec<Arc<SupersededSession>>) {
+        let generation = Generation(u32::try_from(generation).unwrap_or(u32::MAX));
         let mut rest = lock(&self.rest);
-        let counts = rest.generation == begun.0 && rest.hold.is_none();
-        if counts {
-            replaced(&mut rest.earlier, self.session.load_full().as_deref());
-            self.session.store(Some(session));
-        }
-        counts
+
+        rest.generation = rest.generation.max(generation);
+        rest.superseded = superseded;
     }
 
-    /// Ends the session, whatever fetches are under way, and holds what is to come. Nothing happens if neither the session
-    /// nor an earlier one is meant. Of what ends, too, `ended` says what is kept.
+    /// Returns the generation under which the fetched session can be installed, or why the profile is held.
+    pub fn start_fetch(&self) -> Result<Generation, Arc<SessionEnded>> {
+        let rest = lock(&self.rest);
+
+        match &rest.hold {
+            Some(hold) => Err(Arc::clone(hold)),
+            None => Ok(rest.generation),
+        }
+    }
+
+    /// Installs a session that was fetched under `fetched_under`, unless there was a revocation since. Returns whether
+    /// it was installed. The session before it becomes a superseded one.
+    #[must_use]
+    pub fn install(&self, session: Arc<Session>, fetched_under: Generation, now: BootTime) -> bool {
+        let mut rest = lock(&self.rest);
+
+        if rest.generation != fetched_under || rest.hold.is_some() {
+            return false;
+        }
+
+        if let Some(replaced) = self.session.load_full() {
+            SupersededSession::append(&mut rest.superseded, &replaced, now);
+        }
+        self.session.store(Some(session));
+
+        true
+    }
+
+    /// Ends the sessions and invalidates the fetches under way. Returns nothing if the selector matches no session.
     pub fn end(
         &self,
-        is_meant: impl FnOnce(&[Arc<E>], Option<&S>) -> bool,
-        hold: Option<H>,
-        ended: impl FnOnce(&mut Vec<Arc<E>>, Option<&S>),
-    ) -> Option<SlotSnapshot<S, H>> {
+        selector: SessionSelector<'_>,
+        ended: &Arc<SessionEnded>,
+        reaction: Reaction,
+        now: BootTime,
+    ) -> Option<EndedSessions> {
         let mut rest = lock(&self.rest);
-        let session = self.session.load_full();
-        if !is_meant(&rest.earlier, session.as_deref()) {
+        let current = self.session.load_full();
+
+        if !selector.matches(current.as_deref(), &rest.superseded) {
             return None;
         }
-        rest.generation = rest.generation.saturating_add(1);
-        ended(&mut rest.earlier, session.as_deref());
-        if let Some(hold) = hold {
-            rest.hold = Some(Arc::new(hold));
-        }
+
+        rest.generation = rest.generation.next();
         self.session.store(None);
-        Some(SlotSnapshot {
-            generation: Generation(rest.generation),
-            session,
-            hold: rest.hold.clone(),
+
+        let superseded = if reaction == Reaction::Reassume {
+            if let Some(current) = &current {
+                SupersededSession::append(&mut rest.superseded, current, now);
+            }
+            rest.superseded
+                .retain(|session| !selector.contains(&session.session_id));
+            Vec::new()
+        } else {
+            std::mem::take(&mut rest.superseded)
+        };
+
+        if reaction == Reaction::Hold {
+            rest.hold = Some(Arc::clone(ended));
+        }
+
+        Some(EndedSessions {
+            generation: rest.generation,
+            current,
+            superseded,
         })
     }
 
-    /// Drops a session that is of no use any more. A newer one stays.
-    pub fn drop_old(&self, old: &Arc<S>) {
+    /// Drops this session if it is still the current one.
+    pub fn drop_session(&self, old: &Arc<Session>) {
         let _rest = lock(&self.rest);
-        if self
-            .session
-            .load_full()
-            .is_some_and(|session| Arc::ptr_eq(&session, old))
-        {
+        let current = self.session.load_full();
+
+        if current.is_some_and(|current| Arc::ptr_eq(&current, old)) {
             self.session.store(None);
         }
     }
 
-    /// Puts a hold in the place of the one before: more is known now. None is set where there is none.
-    pub fn amend(&self, is_meant: impl FnOnce(&H) -> bool, hold: H) -> bool {
+    /// Replaces the reason of the hold `known` by one that says more. Returns false if the profile is not held for it.
+    pub fn update_hold(&self, known: &Arc<SessionEnded>, enriched: &Arc<SessionEnded>) -> bool {
         let mut rest = lock(&self.rest);
-        let may = rest.hold.as_deref().is_some_and(is_meant);
-        if may {
-            rest.hold = Some(Arc::new(hold));
+        let is_same = rest
+            .hold
+            .as_ref()
+            .is_some_and(|hold| Arc::ptr_eq(hold, known));
+
+        if is_same {
+            rest.hold = Some(Arc::clone(enriched));
         }
-        may
+
+        is_same
     }
 
-    /// Ends the hold, and returns it.
-    pub fn resume(&self) -> Option<Arc<H>> {
+    /// Removes the hold and returns it.
+    pub fn resume(&self) -> Option<Arc<SessionEnded>> {
         lock(&self.rest).hold.take()
     }
 }

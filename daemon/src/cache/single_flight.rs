@@ -1,7 +1,7 @@
-//! Single-flight: however many wait for a profile's session, one piece of work fetches it.
+//! Single flight: however many callers wait for a profile's session, one task fetches it.
 //!
-//! The work is a task of its own, so it outlives whoever asked first, and its result is shared: twenty waiters on a
-//! failing upstream learn of one failure.
+//! The task outlives the caller that started it, and its result is shared: twenty callers that wait for a failing
+//! upstream get one failure.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -11,15 +11,15 @@ use tokio::sync::watch;
 
 use crate::sync::lock;
 
-/// The place of a flight that may be under way. `None` in the channel means that it has not landed.
+/// The flight that may be under way. The channel holds `None` until it has ended.
 #[derive(Debug)]
 pub struct SingleFlight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
 
-/// A place from which a flight's end can be awaited.
+/// Awaits the result of a flight.
 #[derive(Debug)]
 pub struct FlightHandle<T>(watch::Receiver<Option<T>>);
 
-/// The work ended without a result: it panicked, or the daemon is stopping.
+/// The task ended without a result: it panicked, or the daemon is stopping.
 #[derive(Debug)]
 pub struct Aborted;
 
@@ -30,8 +30,8 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Joins the flight of `owner` that is under way, or starts one. Whoever drops the landing leaves; the work goes on.
-    /// The work is done in `runtime`.
+    /// Joins the flight of `owner` that is under way, or starts one in `runtime`. Dropping the handle does not cancel the
+    /// flight.
     pub fn join<O, F>(
         runtime: &Handle,
         owner: &Arc<O>,
@@ -43,42 +43,48 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let mut current = lock(&flight(owner).0);
-        if let Some(flying) = current
-            .as_ref()
-            .filter(|flight| flight.borrow().is_none() && flight.has_changed().is_ok())
-        {
-            return FlightHandle(flying.clone());
+        if let Some(receiver) = current.as_ref().filter(|receiver| is_under_way(receiver)) {
+            return FlightHandle(receiver.clone());
         }
-        let (tell, landing) = watch::channel(None);
-        let (work, owner) = (work(), Arc::clone(owner));
+
+        let (sender, receiver) = watch::channel(None);
+        let work = work();
+        let owner = Arc::clone(owner);
         runtime.spawn(async move {
-            tell.send_replace(Some(work.await));
+            sender.send_replace(Some(work.await));
             flight(&owner).clear();
         });
-        *current = Some(landing.clone());
-        FlightHandle(landing)
+
+        *current = Some(receiver.clone());
+        FlightHandle(receiver)
     }
 
-    /// Keeps nothing of a flight that has landed.
+    /// Frees the result of a flight that has ended.
     fn clear(&self) {
         let mut current = lock(&self.0);
-        if current
+        let has_ended = current
             .as_ref()
-            .is_some_and(|flight| flight.borrow().is_some())
-        {
+            .is_some_and(|receiver| receiver.borrow().is_some());
+
+        if has_ended {
             *current = None;
         }
     }
 }
 
+/// It has no result yet, and the task that will send one still runs.
+fn is_under_way<T>(receiver: &watch::Receiver<Option<T>>) -> bool {
+    receiver.borrow().is_none() && receiver.has_changed().is_ok()
+}
+
 impl<T: Clone> FlightHandle<T> {
-    /// Waits for the work's result.
     pub async fn result(mut self) -> Result<T, Aborted> {
         let result = self
             .0
             .wait_for(Option::is_some)
             .await
-            .map_err(|_| Aborted)?;
+            .map_err(|_closed| Aborted)?;
+
         result.clone().ok_or(Aborted)
     }
 }
@@ -97,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_joiners_share_one_piece_of_work_and_its_failure() {
+    async fn waiting_callers_share_one_task_and_its_failure() {
         let flight = Arc::new(SingleFlight::<Result<u8, &str>>::default());
         let starts = AtomicUsize::new(0);
         let joined: Vec<_> = (0..100)
@@ -118,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_work_goes_on_when_the_first_to_ask_leaves() {
+    async fn task_outlives_the_caller_that_started_it() {
         let flight = Arc::new(SingleFlight::<u8>::default());
         let slow = || async {
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -132,23 +138,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_landed_flight_is_not_joined_and_a_crashed_one_is_replaced() {
+    async fn ended_or_panicked_flight_is_replaced() {
         let flight = Arc::new(SingleFlight::<u8>::default());
         assert_eq!(join(&flight, || async { 1 }).result().await.unwrap(), 1);
         assert_eq!(join(&flight, || async { 2 }).result().await.unwrap(), 2);
         assert!(
-            join(&flight, || async {
-                panic!("work that crashes, for this test")
-            })
-            .result()
-            .await
-            .is_err()
+            join(&flight, || async { panic!("panic for this test") })
+                .result()
+                .await
+                .is_err()
         );
         assert_eq!(join(&flight, || async { 3 }).result().await.unwrap(), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flight_that_nobody_waits_for_lands_all_the_same() {
+    async fn flight_without_waiters_completes() {
         let flight = Arc::new(SingleFlight::<u8>::default());
         drop(join(&flight, || async { 1 }));
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,186 +1,212 @@
-//! What logind tells: the user's screen is locked, the machine goes to sleep. Going to sleep is put off, for less time than
-//! logind allows, until the upstream has been told.
+//! Ends sessions when the user's screen is locked and before the machine sleeps. A logind inhibitor delays the sleep until
+//! the upstream has confirmed the revocations, or 4 s.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rolekeeper::protocol::EndCause;
 use zbus::message::Type;
 use zbus::names::{MemberName, OwnedUniqueName};
 use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
-use crate::credentials::Broker;
-use crate::platform::sys;
+use crate::model::EndCause;
+use crate::platform::users;
+use crate::revocation::RevocationService;
 
 const BUS: &str = "org.freedesktop.DBus";
+const BUS_PATH: &str = "/org/freedesktop/DBus";
 const LOGIND: &str = "org.freedesktop.login1";
 const MANAGER: &str = "org.freedesktop.login1.Manager";
 const SESSION: &str = "org.freedesktop.login1.Session";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PATH: &str = "/org/freedesktop/login1";
 
-/// How long an answer of logind's is waited for.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Until a logind, or a bus, that has gone away is looked for again.
-const RESTART: Duration = Duration::from_secs(2);
-/// Until the bus is tried again where it cannot be had.
-const PAUSE: Duration = Duration::from_secs(60);
+/// How long logind may take to reply.
+const REPLY_LIMIT: Duration = Duration::from_secs(5);
+/// The pause before reconnecting after logind or the bus has gone.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after a failed connection.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-pub(super) async fn follow(broker: Arc<Broker>) {
-    let mut was_told = false;
+/// The arguments of the `PropertiesChanged` signal.
+type PropertiesChanged = (String, HashMap<String, OwnedValue>, Vec<String>);
+
+struct Listener {
+    revocation: Arc<RevocationService>,
+    bus: Connection,
+    /// Whether a profile is revoked before the machine sleeps.
+    delays_sleep: bool,
+}
+
+pub(super) async fn follow(revocation: Arc<RevocationService>, delays_sleep: bool) {
+    let mut was_logged = false;
+
     loop {
-        match listen(&broker, &mut was_told).await {
-            Ok(()) => tokio::time::sleep(RESTART).await,
+        match listen(&revocation, delays_sleep, &mut was_logged).await {
+            Ok(()) => tokio::time::sleep(RECONNECT_PAUSE).await,
             Err(error) => {
-                if !std::mem::replace(&mut was_told, true) {
-                    tracing::warn!(%error, "locks and sleeps are not noticed: logind does not answer on the system's D-Bus");
+                if !was_logged {
+                    tracing::warn!(%error, "cannot detect screen locks and sleeps: logind does not reply on the system bus");
                 }
-                tokio::time::sleep(PAUSE).await;
+                was_logged = true;
+                tokio::time::sleep(FAILURE_PAUSE).await;
             }
         }
     }
 }
 
-/// Until the bus, or the logind that is there now, goes away.
-async fn listen(broker: &Arc<Broker>, was_told: &mut bool) -> zbus::Result<()> {
+/// Returns when the bus or this logind has gone.
+async fn listen(
+    revocation: &Arc<RevocationService>,
+    delays_sleep: bool,
+    was_logged: &mut bool,
+) -> zbus::Result<()> {
     let bus = zbus::connection::Builder::system()?
-        .method_timeout(ANSWER)
+        .method_timeout(REPLY_LIMIT)
         .build()
         .await?;
-    // Anybody on the bus may say that the machine sleeps; only logind knows.
-    let logind = bus
-        .call_method(
-            Some(BUS),
-            "/org/freedesktop/DBus",
-            Some(BUS),
-            "GetNameOwner",
-            &LOGIND,
-        )
-        .await?;
-    let logind: OwnedUniqueName = logind.body().deserialize()?;
-    let signals = |rule: MatchRule<'static>| {
-        let bus = &bus;
-        async move { MessageStream::for_match_rule(rule, bus, None).await }
+    let mut signals = subscribe(&bus).await?;
+
+    let listener = Listener {
+        revocation: Arc::clone(revocation),
+        bus,
+        delays_sleep,
     };
-    let signal = |interface: &'static str, member: &'static str| {
-        MatchRule::builder()
-            .msg_type(Type::Signal)
-            .interface(interface)?
-            .member(member)
-    };
-    let by_logind = |interface, member| signal(interface, member)?.sender(logind.clone());
-    // A desktop that locks by itself says so in a property.
-    let changes = by_logind(PROPERTIES, "PropertiesChanged")?
-        .arg(0, SESSION)?
-        .build();
-    let (sleeps, locks) = (
-        by_logind(MANAGER, "PrepareForSleep")?.build(),
-        by_logind(SESSION, "Lock")?.build(),
-    );
-    let owner = signal(BUS, "NameOwnerChanged")?
-        .sender(BUS)?
-        .arg(0, LOGIND)?
-        .build();
-    let all = [
-        signals(sleeps).await?,
-        signals(locks).await?,
-        signals(changes).await?,
-        signals(owner).await?,
-    ];
-    let mut signals = futures_util::stream::select_all(all.map(Box::pin));
-    let mut delay = put_off_sleep(broker, &bus).await?;
-    tracing::info!("locks and sleeps are noticed");
-    *was_told = false;
+    let mut inhibitor = listener.inhibit_sleep().await?;
+    tracing::info!("screen locks and sleeps are detected");
+    *was_logged = false;
+
     while let Some(signal) = signals.next().await {
         let signal = signal?;
-        match signal.header().member().map(MemberName::as_str) {
+        let header = signal.header();
+
+        match header.member().map(MemberName::as_str) {
+            Some("NameOwnerChanged") => break,
             Some("PrepareForSleep") => match signal.body().deserialize::<bool>() {
                 Ok(true) => {
-                    let ended = broker.revoke_on(EndCause::Slept, |on| on.sleep).await;
-                    broker.await_withdrawals(&ended).await;
-                    delay = None;
+                    listener.on_sleep().await;
+                    inhibitor = None;
                 }
-                Ok(false) => delay = put_off_sleep(broker, &bus).await?,
-                Err(error) => {
-                    tracing::warn!(%error, "logind says something else than whether the machine sleeps")
-                }
+                Ok(false) => inhibitor = listener.inhibit_sleep().await?,
+                Err(error) => tracing::warn!(%error, "invalid PrepareForSleep signal from logind"),
             },
-            Some("NameOwnerChanged") => break,
-            _ if is_lock(&signal) && is_mine(&bus, &signal).await => {
-                broker.revoke_on(EndCause::Locked, |on| on.lock).await;
-            }
-            _ => {}
+            _ => listener.on_session_signal(&signal).await,
         }
     }
-    drop(delay);
+
+    drop(inhibitor);
     Ok(())
 }
 
-/// The machine sleeps only once what is returned here is dropped, or a few seconds later.
-async fn put_off_sleep(broker: &Broker, bus: &Connection) -> zbus::Result<Option<OwnedFd>> {
-    if !broker
-        .cache
-        .entries()
-        .iter()
-        .any(|entry| entry.profile.revoke_on.sleep)
-    {
-        return Ok(None);
+/// Every process on the bus can send signals, so only those of logind itself are received.
+async fn subscribe(
+    bus: &Connection,
+) -> zbus::Result<impl futures_util::Stream<Item = zbus::Result<Message>> + Unpin + use<>> {
+    let owner = bus
+        .call_method(Some(BUS), BUS_PATH, Some(BUS), "GetNameOwner", &LOGIND)
+        .await?;
+    let logind: OwnedUniqueName = owner.body().deserialize()?;
+
+    let sleep = signal(MANAGER, "PrepareForSleep")?.sender(logind.clone())?;
+    let lock = signal(SESSION, "Lock")?.sender(logind.clone())?;
+    // A desktop that locks by itself sets a property.
+    let locked_hint = signal(PROPERTIES, "PropertiesChanged")?
+        .sender(logind)?
+        .arg(0, SESSION)?;
+    let owner_changed = signal(BUS, "NameOwnerChanged")?
+        .sender(BUS)?
+        .arg(0, LOGIND)?;
+
+    let mut streams = Vec::new();
+    for rule in [sleep, lock, locked_hint, owner_changed] {
+        let stream = MessageStream::for_match_rule(rule.build(), bus, None).await?;
+        streams.push(Box::pin(stream));
     }
-    let how = (
-        "sleep",
-        "rolekeeper",
-        "sessions are revoked before the machine sleeps",
-        "delay",
-    );
-    bus.call_method(Some(LOGIND), PATH, Some(MANAGER), "Inhibit", &how)
-        .await?
-        .body()
-        .deserialize()
-        .map(Some)
+
+    Ok(futures_util::stream::select_all(streams))
+}
+
+fn signal(
+    interface: &'static str,
+    member: &'static str,
+) -> zbus::Result<zbus::match_rule::Builder<'static>> {
+    MatchRule::builder()
+        .msg_type(Type::Signal)
+        .interface(interface)?
+        .member(member)
+}
+
+impl Listener {
+    async fn on_sleep(&self) {
+        let session_ids = self
+            .revocation
+            .revoke_on(EndCause::MachineSlept, |on| on.sleep)
+            .await;
+
+        self.revocation.outbox.wait_until_tried(&session_ids).await;
+    }
+
+    async fn on_session_signal(&self, signal: &Message) {
+        if is_lock(signal) && self.is_of_this_user(signal).await {
+            self.revocation
+                .revoke_on(EndCause::ScreenLocked, |on| on.lock)
+                .await;
+        }
+    }
+
+    /// The machine sleeps once the returned descriptor is closed, or after logind's limit.
+    async fn inhibit_sleep(&self) -> zbus::Result<Option<OwnedFd>> {
+        if !self.delays_sleep {
+            return Ok(None);
+        }
+
+        let arguments = (
+            "sleep",
+            "rolekeeper",
+            "revokes sessions before the machine sleeps",
+            "delay",
+        );
+        let reply = self
+            .bus
+            .call_method(Some(LOGIND), PATH, Some(MANAGER), "Inhibit", &arguments)
+            .await?;
+
+        reply.body().deserialize().map(Some)
+    }
+
+    /// Whether a login session belongs to the user of this daemon.
+    async fn is_of_this_user(&self, signal: &Message) -> bool {
+        let header = signal.header();
+        let Some(path) = header.path() else {
+            return false;
+        };
+
+        let arguments = (SESSION, "User");
+        let reply = self
+            .bus
+            .call_method(Some(LOGIND), path, Some(PROPERTIES), "Get", &arguments)
+            .await;
+        let user = reply.and_then(|reply| reply.body().deserialize::<OwnedValue>());
+        let user = user.and_then(|user| Ok(<(u32, OwnedObjectPath)>::try_from(user)?));
+
+        user.is_ok_and(|(uid, _)| uid == users::effective_uid())
+    }
 }
 
 fn is_lock(signal: &Message) -> bool {
-    if signal
-        .header()
-        .member()
-        .is_some_and(|member| member.as_str() == "Lock")
-    {
+    let header = signal.header();
+    if header.member().is_some_and(|member| member == "Lock") {
         return true;
     }
-    type Changed = (
-        String,
-        std::collections::HashMap<String, OwnedValue>,
-        Vec<String>,
-    );
-    signal
-        .body()
-        .deserialize::<Changed>()
-        .is_ok_and(|(interface, changed, _)| {
-            let hint = changed
-                .get("LockedHint")
-                .and_then(|hint| hint.downcast_ref::<bool>().ok());
-            interface == SESSION && hint == Some(true)
-        })
-}
 
-/// Whether it is a login of the user whom this daemon serves.
-async fn is_mine(bus: &Connection, signal: &Message) -> bool {
-    let header = signal.header();
-    let Some(path) = header.path() else {
+    let Ok((interface, changed, _)) = signal.body().deserialize::<PropertiesChanged>() else {
         return false;
     };
-    let user = bus
-        .call_method(
-            Some(LOGIND),
-            path,
-            Some(PROPERTIES),
-            "Get",
-            &(SESSION, "User"),
-        )
-        .await;
-    let user = user.and_then(|reply| reply.body().deserialize::<OwnedValue>());
-    let user = user.and_then(|user| Ok(<(u32, OwnedObjectPath)>::try_from(user)?));
-    user.is_ok_and(|(uid, _)| uid == sys::user())
+    let locked = changed
+        .get("LockedHint")
+        .and_then(|hint| hint.downcast_ref::<bool>().ok());
+
+    interface == SESSION && locked == Some(true)
 }

@@ -1,29 +1,41 @@
-//! The person at the machine: what they are shown, and what they do that ends sessions. By D-Bus, which is there on Linux
-//! desktops; elsewhere there is the log, and `revoke_on` knows only `stop`.
+//! The user's desktop: notifications, approval dialogs, and the lock and sleep signals that end sessions. It is reached by
+//! D-Bus, on Linux only.
 
-mod ask;
+mod approval_dialog;
 mod logind;
 mod notify;
 
 use std::sync::Arc;
 
-use crate::cache::CacheEntry;
-use crate::config::callers::Confirm;
-use crate::credentials::Broker;
+use tokio::runtime::Handle;
 
-/// Starts what the configuration needs. Nothing of it is needed to serve.
-pub fn start(broker: &Arc<Broker>) {
-    let background = broker.background();
-    background.spawn(notify::show(broker.notifications.open()));
-    let has =
-        |what: fn(&CacheEntry) -> bool| broker.cache.entries().iter().any(|entry| what(entry));
-    if has(|entry| entry.profile.callers.confirm != Confirm::Never) {
-        background.spawn(ask::show(
-            Arc::clone(broker),
-            broker.access.approvals.subscribe(),
-        ));
+use crate::access::Access;
+use crate::cache::{Cache, CacheEntry};
+use crate::config::callers::Confirm;
+use crate::revocation::RevocationService;
+
+/// Starts what the configuration needs. The daemon serves without it, too.
+pub fn start(
+    access: &Arc<Access>,
+    revocation: &Arc<RevocationService>,
+    cache: &Cache,
+    runtime: &Handle,
+) {
+    runtime.spawn(notify::show_all(revocation.notifications.open()));
+
+    if any(cache, |entry| {
+        entry.profile.callers.confirm != Confirm::Never
+    }) {
+        let requests = access.approvals.subscribe();
+        runtime.spawn(approval_dialog::show_all(Arc::clone(access), requests));
     }
-    if has(|entry| entry.profile.revoke_on.lock || entry.profile.revoke_on.sleep) {
-        background.spawn(logind::follow(Arc::clone(broker)));
+
+    let delays_sleep = any(cache, |entry| entry.profile.revoke_on.sleep);
+    if delays_sleep || any(cache, |entry| entry.profile.revoke_on.lock) {
+        runtime.spawn(logind::follow(Arc::clone(revocation), delays_sleep));
     }
+}
+
+fn any(cache: &Cache, is_it: impl Fn(&CacheEntry) -> bool) -> bool {
+    cache.entries().iter().any(|entry| is_it(entry))
 }

@@ -1,7 +1,7 @@
-//! The daemon's own record: who was given credentials and who was refused, what people were asked, and which sessions ended
-//! before their time. A line of JSON each, in a file that only the user reads.
+//! The journal: which processes received credentials or were refused, which approvals the user gave, which sessions ended
+//! early. Its file has one JSON object a line, and only the user can read it.
 //!
-//! Nobody waits for it: a thread of its own looks up the parents of processes and writes.
+//! No request waits for it: its own thread waits for the inspection of the caller's process, and writes.
 
 mod file;
 mod rate_limit;
@@ -11,289 +11,302 @@ mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
-use rolekeeper::protocol::{CredentialHolder, Failure, JournalReport, SessionEnded};
+use rolekeeper::protocol;
 use tokio::sync::oneshot;
 
-use crate::access::peer::{Peer, PeerHandle};
-use crate::cache::freshness::Session;
-use crate::clock::BootTime;
+use crate::cache::CacheEntry;
+use crate::cache::session::Session;
+use crate::clock::{BootTime, Now};
 use crate::config::AlsoTo;
+use crate::model::{self, to_rfc3339_millis};
+use crate::sandbox::helper::peer_inspector::PendingInspection;
 use crate::sync::lock;
-use file::{Chain, KEPT};
-use rate_limit::Refusals;
-use record::{Event, Record};
-use writer::JournalWriter;
+use file::JournalFile;
+use rate_limit::RefusalLimiter;
+use record::Record;
+use writer::{Writer, push_bounded};
 
-pub use file::Verified;
-pub use record::What;
+pub use record::{CallerRecord, Decision, Process, SessionEnded, SessionUse, Via};
 
-/// The most of the file of earlier versions, in bytes.
-const BEFORE: u64 = 16 * 1024 * 1024;
-/// The most users whose refusals are counted one by one.
-const USERS: usize = 256;
-
+/// A handle to the journal. Its clones write to the same one.
 #[derive(Debug, Clone)]
 pub struct Journal {
+    path: Option<Arc<Path>>,
+    /// The newest records that the daemon itself reads.
     records: Arc<Mutex<VecDeque<Record>>>,
-    queue: Sender<Note>,
-    refusals: Arc<Mutex<BTreeMap<u32, Refusals>>>,
+    queue: Sender<Message>,
+    refusals: Arc<Mutex<RefusalLimiter>>,
 }
 
-/// What was noted of a profile.
+/// The process that made a request, while its inspection may still be pending.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub uid: u32,
+    /// Absent for requests without a connection, such as a click on a desktop notification.
+    pub via: Option<Via>,
+    pub inspection: Arc<PendingInspection>,
+}
+
+/// The session that a caller uses.
+#[derive(Debug, Clone, Copy)]
+pub struct UsedSession<'a> {
+    pub profile: &'a str,
+    pub session_id: &'a str,
+    pub principal: &'a str,
+    /// The time of the use, by the upstream's clock.
+    pub at: Timestamp,
+}
+
+impl<'a> UsedSession<'a> {
+    pub fn new(entry: &'a CacheEntry, session: &'a Session, now: BootTime) -> Self {
+        Self {
+            profile: entry.profile.name.as_str(),
+            session_id: session.id(),
+            principal: &session.issued.principal,
+            at: session.upstream_time(now),
+        }
+    }
+}
+
+/// The records of one profile, oldest first.
 #[derive(Debug)]
-pub struct IssuanceRecord {
-    pub holders: Vec<CredentialHolder>,
-    pub endings: Vec<SessionEnded>,
-    /// When the record as a whole begins.
+pub struct ProfileHistory {
+    pub uses: Vec<SessionUse>,
+    pub ended: Vec<SessionEnded>,
+    /// RFC 3339: the time of the journal's oldest record, of whatever profile.
     pub since: Option<String>,
 }
 
-/// A session whose credentials somebody was given.
+/// The last use of a session.
 #[derive(Debug)]
-pub struct Issuance {
+pub struct LastUse {
     pub profile: String,
     pub principal: String,
-    /// By the upstream's clock: the last time.
-    pub last_at: Timestamp,
+    /// By the upstream's clock.
+    pub at: Timestamp,
 }
 
 #[derive(Debug)]
-enum Note {
-    /// A record whose processes are still to be filled in.
-    Issuance(CredentialHolder, Arc<PeerHandle>),
-    Event(Event, Arc<PeerHandle>),
-    Ended(Record),
-    Verify(oneshot::Sender<Option<JournalReport>>),
-    /// Whoever waits here wants everything before it to be written.
+enum Message {
+    /// A record, and the inspection of its caller.
+    Record(Record, Option<Arc<PendingInspection>>),
+    /// Answered when all earlier messages are handled.
     Flush(oneshot::Sender<()>),
 }
 
 impl Journal {
-    /// A record that lasts as long as the daemon.
+    /// A journal that ends with the daemon.
     pub fn in_memory() -> Self {
         Self::start(VecDeque::new(), None, &[])
     }
 
-    /// Reads what earlier daemons wrote, and goes on behind it; what a version wrote that had one file for all is read, too.
-    /// A line that is not a record is left out, and where it is.
-    pub fn open(path: &Path, before: &Path, also_to: &[AlsoTo]) -> io::Result<Self> {
-        let mut records: VecDeque<Record> = VecDeque::new();
-        let mut found = |record| {
-            if !matches!(record, Record::Event(_)) {
-                records.push_back(record);
+    /// Reads the records of earlier daemons, and continues their file.
+    ///
+    /// # Errors
+    /// If the path leads to something else than a regular file, or the file cannot be read or created.
+    pub fn open(path: &Path, also_to: &[AlsoTo]) -> io::Result<Self> {
+        let mut records = VecDeque::new();
+        let file = JournalFile::open(path, |record| {
+            if record.is_read() {
+                push_bounded(&mut records, record);
             }
-            if records.len() > KEPT {
-                records.pop_front();
-            }
-        };
-        if !path.exists()
-            && let Ok(text) = crate::platform::private_file::read_within(before, BEFORE)
-        {
-            // It is gone on behind.
-            crate::platform::private_file::replace(path, text.as_bytes())?;
-        }
-        let chain = Chain::open(path, &mut found)?;
-        Ok(Self::start(records, Some(chain), also_to))
+        })?;
+        Ok(Self::start(records, Some(file), also_to))
     }
 
-    fn start(records: VecDeque<Record>, chain: Option<Chain>, also_to: &[AlsoTo]) -> Self {
-        let (queue, notes) = mpsc::channel();
+    fn start(records: VecDeque<Record>, file: Option<JournalFile>, also_to: &[AlsoTo]) -> Self {
+        let (queue, messages) = mpsc::channel();
+        let path = file.as_ref().map(|file| file.path().into());
         let records = Arc::new(Mutex::new(records));
-        let desk = JournalWriter::new(Arc::clone(&records), chain, also_to);
-        thread::spawn(move || desk.write(&notes));
+        let writer = Writer::new(Arc::clone(&records), file, also_to);
+        thread::spawn(move || writer.run(&messages));
         Self {
+            path,
             records,
             queue,
             refusals: Arc::default(),
         }
     }
 
-    /// Notes that a peer is given a session's credentials; a connection is noted once for each session.
-    pub fn handed(&self, peer: &Peer, profile: &str, session: &Session, now: BootTime) {
-        if peer.is_first_time(&session.granted.session_id) {
-            self.note(peer, profile, session, now, None);
-        }
+    /// Records that a caller received a session's credentials. Call it once for a connection and session.
+    pub fn record_issuance(&self, caller: Caller, session: UsedSession<'_>) {
+        self.record_use(caller, session, None);
     }
 
-    /// Notes that one call was made for a peer, which has seen nothing of the session.
-    pub fn called(
-        &self,
-        peer: &Peer,
-        profile: &str,
-        session: &Session,
-        now: BootTime,
-        request_id: Option<&str>,
-    ) {
-        if let Some(request_id) = request_id {
-            self.note(peer, profile, session, now, Some(request_id.into()));
-        }
+    /// Records one API call that the daemon made with a session for a caller.
+    pub fn record_call(&self, caller: Caller, session: UsedSession<'_>, request_id: &str) {
+        self.record_use(caller, session, Some(request_id.into()));
     }
 
-    fn note(
-        &self,
-        peer: &Peer,
-        profile: &str,
-        session: &Session,
-        now: BootTime,
-        request_id: Option<String>,
-    ) {
-        // The upstream's time, whatever this machine's clock says: never late, and early by the round trip of the grant.
-        let issued_at = session.granted.issued_at;
-        let record = CredentialHolder {
-            at: shown(
-                issued_at
-                    .saturating_add(now.since(session.received_at))
-                    .unwrap_or(issued_at),
-            ),
-            session_id: session.granted.session_id.to_string(),
-            principal: session.granted.principal.to_string(),
-            profile: profile.into(),
-            uid: peer.uid,
+    fn record_use(&self, caller: Caller, session: UsedSession<'_>, request_id: Option<String>) {
+        let usage = SessionUse {
+            at: to_rfc3339_millis(session.at),
+            profile: session.profile.into(),
+            session_id: session.session_id.into(),
+            principal: session.principal.into(),
             request_id,
-            how: peer.how().map(Into::into),
-            left_out: None,
-            processes: Vec::new(),
+            suppressed: 0,
+            caller: caller.record(),
         };
-        // The thread ends with the journal, not before.
-        let _ = self
-            .queue
-            .send(Note::Issuance(record, Arc::clone(peer.handle())));
+        self.send(usage.into(), Some(caller.inspection));
     }
 
-    /// Notes that a session has ended before its time, or what more is known of it.
-    pub fn ended(&self, profile: &str, ending: &SessionEnded) {
-        let _ = self.queue.send(Note::Ended(Record::Ended {
-            profile: profile.into(),
-            ending: ending.clone(),
-        }));
-    }
-
-    /// Notes what happened to a peer's request, or by it.
-    pub fn event(
+    /// Records that a request for credentials was refused, unless the user has had too many refusals.
+    pub fn record_refusal(
         &self,
-        peer: &Peer,
-        what: What,
-        of: &str,
-        code: Option<&str>,
-        message: Option<String>,
+        caller: Caller,
+        profile: &str,
+        failure: &protocol::Failure,
+        now: &Now,
+    ) {
+        let admitted = lock(&self.refusals).admit(caller.uid, now.boot);
+        let Some(suppressed) = admitted else { return };
+        let record = Record::Refused {
+            at: to_rfc3339_millis(now.wall),
+            profile: crate::text::printable(profile),
+            code: failure.code.as_str().into(),
+            message: crate::text::one_line(&failure.message),
+            suppressed,
+            caller: caller.record(),
+        };
+        self.send(record, Some(caller.inspection));
+    }
+
+    /// Records that the user is asked to approve a program, as `program` describes it.
+    pub fn record_approval_request(
+        &self,
+        caller: Caller,
+        profile: &str,
+        program: &str,
         now: Timestamp,
     ) {
-        let event = Event {
-            event: what,
-            at: shown(now),
-            of: of.into(),
-            uid: peer.uid,
-            code: code.map(Into::into),
-            message,
-            left_out: None,
-            processes: Vec::new(),
+        let record = Record::ApprovalRequested {
+            at: to_rfc3339_millis(now),
+            profile: profile.into(),
+            program: program.into(),
+            caller: caller.record(),
         };
-        let _ = self
-            .queue
-            .send(Note::Event(event, Arc::clone(peer.handle())));
+        self.send(record, Some(caller.inspection));
     }
 
-    /// Notes that a peer was not given what it asked for. Of many only some are written, and how many were not.
-    pub fn refused(&self, peer: &Peer, profile: &str, failure: &Failure, now: &crate::clock::Now) {
-        let left_out = {
-            let mut refusals = lock(&self.refusals);
-            // Of so many users all others count as one.
-            let uid = if refusals.len() < USERS || refusals.contains_key(&peer.uid) {
-                peer.uid
-            } else {
-                u32::MAX
-            };
-            refusals.entry(uid).or_default().admit(now.boot)
+    /// Records a decision, with the caller that made it.
+    pub fn record_approval_decision(
+        &self,
+        caller: Caller,
+        profile: &str,
+        program: &str,
+        decision: Decision,
+        now: Timestamp,
+    ) {
+        let record = Record::ApprovalDecided {
+            at: to_rfc3339_millis(now),
+            profile: profile.into(),
+            program: program.into(),
+            decision,
+            caller: caller.record(),
         };
-        let Some(left_out) = left_out else { return };
-        let event = Event {
-            event: What::Refused,
-            at: shown(now.wall),
-            of: crate::printable(profile),
-            uid: peer.uid,
-            code: Some(failure.code.as_str().into()),
-            message: Some(crate::one_line(&failure.message)),
-            left_out: Some(left_out).filter(|count| *count > 0),
-            processes: Vec::new(),
-        };
-        let _ = self
-            .queue
-            .send(Note::Event(event, Arc::clone(peer.handle())));
+        self.send(record, Some(caller.inspection));
     }
 
-    /// Looks through the file; nothing, if there is none.
-    pub async fn verify(&self) -> Option<JournalReport> {
-        let (done, wait) = oneshot::channel();
-        self.queue.send(Note::Verify(done)).ok()?;
-        wait.await.ok().flatten()
+    /// Records that a token was stored for an upstream.
+    pub fn record_login(
+        &self,
+        caller: Caller,
+        upstream: &str,
+        principal: Option<&str>,
+        now: Timestamp,
+    ) {
+        let record = Record::LoggedIn {
+            at: to_rfc3339_millis(now),
+            upstream: upstream.into(),
+            principal: principal.map(Into::into),
+            caller: caller.record(),
+        };
+        self.send(record, Some(caller.inspection));
     }
 
-    /// Waits until everything that was noted is written.
+    /// Records that a session ended before it expired.
+    pub fn record_session_end(&self, profile: &str, ended: &model::SessionEnded) {
+        let record = Record::SessionEnded(SessionEnded::new(profile, ended));
+        self.send(record, None);
+    }
+
+    fn send(&self, record: Record, inspection: Option<Arc<PendingInspection>>) {
+        // The thread lives as long as this sender.
+        let _ = self.queue.send(Message::Record(record, inspection));
+    }
+
+    /// The path of the file, unless the journal is in memory.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.path.as_deref().map(Path::to_owned)
+    }
+
+    /// Waits until all earlier records are written.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.queue.send(Note::Flush(done)).is_ok() {
+        if self.queue.send(Message::Flush(done)).is_ok() {
             let _ = wait.await;
         }
     }
 
-    /// What was noted of a profile until now.
-    pub async fn of(&self, profile: &str) -> IssuanceRecord {
+    /// The records of a profile until now.
+    pub async fn history_of(&self, profile: &str) -> ProfileHistory {
         self.flush().await;
         let records = lock(&self.records);
-        let since = records.front().map(|record| record.at().to_owned());
-        let (mut holders, mut endings) = (Vec::new(), Vec::new());
-        for record in records.iter().filter(|record| record.profile() == profile) {
+        let mut history = ProfileHistory {
+            uses: Vec::new(),
+            ended: Vec::new(),
+            since: records.front().map(|record| record.at().to_owned()),
+        };
+        for record in &*records {
             match record {
-                Record::Issuance(holder) => holders.push(holder.clone()),
-                Record::Ended { ending, .. } => endings.push(ending.clone()),
-                Record::Event(_) => {}
+                Record::Issued(usage) | Record::Called(usage) if usage.profile == profile => {
+                    history.uses.push(usage.clone());
+                }
+                Record::SessionEnded(ended) if ended.profile == profile => {
+                    history.ended.push(ended.clone());
+                }
+                _ => {}
             }
         }
-        IssuanceRecord {
-            holders,
-            endings,
-            since,
-        }
+        history
     }
 
-    /// Every session whose credentials somebody was given, as far as the record goes back.
-    pub async fn sessions(&self) -> BTreeMap<String, Issuance> {
+    /// Every session in the journal, by its id.
+    pub async fn sessions(&self) -> BTreeMap<String, LastUse> {
         self.flush().await;
         let mut sessions = BTreeMap::new();
         for record in &*lock(&self.records) {
-            if let Record::Issuance(CredentialHolder {
-                at,
-                session_id,
-                principal,
-                profile,
-                ..
-            }) = record
-                && let Ok(last_at) = at.parse()
+            if let Record::Issued(usage) | Record::Called(usage) = record
+                && let Ok(at) = usage.at.parse()
             {
-                let handed = Issuance {
-                    profile: profile.clone(),
-                    principal: principal.clone(),
-                    last_at,
+                let last = LastUse {
+                    profile: usage.profile.clone(),
+                    principal: usage.principal.clone(),
+                    at,
                 };
-                sessions.insert(session_id.clone(), handed);
+                sessions.insert(usage.session_id.clone(), last);
             }
         }
         sessions
     }
 }
 
-/// To the millisecond, and never rounded up.
-pub(crate) fn shown(at: Timestamp) -> String {
-    DateTimePrinter::new()
-        .precision(Some(3))
-        .timestamp_to_string(&at)
+impl Caller {
+    /// The part that is known before the inspection ends.
+    fn record(&self) -> CallerRecord {
+        CallerRecord {
+            uid: self.uid,
+            via: self.via,
+            processes: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -302,94 +315,132 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::freshness::ListPresence;
-    use crate::cache::session_state::Generation;
-    use crate::upstream::IssuedSession;
+    use crate::clock::BootTime;
 
-    fn session(id: &str) -> Session {
-        let at = |seconds| BootTime::ZERO.plus(std::time::Duration::from_secs(seconds));
-        let granted = IssuedSession {
-            session_id: id.into(),
-            ..IssuedSession::example()
-        };
-        Session {
-            granted,
-            obtained_at: at(0),
-            received_at: at(1),
-            refresh_left: std::time::Duration::from_secs(90),
-            generation: Generation::default(),
-            sightings: ListPresence::default(),
+    fn caller(uid: u32) -> Caller {
+        Caller {
+            uid,
+            via: Some(Via::Socket),
+            inspection: PendingInspection::unavailable(),
+        }
+    }
+
+    /// A use at this second of 1970.
+    fn used(profile: &'static str, session_id: &'static str, second: i64) -> UsedSession<'static> {
+        UsedSession {
+            profile,
+            session_id,
+            principal: "user/u-1",
+            at: Timestamp::from_second(second).unwrap(),
         }
     }
 
     #[tokio::test]
-    async fn what_was_noted_is_there_after_a_restart_and_a_broken_line_is_not() {
+    async fn history_survives_restart_and_broken_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
-        let journal = Journal::open(&path, &dir.path().join("none"), &[]).unwrap();
-        let now = BootTime::ZERO.plus(std::time::Duration::from_secs(61));
-        for peer in [Peer::new(7, None), Peer::new(8, None)] {
-            journal.handed(&peer, "dev", &session("s-1"), now);
-            journal.handed(&peer, "dev", &session("s-1"), now);
-        }
-        journal.handed(&Peer::new(7, None), "other", &session("s-2"), now);
-        let noted = journal.of("dev").await.holders;
-        let seen: Vec<_> = noted
+        let journal = Journal::open(&path, &[]).unwrap();
+        journal.record_issuance(caller(7), used("dev", "s-1", 60));
+        journal.record_call(caller(8), used("dev", "s-1", 61), "q-1");
+        journal.record_issuance(caller(7), used("other", "s-2", 62));
+
+        let written = journal.history_of("dev").await;
+        let uses: Vec<_> = written
+            .uses
             .iter()
-            .map(|record| (record.uid, record.session_id.as_str(), record.at.as_str()))
+            .map(|usage| {
+                (
+                    usage.caller.uid,
+                    usage.at.as_str(),
+                    usage.request_id.as_deref(),
+                )
+            })
             .collect();
-        let at = "1970-01-01T00:01:00.000Z";
         assert_eq!(
-            seen,
-            [(7, "s-1", at), (8, "s-1", at)],
-            "a minute after the answer came, by the upstream's clock"
+            uses,
+            [
+                (7, "1970-01-01T00:01:00.000Z", None),
+                (8, "1970-01-01T00:01:01.000Z", Some("q-1"))
+            ]
         );
         drop(journal);
+
         crate::platform::private_file::writable()
             .append(true)
             .open(&path)
             .unwrap()
             .write_all(b"\xff\n{\"at\":")
             .unwrap();
+        let journal = Journal::open(&path, &[]).unwrap();
+        let read = journal.history_of("dev").await;
+        assert_eq!(read.uses, written.uses);
+        assert_eq!(read.since, written.since);
+
+        let sessions = journal.sessions().await;
+        assert_eq!(sessions.len(), 2);
+        assert_eq!(sessions["s-1"].at.as_second(), 61);
+        assert_eq!(sessions["s-2"].profile, "other");
+    }
+
+    #[tokio::test]
+    async fn similar_issuances_are_rate_limited() {
+        let journal = Journal::in_memory();
+        for _ in 0..1_000 {
+            journal.record_issuance(caller(7), used("dev", "s-1", 10));
+        }
+        journal.record_issuance(caller(8), used("dev", "s-1", 11));
         assert_eq!(
-            Journal::open(&path, &dir.path().join("none"), &[])
-                .unwrap()
-                .of("dev")
-                .await
-                .holders,
-            noted
+            journal.history_of("dev").await.uses.len(),
+            21,
+            "20 of user 7"
         );
+
+        journal.record_issuance(caller(7), used("dev", "s-1", 90));
+        let uses = journal.history_of("dev").await.uses;
+        let suppressed: Vec<_> = uses.iter().skip(21).map(|usage| usage.suppressed).collect();
         assert_eq!(
-            std::fs::read(&path)
-                .unwrap()
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count(),
-            4,
-            "it stays where it is"
+            suppressed,
+            [979, 0],
+            "980 were suppressed, the last one of them is written"
         );
     }
 
     #[tokio::test]
-    async fn of_many_that_are_alike_some_are_written_and_the_others_counted() {
+    async fn refusals_do_not_displace_issuances() {
         let dir = tempfile::tempdir().unwrap();
-        let journal =
-            Journal::open(&dir.path().join("journal"), &dir.path().join("none"), &[]).unwrap();
-        let at = |seconds| BootTime::ZERO.plus(Duration::from_secs(seconds));
-        for _ in 0..1_000 {
-            journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(10));
+        let path = dir.path().join("journal.jsonl");
+        let journal = Journal::open(&path, &[]).unwrap();
+        journal.record_issuance(caller(7), used("dev", "s-1", 10));
+        let failure = protocol::Failure::new(protocol::Code::NotAllowed, "no\nway", "ask");
+        let now = Now {
+            boot: BootTime::ZERO,
+            wall: Timestamp::UNIX_EPOCH,
+            awake: Duration::ZERO,
+        };
+        for _ in 0..100 {
+            journal.record_refusal(caller(7), "dev", &failure, &now);
         }
-        journal.handed(&Peer::new(8, None), "dev", &session("s-1"), at(11));
-        assert_eq!(
-            journal.of("dev").await.holders.len(),
-            21,
-            "another user is another"
-        );
-        journal.handed(&Peer::new(7, None), "dev", &session("s-1"), at(90));
-        let holders = journal.of("dev").await.holders;
-        assert_eq!(
-            (holders.len(), holders[21].left_out, holders[22].left_out),
-            (23, Some(980), None)
-        );
+
+        assert_eq!(journal.history_of("dev").await.uses.len(), 1);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("\"type\":\"refused\"").count(), 20);
+        assert!(text.contains("no\\\\nway"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn session_end_is_recorded_without_a_caller() {
+        let journal = Journal::in_memory();
+        let ended = model::SessionEnded {
+            session_id: Some("s-1".into()),
+            ..model::SessionEnded::new(
+                model::EndCause::LoggedOut,
+                "2026-01-01T00:00:00Z".parse().unwrap(),
+            )
+        };
+        journal.record_session_end("dev", &ended);
+
+        let history = journal.history_of("dev").await;
+        assert_eq!(history.ended, [SessionEnded::new("dev", &ended)]);
+        assert_eq!(history.since.as_deref(), Some("2026-01-01T00:00:00.000Z"));
     }
 }

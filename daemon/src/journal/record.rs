@@ -1,135 +1,298 @@
-//! What is written down, and how it reads.
+//! The records of the journal. Their fields are a file format: they share no type with the wire protocol.
 
-use rolekeeper::protocol::{CredentialHolder, Process, SessionEnded};
+use rolekeeper::protocol;
 use serde::{Deserialize, Serialize};
 
-/// One record. What tells them apart are their fields.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+use crate::model::{self, EndCause, to_rfc3339_millis};
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Record {
-    Event(Event),
-    Ended {
+    /// A connection received a session's credentials for the first time.
+    Issued(SessionUse),
+    /// The daemon made one API call with a session for a caller, which received no credentials.
+    Called(SessionUse),
+    /// A request for credentials was refused.
+    Refused {
+        at: String,
         profile: String,
+        /// The name of the error, as the client prints it.
+        code: String,
+        message: String,
+        #[serde(skip_serializing_if = "is_zero", default)]
+        suppressed: u64,
         #[serde(flatten)]
-        ending: SessionEnded,
+        caller: CallerRecord,
     },
-    Issuance(CredentialHolder),
+    ApprovalRequested {
+        at: String,
+        profile: String,
+        /// The requesting program, as the user reads it.
+        program: String,
+        #[serde(flatten)]
+        caller: CallerRecord,
+    },
+    /// Its caller is the one who decided.
+    ApprovalDecided {
+        at: String,
+        profile: String,
+        program: String,
+        decision: Decision,
+        #[serde(flatten)]
+        caller: CallerRecord,
+    },
+    /// A token was stored for an upstream.
+    LoggedIn {
+        at: String,
+        upstream: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        principal: Option<String>,
+        #[serde(flatten)]
+        caller: CallerRecord,
+    },
+    SessionEnded(SessionEnded),
 }
 
-/// What happened beside that somebody was given credentials, or that a session ended.
+/// The use of a session by a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Event {
-    pub(super) event: What,
-    /// RFC 3339, by this machine's clock.
-    pub(super) at: String,
-    /// The profile, or the upstream for a login.
-    pub(super) of: String,
-    pub(super) uid: u32,
-    /// The name of a refusal, as the client shows it.
+pub struct SessionUse {
+    /// RFC 3339, by the upstream's clock.
+    pub at: String,
+    pub profile: String,
+    pub session_id: String,
+    /// The session's principal: `user/019…`.
+    pub principal: String,
+    /// Of the API call, in a record of the type `called`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) code: Option<String>,
+    pub request_id: Option<String>,
+    /// The number of similar records that the rate limit left out.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub suppressed: u64,
+    #[serde(flatten)]
+    pub caller: CallerRecord,
+}
+
+/// A session that ended before it expired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnded {
+    /// RFC 3339, by this machine's clock: when the daemon dropped the session.
+    pub at: String,
+    pub profile: String,
+    /// Absent if the profile had no session.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) message: Option<String>,
-    /// How many alike, or that came too fast, are not written for themselves.
+    pub session_id: Option<String>,
+    pub cause: EndCause,
+    /// Who ended it: `user/dev@example.test`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) left_out: Option<u64>,
+    pub by: Option<String>,
+    /// RFC 3339, by the upstream's clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// The process that made a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerRecord {
+    pub uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub via: Option<Via>,
+    /// The process itself, then its parents, as far as the peer inspector saw them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub(super) processes: Vec<Process>,
+    pub processes: Vec<Process>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    /// The path of its executable. Its arguments may contain secrets, so the journal leaves them out.
+    pub program: String,
+}
+
+/// The interface that a request used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Socket,
+    Http,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
-    /// Somebody was not given credentials.
-    Refused,
-    /// A person was asked.
-    Asked,
-    /// They said something, or nothing in time.
-    Answered,
-    /// A token was put in the place of another.
-    LoggedIn,
-}
-
-impl What {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Asked => "asked",
-            Self::Answered => "answered",
-            Self::LoggedIn => "logged_in",
-        }
-    }
+pub enum Decision {
+    Allowed,
+    Denied,
+    TimedOut,
 }
 
 impl Record {
-    pub(super) fn profile(&self) -> &str {
-        match self {
-            Self::Event(event) => &event.of,
-            Self::Ended { profile, .. } => profile,
-            Self::Issuance(holder) => &holder.profile,
-        }
+    /// Whether the daemon itself reads the record later.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Issued(_) | Self::Called(_) | Self::SessionEnded(_)
+        )
     }
 
     pub(super) fn at(&self) -> &str {
         match self {
-            Self::Event(event) => &event.at,
-            Self::Ended { ending, .. } => &ending.noticed_at,
-            Self::Issuance(holder) => &holder.at,
+            Self::Issued(usage) | Self::Called(usage) => &usage.at,
+            Self::SessionEnded(ended) => &ended.at,
+            Self::Refused { at, .. }
+            | Self::ApprovalRequested { at, .. }
+            | Self::ApprovalDecided { at, .. }
+            | Self::LoggedIn { at, .. } => at,
         }
     }
 
-    /// For logs that have names for what they are told.
-    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![("PROFILE", self.profile().to_owned())];
-        let processes = match self {
-            Self::Event(event) => {
-                fields.push(("EVENT", event.event.as_str().into()));
-                fields.push(("UID", event.uid.to_string()));
-                fields.extend(event.code.clone().map(|code| ("CODE", code)));
-                event.processes.first()
-            }
-            Self::Ended { ending, .. } => {
-                fields.push(("EVENT", "ended".into()));
-                fields.extend(ending.session_id.clone().map(|id| ("SESSION", id)));
-                None
-            }
-            Self::Issuance(holder) => {
-                fields.push((
-                    "EVENT",
-                    if holder.request_id.is_some() {
-                        "called"
-                    } else {
-                        "lease"
-                    }
-                    .into(),
-                ));
-                fields.push(("UID", holder.uid.to_string()));
-                fields.push(("SESSION", holder.session_id.clone()));
-                holder.processes.first()
-            }
-        };
-        if let Some(Process { pid, program }) = processes {
-            fields.push(("PID", pid.to_string()));
-            fields.push(("EXECUTABLE", program.clone()));
+    /// The caller, whose processes the writer adds.
+    pub(super) fn caller_mut(&mut self) -> Option<&mut CallerRecord> {
+        match self {
+            Self::Issued(usage) | Self::Called(usage) => Some(&mut usage.caller),
+            Self::Refused { caller, .. }
+            | Self::ApprovalRequested { caller, .. }
+            | Self::ApprovalDecided { caller, .. }
+            | Self::LoggedIn { caller, .. } => Some(caller),
+            Self::SessionEnded(_) => None,
         }
-        fields
+    }
+}
+
+impl From<SessionUse> for Record {
+    fn from(usage: SessionUse) -> Self {
+        if usage.request_id.is_some() {
+            Self::Called(usage)
+        } else {
+            Self::Issued(usage)
+        }
+    }
+}
+
+impl SessionEnded {
+    pub(super) fn new(profile: &str, ended: &model::SessionEnded) -> Self {
+        Self {
+            at: to_rfc3339_millis(ended.noticed_at),
+            profile: profile.into(),
+            session_id: ended.session_id.as_deref().map(Into::into),
+            cause: ended.cause,
+            by: ended.by.clone(),
+            revoked_at: ended.at.map(to_rfc3339_millis),
+            reason: ended.reason.clone(),
+        }
+    }
+}
+
+impl From<protocol::Process> for Process {
+    fn from(process: protocol::Process) -> Self {
+        Self {
+            pid: process.pid,
+            program: process.program,
+        }
+    }
+}
+
+impl Via {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Http => "http",
+        }
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[cfg(test)]
+impl Record {
+    pub(super) fn refused(message: &str) -> Self {
+        Self::Refused {
+            at: "2026-01-01T00:00:00.000Z".into(),
+            profile: "dev".into(),
+            code: "not_allowed".into(),
+            message: message.into(),
+            suppressed: 0,
+            caller: CallerRecord {
+                uid: 1000,
+                via: Some(Via::Socket),
+                processes: Vec::new(),
+            },
+        }
     }
 }
 
 #[cfg(test)]
-impl Event {
-    pub(super) fn example(event: What) -> Self {
-        let at = "2026-01-01T00:00:00.000Z".into();
-        let (code, message, left_out) = (None, None, None);
-        Self {
-            event,
-            at,
-            of: "dev".into(),
-            uid: 1000,
-            code,
-            message,
-            left_out,
-            processes: Vec::new(),
-        }
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(record: &Record) -> serde_json::Value {
+        let text = serde_json::to_string(record).unwrap();
+        assert_eq!(&serde_json::from_str::<Record>(&text).unwrap(), record);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn records_are_flat_objects_with_a_type() {
+        let at = "2026-01-01T00:00:00.000Z";
+
+        let refused = line(&Record::refused("no"));
+        assert_eq!(
+            refused,
+            json!({
+                "type": "refused", "at": at, "profile": "dev", "code": "not_allowed", "message": "no",
+                "uid": 1000, "via": "socket",
+            })
+        );
+
+        let ended = line(&Record::SessionEnded(SessionEnded {
+            at: at.into(),
+            profile: "dev".into(),
+            session_id: Some("s-1".into()),
+            cause: EndCause::AccountDisabled,
+            by: None,
+            revoked_at: None,
+            reason: None,
+        }));
+        assert_eq!(
+            ended,
+            json!({
+                "type": "session_ended", "at": at, "profile": "dev", "session_id": "s-1",
+                "cause": "account_disabled",
+            })
+        );
+
+        let called = line(&Record::from(SessionUse {
+            at: at.into(),
+            profile: "dev".into(),
+            session_id: "s-1".into(),
+            principal: "user/u-1".into(),
+            request_id: Some("q-1".into()),
+            suppressed: 2,
+            caller: CallerRecord {
+                uid: 1000,
+                via: None,
+                processes: vec![Process {
+                    pid: 7,
+                    program: "/bin/aws".into(),
+                }],
+            },
+        }));
+        assert_eq!(
+            called,
+            json!({
+                "type": "called", "at": at, "profile": "dev", "session_id": "s-1", "principal": "user/u-1",
+                "request_id": "q-1", "suppressed": 2, "uid": 1000,
+                "processes": [{ "pid": 7, "program": "/bin/aws" }],
+            })
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The journal's thread: completes, keeps and writes records until the journal is gone.
+//! The journal's thread: it completes, writes and forwards records until the journal is dropped.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
@@ -6,111 +6,100 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rolekeeper::protocol::JournalReport;
-
-use super::Note;
-use super::file::{Chain, KEPT, Verified};
-use super::rate_limit::Deduplicator;
-use super::record::Record;
-use super::syslog::Forward;
+use super::Message;
+use super::file::{JournalFile, RETAINED};
+use super::rate_limit::SessionUseLimiter;
+use super::record::{Process, Record};
+use super::syslog::Forwarder;
 use crate::config::AlsoTo;
 use crate::sync::lock;
 
-/// How long a record waits for its thread. Wakeup at once, it would take the core on which an answer is being written.
-const LATER: Duration = Duration::from_millis(10);
+/// The delay before the thread handles a record. Without it, the thread takes the core that writes the reply.
+const DELAY: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
-pub(super) struct JournalWriter {
+pub(super) struct Writer {
+    /// The newest records that the daemon itself reads.
     records: Arc<Mutex<VecDeque<Record>>>,
-    chain: Option<Chain>,
-    /// What there was no room for yet.
+    file: Option<JournalFile>,
+    /// Records that could not be written yet, oldest first.
     unwritten: VecDeque<Record>,
+    /// The failure is in the daemon's log.
     is_failing: bool,
-    forwards: Vec<Forward>,
-    alike: Deduplicator,
+    forwarders: Vec<Forwarder>,
+    limiter: SessionUseLimiter,
 }
 
-impl JournalWriter {
+impl Writer {
     pub(super) fn new(
         records: Arc<Mutex<VecDeque<Record>>>,
-        chain: Option<Chain>,
+        file: Option<JournalFile>,
         also_to: &[AlsoTo],
     ) -> Self {
-        let forwards = also_to.iter().map(|to| Forward::new(*to)).collect();
-        let (unwritten, alike) = (VecDeque::new(), Deduplicator::default());
         Self {
             records,
-            chain,
-            unwritten,
+            file,
+            unwritten: VecDeque::new(),
             is_failing: false,
-            forwards,
-            alike,
+            forwarders: also_to.iter().map(|to| Forwarder::new(*to)).collect(),
+            limiter: SessionUseLimiter::default(),
         }
     }
 
-    pub(super) fn write(mut self, notes: &Receiver<Note>) {
-        while let Ok(first) = notes.recv() {
-            // Not in the moment in which whoever it is about is to be answered.
-            thread::sleep(LATER);
-            for note in std::iter::once(first).chain(notes.try_iter()) {
-                self.keep(note);
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        while let Ok(first) = messages.recv() {
+            thread::sleep(DELAY);
+            for message in std::iter::once(first).chain(messages.try_iter()) {
+                self.handle(message);
             }
         }
     }
 
-    fn keep(&mut self, note: Note) {
-        let record = match note {
-            Note::Flush(done) => {
+    fn handle(&mut self, message: Message) {
+        let (mut record, inspection) = match message {
+            Message::Record(record, inspection) => (record, inspection),
+            Message::Flush(done) => {
                 let _ = done.send(());
                 return;
             }
-            Note::Verify(done) => {
-                let _ = done.send(self.chain.as_ref().map(report));
-                return;
-            }
-            Note::Issuance(mut holder, trace) => {
-                holder.processes = trace.inspection().processes();
-                for holder in self.alike.admit(holder) {
-                    self.record(Record::Issuance(holder));
-                }
-                return;
-            }
-            Note::Event(mut event, trace) => {
-                event.processes = trace.inspection().processes();
-                Record::Event(event)
-            }
-            Note::Ended(record) => record,
         };
-        self.record(record);
-    }
+        if let Some(caller) = record.caller_mut()
+            && let Some(inspection) = inspection
+        {
+            let processes = inspection.processes().into_iter();
+            caller.processes = processes.map(Process::from).collect();
+        }
 
-    fn record(&mut self, record: Record) {
-        self.forwards
-            .iter_mut()
-            .for_each(|forward| forward.send(&record));
-        if self.chain.is_some() {
-            self.unwritten.push_back(record.clone());
-            if self.unwritten.len() > KEPT {
-                self.unwritten.pop_front();
+        match record {
+            Record::Issued(usage) | Record::Called(usage) => {
+                for usage in self.limiter.admit(usage) {
+                    self.write(usage.into());
+                }
             }
-            self.write_out();
-        }
-        if matches!(record, Record::Event(_)) {
-            return;
-        }
-        let mut records = lock(&self.records);
-        records.push_back(record);
-        if records.len() > KEPT {
-            records.pop_front();
+            other => self.write(other),
         }
     }
 
-    /// A failure is said once, and mended when there is room again.
-    fn write_out(&mut self) {
-        let Some(chain) = &mut self.chain else { return };
+    fn write(&mut self, record: Record) {
+        for forwarder in &mut self.forwarders {
+            forwarder.send(&record);
+        }
+        if self.file.is_some() {
+            push_bounded(&mut self.unwritten, record.clone());
+            self.write_to_file();
+        }
+        if record.is_read() {
+            push_bounded(&mut lock(&self.records), record);
+        }
+    }
+
+    /// Logs a failure once. The next record tries again.
+    fn write_to_file(&mut self) {
+        let Some(file) = &mut self.file else { return };
         while let Some(record) = self.unwritten.front() {
-            if let Err(error) = chain.add(record) {
+            if let Err(error) = file.append(record) {
                 if !self.is_failing {
-                    tracing::warn!(path = %chain.path().display(), %error, "who is given credentials cannot be written");
+                    tracing::warn!(path = %file.path().display(), %error, "cannot write the journal");
                 }
                 self.is_failing = true;
                 return;
@@ -121,31 +110,10 @@ impl JournalWriter {
     }
 }
 
-fn report(chain: &Chain) -> JournalReport {
-    let path = chain.path().to_owned();
-    match chain.verify() {
-        Ok(Verified {
-            lines,
-            first,
-            last,
-            problems,
-            ..
-        }) => JournalReport {
-            path,
-            lines,
-            first,
-            last,
-            problems,
-        },
-        Err(error) => {
-            let problems = vec![format!("it cannot be read: {error}")];
-            JournalReport {
-                path,
-                lines: 0,
-                first: 0,
-                last: 0,
-                problems,
-            }
-        }
+/// Drops the oldest record if there are too many.
+pub(super) fn push_bounded(records: &mut VecDeque<Record>, record: Record) {
+    records.push_back(record);
+    if records.len() > RETAINED {
+        records.pop_front();
     }
 }

@@ -1,5 +1,5 @@
-//! Which credentials of service accounts rolekeeper has made: what a rotation that was interrupted goes on from. There is
-//! nothing secret in it: a token is known by eight bytes of its hash.
+//! The credentials that rolekeeper has created: what the next rotation continues from if one is interrupted. It has no
+//! secrets: a token is identified by eight bytes of its hash.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 use crate::platform::random::hex;
 use crate::sync::lock;
 
-/// The file, and one rotation at a time.
+/// The state file, and a lock that allows one rotation at a time.
 #[derive(Debug)]
 pub struct RotationStates {
     path: Option<PathBuf>,
@@ -22,22 +22,22 @@ pub struct RotationStates {
     file: Mutex<()>,
 }
 
-/// What is known of one upstream's credentials.
+/// The state of one upstream's credentials.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RotationState {
-    /// The name of a credential that is asked for, from before it is made until it is known.
+    /// The name of a credential that is being created, until its id is stored.
     #[serde(default)]
-    pub(super) asked_for: Option<String>,
-    /// Those that were made here, by their ids, with the marks of their tokens.
+    pub(super) requested: Option<String>,
+    /// Credentials that were created here, by id, with the fingerprints of their tokens.
     #[serde(default)]
-    pub(super) made: BTreeMap<String, String>,
-    /// Those that are to be deleted.
+    pub(super) created: BTreeMap<String, String>,
+    /// Ids to be deleted.
     #[serde(default)]
     pub(super) replaced: Vec<String>,
 }
 
-/// What a token is recognized by.
-pub(super) fn mark(token: &SecretString) -> String {
+/// Identifies a token.
+pub(super) fn fingerprint(token: &SecretString) -> String {
     let hash = digest(&SHA256, token.expose_secret().as_bytes());
     hex(hash
         .as_ref()
@@ -46,7 +46,7 @@ pub(super) fn mark(token: &SecretString) -> String {
 }
 
 impl RotationStates {
-    /// Without a path nothing is remembered, and no rotation begun.
+    /// Without a path every rotation is refused.
     pub fn at(path: Option<PathBuf>) -> Self {
         Self {
             path,
@@ -72,7 +72,7 @@ impl RotationStates {
         match private_file::read(self.path()?) {
             Ok(text) => Ok(serde_json::from_str(&text)?),
             Err(PrivateFileError {
-                why: FileErrorKind::Missing,
+                kind: FileErrorKind::Missing,
                 ..
             }) => Ok(BTreeMap::new()),
             Err(error) => Err(io::Error::other(error)),
@@ -82,7 +82,7 @@ impl RotationStates {
     fn path(&self) -> io::Result<&PathBuf> {
         self.path
             .as_ref()
-            .ok_or_else(|| io::Error::other("there is no place for it: HOME is not set"))
+            .ok_or_else(|| io::Error::other("there is no state folder: HOME is not set"))
     }
 }
 
@@ -91,16 +91,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written_and_shows_no_token() {
+    fn state_survives_a_round_trip_without_tokens() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("credentials.json");
         let records = RotationStates::at(Some(path.clone()));
         assert_eq!(records.of("up").unwrap(), RotationState::default());
         let token = SecretString::from("canary-token");
-        let made = BTreeMap::from([("c-1".to_owned(), mark(&token))]);
+        let created = BTreeMap::from([("c-1".to_owned(), fingerprint(&token))]);
         let record = RotationState {
-            asked_for: Some("n".into()),
-            made,
+            requested: Some("n".into()),
+            created,
             replaced: vec!["c-0".into()],
         };
         records.set("up", &record).unwrap();

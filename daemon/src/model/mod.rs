@@ -1,5 +1,11 @@
-//! The domain: ids, profiles, sessions, leases and errors. No I/O, no runtime, no wire types.
+//! The domain: ids, sessions and how they end. No I/O, no runtime, no wire types.
 
 mod ids;
+mod session;
+mod session_ended;
+pub mod time;
 
 pub use ids::{ProfileId, UpstreamId};
+pub use session::MARGIN;
+pub use session_ended::{EndCause, SessionEnded};
+pub(crate) use time::{to_rfc3339, to_rfc3339_millis};

@@ -1,21 +1,21 @@
-//! Files that only the user may read: the configuration, tokens, and what encrypts them. What others can read is refused, and so is
-//! whatever is not a file: a pipe would hang whoever reads it.
+//! Files that only the user can read: the configuration, tokens, keys and state. A file that other users can read is rejected,
+//! and so is anything but a regular file: reading a pipe could block.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use thiserror::Error;
 
-/// The most that is read, in bytes.
-const CAP: u64 = 1024 * 1024;
+/// The longest file, in bytes, unless the caller sets another limit.
+const MAX_LENGTH: u64 = 1024 * 1024;
 
 #[derive(Debug, Error)]
-#[error("{path} {why}", path = .path.display())]
+#[error("{path} {kind}", path = .path.display())]
 pub struct PrivateFileError {
     pub path: PathBuf,
-    pub why: FileErrorKind,
+    pub kind: FileErrorKind,
 }
 
 #[derive(Debug, Error)]
@@ -24,11 +24,11 @@ pub enum FileErrorKind {
     Missing,
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    #[error("is not a file")]
+    #[error("is not a regular file")]
     NotAFile,
-    #[error("belongs to user {owner}, not to you (user {me})")]
-    NotYours { owner: u32, me: u32 },
-    #[error("can be read or written by others (mode {mode:04o})")]
+    #[error("belongs to user {owner}, not to user {me}")]
+    WrongOwner { owner: u32, me: u32 },
+    #[error("can be read or written by other users (mode {mode:04o})")]
     OpenToOthers { mode: u32 },
     #[error("is longer than {most} bytes")]
     TooLong { most: u64 },
@@ -37,51 +37,46 @@ pub enum FileErrorKind {
 }
 
 impl PrivateFileError {
-    /// What to do about it.
+    /// What the user can do, as an imperative.
     pub fn hint(&self) -> String {
         let path = self.path.display();
-        match &self.why {
-            FileErrorKind::OpenToOthers { .. } => format!("chmod 600 {path}"),
-            FileErrorKind::NotYours { .. } => {
-                format!("copy it to a file of your own, or chown it: {path}")
+        match &self.kind {
+            FileErrorKind::OpenToOthers { .. } => format!("run chmod 600 {path}"),
+            FileErrorKind::WrongOwner { me, .. } => {
+                format!("run chown {me} {path} as root, or copy it to a file of your own")
             }
-            FileErrorKind::Unreadable(error)
-                if error.kind() == io::ErrorKind::PermissionDenied
-                    && crate::sandbox::is_confined() =>
-            {
+            FileErrorKind::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 format!(
-                    "restart rolekeeperd, which may read only what was configured when it was started; else ls -l {path}"
+                    "run ls -l {path}; if the path is new in the configuration, restart rolekeeperd"
                 )
             }
-            FileErrorKind::Unreadable(_) => format!("see who owns it and its mode: ls -l {path}"),
-            FileErrorKind::Missing
+            FileErrorKind::Unreadable(_)
+            | FileErrorKind::Missing
             | FileErrorKind::NotAFile
             | FileErrorKind::TooLong { .. }
-            | FileErrorKind::NotText => {
-                format!("see that the right file is at {path}")
-            }
+            | FileErrorKind::NotText => format!("run ls -l {path}"),
         }
     }
 }
 
-/// The text of a file that belongs to this user or to root, and that nobody else may read or write.
+/// The text of a file that belongs to this user or to root, and that no other user can read or write.
 pub fn read(path: &Path) -> Result<String, PrivateFileError> {
-    read_within(path, CAP)
+    read_within(path, MAX_LENGTH)
 }
 
-/// The same for a file that may have this many bytes.
+/// The same for a file of up to `most` bytes.
 pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
     text(path, bytes(path, most)?)
 }
 
-/// The same for what is not text.
+/// The same for a file that need not be text.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
-    bytes(path, CAP)
+    bytes(path, MAX_LENGTH)
 }
 
-/// What others may not do. The access list of a file that the service manager made for this service alone shows as a group
-/// that may read it.
-fn forbidden(path: &Path) -> u32 {
+/// The mode bits that a file must not have. systemd gives its service a credential by an access list, which shows in the
+/// mode as a group that can read.
+fn forbidden_mode(path: &Path) -> u32 {
     let credentials = rolekeeper::connect::variable("CREDENTIALS_DIRECTORY");
     if credentials.is_some_and(|folder| path.starts_with(folder)) {
         0o037
@@ -93,71 +88,67 @@ fn forbidden(path: &Path) -> u32 {
 fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
     String::from_utf8(bytes).map_err(|_| PrivateFileError {
         path: path.to_owned(),
-        why: FileErrorKind::NotText,
+        kind: FileErrorKind::NotText,
     })
 }
 
 fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
-    let fail = |why| PrivateFileError {
+    try_bytes(path, most).map_err(|kind| PrivateFileError {
         path: path.to_owned(),
-        why,
-    };
-    let file = open(path).map_err(|error| {
-        let is_missing = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        );
-        fail(if is_missing {
-            FileErrorKind::Missing
-        } else {
-            FileErrorKind::Unreadable(error)
-        })
+        kind,
+    })
+}
+
+fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
+    let file = open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileErrorKind::Missing,
+        _ => FileErrorKind::Unreadable(error),
     })?;
-    let meta = file
-        .metadata()
-        .map_err(|error| fail(FileErrorKind::Unreadable(error)))?;
+    let meta = file.metadata().map_err(FileErrorKind::Unreadable)?;
     if !meta.is_file() {
-        return Err(fail(FileErrorKind::NotAFile));
+        return Err(FileErrorKind::NotAFile);
     }
-    check_owner(&meta, forbidden(path)).map_err(fail)?;
-    let mut bytes =
-        Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
+    check_owner(&meta, forbidden_mode(path))?;
+
+    // With its capacity from the start: growing would leave copies behind.
+    let expected = usize::try_from(meta.len().min(most)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(expected + 1);
     let length = file
         .take(most + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| fail(FileErrorKind::Unreadable(error)))?;
+        .map_err(FileErrorKind::Unreadable)?;
     if length as u64 > most {
-        Err(fail(FileErrorKind::TooLong { most }))
-    } else {
-        Ok(bytes)
+        return Err(FileErrorKind::TooLong { most });
     }
+    Ok(bytes)
 }
 
-/// Puts a file with this text in the place of the one that is there, at once: whoever reads it sees the one or the other.
+/// Replaces a file atomically, and syncs the new one to disk first.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
-    // What an interrupted one left, or a link to somewhere else.
-    let _ = std::fs::remove_file(&fresh);
-    let mut file = writable().create_new(true).open(&fresh)?;
-    file.write_all(text).and_then(|()| file.sync_all())?;
-    std::fs::rename(&fresh, path)
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    // The rest of an interrupted replacement, or a link to another file.
+    let _ = std::fs::remove_file(&new);
+
+    let mut file = writable().create_new(true).open(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
 }
 
-/// A file of the daemon's in the user's state folder: one for each socket, so that two daemons do not write the same.
+/// The daemon's file of this kind in the user's state folder. Its name contains the path of the socket, so that two daemons do
+/// not write the same file.
 pub fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
-    let socket = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), PLAIN);
-    folder.join(format!(
-        "{what}{}.{kind}",
-        socket.to_string().replace('/', "-")
-    ))
+    let bytes = socket.as_os_str().as_encoded_bytes();
+    let socket = percent_encoding::percent_encode(bytes, NOT_IN_NAME).to_string();
+    folder.join(format!("{what}{}.{kind}", socket.replace('/', "-")))
 }
 
-/// What a file's name may have of the path of a socket; a slash is written as a dash.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
+/// What is escaped in the path of a socket. A slash becomes a dash.
+const NOT_IN_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
 
-/// A folder that only the user may enter, with those that it lies in. One that is there stays as it is.
+/// Creates a folder that only the user can enter, with its parents. An existing one is not changed.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
@@ -165,7 +156,7 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// Opens a file for writing that only the user reads, and makes it if it is not there.
+/// Options to open or create a file for writing. A new file can be read by the user alone.
 pub fn writable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true);
@@ -174,32 +165,29 @@ pub fn writable() -> OpenOptions {
     options
 }
 
-/// Without waiting: opening a pipe for reading would wait for its writer.
+/// Without blocking: opening a pipe would wait for its writer.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
-    rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map(File::from)
-    .map_err(Into::into)
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    Ok(File::from(file))
 }
 
 #[cfg(unix)]
-fn check_owner(meta: &std::fs::Metadata, forbidden: u32) -> Result<(), FileErrorKind> {
+fn check_owner(meta: &Metadata, forbidden: u32) -> Result<(), FileErrorKind> {
     use std::os::unix::fs::MetadataExt;
-    let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
+    let owner = meta.uid();
+    let me = rustix::process::geteuid().as_raw();
     if owner != me && owner != 0 {
-        return Err(FileErrorKind::NotYours { owner, me });
+        return Err(FileErrorKind::WrongOwner { owner, me });
     }
+
     let mode = meta.mode() & 0o7777;
     if mode & forbidden != 0 {
-        Err(FileErrorKind::OpenToOthers { mode })
-    } else {
-        Ok(())
+        return Err(FileErrorKind::OpenToOthers { mode });
     }
+    Ok(())
 }
 
 #[cfg(not(unix))]
@@ -207,9 +195,9 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// A profile folder's access list keeps others out there.
+/// On Windows the access list of the user's profile folder protects it.
 #[cfg(not(unix))]
-fn check_owner(_meta: &std::fs::Metadata, _forbidden: u32) -> Result<(), FileErrorKind> {
+fn check_owner(_meta: &Metadata, _forbidden: u32) -> Result<(), FileErrorKind> {
     Ok(())
 }
 
@@ -226,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn each_socket_has_a_file_of_its_own() {
+    fn each_socket_has_its_own_file() {
         let folder = Path::new("/state");
         let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"]
             .map(|socket| of_socket(folder, "revocations", Path::new(socket), "json"));
@@ -239,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_closed_to_others_are_read() {
+    fn file_open_to_others_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         for mode in [0o600, 0o400] {
             assert_eq!(read(&with_mode(dir.path(), mode)).unwrap(), "text");
@@ -247,14 +235,14 @@ mod tests {
         for mode in [0o604, 0o640, 0o620, 0o602, 0o644, 0o660] {
             let error = read(&with_mode(dir.path(), mode)).unwrap_err();
             assert!(
-                matches!(error.why, FileErrorKind::OpenToOthers { mode: found } if found == mode)
+                matches!(error.kind, FileErrorKind::OpenToOthers { mode: found } if found == mode)
             );
-            assert!(error.hint().starts_with("chmod 600 "));
+            assert!(error.hint().starts_with("run chmod 600 "));
         }
     }
 
     #[test]
-    fn folders_pipes_binaries_and_missing_files_are_refused_without_waiting() {
+    fn only_regular_text_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         let made = std::process::Command::new("mkfifo")
@@ -265,26 +253,26 @@ mod tests {
             .unwrap();
         assert!(made.success());
         assert!(matches!(
-            read(&pipe).unwrap_err().why,
+            read(&pipe).unwrap_err().kind,
             FileErrorKind::NotAFile
         ));
         assert!(matches!(
-            read(dir.path()).unwrap_err().why,
+            read(dir.path()).unwrap_err().kind,
             FileErrorKind::NotAFile
         ));
         assert!(matches!(
-            read(&dir.path().join("none")).unwrap_err().why,
+            read(&dir.path().join("none")).unwrap_err().kind,
             FileErrorKind::Missing
         ));
         let binary = with_mode(dir.path(), 0o600);
         std::fs::write(&binary, [0xff, 0xfe]).unwrap();
         assert!(matches!(
-            read(&binary).unwrap_err().why,
+            read(&binary).unwrap_err().kind,
             FileErrorKind::NotText
         ));
-        std::fs::write(&binary, vec![b'x'; CAP as usize + 1]).unwrap();
+        std::fs::write(&binary, vec![b'x'; MAX_LENGTH as usize + 1]).unwrap();
         assert!(matches!(
-            read(&binary).unwrap_err().why,
+            read(&binary).unwrap_err().kind,
             FileErrorKind::TooLong { .. }
         ));
     }

@@ -1,4 +1,4 @@
-//! Words that nobody can guess, and bytes as words.
+//! Random tokens, and bytes in hexadecimal digits.
 
 use std::fmt::Write as _;
 use std::io;
@@ -6,22 +6,23 @@ use std::io;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-/// In bytes; twice as many hexadecimal digits.
+/// The length of a random token in bytes. Its text has two hexadecimal digits a byte.
 pub(crate) const LENGTH: usize = 32;
 
-pub(crate) fn unguessable() -> io::Result<Zeroizing<String>> {
+/// 256 bits of the system's random generator, in hexadecimal digits.
+pub(crate) fn random_token() -> io::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0; LENGTH]);
     SystemRandom::new()
         .fill(&mut *bytes)
-        .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        .map_err(|_| io::Error::other("the system's random generator failed"))?;
     Ok(Zeroizing::new(hex(&*bytes)))
 }
 
-/// Two hexadecimal digits for each byte.
+/// Two lower-case hexadecimal digits a byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
-        // A text takes whatever is written to it.
+        // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text

@@ -1,217 +1,232 @@
-//! What the user does about profiles: log out, resume, fetch anew, report.
+//! What the user does about sessions: log out, resume, watch, report rejected credentials, revoke one by its id.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rolekeeper::protocol::{EndCause, LogoutReport, ProfileLogout, ProfileUpdate};
+use rolekeeper::protocol::{LogoutReport, ProfileLogout, ProfileUpdate, SessionRevocation};
 
-use super::store::PendingRevocation;
-use super::{Known, Which};
+use super::RevocationService;
+use super::outbox::PendingRevocation;
+use super::subscriptions::{SessionEvent, Subscription};
 use crate::access::peer::Peer;
+use crate::access::{OwnerGrant, ViewGrant};
 use crate::cache::CacheEntry;
+use crate::cache::session_state::SessionSelector;
 use crate::config::RevokeOn;
-use crate::credentials::{Broker, RequestError, WAIT};
+use crate::error::RequestError;
+use crate::model::{EndCause, SessionEnded};
+use crate::report;
 
-/// What the upstream is told as the reason.
+/// The reason that the upstream records.
 const LOGGED_OUT: &str = "logged out by rolekeeper";
 
-impl Broker {
-    /// Drops the sessions of a profile, or of all, and holds them. With `revoke` the upstream ends them too, and those that
-    /// came before them and have not expired.
+impl RevocationService {
+    /// Ends the sessions of the profiles and holds them. With `revoke`, the upstream revokes them, too, and with them the
+    /// superseded ones that have not expired.
     pub async fn logout(
         self: &Arc<Self>,
         peer: &Peer,
-        profile: Option<&str>,
+        grants: &[OwnerGrant],
         revoke: bool,
-    ) -> Result<LogoutReport, RequestError> {
-        let entries = self.owned_entries(peer, profile).await?;
-        let known = Known {
-            by: Some(this(peer)),
-            ..Known::only(EndCause::LoggedOut)
+    ) -> LogoutReport {
+        let entries: Vec<_> = grants
+            .iter()
+            .map(|grant| Arc::clone(grant.entry()))
+            .collect();
+        let ended = SessionEnded {
+            by: Some(requested_by(peer)),
+            ..SessionEnded::new(EndCause::LoggedOut, self.clock.now().wall)
         };
-        let ended = self.end_all(&entries, &known, revoke).await;
-        self.revocations.flush().await;
+
+        let session_ids = self.end_all(&entries, &ended, revoke).await;
+        self.store.flush().await;
         if revoke {
-            self.await_withdrawals(&ended.concat()).await;
+            self.outbox.wait_until_tried(&session_ids.concat()).await;
         }
-        let report = |(entry, ids): (&Arc<CacheEntry>, Vec<String>)| {
-            let profile = entry.profile.name.to_string();
-            let withdrawn = |id| self.withdrawn(id, Some(profile.clone()), revoke);
-            ProfileLogout {
-                sessions: ids.into_iter().map(withdrawn).collect(),
-                profile: profile.clone(),
-            }
-        };
-        Ok(LogoutReport {
-            profiles: entries.iter().zip(ended).map(report).collect(),
-        })
+
+        let profiles = entries.iter().zip(session_ids);
+        LogoutReport {
+            profiles: profiles
+                .map(|(entry, ids)| self.logout_of(entry, ids, revoke))
+                .collect(),
+        }
     }
 
-    /// An event of this machine's, for the profiles that asked for it: their sessions are over here when this begins to
-    /// wait. Returns those that the upstream is to end.
+    fn logout_of(&self, entry: &CacheEntry, ids: Vec<String>, revoke: bool) -> ProfileLogout {
+        let profile = entry.profile.name.to_string();
+        let sessions = ids
+            .into_iter()
+            .map(|id| self.outbox.result(id, Some(profile.clone()), revoke))
+            .collect();
+
+        ProfileLogout { profile, sessions }
+    }
+
+    /// Ends the sessions of the profiles that are configured for an event of this machine. They have ended here before
+    /// this first waits. Returns the ids of the sessions that the upstream is to revoke.
     pub async fn revoke_on(
         self: &Arc<Self>,
         cause: EndCause,
-        asked: impl Fn(RevokeOn) -> bool,
+        is_configured: impl Fn(RevokeOn) -> bool,
     ) -> Vec<String> {
-        let asked = self
+        let entries: Vec<_> = self
             .cache
             .entries()
             .iter()
-            .filter(|entry| asked(entry.profile.revoke_on))
-            .cloned();
-        self.end_all(&asked.collect::<Vec<_>>(), &Known::only(cause), true)
-            .await
-            .concat()
+            .filter(|entry| is_configured(entry.profile.revoke_on))
+            .cloned()
+            .collect();
+        let ended = SessionEnded::new(cause, self.clock.now().wall);
+
+        self.end_all(&entries, &ended, true).await.concat()
     }
 
-    /// Ends what there is of each profile, and whatever is being fetched for it, also at the upstream if that is wanted.
-    /// Returns the sessions of each.
+    /// Returns the ids of each profile's sessions.
     async fn end_all(
         self: &Arc<Self>,
         entries: &[Arc<CacheEntry>],
-        known: &Known,
+        ended: &SessionEnded,
         revoke: bool,
     ) -> Vec<Vec<String>> {
-        let mut ids = Vec::new();
+        let mut session_ids: Vec<Vec<String>> = Vec::new();
+
         for entry in entries {
-            let ended = self.revoke(entry, Which::Whatever, known.clone());
-            if revoke {
-                self.withdraw_all(entry, &ended, LOGGED_OUT);
+            let outcome = self.apply(entry, SessionSelector::Any, ended.clone());
+            let mut ids = Vec::new();
+
+            if let Some(outcome) = outcome {
+                if outcome.current.is_some() || ended.cause == EndCause::LoggedOut {
+                    self.record(entry, &outcome.ended);
+                }
+                if revoke {
+                    self.revoke_at_upstream(entry, &outcome, LOGGED_OUT);
+                }
+                ids.extend(outcome.current.map(|session| session.id().to_owned()));
             }
-            ids.push(Vec::from_iter(
-                ended
-                    .session
-                    .map(|session| session.granted.session_id.to_string()),
-            ));
+
+            session_ids.push(ids);
         }
+
         if revoke {
-            self.withdraw_what_others_left(entries).await;
-            for (ids, entry) in ids.iter_mut().zip(entries) {
-                ids.extend(self.revocations.pending_of(entry.profile.name.as_str()));
+            self.revoke_earlier_sessions(entries).await;
+            for (ids, entry) in session_ids.iter_mut().zip(entries) {
+                ids.extend(self.store.pending_of(entry.profile.name.as_str()));
                 ids.sort_unstable();
                 ids.dedup();
             }
         }
-        ids
+
+        session_ids
     }
 
-    /// Sessions that a daemon before this one has given out count on at the upstream. Their ends are not known: none lives
-    /// longer than one that would be granted now.
-    async fn withdraw_what_others_left(&self, entries: &[Arc<CacheEntry>]) {
-        let handed = self.journal.sessions().await;
+    /// Sessions that an earlier daemon leased are still valid at the upstream. Their expiry is not known; none lives
+    /// longer than one that would be issued now.
+    async fn revoke_earlier_sessions(&self, entries: &[Arc<CacheEntry>]) {
+        let leased = self.journal.sessions().await;
         let now = self.clock.now();
+
         for entry in entries {
-            let upstream_time = entry.upstream.upstream_time(&now);
-            let of_profile = handed
-                .iter()
-                .filter(|(_, handed)| handed.profile == entry.profile.name.as_str());
-            for (id, handed) in of_profile {
-                // Whoever has come back meanwhile has one that is meant to go on.
-                let is_current = entry
-                    .session()
-                    .is_some_and(|session| *session.granted.session_id == **id);
-                let end = handed
-                    .last_at
+            let upstream_time = entry.upstream.server_time(&now);
+            let current = entry.session();
+
+            for (id, issuance) in &leased {
+                if issuance.profile != entry.profile.name.as_str() {
+                    continue;
+                }
+
+                // A consumer may have asked meanwhile, and gotten a new one.
+                let is_current = current.as_ref().is_some_and(|session| session.id() == id);
+                let expires_at = issuance
+                    .at
                     .saturating_add(entry.profile.role.duration)
                     .unwrap_or(Timestamp::MAX);
-                if end > upstream_time && !is_current {
-                    self.revocations
-                        .add(id, PendingRevocation::of(entry, LOGGED_OUT, end));
+
+                if expires_at > upstream_time && !is_current {
+                    let pending = PendingRevocation::new(entry, LOGGED_OUT, expires_at);
+                    self.outbox.add(id, pending);
                 }
             }
         }
-        self.withdraw_soon();
     }
 
-    /// Credentials are given again.
-    pub async fn resume(
-        self: &Arc<Self>,
-        peer: &Peer,
-        profile: &str,
-    ) -> Result<ProfileUpdate, RequestError> {
-        let grant = self.access.authorize_owner(peer, profile).await?;
+    /// Serves a held profile again.
+    pub async fn resume(&self, peer: &Peer, grant: &OwnerGrant) -> ProfileUpdate {
         let entry = grant.entry();
+
         if entry.state.resume().is_some() {
             tracing::info!(profile = %entry.profile.name, pid = ?peer.pid, "resumed");
-            self.revocations.note(entry);
-            self.revocations.flush().await;
-            self.subscriptions.tell(entry, None);
+            self.store.update_hold(entry);
+            self.store.flush().await;
+            self.subscriptions.publish(entry, SessionEvent::Resumed);
         }
-        Ok(crate::revocation::subscriptions::watched(entry, None))
+
+        report::profile_update(entry, None)
     }
 
-    /// A new session now, in the place of the one that there is.
-    pub async fn refresh_now(
-        self: &Arc<Self>,
-        peer: &Peer,
-        profile: &str,
-    ) -> Result<ProfileUpdate, RequestError> {
-        // Each is a call at the upstream, and replaces what others use.
-        let grant = self.access.authorize_owner(peer, profile).await?;
-        let entry = grant.entry();
-        if let Some(held) = entry.state.view().hold {
-            return Err(RequestError::Held {
-                profile: entry.profile.name.to_string(),
-                held,
-            });
-        }
-        entry.used(&self.clock.now(), crate::refresh::policy::GRACE);
-        self.await_fetch(entry, true).await?;
-        Ok(crate::revocation::subscriptions::watched(entry, None))
+    pub fn watch(&self, grant: &ViewGrant) -> Subscription {
+        let subscription = self.subscriptions.subscribe(grant.entry());
+        self.schedule_poll(grant.entry());
+
+        subscription
     }
 
-    /// A service has refused credentials of this profile: the upstream is looked at, and what is found is in force.
+    /// A service has rejected credentials of the profile: polls the upstream and reports the state afterwards.
     pub async fn report_rejected(
         self: &Arc<Self>,
         peer: &Peer,
-        profile: &str,
+        grant: &ViewGrant,
     ) -> Result<ProfileUpdate, RequestError> {
-        // What ends meanwhile is told, too.
-        let mut watching = self.watch(peer, profile).await?;
-        let entry = Arc::clone(watching.entry());
-        tracing::info!(profile = %entry.profile.name, pid = ?peer.pid, "its credentials were refused somewhere");
+        // Subscribed first, so that the report contains what ends meanwhile.
+        let mut subscription = self.watch(grant);
+        let entry = grant.entry();
+        tracing::info!(profile = %entry.profile.name, pid = ?peer.pid, "a service rejected its credentials");
+
         if entry.state.hold().is_none() {
-            let looked = tokio::time::timeout(WAIT, self.look_again(&entry.upstream)).await;
-            let why = match looked {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_elapsed) => Some(format!("no answer within {} s", WAIT.as_secs())),
-            };
-            if let Some(refusal) = why.and_then(|why| self.stale(&entry, why)) {
-                return Err(refusal);
-            }
+            self.poll_after_now(entry).await?;
         }
-        Ok(watching.look())
+
+        Ok(subscription.current())
     }
 
-    /// What an earlier daemon left behind.
-    pub fn restore(self: &Arc<Self>) {
-        for entry in self.cache.entries() {
-            if let Some(ending) = self.revocations.hold_of(entry) {
-                entry.state.end(|_, _| true, Some(ending), |_, _| {});
-            }
-        }
-        self.withdraw_soon();
-    }
-
-    /// The profile, or all of them, for their owner.
-    async fn owned_entries(
-        &self,
+    /// Ends a session of this daemon here, then waits until the upstream has revoked it or an attempt has failed.
+    pub(crate) async fn revoke_session(
+        self: &Arc<Self>,
         peer: &Peer,
-        profile: Option<&str>,
-    ) -> Result<Vec<Arc<CacheEntry>>, RequestError> {
-        let Some(profile) = profile else {
-            self.access.authorize_daemon_owner(peer)?;
-            return Ok(self.cache.entries().to_vec());
+        entry: &Arc<CacheEntry>,
+        session_id: &str,
+        reason: Option<&str>,
+    ) -> SessionRevocation {
+        let now = self.clock.now();
+        // A superseded session expires no later than one that would be issued now.
+        let expires_at = entry
+            .upstream
+            .server_time(&now)
+            .saturating_add(entry.profile.role.duration)
+            .unwrap_or(Timestamp::MAX);
+        let pending =
+            PendingRevocation::new(entry, reason.unwrap_or("revoked by rolekeeper"), expires_at);
+        self.outbox.add(session_id, pending);
+
+        let ended = SessionEnded {
+            by: Some(requested_by(peer)),
+            reason: reason.map(crate::text::one_line),
+            ..SessionEnded::new(EndCause::Revoked, now.wall)
         };
-        let grant = self.access.authorize_owner(peer, profile).await?;
-        Ok(vec![Arc::clone(grant.entry())])
+        let selector = [session_id.into()];
+        if let Some(outcome) = self.apply(entry, SessionSelector::Ids(&selector), ended) {
+            self.record(entry, &outcome.ended);
+        }
+
+        self.store.flush().await;
+        self.outbox.wait_until_tried(&[session_id.to_owned()]).await;
+
+        let profile = entry.profile.name.to_string();
+        self.outbox.result(session_id.into(), Some(profile), true)
     }
 }
 
-/// Who asked for it, as far as the kernel tells.
-pub(super) fn this(peer: &Peer) -> String {
+/// The user's process, as far as the kernel identifies it.
+fn requested_by(peer: &Peer) -> String {
     match peer.pid {
         Some(pid) => format!("you (process {pid})"),
         None => "you".into(),

@@ -1,39 +1,41 @@
-//! What a person at the machine is told without having asked.
+//! What the user is notified of without having asked.
 
-use rolekeeper::protocol::SessionEnded;
 use tokio::sync::mpsc;
 
+use crate::model::SessionEnded;
 use crate::sync::{Mutex, lock};
 
-/// The most that wait to be told.
-const WAITING: usize = 256;
+/// The most notifications that wait to be shown. Further ones are dropped.
+const MAX_WAITING: usize = 256;
 
-/// Where notifications go, once there is somebody who shows them.
+/// Sends notifications to the desktop, once it has opened the channel.
 #[derive(Debug, Default)]
 pub struct Notifications(Mutex<Option<mpsc::Sender<Notification>>>);
 
+/// A session of a profile has ended.
 #[derive(Debug, Clone)]
 pub struct Notification {
     pub profile: String,
-    pub ending: SessionEnded,
-    pub holds: bool,
+    pub ended: SessionEnded,
+    pub is_held: bool,
 }
 
 impl Notifications {
     pub fn open(&self) -> mpsc::Receiver<Notification> {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
         *lock(&self.0) = Some(sender);
+
         receiver
     }
 
-    pub(crate) fn tell(&self, profile: &str, ending: &SessionEnded, holds: bool) {
+    pub(crate) fn send(&self, profile: &str, ended: &SessionEnded, is_held: bool) {
         if let Some(sender) = &*lock(&self.0) {
-            // Nobody reads hundreds of them.
-            let _ = sender.try_send(Notification {
+            let notification = Notification {
                 profile: profile.into(),
-                ending: ending.clone(),
-                holds,
-            });
+                ended: ended.clone(),
+                is_held,
+            };
+            let _ = sender.try_send(notification);
         }
     }
 }

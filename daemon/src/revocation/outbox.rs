@@ -1,198 +1,297 @@
-//! Telling an upstream to end sessions: tried again until it has confirmed or the session has expired, also after a
-//! restart.
+//! Revocations that the upstream has still to confirm. Each is retried until the upstream confirms it or the session has
+//! expired, also across restarts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rolekeeper::protocol::{SessionRevocation, UpstreamRevocation};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::Revoked;
-use super::store::PendingRevocation;
-use crate::cache::CacheEntry;
-use crate::cache::freshness::Session;
-use crate::clock::timer_queue::{TimerKey, TimerSlot};
-use crate::credentials::Broker;
-use crate::upstream::UpstreamError;
+use super::store::RevocationStore;
+use crate::cache::session::Session;
+use crate::cache::{Cache, CacheEntry};
+use crate::clock::timer_queue::{TimerKey, TimerQueue, TimerSlot};
+use crate::clock::{BootTime, Clock};
+use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
+use crate::upstream::{UpstreamError, Upstreams};
 
-/// How long somebody waits who wants to know whether the upstream has confirmed: less than a machine puts off its sleep.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a caller waits for the confirmation. It is less than a machine delays its sleep.
+const WAIT: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub struct RevocationOutbox {
-    pub(crate) plan: TimerSlot,
-    changed: Notify,
+    store: Arc<RevocationStore>,
+    cache: Arc<Cache>,
+    upstreams: Arc<Upstreams>,
+    clock: Clock,
+    timers: Arc<TimerQueue>,
+    pub(crate) timer: TimerSlot,
+    /// An attempt has ended.
+    attempted: Notify,
+    runtime: Handle,
 }
 
-impl Default for RevocationOutbox {
-    fn default() -> Self {
+/// A session that an upstream has still to revoke.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PendingRevocation {
+    /// The upstream and its principal, whose token is used if it is still configured.
+    identity: String,
+    /// The upstream. Another principal there is used otherwise.
+    location: String,
+    #[serde(default)]
+    pub(super) profile: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    /// No later than this it expires by itself.
+    pub(super) expires_at: Timestamp,
+    #[serde(skip)]
+    backoff: Backoff,
+    #[serde(skip)]
+    pub(super) is_under_way: bool,
+}
+
+impl PendingRevocation {
+    pub(crate) fn new(entry: &CacheEntry, reason: &str, expires_at: Timestamp) -> Self {
         Self {
-            plan: TimerSlot::new(TimerKey::RevocationOutbox),
-            changed: Notify::new(),
+            identity: entry.upstream.client.identity(),
+            location: entry.upstream.client.location(),
+            profile: Some(entry.profile.name.to_string()),
+            reason: Some(reason.into()),
+            expires_at,
+            backoff: Backoff::default(),
+            is_under_way: false,
         }
+    }
+
+    pub(super) fn backoff(&self) -> Option<BackoffState> {
+        self.backoff.state().cloned()
+    }
+
+    pub(super) fn was_tried(&self) -> bool {
+        self.backoff.state().is_some()
+    }
+
+    pub(super) fn is_due(&self, now: BootTime) -> bool {
+        !self.is_under_way && self.backoff.permit(now).is_ok()
+    }
+
+    pub(super) fn next_attempt(&self) -> BootTime {
+        self.backoff
+            .state()
+            .map_or(BootTime::ZERO, |state| state.next_try)
+    }
+
+    pub(super) fn record_failure(&mut self, error: &UpstreamError, now: BootTime) {
+        // Whatever it is, it is retried with the back-off of an outage, because no person waits for it.
+        let error = UpstreamError::Unavailable {
+            what: error.to_string(),
+            retry_after: error.retry_after(),
+        };
+
+        self.backoff.record_failure(error, now, fastrand::f64());
+        self.is_under_way = false;
     }
 }
 
-impl Broker {
-    /// Everything of a profile that was ended here is to be revoked at its upstream, too.
-    pub(crate) fn withdraw_all(&self, entry: &CacheEntry, ended: &Revoked, reason: &str) {
-        if let Some(session) = &ended.session {
-            self.withdraw(entry, session, reason);
-        }
-        for earlier in &ended.earlier {
-            self.revocations.add(
-                &earlier.session_id,
-                PendingRevocation::of(entry, reason, earlier.expires_at),
-            );
-        }
-    }
-
-    /// A session of a profile is to be revoked at its upstream, too.
-    pub(crate) fn withdraw(&self, entry: &CacheEntry, session: &Session, reason: &str) {
-        let granted = &session.granted;
-        self.revocations.add(
-            &granted.session_id,
-            PendingRevocation::of(entry, reason, granted.expires_at),
-        );
-        self.withdraw_soon();
-    }
-
-    pub(crate) fn withdraw_soon(&self) {
-        self.timer_queue
-            .set_by(&self.withdrawals.plan, self.clock.now().boot);
-    }
-
-    /// Tries everything that may be tried now.
-    pub(crate) fn withdraw_due(self: &Arc<Self>) {
-        let now = self.clock.now();
-        let time = |withdrawal: &PendingRevocation| {
-            self.upstream_for(withdrawal)?
-                .client
-                .server_clock()
-                .latest(now.boot)
-        };
-        for (id, withdrawal) in self.revocations.take_due(&now, time) {
-            if let Some(upstream) = self.upstream_for(&withdrawal) {
-                self.background().spawn(Arc::clone(self).try_to_withdraw(
-                    Arc::clone(upstream),
-                    id,
-                    withdrawal,
-                ));
-            } else {
-                let what = "its upstream is no longer configured".to_owned();
-                tracing::warn!(session = %id, %what, "it cannot be revoked");
-                self.revocations.failed(
-                    &id,
-                    &UpstreamError::Unavailable {
-                        what,
-                        retry_after: None,
-                    },
-                    now.boot,
-                );
-            }
-        }
-        self.plan_withdrawals();
-    }
-
-    /// Who can tell the upstream: the same principal, or any other there.
-    fn upstream_for(&self, withdrawal: &PendingRevocation) -> Option<&Arc<UpstreamHandle>> {
-        let mut upstreams = self.upstreams.values();
-        let same = upstreams.find(|upstream| upstream.client.identity() == withdrawal.identity);
-        same.or_else(|| {
-            self.upstreams
-                .values()
-                .find(|upstream| upstream.client.place() == withdrawal.place)
+impl RevocationOutbox {
+    pub(super) fn new(
+        store: Arc<RevocationStore>,
+        cache: Arc<Cache>,
+        upstreams: Arc<Upstreams>,
+        clock: Clock,
+        timers: Arc<TimerQueue>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            cache,
+            upstreams,
+            clock,
+            timers,
+            timer: TimerSlot::new(TimerKey::RevocationOutbox),
+            attempted: Notify::new(),
+            runtime,
         })
     }
 
-    async fn try_to_withdraw(
-        self: Arc<Self>,
-        upstream: Arc<UpstreamHandle>,
-        id: Box<str>,
-        withdrawal: PendingRevocation,
-    ) {
-        let withdrawn = match upstream.enter(Priority::Background, &self.clock).await {
-            Ok(pass) => {
-                let withdrawn = upstream
-                    .client
-                    .withdraw(&id, withdrawal.reason.as_deref())
-                    .await;
-                // How it went is that of a profile's call, if there is such a profile.
-                let profile = withdrawal
-                    .profile
-                    .as_deref()
-                    .and_then(|profile| self.cache.find(profile));
-                if let Some(entry) = profile {
-                    pass.tell(
-                        entry.place,
-                        withdrawn.as_ref().err(),
-                        self.clock.now().boot,
-                        fastrand::f64(),
-                    );
+    pub(super) fn add(&self, session_id: &str, pending: PendingRevocation) {
+        self.store.add(session_id, pending);
+        self.retry_soon();
+    }
+
+    /// A session that is not used: the upstream is to revoke it.
+    pub(crate) fn add_session(&self, entry: &CacheEntry, session: &Session, reason: &str) {
+        let pending = PendingRevocation::new(entry, reason, session.issued.expires_at);
+        self.add(session.id(), pending);
+    }
+
+    pub(crate) fn retry_soon(&self) {
+        self.timers.set_by(&self.timer, self.clock.now().boot);
+    }
+
+    /// Starts an attempt for every revocation that is due.
+    pub(crate) fn retry_due(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let due = self.store.take_due(&now, |pending| {
+            let upstream = self.upstream_for(pending)?;
+            upstream.client.server_clock().latest(now.boot)
+        });
+
+        for (session_id, pending) in due {
+            match self.upstream_for(&pending) {
+                Some(upstream) => {
+                    let outbox = Arc::clone(self);
+                    let upstream = Arc::clone(upstream);
+                    self.runtime.spawn(async move {
+                        outbox.attempt(&upstream, &session_id, &pending).await
+                    });
                 }
-                withdrawn
+                None => self.fail_unconfigured(&session_id, now.boot),
             }
-            Err(away) => Err(away.error),
+        }
+
+        self.schedule_next();
+    }
+
+    /// The upstream that can revoke it: as the same principal, or else as another one at the same location.
+    fn upstream_for(&self, pending: &PendingRevocation) -> Option<&Arc<UpstreamHandle>> {
+        let is_same =
+            |upstream: &&Arc<UpstreamHandle>| upstream.client.identity() == pending.identity;
+        let is_there =
+            |upstream: &&Arc<UpstreamHandle>| upstream.client.location() == pending.location;
+
+        self.upstreams
+            .iter()
+            .find(is_same)
+            .or_else(|| self.upstreams.iter().find(is_there))
+    }
+
+    fn fail_unconfigured(&self, session_id: &str, now: BootTime) {
+        tracing::warn!(
+            session = session_id,
+            "cannot revoke: its upstream is no longer configured"
+        );
+
+        let error = UpstreamError::Unavailable {
+            what: "its upstream is no longer configured".into(),
+            retry_after: None,
         };
-        match withdrawn {
+        self.store.record_failure(session_id, &error, now);
+    }
+
+    async fn attempt(
+        &self,
+        upstream: &UpstreamHandle,
+        session_id: &str,
+        pending: &PendingRevocation,
+    ) {
+        let revoked = self.revoke(upstream, session_id, pending).await;
+
+        match revoked {
             Ok(()) => {
-                tracing::info!(session = %id, profile = withdrawal.profile, "revoked at the upstream");
-                self.revocations
-                    .settle(&id, upstream.upstream_time(&self.clock.now()));
+                tracing::info!(
+                    session = session_id,
+                    profile = pending.profile,
+                    "revoked at the upstream"
+                );
+                let time = upstream.server_time(&self.clock.now());
+                self.store.confirm(session_id, time);
             }
             Err(error) => {
-                tracing::warn!(session = %id, profile = withdrawal.profile, %error, "it cannot be revoked at the upstream");
-                self.revocations.failed(&id, &error, self.clock.now().boot);
+                tracing::warn!(
+                    session = session_id, profile = pending.profile, %error,
+                    "cannot revoke at the upstream yet"
+                );
+                self.store
+                    .record_failure(session_id, &error, self.clock.now().boot);
             }
         }
-        self.plan_withdrawals();
-        self.withdrawals.changed.notify_waiters();
+
+        self.schedule_next();
+        self.attempted.notify_waiters();
     }
 
-    fn plan_withdrawals(&self) {
-        if let Some(next) = self.revocations.next_try() {
-            self.timer_queue
-                .set_by(&self.withdrawals.plan, next.max(self.clock.now().boot));
+    async fn revoke(
+        &self,
+        upstream: &UpstreamHandle,
+        session_id: &str,
+        pending: &PendingRevocation,
+    ) -> Result<(), UpstreamError> {
+        let permit = upstream
+            .acquire(Priority::Background, &self.clock)
+            .await
+            .map_err(|outage| outage.error)?;
+
+        let reason = pending.reason.as_deref();
+        let revoked = upstream.client.revoke(session_id, reason).await;
+
+        // The circuit breaker counts failures by profile.
+        if let Some(entry) = pending
+            .profile
+            .as_deref()
+            .and_then(|profile| self.cache.find(profile))
+        {
+            let error = revoked.as_ref().err();
+            permit.record(entry.id, error, self.clock.now().boot, fastrand::f64());
+        }
+
+        revoked
+    }
+
+    fn schedule_next(&self) {
+        if let Some(next) = self.store.next_attempt() {
+            self.timers
+                .set_by(&self.timer, next.max(self.clock.now().boot));
         }
     }
 
-    /// Waits until each of these is confirmed or has been tried, but not for long.
-    pub(crate) async fn await_withdrawals(&self, session_ids: &[String]) {
+    /// Waits until each of these is confirmed or was tried, but no longer than 4 s.
+    pub(crate) async fn wait_until_tried(&self, session_ids: &[String]) {
         let tried = async {
             loop {
-                let changed = self.withdrawals.changed.notified();
-                let mut changed = std::pin::pin!(changed);
-                changed.as_mut().enable();
-                let is_untried = |id: &String| matches!(self.revocations.pending(id), Some(None));
-                if !session_ids.iter().any(is_untried) {
+                let attempted = self.attempted.notified();
+                let mut attempted = std::pin::pin!(attempted);
+                attempted.as_mut().enable();
+
+                if !session_ids.iter().any(|id| self.is_untried(id)) {
                     return;
                 }
-                changed.await;
+
+                attempted.await;
             }
         };
-        let _ = tokio::time::timeout(PATIENCE, tried).await;
+
+        let _ = tokio::time::timeout(WAIT, tried).await;
     }
 
-    /// How things stand with a session that was ended here, and was to be revoked if that was `asked` for.
-    pub(crate) fn withdrawn(
+    fn is_untried(&self, session_id: &str) -> bool {
+        matches!(self.store.pending(session_id), Some(None))
+    }
+
+    /// The result for a session that was ended here. `was_requested`: the upstream was to revoke it, too.
+    pub(super) fn result(
         &self,
         session_id: String,
         profile: Option<String>,
-        asked: bool,
+        was_requested: bool,
     ) -> SessionRevocation {
-        let pending = self.revocations.pending(&session_id);
+        let pending = self.store.pending(&session_id);
+
         let at_upstream = match &pending {
             Some(_) => UpstreamRevocation::Pending,
-            None if asked => UpstreamRevocation::Confirmed,
+            None if was_requested => UpstreamRevocation::Confirmed,
             None => UpstreamRevocation::NotRequested,
         };
-        let failure = pending.flatten().map(|failing| failing.error.to_string());
+
         SessionRevocation {
             session_id,
             profile,
             at_upstream,
-            failure,
+            failure: pending.flatten().map(|backoff| backoff.error.to_string()),
         }
     }
 }

@@ -1,268 +1,297 @@
-//! Noticing: one list of active sessions for each principal and interval, whatever the number of its profiles, and none
-//! while nobody holds a lease. What is missing from the list is looked at by itself, for who did it and why. That an old
-//! session's credentials still work somewhere is never taken for an answer.
+//! Polls the upstreams for revocations: one list of active sessions per principal and interval, whatever the number of
+//! profiles, and none while no consumer has a lease. A session that is missing from the list is looked up by itself.
+//! That an old session's credentials still work somewhere is never taken as proof.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rolekeeper::protocol::EndCause;
-
-use super::reconcile::known;
-use super::{Known, Which};
+use super::RevocationService;
 use crate::cache::CacheEntry;
-use crate::cache::freshness::Session;
+use crate::cache::session::Session;
 use crate::cache::single_flight::{FlightHandle, SingleFlight};
 use crate::clock::timer_queue::{TimerKey, TimerSlot};
-use crate::clock::{AtomicBootTime, BootTime, Now};
+use crate::clock::{AtomicBootTime, BootTime};
 use crate::config::LeaseLimit;
-use crate::credentials::{Broker, RequestError, WAIT};
+use crate::error::{RequestError, WAIT};
 use crate::model::UpstreamId;
-use crate::refresh::policy::BACK_OFF_CAP;
 use crate::sync::{Mutex, lock};
+use crate::upstream::UpstreamError;
+use crate::upstream::backoff::BACKOFF_CAP;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{IssuedSessionStatus, UpstreamError};
 
-/// The least time between two looks at an upstream that somebody asks for, and after one that failed.
-const APART: Duration = Duration::from_secs(5);
-/// The part of the interval after which the next look is made: daemons that were started together drift apart.
-const EARLY: std::ops::Range<f64> = 0.8..1.0;
-/// The most that a look takes: those that come after it wait for its end.
-const LOOK: Duration = Duration::from_secs(60);
+/// The least time between two polls that callers request, and after one that failed.
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// The part of the interval after which the next poll is made, so that daemons that started together drift apart.
+const JITTER: std::ops::Range<f64> = 0.8..1.0;
+/// The most that a poll may take. Callers that join it wait for its end.
+const LIMIT: Duration = Duration::from_secs(60);
 
-type Looked = Result<(), UpstreamError>;
+type Polled = Result<(), UpstreamError>;
 
-/// What is known of revocations at one upstream.
+/// The polls of one upstream.
 #[derive(Debug)]
-pub struct Feed {
-    every: Duration,
-    pub(crate) plan: TimerSlot,
-    flight: SingleFlight<Looked>,
-    /// When the last look began that succeeded.
-    viewed_at: AtomicBootTime,
-    /// When the last look began at all.
-    tried_at: AtomicBootTime,
-    /// RefusalKind the last look failed, if it did.
+pub(crate) struct PollState {
+    pub(crate) timer: TimerSlot,
+    flight: SingleFlight<Polled>,
+    /// When the last successful poll started.
+    succeeded_at: AtomicBootTime,
+    /// When the last poll started.
+    started_at: AtomicBootTime,
+    /// Why the last poll failed, if it did.
     failure: Mutex<Option<String>>,
 }
 
-impl Feed {
-    pub(crate) fn new(place: UpstreamId, every: Duration) -> Self {
+impl PollState {
+    pub(super) fn new(upstream: UpstreamId) -> Self {
         Self {
-            every,
-            plan: TimerSlot::new(TimerKey::Poll(place)),
+            timer: TimerSlot::new(TimerKey::Poll(upstream)),
             flight: SingleFlight::default(),
-            viewed_at: AtomicBootTime::default(),
-            tried_at: AtomicBootTime::default(),
+            succeeded_at: AtomicBootTime::default(),
+            started_at: AtomicBootTime::default(),
             failure: Mutex::default(),
         }
     }
 
-    /// Since when a session is known to be good: it was issued then, or looked at.
-    fn good_at(&self, session: &Session) -> BootTime {
-        self.viewed_at.read().map_or(session.obtained_at, |viewed| {
-            viewed.max(session.obtained_at)
-        })
-    }
-
-    pub(crate) fn failure(&self) -> Option<String> {
+    fn failure(&self) -> Option<String> {
         lock(&self.failure).clone()
     }
 
-    fn interval(&self) -> Duration {
-        self.every
-            .mul_f64(EARLY.start + (EARLY.end - EARLY.start) * fastrand::f64())
+    /// When a session was last known to be valid: it was issued then, or a poll started then and did not miss it.
+    fn valid_at(&self, session: &Session) -> BootTime {
+        let polled = self.succeeded_at.read().unwrap_or(BootTime::ZERO);
+        polled.max(session.obtained_at)
+    }
+
+    fn started_since(&self, time: BootTime) -> bool {
+        self.started_at.read().is_some_and(|at| at >= time)
     }
 }
 
-/// How old the view of a session is.
-pub fn view_age(entry: &CacheEntry, session: &Session, now: BootTime) -> Duration {
-    now.since(entry.upstream.feed.good_at(session))
-}
+impl RevocationService {
+    /// How long ago a session was last known to be valid.
+    pub fn view_age(&self, entry: &CacheEntry, session: &Session, now: BootTime) -> Duration {
+        let valid_at = self
+            .poll_state(&entry.upstream)
+            .map_or(session.obtained_at, |poll| poll.valid_at(session));
 
-/// Whether the profile wants a younger view than this.
-pub(crate) fn is_stale(entry: &CacheEntry, age: Duration) -> bool {
-    age > entry.profile.max_view_age
-}
-
-impl Broker {
-    /// A strict profile is not served on a view that is too old: it waits for a look, and is refused without one.
-    pub(crate) fn may_serve(&self, entry: &CacheEntry, session: &Session) -> bool {
-        entry.profile.lease != LeaseLimit::Strict
-            || !is_stale(entry, view_age(entry, session, self.clock.now().boot))
+        now.since(valid_at)
     }
 
-    /// Waits for a look. One that has failed is not repeated at once.
-    pub(crate) async fn await_look(
+    /// Why the last poll of a profile's upstream failed, if it did.
+    pub(crate) fn poll_failure(&self, upstream: &UpstreamHandle) -> Option<String> {
+        self.poll_state(upstream)?.failure()
+    }
+
+    /// A strict profile is served only while its view of revocations is young enough.
+    pub(crate) fn is_view_fresh_enough(&self, entry: &CacheEntry, session: &Session) -> bool {
+        if entry.profile.lease != LeaseLimit::Strict {
+            return true;
+        }
+
+        let age = self.view_age(entry, session, self.clock.now().boot);
+        !is_stale(entry, age)
+    }
+
+    /// Waits for a poll. One that failed less than 5 s ago is not repeated.
+    pub(crate) async fn await_poll(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
     ) -> Result<(), RequestError> {
-        let feed = &entry.upstream.feed;
-        let is_recent = feed
-            .tried_at
-            .read()
-            .is_some_and(|at| self.clock.now().boot.since(at) < APART);
-        if let Some(why) = feed.failure().filter(|_| is_recent) {
-            return self.stale(entry, why).map_or(Ok(()), Err);
+        if let Some(reason) = self.recent_failure(&entry.upstream) {
+            return self.check_view(entry, reason);
         }
-        let why = match tokio::time::timeout(WAIT, self.look(&entry.upstream).result()).await {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(_crashed)) => return Err(RequestError::BrokeOff),
+
+        let polled = tokio::time::timeout(WAIT, self.poll(&entry.upstream)).await;
+        let reason = match polled {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => format!("no answer within {} s", WAIT.as_secs()),
         };
-        self.stale(entry, why).map_or(Ok(()), Err)
+
+        self.check_view(entry, reason)
     }
 
-    /// The view of a profile's session is old, and could not be renewed. Without a session there is none to be old.
-    pub(super) fn stale(&self, entry: &CacheEntry, why: String) -> Option<RequestError> {
-        let age = view_age(entry, &*entry.session()?, self.clock.now().boot);
-        Some(RequestError::ViewStale {
+    fn recent_failure(&self, upstream: &UpstreamHandle) -> Option<String> {
+        let poll = self.poll_state(upstream)?;
+        let started_at = poll.started_at.read()?;
+        let is_recent = self.clock.now().boot.since(started_at) < MIN_INTERVAL;
+
+        poll.failure().filter(|_| is_recent)
+    }
+
+    /// The view of a profile's session is old and could not be renewed. Without a session there is no view.
+    fn check_view(&self, entry: &CacheEntry, reason: String) -> Result<(), RequestError> {
+        let Some(session) = entry.session() else {
+            return Ok(());
+        };
+
+        Err(RequestError::ViewStale {
             profile: entry.profile.name.to_string(),
-            age,
-            why,
+            age: self.view_age(entry, &session, self.clock.now().boot),
+            reason,
         })
     }
 
-    /// Somebody is given a lease, or watches: from here on the upstream is looked at, at once if that was long ago.
-    pub(crate) fn expect_looks(&self, entry: &CacheEntry) {
-        let feed = &entry.upstream.feed;
-        if feed.plan.at().is_none() && entry.has_any() {
-            let now = self.clock.now().boot;
-            let good = entry
-                .session()
-                .map_or(BootTime::ZERO, |session| feed.good_at(&session));
-            let last = good.max(feed.tried_at.read().unwrap_or(BootTime::ZERO));
-            self.timer_queue
-                .set_by(&feed.plan, now.max(last.plus(feed.interval())));
-        }
-    }
+    /// Polls once more for a caller whose credentials were rejected. A poll that started before is not enough.
+    pub(super) async fn poll_after_now(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+    ) -> Result<(), RequestError> {
+        let polled = tokio::time::timeout(WAIT, self.poll_started_after_now(&entry.upstream)).await;
 
-    /// Looks at every upstream of which sessions are held, soon: much may have happened.
-    pub(crate) fn look_soon(&self, now: BootTime) {
-        for upstream in self
-            .upstreams
-            .values()
-            .filter(|upstream| self.entries_of(upstream).any(|entry| entry.has_any()))
-        {
-            self.timer_queue.set_by(&upstream.feed.plan, now);
-        }
-    }
-
-    /// Looks once more for somebody whose credentials were refused, and returns when what is found is in force. A look
-    /// that began before does not count.
-    pub(crate) async fn look_again(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> Looked {
-        let asked = self.clock.now().boot;
-        loop {
-            let last = upstream.feed.tried_at.read();
-            let apart = last.map_or(Duration::ZERO, |last| {
-                last.plus(APART).since(self.clock.now().boot)
-            });
-            tokio::time::sleep(apart).await;
-            let looked = self.look(upstream).result().await;
-            if upstream.feed.tried_at.read().is_some_and(|at| at >= asked) {
-                let broke_off = |_| UpstreamError::Unavailable {
-                    what: "the look broke off".into(),
-                    retry_after: None,
-                };
-                return looked.map_err(broke_off)?;
+        match polled {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => self.check_view(entry, error.to_string()),
+            Err(_elapsed) => {
+                self.check_view(entry, format!("no answer within {} s", WAIT.as_secs()))
             }
         }
     }
 
-    /// Joins or starts the one look at an upstream.
-    pub(crate) fn look(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> FlightHandle<Looked> {
-        let work = || Arc::clone(self).looked(Arc::clone(upstream));
-        SingleFlight::join(
-            self.background(),
-            upstream,
-            |upstream| &upstream.feed.flight,
-            work,
-        )
+    async fn poll_started_after_now(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> Polled {
+        let Some(poll) = self.poll_state(upstream) else {
+            return Ok(());
+        };
+        let requested_at = self.clock.now().boot;
+
+        loop {
+            let next = poll.started_at.read().map(|last| last.plus(MIN_INTERVAL));
+            let pause = next.map_or(Duration::ZERO, |next| next.since(self.clock.now().boot));
+            tokio::time::sleep(pause).await;
+
+            let polled = self.poll(upstream).await;
+            if poll.started_since(requested_at) {
+                return polled;
+            }
+        }
     }
 
-    async fn looked(self: Arc<Self>, upstream: Arc<UpstreamHandle>) -> Looked {
-        let feed = &upstream.feed;
-        let began = self.clock.now().boot;
-        feed.tried_at.replace(Some(began));
-        let ended = Mutex::default();
-        let looked = tokio::time::timeout(LOOK, self.compare(&upstream, began, &ended))
-            .await
-            .unwrap_or_else(|_elapsed| {
-                let what = format!(
-                    "listSTSSessions: not everything was told within {} s",
-                    LOOK.as_secs()
-                );
-                Err(UpstreamError::Unavailable {
-                    what,
-                    retry_after: None,
-                })
-            });
-        self.explain_endings(&upstream, std::mem::take(&mut lock(&ended)));
-        let pause = match &looked {
+    /// A consumer gets a lease, or a subscriber waits. From here on the upstream is polled, at once if the last poll was
+    /// long ago.
+    pub(crate) fn schedule_poll(&self, entry: &CacheEntry) {
+        let Some(poll) = self.poll_state(&entry.upstream) else {
+            return;
+        };
+        if poll.timer.at().is_some() || !entry.has_sessions() {
+            return;
+        }
+
+        let valid_at = entry
+            .session()
+            .map_or(BootTime::ZERO, |session| poll.valid_at(&session));
+        let last = valid_at.max(poll.started_at.read().unwrap_or(BootTime::ZERO));
+        let next = last.plus(interval(&entry.upstream));
+
+        self.timers
+            .set_by(&poll.timer, next.max(self.clock.now().boot));
+    }
+
+    /// Polls an upstream as soon as possible, because a session there may have been revoked.
+    pub(crate) fn poll_soon(&self, upstream: &UpstreamHandle) {
+        if let Some(poll) = self.poll_state(upstream) {
+            self.timers.set_by(&poll.timer, self.clock.now().boot);
+        }
+    }
+
+    /// Polls every upstream that issued a session which is held here.
+    pub(crate) fn poll_all_soon(&self) {
+        for upstream in self.upstreams.iter() {
+            if self
+                .cache
+                .entries_of(upstream)
+                .any(|entry| entry.has_sessions())
+            {
+                self.poll_soon(upstream);
+            }
+        }
+    }
+
+    pub(crate) fn poll_timer(&self, upstream: UpstreamId) -> Option<&TimerSlot> {
+        Some(&self.polls.get(upstream.index())?.timer)
+    }
+
+    /// Starts a poll in the background, unless one is under way.
+    pub(crate) fn start_poll(self: &Arc<Self>, upstream: UpstreamId) {
+        if let Some(upstream) = self.upstreams.get(upstream) {
+            drop(self.join_poll(upstream));
+        }
+    }
+
+    async fn poll(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> Polled {
+        let Some(flight) = self.join_poll(upstream) else {
+            return Ok(());
+        };
+
+        flight.result().await.unwrap_or_else(|_aborted| {
+            Err(UpstreamError::Unavailable {
+                what: "internal error: the revocation check panicked".into(),
+                retry_after: None,
+            })
+        })
+    }
+
+    fn join_poll(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> Option<FlightHandle<Polled>> {
+        let poll = self.polls.get(upstream.id.index())?;
+        let service = Arc::clone(self);
+        let upstream = Arc::clone(upstream);
+        let work = || async move { service.run_poll(&upstream).await };
+
+        Some(SingleFlight::join(
+            &self.runtime,
+            poll,
+            |poll| &poll.flight,
+            work,
+        ))
+    }
+
+    async fn run_poll(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> Polled {
+        let Some(poll) = self.poll_state(upstream) else {
+            return Ok(());
+        };
+        let started_at = self.clock.now().boot;
+        poll.started_at.replace(Some(started_at));
+
+        let polled = tokio::time::timeout(LIMIT, self.reconcile(upstream, started_at)).await;
+        let polled = polled.unwrap_or_else(|_elapsed| {
+            Err(UpstreamError::Unavailable {
+                what: format!("no complete answer within {} s", LIMIT.as_secs()),
+                retry_after: None,
+            })
+        });
+
+        let pause = match &polled {
             Ok(()) => {
-                feed.viewed_at.replace(Some(began));
+                poll.succeeded_at.replace(Some(started_at));
                 Duration::ZERO
             }
             Err(error) => {
-                tracing::warn!(upstream = %upstream.name, %error, "it cannot be asked what was revoked");
-                error
-                    .retry_after()
-                    .unwrap_or_default()
-                    .clamp(APART, BACK_OFF_CAP)
+                tracing::warn!(upstream = %upstream.name, %error, "revocation check failed");
+                let retry_after = error.retry_after().unwrap_or_default();
+                retry_after.clamp(MIN_INTERVAL, BACKOFF_CAP)
             }
         };
-        *lock(&feed.failure) = looked.as_ref().err().map(ToString::to_string);
-        let now = self.clock.now();
+        *lock(&poll.failure) = polled.as_ref().err().map(ToString::to_string);
+
         if self
-            .entries_of(&upstream)
-            .any(|entry| self.is_waited_for(entry, &now))
+            .cache
+            .entries_of(upstream)
+            .any(|entry| self.is_monitored(entry))
         {
-            self.timer_queue.set(
-                &feed.plan,
-                began.plus(feed.interval().max(pause)).max(now.boot),
-            );
+            let next = started_at.plus(interval(upstream).max(pause));
+            self.timers
+                .set(&poll.timer, next.max(self.clock.now().boot));
         }
-        looked
-    }
 
-    /// The upstream has refused a session's token as revoked. RefusalKind comes later.
-    pub(crate) fn token_was_refused(self: &Arc<Self>, entry: &Arc<CacheEntry>, id: &str) {
-        let only = Known::only(EndCause::Revoked);
-        let Some(ending) = self.revoke(entry, Which::These(&[id.into()]), only).ending else {
-            return;
-        };
-        let (broker, entry, id) = (Arc::clone(self), Arc::clone(entry), id.to_owned());
-        self.background().spawn(async move {
-            let mut ending = ending;
-            if let Ok(fate @ IssuedSessionStatus::Revoked { .. }) =
-                entry.upstream.client.fate(&id).await
-            {
-                ending = Arc::new(broker.ending(Some(&id), known(fate)));
-                broker.amend(&entry, &ending);
-            }
-            broker.explain_endings(&entry.upstream, vec![(Arc::clone(&entry), ending)]);
-        });
+        polled
     }
+}
 
-    /// An account that is disabled has no sessions (A13).
-    pub(crate) fn account_disabled(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) {
-        let end = |entry: &Arc<CacheEntry>| {
-            let id = entry.session()?.granted.session_id.clone();
-            let ended = self.revoke(
-                entry,
-                Which::These(&[id]),
-                Known::only(EndCause::AccountDisabled),
-            );
-            Some((Arc::clone(entry), ended.ending?))
-        };
-        self.explain_endings(
-            upstream,
-            self.entries_of(upstream).filter_map(end).collect(),
-        );
-    }
+fn interval(upstream: &UpstreamHandle) -> Duration {
+    let jitter = JITTER.start + (JITTER.end - JITTER.start) * fastrand::f64();
+    upstream.poll_interval.mul_f64(jitter)
+}
 
-    /// Somebody would want to know of a revocation.
-    fn is_waited_for(&self, entry: &CacheEntry, now: &Now) -> bool {
-        entry.has_any() && (entry.is_leased(now) || self.subscriptions.has(entry))
-    }
+/// Whether the view of a profile's session is older than the profile allows.
+pub(crate) fn is_stale(entry: &CacheEntry, age: Duration) -> bool {
+    age > entry.profile.max_view_age
 }

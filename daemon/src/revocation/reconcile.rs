@@ -1,55 +1,52 @@
-//! What one look finds: what is held here, compared with what the upstream says is active.
+//! Compares the sessions that are held here with those that the upstream lists as active.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use rolekeeper::protocol::{EndCause, SessionEnded};
 
-use super::{Known, Which};
+use super::RevocationService;
 use crate::cache::CacheEntry;
-use crate::cache::freshness::{Freshness, Session, SupersededSession};
+use crate::cache::freshness::Freshness;
+use crate::cache::session::{Session, SupersededSession};
+use crate::cache::session_state::SessionSelector;
 use crate::clock::BootTime;
 use crate::config::OnRevoke;
-use crate::credentials::Broker;
-use crate::sync::{Mutex, lock};
+use crate::model::{EndCause, SessionEnded};
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{IssuedSessionStatus, RefusalKind, UpstreamError};
 
-/// How many profiles with missing sessions are looked at together.
-const TOGETHER: usize = 8;
+/// How many profiles with missing sessions are looked up at the same time.
+const CONCURRENCY: usize = 8;
 
-/// Endings that are in force, and of which nobody has been told yet.
-type Ended = Mutex<Vec<(Arc<CacheEntry>, Arc<SessionEnded>)>>;
-
-/// A session that may still be used somewhere.
-enum Held {
+/// A session that a consumer may still use.
+enum Monitored {
     Current(Arc<Session>),
-    SupersededSession(Arc<SupersededSession>),
+    Superseded(Arc<SupersededSession>),
 }
 
-/// A profile and what is held of it, of one principal.
-type OfProfile = (Arc<CacheEntry>, Vec<Held>);
+/// The monitored sessions of one profile that one principal has.
+type OfProfile = (Arc<CacheEntry>, Vec<Monitored>);
 
-/// What has become of a session.
-enum Become {
+/// What the upstream says about a session that its list does not contain.
+enum MissingSession {
     Active,
     Expired,
-    Over(Known),
+    Revoked(IssuedSessionStatus),
 }
 
-impl Held {
+impl Monitored {
     fn id(&self) -> &str {
         match self {
-            Self::Current(session) => &session.granted.session_id,
-            Self::SupersededSession(earlier) => &earlier.session_id,
+            Self::Current(session) => session.id(),
+            Self::Superseded(session) => &session.session_id,
         }
     }
 
     fn principal(&self) -> &Arc<str> {
         match self {
-            Self::Current(session) => &session.granted.principal,
-            Self::SupersededSession(earlier) => &earlier.principal,
+            Self::Current(session) => &session.issued.principal,
+            Self::Superseded(session) => &session.principal,
         }
     }
 
@@ -58,57 +55,72 @@ impl Held {
     }
 }
 
-impl Broker {
-    /// Everything that is held at an upstream is looked for. What is found is in force at once, also beside a failure.
-    pub(super) async fn compare(
+impl RevocationService {
+    /// Checks every session that is held of an upstream. A revocation takes effect at once, even if a later check fails.
+    pub(super) async fn reconcile(
         self: &Arc<Self>,
         upstream: &Arc<UpstreamHandle>,
-        began: BootTime,
-        ended: &Ended,
+        started_at: BootTime,
     ) -> Result<(), UpstreamError> {
-        let mut by_principal: BTreeMap<Arc<str>, Vec<OfProfile>> = BTreeMap::new();
-        for entry in self.entries_of(upstream) {
-            let mut of_slot: BTreeMap<Arc<str>, Vec<Held>> = BTreeMap::new();
-            for held in held_by(entry, began) {
-                of_slot
-                    .entry(Arc::clone(held.principal()))
-                    .or_default()
-                    .push(held);
-            }
-            for (principal, held) in of_slot {
-                by_principal
-                    .entry(principal)
-                    .or_default()
-                    .push((Arc::clone(entry), held));
-            }
-        }
-        let _pass = upstream.enter_anyway().await;
+        let by_principal = self.monitored_by_principal(upstream, started_at);
+        let _permit = upstream.acquire_for_poll().await;
+
         let mut failure = None;
-        for (principal, held) in by_principal {
-            // Another token may since be in use, which may not see what an earlier one has.
-            let has_current = held.iter().flat_map(|(_, held)| held).any(Held::is_current);
-            match self.compare_of(upstream, &principal, held, ended).await {
+        for (principal, profiles) in by_principal {
+            // The token of a superseded session's principal may be gone. That is no failure.
+            let has_current = profiles
+                .iter()
+                .flat_map(|(_, monitored)| monitored)
+                .any(Monitored::is_current);
+
+            match self
+                .reconcile_principal(upstream, &principal, profiles)
+                .await
+            {
                 Err(error) if has_current => failure = failure.or(Some(error)),
                 Err(error) => {
-                    tracing::debug!(upstream = %upstream.name, %principal, %error, "its sessions cannot be seen")
+                    tracing::debug!(upstream = %upstream.name, %principal, %error, "cannot list sessions");
                 }
                 Ok(()) => {}
             }
         }
+
         failure.map_or(Ok(()), Err)
     }
 
-    async fn compare_of(
+    fn monitored_by_principal(
+        &self,
+        upstream: &UpstreamHandle,
+        started_at: BootTime,
+    ) -> BTreeMap<Arc<str>, Vec<OfProfile>> {
+        let mut by_principal: BTreeMap<Arc<str>, Vec<OfProfile>> = BTreeMap::new();
+
+        for entry in self.cache.entries_of(upstream) {
+            let mut of_profile: BTreeMap<Arc<str>, Vec<Monitored>> = BTreeMap::new();
+            for session in monitored_sessions(entry, started_at) {
+                let principal = Arc::clone(session.principal());
+                of_profile.entry(principal).or_default().push(session);
+            }
+
+            for (principal, sessions) in of_profile {
+                let profiles = by_principal.entry(principal).or_default();
+                profiles.push((Arc::clone(entry), sessions));
+            }
+        }
+
+        by_principal
+    }
+
+    async fn reconcile_principal(
         self: &Arc<Self>,
         upstream: &Arc<UpstreamHandle>,
         principal: &str,
-        mut held: Vec<OfProfile>,
-        ended: &Ended,
+        mut profiles: Vec<OfProfile>,
     ) -> Result<(), UpstreamError> {
         let active = match upstream.client.active_sessions(principal).await {
             Ok(active) => active,
             Err(UpstreamError::Refused {
-                why: RefusalKind::AccountDisabled,
+                kind: RefusalKind::AccountDisabled,
                 ..
             }) => {
                 self.account_disabled(upstream);
@@ -116,132 +128,169 @@ impl Broker {
             }
             Err(error) => return Err(error),
         };
-        upstream.answered(self.clock.now().boot);
-        let is_missing = |held: &Held| {
-            let is_active = active.contains(held.id());
-            if let (true, Held::Current(session)) = (is_active, held) {
-                session.sightings.seen();
-            }
-            !is_active
-        };
-        for (_, of_slot) in &mut held {
-            of_slot.retain(is_missing);
+        upstream.record_reply(self.clock.now().boot);
+
+        for (_, sessions) in &mut profiles {
+            sessions.retain(|session| !is_listed(session, active.contains(session.id())));
         }
-        held.retain(|(_, of_slot)| !of_slot.is_empty());
-        let learning = held
+        profiles.retain(|(_, missing)| !missing.is_empty());
+
+        let checks = profiles
             .into_iter()
-            .map(|(entry, missing)| self.learn_all(entry, missing, ended));
-        let learnt: Vec<_> = stream::iter(learning)
-            .buffer_unordered(TOGETHER)
+            .map(|(entry, missing)| self.check_missing(entry, missing));
+        let checked: Vec<_> = stream::iter(checks)
+            .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        learnt.into_iter().collect()
+
+        checked.into_iter().collect()
     }
 
-    /// Several sessions of one profile that are over are one ending.
-    async fn learn_all(
+    /// Several revoked sessions of one profile are one event.
+    async fn check_missing(
         self: &Arc<Self>,
         entry: Arc<CacheEntry>,
-        missing: Vec<Held>,
-        ended: &Ended,
+        missing: Vec<Monitored>,
     ) -> Result<(), UpstreamError> {
-        let (mut ids, mut first, mut failure) = (Vec::new(), None, None);
-        for held in missing {
-            match learn(&entry.upstream, &held).await {
-                Ok(Become::Over(known)) => {
-                    ids.push(held.id().into());
-                    first.get_or_insert(known);
-                    // Then all of them are over.
+        let mut revoked_ids = Vec::new();
+        let mut first = None;
+        let mut failure = None;
+
+        for session in missing {
+            match resolve_missing(&entry.upstream, &session).await {
+                Ok(MissingSession::Revoked(status)) => {
+                    revoked_ids.push(session.id().into());
+                    first.get_or_insert(status);
+                    // All sessions of a held profile end with the first.
                     if entry.profile.on_revoke == OnRevoke::Hold {
                         break;
                     }
                 }
-                Ok(Become::Expired) => {
-                    if let Held::Current(session) = &held {
-                        entry.state.drop_old(session);
-                        self.timer_queue.set_by(&entry.plan, self.clock.now().boot);
+                Ok(MissingSession::Expired) => {
+                    if let Monitored::Current(session) = &session {
+                        entry.state.drop_session(session);
+                        self.timers.set_by(&entry.timer, self.clock.now().boot);
                     }
                 }
-                Ok(Become::Active) => {}
-                Err(error) if held.is_current() => failure = Some(error),
+                Ok(MissingSession::Active) => {}
+                Err(error) if session.is_current() => failure = Some(error),
                 Err(error) => {
-                    tracing::debug!(session = held.id(), %error, "what became of it is not known")
+                    tracing::debug!(session = session.id(), %error, "cannot read the session's status");
                 }
             }
         }
-        if let Some(ending) =
-            first.and_then(|known| self.revoke(&entry, Which::These(&ids), known).ending)
-        {
-            lock(ended).push((entry, ending));
+
+        if let Some(status) = first {
+            self.revoked_at_upstream(&entry, &revoked_ids, status);
         }
+
         failure.map_or(Ok(()), Err)
     }
 
-    /// The profiles of an upstream.
-    pub(super) fn entries_of(
-        &self,
-        upstream: &Arc<UpstreamHandle>,
-    ) -> impl Iterator<Item = &Arc<CacheEntry>> {
-        self.cache
-            .entries()
-            .iter()
-            .filter(|entry| Arc::ptr_eq(&entry.upstream, upstream))
+    fn revoked_at_upstream(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        session_ids: &[Box<str>],
+        status: IssuedSessionStatus,
+    ) {
+        let mut ended = SessionEnded::new(EndCause::Revoked, self.clock.now().wall);
+        if let IssuedSessionStatus::Revoked { at, by, reason } = status {
+            ended.at = at;
+            ended.by = by;
+            ended.reason = reason;
+        }
+
+        if let Some(outcome) = self.apply(entry, SessionSelector::Ids(session_ids), ended) {
+            self.enrich(vec![(Arc::clone(entry), outcome.ended)]);
+        }
+    }
+
+    /// The upstream refused a session's token as revoked, or revoked the session for a caller of this daemon.
+    pub(crate) fn session_refused(self: &Arc<Self>, entry: &Arc<CacheEntry>, session_id: &str) {
+        let ended = SessionEnded::new(EndCause::Revoked, self.clock.now().wall);
+        let ids = [session_id.into()];
+
+        if let Some(outcome) = self.apply(entry, SessionSelector::Ids(&ids), ended) {
+            self.enrich(vec![(Arc::clone(entry), outcome.ended)]);
+        }
+    }
+
+    /// A disabled account has no sessions (A13).
+    pub(crate) fn account_disabled(self: &Arc<Self>, upstream: &UpstreamHandle) {
+        let mut all_ended = Vec::new();
+
+        for entry in self.cache.entries_of(upstream) {
+            let Some(session) = entry.session() else {
+                continue;
+            };
+            let ids = [session.issued.session_id.clone()];
+            let ended = SessionEnded::new(EndCause::AccountDisabled, self.clock.now().wall);
+
+            if let Some(outcome) = self.apply(entry, SessionSelector::Ids(&ids), ended) {
+                all_ended.push((Arc::clone(entry), outcome.ended));
+            }
+        }
+
+        self.enrich(all_ended);
     }
 }
 
-/// Everything of a profile that may still be used somewhere, as long as it is not held: then all of it is over.
-fn held_by(entry: &Arc<CacheEntry>, began: BootTime) -> Vec<Held> {
+/// The sessions of a profile that a consumer may still use. A held profile has none.
+fn monitored_sessions(entry: &CacheEntry, started_at: BootTime) -> Vec<Monitored> {
     if entry.state.hold().is_some() {
         return Vec::new();
     }
-    let mut all = Vec::new();
-    // One that is over by itself is no longer active, and one that came later may not be in the list.
-    if let Freshness::Fresh(session) | Freshness::Aging(session) = entry.lookup(began)
-        && session.received_at <= began
+
+    let mut monitored = Vec::new();
+
+    // An expired session is not listed any more, and one that arrived later may not be listed yet.
+    if let Freshness::Fresh(session) | Freshness::Aging(session) = entry.lookup(started_at)
+        && session.received_at <= started_at
     {
-        all.push(Held::Current(session));
+        monitored.push(Monitored::Current(session));
     }
-    let earlier = entry
-        .state
-        .earlier()
-        .into_iter()
-        .filter(|earlier| earlier.ends_at > began);
-    all.extend(earlier.map(Held::SupersededSession));
-    all
+
+    for superseded in entry.state.superseded() {
+        if superseded.ends_at > started_at {
+            monitored.push(Monitored::Superseded(superseded));
+        }
+    }
+
+    monitored
 }
 
-/// What has become of a session that is not among the active ones. If the upstream does not say, one that is served is over
-/// only if lists have had it before and two in a row have not: a list may be late, or may not show everything to everybody.
-async fn learn(upstream: &UpstreamHandle, held: &Held) -> Result<Become, UpstreamError> {
-    match (upstream.client.fate(held.id()).await?, held) {
-        // The list is behind: it will be there the next time.
-        (IssuedSessionStatus::Active, _) => Ok(Become::Active),
+fn is_listed(session: &Monitored, is_active: bool) -> bool {
+    if is_active && let Monitored::Current(session) = session {
+        session.list_presence.set_seen();
+    }
+
+    is_active
+}
+
+/// Looks up a session that is not listed as active. If the upstream does not say, a current session counts as revoked
+/// only if an earlier list contained it and two lists in a row did not: a list may be late, or incomplete.
+async fn resolve_missing(
+    upstream: &UpstreamHandle,
+    session: &Monitored,
+) -> Result<MissingSession, UpstreamError> {
+    let status = upstream.client.session_status(session.id()).await?;
+
+    match (status, session) {
+        // The list is late: the next one will contain it.
+        (IssuedSessionStatus::Active, _) => Ok(MissingSession::Active),
         (IssuedSessionStatus::Expired, _)
-        | (IssuedSessionStatus::Unknown, Held::SupersededSession(_)) => Ok(Become::Expired),
-        (IssuedSessionStatus::Unknown, Held::Current(session)) if !session.sightings.missed() => {
-            let what = format!(
-                "session {} is not listed, and cannot be read either",
-                held.id()
-            );
+        | (IssuedSessionStatus::Unknown, Monitored::Superseded(_)) => Ok(MissingSession::Expired),
+        (IssuedSessionStatus::Unknown, Monitored::Current(current))
+            if !current.list_presence.set_missed() =>
+        {
             Err(UpstreamError::Unavailable {
-                what,
+                what: format!(
+                    "session {} is not listed, and its status cannot be read",
+                    session.id()
+                ),
                 retry_after: None,
             })
         }
-        (fate, _) => Ok(Become::Over(known(fate))),
-    }
-}
-
-pub(super) fn known(fate: IssuedSessionStatus) -> Known {
-    match fate {
-        IssuedSessionStatus::Revoked { at, by, reason } => Known {
-            cause: EndCause::Revoked,
-            by,
-            at,
-            reason,
-        },
-        IssuedSessionStatus::Active
-        | IssuedSessionStatus::Expired
-        | IssuedSessionStatus::Unknown => Known::only(EndCause::Revoked),
+        (status, _) => Ok(MissingSession::Revoked(status)),
     }
 }

@@ -1,5 +1,5 @@
-//! What must not be forgotten when this process ends: which profiles are held, and which sessions the upstream is still
-//! to revoke. No secret is in it. A thread of its own writes the file, in one piece and at once.
+//! What must survive this process: which profiles are held, and which sessions the upstream has still to revoke. It
+//! holds no secret. A thread writes the file, in one piece and at once.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,87 +8,69 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use jiff::Timestamp;
-use rolekeeper::protocol::SessionEnded;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::outbox::PendingRevocation;
 use crate::cache::CacheEntry;
 use crate::clock::{BootTime, Now};
+use crate::model::{EndCause, SessionEnded};
 use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
-use crate::refresh::policy::{Backoff, BackoffState};
 use crate::sync::{Arc, Mutex, lock};
 use crate::upstream::UpstreamError;
+use crate::upstream::backoff::BackoffState;
 
 /// The most that is read of the file, in bytes.
-const CAP: u64 = 64 * 1024 * 1024;
+const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub struct RevocationStore {
-    book: Arc<Mutex<Snapshot>>,
-    /// Where there is a file.
-    queue: Option<Sender<Option<oneshot::Sender<()>>>>,
+    state: Arc<Mutex<State>>,
+    /// Wakes the writer thread. Absent if there is no file.
+    writer: Option<Sender<WriteRequest>>,
 }
+
+/// The sender is dropped once the state is written.
+type WriteRequest = Option<oneshot::Sender<()>>;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Snapshot {
+struct State {
+    /// By the name of the profile.
     #[serde(default)]
-    holds: BTreeMap<String, Hold>,
+    holds: BTreeMap<String, StoredHold>,
+    /// By the id of the session.
     #[serde(default)]
-    withdrawals: BTreeMap<Box<str>, PendingRevocation>,
-    /// What the upstream has confirmed, until it would have expired: nobody needs to tell it again.
+    pending: BTreeMap<Box<str>, PendingRevocation>,
+    /// Sessions whose revocation the upstream has confirmed, until they would have expired.
     #[serde(default)]
-    settled: BTreeMap<Box<str>, Timestamp>,
+    confirmed: BTreeMap<Box<str>, Timestamp>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Hold {
-    /// The upstream's place and the role.
+struct StoredHold {
+    /// The upstream's location and the role. A hold of another role is not restored.
     role: String,
-    ending: SessionEnded,
+    cause: EndCause,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    session_id: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    reason: Option<String>,
+    noticed_at: Timestamp,
 }
 
-/// A session that an upstream is to revoke.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PendingRevocation {
-    /// Of the upstream, with whose principal's token it is revoked if that is still configured.
-    pub identity: String,
-    /// The upstream's.
-    pub place: String,
-    #[serde(default)]
-    pub profile: Option<String>,
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// No later than this it ends by itself.
-    pub expires_at: Timestamp,
-    #[serde(skip)]
-    health: Backoff,
-    #[serde(skip)]
-    is_under_way: bool,
-}
-
-impl PendingRevocation {
-    /// Of a session of this profile.
-    pub(crate) fn of(entry: &CacheEntry, reason: &str, expires_at: Timestamp) -> Self {
-        Self {
-            identity: entry.upstream.client.identity(),
-            place: entry.upstream.client.place(),
-            profile: Some(entry.profile.name.to_string()),
-            reason: Some(reason.into()),
-            expires_at,
-            health: Backoff::default(),
-            is_under_way: false,
-        }
-    }
-}
-
-/// FileErrorKind what an earlier daemon wrote cannot be used. To go on without it would give out what somebody has revoked.
+/// Why the file of an earlier daemon cannot be used. The daemon does not start without it, because it would serve
+/// profiles that a person has revoked.
 #[derive(Debug, Error)]
 pub enum RevocationStoreError {
-    #[error("which profiles are held after a revocation cannot be read: {0}")]
+    #[error("cannot read which profiles are held after a revocation: {0}")]
     Unreadable(#[from] PrivateFileError),
-    #[error("which profiles are held after a revocation cannot be understood: {path}: {error}", path = .path.display())]
-    Nonsense {
+    #[error("{path}: invalid revocation state: {error}", path = .path.display())]
+    Invalid {
         path: PathBuf,
         error: serde_json::Error,
     },
@@ -98,12 +80,10 @@ impl RevocationStoreError {
     pub fn hint(&self) -> String {
         match self {
             Self::Unreadable(error) => error.hint(),
-            Self::Nonsense { path, .. } => {
-                format!(
-                    "look into {}, and move it away to start with nothing held",
-                    path.display()
-                )
-            }
+            Self::Invalid { path, .. } => format!(
+                "inspect {path} and move it away; the daemon then starts with no profile held",
+                path = path.display()
+            ),
         }
     }
 }
@@ -111,253 +91,282 @@ impl RevocationStoreError {
 impl RevocationStore {
     pub fn in_memory() -> Self {
         Self {
-            book: Arc::default(),
-            queue: None,
+            state: Arc::default(),
+            writer: None,
         }
     }
 
-    /// Reads what an earlier daemon wrote.
+    /// Reads the file of an earlier daemon, if there is one, and starts the writer thread.
     pub fn open(path: &Path) -> Result<Self, RevocationStoreError> {
-        let book = match private_file::read_within(path, CAP) {
+        let state = match private_file::read_within(path, MAX_SIZE) {
             Ok(text) => {
-                serde_json::from_str(&text).map_err(|error| RevocationStoreError::Nonsense {
+                serde_json::from_str(&text).map_err(|error| RevocationStoreError::Invalid {
                     path: path.into(),
                     error,
                 })?
             }
             Err(PrivateFileError {
-                why: FileErrorKind::Missing,
+                kind: FileErrorKind::Missing,
                 ..
-            }) => Snapshot::default(),
+            }) => State::default(),
             Err(error) => return Err(error.into()),
         };
-        let book = Arc::new(Mutex::new(book));
-        let (queue, notes) = mpsc::channel();
-        let (path, shared) = (path.to_owned(), Arc::clone(&book));
-        thread::spawn(move || keep(&notes, &shared, &path));
+
+        let state = Arc::new(Mutex::new(state));
+        let (writer, requests) = mpsc::channel();
+        let shared = Arc::clone(&state);
+        let path = path.to_owned();
+        thread::spawn(move || write_changes(&requests, &shared, &path));
+
         Ok(Self {
-            book,
-            queue: Some(queue),
+            state,
+            writer: Some(writer),
         })
     }
 
-    /// FileErrorKind a profile is held, if it was when the last daemon ended.
+    /// Why the profile was held when the last daemon ended, if it was.
     pub(crate) fn hold_of(&self, entry: &CacheEntry) -> Option<SessionEnded> {
-        let book = lock(&self.book);
-        let hold = book
-            .holds
-            .get(entry.profile.name.as_str())
-            .filter(|hold| hold.role == entry.role_there())?;
-        Some(hold.ending.clone())
+        let state = lock(&self.state);
+        let hold = state.holds.get(entry.profile.name.as_str())?;
+
+        (hold.role == entry.role_at_upstream()).then(|| hold.into())
     }
 
-    /// Notes whether a profile is held, and why: as it is now, in whatever order that is noted.
-    pub(crate) fn note(&self, entry: &CacheEntry) {
-        let mut book = lock(&self.book);
+    /// Stores whether the profile is held, as it is now.
+    pub(crate) fn update_hold(&self, entry: &CacheEntry) {
         let name = entry.profile.name.as_str();
+        let mut state = lock(&self.state);
+
         match entry.state.hold() {
-            Some(hold) => {
-                let hold = Hold {
-                    role: entry.role_there(),
-                    ending: SessionEnded::clone(&hold),
-                };
-                book.holds.insert(name.into(), hold);
+            Some(ended) => {
+                let hold = StoredHold::new(entry.role_at_upstream(), &ended);
+                state.holds.insert(name.into(), hold);
             }
-            None => drop(book.holds.remove(name)),
+            None => {
+                state.holds.remove(name);
+            }
         }
-        drop(book);
-        self.changed();
+
+        drop(state);
+        self.write_soon();
     }
 
-    pub(crate) fn add(&self, session_id: &str, withdrawal: PendingRevocation) {
-        let mut book = lock(&self.book);
-        if !book.settled.contains_key(session_id) {
-            book.withdrawals
-                .entry(session_id.into())
-                .or_insert(withdrawal);
+    /// Adds a revocation to be requested, unless it is known already.
+    pub(super) fn add(&self, session_id: &str, pending: PendingRevocation) {
+        let mut state = lock(&self.state);
+
+        if !state.confirmed.contains_key(session_id) {
+            state.pending.entry(session_id.into()).or_insert(pending);
         }
-        drop(book);
-        self.changed();
+
+        drop(state);
+        self.write_soon();
     }
 
-    /// The upstream has confirmed that a session is over.
-    pub(crate) fn settle(&self, session_id: &str, upstream_time: Timestamp) {
-        let mut book = lock(&self.book);
-        if let Some((id, withdrawal)) = book.withdrawals.remove_entry(session_id) {
-            book.settled
+    /// The upstream has confirmed the revocation.
+    pub(super) fn confirm(&self, session_id: &str, upstream_time: Timestamp) {
+        let mut state = lock(&self.state);
+
+        if let Some((id, pending)) = state.pending.remove_entry(session_id) {
+            state
+                .confirmed
                 .retain(|_, expires_at| *expires_at > upstream_time);
-            book.settled.insert(id, withdrawal.expires_at);
+            state.confirmed.insert(id, pending.expires_at);
         }
-        drop(book);
-        self.changed();
+
+        drop(state);
+        self.write_soon();
     }
 
-    /// Whether this machine has ended a session, whatever the upstream knows of it.
-    pub(crate) fn is_ending(&self, session_id: &str) -> bool {
-        let book = lock(&self.book);
-        book.withdrawals.contains_key(session_id) || book.settled.contains_key(session_id)
-    }
-
-    pub(crate) fn failed(&self, session_id: &str, error: &UpstreamError, now: BootTime) {
-        if let Some(withdrawal) = lock(&self.book).withdrawals.get_mut(session_id) {
-            // Whatever it is, nobody waits for it to be mended.
-            let error = UpstreamError::Unavailable {
-                what: error.to_string(),
-                retry_after: error.retry_after(),
-            };
-            withdrawal.health.failed(error, now, fastrand::f64());
-            withdrawal.is_under_way = false;
+    pub(super) fn record_failure(&self, session_id: &str, error: &UpstreamError, now: BootTime) {
+        if let Some(pending) = lock(&self.state).pending.get_mut(session_id) {
+            pending.record_failure(error, now);
         }
     }
 
-    /// Whether a session is still to be revoked, and why the last try failed.
-    pub(crate) fn pending(&self, session_id: &str) -> Option<Option<BackoffState>> {
-        lock(&self.book)
-            .withdrawals
+    /// Whether this machine has revoked a session, confirmed or not.
+    pub(crate) fn is_revoked(&self, session_id: &str) -> bool {
+        let state = lock(&self.state);
+        state.pending.contains_key(session_id) || state.confirmed.contains_key(session_id)
+    }
+
+    /// Whether the revocation of a session is pending, and how its last attempts failed.
+    pub(super) fn pending(&self, session_id: &str) -> Option<Option<BackoffState>> {
+        lock(&self.state)
+            .pending
             .get(session_id)
-            .map(|withdrawal| withdrawal.health.failing().cloned())
+            .map(PendingRevocation::backoff)
     }
 
-    /// The sessions of a profile that are still to be revoked.
-    pub(crate) fn pending_of(&self, profile: &str) -> Vec<String> {
-        let book = lock(&self.book);
-        let of_profile = book
-            .withdrawals
+    /// The sessions of a profile whose revocation is pending.
+    pub(super) fn pending_of(&self, profile: &str) -> Vec<String> {
+        lock(&self.state)
+            .pending
             .iter()
-            .filter(|(_, each)| each.profile.as_deref() == Some(profile));
-        of_profile.map(|(id, _)| id.to_string()).collect()
+            .filter(|(_, pending)| pending.profile.as_deref() == Some(profile))
+            .map(|(id, _)| id.to_string())
+            .collect()
     }
 
-    /// Takes up what is to be tried now. What has been tried and has expired by itself, by the upstream's time as far as
-    /// that is known, is struck out.
-    pub(crate) fn take_due(
+    /// Takes the revocations that are due, and marks them as under way. Drops those that were tried and have expired by
+    /// the upstream's time, or by this machine's where that is unknown.
+    pub(super) fn take_due(
         &self,
         now: &Now,
         upstream_time: impl Fn(&PendingRevocation) -> Option<Timestamp>,
     ) -> Vec<(Box<str>, PendingRevocation)> {
-        let mut book = lock(&self.book);
-        let before = book.withdrawals.len();
-        book.withdrawals.retain(|_, withdrawal| {
-            let was_tried = withdrawal.health.failing().is_some();
-            !was_tried || withdrawal.expires_at > upstream_time(withdrawal).unwrap_or(now.wall)
+        let mut state = lock(&self.state);
+
+        let count = state.pending.len();
+        state.pending.retain(|_, pending| {
+            let time = upstream_time(pending).unwrap_or(now.wall);
+            !pending.was_tried() || pending.expires_at > time
         });
-        let has_expired = book.withdrawals.len() < before;
-        let is_due = |withdrawal: &PendingRevocation| {
-            !withdrawal.is_under_way && withdrawal.health.permit(now.boot).is_ok()
-        };
-        let due = book
-            .withdrawals
+        let has_expired = state.pending.len() < count;
+
+        let due = state
+            .pending
             .iter_mut()
-            .filter(|(_, withdrawal)| is_due(withdrawal));
-        let due = due.map(|(id, withdrawal)| {
-            withdrawal.is_under_way = true;
-            (id.clone(), withdrawal.clone())
-        });
-        let due = due.collect();
-        drop(book);
+            .filter(|(_, pending)| pending.is_due(now.boot))
+            .map(|(id, pending)| {
+                pending.is_under_way = true;
+                (id.clone(), pending.clone())
+            })
+            .collect();
+
+        drop(state);
         if has_expired {
-            self.changed();
+            self.write_soon();
         }
+
         due
     }
 
-    /// When something is to be tried next.
-    pub(crate) fn next_try(&self) -> Option<BootTime> {
-        let book = lock(&self.book);
-        let waiting = book
-            .withdrawals
+    /// When the next revocation is due.
+    pub(super) fn next_attempt(&self) -> Option<BootTime> {
+        lock(&self.state)
+            .pending
             .values()
-            .filter(|withdrawal| !withdrawal.is_under_way);
-        waiting
-            .map(|withdrawal| {
-                withdrawal
-                    .health
-                    .failing()
-                    .map_or(BootTime::ZERO, |failing| failing.next_try)
-            })
+            .filter(|pending| !pending.is_under_way)
+            .map(PendingRevocation::next_attempt)
             .min()
     }
 
-    /// Waits until everything is written, as far as it can be.
+    /// Waits until every change is written, as far as it can be.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if let Some(queue) = &self.queue
-            && queue.send(Some(done)).is_ok()
+
+        if let Some(writer) = &self.writer
+            && writer.send(Some(done)).is_ok()
         {
             let _ = wait.await;
         }
     }
 
-    fn changed(&self) {
-        if let Some(queue) = &self.queue {
-            // The thread ends with the revocations, not before.
-            let _ = queue.send(None);
+    fn write_soon(&self) {
+        if let Some(writer) = &self.writer {
+            // The thread ends with the store, not before.
+            let _ = writer.send(None);
         }
     }
 }
 
-/// The thread: changes that come together are written once.
-fn keep(notes: &Receiver<Option<oneshot::Sender<()>>>, book: &Mutex<Snapshot>, path: &Path) {
+impl StoredHold {
+    fn new(role: String, ended: &SessionEnded) -> Self {
+        Self {
+            role,
+            cause: ended.cause,
+            session_id: ended.session_id.clone(),
+            by: ended.by.clone(),
+            at: ended.at,
+            reason: ended.reason.clone(),
+            noticed_at: ended.noticed_at,
+        }
+    }
+}
+
+impl From<&StoredHold> for SessionEnded {
+    fn from(hold: &StoredHold) -> Self {
+        Self {
+            cause: hold.cause,
+            session_id: hold.session_id.clone(),
+            by: hold.by.clone(),
+            at: hold.at,
+            reason: hold.reason.clone(),
+            noticed_at: hold.noticed_at,
+        }
+    }
+}
+
+/// The writer thread. Changes that come together are written once.
+fn write_changes(requests: &Receiver<WriteRequest>, state: &Mutex<State>, path: &Path) {
     let mut is_failing = false;
-    while let Ok(first) = notes.recv() {
+
+    while let Ok(first) = requests.recv() {
         let mut waiting: Vec<_> = first.into_iter().collect();
-        waiting.extend(notes.try_iter().flatten());
-        let text = serde_json::to_vec_pretty(&*lock(book));
-        let written = text
-            .map_err(io::Error::other)
-            .and_then(|text| private_file::replace(path, &text));
+        waiting.extend(requests.try_iter().flatten());
+
+        let written = write(state, path);
         if let Err(error) = &written
             && !is_failing
         {
-            tracing::error!(path = %path.display(), %error, "what is held is forgotten when this daemon ends");
+            tracing::error!(
+                path = %path.display(), %error,
+                "cannot write the revocation state: holds are lost when this daemon ends"
+            );
         }
         is_failing = written.is_err();
+
         for done in waiting {
-            // Whoever waited may have given up.
             let _ = done.send(());
         }
     }
+}
+
+fn write(state: &Mutex<State>, path: &Path) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(&*lock(state))?;
+
+    private_file::replace(path, &text).map_err(io::Error::other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::LeaseLimit;
-    use crate::credentials::tests::{HOUR, broker, scripted};
+    use crate::test_support::{HOUR, TestDaemon, scripted};
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_to_be_revoked_is_read_again_however_much_it_is() {
-        let (broker, _) = broker(LeaseLimit::Balanced, scripted([]));
-        let entry = broker.cache.find("dev").unwrap();
+    async fn ten_thousand_pending_revocations_survive_a_restart() {
+        let daemon = TestDaemon::new(LeaseLimit::Balanced, scripted([]));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("revocations.json");
-        let revocations = RevocationStore::open(&file).unwrap();
-        let end = broker.clock.now().wall + HOUR;
+        let store = RevocationStore::open(&file).unwrap();
+        let expires_at = daemon.clock.now().wall + HOUR;
+
         for number in 0..10_000 {
-            revocations.add(
-                &format!("s-{number}"),
-                PendingRevocation::of(entry, "lost laptop", end),
-            );
+            let pending = PendingRevocation::new(daemon.entry(), "lost laptop", expires_at);
+            store.add(&format!("s-{number}"), pending);
         }
-        revocations.flush().await;
+        store.flush().await;
+
         assert!(std::fs::metadata(&file).unwrap().len() > 1024 * 1024);
-        let again = RevocationStore::open(&file).unwrap();
-        assert_eq!(again.pending_of("dev").len(), 10_000);
+        let reopened = RevocationStore::open(&file).unwrap();
+        assert_eq!(reopened.pending_of("dev").len(), 10_000);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_upstream_has_confirmed_is_not_told_again() {
-        let (broker, _) = broker(LeaseLimit::Balanced, scripted([]));
-        let (entry, revocations) = (
-            broker.cache.find("dev").unwrap(),
-            RevocationStore::in_memory(),
-        );
-        let withdrawal =
-            || PendingRevocation::of(entry, "lost laptop", broker.clock.now().wall + HOUR);
-        revocations.add("s-1", withdrawal());
-        assert!(revocations.pending("s-1").is_some());
-        revocations.settle("s-1", broker.clock.now().wall);
-        revocations.add("s-1", withdrawal());
-        assert!(revocations.pending("s-1").is_none() && revocations.is_ending("s-1"));
+    async fn confirmed_revocation_is_not_requested_again() {
+        let daemon = TestDaemon::new(LeaseLimit::Balanced, scripted([]));
+        let store = RevocationStore::in_memory();
+        let now = daemon.clock.now().wall;
+        let pending = || PendingRevocation::new(daemon.entry(), "lost laptop", now + HOUR);
+
+        store.add("s-1", pending());
+        assert!(store.pending("s-1").is_some());
+
+        store.confirm("s-1", now);
+        store.add("s-1", pending());
+        assert!(store.pending("s-1").is_none());
+        assert!(store.is_revoked("s-1"));
     }
 }

@@ -1,110 +1,106 @@
-//! Who is told of a profile's changes. What is told is how things are when a subscriber comes round to reading it, so that
-//! one who is slow is behind by nothing, and costs nobody anything.
+//! Who is notified of a profile's changes. A subscriber reads the current state when it gets to it, so that a slow one
+//! misses nothing and delays no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::fmt::temporal::DateTimePrinter;
-use rolekeeper::protocol::{CurrentSession, ProfileUpdate, SessionEnded};
-use tokio::sync::watch;
+use rolekeeper::protocol::ProfileUpdate;
+use tokio::sync::{Notify, watch};
 
-use crate::access::peer::Peer;
 use crate::cache::CacheEntry;
-use crate::credentials::{Broker, RequestError};
-use crate::model::ProfileId;
+use crate::model::{ProfileId, SessionEnded};
+use crate::report;
 use crate::sync::{Mutex, lock};
 
-/// How the last session ended that a revocation ended, since somebody has been watching.
-type Last = Option<Arc<SessionEnded>>;
+/// What has changed about a profile.
+#[derive(Debug, Clone)]
+pub(crate) enum SessionEvent {
+    Installed,
+    Ended(Arc<SessionEnded>),
+    /// Its expired session was dropped.
+    Expired,
+    Resumed,
+}
+
+/// How the profile's last session ended since the subscription began, if a revocation ended it.
+type LastEnded = Option<Arc<SessionEnded>>;
 
 #[derive(Debug, Default)]
-pub struct Subscriptions(Mutex<BTreeMap<ProfileId, watch::Sender<Last>>>);
+pub struct Subscriptions {
+    by_profile: Mutex<BTreeMap<ProfileId, watch::Sender<LastEnded>>>,
+    /// A session was installed or has ended.
+    sessions_changed: Notify,
+}
 
 /// A subscription to one profile.
 #[derive(Debug)]
 pub struct Subscription {
     entry: Arc<CacheEntry>,
-    changes: watch::Receiver<Last>,
+    changes: watch::Receiver<LastEnded>,
 }
 
 impl Subscriptions {
-    fn subscribe(&self, entry: &Arc<CacheEntry>) -> Subscription {
-        let mut all = lock(&self.0);
-        let changes = all
-            .entry(entry.place)
-            .or_insert_with(|| watch::Sender::new(None))
-            .subscribe();
+    pub(super) fn subscribe(&self, entry: &Arc<CacheEntry>) -> Subscription {
+        let mut by_profile = lock(&self.by_profile);
+        let sender = by_profile
+            .entry(entry.id)
+            .or_insert_with(|| watch::Sender::new(None));
+
         Subscription {
             entry: Arc::clone(entry),
-            changes,
+            changes: sender.subscribe(),
         }
     }
 
-    /// Something has changed; with how a session ended, if that is it.
-    pub(crate) fn tell(&self, entry: &CacheEntry, ended: Last) {
-        let mut all = lock(&self.0);
-        let Some(sender) = all.get(&entry.place) else {
+    pub(crate) fn publish(&self, entry: &CacheEntry, event: SessionEvent) {
+        if matches!(event, SessionEvent::Installed | SessionEvent::Ended(_)) {
+            self.sessions_changed.notify_one();
+        }
+
+        let mut by_profile = lock(&self.by_profile);
+        let Some(sender) = by_profile.get(&entry.id) else {
             return;
         };
+
         if sender.receiver_count() == 0 {
-            all.remove(&entry.place);
+            by_profile.remove(&entry.id);
             return;
         }
+
         sender.send_modify(|last| {
-            if ended.is_some() {
-                *last = ended;
+            if let SessionEvent::Ended(ended) = event {
+                *last = Some(ended);
             }
         });
     }
 
-    pub(crate) fn has(&self, entry: &CacheEntry) -> bool {
-        lock(&self.0)
-            .get(&entry.place)
+    pub(crate) fn mark_sessions_changed(&self) {
+        self.sessions_changed.notify_one();
+    }
+
+    /// Waits until a session is installed or has ended. A change while no one waits is remembered.
+    pub(crate) async fn sessions_changed(&self) {
+        self.sessions_changed.notified().await;
+    }
+
+    pub(super) fn has(&self, entry: &CacheEntry) -> bool {
+        lock(&self.by_profile)
+            .get(&entry.id)
             .is_some_and(|sender| sender.receiver_count() > 0)
     }
 }
 
 impl Subscription {
-    pub(crate) fn entry(&self) -> &Arc<CacheEntry> {
-        &self.entry
+    /// The current state. [`Self::changed`] waits for a later one.
+    pub fn current(&mut self) -> ProfileUpdate {
+        let last_ended = self.changes.borrow_and_update().clone();
+        report::profile_update(&self.entry, last_ended.as_deref())
     }
 
-    /// How things are now. Only what changes from here on is news.
-    pub fn look(&mut self) -> ProfileUpdate {
-        let last = self.changes.borrow_and_update().clone();
-        watched(&self.entry, last.as_deref())
-    }
-
-    /// Waits for news.
     pub async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
-            // The senders are as old as the broker: there will be no news.
+            // The daemon is stopping: there will be no further change.
             std::future::pending::<()>().await;
         }
-    }
-}
-
-impl Broker {
-    pub async fn watch(&self, peer: &Peer, profile: &str) -> Result<Subscription, RequestError> {
-        let grant = self.access.authorize_view(peer, profile).await?;
-        let watching = self.subscriptions.subscribe(grant.entry());
-        self.expect_looks(grant.entry());
-        Ok(watching)
-    }
-}
-
-pub(crate) fn watched(entry: &CacheEntry, ended: Option<&SessionEnded>) -> ProfileUpdate {
-    let view = entry.state.view();
-    ProfileUpdate {
-        profile: entry.profile.name.to_string(),
-        generation: view.generation.number(),
-        session: view.session.map(|session| CurrentSession {
-            id: session.granted.session_id.to_string(),
-            expires_at: DateTimePrinter::new()
-                .precision(Some(0))
-                .timestamp_to_string(&session.granted.expires_at),
-        }),
-        held: view.hold.as_deref().cloned(),
-        ended: ended.cloned(),
     }
 }

@@ -1,20 +1,22 @@
-//! Which files the daemon's work is on, as its configuration says.
+//! The files of the daemon's work, from its configuration.
 
 use std::path::{Path, PathBuf};
 
+use rolekeeper::connect::variable;
+
 use crate::config::{Config, TokenLocation};
 
-/// Where it may read, write and start programs. Folders rather than files: what is replaced has the same name, and is
-/// another file.
+/// Folders that the daemon may read, write, and start programs from. A rule for a file would not match the file that
+/// replaces it.
 #[derive(Debug, Default)]
 pub struct AllowedPaths {
-    pub read: Vec<PathBuf>,
-    pub write: Vec<PathBuf>,
-    pub execute: Vec<PathBuf>,
+    pub(super) read: Vec<PathBuf>,
+    pub(super) write: Vec<PathBuf>,
+    pub(super) execute: Vec<PathBuf>,
 }
 
-/// What libraries read: names and hosts, certificates, time zones, themselves.
-const OF_THE_SYSTEM: &[&str] = &[
+/// What libraries read: names and hosts, certificates, time zones, other libraries.
+const SYSTEM_FOLDERS: &[&str] = &[
     "/bin",
     "/dev",
     "/etc",
@@ -30,64 +32,65 @@ const OF_THE_SYSTEM: &[&str] = &[
 ];
 
 impl AllowedPaths {
-    /// For a daemon of this program, configuration, socket and state.
-    pub fn of(
+    /// For a daemon with this program, configuration file, socket and state folder.
+    pub fn new(
         config: &Config,
         program: &Path,
-        file: &Path,
+        config_file: &Path,
         socket: &Path,
         state: Option<&Path>,
     ) -> Self {
-        let mut places = Self::default();
-        places.read.extend(OF_THE_SYSTEM.iter().map(PathBuf::from));
-        // Also where a link to it leads.
-        let real = program.canonicalize().ok();
-        for program in real.iter().map(PathBuf::as_path).chain([program]) {
-            places.execute.extend(folder_of(program));
-        }
-        places.read.extend(folders_of(file));
-        places.write.extend(folder_of(socket));
-        places.write.extend(state.map(Path::to_owned));
-        let named = |name| rolekeeper::connect::variable(name).map(PathBuf::from);
-        places.read.extend(named("CREDENTIALS_DIRECTORY"));
-        // Whom the system trusts may be said otherwise (OpenSSL's variables).
-        places.read.extend(
-            named("SSL_CERT_FILE")
-                .as_deref()
-                .into_iter()
-                .flat_map(folders_of),
-        );
-        places.read.extend(named("SSL_CERT_DIR"));
+        let mut paths = Self::default();
+        paths.read.extend(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+        paths.read.extend(folders_of(config_file));
+        paths.execute.extend(folders_of(program));
+        paths.write.extend(folder_of(socket));
+        paths.write.extend(state.map(Path::to_owned));
+        paths.add_environment();
+
         for upstream in &config.upstreams {
-            places
-                .read
-                .extend(upstream.way.ca.as_deref().into_iter().flat_map(folders_of));
-            match &upstream.token {
-                TokenLocation::File(path) => places.read.extend(folders_of(path)),
-                TokenLocation::Age { file, identity } => {
-                    places.write.extend(folders_of(file));
-                    places
-                        .write
-                        .extend(identity.as_deref().into_iter().flat_map(folders_of));
-                }
-                // What a program needs is not withheld from it: the starter starts it.
-                TokenLocation::Command { .. }
-                | TokenLocation::Env(_)
-                | TokenLocation::Keyring(_)
-                | TokenLocation::SystemdCredential(_) => {}
+            if let Some(ca) = &upstream.transport.ca {
+                paths.read.extend(folders_of(ca));
             }
+            paths.add_token(&upstream.token);
         }
-        places
+        paths
+    }
+
+    /// The credentials of systemd, and the certificates that OpenSSL's variables name.
+    fn add_environment(&mut self) {
+        for folder in ["CREDENTIALS_DIRECTORY", "SSL_CERT_DIR"] {
+            self.read.extend(variable(folder).map(PathBuf::from));
+        }
+        if let Some(file) = variable("SSL_CERT_FILE") {
+            self.read.extend(folders_of(Path::new(&file)));
+        }
+    }
+
+    fn add_token(&mut self, token: &TokenLocation) {
+        match token {
+            TokenLocation::File(path) => self.read.extend(folders_of(path)),
+            TokenLocation::Age { file, identity } => {
+                self.write.extend(folders_of(file));
+                if let Some(identity) = identity {
+                    self.write.extend(folders_of(identity));
+                }
+            }
+            // The command helper is not confined.
+            TokenLocation::Command { .. }
+            | TokenLocation::Env(_)
+            | TokenLocation::Keyring(_)
+            | TokenLocation::SystemdCredential(_) => {}
+        }
     }
 }
 
-/// Where a file is, and where it leads if it is a link.
+/// The folder of a file and, if the file is a link, the folder of its target.
 fn folders_of(file: &Path) -> Vec<PathBuf> {
-    let real = file.canonicalize().ok();
-    let mut folders: Vec<_> = std::iter::once(file)
-        .chain(real.as_deref())
-        .filter_map(folder_of)
-        .collect();
+    let target = file.canonicalize().ok();
+    let mut folders = Vec::new();
+    folders.extend(folder_of(file));
+    folders.extend(target.as_deref().and_then(folder_of));
     folders.dedup();
     folders
 }

@@ -1,5 +1,6 @@
-//! Landlock: nothing is read, written or started but where the daemon's work is (landlock(7)).
+//! Landlock: the daemon reads, writes and executes only the files of its work (landlock(7)).
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use ::landlock::{
@@ -10,36 +11,38 @@ use ::landlock::{
 use super::AllowedPaths;
 use crate::platform::private_file::create_folder;
 
-/// What is withheld where the kernel knows it; an older one withholds less.
+/// An older kernel restricts fewer rights.
 const RIGHTS: ABI = ABI::V5;
 
-pub(super) fn restrict(places: &AllowedPaths) -> Result<(), String> {
-    for folder in &places.write {
+pub(super) fn restrict(paths: &AllowedPaths) -> Result<(), String> {
+    for folder in &paths.write {
         if let Err(error) = create_folder(folder) {
-            tracing::warn!(folder = %folder.display(), %error, "it cannot be made");
+            tracing::warn!(folder = %folder.display(), %error, "cannot create the folder");
         }
     }
-    // A process that takes the place of a confined one is as confined as that was.
-    for folder in places.read.iter().chain(&places.write) {
-        if std::fs::read_dir(folder)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-        {
-            let why = "it cannot be read; if it is new in the configuration, restart rolekeeperd instead of reloading it";
-            tracing::warn!(folder = %folder.display(), "{why}");
+    // After a reload, the rules of the earlier process are still in force.
+    for folder in paths.read.iter().chain(&paths.write) {
+        let read = std::fs::read_dir(folder);
+        if read.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            tracing::warn!(
+                folder = %folder.display(),
+                "cannot read the folder; if it is new in the configuration, restart rolekeeperd instead of reloading it"
+            );
         }
     }
-    match rules(places).and_then(RulesetCreated::restrict_self) {
+
+    match rules(paths).and_then(RulesetCreated::restrict_self) {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
-            Err("this kernel has none".into())
+            Err("this kernel has no Landlock".into())
         }
         Ok(_) => Ok(()),
-        // Each process that takes the place of another adds a layer, and no more than 16 fit: those of the earlier ones hold.
-        Err(error) if is_full(&error) => Ok(()),
+        // Each reload adds a layer. The kernel allows 16, and the earlier ones stay in force.
+        Err(error) if is_layer_limit(&error) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn is_full(error: &RulesetError) -> bool {
+fn is_layer_limit(error: &RulesetError) -> bool {
     let RulesetError::RestrictSelf(RestrictSelfError::RestrictSelfCall { source, .. }) = error
     else {
         return false;
@@ -47,37 +50,42 @@ fn is_full(error: &RulesetError) -> bool {
     source.raw_os_error() == Some(libc::E2BIG)
 }
 
-fn rules(places: &AllowedPaths) -> Result<RulesetCreated, RulesetError> {
+fn rules(paths: &AllowedPaths) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let execute = read | AccessFs::Execute;
     let write = read | (AccessFs::from_write(RIGHTS) & !(AccessFs::MakeBlock | AccessFs::MakeChar));
-    let nothing = [PathBuf::from("/dev/null")];
+
     let rules = Ruleset::default()
         .handle_access(AccessFs::from_all(RIGHTS))?
         .create()?;
-    let allow = |rules: RulesetCreated, paths: &[PathBuf], rights: BitFlags<AccessFs>| {
-        rules.add_rules(path_beneath_rules(paths, rights))
-    };
-    let rules = allow(rules, &places.read, read)?;
-    let rules = allow(rules, &places.write, write)?;
-    let rules = allow(rules, &places.execute, execute)?;
-    let rules = allow(rules, &loader(), execute)?;
-    allow(rules, &nothing, read | AccessFs::WriteFile)
+    let rules = allow(rules, &paths.read, read)?;
+    let rules = allow(rules, &paths.write, write)?;
+    let rules = allow(rules, &paths.execute, execute)?;
+    let rules = allow(rules, &loaders(), execute)?;
+    allow(rules, &["/dev/null".into()], read | AccessFs::WriteFile)
 }
 
-/// What loads this program's libraries, without which the next one would not start.
-fn loader() -> Vec<PathBuf> {
+fn allow(
+    rules: RulesetCreated,
+    paths: &[PathBuf],
+    rights: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    rules.add_rules(path_beneath_rules(paths, rights))
+}
+
+/// The dynamic loader of this program. After a reload, the next program needs it to start.
+fn loaders() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let path = |line: &str| {
-        line.find('/')
-            .and_then(|at| line.get(at..))
-            .map(PathBuf::from)
-    };
-    let is_loader = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("ld-"))
-    };
-    let mut found: Vec<_> = maps.lines().filter_map(path).filter(is_loader).collect();
-    found.dedup();
-    found
+    let mut loaders = Vec::new();
+    for line in maps.lines() {
+        let path = line.find('/').and_then(|start| line.get(start..));
+        let Some(path) = path.map(PathBuf::from) else {
+            continue;
+        };
+        let name = path.file_name().unwrap_or_default();
+        if name.to_string_lossy().starts_with("ld-") && !loaders.contains(&path) {
+            loaders.push(path);
+        }
+    }
+    loaders
 }

@@ -1,11 +1,12 @@
-//! What the daemon takes from itself, so that whoever took it over would have little: it cannot be dumped or traced, reads
-//! and writes where its work is, and makes no system call that its work does not need.
+//! The rights that the daemon gives up, so that an attacker who takes it over gains little: no other process can trace it, it
+//! reads and writes only the files of its work, and it makes only the system calls of its work.
 //!
-//! [`harden`] comes first of all, in every way it is run; [`confine`] once it is known which files its work is on, and
-//! before there is a second thread.
+//! [`harden`] is the first call of every process. [`confine`] follows once the configuration is known, and before there is
+//! a second thread.
 
 mod allowed_paths;
 pub mod helper;
+// Linux alone has these two.
 #[cfg(target_os = "linux")]
 mod landlock;
 #[cfg(target_os = "linux")]
@@ -17,87 +18,82 @@ use rolekeeper::protocol::Protection;
 
 pub use allowed_paths::AllowedPaths;
 
-use crate::platform::sys;
+use crate::platform::{limits, memory};
 
-/// What came of it, for `rolekeeper status`.
 static IN_FORCE: OnceLock<InForce> = OnceLock::new();
 
 #[derive(Debug)]
 struct InForce {
-    files: Result<(), String>,
-    calls: Result<(), String>,
+    landlock: Result<(), String>,
+    seccomp: Result<(), String>,
 }
 
-/// No core files, and no other process of the same user that reads or traces this one.
+/// Turns off core files, and tracing by processes of the same user.
 pub fn harden() {
-    sys::hide_memory();
+    memory::hide_memory();
 }
 
-/// Confines this thread and all that it starts. What cannot be is told, and goes on without.
-pub fn confine(places: &AllowedPaths) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = sys::give_up_capabilities() {
-        tracing::warn!(%error, "capabilities are kept");
+/// Confines this thread and all that it starts. What fails is logged, and shown by `rolekeeper status`.
+pub(crate) fn confine(paths: &AllowedPaths) {
+    if let Err(error) = limits::drop_capabilities() {
+        tracing::warn!(%error, "cannot drop capabilities");
     }
+
     let in_force = InForce {
-        calls: calls(),
-        files: files(places),
+        seccomp: filter_system_calls(),
+        landlock: restrict_files(paths),
     };
-    for (what, outcome) in [("Landlock", &in_force.files), ("seccomp", &in_force.calls)] {
-        if let Err(why) = outcome {
-            tracing::warn!(what, %why, "the daemon is not confined by it");
-        }
+    if let Err(error) = &in_force.landlock {
+        tracing::warn!(%error, "Landlock is off");
+    }
+    if let Err(error) = &in_force.seccomp {
+        tracing::warn!(%error, "seccomp is off");
     }
     let _ = IN_FORCE.set(in_force);
 }
 
-/// Confines the lookout: it only reads what the kernel says of processes.
-pub fn confine_lookout() {
+/// The peer inspector needs the files in `/proc`, and few system calls.
+fn confine_peer_inspector() {
     #[cfg(target_os = "linux")]
-    let _ = seccomp::forbid(seccomp::FOR_LOOKOUT);
+    let _ = seccomp::apply(&seccomp::FOR_PEER_INSPECTOR);
 }
 
-/// Whether files are withheld from this process.
-pub(crate) fn is_confined() -> bool {
-    IN_FORCE
-        .get()
-        .is_some_and(|in_force| in_force.files.is_ok())
-}
-
-/// What is in force.
-pub fn protection() -> Protection {
-    let shown = |outcome: Option<&Result<(), String>>| match outcome {
-        Some(Ok(())) => "active".to_owned(),
-        Some(Err(why)) => format!("off: {why}"),
-        None => "off: not yet".to_owned(),
-    };
+pub(crate) fn protection() -> Protection {
     let in_force = IN_FORCE.get();
     Protection {
-        memory: sys::memory_protection(),
-        files: shown(in_force.map(|in_force| &in_force.files)),
-        calls: shown(in_force.map(|in_force| &in_force.calls)),
+        memory: memory::protection(),
+        files: status(in_force.map(|in_force| &in_force.landlock)),
+        calls: status(in_force.map(|in_force| &in_force.seccomp)),
         callers: "active".into(),
     }
 }
 
-#[cfg(target_os = "linux")]
-fn files(places: &AllowedPaths) -> Result<(), String> {
-    landlock::restrict(places)
+fn status(outcome: Option<&Result<(), String>>) -> String {
+    match outcome {
+        Some(Ok(())) => "active".into(),
+        Some(Err(reason)) => format!("off: {reason}"),
+        None => "off: the daemon is starting".into(),
+    }
 }
 
 #[cfg(target_os = "linux")]
-fn calls() -> Result<(), String> {
-    seccomp::forbid(seccomp::FOR_DAEMON)
+fn restrict_files(paths: &AllowedPaths) -> Result<(), String> {
+    landlock::restrict(paths)
+}
+
+#[cfg(target_os = "linux")]
+fn filter_system_calls() -> Result<(), String> {
+    seccomp::apply(&seccomp::FOR_DAEMON)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn files(_places: &AllowedPaths) -> Result<(), String> {
-    Err("there is no Landlock on this system".into())
+fn restrict_files(_paths: &AllowedPaths) -> Result<(), String> {
+    Err("this system has no Landlock".into())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn calls() -> Result<(), String> {
-    Err("there is no seccomp on this system".into())
+fn filter_system_calls() -> Result<(), String> {
+    Err("this system has no seccomp".into())
 }
 
 #[cfg(test)]

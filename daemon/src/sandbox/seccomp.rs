@@ -1,5 +1,5 @@
-//! seccomp: system calls by which one process reads another's memory, or changes the system, are refused (seccomp(2)). What is
-//! started from here is refused them, too.
+//! seccomp: system calls that read another process or change the system fail with `EPERM`, also in child processes
+//! (seccomp(2)).
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,13 @@ use seccompiler::{
     SeccompCondition, SeccompFilter, SeccompRule, apply_filter, sock_filter,
 };
 
-/// What is refused.
-pub(super) struct Refused {
-    calls: &'static [&'static [libc::c_long]],
-    /// Which kinds of sockets are not.
-    families: &'static [i32],
+pub(super) struct Filter {
+    denied_calls: &'static [&'static [libc::c_long]],
+    allowed_socket_families: &'static [i32],
 }
 
-/// Other processes, and what is theirs.
-const OTHERS: &[libc::c_long] = &[
+/// Calls that read or change other processes, and calls that bypass a filter or Landlock.
+const OTHER_PROCESSES: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -38,7 +36,7 @@ const OTHERS: &[libc::c_long] = &[
     libc::SYS_io_uring_register,
 ];
 
-/// The system: what is mounted, loaded, running, and what time it is.
+/// Calls that change mounts, namespaces, kernel modules, the clock, and more.
 const SYSTEM: &[libc::c_long] = &[
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -73,7 +71,7 @@ const SYSTEM: &[libc::c_long] = &[
     libc::SYS_personality,
 ];
 
-/// Programs and connections.
+/// Calls that start programs or make connections.
 const PROGRAMS: &[libc::c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -82,21 +80,22 @@ const PROGRAMS: &[libc::c_long] = &[
     libc::SYS_listen,
 ];
 
-pub(super) const FOR_DAEMON: Refused = Refused {
-    calls: &[OTHERS, SYSTEM],
-    families: &[
+pub(super) const FOR_DAEMON: Filter = Filter {
+    denied_calls: &[OTHER_PROCESSES, SYSTEM],
+    allowed_socket_families: &[
         libc::AF_UNIX,
         libc::AF_INET,
         libc::AF_INET6,
         libc::AF_NETLINK,
     ],
 };
-pub(super) const FOR_LOOKOUT: Refused = Refused {
-    calls: &[OTHERS, SYSTEM, PROGRAMS],
-    families: &[],
+
+pub(super) const FOR_PEER_INSPECTOR: Filter = Filter {
+    denied_calls: &[OTHER_PROCESSES, SYSTEM, PROGRAMS],
+    allowed_socket_families: &[],
 };
 
-/// With which a new process has namespaces of its own.
+/// The flags of `clone` that create namespaces.
 const NAMESPACES: &[libc::c_int] = &[
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -107,105 +106,99 @@ const NAMESPACES: &[libc::c_int] = &[
     libc::CLONE_NEWCGROUP,
 ];
 
-#[allow(clippy::needless_pass_by_value, reason = "a constant")]
-pub(super) fn forbid(refused: Refused) -> Result<(), String> {
-    // Without it a filter is for root alone; and nothing that is started from here is ever more than this process.
+/// Filters the system calls of this thread and of all that it starts.
+pub(super) fn apply(filter: &Filter) -> Result<(), String> {
+    // Without it, only root may install a filter. It also keeps set-user-id programs from gaining rights.
     rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
-    let programs = [program(&refused), no_clone3(), Ok(no_x32())];
+
+    let programs = [main_program(filter), clone3_program(), Ok(x32_program())];
     for program in programs {
         let program = program.map_err(|error| error.to_string())?;
         if program.is_empty() {
             continue;
         }
         match apply_filter(&program) {
-            // Each process that takes the place of another adds its own, until no more fit: those of the earlier ones hold.
-            Err(error) if is_full(&error) && is_refused() => {}
+            // Each reload adds its filters. At the kernel's limit, the earlier ones stay in force.
+            Err(error) if is_size_limit(&error) && is_filtered() => {}
             outcome => outcome.map_err(|error| error.to_string())?,
         }
     }
     Ok(())
 }
 
-fn is_full(error: &Error) -> bool {
+fn is_size_limit(error: &Error) -> bool {
     let (Error::Prctl(error) | Error::Seccomp(error)) = error else {
         return false;
     };
     error.raw_os_error() == Some(libc::ENOMEM)
 }
 
-/// Whether this process may not do, even with itself, what every process may that has no filter.
-fn is_refused() -> bool {
-    let may = || {
-        pidfd_getfd(
-            pidfd_open(getpid(), PidfdFlags::empty())?,
-            0,
-            PidfdGetfdFlags::empty(),
-        )
+/// Whether a denied call fails that succeeds without a filter: a process may always duplicate its own descriptors.
+fn is_filtered() -> bool {
+    let Ok(me) = pidfd_open(getpid(), PidfdFlags::empty()) else {
+        return false;
     };
-    may().is_err_and(|error| error == Errno::PERM)
+    pidfd_getfd(me, 0, PidfdGetfdFlags::empty()).is_err_and(|error| error == Errno::PERM)
 }
 
-fn program(refused: &Refused) -> Result<BpfProgram, BackendError> {
-    let calls = refused.calls.iter().flat_map(|calls| calls.iter());
-    let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> =
-        calls.map(|call| (*call, Vec::new())).collect();
-    let other_than = |family: &i32| condition(SeccompCmpOp::Ne, *family);
-    let others = refused
-        .families
-        .iter()
-        .map(other_than)
-        .collect::<Result<Vec<_>, _>>()?;
-    let sockets = if others.is_empty() {
+fn main_program(filter: &Filter) -> Result<BpfProgram, BackendError> {
+    let mut rules = BTreeMap::new();
+    for call in filter.denied_calls.iter().copied().flatten() {
+        rules.insert(*call, Vec::new());
+    }
+
+    let mut other_families = Vec::new();
+    for family in filter.allowed_socket_families {
+        other_families.push(first_argument(SeccompCmpOp::Ne, *family)?);
+    }
+    let sockets = if other_families.is_empty() {
         Vec::new()
     } else {
-        vec![SeccompRule::new(others)?]
+        vec![SeccompRule::new(other_families)?]
     };
     rules.insert(libc::SYS_socket, sockets);
-    let with =
-        |flag: &i32| SeccompRule::new(vec![condition(SeccompCmpOp::MaskedEq(bits(*flag)), *flag)?]);
-    rules.insert(
-        libc::SYS_clone,
-        NAMESPACES.iter().map(with).collect::<Result<_, _>>()?,
-    );
-    filter(rules, libc::EPERM)
+
+    let mut namespaces = Vec::new();
+    for flag in NAMESPACES {
+        let has_flag = first_argument(SeccompCmpOp::MaskedEq(bits(*flag)), *flag)?;
+        namespaces.push(SeccompRule::new(vec![has_flag])?);
+    }
+    rules.insert(libc::SYS_clone, namespaces);
+    compile(rules, libc::EPERM)
 }
 
-/// What it is asked for is in memory, where a filter sees nothing; without it everybody uses `clone`.
-fn no_clone3() -> Result<BpfProgram, BackendError> {
-    filter(
-        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
-        libc::ENOSYS,
-    )
+/// The flags of `clone3` are in memory, which a filter cannot read. On `ENOSYS`, the C library uses `clone`.
+fn clone3_program() -> Result<BpfProgram, BackendError> {
+    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    compile(rules, libc::ENOSYS)
 }
 
-/// On x86-64 each call has another number, too, for programs with short pointers, which a filter by numbers lets pass.
-fn no_x32() -> BpfProgram {
-    const X32: u32 = 0x4000_0000;
+/// On x86-64 each call has a second number, for programs with 32-bit pointers. Filters by number do not match it.
+fn x32_program() -> BpfProgram {
+    const X32_BIT: u32 = 0x4000_0000;
+    const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
     if !cfg!(target_arch = "x86_64") {
         return BpfProgram::new();
     }
-    let step = |code: u32, jt, jf, k| sock_filter {
+    vec![
+        // The number is the first word of what a filter reads.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32_BIT),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, DENY),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter {
         code: u16::try_from(code).unwrap_or_default(),
         jt,
         jf,
         k,
-    };
-    vec![
-        // The call's number comes first of what a filter sees.
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
-        step(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
-        ),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ]
+    }
 }
 
-/// Of a call's first argument.
-fn condition(operator: SeccompCmpOp, value: i32) -> Result<SeccompCondition, BackendError> {
+fn first_argument(operator: SeccompCmpOp, value: i32) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(0, SeccompCmpArgLen::Dword, operator, bits(value))
 }
 
@@ -213,16 +206,12 @@ fn bits(value: i32) -> u64 {
     u64::from(value.cast_unsigned())
 }
 
-fn filter(
+/// These calls fail with `errno`; all others are allowed.
+fn compile(
     rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
-    refusal: i32,
+    errno: i32,
 ) -> Result<BpfProgram, BackendError> {
-    let refuse = SeccompAction::Errno(refusal.unsigned_abs());
-    SeccompFilter::new(
-        rules,
-        SeccompAction::Allow,
-        refuse,
-        std::env::consts::ARCH.try_into()?,
-    )?
-    .try_into()
+    let deny = SeccompAction::Errno(errno.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, deny, arch)?.try_into()
 }

@@ -1,4 +1,4 @@
-//! Probes from inside. A thread that has confined itself stays so, and others do not.
+//! Probes from inside the sandbox. It confines a thread for good, and no other thread.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -13,7 +13,7 @@ use super::*;
 
 /// Runs probes in a thread of their own, first free and then confined to a folder.
 fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
-    let places = AllowedPaths {
+    let paths = AllowedPaths {
         read: vec![
             "/etc".into(),
             "/usr".into(),
@@ -27,8 +27,8 @@ fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
     let free = probes();
     let confined = thread::scope(|scope| {
         let confined = scope.spawn(|| {
-            files(&places).unwrap();
-            calls().unwrap();
+            restrict_files(&paths).unwrap();
+            filter_system_calls().unwrap();
             probes()
         });
         confined.join().unwrap()
@@ -37,7 +37,7 @@ fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
 }
 
 #[test]
-fn files_are_read_written_and_started_where_the_work_is_and_nowhere_else() {
+fn landlock_allows_only_paths_of_the_work() {
     let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for folder in [&inside, &outside] {
         fs::write(folder.path().join("file"), "text").unwrap();
@@ -86,7 +86,7 @@ fn files_are_read_written_and_started_where_the_work_is_and_nowhere_else() {
 #[test]
 fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
     let outside = tempfile::tempdir().unwrap();
-    let places = AllowedPaths {
+    let paths = AllowedPaths {
         read: vec!["/usr".into()],
         write: Vec::new(),
         execute: Vec::new(),
@@ -94,8 +94,8 @@ fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
     thread::scope(|scope| {
         let often = || {
             // As many as the kernel keeps are 16 of the one, and fewer than 200 of the other.
-            (0..20).for_each(|_| files(&places).unwrap());
-            (0..200).for_each(|_| calls().unwrap());
+            (0..20).for_each(|_| restrict_files(&paths).unwrap());
+            (0..200).for_each(|_| filter_system_calls().unwrap());
             let socket = rustix::net::socket(AddressFamily::VSOCK, SocketType::STREAM, None);
             (fs::read_dir(outside.path()).is_err(), socket.err())
         };
@@ -168,7 +168,7 @@ fn other_processes_and_the_system_are_out_of_reach() {
 }
 
 #[test]
-fn the_places_are_those_of_the_configuration() {
+fn allowed_paths_follow_configuration() {
     let text = "[upstream.a]\nkind = \"bycloud\"\nendpoint = \"https://iam.example.test\"\n\
                 token = { file = \"/tokens/a\" }\nca = \"/authorities/ca.pem\"\n\
                 [upstream.b]\nkind = \"bycloud\"\nendpoint = \"https://iam.example.test\"\n\
@@ -180,7 +180,7 @@ fn the_places_are_those_of_the_configuration() {
             Path::new("/opt/rolekeeperd"),
             Path::new("/conf/config.toml"),
         );
-        AllowedPaths::of(
+        AllowedPaths::new(
             &config,
             program,
             file,
@@ -188,13 +188,13 @@ fn the_places_are_those_of_the_configuration() {
             Some(Path::new("/state")),
         )
     };
-    let places = of(config(text));
+    let paths = of(config(text));
     for read in ["/tokens", "/authorities", "/conf"] {
-        assert!(places.read.contains(&read.into()), "{read}: {places:?}");
+        assert!(paths.read.contains(&read.into()), "{read}: {paths:?}");
     }
     assert_eq!(
-        places.write,
+        paths.write,
         ["/run/me", "/state", "/sealed", "/keys"].map(std::path::PathBuf::from)
     );
-    assert_eq!(places.execute, [std::path::PathBuf::from("/opt")]);
+    assert_eq!(paths.execute, [std::path::PathBuf::from("/opt")]);
 }

@@ -1,108 +1,106 @@
-//! A token that a program prints, such as a password manager's: started without a shell, with a deadline, and with no more
-//! read of it than a token has.
+//! A token that a program prints, such as a password manager's. The command helper starts it without a shell. It has a time
+//! limit, and its output a size limit.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::TokenErrorKind;
 use crate::clock::BootTime;
-use crate::platform::sys::keep_in_memory;
-use crate::sandbox::helper::command_runner::{CommandRunner, Outcome, Running, WELL};
+use crate::platform::memory::lock_in_memory;
+use crate::sandbox::helper::command_runner::{CommandRunner, Outcome, RunningCommand};
 
-/// How long it may take: a person may be asked for a finger.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
-/// The most that is read, in bytes: a token, and white space around it.
-const CAP: u64 = 17 * 1024;
+/// The program may ask a person, for a fingerprint say.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What was printed, for as long as it is good.
+/// The longest output, in bytes: a token with white space around it.
+const SIZE_LIMIT: usize = 17 * 1024;
+
+/// The token of an earlier run.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedToken {
     token: SecretString,
     until: BootTime,
 }
 
-impl Kept {
-    pub(super) fn new(token: &SecretString, now: BootTime, keep: Duration) -> Option<Self> {
-        let kept = (!keep.is_zero()).then(|| Self {
-            token: token.clone(),
-            until: now.plus(keep),
-        });
-        kept.inspect(|kept| keep_in_memory(&kept.token))
+impl CachedToken {
+    /// None for a `ttl` of zero.
+    pub(super) fn new(token: &SecretString, now: BootTime, ttl: Duration) -> Option<Self> {
+        if ttl.is_zero() {
+            return None;
+        }
+        let token = token.clone();
+        lock_in_memory(&token);
+        Some(Self {
+            token,
+            until: now.plus(ttl),
+        })
     }
 
-    pub(super) fn at(&self, now: BootTime) -> Option<SecretString> {
+    pub(super) fn get(&self, now: BootTime) -> Option<SecretString> {
         (now < self.until).then(|| SecretString::from(self.token.expose_secret()))
     }
 }
 
-/// It is ended, with whatever it started, unless it ends well in time.
+/// The program and what it has started are killed, unless the program exits with success in time.
 pub(super) async fn run(
-    words: &[String],
-    starter: Option<&CommandRunner>,
+    command: &[String],
+    runner: Option<&CommandRunner>,
 ) -> Result<SecretString, TokenErrorKind> {
-    let running = starter
-        .ok_or(TokenErrorKind::NewProgram)?
-        .run(words)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::NotConnected => TokenErrorKind::NoStarter(error),
-            _ => TokenErrorKind::NotStarted(error),
-        })?;
-    timeout(DEADLINE, read(running))
+    let runner = runner.ok_or(TokenErrorKind::CommandNotAllowed)?;
+    let (stdout, running) = runner.run(command).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::NotConnected => TokenErrorKind::CommandHelperExited,
+        _ => TokenErrorKind::CommandNotStarted(error),
+    })?;
+    timeout(TIME_LIMIT, read(stdout, running))
         .await
-        .unwrap_or(Err(TokenErrorKind::TooSlow))
+        .unwrap_or(Err(TokenErrorKind::CommandTimedOut))
 }
 
-async fn read(running: Running) -> Result<SecretString, TokenErrorKind> {
-    let out = Receiver::from_owned_fd(running.out).map_err(TokenErrorKind::Unread)?;
-    running
-        .line
-        .set_nonblocking(true)
-        .map_err(TokenErrorKind::Unread)?;
-    let mut line = UnixStream::from_std(running.line).map_err(TokenErrorKind::Unread)?;
-    let mut printed = Zeroizing::new(Vec::with_capacity(
-        usize::try_from(CAP).unwrap_or_default() + 1,
-    ));
-    out.take(CAP + 1)
-        .read_to_end(&mut printed)
+async fn read(stdout: OwnedFd, running: RunningCommand) -> Result<SecretString, TokenErrorKind> {
+    let printed = read_output(stdout)
         .await
-        .map_err(TokenErrorKind::Unread)?;
-    if printed.len() as u64 > CAP {
-        return Err(TokenErrorKind::TooLong);
+        .map_err(TokenErrorKind::CommandOutput)?;
+    if printed.len() > SIZE_LIMIT {
+        return Err(TokenErrorKind::CommandOutputTooLong);
     }
-    let mut outcome = Vec::new();
-    line.read_to_end(&mut outcome)
-        .await
-        .map_err(TokenErrorKind::Unread)?;
-    match serde_json::from_slice(&outcome) {
-        Ok(Outcome::Unknown) => return Err(TokenErrorKind::NewProgram),
-        Ok(Outcome::NotStarted(error)) => {
-            return Err(TokenErrorKind::NotStarted(io::Error::from_raw_os_error(
-                error,
-            )));
+
+    match running.outcome().await {
+        Some(Outcome::Exited(0)) => {}
+        Some(Outcome::Exited(status)) => {
+            return Err(TokenErrorKind::CommandFailed(ExitStatus::from_raw(*status)));
         }
-        Ok(Outcome::Ended(0)) => {}
-        Ok(Outcome::Ended(status)) => {
-            return Err(TokenErrorKind::Ended(
-                ExitStatus::from_raw(status).to_string(),
-            ));
+        Some(Outcome::NotStarted(errno)) => {
+            let error = io::Error::from_raw_os_error(*errno);
+            return Err(TokenErrorKind::CommandNotStarted(error));
         }
-        Err(error) => return Err(TokenErrorKind::NoStarter(error.into())),
+        Some(Outcome::Allowed | Outcome::NotAllowed) => {
+            return Err(TokenErrorKind::CommandNotAllowed);
+        }
+        None => return Err(TokenErrorKind::CommandHelperExited),
     }
-    let text = super::text(std::mem::take(&mut *printed))
-        .ok_or(TokenErrorKind::NotAToken("it is not UTF-8 text"))?;
-    line.write_all(&[WELL])
-        .await
-        .map_err(TokenErrorKind::Unread)?;
-    Ok(text)
+
+    let token = super::from_utf8(&printed)?;
+    running.accept();
+    Ok(token)
+}
+
+/// One byte more than the limit at the most.
+async fn read_output(stdout: OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
+    let stdout = Receiver::from_owned_fd(stdout)?;
+    // With its full capacity from the start: growing would leave a copy behind.
+    let mut printed = Zeroizing::new(Vec::with_capacity(SIZE_LIMIT + 1));
+    let limit = u64::try_from(SIZE_LIMIT).unwrap_or_default();
+    stdout.take(limit + 1).read_to_end(&mut printed).await?;
+    Ok(printed)
 }

@@ -1,84 +1,88 @@
-//! TokenErrorKind there is no token to use, and what to do about it.
+//! The reasons why there is no token, and what the user can do. No error contains a part of a token.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::config::TokenLocation;
-use crate::platform::private_file::{self, PrivateFileError};
-use crate::sandbox::is_confined;
+use crate::platform::private_file::{FileErrorKind, PrivateFileError};
 
 #[derive(Debug)]
 pub struct TokenError {
-    pub upstream: Arc<str>,
-    pub source: TokenLocation,
-    pub why: TokenErrorKind,
+    pub(super) upstream: Arc<str>,
+    pub(super) location: TokenLocation,
+    pub(super) kind: TokenErrorKind,
 }
 
-/// What is wrong with the place, or with what is in it. No part of a token is ever in here.
+/// A predicate: the location of the token is its subject.
 #[derive(Debug, Error)]
-pub enum TokenErrorKind {
-    #[error("is not set for rolekeeperd")]
-    NoVariable,
+pub(crate) enum TokenErrorKind {
+    #[error("is not set in rolekeeperd's environment")]
+    EnvNotSet,
     #[error("{0}")]
     File(PrivateFileError),
-    #[error("holds no token: {0}")]
-    NotAToken(&'static str),
-    #[error("cannot be had: systemd passed no credentials to rolekeeperd")]
-    NoCredentials,
-    #[error("cannot be asked for: there is no keyring service on this session's bus")]
-    NoKeyring,
-    #[error("is not there")]
-    NoEntry,
-    #[error("is locked, and nobody has unlocked it when asked")]
-    Locked,
-    #[error("is locked, and the prompt that asks to unlock it has not been answered")]
-    Waiting,
+    #[error("contains no valid token: {0}")]
+    InvalidToken(&'static str),
+    #[error("is not available: systemd passed no credentials to rolekeeperd")]
+    NoSystemdCredentials,
+
+    #[error("is not available: no keyring service on this session's bus")]
+    NoKeyringService,
+    #[error("does not exist")]
+    NoKeyringEntry,
+    #[error("is locked, and the prompt to unlock it was dismissed")]
+    KeyringLocked,
+    #[error("is locked, and the prompt to unlock it is still open")]
+    KeyringPromptOpen,
     #[error("cannot be used: {0}")]
     Keyring(String),
-    #[error("is locked: nobody has said its passphrase since rolekeeperd was started")]
-    Sealed,
-    #[error("does not open with this passphrase")]
+
+    #[error("is locked: rolekeeperd needs its passphrase")]
+    PassphraseNeeded,
+    #[error("cannot be decrypted: wrong passphrase")]
     WrongPassphrase,
-    #[error("is not encrypted to the key in {0}")]
-    OtherIdentity(String),
-    #[error("cannot be decrypted: {0}")]
-    Unsealable(String),
-    #[error("cannot be written, at {path}: {1}", path = .0.display())]
-    Unwritten(PathBuf, std::io::Error),
-    #[error("has no passphrase")]
+    #[error("is not protected by a passphrase")]
     NoPassphrase,
+    #[error("is not encrypted for the key in {0}")]
+    WrongIdentity(String),
+    #[error("cannot be decrypted: {0}")]
+    DecryptionFailed(String),
+    #[error("cannot be encrypted: {0}")]
+    EncryptionFailed(String),
+
+    #[error("cannot be started: the configuration did not name it when rolekeeperd started")]
+    CommandNotAllowed,
+    #[error("cannot be started: the command helper process has exited")]
+    CommandHelperExited,
     #[error("cannot be started: {0}")]
-    NotStarted(std::io::Error),
-    #[error(
-        "cannot be started: the configuration did not name it when rolekeeperd was started, and confined itself"
-    )]
-    NewProgram,
-    #[error("cannot be started: the process that starts programs for rolekeeperd is gone: {0}")]
-    NoStarter(std::io::Error),
-    #[error("cannot be heard: {0}")]
-    Unread(std::io::Error),
-    #[error("ended with {0}")]
-    Ended(String),
-    #[error("has printed nothing that ends within {} s", super::command::DEADLINE.as_secs())]
-    TooSlow,
-    #[error("printed more than a token has")]
-    TooLong,
-    #[error("is not written by rolekeeper")]
+    CommandNotStarted(std::io::Error),
+    #[error("failed with {0}")]
+    CommandFailed(ExitStatus),
+    #[error("did not finish within {} s", super::command::TIME_LIMIT.as_secs())]
+    CommandTimedOut,
+    #[error("printed more than a token")]
+    CommandOutputTooLong,
+    #[error("has unreadable output: {0}")]
+    CommandOutput(std::io::Error),
+
+    #[error("cannot be written to {path}: {1}", path = .0.display())]
+    WriteFailed(PathBuf, std::io::Error),
+    #[error("cannot be written by rolekeeper")]
     ReadOnly,
-    #[error("gave another token than the one that was put there")]
-    Unstored,
+    #[error("does not return the token that was stored")]
+    StoredDiffers,
 }
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
+        match &self.kind {
             // It names the path itself.
             TokenErrorKind::File(error) => write!(f, "the token file {error}"),
-            why => write!(f, "{} {why}", self.source),
+            kind => write!(f, "{} {kind}", self.location),
         }
     }
 }
@@ -86,73 +90,98 @@ impl fmt::Display for TokenError {
 impl std::error::Error for TokenError {}
 
 impl TokenError {
-    /// What to do about it.
+    /// What the user can do, as an imperative.
     pub fn hint(&self) -> String {
-        let Self {
-            upstream,
-            source,
-            why,
-        } = self;
-        match why {
-            TokenErrorKind::NoVariable => {
-                format!("set {} for rolekeeperd and restart it, or use token = {{ keyring = … }}", name(source))
+        let upstream = &self.upstream;
+        match &self.kind {
+            TokenErrorKind::EnvNotSet
+            | TokenErrorKind::File(_)
+            | TokenErrorKind::InvalidToken(_)
+            | TokenErrorKind::NoSystemdCredentials => self.location_hint(),
+            TokenErrorKind::NoKeyringService => {
+                "start rolekeeperd in the desktop session, or use token = { age = … }".into()
             }
-            TokenErrorKind::File(PrivateFileError { why: private_file::FileErrorKind::Missing, .. })
-                if matches!(source, TokenLocation::Age { .. }) =>
+            TokenErrorKind::NoKeyringEntry => format!("run rolekeeper login {upstream}"),
+            TokenErrorKind::KeyringLocked => {
+                format!("run rolekeeper unlock {upstream} to get the prompt again")
+            }
+            TokenErrorKind::KeyringPromptOpen => {
+                "answer the prompt on the screen, and retry".into()
+            }
+            TokenErrorKind::Keyring(_) => {
+                "read the log of the keyring service, or use token = { age = … }".into()
+            }
+            TokenErrorKind::PassphraseNeeded | TokenErrorKind::WrongPassphrase => {
+                format!("run rolekeeper unlock {upstream}, and enter the passphrase")
+            }
+            TokenErrorKind::NoPassphrase => "run rolekeeper status".into(),
+            TokenErrorKind::WrongIdentity(_) | TokenErrorKind::DecryptionFailed(_) => format!(
+                "correct `age` and `identity` in [upstream.{upstream}], or run rolekeeper login {upstream}"
+            ),
+            TokenErrorKind::EncryptionFailed(_) | TokenErrorKind::StoredDiffers => {
+                format!("run rolekeeper login {upstream} again")
+            }
+            TokenErrorKind::CommandNotAllowed => {
+                "restart rolekeeperd instead of reloading it".into()
+            }
+            TokenErrorKind::CommandHelperExited => "restart rolekeeperd".into(),
+            TokenErrorKind::CommandNotStarted(_) => {
+                "write the program's whole path, or correct PATH of rolekeeperd".into()
+            }
+            TokenErrorKind::CommandFailed(_)
+            | TokenErrorKind::CommandTimedOut
+            | TokenErrorKind::CommandOutputTooLong
+            | TokenErrorKind::CommandOutput(_) => {
+                format!("run the command by hand: {}", self.command())
+            }
+            TokenErrorKind::WriteFailed(path, error)
+                if error.kind() == ErrorKind::PermissionDenied =>
             {
-                format!("rolekeeper login {upstream}")
+                format!(
+                    "run ls -ld {}; if the path is new in the configuration, restart rolekeeperd",
+                    path.display()
+                )
             }
-            TokenErrorKind::File(error) => error.hint(),
-            TokenErrorKind::Unwritten(_, error) if error.kind() == ErrorKind::PermissionDenied && is_confined() => {
-                "restart rolekeeperd, which may write only where it was configured to when it was started".into()
-            }
-            TokenErrorKind::Unwritten(path, _) => format!("see who may write there: ls -ld {}", path.display()),
-            TokenErrorKind::NotAToken(_) if matches!(source, TokenLocation::Keyring(_) | TokenLocation::Age { .. }) => {
-                format!("rolekeeper login {upstream}")
-            }
-            TokenErrorKind::NotAToken(_) => format!("put the token, and nothing else, into {source}"),
-            TokenErrorKind::NoCredentials => {
-                format!("LoadCredentialEncrypted={}:PATH in the unit, and start it again", name(source))
-            }
-            TokenErrorKind::NoKeyring => {
-                "a daemon that is started in the desktop's session, or token = { age = … } without one".into()
-            }
-            TokenErrorKind::NoEntry => format!("rolekeeper login {upstream}"),
-            TokenErrorKind::Locked => format!("unlock the keyring, or rolekeeper unlock {upstream}, which asks once more"),
-            TokenErrorKind::Waiting => "answer the prompt on the screen, and try again".into(),
-            TokenErrorKind::Keyring(_) => "see the keyring's own log; token = { age = … } works without one".into(),
-            TokenErrorKind::Sealed | TokenErrorKind::WrongPassphrase => {
-                format!("rolekeeper unlock {upstream}, which asks for the passphrase")
-            }
-            TokenErrorKind::OtherIdentity(_) | TokenErrorKind::Unsealable(_) => {
-                format!("see that the right files are named, or rolekeeper login {upstream}")
-            }
-            TokenErrorKind::NoPassphrase => "rolekeeper status, which says how things are".into(),
-            TokenErrorKind::NotStarted(_) => {
-                "see that the program is where PATH of rolekeeperd leads, or write its whole path".into()
-            }
-            TokenErrorKind::NewProgram => "restart rolekeeperd instead of reloading it".into(),
-            TokenErrorKind::NoStarter(_) => "restart rolekeeperd".into(),
-            TokenErrorKind::Ended(_) | TokenErrorKind::Unread(_) | TokenErrorKind::TooSlow | TokenErrorKind::TooLong => {
-                format!("run it by hand, and see what it says: {}", words(source))
-            }
-            TokenErrorKind::ReadOnly => format!("put the token there yourself, or use token = {{ keyring = \"{upstream}\" }}"),
-            TokenErrorKind::Unstored => format!("see whether something else writes it, and rolekeeper login {upstream} again"),
+            TokenErrorKind::WriteFailed(path, _) => format!("run ls -ld {}", path.display()),
+            TokenErrorKind::ReadOnly => format!(
+                "write the token yourself, or use token = {{ keyring = \"{upstream}\" }} in [upstream.{upstream}]"
+            ),
         }
     }
-}
 
-fn name(source: &TokenLocation) -> &str {
-    match source {
-        TokenLocation::Env(name) | TokenLocation::SystemdCredential(name) => name,
-        _ => "it",
+    /// For errors that depend on where the token is.
+    fn location_hint(&self) -> String {
+        let upstream = &self.upstream;
+        match (&self.kind, &self.location) {
+            (TokenErrorKind::EnvNotSet, TokenLocation::Env(name)) => {
+                format!(
+                    "set {name} for rolekeeperd and restart it, or use token = {{ keyring = … }}"
+                )
+            }
+            (TokenErrorKind::NoSystemdCredentials, TokenLocation::SystemdCredential(name)) => {
+                format!("set LoadCredentialEncrypted={name}:PATH in the unit, and restart it")
+            }
+            (TokenErrorKind::File(error), TokenLocation::Age { .. })
+                if matches!(error.kind, FileErrorKind::Missing) =>
+            {
+                format!("run rolekeeper login {upstream}")
+            }
+            (TokenErrorKind::File(error), _) => error.hint(),
+            (_, TokenLocation::Keyring(_) | TokenLocation::Age { .. }) => {
+                format!("run rolekeeper login {upstream}")
+            }
+            (_, TokenLocation::Command { .. }) => format!(
+                "run the command by hand, and make it print only the token: {}",
+                self.command()
+            ),
+            (_, location) => format!("write the token, and nothing else, to {location}"),
+        }
     }
-}
 
-/// Arguments may be long, and are in the configuration anyway.
-fn words(source: &TokenLocation) -> String {
-    match source {
-        TokenLocation::Command { words, .. } => crate::one_line(&words.join(" ")),
-        _ => String::new(),
+    fn command(&self) -> String {
+        match &self.location {
+            TokenLocation::Command { words, .. } => crate::text::one_line(&words.join(" ")),
+            _ => String::new(),
+        }
     }
 }

@@ -1,5 +1,9 @@
-//! The system's own store: Secret Service, Keychain or Credential Manager. It is opened for each read, because a daemon
-//! outlives the services of a desktop; and a person who was asked to unlock it is not asked again by the next refresh.
+//! A token in the system's keyring: Secret Service, Keychain or Credential Manager. Each use opens the keyring anew, because
+//! the daemon runs longer than the services of a desktop session. The daemon prompts to unlock it once, until the user runs
+//! `rolekeeper unlock` or `rolekeeper login`.
+
+#[cfg(target_os = "linux")]
+mod secret_service;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,28 +13,31 @@ use keyring_core::{Entry, Error};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
-use super::TokenErrorKind;
+use super::{NOT_UTF8, TokenErrorKind};
 use crate::sync::lock;
 
-/// The attribute `service` of every entry of ours; `username` is the entry's name.
+/// The attribute `service` of our entries. `username` is the entry's name.
 const SERVICE: &str = "rolekeeper";
-/// How long a person's answer to a prompt is waited for, at each request. The prompt stays.
-const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Whether a person has been asked to unlock it, and what became of that.
+/// How long a request waits for the keyring, and for the answer to its prompt. The prompt stays open.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
+
+/// The state of the prompt to unlock the keyring.
 #[derive(Debug, Default)]
-pub(super) struct Asked(std::sync::Mutex<Option<Answer>>);
+pub(super) struct UnlockPrompt(std::sync::Mutex<Option<Unanswered>>);
 
 #[derive(Debug, Clone, Copy)]
-enum Answer {
+enum Unanswered {
     Dismissed,
-    /// The prompt is still there, and whoever asks again would be queued behind it.
-    NotYet,
+    /// The service would queue another prompt behind it.
+    StillOpen,
 }
 
-impl Asked {
-    pub(super) fn ask_again(&self) {
+impl UnlockPrompt {
+    /// Allows another prompt.
+    pub(super) fn reset(&self) {
         lock(&self.0).take();
     }
 }
@@ -38,51 +45,54 @@ impl Asked {
 pub(super) async fn read(
     name: &str,
     turn: Arc<Mutex<()>>,
-    asked: &Asked,
+    prompt: &UnlockPrompt,
 ) -> Result<SecretString, TokenErrorKind> {
-    let read = |entry: Entry| {
-        super::text(entry.get_secret()?).ok_or_else(|| Error::BadEncoding(Vec::new()))
-    };
-    with_entry(name, turn, asked, read).await
+    let secret = with_entry(name, turn, prompt, |entry| {
+        entry.get_secret().map(Zeroizing::new)
+    });
+    super::from_utf8(&secret.await?)
 }
 
 pub(super) async fn write(
     name: &str,
     token: SecretString,
     turn: Arc<Mutex<()>>,
-    asked: &Asked,
+    prompt: &UnlockPrompt,
 ) -> Result<(), TokenErrorKind> {
-    with_entry(name, turn, asked, move |entry| {
+    with_entry(name, turn, prompt, move |entry| {
         entry.set_secret(token.expose_secret().as_bytes())
     })
     .await
 }
 
-/// Works on an entry that is unlocked, in a thread of its own: the library waits.
+/// Runs work on an unlocked entry, in a thread of its own: the library blocks.
 async fn with_entry<T: Send + 'static>(
     name: &str,
     turn: Arc<Mutex<()>>,
-    asked: &Asked,
+    prompt: &UnlockPrompt,
     work: impl FnOnce(Entry) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, TokenErrorKind> {
-    let turn: OwnedMutexGuard<()> = timeout(PATIENCE, turn.lock_owned())
+    let turn: OwnedMutexGuard<()> = timeout(TIME_LIMIT, turn.lock_owned())
         .await
-        .map_err(|_| TokenErrorKind::Waiting)?;
-    unlock(name, asked).await?;
+        .map_err(|_elapsed| TokenErrorKind::KeyringPromptOpen)?;
+    unlock(name, prompt).await?;
+
     let name = name.to_owned();
     let working = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        entry(&name).and_then(work).map_err(why)
+        entry(&name).and_then(work).map_err(error_kind)
     });
-    match timeout(PATIENCE, working).await {
+    match timeout(TIME_LIMIT, working).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_crashed)) => Err(TokenErrorKind::Keyring("it failed unexpectedly".into())),
+        Ok(Err(_panicked)) => Err(TokenErrorKind::Keyring("internal error".into())),
         Err(_elapsed) => Err(TokenErrorKind::Keyring(format!(
-            "no answer within {} s",
-            PATIENCE.as_secs()
+            "no response within {} s",
+            TIME_LIMIT.as_secs()
         ))),
     }
 }
+
+// The stores are crates of one system each.
 
 #[cfg(not(any(target_os = "macos", windows)))]
 fn entry(name: &str) -> Result<Entry, Error> {
@@ -99,155 +109,49 @@ fn entry(name: &str) -> Result<Entry, Error> {
     windows_native_keyring_store::Store::new()?.build(SERVICE, name, None)
 }
 
-/// Some of the library's errors have the secret in them: none is shown as it is.
-fn why(error: Error) -> TokenErrorKind {
+/// Some of the library's errors contain the secret, so no error is printed as it is.
+fn error_kind(error: Error) -> TokenErrorKind {
     match error {
-        Error::NoEntry => TokenErrorKind::NoEntry,
-        Error::NoStorageAccess(_) => TokenErrorKind::Locked,
+        Error::NoEntry => TokenErrorKind::NoKeyringEntry,
+        Error::NoStorageAccess(_) => TokenErrorKind::KeyringLocked,
         Error::PlatformFailure(cause) => {
-            TokenErrorKind::Keyring(crate::one_line(&cause.to_string()))
+            TokenErrorKind::Keyring(crate::text::one_line(&cause.to_string()))
         }
-        Error::BadEncoding(_) => TokenErrorKind::NotAToken("it is not UTF-8 text"),
+        Error::BadEncoding(_) => TokenErrorKind::InvalidToken(NOT_UTF8),
         Error::Ambiguous(_) => {
             TokenErrorKind::Keyring("there are several entries of this name".into())
         }
-        _ => TokenErrorKind::Keyring("it does not take such an entry".into()),
+        _ => TokenErrorKind::Keyring("it does not support this entry".into()),
     }
 }
 
-/// Sees that the entry is unlocked, if there is one, and asks a person once if it is not. The library would ask at every
-/// read, and wait for the answer for ever.
+/// Prompts once to unlock an entry that is locked. The library would prompt at every read, and wait without limit.
 #[cfg(target_os = "linux")]
-async fn unlock(name: &str, asked: &Asked) -> Result<(), TokenErrorKind> {
-    let answer = match secret_service::is_locked(name).await? {
-        None => {
-            asked.ask_again();
-            return Ok(());
-        }
-        Some(locked) => {
-            let before = *lock(&asked.0);
-            match before {
-                Some(answer) => answer,
-                None => match timeout(PATIENCE, locked.prompt()).await {
-                    Ok(Ok(true)) => return Ok(()),
-                    Ok(Ok(false)) => Answer::Dismissed,
-                    Ok(Err(error)) => return Err(TokenErrorKind::Keyring(error)),
-                    Err(_elapsed) => Answer::NotYet,
-                },
-            }
-        }
+async fn unlock(name: &str, prompt: &UnlockPrompt) -> Result<(), TokenErrorKind> {
+    let Some(locked) = secret_service::find_locked(name).await? else {
+        prompt.reset();
+        return Ok(());
     };
-    lock(&asked.0).replace(answer);
-    Err(match answer {
-        Answer::Dismissed => TokenErrorKind::Locked,
-        Answer::NotYet => TokenErrorKind::Waiting,
+
+    let before = *lock(&prompt.0);
+    let unanswered = match before {
+        Some(unanswered) => unanswered,
+        None => match timeout(TIME_LIMIT, locked.prompt()).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => Unanswered::Dismissed,
+            Ok(Err(error)) => return Err(TokenErrorKind::Keyring(error)),
+            Err(_elapsed) => Unanswered::StillOpen,
+        },
+    };
+    lock(&prompt.0).replace(unanswered);
+    Err(match unanswered {
+        Unanswered::Dismissed => TokenErrorKind::KeyringLocked,
+        Unanswered::StillOpen => TokenErrorKind::KeyringPromptOpen,
     })
 }
 
-/// Elsewhere the store opens with the login.
+/// Elsewhere the login unlocks the keyring.
 #[cfg(not(target_os = "linux"))]
-async fn unlock(_name: &str, _asked: &Asked) -> Result<(), TokenErrorKind> {
+async fn unlock(_name: &str, _prompt: &UnlockPrompt) -> Result<(), TokenErrorKind> {
     Ok(())
-}
-
-/// What the library does not tell: whether an entry is locked, and what a person answered.
-#[cfg(target_os = "linux")]
-mod secret_service {
-    use std::collections::HashMap;
-    use std::time::Duration;
-
-    use futures_util::StreamExt;
-    use zbus::message::Type;
-    use zbus::zvariant::{OwnedObjectPath, OwnedValue};
-    use zbus::{Connection, MatchRule, MessageStream};
-
-    use super::{SERVICE, TokenErrorKind};
-
-    const ANSWER: Duration = Duration::from_secs(5);
-    const BUS: &str = "org.freedesktop.secrets";
-    const PATH: &str = "/org/freedesktop/secrets";
-    const INTERFACE: &str = "org.freedesktop.Secret.Service";
-    const PROMPT: &str = "org.freedesktop.Secret.Prompt";
-    const UNKNOWN: &str = "org.freedesktop.DBus.Error.ServiceUnknown";
-
-    pub(super) struct Locked {
-        session: Connection,
-        items: Vec<OwnedObjectPath>,
-    }
-
-    /// The entry, if it is there and locked. That there is no service is found out here, too.
-    pub(super) async fn is_locked(name: &str) -> Result<Option<Locked>, TokenErrorKind> {
-        let attributes = HashMap::from([("service", SERVICE), ("username", name)]);
-        let found = async {
-            let session = zbus::connection::Builder::session()?
-                .method_timeout(ANSWER)
-                .build()
-                .await?;
-            let reply = session
-                .call_method(Some(BUS), PATH, Some(INTERFACE), "SearchItems", &attributes)
-                .await?;
-            let found = reply
-                .body()
-                .deserialize::<(Vec<OwnedObjectPath>, Vec<OwnedObjectPath>)>()?;
-            Ok((session, found))
-        };
-        match found.await {
-            Ok((session, (unlocked, items))) if unlocked.is_empty() && !items.is_empty() => {
-                Ok(Some(Locked { session, items }))
-            }
-            Ok(_) => Ok(None),
-            Err(zbus::Error::MethodError(name, _, _)) if name.as_str() != UNKNOWN => Err(
-                TokenErrorKind::Keyring(format!("its service answered {name}")),
-            ),
-            Err(_no_service) => Err(TokenErrorKind::NoKeyring),
-        }
-    }
-
-    impl Locked {
-        /// Shows the service's prompt, and waits for as long as nobody has answered it. Nobody may dismiss it from here:
-        /// gnome-keyring does not survive that.
-        pub(super) async fn prompt(self) -> Result<bool, String> {
-            self.ask()
-                .await
-                .map_err(|error| crate::one_line(&error.to_string()))
-        }
-
-        async fn ask(&self) -> zbus::Result<bool> {
-            let unlock = self
-                .session
-                .call_method(Some(BUS), PATH, Some(INTERFACE), "Unlock", &(&self.items))
-                .await?;
-            let (_, prompt) = unlock
-                .body()
-                .deserialize::<(Vec<OwnedObjectPath>, OwnedObjectPath)>()?;
-            if prompt.as_str() == "/" {
-                return Ok(true);
-            }
-            let rule = || MatchRule::builder().msg_type(Type::Signal);
-            let completed = rule()
-                .sender(BUS)?
-                .path(prompt.as_ref())?
-                .interface(PROMPT)?
-                .member("Completed")?
-                .build();
-            let owner = rule()
-                .sender("org.freedesktop.DBus")?
-                .member("NameOwnerChanged")?
-                .arg(0, BUS)?
-                .build();
-            let mut completed =
-                MessageStream::for_match_rule(completed, &self.session, None).await?;
-            let mut gone = MessageStream::for_match_rule(owner, &self.session, None).await?;
-            self.session
-                .call_method(Some(BUS), &prompt, Some(PROMPT), "Prompt", &(""))
-                .await?;
-            tokio::select! {
-                answer = completed.next() => match answer {
-                    Some(answer) => Ok(!answer?.body().deserialize::<(bool, OwnedValue)>()?.0),
-                    None => Ok(false),
-                },
-                _ = gone.next() => Err(zbus::Error::Failure("its service went away".into())),
-            }
-        }
-    }
 }

@@ -1,5 +1,5 @@
-//! Where principals' long-lived tokens come from, and how `rolekeeper login` puts them there. A token is read at each use
-//! and wiped after it; only what a slow program printed is kept for a while.
+//! Where the long-lived tokens of principals come from, and how `rolekeeper login` stores them. A token is read at each use
+//! and zeroized after it. Only the output of a token command is cached.
 
 mod age_file;
 mod command;
@@ -11,168 +11,168 @@ use std::sync::{Arc, Mutex};
 
 use rolekeeper::connect;
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
-use crate::clock::{BootTime, Clock};
+use crate::clock::Clock;
 use crate::config::TokenLocation;
+use crate::platform::memory::lock_in_memory;
 use crate::platform::private_file;
-use crate::platform::sys::keep_in_memory;
-use crate::sync::lock;
-
 use crate::sandbox::helper::command_runner::CommandRunner;
-use age_file::Sealed;
-use command::Kept;
-pub use error::{TokenError, TokenErrorKind};
+use crate::sync::lock;
+use age_file::AgeKey;
+use command::CachedToken;
 
-/// The token of one principal, wherever it lives.
+pub use error::TokenError;
+pub(crate) use error::TokenErrorKind;
+
+/// The longest token, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+const NOT_UTF8: &str = "it is not UTF-8 text";
+
+/// The token of one principal.
 #[derive(Debug)]
 pub struct TokenSource {
     upstream: Arc<str>,
-    source: TokenLocation,
-    /// Who starts the program that prints it, if it is one's.
-    starter: Option<Arc<CommandRunner>>,
-    /// One asks at a time: a person is not to be asked twice, nor a program started twice.
+    location: TokenLocation,
+    /// For a token command.
+    command_runner: Option<Arc<CommandRunner>>,
+    /// One reader at a time, so that nobody is prompted twice and no command runs twice.
     turn: Arc<tokio::sync::Mutex<()>>,
-    keyring: keyring::Asked,
-    kept: Mutex<Option<Kept>>,
-    /// What opens an encrypted file, once a person has said it.
+    unlock_prompt: keyring::UnlockPrompt,
+    cached: Mutex<Option<CachedToken>>,
+    /// Of an encrypted file, once the user has entered it.
     passphrase: Mutex<Option<SecretString>>,
 }
 
 impl TokenSource {
-    pub fn new(upstream: Arc<str>, source: TokenLocation) -> Self {
+    pub fn new(upstream: Arc<str>, location: TokenLocation) -> Self {
         Self {
             upstream,
-            source,
-            starter: None,
+            location,
+            command_runner: None,
             turn: Arc::default(),
-            keyring: keyring::Asked::default(),
-            kept: Mutex::default(),
+            unlock_prompt: keyring::UnlockPrompt::default(),
+            cached: Mutex::default(),
             passphrase: Mutex::default(),
         }
     }
 
-    /// With whoever starts the program that prints the token, where it is one's.
-    pub fn started_by(self, starter: Option<Arc<CommandRunner>>) -> Self {
-        Self { starter, ..self }
+    pub(crate) fn with_command_runner(self, command_runner: Option<Arc<CommandRunner>>) -> Self {
+        Self {
+            command_runner,
+            ..self
+        }
     }
 
-    pub fn source(&self) -> &TokenLocation {
-        &self.source
+    pub fn location(&self) -> &TokenLocation {
+        &self.location
     }
 
-    /// Whether `login` can put a token there; elsewhere somebody else does.
+    /// Whether `rolekeeper login` can store a token.
     pub fn is_writable(&self) -> bool {
         matches!(
-            self.source,
+            self.location,
             TokenLocation::Keyring(_) | TokenLocation::Age { .. }
         )
     }
 
-    /// Whether it opens with a passphrase that a person has to say.
+    /// Whether the user has to enter a passphrase.
     pub fn has_passphrase(&self) -> bool {
-        matches!(self.source, TokenLocation::Age { identity: None, .. })
+        matches!(self.location, TokenLocation::Age { identity: None, .. })
     }
 
-    /// The token as it is now.
+    /// Reads the token.
     pub async fn token(&self) -> Result<SecretString, TokenError> {
-        let text = match &self.source {
-            TokenLocation::Env(name) => match std::env::var_os(name) {
-                Some(value) => value.to_string_lossy().into_owned().into(),
-                None => return Err(self.fails(TokenErrorKind::NoVariable)),
-            },
-            TokenLocation::File(path) => private_file::read(path)
-                .map_err(|error| self.fails(TokenErrorKind::File(error)))?
-                .into(),
+        let text = match &self.location {
+            TokenLocation::Env(name) => self.read_env(name)?,
+            TokenLocation::File(path) => self.read_file(path)?,
             TokenLocation::SystemdCredential(name) => {
-                let path = self.credential(name)?;
-                private_file::read(&path)
-                    .map_err(|error| self.fails(TokenErrorKind::File(error)))?
-                    .into()
+                self.read_file(&self.systemd_credential(name)?)?
             }
             TokenLocation::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
-                keyring::read(name, turn, &self.keyring)
+                keyring::read(name, turn, &self.unlock_prompt)
                     .await
-                    .map_err(|why| self.fails(why))?
+                    .map_err(|kind| self.error(kind))?
             }
-            TokenLocation::Age { file, identity } => self.unseal(file, identity.as_deref()).await?,
+            TokenLocation::Age { file, identity } => {
+                self.read_age_file(file, identity.as_deref()).await?
+            }
             TokenLocation::Command { words, keep } => {
-                let now = || Clock::System.now().boot;
                 let _turn = self.turn.lock().await;
-                if let Some(token) = self.kept(now()) {
+                if let Some(token) = self.cached() {
                     return Ok(token);
                 }
-                let printed = command::run(words, self.starter.as_deref()).await;
-                let token = self.parse(&printed.map_err(|why| self.fails(why))?)?;
-                *lock(&self.kept) = Kept::new(&token, now(), *keep);
+                let printed = command::run(words, self.command_runner.as_deref()).await;
+                let token = self.parse(&printed.map_err(|kind| self.error(kind))?)?;
+                *lock(&self.cached) = CachedToken::new(&token, Clock::System.now().boot, *keep);
                 return Ok(token);
             }
         };
         self.parse(&text)
     }
 
-    /// Puts a token there in the place of the one that is there, and looks whether it can be read again.
+    /// Replaces the stored token, and reads it back.
     pub async fn store(
         &self,
         token: &SecretString,
         passphrase: Option<SecretString>,
     ) -> Result<(), TokenError> {
-        match &self.source {
+        match &self.location {
             TokenLocation::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
-                keyring::write(name, token.clone(), turn, &self.keyring)
+                keyring::write(name, token.clone(), turn, &self.unlock_prompt)
                     .await
-                    .map_err(|why| self.fails(why))?;
+                    .map_err(|kind| self.error(kind))?;
             }
             TokenLocation::Age { file, identity } => {
-                let _turn = self.turn.lock().await;
-                let said = passphrase.clone().or_else(|| self.passphrase());
-                let key = self.opener(identity.as_deref(), said)?;
-                let (file, token) = (file.clone(), token.clone());
-                age_file::blocking(move || age_file::write(&file, &key, &token))
-                    .await
-                    .map_err(|why| self.fails(why))?;
-                if let Some(passphrase) = passphrase {
-                    self.opens_with(passphrase);
-                }
+                self.write_age_file(file, identity.as_deref(), token, passphrase)
+                    .await?;
             }
-            _ => return Err(self.fails(TokenErrorKind::ReadOnly)),
+            _ => return Err(self.error(TokenErrorKind::ReadOnly)),
         }
+
         let stored = self.token().await?;
-        let is_same = stored.expose_secret() == token.expose_secret();
-        if is_same {
+        if stored.expose_secret() == token.expose_secret() {
             Ok(())
         } else {
-            Err(self.fails(TokenErrorKind::Unstored))
+            Err(self.error(TokenErrorKind::StoredDiffers))
         }
     }
 
-    /// Takes the passphrase of an encrypted file, if it opens it.
+    /// Remembers the passphrase of an encrypted file, if it decrypts the file.
     pub async fn unlock(&self, passphrase: SecretString) -> Result<(), TokenError> {
         let TokenLocation::Age {
             file,
             identity: None,
-        } = &self.source
+        } = &self.location
         else {
-            return Err(self.fails(TokenErrorKind::NoPassphrase));
+            return Err(self.error(TokenErrorKind::NoPassphrase));
         };
-        let (file, key) = (file.clone(), Sealed::Passphrase(passphrase.clone()));
+
+        let file = file.clone();
+        let key = AgeKey::Passphrase(passphrase.clone());
         age_file::blocking(move || age_file::read(&file, &key))
             .await
-            .map_err(|why| self.fails(why))?;
-        self.opens_with(passphrase);
+            .map_err(|kind| self.error(kind))?;
+        self.set_passphrase(passphrase);
         Ok(())
     }
 
-    /// What a person has said, for the process that comes next.
+    /// The passphrase that the user has entered, for the daemon process that comes next.
     pub fn passphrase(&self) -> Option<SecretString> {
         lock(&self.passphrase).clone()
     }
 
-    /// Whose passphrase that is, and of which file.
-    pub fn sealed_place(&self) -> Option<String> {
-        match &self.source {
+    pub fn set_passphrase(&self, passphrase: SecretString) {
+        lock_in_memory(&passphrase);
+        *lock(&self.passphrase) = Some(passphrase);
+    }
+
+    /// Identifies the file that the passphrase belongs to.
+    pub fn passphrase_id(&self) -> Option<String> {
+        match &self.location {
             TokenLocation::Age {
                 file,
                 identity: None,
@@ -181,91 +181,119 @@ impl TokenSource {
         }
     }
 
-    pub fn opens_with(&self, passphrase: SecretString) {
-        keep_in_memory(&passphrase);
-        *lock(&self.passphrase) = Some(passphrase);
+    /// Must be called when the upstream has rejected the token: the cached one may be out of date.
+    pub fn discard_cached(&self) {
+        lock(&self.cached).take();
     }
 
-    /// The upstream has refused it: what is kept in memory may be out of date.
-    pub fn was_refused(&self) {
-        lock(&self.kept).take();
+    /// Allows a prompt to unlock the keyring after one was dismissed: a user is present.
+    pub fn allow_prompt(&self) {
+        self.unlock_prompt.reset();
     }
 
-    /// A person is at the keyboard: whatever was dismissed before may be asked again.
-    pub fn ask_again(&self) {
-        self.keyring.ask_again();
+    /// A token of this source, without white space around it. Fails for a text that cannot be a bearer token.
+    pub fn parse(&self, text: &SecretString) -> Result<SecretString, TokenError> {
+        let token = text.expose_secret().trim();
+        match defect(token) {
+            Some(reason) => Err(self.error(TokenErrorKind::InvalidToken(reason))),
+            None => Ok(SecretString::from(token)),
+        }
     }
 
-    fn kept(&self, now: BootTime) -> Option<SecretString> {
-        lock(&self.kept).as_ref()?.at(now)
+    pub(crate) fn error(&self, kind: TokenErrorKind) -> TokenError {
+        TokenError {
+            upstream: Arc::clone(&self.upstream),
+            location: self.location.clone(),
+            kind,
+        }
     }
 
-    async fn unseal(
+    fn read_env(&self, name: &str) -> Result<SecretString, TokenError> {
+        let value = std::env::var_os(name).ok_or_else(|| self.error(TokenErrorKind::EnvNotSet))?;
+        Ok(value.to_string_lossy().into_owned().into())
+    }
+
+    fn read_file(&self, path: &Path) -> Result<SecretString, TokenError> {
+        match private_file::read(path) {
+            Ok(text) => Ok(text.into()),
+            Err(error) => Err(self.error(TokenErrorKind::File(error))),
+        }
+    }
+
+    fn systemd_credential(&self, name: &str) -> Result<PathBuf, TokenError> {
+        let folder = connect::variable("CREDENTIALS_DIRECTORY")
+            .ok_or_else(|| self.error(TokenErrorKind::NoSystemdCredentials))?;
+        Ok(Path::new(&folder).join(name))
+    }
+
+    fn cached(&self) -> Option<SecretString> {
+        lock(&self.cached).as_ref()?.get(Clock::System.now().boot)
+    }
+
+    async fn read_age_file(
         &self,
         file: &Path,
         identity: Option<&Path>,
     ) -> Result<SecretString, TokenError> {
         let _turn = self.turn.lock().await;
-        let passphrase = self.passphrase();
-        let (key, file) = (self.opener(identity, passphrase)?, file.to_owned());
+        let file = file.to_owned();
+        let key = self.age_key(identity, self.passphrase())?;
         age_file::blocking(move || age_file::read(&file, &key))
             .await
-            .map_err(|why| self.fails(why))
+            .map_err(|kind| self.error(kind))
     }
 
-    fn opener(
+    async fn write_age_file(
+        &self,
+        file: &Path,
+        identity: Option<&Path>,
+        token: &SecretString,
+        passphrase: Option<SecretString>,
+    ) -> Result<(), TokenError> {
+        let _turn = self.turn.lock().await;
+        let file = file.to_owned();
+        let token = token.clone();
+        let key = self.age_key(identity, passphrase.clone().or_else(|| self.passphrase()))?;
+        age_file::blocking(move || age_file::write(&file, &key, &token))
+            .await
+            .map_err(|kind| self.error(kind))?;
+
+        if let Some(passphrase) = passphrase {
+            self.set_passphrase(passphrase);
+        }
+        Ok(())
+    }
+
+    fn age_key(
         &self,
         identity: Option<&Path>,
         passphrase: Option<SecretString>,
-    ) -> Result<Sealed, TokenError> {
+    ) -> Result<AgeKey, TokenError> {
         match (identity, passphrase) {
-            (Some(path), _) => Ok(Sealed::Identity(path.into())),
-            (None, Some(passphrase)) => Ok(Sealed::Passphrase(passphrase)),
-            (None, None) => Err(self.fails(TokenErrorKind::Sealed)),
-        }
-    }
-
-    fn credential(&self, name: &str) -> Result<PathBuf, TokenError> {
-        let folder = connect::variable("CREDENTIALS_DIRECTORY")
-            .ok_or_else(|| self.fails(TokenErrorKind::NoCredentials))?;
-        Ok(Path::new(&folder).join(name))
-    }
-
-    /// Takes a text for this principal's token, if it can be one, without the white space around it.
-    pub fn parse(&self, text: &SecretString) -> Result<SecretString, TokenError> {
-        let token = SecretString::from(text.expose_secret().trim());
-        match flaw(token.expose_secret()) {
-            Some(why) => Err(self.fails(TokenErrorKind::NotAToken(why))),
-            None => Ok(token),
-        }
-    }
-
-    /// An error of this key's.
-    pub(crate) fn fails(&self, why: TokenErrorKind) -> TokenError {
-        TokenError {
-            upstream: Arc::clone(&self.upstream),
-            source: self.source.clone(),
-            why,
+            (Some(path), _) => Ok(AgeKey::Identity(path.into())),
+            (None, Some(passphrase)) => Ok(AgeKey::Passphrase(passphrase)),
+            (None, None) => Err(self.error(TokenErrorKind::PassphraseNeeded)),
         }
     }
 }
 
-/// Bytes that somebody gave us, as text; they are wiped either way.
-fn text(mut bytes: Vec<u8>) -> Option<SecretString> {
-    let text = std::str::from_utf8(&bytes).ok().map(SecretString::from);
-    bytes.zeroize();
-    text
+fn from_utf8(bytes: &Zeroizing<Vec<u8>>) -> Result<SecretString, TokenErrorKind> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.into()),
+        Err(_) => Err(TokenErrorKind::InvalidToken(NOT_UTF8)),
+    }
 }
 
-/// What keeps a text from being a bearer token (RFC 6750, `b64token`, and whatever else is printable).
-fn flaw(token: &str) -> Option<&'static str> {
-    match token {
-        "" => Some("it is empty"),
-        _ if token.len() > 16 * 1024 => Some("it is longer than 16 KiB"),
-        _ if !token.chars().all(|each| each.is_ascii_graphic()) => {
-            Some("it has white space, control or non-ASCII characters inside")
-        }
-        _ => None,
+/// Why a text cannot be a bearer token (RFC 6750, `b64token`, and other printable ASCII).
+fn defect(token: &str) -> Option<&'static str> {
+    if token.is_empty() {
+        Some("it is empty")
+    } else if token.len() > MAX_TOKEN {
+        Some("it is longer than 16 KiB")
+    } else if !token.chars().all(|each| each.is_ascii_graphic()) {
+        Some("it has white space, control or non-ASCII characters inside")
+    } else {
+        None
     }
 }
 

@@ -2,22 +2,22 @@ use super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-fn key(location: TokenLocation) -> TokenSource {
+fn source(location: TokenLocation) -> TokenSource {
     TokenSource::new("up".into(), location)
 }
 
-async fn from_file(text: &str, mode: u32) -> Result<SecretString, TokenError> {
+async fn read_file(text: &str, mode: u32) -> Result<SecretString, TokenError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-    key(TokenLocation::File(path)).token().await
+    source(TokenLocation::File(path)).token().await
 }
 
 #[tokio::test]
-async fn a_file_gives_its_token_without_the_final_newline() {
+async fn file_token_is_read_without_final_newline() {
     assert_eq!(
-        from_file("canary-token\n", 0o600)
+        read_file("canary-token\n", 0o600)
             .await
             .unwrap()
             .expose_secret(),
@@ -26,39 +26,39 @@ async fn a_file_gives_its_token_without_the_final_newline() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_token_is_refused_without_showing_it() {
+async fn invalid_token_is_rejected_and_not_printed() {
     for text in ["", " \n", "canary two", "canary\u{7f}", "canaryé"] {
-        let error = from_file(text, 0o600).await.unwrap_err();
+        let error = read_file(text, 0o600).await.unwrap_err();
         assert!(
-            matches!(error.why, TokenErrorKind::NotAToken(_)),
+            matches!(error.kind, TokenErrorKind::InvalidToken(_)),
             "{text:?}"
         );
         assert!(!format!("{error} {} {error:?}", error.hint()).contains("canary"));
     }
-    let open = from_file("canary", 0o644).await.unwrap_err();
-    assert!(open.to_string().contains("mode 0644") && open.hint().starts_with("chmod 600"));
-    let unset = key(TokenLocation::Env("ROLEKEEPER_TEST_UNSET".into()))
+    let open = read_file("canary", 0o644).await.unwrap_err();
+    assert!(open.to_string().contains("mode 0644") && open.hint().starts_with("run chmod 600"));
+    let unset = source(TokenLocation::Env("ROLEKEEPER_TEST_UNSET".into()))
         .token()
         .await
         .unwrap_err();
     assert!(
-        matches!(unset.why, TokenErrorKind::NoVariable)
+        matches!(unset.kind, TokenErrorKind::EnvNotSet)
             && unset.hint().contains("ROLEKEEPER_TEST_UNSET")
     );
 }
 
 fn command(words: &[&str], keep: u64) -> TokenSource {
     let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-    let starter = CommandRunner::within(std::slice::from_ref(&words)).unwrap();
-    let source = TokenLocation::Command {
+    let runner = CommandRunner::in_thread(std::slice::from_ref(&words)).unwrap();
+    let location = TokenLocation::Command {
         words,
         keep: Duration::from_secs(keep),
     };
-    key(source).started_by(Some(Arc::new(starter)))
+    source(location).with_command_runner(Some(Arc::new(runner)))
 }
 
 #[tokio::test]
-async fn a_program_is_started_without_a_shell_and_asked_again_only_when_it_has_to_be() {
+async fn command_runs_without_shell_and_output_is_cached() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count");
     let path = count.display().to_string();
@@ -67,7 +67,7 @@ async fn a_program_is_started_without_a_shell_and_asked_again_only_when_it_has_t
     for want in ["token-1", "token-1"] {
         assert_eq!(kept.token().await.unwrap().expose_secret(), want);
     }
-    kept.was_refused();
+    kept.discard_cached();
     assert_eq!(kept.token().await.unwrap().expose_secret(), "token-2");
     let fresh = command(&["sh", "-c", script, "sh", &path], 0);
     for want in ["token-3", "token-4"] {
@@ -82,23 +82,23 @@ async fn a_program_is_started_without_a_shell_and_asked_again_only_when_it_has_t
 }
 
 #[tokio::test]
-async fn a_program_that_fails_or_prints_no_token_is_told_of_by_its_words_and_not_by_its_output() {
+async fn command_error_names_program_and_not_output() {
     for (words, want) in [
         (&["rolekeeper-no-such-program"][..], "cannot be started"),
         (
             &["sh", "-c", "echo canary; exit 3"],
-            "ended with exit status: 3",
+            "failed with exit status: 3",
         ),
         (
             &["sh", "-c", "echo canary two"],
-            "holds no token: it has white space",
+            "contains no valid token: it has white space",
         ),
         (
             &["sh", "-c", "printf '\\377canary'"],
             "it is not UTF-8 text",
         ),
-        (&["sh", "-c", "yes canary"], "printed more than a token has"),
-        (&["true"], "holds no token: it is empty"),
+        (&["sh", "-c", "yes canary"], "printed more than a token"),
+        (&["true"], "contains no valid token: it is empty"),
     ] {
         let error = command(words, 0).token().await.unwrap_err();
         assert!(error.to_string().contains(want), "{words:?}: {error}");
@@ -112,7 +112,7 @@ async fn a_program_that_fails_or_prints_no_token_is_told_of_by_its_words_and_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_program_that_hangs_is_ended_with_all_that_it_started() {
+async fn hanging_command_is_killed_with_its_children() {
     let dir = tempfile::tempdir().unwrap();
     let pids = dir.path().join("pids");
     let script = format!(
@@ -122,7 +122,10 @@ async fn a_program_that_hangs_is_ended_with_all_that_it_started() {
     let (words, began) = (["sh", "-c", script.as_str()], Clock::System.now().boot);
     let took = || Clock::System.now().boot.since(began);
     let error = command(&words, 0).token().await.unwrap_err();
-    assert!(matches!(error.why, TokenErrorKind::TooSlow), "{error}");
+    assert!(
+        matches!(error.kind, TokenErrorKind::CommandTimedOut),
+        "{error}"
+    );
     assert!(
         took() < Duration::from_secs(20),
         "the clock stands still in this test"
@@ -142,15 +145,15 @@ async fn a_program_that_hangs_is_ended_with_all_that_it_started() {
 
 fn age(dir: &Path, identity: Option<&str>) -> TokenSource {
     let (file, identity) = (dir.join("token.age"), identity.map(|name| dir.join(name)));
-    key(TokenLocation::Age { file, identity })
+    source(TokenLocation::Age { file, identity })
 }
 
 #[tokio::test]
-async fn an_encrypted_file_opens_with_its_key_alone() {
+async fn age_file_needs_its_identity() {
     let dir = tempfile::tempdir().unwrap();
     let sealed = age(dir.path(), Some("key"));
     assert!(matches!(
-        sealed.token().await.unwrap_err().why,
+        sealed.token().await.unwrap_err().kind,
         TokenErrorKind::File(_)
     ));
     sealed.store(&"canary-token".into(), None).await.unwrap();
@@ -175,13 +178,13 @@ async fn an_encrypted_file_opens_with_its_key_alone() {
         .unwrap();
     std::fs::copy(other.path().join("key"), dir.path().join("key")).unwrap();
     assert!(matches!(
-        sealed.token().await.unwrap_err().why,
-        TokenErrorKind::OtherIdentity(_)
+        sealed.token().await.unwrap_err().kind,
+        TokenErrorKind::WrongIdentity(_)
     ));
 }
 
 #[tokio::test]
-async fn an_encrypted_file_opens_with_its_passphrase_once_it_was_said() {
+async fn age_file_needs_its_passphrase() {
     let dir = tempfile::tempdir().unwrap();
     age(dir.path(), None)
         .store(&"canary-token".into(), Some("canary-word".into()))
@@ -190,12 +193,12 @@ async fn an_encrypted_file_opens_with_its_passphrase_once_it_was_said() {
     let sealed = age(dir.path(), None);
     let error = sealed.token().await.unwrap_err();
     assert!(
-        matches!(error.why, TokenErrorKind::Sealed)
+        matches!(error.kind, TokenErrorKind::PassphraseNeeded)
             && error.hint().contains("rolekeeper unlock up"),
         "{error}"
     );
     assert!(matches!(
-        sealed.unlock("wrong".into()).await.unwrap_err().why,
+        sealed.unlock("wrong".into()).await.unwrap_err().kind,
         TokenErrorKind::WrongPassphrase
     ));
     assert!(sealed.token().await.is_err());
@@ -210,18 +213,18 @@ async fn an_encrypted_file_opens_with_its_passphrase_once_it_was_said() {
     )
     .unwrap();
     assert!(matches!(
-        sealed.token().await.unwrap_err().why,
-        TokenErrorKind::Unsealable(_)
+        sealed.token().await.unwrap_err().kind,
+        TokenErrorKind::DecryptionFailed(_)
     ));
 }
 
 #[tokio::test]
-async fn only_a_place_of_ours_is_written() {
-    let error = key(TokenLocation::Env("X".into()))
+async fn env_token_is_not_written() {
+    let error = source(TokenLocation::Env("X".into()))
         .store(&"t".into(), None)
         .await
         .unwrap_err();
     assert!(
-        matches!(error.why, TokenErrorKind::ReadOnly) && error.hint().contains("keyring = \"up\"")
+        matches!(error.kind, TokenErrorKind::ReadOnly) && error.hint().contains("keyring = \"up\"")
     );
 }

@@ -1,66 +1,66 @@
-//! Is an upstream as a whole away? Then one call at a time finds out, instead of one for each of its profiles. Pure.
+//! The circuit breaker of an upstream: during an outage one call at a time probes it, instead of one per profile. Pure.
 
 use std::collections::BTreeSet;
 
+use super::backoff::{Backoff, BackoffState};
 use crate::clock::BootTime;
 use crate::model::ProfileId;
-use crate::refresh::policy::{Backoff, BackoffState};
 use crate::upstream::UpstreamError;
 
-/// How many profiles in a row must fail, none succeeding in between, until it is taken for the upstream's own failure.
-/// One role that always fails is that role's.
-const PROFILES: usize = 3;
+/// How many different profiles must fail, without a reply in between, for the failure to be the upstream's. One role that
+/// always fails does not open the breaker.
+const FAILED_PROFILES: usize = 3;
 
 #[derive(Debug, Default)]
 pub struct CircuitBreaker {
-    /// Who has failed since the last answer.
+    /// The profiles whose calls failed since the last reply.
     failed: BTreeSet<ProfileId>,
-    /// Of the upstream as a whole, once it is open.
-    health: Backoff,
+    /// The outage, while the breaker is open.
+    outage: Backoff,
 }
 
-/// What a breaker says to a call.
+/// Whether a call may be made.
 #[derive(Debug)]
 pub enum Permit {
     Go,
-    /// One call may find out whether the upstream is back.
+    /// One call may be made, as a probe.
     Probe,
     No(BackoffState),
 }
 
 impl CircuitBreaker {
     pub fn permit(&self, now: BootTime) -> Permit {
-        match self.health.permit(now) {
+        match self.outage.permit(now) {
             Err(failing) => Permit::No(failing),
-            Ok(()) if self.health.failing().is_some() => Permit::Probe,
+            Ok(()) if self.outage.state().is_some() => Permit::Probe,
             Ok(()) => Permit::Go,
         }
     }
 
-    /// Open, if this is something.
-    pub fn failing(&self) -> Option<&BackoffState> {
-        self.health.failing()
+    /// The outage, while the breaker is open.
+    pub fn outage(&self) -> Option<&BackoffState> {
+        self.outage.state()
     }
 
-    /// The upstream has answered, if only with a refusal.
-    pub fn answered(&mut self) {
+    /// The upstream has replied, if only with a refusal.
+    pub fn replied(&mut self) {
         *self = Self::default();
     }
 
-    /// A call for this profile failed in a way that may be the upstream's.
+    /// A call for a profile failed in a way that may be the upstream's.
     pub fn failed(
         &mut self,
-        place: ProfileId,
+        profile: ProfileId,
         error: &UpstreamError,
         is_probe: bool,
         now: BootTime,
         jitter: f64,
     ) {
-        let was_open = self.health.failing().is_some();
-        self.failed.insert(place);
-        // Calls that were under way when it opened say nothing new.
-        if is_probe || (!was_open && self.failed.len() >= PROFILES) {
-            self.health.failed(error.clone(), now, jitter);
+        let was_open = self.outage.state().is_some();
+        self.failed.insert(profile);
+        // Calls that were under way when it opened are no news.
+        if is_probe || (!was_open && self.failed.len() >= FAILED_PROFILES) {
+            self.outage.record_failure(error.clone(), now, jitter);
         }
     }
 }
@@ -81,46 +81,48 @@ mod tests {
         }
     }
 
-    fn places() -> Vec<ProfileId> {
+    fn profiles() -> Vec<ProfileId> {
         (0..10).map(ProfileId::new).collect()
     }
 
     #[test]
-    fn it_opens_when_three_profiles_fail_in_a_row_and_not_for_one_that_always_fails() {
-        let (mut breaker, places) = (CircuitBreaker::default(), places());
+    fn opens_when_three_profiles_fail_but_not_for_one() {
+        let mut breaker = CircuitBreaker::default();
+        let profiles = profiles();
         for _ in 0..10 {
-            breaker.failed(places[0], &down(), false, at(0), 0.0);
+            breaker.failed(profiles[0], &down(), false, at(0), 0.0);
         }
-        breaker.failed(places[1], &down(), false, at(0), 0.0);
-        breaker.answered();
-        breaker.failed(places[1], &down(), false, at(0), 0.0);
-        breaker.failed(places[2], &down(), false, at(0), 0.0);
+        breaker.failed(profiles[1], &down(), false, at(0), 0.0);
+        breaker.replied();
+        breaker.failed(profiles[1], &down(), false, at(0), 0.0);
+        breaker.failed(profiles[2], &down(), false, at(0), 0.0);
         assert!(matches!(breaker.permit(at(0)), Permit::Go));
-        breaker.failed(places[3], &down(), false, at(0), 0.0);
+        breaker.failed(profiles[3], &down(), false, at(0), 0.0);
         assert!(matches!(breaker.permit(at(4)), Permit::No(_)));
         assert!(matches!(breaker.permit(at(5)), Permit::Probe));
     }
 
     #[test]
-    fn open_it_counts_probes_only_and_any_answer_closes_it() {
-        let (mut breaker, places) = (CircuitBreaker::default(), places());
-        for place in &places {
-            breaker.failed(*place, &down(), false, at(0), 1.0);
+    fn only_probes_count_while_open_and_a_reply_closes() {
+        let mut breaker = CircuitBreaker::default();
+        let profiles = profiles();
+        for profile in &profiles {
+            breaker.failed(*profile, &down(), false, at(0), 1.0);
         }
         assert_eq!(
             breaker
-                .failing()
+                .outage()
                 .map(|failing| (failing.attempts, failing.next_try)),
             Some((1, at(10)))
         );
-        breaker.failed(places[0], &down(), true, at(10), 1.0);
+        breaker.failed(profiles[0], &down(), true, at(10), 1.0);
         assert_eq!(
             breaker
-                .failing()
+                .outage()
                 .map(|failing| (failing.since, failing.next_try)),
             Some((at(0), at(30)))
         );
-        breaker.answered();
-        assert!(matches!(breaker.permit(at(11)), Permit::Go) && breaker.failing().is_none());
+        breaker.replied();
+        assert!(matches!(breaker.permit(at(11)), Permit::Go) && breaker.outage().is_none());
     }
 }

@@ -1,153 +1,151 @@
-//! The way to one upstream: how many calls at once, who goes first, and none while it is known to be away. What happens
-//! at one upstream costs nothing at another.
+//! The handle of one upstream: its client, behind a limiter and a circuit breaker. A failing upstream does not slow down
+//! the others.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex as Turn, MutexGuard as MyTurn, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
+use super::backoff::BackoffState;
 use super::circuit_breaker::{CircuitBreaker, Permit};
-use super::{Upstream, UpstreamError};
+use super::limiter::{Limiter, Slot};
+use super::{CallError, CallErrorKind, Upstream, UpstreamError};
 use crate::clock::{AtomicBootTime, BootTime, Clock, Now};
 use crate::model::{ProfileId, UpstreamId};
-use crate::refresh::policy::BackoffState;
-use crate::revocation::poller::Feed;
 use crate::sync::lock;
 
-/// The most calls under way at once to one upstream.
-pub const PLACES: usize = 32;
-/// The most of them that nobody waits for: whoever waits for a session finds a place, however many are being refreshed.
-pub const UNHURRIED: usize = 24;
+pub use super::limiter::Priority;
 
 #[derive(Debug)]
 pub struct UpstreamHandle {
     /// Its name in the configuration.
     pub name: Arc<str>,
     pub client: Box<dyn Upstream>,
-    /// What is known of revocations there.
-    pub feed: Feed,
+    pub id: UpstreamId,
+    /// The interval of the polls for revocations.
+    pub poll_interval: Duration,
     breaker: Mutex<CircuitBreaker>,
-    /// Of the one call that finds out whether it is back.
-    probe: Turn<()>,
-    /// First come, first served; a profile has one call at the most, so this is fair between them.
-    places: Semaphore,
-    unhurried: Semaphore,
-    /// When it was last asked for its time.
-    asked_time: AtomicBootTime,
+    /// Held by the one call that probes whether the upstream is back.
+    probe: AsyncMutex<()>,
+    limiter: Limiter,
+    /// When the server clock was last synchronized.
+    clock_synced_at: AtomicBootTime,
 }
 
-/// Whether somebody waits for a call's result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
-    Interactive,
-    Background,
-}
-
-/// The right to make one call. How it went is to be told by [`CallPermit::tell`].
+/// The right to make one call, whose result is reported by [`CallPermit::record`].
 #[derive(Debug)]
 pub struct CallPermit<'a> {
     upstream: &'a UpstreamHandle,
-    probe: Option<MyTurn<'a, ()>>,
-    _places: (Option<SemaphorePermit<'a>>, Option<SemaphorePermit<'a>>),
+    probe: Option<AsyncMutexGuard<'a, ()>>,
+    _slot: Slot<'a>,
 }
 
 impl UpstreamHandle {
-    /// It has this place in the order of names, and is asked for revocations this often.
     pub fn new(
         name: Arc<str>,
-        place: UpstreamId,
+        id: UpstreamId,
         client: Box<dyn Upstream>,
-        check_every: Duration,
+        poll_interval: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
             client,
-            feed: Feed::new(place, check_every),
+            id,
+            poll_interval,
             breaker: Mutex::default(),
-            probe: Turn::const_new(()),
-            places: Semaphore::const_new(PLACES),
-            unhurried: Semaphore::const_new(UNHURRIED),
-            asked_time: AtomicBootTime::default(),
+            probe: AsyncMutex::const_new(()),
+            limiter: Limiter::new(),
+            clock_synced_at: AtomicBootTime::default(),
         })
     }
 
-    /// Waits for a place, or is told since when the upstream has been away.
-    pub async fn enter(
+    /// A capability of the client, which `what` needs: a command or a method.
+    ///
+    /// # Errors
+    /// When the upstream does not have it.
+    pub fn require<T>(&self, capability: Option<T>, what: &str) -> Result<T, CallError> {
+        capability.ok_or_else(|| {
+            let kind = self.client.kind();
+            CallError::new(
+                CallErrorKind::Invalid,
+                format!("upstream {} ({kind}) does not support {what}", self.name),
+                "use another upstream",
+            )
+        })
+    }
+
+    /// Waits for a slot.
+    ///
+    /// # Errors
+    /// The outage, while the circuit breaker is open.
+    pub async fn acquire(
         &self,
         priority: Priority,
         clock: &Clock,
     ) -> Result<CallPermit<'_>, BackoffState> {
-        // They are never closed, so there always is a permit.
-        let unhurried = if priority == Priority::Background {
-            self.unhurried.acquire().await.ok()
-        } else {
-            None
-        };
-        let place = self.places.acquire().await.ok();
+        let slot = self.limiter.slot(priority).await;
         let probe = match self.permit(clock) {
             Permit::Go => None,
-            Permit::No(failing) => return Err(failing),
+            Permit::No(outage) => return Err(outage),
             Permit::Probe => {
-                let turn = self.probe.lock().await;
-                // Somebody else may have found out meanwhile.
+                let probe = self.probe.lock().await;
+                // Another probe may have ended meanwhile.
                 match self.permit(clock) {
                     Permit::Go => None,
-                    Permit::No(failing) => return Err(failing),
-                    Permit::Probe => Some(turn),
+                    Permit::No(outage) => return Err(outage),
+                    Permit::Probe => Some(probe),
                 }
             }
         };
+
         Ok(CallPermit {
             upstream: self,
             probe,
-            _places: (unhurried, place),
+            _slot: slot,
         })
     }
 
-    /// Waits for a place, whether the upstream is known to be away or not: for the one look at what was revoked, which also
-    /// finds out whether it is back.
-    pub async fn enter_anyway(&self) -> CallPermit<'_> {
+    /// Waits for a slot, also while the circuit breaker is open: for the poll for revocations, which is also a probe.
+    pub async fn acquire_for_poll(&self) -> CallPermit<'_> {
         CallPermit {
             upstream: self,
             probe: None,
-            _places: (None, self.places.acquire().await.ok()),
+            _slot: self.limiter.slot(Priority::Interactive).await,
         }
     }
 
-    /// Whether it is to be asked for its time now: not while it is away, nor more often than this. A yes is noted.
-    pub fn may_be_asked_time(&self, now: BootTime, apart: Duration) -> bool {
-        let recently = self
-            .asked_time
-            .read()
-            .is_some_and(|at| now.since(at) < apart);
-        let may = !recently && self.failing().is_none();
-        if may {
-            self.asked_time.replace(Some(now));
+    /// Whether to synchronize the server clock now: not during an outage, and not within `interval` of the last time.
+    /// A yes is recorded as the last time.
+    pub fn take_clock_sync(&self, now: BootTime, interval: Duration) -> bool {
+        let last = self.clock_synced_at.read();
+        let is_recent = last.is_some_and(|at| now.since(at) < interval);
+        if is_recent || self.outage().is_some() {
+            return false;
         }
-        may
+
+        self.clock_synced_at.replace(Some(now));
+        true
     }
 
-    /// It has answered, if only with a refusal.
-    pub fn answered(&self, now: BootTime) {
+    /// The upstream has replied, if only with a refusal: an outage has ended.
+    pub fn record_reply(&self, now: BootTime) {
         let mut breaker = lock(&self.breaker);
-        if let Some(failing) = breaker.failing() {
-            tracing::info!(upstream = %self.name, away = ?now.since(failing.since), "it is back");
+        if let Some(outage) = breaker.outage() {
+            tracing::info!(upstream = %self.name, outage = ?now.since(outage.since), "the upstream is available again");
         }
-        breaker.answered();
+        breaker.replied();
     }
 
-    /// What time it is there, as far as that is known; else what time it is here.
-    pub fn upstream_time(&self, now: &Now) -> Timestamp {
-        self.client
-            .server_clock()
-            .latest(now.boot)
-            .unwrap_or(now.wall)
+    /// The upstream's time as far as it is known, else this machine's.
+    pub fn server_time(&self, now: &Now) -> Timestamp {
+        let server = self.client.server_clock().latest(now.boot);
+        server.unwrap_or(now.wall)
     }
 
-    /// Since when the upstream as a whole has been failing, if it has.
-    pub fn failing(&self) -> Option<BackoffState> {
-        lock(&self.breaker).failing().cloned()
+    /// The failures of the upstream as a whole, while the circuit breaker is open.
+    pub fn outage(&self) -> Option<BackoffState> {
+        lock(&self.breaker).outage().cloned()
     }
 
     fn permit(&self, clock: &Clock) -> Permit {
@@ -156,21 +154,24 @@ impl UpstreamHandle {
 }
 
 impl CallPermit<'_> {
-    /// How a call for this profile went.
-    pub fn tell(self, place: ProfileId, error: Option<&UpstreamError>, now: BootTime, jitter: f64) {
+    /// Reports the result of a call for a profile.
+    pub fn record(
+        self,
+        profile: ProfileId,
+        error: Option<&UpstreamError>,
+        now: BootTime,
+        jitter: f64,
+    ) {
+        let error = match error {
+            None | Some(UpstreamError::Refused { .. }) => return self.upstream.record_reply(now),
+            Some(error) => error,
+        };
+
         let mut breaker = lock(&self.upstream.breaker);
-        match error {
-            None | Some(UpstreamError::Refused { .. }) => {
-                drop(breaker);
-                self.upstream.answered(now);
-            }
-            Some(error) => {
-                let was_open = breaker.failing().is_some();
-                breaker.failed(place, error, self.probe.is_some(), now, jitter);
-                if !was_open && breaker.failing().is_some() {
-                    tracing::warn!(upstream = %self.upstream.name, %error, "it is away; one call at a time looks whether it is back");
-                }
-            }
+        let was_open = breaker.outage().is_some();
+        breaker.failed(profile, error, self.probe.is_some(), now, jitter);
+        if !was_open && breaker.outage().is_some() {
+            tracing::warn!(upstream = %self.upstream.name, %error, "the upstream is unavailable; one call at a time probes it");
         }
     }
 }

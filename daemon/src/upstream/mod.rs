@@ -1,8 +1,15 @@
-//! Services that issue sessions. Their errors are named for what the broker does next, not for where they arose.
+//! Services that issue sessions. [`Upstream`] is what all of them can do; what only some can do is a trait of its own in
+//! `capability`. A new kind of upstream is a module here and a kind in `config`, and changes nothing else.
 
+pub mod backoff;
 pub mod bycloud;
+mod capability;
 pub mod circuit_breaker;
+mod error;
 pub mod handle;
+mod http;
+pub mod limiter;
+mod registry;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,70 +20,120 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use secrecy::SecretString;
-use thiserror::Error;
 
 use crate::clock::ServerClock;
-use crate::config::RoleRequest;
-use crate::platform::sys::keep_in_memory;
+use crate::config::{RoleRequest, UpstreamConfig};
+use crate::platform::memory::lock_in_memory;
+use crate::sandbox::helper::command_runner::CommandRunner;
+use crate::token_source::TokenSource;
 
-/// The most by which a session may be longer than what was asked for before it is taken for nonsense.
+pub use capability::{
+    ActiveSession, ApiCaller, ApiMethod, ApiReply, AuditEntry, AuditLog, AuditQuery, Check,
+    CredentialInfo, CredentialOwner, CredentialRotation, Explainer, Login, ManagementApi,
+    NewCredential, Outcome, PolicyStatement, RoleExplanation, SessionAdmin,
+};
+pub use error::{CallError, CallErrorKind, RefusalKind, UpstreamError};
+pub use http::SetupError;
+pub use registry::Upstreams;
+
+/// How much longer than requested a session may last before the reply is rejected as invalid.
 pub const SLACK: Duration = Duration::from_secs(60);
 
 /// A service that issues sessions.
 pub trait Upstream: fmt::Debug + Send + Sync {
+    /// Its `kind` in the configuration: `bycloud`.
+    fn kind(&self) -> &'static str;
+
     /// Assumes a role once: no retry, no cache.
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>>;
 
-    /// What time it is there, as far as its replies told.
+    /// The upstream's time, estimated from its replies.
     fn server_clock(&self) -> &ServerClock;
 
-    /// Where sessions come from and whose they are: one of another identity is another's. No secret is in it.
+    /// The service and the principal, without secrets. Sessions are interchangeable if this is equal.
     fn identity(&self) -> String;
 
-    /// Where sessions come from, whosever they are.
-    fn place(&self) -> String;
+    /// The service, whoever the principal is.
+    fn location(&self) -> String;
 
-    /// Any call that changes nothing: its answer tells the time, and so does a refusal.
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
+    /// Makes any call that changes nothing: its reply, even a refusal, updates the server clock.
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
 
-    /// The ids of all active sessions of a principal. What it leaves out is expired or revoked, or was issued after it was
-    /// asked.
+    /// The ids of all active sessions of a principal. A session that is not listed is expired, revoked, or was issued
+    /// after the request.
     fn active_sessions<'a>(
         &'a self,
         principal: &'a str,
     ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
 
-    /// What has become of a session.
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>>;
 
-    /// What people call a principal that a [`IssuedSessionStatus`] has by its id, if that can be read.
+    /// The display name of a principal whose id a [`IssuedSessionStatus`] has, if it can be read.
     fn name_of<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Option<String>> {
         std::future::ready(None).boxed()
     }
 
-    /// Ends a session. One that has ended, or is not known, is no error.
-    fn withdraw<'a>(
+    /// Revokes a session. One that has ended, or does not exist, is no error.
+    fn revoke<'a>(
         &'a self,
         session_id: &'a str,
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), UpstreamError>>;
 
-    /// The machine has slept: connections from before lead nowhere.
+    /// The machine was suspended: connections from before are dead.
     fn resumed(&self) {}
 
-    /// The client of ByCloud IAM, if that is the service: only it has the 60 methods.
-    fn bycloud(&self) -> Option<&bycloud::ByCloud> {
+    fn login(&self) -> Option<&dyn Login> {
+        None
+    }
+
+    fn rotation(&self) -> Option<&dyn CredentialRotation> {
+        None
+    }
+
+    fn session_admin(&self) -> Option<&dyn SessionAdmin> {
+        None
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn explainer(&self) -> Option<&dyn Explainer> {
+        None
+    }
+
+    fn management(&self) -> Option<&dyn ManagementApi> {
         None
     }
 }
 
-/// A session as the upstream granted it.
+/// The client of an upstream in the configuration. `command_runner` starts token commands.
+///
+/// # Errors
+/// When its HTTP client cannot be set up, for example because a certificate file is unreadable.
+pub(crate) fn client(
+    config: &UpstreamConfig,
+    command_runner: Option<&Arc<CommandRunner>>,
+) -> Result<Box<dyn Upstream>, SetupError> {
+    let token_source = TokenSource::new(Arc::clone(&config.name), config.token.clone())
+        .with_command_runner(command_runner.cloned());
+    let client = bycloud::ByCloud::new(
+        config.endpoint.clone(),
+        config.transport.clone(),
+        token_source,
+    )?;
+
+    Ok(Box::new(client))
+}
+
+/// A session as the upstream issued it.
 #[derive(Debug)]
 pub struct IssuedSession {
     pub session_id: Box<str>,
@@ -92,10 +149,10 @@ pub struct IssuedSession {
 }
 
 impl IssuedSession {
-    /// Its secrets stay out of swap, as far as that can be had.
-    pub fn keep_in_memory(&self) {
-        keep_in_memory(&self.secret_access_key);
-        keep_in_memory(&self.session_token);
+    /// Locks its secrets in memory, as far as the limits allow.
+    pub fn lock_in_memory(&self) {
+        lock_in_memory(&self.secret_access_key);
+        lock_in_memory(&self.session_token);
     }
 
     pub fn life(&self) -> Duration {
@@ -103,7 +160,7 @@ impl IssuedSession {
     }
 }
 
-/// What an upstream says of a session.
+/// The status of a session at the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IssuedSessionStatus {
     Active,
@@ -111,55 +168,12 @@ pub enum IssuedSessionStatus {
     Revoked {
         /// By the upstream's clock.
         at: Option<Timestamp>,
-        /// An id; [`Upstream::name_of`] may know more.
+        /// An id, for [`Upstream::name_of`].
         by: Option<String>,
         reason: Option<String>,
     },
-    /// The upstream does not know it, or does not say.
+    /// The upstream does not know the session, or does not show it.
     Unknown,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum UpstreamError {
-    /// Try again later: timeouts, refused connections, 5xx, 429, and every answer that is not the upstream's own.
-    #[error("{what}")]
-    Unavailable {
-        what: String,
-        retry_after: Option<Duration>,
-    },
-    /// The long-lived token is missing, expired or revoked: a person has to log in.
-    #[error("{what}")]
-    LoginNeeded { what: String, hint: String },
-    /// The upstream understood and said no.
-    #[error("{what}")]
-    Refused { what: String, why: RefusalKind },
-}
-
-/// What a refusal is about, where that decides what is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// There is no such role, or session.
-    NotFound,
-    /// The role does not trust the principal.
-    NotTrusted,
-    /// The principal's account is disabled, and all of its sessions with it.
-    AccountDisabled,
-    Other,
-}
-
-impl UpstreamError {
-    /// What the upstream asked for, if it did.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::LoginNeeded { .. } | Self::Refused { .. } => None,
-        }
-    }
-
-    /// Whether the same call may succeed later without anybody doing anything.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
 }
 
 #[cfg(test)]

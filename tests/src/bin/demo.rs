@@ -1,20 +1,24 @@
-//! `cargo demo`: the main job on real programs, told as it happens.
+//! `cargo demo`: runs the real daemon, the client and AWS tools against the sandbox, and prints
+//! each step.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use rolekeeper_tests::demo::{self, Options};
 
-/// Shows the main job on real programs: a cloud on loopback, the daemon, the client, the AWS CLI and boto3.
+/// Run the daemon, the client, the AWS CLI and boto3 against a local fake cloud, step by step
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Cli {
-    /// Draw a picture of the terminal into this file (SVG)
+    /// Save an SVG picture of the output
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
 }
 
 fn main() {
-    let Cli { picture } = Cli::parse();
-    demo::tell(&Options { picture });
+    let cli = Cli::parse();
+
+    demo::run(&Options {
+        picture: cli.picture,
+    });
 }

@@ -1,16 +1,16 @@
-//! `rolekeeper-sandbox`: a ByCloud IAM on loopback, for people and tests without a cloud.
+//! `rolekeeper-sandbox`: a fake ByCloud IAM on loopback, for development and tests without a cloud.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use rolekeeper_tests::sandbox::{self, Options};
+use clap::{Args, Parser, Subcommand};
+use rolekeeper_tests::sandbox::{self, Options, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A ByCloud IAM on loopback: real storage, real policy evaluation, faults on demand.
+/// A fake ByCloud IAM on loopback, with an SQLite database, policy evaluation, and faults on demand
 #[derive(Parser)]
 #[command(name = "rolekeeper-sandbox", version)]
 struct Cli {
@@ -20,74 +20,92 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT; prints one line of JSON when ready
-    Serve {
-        /// Where the API is served; port 0 takes a free one
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-        listen: SocketAddr,
-        /// Where faults, counts and time are controlled
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-        control: SocketAddr,
-        /// Where S3 and STS are served, as AWS's clients know them
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-        s3: SocketAddr,
-        /// Keep everything in this file [default: in memory]
-        #[arg(long, value_name = "FILE")]
-        data: Option<PathBuf>,
-        /// Who and what there is in a new database [default: a small organisation]
-        #[arg(long, value_name = "FILE")]
-        fixture: Option<PathBuf>,
-        /// The longest session that is granted; longer ones are cut
-        #[arg(long, value_name = "SECONDS")]
-        max_session: Option<u64>,
-    },
+    /// Serve until SIGTERM or SIGINT; print one line of JSON when ready
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Loopback address of the IAM API; port 0 selects a free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+
+    /// Loopback address of the control interface (faults, call counts, clock)
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    control: SocketAddr,
+
+    /// Loopback address of the S3 and STS API for AWS clients
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    s3: SocketAddr,
+
+    /// Store the data in this SQLite file [default: in memory]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+
+    /// Fill a new database from this JSON file [default: a small organization]
+    #[arg(long, value_name = "FILE")]
+    fixture: Option<PathBuf>,
+
+    /// Shorten longer sessions to this duration
+    #[arg(long, value_name = "SECONDS")]
+    max_session: Option<u64>,
+}
+
+impl From<Serve> for Options {
+    fn from(serve: Serve) -> Self {
+        Self {
+            listen: serve.listen,
+            control: serve.control,
+            s3: serve.s3,
+            data: serve.data,
+            fixture: serve.fixture,
+            max_session: serve.max_session,
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Serve {
-        listen,
-        control,
-        s3,
-        data,
-        fixture,
-        max_session,
-    } = Cli::parse().command;
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
-    let sandbox = match sandbox::start(Options {
-        listen,
-        control,
-        s3,
-        data,
-        fixture,
-        max_session,
-    })
-    .await
-    {
-        Ok(sandbox) => sandbox,
+    let Command::Serve(serve) = Cli::parse().command;
+
+    raise_descriptor_limit();
+
+    match run(serve.into()).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rolekeeper-sandbox: {error}\n  try: {}", error.hint());
-            return ExitCode::from(error.exit_code());
+            ExitCode::from(error.exit_code())
         }
-    };
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        eprintln!("rolekeeper-sandbox: signals cannot be handled\n  try: again");
-        return ExitCode::FAILURE;
-    };
-    let _ = writeln!(std::io::stdout(), "{}", sandbox.ready);
+    }
+}
+
+async fn run(options: Options) -> Result<(), StartError> {
+    let sandbox = sandbox::start(options).await?;
+
+    // Before the ready line: its reader may send a signal at once.
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+
+    let _ = writeln!(io::stdout(), "{}", sandbox.ready);
+
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    ExitCode::SUCCESS
+    Ok(())
+}
+
+fn handler(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(StartError::Signals)
+}
+
+/// Each connection needs a descriptor, and tests open thousands.
+fn raise_descriptor_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+
+    let _ = setrlimit(Resource::Nofile, raised);
 }

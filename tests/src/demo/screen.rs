@@ -1,4 +1,4 @@
-//! What the demo shows: styled lines, on a terminal and, if asked for, in a picture of one.
+//! The demo's output: styled lines on standard output, and an SVG picture of them.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -37,99 +37,105 @@ impl Style {
     }
 }
 
-/// The lines so far. Colours only on a terminal, and not where `NO_COLOR` is set.
+/// Prints lines and remembers them. Colors only on a terminal, and not if `NO_COLOR` is set.
 #[derive(Debug)]
 pub(super) struct Screen {
-    colour: bool,
-    terminal: bool,
+    is_terminal: bool,
+    has_color: bool,
     lines: Vec<(Style, String)>,
 }
 
 impl Screen {
     pub(super) fn new() -> Self {
-        let terminal = std::io::stdout().is_terminal();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_terminal = std::io::stdout().is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+
         Self {
-            colour: terminal && !no_colour,
-            terminal,
+            is_terminal,
+            has_color: is_terminal && !no_color,
             lines: Vec::new(),
         }
     }
 
-    pub(super) fn say(&mut self, style: Style, text: impl AsRef<str>) {
-        for line in text.as_ref().lines() {
+    pub(super) fn print(&mut self, style: Style, text: &str) {
+        for line in text.lines() {
             println!("{}", self.paint(style, line));
             self.lines.push((style, line.into()));
         }
     }
 
-    pub(super) fn gap(&mut self) {
+    pub(super) fn print_empty_line(&mut self) {
         println!();
         self.lines.push((Style::Plain, String::new()));
     }
 
-    /// A line that the next one replaces; only a terminal can show it.
-    pub(super) fn flash(&self, style: Style, text: &str) {
-        if self.terminal {
+    /// Replaces the progress line. A terminal shows it; other outputs and the picture do not.
+    pub(super) fn show_progress(&self, style: Style, text: &str) {
+        if self.is_terminal {
             print!("\r\x1b[K{}", self.paint(style, text));
             let _ = std::io::stdout().flush();
         }
     }
 
-    pub(super) fn clear_flash(&self) {
-        if self.terminal {
+    pub(super) fn clear_progress(&self) {
+        if self.is_terminal {
             print!("\r\x1b[K");
         }
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
-        if self.colour {
+        if self.has_color {
             format!("{}{text}\x1b[0m", style.ansi())
         } else {
             text.into()
         }
     }
 
-    /// The lines as a terminal's window.
-    pub(super) fn picture(&self) -> String {
-        const LINE: usize = 18;
-        let wide = self
+    /// A picture of a terminal window with all lines.
+    pub(super) fn to_svg(&self) -> String {
+        const CHARACTER_WIDTH: usize = 8;
+        const LINE_HEIGHT: usize = 18;
+
+        let columns = self
             .lines
             .iter()
             .map(|(_, text)| text.chars().count())
             .max()
-            .unwrap_or(0)
-            * 8
-            + 40;
-        let high = self.lines.len() * LINE + 60;
+            .unwrap_or(0);
+        let width = columns * CHARACTER_WIDTH + 40;
+        let height = self.lines.len() * LINE_HEIGHT + 60;
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{high}\" viewBox=\"0 0 {wide} {high}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
              font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"13\">\n\
-             <rect width=\"{wide}\" height=\"{high}\" rx=\"8\" fill=\"#2e3440\"/>\n"
+             <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#2e3440\"/>\n"
         );
+
         for (x, fill) in [(20, "#bf616a"), (40, "#ebcb8b"), (60, "#a3be8c")] {
             let _ = writeln!(
                 svg,
                 "<circle cx=\"{x}\" cy=\"20\" r=\"6\" fill=\"{fill}\"/>"
             );
         }
-        for (number, (style, text)) in self
-            .lines
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, text))| !text.is_empty())
-        {
-            let text = text
-                .replace('&', "&amp;")
-                .replace('<', "&lt;")
-                .replace('>', "&gt;");
-            let y = 58 + number * LINE;
+
+        for (number, (style, text)) in self.lines.iter().enumerate() {
+            if text.is_empty() {
+                continue;
+            }
+            let y = 58 + number * LINE_HEIGHT;
+            let attributes = style.svg();
+            let text = escape_xml(text);
             let _ = writeln!(
                 svg,
-                "<text x=\"20\" y=\"{y}\" xml:space=\"preserve\" {}>{text}</text>",
-                style.svg()
+                "<text x=\"20\" y=\"{y}\" xml:space=\"preserve\" {attributes}>{text}</text>"
             );
         }
+
         svg + "</svg>\n"
     }
+}
+
+fn escape_xml(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

@@ -1,10 +1,10 @@
 /*
- * A library to be preloaded, by which a test makes a program believe that the machine slept or that its clock was set.
+ * A preloaded library that makes a program believe that the machine was suspended or that its wall clock was stepped.
  *
- * CLOCK_SHIM names a file of two 64-bit numbers, nanoseconds that are added to boot time and to wall time. The test maps
- * it and changes them while the program runs; monotonic time stays as it is, as it does during a real suspend. A thread
- * looks at the file, and makes the kernel's timers do what they would do then: what is due by now fires, and a timer that
- * is cancelled when the wall clock is set is cancelled.
+ * CLOCK_SHIM names a file of two 64-bit numbers: nanoseconds to add to boot time and to wall time. The library maps the
+ * file, and the test changes the numbers while the program runs. Monotonic time stays as it is, as during a real suspend.
+ * A thread watches the numbers and makes the kernel's timers behave accordingly: timers that are due fire, and timers with
+ * TFD_TIMER_CANCEL_ON_SET are cancelled when the wall clock is stepped.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -29,7 +29,7 @@ static volatile int64_t *offsets; /* boot, wall */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
     int clock, flags, cancelled;
-    struct itimerspec at; /* as the program set it; all zeros if it is not armed */
+    struct itimerspec at; /* as the program set it; zero if not armed */
 } timers[TIMERS];
 
 static int64_t offset_of(int clock)
@@ -56,7 +56,7 @@ int clock_gettime(clockid_t clock, struct timespec *time)
     return done;
 }
 
-/* What some programs still ask for the time on the wall: V8 does. */
+/* V8 reads the wall clock with it. */
 int gettimeofday(struct timeval *restrict time, void *restrict zone)
 {
     struct timespec now;
@@ -79,7 +79,7 @@ int timerfd_create(int clock, int flags)
     return timer;
 }
 
-/* In the kernel's time. */
+/* Translates the program's time into the kernel's. */
 static int arm(int timer, int flags, struct itimerspec at, struct itimerspec *before)
 {
     int armed = at.it_value.tv_sec || at.it_value.tv_nsec;
@@ -109,13 +109,13 @@ ssize_t read(int descriptor, void *into, size_t length)
     return done;
 }
 
-static void jumped(int wall_too)
+static void clocks_changed(int wall_changed)
 {
     struct itimerspec now = {.it_value = {.tv_nsec = 1}};
     pthread_mutex_lock(&lock);
     for (int timer = 0; timer < TIMERS; timer++) {
         if (!timers[timer].at.it_value.tv_sec && !timers[timer].at.it_value.tv_nsec) continue;
-        if (wall_too && (timers[timer].flags & TFD_TIMER_CANCEL_ON_SET)) {
+        if (wall_changed && (timers[timer].flags & TFD_TIMER_CANCEL_ON_SET)) {
             timers[timer].cancelled = 1;
             syscall(SYS_timerfd_settime, timer, TFD_TIMER_ABSTIME, &now, NULL);
         } else if (timers[timer].flags & TFD_TIMER_ABSTIME) {
@@ -133,16 +133,16 @@ static void *watch(void *unused)
         struct timespec pause = {.tv_nsec = SECOND / 200};
         nanosleep(&pause, NULL);
         if (boot != offsets[0] || wall != offsets[1]) {
-            int wall_too = wall != offsets[1];
+            int wall_changed = wall != offsets[1];
             boot = offsets[0];
             wall = offsets[1];
-            jumped(wall_too);
+            clocks_changed(wall_changed);
         }
     }
     return NULL;
 }
 
-__attribute__((constructor)) static void begin(void)
+__attribute__((constructor)) static void start(void)
 {
     const char *path = getenv("CLOCK_SHIM");
     int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
@@ -151,7 +151,7 @@ __attribute__((constructor)) static void begin(void)
     close(file);
     if (mapped == MAP_FAILED) return;
     offsets = mapped;
-    /* Signals are the program's own. */
+    /* The program handles its signals in its own threads. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

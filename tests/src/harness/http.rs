@@ -1,4 +1,4 @@
-//! An endpoint of the daemon's, asked as SDKs do it, and as nobody should: byte by byte.
+//! A client of the daemon's HTTP endpoints, also for malformed requests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,110 +8,115 @@ use serde_json::Value;
 
 use super::Home;
 
-/// Where a profile's credentials are to be had over HTTP.
+/// The HTTP endpoint of a profile.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// `127.0.0.1:PORT`
     pub host: String,
     pub path: String,
-    /// The file with the token, if there is one.
+    /// The file with the token; only container credentials have one.
     pub token_file: Option<String>,
 }
 
-/// An answer.
 #[derive(Debug)]
-pub struct Said {
+pub struct HttpResponse {
     pub status: u16,
-    /// As it stands, without the status.
+    /// The status line and the headers as received.
     pub head: String,
     pub body: String,
 }
 
-impl Said {
+impl HttpResponse {
     /// # Panics
-    /// When the body is no JSON.
+    /// If the body is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 impl Endpoint {
+    /// The endpoint that `rolekeeper env --mode MODE` prints.
+    ///
     /// # Panics
-    /// When there is none.
+    /// If it prints none.
     pub fn of(home: &Home, profile: &str, mode: &str) -> Self {
-        let set = home
-            .rolekeeper(&["env", profile, "--mode", mode, "--format", "json"])
-            .json();
-        let text = |name: &str| set[name].as_str().map(str::to_owned);
-        let url = text("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-            .or(text("AWS_EC2_METADATA_SERVICE_ENDPOINT"));
-        let url = url.unwrap_or_else(|| panic!("no address in {set}"));
+        let args = ["env", profile, "--mode", mode, "--format", "json"];
+        let variables = home.rolekeeper(&args).json();
+        let url = variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+            .as_str()
+            .or(variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"].as_str())
+            .unwrap_or_else(|| panic!("no endpoint in {variables}"));
         let (host, path) = url
             .strip_prefix("http://")
             .and_then(|rest| rest.split_once('/'))
-            .expect("an address");
-        let token_file = text("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+            .expect("a URL");
+        let token_file = variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"].as_str();
+
         Self {
             host: host.into(),
             path: format!("/{path}"),
-            token_file,
+            token_file: token_file.map(str::to_owned),
         }
     }
 
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn token(&self) -> String {
-        std::fs::read_to_string(self.token_file.as_ref().expect("a file")).expect("a token")
+        let file = self.token_file.as_ref().expect("a token file");
+        std::fs::read_to_string(file).expect("a token")
     }
 
-    /// The credentials, with the token as it is now.
-    pub fn credentials(&self) -> Said {
+    /// Requests the credentials with the current token.
+    pub fn credentials(&self) -> HttpResponse {
         self.ask("GET", &self.path, &[("Authorization", &self.token())])
     }
 
-    pub fn ask(&self, verb: &str, path: &str, headers: &[(&str, &str)]) -> Said {
+    pub fn ask(&self, verb: &str, path: &str, headers: &[(&str, &str)]) -> HttpResponse {
         let headers: String = headers
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"))
             .collect();
+
         self.raw(&format!(
             "{verb} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
             self.host
         ))
     }
 
-    /// Sends this, and reads until the other end closes.
+    /// Sends bytes as they are and reads the response until the connection closes.
     ///
     /// # Panics
-    /// When nobody listens, or there is no answer.
-    pub fn raw(&self, request: &str) -> Said {
+    /// Without a connection or a response.
+    pub fn raw(&self, request: &str) -> HttpResponse {
         let text = self.try_raw(request);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("{request:?} was answered with {text:?}"));
-        Said {
-            status,
+
+        HttpResponse {
+            status: status.unwrap_or_else(|| panic!("{request:?}: no response in {text:?}")),
             head: head.into(),
             body: body.into(),
         }
     }
 
-    /// Whatever is answered, which may be nothing.
+    /// Like [`Self::raw`]; the response may be empty or cut off.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// Without a connection.
     pub fn try_raw(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.host).expect("it listens");
+        let mut stream = TcpStream::connect(&self.host).expect("a connection");
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
-            .expect("a deadline");
-        let mut said = Vec::new();
-        // Either may be cut off: then what came until then is all there is.
+            .expect("a timeout");
+
+        let mut response = Vec::new();
+        // The daemon may close the connection early. The response then ends there.
         let _ = stream.write_all(request.as_bytes());
-        let _ = stream.read_to_end(&mut said);
-        String::from_utf8_lossy(&said).into_owned()
+        let _ = stream.read_to_end(&mut response);
+
+        String::from_utf8_lossy(&response).into_owned()
     }
 }

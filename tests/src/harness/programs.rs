@@ -1,5 +1,5 @@
-//! The programs under test, built by cargo as a user would build them: each from its own package, so that no feature of
-//! another one slips in.
+//! The programs under test. `tests/run` builds them once for all tests; otherwise cargo builds them here, with the features
+//! of the whole workspace, so that it builds no dependency twice.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,22 +12,22 @@ pub struct Programs {
     pub sandbox: PathBuf,
 }
 
-/// Builds the programs, once in a process.
+/// The programs of `ROLEKEEPER_TEST_PROGRAMS`, a folder, or of the folder that this program was built in: those are built
+/// first, once in a process.
 ///
 /// # Panics
-/// When they cannot be built.
+/// If they cannot be built.
 pub fn programs() -> &'static Programs {
-    static BUILT: OnceLock<Programs> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = profile_folder();
-        for (package, bin) in [
-            ("rolekeeper", "rolekeeper"),
-            ("rolekeeperd", "rolekeeperd"),
-            ("rolekeeper-tests", "rolekeeper-sandbox"),
-        ] {
-            build(package, bin, &folder);
-        }
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let built = std::env::var_os("ROLEKEEPER_TEST_PROGRAMS").map(PathBuf::from);
+        let folder = built.unwrap_or_else(|| {
+            let folder = profile_folder();
+            build(&folder);
+            folder
+        });
         let program = |name: &str| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+
         Programs {
             rolekeeper: program("rolekeeper"),
             rolekeeperd: program("rolekeeperd"),
@@ -36,40 +36,34 @@ pub fn programs() -> &'static Programs {
     })
 }
 
-/// `target/debug` or `target/release`: where this program itself was built.
+/// `target/debug` or `target/release`: the folder of the running program.
 fn profile_folder() -> PathBuf {
-    let me = std::env::current_exe().expect("this program has a path");
-    let folder = me.parent().expect("a program lies in a folder");
+    let program = std::env::current_exe().expect("the path of this program");
+    let folder = program.parent().expect("a folder");
+
     if folder.ends_with("deps") {
-        folder.parent().expect("deps lies in a folder").into()
+        folder.parent().expect("a folder").into()
     } else {
         folder.into()
     }
 }
 
-fn build(package: &str, bin: &str, folder: &Path) {
+fn build(folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let target = folder.parent().expect("the target folder");
+
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--package",
-        package,
-        "--bin",
-        bin,
-    ]);
+    command.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
     command
         .arg("--manifest-path")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-    command.arg("--target-dir").arg(
-        folder
-            .parent()
-            .expect("a profile lies in the target folder"),
-    );
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target);
     if folder.ends_with("release") {
         command.arg("--release");
     }
-    let status = command.status().expect("cargo can be run");
-    assert!(status.success(), "{package} does not build");
+
+    let status = command.status().expect("cargo starts");
+    assert!(status.success(), "the programs do not build");
 }

@@ -1,24 +1,27 @@
-//! The sandbox as a process of its own, and its control interface.
+//! The sandbox as a process, and a client of its control interface.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use reqwest::blocking::{Client, RequestBuilder};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::programs;
+use super::{Home, programs};
 
+/// Killed when it is dropped.
 #[derive(Debug)]
 pub struct SandboxProcess {
     child: Child,
-    /// The line it printed when it was ready.
+    /// The ready line of the program.
     pub ready: Value,
-    http: reqwest::blocking::Client,
+    http: Client,
 }
 
 impl SandboxProcess {
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn start(args: &[&str]) -> Self {
         let http = http_client().expect("a client");
         let mut child = Command::new(&programs().sandbox)
@@ -27,28 +30,32 @@ impl SandboxProcess {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the sandbox starts");
+
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
+        BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut line)
-            .expect("it prints a line");
-        let ready = serde_json::from_str(&line).expect("the line is JSON");
+            .expect("a ready line");
+        let ready = serde_json::from_str(&line).expect("the ready line is JSON");
+
         Self { child, ready, http }
     }
 
+    /// URL of the IAM API.
     pub fn endpoint(&self) -> &str {
         self.text(&["endpoint"])
     }
 
-    /// Where S3 and STS answer, for AWS's clients.
+    /// URL of S3 and STS, for AWS clients.
     pub fn s3(&self) -> &str {
         self.text(&["s3"])
     }
 
-    /// A principal's token: a user's by the part of the address before the `@`, a service account's by its name.
+    /// The token of a user or a service account, by name.
     pub fn token(&self, principal: &str) -> &str {
         self.text(&["tokens", principal])
     }
 
+    /// The id of a role, by name.
     pub fn role(&self, name: &str) -> &str {
         self.text(&["roles", name])
     }
@@ -57,29 +64,32 @@ impl SandboxProcess {
         let value = path.iter().fold(&self.ready, |value, key| &value[*key]);
         value
             .as_str()
-            .unwrap_or_else(|| panic!("the sandbox named no {path:?}: {}", self.ready))
+            .unwrap_or_else(|| panic!("no {path:?} in {}", self.ready))
     }
 
-    /// A call on the control interface.
+    /// Calls the control interface.
     ///
     /// # Panics
-    /// When it is refused.
+    /// If the call fails.
     pub fn control(&self, verb: &str, path: &str, body: Option<Value>) -> Value {
         let url = format!("{}{path}", self.text(&["control"]));
-        let mut request = self.http.request(verb.parse().expect("a verb"), url);
+        let mut request = self.request(verb, url);
         if let Some(body) = body {
             request = request.json(&body);
         }
+
         let response = request.send().expect("the control interface answers");
-        let (status, text) = (response.status(), response.text().expect("a body"));
+        let status = response.status();
+        let text = response.text().expect("a body");
+
         assert!(status.is_success(), "{verb} {path}: {status} {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// A call on the API itself, as a principal: its status and its body.
+    /// Calls the API as a principal, and returns the status and the body.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If the sandbox does not answer.
     pub fn api(&self, token: &str, verb: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.try_api(token, verb, path, body)
             .expect("the sandbox answers")
@@ -93,71 +103,63 @@ impl SandboxProcess {
         body: Option<&Value>,
     ) -> Result<(u16, Value), reqwest::Error> {
         let url = format!("{}/iam/v1{path}", self.endpoint());
-        let mut request = self
-            .http
-            .request(verb.parse().expect("a verb"), url)
-            .bearer_auth(token);
+        let mut request = self.request(verb, url).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
+
         let response = request.send()?;
-        let (status, text) = (response.status().as_u16(), response.text()?);
+        let status = response.status().as_u16();
+        let text = response.text()?;
+
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
-    /// Leaves the machine's cores to everybody else, as an upstream that is elsewhere does.
+    fn request(&self, verb: &str, url: String) -> RequestBuilder {
+        self.http
+            .request(verb.parse().expect("an HTTP method"), url)
+    }
+
+    /// Runs only on otherwise idle cores, because a real upstream does not use this machine's.
     ///
     /// # Panics
-    /// When it cannot.
-    pub fn give_way(&self) {
+    /// Without `chrt`.
+    pub fn lower_priority(&self) {
         let pid = self.child.id().to_string();
-        let done = Command::new("chrt")
+        let status = Command::new("chrt")
             .args(["--idle", "--all-tasks", "--pid", "0", &pid])
             .status();
-        assert!(done.expect("chrt starts").success());
+
+        assert!(status.expect("chrt starts").success());
     }
 
-    /// SIGKILL, from wherever.
+    /// Sends SIGKILL; another thread may call it.
     pub fn kill(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
+        kill_process(Pid::from_child(&self.child), Signal::KILL).expect("the sandbox runs");
     }
 
-    /// Makes every later `assumeRole` fail in this way.
+    /// Makes every later `assumeRole` fail.
     pub fn fault(&self, fault: &Value) {
-        self.control(
-            "POST",
-            "/faults",
-            Some(json!({ "method": "assumeRole", "fault": fault })),
-        );
+        let rule = json!({ "method": "assumeRole", "fault": fault });
+        self.control("POST", "/faults", Some(rule));
     }
 
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.control("DELETE", "/faults", None);
     }
 
-    /// How often a method was called.
+    /// How many calls of a method have arrived.
     pub fn calls(&self, method: &str) -> u64 {
-        self.control("GET", "/calls", None)["counts"][method]
-            .as_u64()
-            .unwrap_or(0)
+        let calls = self.control("GET", "/calls", None);
+        calls["counts"][method].as_u64().unwrap_or(0)
     }
 
-    /// A file with a principal's token, as a configuration names it.
-    pub fn token_file(&self, home: &super::Home, principal: &str) -> PathBuf {
-        home.secret(self.token(principal));
-        home.private_file(&format!("{principal}.token"), self.token(principal))
+    /// Writes a principal's token into a private file of a home.
+    pub fn token_file(&self, home: &Home, principal: &str) -> PathBuf {
+        let token = self.token(principal);
+        home.secret(token);
+        home.private_file(&format!("{principal}.token"), token)
     }
-}
-
-/// A client for loopback, whatever this build made of reqwest.
-fn http_client() -> Result<reqwest::blocking::Client, reqwest::Error> {
-    // Somebody may have installed one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::blocking::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
 }
 
 impl Drop for SandboxProcess {
@@ -165,4 +167,13 @@ impl Drop for SandboxProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A client for loopback. Workspace builds give reqwest TLS, which needs a provider even for plain
+/// HTTP.
+fn http_client() -> Result<Client, reqwest::Error> {
+    // An error means that the process has a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    Client::builder().no_proxy().tls_certs_only([]).build()
 }

@@ -1,7 +1,8 @@
-//! A program on a terminal of its own, as a person sits before it.
+//! Programs on a pseudoterminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
@@ -9,34 +10,38 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use super::home::{Home, Run, code};
+use super::Home;
+use super::run::{Run, exit_code, utf8};
+
+const COLUMNS: u16 = 120;
 
 impl Home {
-    /// Runs a command on a terminal of this width, on which `typed` is typed. What it shows is in `stdout`.
+    /// Runs a command on a terminal of a width, and types a text. `stdout` is everything that the
+    /// terminal shows.
     ///
     /// # Panics
-    /// When there are no terminals, or it does not start.
+    /// Without a terminal, or if the program does not start.
     pub fn on_terminal(&self, command: Command, columns: u16, typed: &str) -> Run {
         self.at_terminal(command, columns, "", |terminal, _| type_on(terminal, typed))
             .0
     }
 
-    /// The same, typed once a question is there.
+    /// Like [`Self::on_terminal`]; types once the terminal shows the question.
     ///
     /// # Panics
-    /// When there are no terminals, it does not start, or does not ask.
+    /// Without a terminal, or if the program does not ask.
     pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
         self.at_terminal(command, 120, question, |terminal, _| {
-            type_on(terminal, typed)
+            type_on(terminal, typed);
         })
         .0
     }
 
-    /// Sends a command a signal once a question is there and this is done, and tells whether the terminal then shows what is
-    /// typed.
+    /// Once the terminal shows the question, calls `first` and sends a signal. The flag says
+    /// whether the terminal echoes again after the program has ended.
     ///
     /// # Panics
-    /// When there are no terminals, it does not start, or does not ask.
+    /// Without a terminal, or if the program does not ask.
     pub fn on_terminal_until(
         &self,
         command: Command,
@@ -44,9 +49,9 @@ impl Home {
         first: impl FnOnce(&mut File),
         signal: Signal,
     ) -> (Run, bool) {
-        self.at_terminal(command, 120, question, |terminal, child| {
+        self.at_terminal(command, COLUMNS, question, |terminal, child| {
             first(terminal);
-            kill_process(Pid::from_child(child), signal).expect("it runs");
+            kill_process(Pid::from_child(child), signal).expect("the program runs");
         })
     }
 
@@ -57,58 +62,67 @@ impl Home {
         question: &str,
         act: impl FnOnce(&mut File, &Child),
     ) -> (Run, bool) {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&master)
-            .and_then(|()| unlockpt(&master))
-            .expect("it is ours");
-        tcsetwinsize(
-            &master,
-            Winsize {
-                ws_row: 40,
-                ws_col: columns,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            },
-        )
-        .expect("a size");
-        let name = ptsname(&master, Vec::new()).expect("it has a name");
-        let open = || {
-            rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())
-                .expect("it opens")
-        };
+        let mut terminal = open_terminal(columns);
         command
-            .stdin(Stdio::from(open()))
-            .stdout(Stdio::from(open()))
-            .stderr(Stdio::from(open()));
-        let mut child = command.spawn().expect("it starts");
-        let shown = format!("{command:?}");
-        // The last hold on the other side, but for the child's.
+            .stdin(Stdio::from(open_other_end(&terminal)))
+            .stdout(Stdio::from(open_other_end(&terminal)))
+            .stderr(Stdio::from(open_other_end(&terminal)));
+        let mut child = command.spawn().expect("the program starts");
+        let source = format!("{command:?}");
+        // Only the child may hold the other end, or reading would never end.
         drop(command);
-        let mut terminal = File::from(master);
-        let mut bytes = Vec::new();
-        while !String::from_utf8_lossy(&bytes).contains(question) {
-            let mut some = [0; 1024];
-            let length = terminal.read(&mut some).expect("it asks");
-            bytes.extend(&some[..length]);
-        }
+
+        let mut bytes = read_until(&mut terminal, question);
         act(&mut terminal, &child);
-        // It ends with an error when nobody is left on the other side.
+        // Linux reports an error when the other end is closed.
         let _ = terminal.read_to_end(&mut bytes);
+
         let run = Run {
-            code: code(child.wait().expect("it ends")),
-            stdout: String::from_utf8(bytes)
-                .expect("it prints UTF-8")
-                .replace("\r\n", "\n"),
+            code: exit_code(child.wait().expect("the program ends")),
+            stdout: utf8(bytes).replace("\r\n", "\n"),
             stderr: String::new(),
         };
-        self.printed(&shown, &run.stdout);
-        let modes = tcgetattr(&terminal).expect("it is there").local_modes;
+        self.leaks.add_output(&source, &run.stdout);
+
+        let modes = tcgetattr(&terminal).expect("terminal modes").local_modes;
         (run, modes.contains(LocalModes::ECHO | LocalModes::ICANON))
     }
+}
+
+fn open_terminal(columns: u16) -> File {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("a terminal");
+    unlockpt(&terminal).expect("a terminal");
+
+    let size = Winsize {
+        ws_row: 40,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&terminal, size).expect("a size");
+
+    File::from(terminal)
+}
+
+fn open_other_end(terminal: &File) -> OwnedFd {
+    let name = ptsname(terminal, Vec::new()).expect("a name");
+    rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("the other end")
+}
+
+fn read_until(terminal: &mut File, question: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+
+    while !String::from_utf8_lossy(&bytes).contains(question) {
+        let mut buffer = [0; 1024];
+        let length = terminal.read(&mut buffer).expect("the program asks");
+        bytes.extend(&buffer[..length]);
+    }
+    bytes
 }
 
 fn type_on(terminal: &mut File, text: &str) {
     terminal
         .write_all(text.as_bytes())
-        .expect("it can be typed on");
+        .expect("the terminal takes input");
 }

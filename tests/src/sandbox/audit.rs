@@ -1,4 +1,5 @@
-//! The audit log's writer (A15): an entry for every call of a method, refused ones too, in the transaction of the call.
+//! Writes the audit log (A15): an entry for every call, also a refused one, in the transaction of
+//! the call.
 
 use std::net::IpAddr;
 
@@ -8,25 +9,25 @@ use serde_json::{Value, json};
 use super::auth::Caller;
 use super::clock::Millis;
 use super::error::ApiError;
-use super::methods::{Answer, Method};
+use super::methods::{HandlerResult, Method};
 use super::store::new_id;
 
-/// What is known of a call before it is answered.
-pub(super) struct Entry<'a> {
+/// A call of the API.
+pub(super) struct CallRecord<'a> {
     pub(super) method: &'a Method,
-    /// The id that stands first in the path.
+    /// The first id in the path.
     pub(super) target: Option<&'a str>,
-    /// Absent if nobody could be authenticated.
+    /// Absent if the authentication failed.
     pub(super) caller: Option<&'a Caller>,
     pub(super) ip: IpAddr,
     pub(super) request_id: &'a str,
     pub(super) now: Millis,
 }
 
-/// An entry as it is stored.
-pub(super) struct Row<'a> {
-    /// The id and the type.
-    pub(super) actor: Option<(&'a str, &'a str)>,
+/// An entry of the audit log.
+pub(super) struct Entry<'a> {
+    pub(super) actor_id: Option<&'a str>,
+    pub(super) actor_type: Option<&'a str>,
     pub(super) action: String,
     pub(super) resource_type: &'a str,
     pub(super) resource_id: Option<&'a str>,
@@ -38,57 +39,54 @@ pub(super) struct Row<'a> {
     pub(super) now: Millis,
 }
 
-pub(super) fn note(tx: &Connection, entry: &Entry<'_>, answer: &Answer) -> rusqlite::Result<()> {
-    let Entry {
-        method,
-        target,
-        caller,
-        ip,
-        request_id,
-        now,
-    } = entry;
-    let body = answer.as_ref().ok().and_then(|(_, body)| body.as_ref());
-    let made = body.and_then(|body| body["id"].as_str());
-    insert(
-        tx,
-        &Row {
-            actor: caller.map(|caller| (caller.principal_id.as_str(), caller.principal_type)),
-            action: format!("{}.{}", method.service(), method.name()),
-            resource_type: method.kind.word(),
-            resource_id: target.or(made),
-            status: status(answer),
-            details: details(answer),
-            ip: *ip,
-            request_id,
-            session_id: caller.and_then(|caller| caller.session_id.as_deref()),
-            now: *now,
-        },
-    )
+pub(super) fn record_call(
+    tx: &Connection,
+    call: &CallRecord<'_>,
+    result: &HandlerResult,
+) -> rusqlite::Result<()> {
+    let body = result.as_ref().ok().and_then(|(_, body)| body.as_ref());
+    let created_id = body.and_then(|body| body["id"].as_str());
+    let entry = Entry {
+        actor_id: call.caller.map(|caller| caller.principal_id.as_str()),
+        actor_type: call.caller.map(|caller| caller.principal_type),
+        action: format!("{}.{}", call.method.service(), call.method.name),
+        resource_type: call.method.kind.api_name(),
+        resource_id: call.target.or(created_id),
+        status: status(result),
+        details: details(result),
+        ip: call.ip,
+        request_id: call.request_id,
+        session_id: call.caller.and_then(|caller| caller.session_id.as_deref()),
+        now: call.now,
+    };
+
+    insert(tx, &entry)
 }
 
-pub(super) fn insert(tx: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO audit_logs (id, timestamp, actor_id, actor_type, action, resource_type, resource_id, status,
-                   ip_address, request_id, session_id, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    tx.prepare_cached(sql)?
-        .execute(params![
-            new_id(),
-            row.now,
-            row.actor.map(|(id, _)| id),
-            row.actor.map(|(_, kind)| kind),
-            row.action,
-            row.resource_type,
-            row.resource_id,
-            row.status,
-            row.ip.to_string(),
-            row.request_id,
-            row.session_id,
-            row.details.to_string(),
-        ])
-        .map(drop)
+pub(super) fn insert(tx: &Connection, entry: &Entry<'_>) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO audit_logs (id, timestamp, actor_id, actor_type, action, resource_type,
+                   resource_id, status, ip_address, request_id, session_id, details)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let values = params![
+        new_id(),
+        entry.now,
+        entry.actor_id,
+        entry.actor_type,
+        entry.action,
+        entry.resource_type,
+        entry.resource_id,
+        entry.status,
+        entry.ip.to_string(),
+        entry.request_id,
+        entry.session_id,
+        entry.details.to_string(),
+    ];
+
+    tx.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-fn status(answer: &Answer) -> &'static str {
-    match answer {
+fn status(result: &HandlerResult) -> &'static str {
+    match result {
         Ok(_) => "success",
         Err(ApiError {
             status: 401 | 403, ..
@@ -97,13 +95,17 @@ fn status(answer: &Answer) -> &'static str {
     }
 }
 
-/// Why it was refused; and which session an `assumeRole` started.
-fn details(answer: &Answer) -> Value {
-    match answer {
-        Err(error) => json!({ "code": error.code, "message": error.message }),
+/// The error, or the session that `assumeRole` created.
+fn details(result: &HandlerResult) -> Value {
+    match result {
+        Err(error) => error_details(error),
         Ok((_, Some(body))) if body["session"].is_object() => {
             json!({ "session_id": body["session"]["id"] })
         }
         Ok(_) => json!({}),
     }
+}
+
+pub(super) fn error_details(error: &ApiError) -> Value {
+    json!({ "code": error.code, "message": error.message })
 }

@@ -1,11 +1,12 @@
-//! The sandbox's time: the system's, moved forward on request, so that a session's end need not be waited for.
+//! The sandbox's clock: the system's, moved forward on request, so that tests need not wait for a
+//! session to expire.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
-/// Milliseconds since 1970, as they are stored.
+/// Milliseconds since 1970.
 pub(super) type Millis = i64;
 
 #[derive(Debug, Default)]
@@ -15,14 +16,13 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn now(&self) -> Millis {
-        Timestamp::now()
-            .as_millisecond()
-            .saturating_add(self.ahead.load(Ordering::SeqCst))
+        let system = Timestamp::now().as_millisecond();
+        system.saturating_add(self.ahead.load(Ordering::SeqCst))
     }
 
     pub(super) fn advance(&self, seconds: i64) {
-        self.ahead
-            .fetch_add(seconds.saturating_mul(1000), Ordering::SeqCst);
+        let millis = seconds.saturating_mul(1000);
+        self.ahead.fetch_add(millis, Ordering::SeqCst);
     }
 
     pub(super) fn ahead_seconds(&self) -> i64 {
@@ -30,17 +30,15 @@ impl Clock {
     }
 }
 
-/// RFC 3339 in UTC with a `Z` (A11), to the millisecond, so that the order of the texts is that of the times.
-pub(super) fn text(at: Millis) -> String {
+/// In UTC with a `Z` (A11), and always with milliseconds: the texts sort like the times.
+pub(super) fn to_rfc3339(at: Millis) -> String {
     let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX);
     DateTimePrinter::new()
         .precision(Some(3))
         .timestamp_to_string(&at)
 }
 
-/// A time as a caller writes it.
-pub(super) fn parse(text: &str) -> Option<Millis> {
-    text.parse::<Timestamp>()
-        .ok()
-        .map(Timestamp::as_millisecond)
+pub(super) fn parse_rfc3339(text: &str) -> Option<Millis> {
+    let at: Timestamp = text.parse().ok()?;
+    Some(at.as_millisecond())
 }

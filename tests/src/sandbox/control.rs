@@ -1,5 +1,5 @@
-//! The control interface: what no cloud offers, on a listener of its own. Faults, counted calls, time, limits, and the
-//! users that an invitation would bring.
+//! The control interface, on a listener of its own: faults, call counts, the clock, limits, and
+//! users that accept invitations.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,33 +12,32 @@ use serde_json::{Value, json};
 
 use super::State;
 use super::clock::Millis;
-use super::error::ApiError;
-use super::fault::{CENTURY, Order};
+use super::error::{ApiError, status_code};
+use super::fault::{CENTURY, FaultRule};
 use super::handlers::{invitations, users};
-use super::server::{Body, raw};
-use super::store::{TokenKind, forget_token, put_token, random_text};
+use super::server::{Body, json_response};
+use super::store::{TokenKind, delete_token, insert_token, new_user_token};
 
-/// What the organisation limits.
+/// Limits of the organization.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// Zero for none.
+    /// In seconds; zero for no limit.
     max_session: AtomicI64,
 }
 
 impl Limits {
     pub(super) fn new(max_session: Option<u64>) -> Self {
+        let seconds = max_session.and_then(|seconds| i64::try_from(seconds).ok());
+
         Self {
-            max_session: AtomicI64::new(
-                max_session
-                    .and_then(|most| i64::try_from(most).ok())
-                    .unwrap_or(0),
-            ),
+            max_session: AtomicI64::new(seconds.unwrap_or(0)),
         }
     }
 
-    /// The longest session that is granted, in seconds.
+    /// The longest session in seconds.
     pub(super) fn max_session(&self) -> Option<i64> {
-        Some(self.max_session.load(Ordering::SeqCst)).filter(|most| *most > 0)
+        let seconds = self.max_session.load(Ordering::SeqCst);
+        (seconds > 0).then_some(seconds)
     }
 }
 
@@ -51,7 +50,7 @@ struct SetClock {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetLimits {
-    /// `null` for none; it must be said.
+    /// `null` for no limit. Required: an omission must not lift a limit.
     #[serde(deserialize_with = "Option::deserialize")]
     max_session_seconds: Option<u32>,
 }
@@ -65,7 +64,7 @@ struct NewUser {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Accepted {
+struct AcceptInvitation {
     name: Option<String>,
 }
 
@@ -77,147 +76,168 @@ struct NewToken {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OldToken {
+struct DeleteToken {
     token: String,
 }
 
-pub(super) fn answer(state: &State, parts: &Parts, body: &[u8]) -> Result<Value, ApiError> {
+type ControlResult = Result<Value, ApiError>;
+
+pub(super) fn handle(state: &State, parts: &Parts, body: &[u8]) -> ControlResult {
     let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
+
     match (parts.method.as_str(), path.as_slice()) {
-        ("POST", ["faults"]) => {
-            let order: Order = read(body)?;
-            order.check().map_err(ApiError::invalid)?;
-            Ok(json!({ "id": state.faults.add(order) }))
-        }
+        ("POST", ["faults"]) => add_fault(state, parse(body)?),
         ("GET", ["faults"]) => Ok(state.faults.list()),
         ("DELETE", ["faults"]) => {
-            state.faults.remove(None);
-            Ok(json!({}))
+            state.faults.clear();
+            empty()
         }
         ("DELETE", ["faults", id]) => {
             let id = id.parse().map_err(|_| ApiError::not_found("fault", id))?;
-            state.faults.remove(Some(id));
-            Ok(json!({}))
+            state.faults.remove(id);
+            empty()
         }
-        ("GET", ["calls"]) => {
-            let query = parts.uri.query().unwrap_or("");
-            let method =
-                form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "method");
-            Ok(state
-                .calls
-                .list(method.as_ref().map(|(_, method)| &**method)))
-        }
-        ("GET", ["calls", "counts"]) => Ok(state.calls.counts()),
+
+        ("GET", ["calls"]) => Ok(list_calls(state, parts)),
+        ("GET", ["calls", "counts"]) => Ok(state.call_log.counts()),
         ("DELETE", ["calls"]) => {
-            state.calls.clear();
-            Ok(json!({}))
+            state.call_log.clear();
+            empty()
         }
-        ("GET", ["s3-requests"]) => Ok(state.s3_requests.list()),
+        ("GET", ["s3-requests"]) => Ok(state.s3_request_log.list()),
         ("DELETE", ["s3-requests"]) => {
-            state.s3_requests.clear();
-            Ok(json!({}))
+            state.s3_request_log.clear();
+            empty()
         }
-        ("GET", ["clock"]) => Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() })),
-        ("POST", ["clock"]) => {
-            let seconds = read::<SetClock>(body)?.advance_seconds;
-            if state
-                .clock
-                .ahead_seconds()
-                .saturating_add(seconds)
-                .unsigned_abs()
-                > CENTURY
-            {
-                return Err(ApiError::invalid(
-                    "advance_seconds: the clock goes a century at the most",
-                ));
-            }
-            state.clock.advance(seconds);
-            Ok(json!({ "ahead_seconds": state.clock.ahead_seconds() }))
+
+        ("GET", ["clock"]) => Ok(show_clock(state)),
+        ("POST", ["clock"]) => advance_clock(state, &parse(body)?),
+        ("POST", ["limits"]) => set_limits(state, &parse(body)?),
+
+        ("POST", ["users"]) => add_user(state, &parse(body)?),
+        ("POST", ["users", id, "token"]) => add_token(state, id, &parse(body)?),
+        ("POST", ["invitations", id, "accept"]) => accept_invitation(state, id, &parse(body)?),
+        ("DELETE", ["tokens"]) => remove_token(state, &parse(body)?),
+
+        (verb, _) => {
+            let message = format!("no control call {verb} {}", parts.uri.path());
+            Err(ApiError::new(404, "not_found", message))
         }
-        ("POST", ["limits"]) => {
-            let most = read::<SetLimits>(body)?.max_session_seconds.unwrap_or(0);
-            state
-                .limits
-                .max_session
-                .store(most.into(), Ordering::SeqCst);
-            Ok(json!({}))
-        }
-        ("POST", ["users"]) => {
-            let NewUser { email, name } = read(body)?;
-            new_user(state, |tx, now| {
-                users::insert(tx, name.as_deref(), &email, now)
-            })
-        }
-        ("POST", ["invitations", id, "accept"]) => {
-            let Accepted { name } = read(body)?;
-            new_user(state, |tx, now| {
-                invitations::accept(tx, id, name.as_deref(), now)
-            })
-        }
-        ("POST", ["users", id, "token"]) => add_token(state, id, &read(body)?),
-        ("DELETE", ["tokens"]) => {
-            let OldToken { token } = read(body)?;
-            state
-                .store
-                .call(|tx| Ok(json!({ "forgotten": forget_token(tx, &token)? })))
-        }
-        (verb, _) => Err(ApiError::new(
-            404,
-            "not_found",
-            format!("no control call {verb} {}", parts.uri.path()),
-        )),
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
-/// Makes a user and shows it with its first token.
-fn new_user(
-    state: &State,
-    make: impl FnOnce(&Connection, Millis) -> Result<String, ApiError>,
-) -> Result<Value, ApiError> {
-    state.store.call(|tx| {
-        let id = make(tx, state.clock.now())?;
-        Ok(json!({ "id": id, "token": user_token(tx, &id, None)? }))
+/// The reply to a call without a result.
+fn empty() -> ControlResult {
+    Ok(json!({}))
+}
+
+fn add_fault(state: &State, rule: FaultRule) -> ControlResult {
+    rule.check().map_err(ApiError::invalid)?;
+    Ok(json!({ "id": state.faults.add(rule) }))
+}
+
+fn list_calls(state: &State, parts: &Parts) -> Value {
+    let query = parts.uri.query().unwrap_or("");
+    let method = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "method");
+
+    state
+        .call_log
+        .list(method.as_ref().map(|(_, method)| &**method))
+}
+
+fn show_clock(state: &State) -> Value {
+    json!({ "ahead_seconds": state.clock.ahead_seconds() })
+}
+
+fn advance_clock(state: &State, set: &SetClock) -> ControlResult {
+    let ahead = state
+        .clock
+        .ahead_seconds()
+        .saturating_add(set.advance_seconds);
+    if ahead.unsigned_abs() > CENTURY {
+        return Err(ApiError::invalid("advance_seconds: the limit is a century"));
+    }
+
+    state.clock.advance(set.advance_seconds);
+    Ok(show_clock(state))
+}
+
+fn set_limits(state: &State, set: &SetLimits) -> ControlResult {
+    let seconds = set.max_session_seconds.unwrap_or(0);
+    state
+        .limits
+        .max_session
+        .store(seconds.into(), Ordering::SeqCst);
+
+    empty()
+}
+
+fn add_user(state: &State, new: &NewUser) -> ControlResult {
+    create_user(state, |tx, now| {
+        users::insert(tx, new.name.as_deref(), &new.email, now)
     })
 }
 
-fn add_token(state: &State, user: &str, new: &NewToken) -> Result<Value, ApiError> {
-    let end = new
+fn accept_invitation(state: &State, id: &str, accept: &AcceptInvitation) -> ControlResult {
+    create_user(state, |tx, now| {
+        invitations::accept(tx, id, accept.name.as_deref(), now)
+    })
+}
+
+/// Creates a user, and returns its id and its first token.
+fn create_user(
+    state: &State,
+    create: impl FnOnce(&Connection, Millis) -> Result<String, ApiError>,
+) -> ControlResult {
+    state.store.transaction(|tx| {
+        let id = create(tx, state.clock.now())?;
+        let token = insert_user_token(tx, &id, None)?;
+        Ok(json!({ "id": id, "token": token }))
+    })
+}
+
+fn add_token(state: &State, user: &str, new: &NewToken) -> ControlResult {
+    let expires_at = new
         .expires_in_seconds
         .map(|seconds| state.clock.now() + i64::from(seconds) * 1000);
-    state.store.call(|tx| {
-        if !tx
-            .prepare_cached("SELECT 1 FROM users WHERE id = ?")?
-            .exists([user])?
-        {
+
+    state.store.transaction(|tx| {
+        let mut statement = tx.prepare_cached("SELECT 1 FROM users WHERE id = ?")?;
+        if !statement.exists([user])? {
             return Err(ApiError::not_found("user", user));
         }
-        Ok(json!({ "token": user_token(tx, user, end)? }))
+        Ok(json!({ "token": insert_user_token(tx, user, expires_at)? }))
     })
 }
 
-fn user_token(tx: &Connection, user: &str, end: Option<Millis>) -> rusqlite::Result<String> {
-    let token = random_text("byu_", 48);
-    put_token(tx, &token, TokenKind::User, user, end).map(|()| token)
+fn insert_user_token(
+    tx: &Connection,
+    user: &str,
+    expires_at: Option<Millis>,
+) -> rusqlite::Result<String> {
+    let token = new_user_token();
+    insert_token(tx, &token, TokenKind::User, user, expires_at)?;
+    Ok(token)
 }
 
-pub(super) fn response(answer: Result<Value, ApiError>) -> Response<Body> {
-    let (status, body) = match answer {
-        Ok(body) => (StatusCode::OK, body),
+fn remove_token(state: &State, delete: &DeleteToken) -> ControlResult {
+    state.store.transaction(|tx| {
+        let deleted = delete_token(tx, &delete.token)?;
+        Ok(json!({ "deleted": deleted }))
+    })
+}
+
+pub(super) fn response(result: ControlResult) -> Response<Body> {
+    match result {
+        Ok(body) => json_response(StatusCode::OK, body.to_string()),
         Err(error) => {
-            let status =
-                StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (
-                status,
-                json!({ "error": { "code": error.code, "message": error.message } }),
-            )
+            let body = json!({ "error": { "code": error.code, "message": error.message } });
+            json_response(status_code(error.status), body.to_string())
         }
-    };
-    let mut response = raw("application/json", body.to_string().into());
-    *response.status_mut() = status;
-    response
+    }
 }

@@ -1,38 +1,42 @@
-//! Names of things (A9): `crn:bycloud:<service>:<org_id>:<type>/<id-or-name>`, and patterns of them.
+//! CRNs (A9), the names of resources: `crn:bycloud:<service>:<org_id>:<type>/<id-or-name>`, and
+//! patterns of them.
 
-/// Everything a thing is called: by its id, and by its name where it has one. A pattern that matches one matches it.
+/// All CRNs of a resource: by its id, and by its names. A pattern that matches one of them matches
+/// the resource.
 #[derive(Debug, Clone)]
 pub(super) struct Crns(pub(super) Vec<String>);
 
 impl Crns {
-    pub(super) fn new<'a>(
-        service: &str,
-        org: &str,
-        kind: &str,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        Self(
-            names
-                .into_iter()
-                .map(|name| format!("crn:bycloud:{service}:{org}:{kind}/{name}"))
-                .collect(),
-        )
+    pub(super) fn new(service: &str, org: &str, kind: &str, names: &[&str]) -> Self {
+        let crns = names
+            .iter()
+            .map(|name| format!("crn:bycloud:{service}:{org}:{kind}/{name}"));
+
+        Self(crns.collect())
+    }
+
+    /// The CRN for messages.
+    pub(super) fn first(&self) -> &str {
+        self.0.first().map_or("*", String::as_str)
     }
 
     pub(super) fn match_any(&self, patterns: &[String]) -> bool {
         patterns
             .iter()
-            .any(|pattern| self.0.iter().any(|name| matches(pattern, name)))
+            .any(|pattern| self.0.iter().any(|crn| matches(pattern, crn)))
     }
 }
 
-/// `*` stands for any run of characters, none included, and `?` for one. It takes at most `pattern * text` steps:
-/// after a mismatch only the last `*` takes one character more.
+/// `*` matches any number of characters, `?` one. It takes at most `pattern * text` steps, because
+/// after a mismatch only the last `*` takes one more character.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
+    let mut p = 0;
+    let mut t = 0;
+    // The position of the last `*`, and of the text behind what it has taken.
     let mut last_star: Option<(usize, usize)> = None;
+
     while t < text.len() {
         match pattern.get(p) {
             Some('*') => {
@@ -47,11 +51,13 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
                 None => return false,
                 Some((star, taken)) => {
                     *taken += 1;
-                    (p, t) = (*star + 1, *taken);
+                    p = *star + 1;
+                    t = *taken;
                 }
             },
         }
     }
+
     pattern.iter().skip(p).all(|rest| *rest == '*')
 }
 
@@ -60,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_and_question_marks_match_runs_and_single_characters() {
+    fn star_matches_any_run_and_question_mark_one_character() {
         let table = [
             ("*", "", true),
             ("", "", true),
@@ -91,8 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_ends_in_time() {
-        let (pattern, text) = (format!("{}b", "*a".repeat(200)), "a".repeat(5000));
+    fn pattern_with_many_stars_takes_polynomial_time() {
+        let pattern = format!("{}b", "*a".repeat(200));
+        let text = "a".repeat(5000);
+
         assert!(!matches(&pattern, &text));
     }
 }

@@ -1,5 +1,5 @@
-//! The path of a request: find the method, count the call, apply a fault, authenticate, read the parameters, authorise,
-//! handle, reply.
+//! The path of a request: route it, log the call, apply a fault, authenticate, parse the
+//! parameters, authorize, handle, reply.
 
 use std::net::IpAddr;
 
@@ -7,57 +7,67 @@ use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::State;
-use super::audit::{self, Entry};
+use super::audit::{self, CallRecord};
 use super::auth::{Caller, authenticate};
 use super::clock::Millis;
-use super::error::ApiError;
+use super::error::{ApiError, status_code};
 use super::fault::Fault;
-use super::handlers::{Call, resource_of};
-use super::methods::{self, Answer, Found, Method};
+use super::handlers::{Call, crns_of};
+use super::methods::{self, HandlerResult, Method, RoutedMethod};
 use super::params::Params;
 use super::store::new_id;
 
-/// What is to be sent, before a fault spoils it.
+/// What to send, unless a fault alters it.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
     pub(super) request_id: String,
-    /// The verbs that the path takes, if it does not take this one.
+    /// The supported verbs of the path, with 405.
     pub(super) allow: Option<String>,
 }
 
-/// A request that has arrived and been counted, and the fault that awaits it.
+/// A request that has been routed and logged, and its fault.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) request_id: String,
     pub(super) fault: Option<Fault>,
-    found: Result<Found, ApiError>,
+    route: Result<RoutedMethod, ApiError>,
+    /// Its number in the call log, if the request has a method.
     seq: Option<u64>,
 }
 
-/// A body, or why it could not be read.
+/// A body, or the error of reading it.
 type Body<'a> = Result<&'a [u8], ApiError>;
 
 impl State {
-    pub(super) fn arrive(&self, parts: &Parts) -> Arrival {
+    pub(super) fn receive(&self, parts: &Parts) -> Arrival {
         let request_id = new_id();
-        let found = methods::find(parts.method.as_str(), parts.uri.path());
-        let name = found.as_ref().ok().map(|(method, _)| method.name());
-        let fault = name.and_then(|name| self.faults.take(name));
+        let route = methods::route(parts.method.as_str(), parts.uri.path());
+        let Ok((method, _)) = &route else {
+            return Arrival {
+                request_id,
+                fault: None,
+                route,
+                seq: None,
+            };
+        };
+
+        let name = method.name;
+        let fault = self.faults.take(name);
         let kind = fault.as_ref().map(Fault::kind);
-        let seq = name.map(|name| {
-            self.calls
-                .arrived(name, self.clock.now(), &request_id, kind)
-        });
+        let seq = self
+            .call_log
+            .record_arrival(name, self.clock.now(), &request_id, kind);
+
         Arrival {
             request_id,
             fault,
-            found,
-            seq,
+            route,
+            seq: Some(seq),
         }
     }
 
@@ -68,88 +78,78 @@ impl State {
         body: Body<'_>,
         ip: IpAddr,
     ) -> Reply {
-        let Arrival {
-            request_id,
-            found,
-            seq,
-            ..
-        } = arrival;
-        let (caller, answer) = match found {
-            Err(error) => (None, Err(error)),
-            Ok(found) => self
-                .noted(&found, parts, body, ip, &request_id)
+        let request_id = arrival.request_id;
+        let (caller, result) = match &arrival.route {
+            Err(error) => (None, Err(error.clone())),
+            Ok(route) => self
+                .execute(route, parts, body, ip, &request_id)
                 .unwrap_or_else(|error| (None, Err(ApiError::from(error)))),
         };
-        let reply = Reply::of(answer, request_id);
-        if let Some(seq) = seq {
-            self.calls.answered(
-                seq,
-                reply.status.as_u16(),
-                caller.map(|caller| caller.principal_id),
-            );
+
+        let reply = Reply::new(result, request_id);
+        if let Some(seq) = arrival.seq {
+            let actor_id = caller.map(|caller| caller.principal_id);
+            self.call_log
+                .record_reply(seq, reply.status.as_u16(), actor_id);
         }
         reply
     }
 
-    /// The call and its entry in the audit log, in one transaction.
-    fn noted(
+    /// Logs the reply of a fault.
+    pub(super) fn record_reply(&self, arrival: &Arrival, status: StatusCode) {
+        if let Some(seq) = arrival.seq {
+            self.call_log.record_reply(seq, status.as_u16(), None);
+        }
+    }
+
+    /// Runs the call and writes its audit log entry in one transaction.
+    fn execute(
         &self,
-        (method, path): &Found,
+        (method, path): &RoutedMethod,
         parts: &Parts,
         body: Body<'_>,
         ip: IpAddr,
         request_id: &str,
-    ) -> rusqlite::Result<(Option<Caller>, Answer)> {
-        let (now, target) = (self.clock.now(), path.first().map(|(_, id)| id.as_str()));
-        self.store.noted(
+    ) -> rusqlite::Result<(Option<Caller>, HandlerResult)> {
+        let now = self.clock.now();
+        let target = path.first().map(|(_, id)| id.as_str());
+
+        let query = parts.uri.query().unwrap_or("");
+        // An error of the parameters is reported only to an authenticated caller.
+        let params = body.and_then(|body| Params::parse(&method.spec, path, query, body));
+
+        self.store.audited_transaction(
             |tx| {
                 let caller = match self.authenticate(tx, parts, now) {
                     Ok(caller) => caller,
                     Err(error) => return (None, Err(error)),
                 };
-                let query = parts.uri.query().unwrap_or("");
-                let answer = body
-                    .and_then(|body| Params::read(&method.documented, path, query, body))
-                    .and_then(|params| {
-                        let (org, limits) = (&self.store.org, &self.limits);
-                        authorised(
-                            method,
-                            target,
-                            &Call {
-                                caller: &caller,
-                                params: &params,
-                                org,
-                                now,
-                                ip,
-                                limits,
-                            },
-                            tx,
-                        )
-                    });
-                (Some(caller), answer)
-            },
-            |tx, caller, answer| {
-                audit::note(
-                    tx,
-                    &Entry {
-                        method,
-                        target,
-                        caller: caller.as_ref(),
-                        ip,
-                        request_id,
+                let result = params.and_then(|params| {
+                    let call = Call {
+                        caller: &caller,
+                        params: &params,
+                        org: &self.store.org,
                         now,
-                    },
-                    answer,
-                )
+                        ip,
+                        limits: &self.limits,
+                    };
+                    authorize(method, target, &call, tx)?;
+                    (method.handler)(&call, tx)
+                });
+                (Some(caller), result)
+            },
+            |tx, caller, result| {
+                let record = CallRecord {
+                    method,
+                    target,
+                    caller: caller.as_ref(),
+                    ip,
+                    request_id,
+                    now,
+                };
+                audit::record_call(tx, &record, result)
             },
         )
-    }
-
-    /// Notes an answer that no handler gave.
-    pub(super) fn answered(&self, arrival: &Arrival, status: StatusCode) {
-        if let Some(seq) = arrival.seq {
-            self.calls.answered(seq, status.as_u16(), None);
-        }
     }
 
     fn authenticate(
@@ -158,59 +158,56 @@ impl State {
         parts: &Parts,
         now: Millis,
     ) -> Result<Caller, ApiError> {
-        let authorization = parts
+        let header = parts
             .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
-        authenticate(tx, &self.store.org, authorization, now)
+        authenticate(tx, &self.store.org, header, now)
     }
 }
 
-fn authorised(method: &Method, id: Option<&str>, call: &Call<'_>, tx: &Connection) -> Answer {
-    let (action, resource) = (method.action(), resource_of(call, method.kind, id, tx)?);
-    if !call.caller.may(&action, &resource) && !call.is_own_session(method.kind, id, tx)? {
-        let name = resource.0.first().map_or("*", String::as_str);
-        let message =
-            format!("no policy of the caller allows {action} on {name}, or one denies it");
-        return Err(ApiError::denied(message));
+fn authorize(
+    method: &Method,
+    id: Option<&str>,
+    call: &Call<'_>,
+    tx: &Connection,
+) -> Result<(), ApiError> {
+    let action = method.action();
+    let resource = crns_of(call, method.kind, id, tx)?;
+    if call.caller.may(&action, &resource) || call.is_own_session(method.kind, id, tx)? {
+        return Ok(());
     }
-    (method.handler)(call, tx)
+
+    let name = resource.first();
+    let message = format!("no policy of the caller allows {action} on {name}, or one denies it");
+    Err(ApiError::denied(message))
 }
 
 impl Reply {
-    fn of(answer: Answer, request_id: String) -> Self {
-        match answer {
-            Err(error) => Self::error(error, &request_id),
-            Ok((status, body)) => {
-                let body = body
-                    .map(|body| body.to_string().into_bytes())
-                    .unwrap_or_default();
-                Self {
-                    status: status_code(status),
-                    body,
-                    request_id,
-                    allow: None,
-                }
-            }
+    fn new(result: HandlerResult, request_id: String) -> Self {
+        let (status, body) = match result {
+            Ok(success) => success,
+            Err(error) => return Self::error(error, &request_id),
+        };
+
+        Self {
+            status: status_code(status),
+            body: body.map_or_else(Vec::new, |body| body.to_string().into_bytes()),
+            request_id,
+            allow: None,
         }
     }
 
+    /// The body is that of A6.
     pub(super) fn error(error: ApiError, request_id: &str) -> Self {
-        let body = error_body(&error, request_id).to_string().into_bytes();
+        let fields =
+            json!({ "code": error.code, "message": error.message, "request_id": request_id });
+
         Self {
             status: status_code(error.status),
-            body,
+            body: json!({ "error": fields }).to_string().into_bytes(),
             request_id: request_id.into(),
             allow: error.allow,
         }
     }
-}
-
-fn status_code(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-/// A6.
-fn error_body(error: &ApiError, request_id: &str) -> Value {
-    json!({ "error": { "code": error.code, "message": error.message, "request_id": request_id } })
 }

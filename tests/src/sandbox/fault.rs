@@ -1,6 +1,6 @@
-//! Faults: what the network and a sick server do to a method's calls, on demand.
+//! Faults on demand: what a network or a broken server does to the calls of a method.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,42 +8,42 @@ use serde_json::{Value, json};
 
 use super::methods;
 
-/// The longest delay, in milliseconds: an hour.
-const LONGEST_MS: u64 = 3_600_000;
-/// The largest reply, in bytes.
-const LARGEST: u64 = 256 * 1024 * 1024;
+/// The longest delay in milliseconds: an hour.
+const MAX_DELAY_MS: u64 = 3_600_000;
+/// The largest reply in bytes.
+const MAX_REPLY: u64 = 256 * 1024 * 1024;
 /// In seconds.
 pub(super) const CENTURY: u64 = 3_155_760_000;
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Fault {
-    /// Waits, then answers as ever.
+    /// A delayed reply.
     Delay { ms: u64 },
-    /// An error of the API's own shape; the call has no effect.
+    /// An error reply of the API. The call has no effect.
     Status {
         status: u16,
         code: Option<String>,
         message: Option<String>,
         retry_after: Option<String>,
     },
-    /// The connection is reset; the call has no effect.
+    /// A connection reset. The call has no effect.
     Reset {},
-    /// The sending side is closed without an answer; the call has no effect.
+    /// The sending side is closed without a reply. The call has no effect.
     HalfClose {},
-    /// The call has its effect, and half of the answer is sent.
+    /// Half of the reply. The call has its effect.
     Truncated {},
-    /// 200 and bytes that are no JSON; the call has no effect.
+    /// 200 with invalid JSON. The call has no effect.
     Garbage {},
-    /// 200 and a page, as a captive portal shows; the call has no effect.
+    /// 200 with an HTML page, like a captive portal. The call has no effect.
     Html {},
-    /// The call has its effect, and the answer comes a byte at a time.
+    /// The reply, one byte at a time. The call has its effect.
     SlowDrip { ms: u64 },
-    /// The answer's `Date` is this far ahead.
+    /// A reply whose `Date` is this far ahead.
     WrongDate { seconds: i64 },
-    /// 200 and a JSON text of this size; the call has no effect.
+    /// 200 with JSON of this size. The call has no effect.
     Huge { bytes: usize },
-    /// 302; the call has no effect.
+    /// 302. The call has no effect.
     Redirect { location: String },
 }
 
@@ -64,7 +64,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn wait(&self) -> Option<Duration> {
+    pub(super) fn delay(&self) -> Option<Duration> {
         match self {
             Self::Delay { ms } => Some(Duration::from_millis(*ms)),
             _ => None,
@@ -72,80 +72,106 @@ impl Fault {
     }
 }
 
-/// A fault that is in force for a method, or for all with `*`.
+/// Applies a fault to the calls of a method, or of all methods with `*`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Order {
+pub(super) struct FaultRule {
     method: String,
     fault: Fault,
     /// For how many calls; for all if absent.
     times: Option<u64>,
 }
 
-impl Order {
+impl FaultRule {
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.method != "*" && !methods::is_served(&self.method) {
-            return Err(format!("method: the sandbox serves no {}", self.method));
+        if self.method != "*" && !methods::exists(&self.method) {
+            return Err(format!("method: unknown method {}", self.method));
         }
         if let Fault::Status { status, .. } = &self.fault
             && !(400..=599).contains(status)
         {
             return Err(format!("fault.status: {status} is not from 400 to 599"));
         }
-        let (value, most) = match &self.fault {
-            Fault::Delay { ms } | Fault::SlowDrip { ms } => (*ms, LONGEST_MS),
+
+        let (value, max) = match &self.fault {
+            Fault::Delay { ms } | Fault::SlowDrip { ms } => (*ms, MAX_DELAY_MS),
             Fault::WrongDate { seconds } => (seconds.unsigned_abs(), CENTURY),
-            Fault::Huge { bytes } => (*bytes as u64, LARGEST),
+            Fault::Huge { bytes } => (*bytes as u64, MAX_REPLY),
             _ => return Ok(()),
         };
-        if value > most {
-            return Err(format!("fault: {value} is more than {most}"));
+        if value > max {
+            return Err(format!("fault: {value} is more than {max}"));
         }
         Ok(())
+    }
+
+    fn applies_to(&self, method: &str) -> bool {
+        (self.method == "*" || self.method == method) && self.times != Some(0)
     }
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<(u64, Vec<(u64, Order)>)>);
+pub(super) struct Faults(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    last_id: u64,
+    /// By id, oldest first.
+    rules: Vec<(u64, FaultRule)>,
+}
 
 impl Faults {
-    pub(super) fn add(&self, order: Order) -> u64 {
-        let (last, orders) = &mut *self.lock();
-        *last += 1;
-        orders.push((*last, order));
-        *last
+    /// Returns the id of the rule.
+    pub(super) fn add(&self, rule: FaultRule) -> u64 {
+        let mut inner = self.lock();
+        inner.last_id += 1;
+        let id = inner.last_id;
+        inner.rules.push((id, rule));
+
+        id
     }
 
-    /// The fault for one call of a method: the oldest that is in force.
+    /// The fault for one call of a method, by the oldest rule that applies.
     pub(super) fn take(&self, method: &str) -> Option<Fault> {
-        let (_, orders) = &mut *self.lock();
-        let index = orders.iter().position(|(_, order)| {
-            (order.method == "*" || order.method == method) && order.times != Some(0)
-        })?;
-        let (_, order) = orders.get_mut(index)?;
-        let fault = order.fault.clone();
-        if let Some(times) = &mut order.times {
+        let mut inner = self.lock();
+        let index = inner
+            .rules
+            .iter()
+            .position(|(_, rule)| rule.applies_to(method))?;
+        let (_, rule) = inner.rules.get_mut(index)?;
+
+        let fault = rule.fault.clone();
+        if let Some(times) = &mut rule.times {
             *times -= 1;
             if *times == 0 {
-                orders.remove(index);
+                inner.rules.remove(index);
             }
         }
         Some(fault)
     }
 
     pub(super) fn list(&self) -> Value {
-        let (_, orders) = &*self.lock();
-        let show = |(id, order): &(u64, Order)| json!({ "id": id, "method": order.method, "fault": order.fault, "times": order.times });
-        json!({ "items": orders.iter().map(show).collect::<Vec<_>>() })
+        let inner = self.lock();
+        let items: Vec<_> = inner
+            .rules
+            .iter()
+            .map(|(id, rule)| {
+                json!({ "id": id, "method": rule.method, "fault": rule.fault, "times": rule.times })
+            })
+            .collect();
+
+        json!({ "items": items })
     }
 
-    pub(super) fn remove(&self, id: Option<u64>) {
-        self.lock()
-            .1
-            .retain(|(each, _)| id.is_some_and(|id| id != *each));
+    pub(super) fn remove(&self, id: u64) {
+        self.lock().rules.retain(|(rule_id, _)| *rule_id != id);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (u64, Vec<(u64, Order)>)> {
+    pub(super) fn clear(&self) {
+        self.lock().rules.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,13 @@
-//! A ByCloud IAM on loopback, for the demo, the tests and people who develop offline: real storage, real policy
-//! evaluation, real expiry, and faults on demand. It shares no types with the daemon: a shared type would hide a bug
-//! that is on both sides.
+//! A fake ByCloud IAM on loopback, for the demo, the tests and offline development: an SQLite
+//! database, policy evaluation, expiring sessions, and faults on demand. It must share no types
+//! with the daemon: a shared type would hide a bug that is on both sides.
 //!
-//! Read `dispatch` first: it is the path of a request. The assumptions A1 to A15 are those of the contract.
+//! Start with `dispatch`, the path of a request. The assumptions A1 to A15 are those of the
+//! contract.
 
 mod audit;
 mod auth;
-mod calls;
+mod call_log;
 mod clock;
 mod control;
 mod crn;
@@ -14,16 +15,16 @@ mod dispatch;
 mod error;
 mod fault;
 mod fixture;
-mod form;
 mod handlers;
 mod methods;
-mod page;
+mod pagination;
 mod params;
 mod policy;
 mod s3;
 mod server;
 mod sigv4;
 mod store;
+mod validation;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use calls::Calls;
+use call_log::CallLog;
 use clock::Clock;
 use crn::Crns;
 use fault::Faults;
@@ -42,30 +43,35 @@ use store::Store;
 
 pub use error::StartError;
 
-/// How a sandbox is to run.
+/// Prefix of every path of the API (A2).
+const PREFIX: &str = "/iam/v1";
+
+const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Addresses must be loopback addresses.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the API is served; loopback only.
+    /// Address of the API.
     pub listen: SocketAddr,
-    /// Where the control interface is served; loopback only.
+    /// Address of the control interface.
     pub control: SocketAddr,
-    /// Where S3 and STS are served, as AWS's clients know them; loopback only.
+    /// Address of S3 and STS for AWS clients.
     pub s3: SocketAddr,
-    /// The database; in memory if absent.
+    /// The database file; in memory if absent.
     pub data: Option<PathBuf>,
-    /// Who and what there is in a new database; a small organisation if absent.
+    /// The content of a new database; a small organization if absent.
     pub fixture: Option<PathBuf>,
-    /// The longest session the organisation grants, in seconds: longer ones are cut, not refused.
+    /// The longest session in seconds. Longer ones are shortened, not refused.
     pub max_session: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
-            listen: any,
-            control: any,
-            s3: any,
+            listen: ANY_PORT,
+            control: ANY_PORT,
+            s3: ANY_PORT,
             data: None,
             fixture: None,
             max_session: None,
@@ -73,10 +79,11 @@ impl Default for Options {
     }
 }
 
-/// A running sandbox. It stops when it is dropped.
+/// A running sandbox. Dropping it stops it.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// What a client has to know: `endpoint`, `control`, `s3`, `admin_token`, `tokens` by principal, `roles` by name.
+    /// What a client needs: `endpoint`, `control`, `s3`, `admin_token`, `tokens` by principal,
+    /// `roles` by name.
     pub ready: Value,
     servers: [JoinHandle<()>; 3],
 }
@@ -89,82 +96,46 @@ impl Drop for Sandbox {
     }
 }
 
-/// What every request sees.
+/// What all requests share.
 #[derive(Debug)]
 struct State {
     store: Store,
     clock: Clock,
     faults: Faults,
-    calls: Calls,
-    s3_requests: s3::Requests,
+    call_log: CallLog,
+    s3_request_log: s3::RequestLog,
     limits: control::Limits,
 }
 
-/// What is served: name, verb and path of each method.
-pub fn served() -> impl Iterator<Item = (&'static str, &'static str, String)> {
-    methods::all().map(|method| {
-        (
-            method.name(),
-            method.documented.verb.as_str(),
-            format!("{PREFIX}{}", method.path),
-        )
-    })
-}
-
-/// What the sandbox decides by these documents (A10), for comparison with others: a trust policy's, or policies'. It is
-/// asked with an action and every CRN of a thing.
-pub fn evaluator(
-    documents: &[Value],
-    is_trust: bool,
-) -> Result<impl Fn(&str, &[String]) -> bool, String> {
-    let trust = if is_trust { documents } else { &[] }
-        .iter()
-        .map(TrustPolicy::parse)
-        .collect::<Result<Vec<_>, _>>()?;
-    let policies = if is_trust { &[] } else { documents }
-        .iter()
-        .map(Policy::parse)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(move |action: &str, crns: &[String]| {
-        let crns = Crns(crns.to_vec());
-        if is_trust {
-            trust.iter().all(|trust| trust.trusts(&crns))
-        } else {
-            decide(&policies, action, &crns)
-        }
-    })
-}
-
-/// In front of every path (A2).
-const PREFIX: &str = "/iam/v1";
-
-/// Starts a sandbox within the running tokio runtime.
+/// Starts a sandbox in the current tokio runtime.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {
     let clock = Clock::default();
     let fixture = fixture::load(options.fixture.as_deref())?;
     let store = Store::open(options.data.as_deref(), &fixture, clock.now())?;
+
+    let api = bind(options.listen).await?;
+    let control = bind(options.control).await?;
+    let s3 = bind(options.s3).await?;
+
+    let mut ready = store.ready()?;
+    ready["endpoint"] = json!(url(&api)?);
+    ready["control"] = json!(url(&control)?);
+    ready["s3"] = json!(url(&s3)?);
+
     let state = Arc::new(State {
         store,
         clock,
         faults: Faults::default(),
-        calls: Calls::default(),
-        s3_requests: s3::Requests::default(),
+        call_log: CallLog::default(),
+        s3_request_log: s3::RequestLog::default(),
         limits: control::Limits::new(options.max_session),
     });
-    let (api, control, s3) = (
-        bind(options.listen).await?,
-        bind(options.control).await?,
-        bind(options.s3).await?,
-    );
-    let mut ready = state.store.ready()?;
-    ready["endpoint"] = json!(url(&api)?);
-    ready["control"] = json!(url(&control)?);
-    ready["s3"] = json!(url(&s3)?);
     let servers = [
         tokio::spawn(server::serve_api(api, Arc::clone(&state))),
         tokio::spawn(s3::serve(s3, Arc::clone(&state))),
         tokio::spawn(server::serve_control(control, state)),
     ];
+
     Ok(Sandbox { ready, servers })
 }
 
@@ -172,19 +143,53 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     if !address.ip().is_loopback() {
         return Err(StartError::NotLoopback(address));
     }
+
     TcpListener::bind(address)
         .await
         .map_err(|error| StartError::Listen { address, error })
 }
 
 fn url(listener: &TcpListener) -> Result<String, StartError> {
-    listener
-        .local_addr()
-        .map(|address| format!("http://{address}"))
-        .map_err(|error| StartError::Listen {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            error,
-        })
+    let address = listener.local_addr().map_err(|error| StartError::Listen {
+        address: ANY_PORT,
+        error,
+    })?;
+
+    Ok(format!("http://{address}"))
+}
+
+/// Name, verb and path of each method, for comparison with the contract.
+pub fn methods() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    methods::all().map(|method| {
+        let path = format!("{PREFIX}{}", method.path);
+        (method.name, method.spec.verb.as_str(), path)
+    })
+}
+
+/// The sandbox's policy evaluation (A10), for comparison with others: a function of an action and
+/// all CRNs of a resource, or of a principal if the documents are trust policies.
+pub fn evaluator(
+    documents: &[Value],
+    is_trust: bool,
+) -> Result<impl Fn(&str, &[String]) -> bool, String> {
+    let mut policies = Vec::new();
+    let mut trust_policies = Vec::new();
+    for document in documents {
+        if is_trust {
+            trust_policies.push(TrustPolicy::parse(document)?);
+        } else {
+            policies.push(Policy::parse(document)?);
+        }
+    }
+
+    Ok(move |action: &str, crns: &[String]| {
+        let crns = Crns(crns.to_vec());
+        if is_trust {
+            trust_policies.iter().all(|policy| policy.trusts(&crns))
+        } else {
+            decide(&policies, action, &crns)
+        }
+    })
 }
 
 #[cfg(test)]

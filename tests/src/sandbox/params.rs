@@ -1,21 +1,22 @@
-//! Parameters (A3): from the path, the query or the JSON body, checked against the contract before a handler sees them.
+//! Parameters (A3): from the path, the query or the JSON body, checked against the contract before
+//! the handler runs.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use super::form;
+use super::validation;
 
-/// A method as its reference documents it.
+/// A method as the SDK's reference documents it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Documented {
+pub(super) struct MethodSpec {
     pub(super) name: String,
     pub(super) verb: String,
-    pub(super) params: Vec<Parameter>,
+    pub(super) params: Vec<ParameterSpec>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Parameter {
+pub(super) struct ParameterSpec {
     name: String,
     r#type: Type,
     required: bool,
@@ -45,8 +46,9 @@ impl Type {
         }
     }
 
-    /// A query's text as a value of this type; a text that is none stays a text, and does not fit.
-    fn read(self, text: &str) -> Value {
+    /// A text of a query as a value of this type. An invalid text remains a text, which
+    /// [`Self::fits`] then rejects.
+    fn parse(self, text: &str) -> Value {
         match self {
             Self::Integer => text
                 .parse::<i64>()
@@ -69,39 +71,38 @@ impl Type {
     }
 }
 
-/// A call's parameters, all known, of the right type, and none missing that is required.
+/// The parameters of a call: known, of the right types, and complete.
 #[derive(Debug)]
 pub(super) struct Params(Map<String, Value>);
 
 impl Params {
-    pub(super) fn read(
-        documented: &Documented,
+    pub(super) fn parse(
+        spec: &MethodSpec,
         path: &[(String, String)],
         query: &str,
         body: &[u8],
     ) -> Result<Self, ApiError> {
-        let mut given: Map<String, Value> = if matches!(documented.verb.as_str(), "POST" | "PATCH")
-        {
-            no_query(query)?;
-            read_body(body)?
+        let has_body = matches!(spec.verb.as_str(), "POST" | "PATCH");
+        let mut values = if has_body {
+            reject_query(query)?;
+            parse_body(body)?
         } else {
-            read_query(documented, query)?
+            parse_query(spec, query)?
         };
+
         for (name, value) in path {
-            if given.insert(name.clone(), value.as_str().into()).is_some() {
-                return Err(ApiError::invalid(format!(
-                    "{name}: it is given in the path already"
-                )));
+            if values.insert(name.clone(), value.as_str().into()).is_some() {
+                return Err(invalid(name, "it is already in the path"));
             }
         }
-        check(documented, &given)?;
-        Ok(Self(given))
+
+        check(spec, &values)?;
+        Ok(Self(values))
     }
 
-    /// A required text; the contract saw to it that it is there.
+    /// A required text. The contract guarantees that it is present.
     pub(super) fn text(&self, name: &str) -> Result<&str, ApiError> {
-        self.opt_text(name)
-            .ok_or_else(|| ApiError::invalid(format!("{name}: it is required")))
+        self.opt_text(name).ok_or_else(|| invalid(name, REQUIRED))
     }
 
     pub(super) fn opt_text(&self, name: &str) -> Option<&str> {
@@ -121,6 +122,12 @@ impl Params {
     }
 }
 
+const REQUIRED: &str = "it is required";
+
+fn invalid(name: &str, reason: &str) -> ApiError {
+    ApiError::invalid(format!("{name}: {reason}"))
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a number too large saturates, and no limit allows it"
@@ -131,74 +138,75 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
         .or_else(|| value.as_f64().map(|number| number as i64))
 }
 
-fn check(documented: &Documented, given: &Map<String, Value>) -> Result<(), ApiError> {
-    for parameter in &documented.params {
-        match given.get(&parameter.name) {
-            None if parameter.required => {
-                return Err(ApiError::invalid(format!(
-                    "{}: it is required",
-                    parameter.name
-                )));
-            }
-            Some(value) if !parameter.r#type.fits(value) => {
-                let wanted = parameter.r#type.name();
-                return Err(ApiError::invalid(format!(
-                    "{}: it must be {wanted}",
-                    parameter.name
-                )));
-            }
-            Some(value) => {
-                if let Some(why) = form::flaw(&documented.name, &parameter.name, value) {
-                    return Err(ApiError::invalid(format!("{}: {why}", parameter.name)));
-                }
-            }
-            None => {}
-        }
+fn check(spec: &MethodSpec, values: &Map<String, Value>) -> Result<(), ApiError> {
+    for parameter in &spec.params {
+        check_parameter(&spec.name, parameter, values.get(&parameter.name))?;
     }
-    match given
+
+    let unknown = values
         .keys()
-        .find(|name| documented.params.iter().all(|known| known.name != **name))
-    {
-        Some(unknown) => Err(ApiError::invalid(format!(
-            "{unknown}: {} has no such parameter",
-            documented.name
-        ))),
+        .find(|name| spec.params.iter().all(|known| known.name != **name));
+    match unknown {
+        Some(name) => Err(invalid(
+            name,
+            &format!("{} has no such parameter", spec.name),
+        )),
         None => Ok(()),
     }
 }
 
-fn no_query(query: &str) -> Result<(), ApiError> {
+fn check_parameter(
+    method: &str,
+    parameter: &ParameterSpec,
+    value: Option<&Value>,
+) -> Result<(), ApiError> {
+    let name = &parameter.name;
+    let Some(value) = value else {
+        return if parameter.required {
+            Err(invalid(name, REQUIRED))
+        } else {
+            Ok(())
+        };
+    };
+
+    if !parameter.r#type.fits(value) {
+        let wanted = parameter.r#type.name();
+        return Err(invalid(name, &format!("it must be {wanted}")));
+    }
+    validation::check(method, name, value).map_err(|reason| invalid(name, &reason))
+}
+
+fn reject_query(query: &str) -> Result<(), ApiError> {
     if query.is_empty() {
         Ok(())
     } else {
         Err(ApiError::invalid(
-            "the parameters belong into the body, not the query",
+            "parameters belong in the body, not in the query",
         ))
     }
 }
 
-fn read_body(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+fn parse_body(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     if body.is_empty() {
         return Ok(Map::new());
     }
+
     serde_json::from_slice(body)
         .map_err(|error| ApiError::invalid(format!("the body is not a JSON object: {error}")))
 }
 
-fn read_query(documented: &Documented, query: &str) -> Result<Map<String, Value>, ApiError> {
-    let mut given = Map::new();
+fn parse_query(spec: &MethodSpec, query: &str) -> Result<Map<String, Value>, ApiError> {
+    let mut values = Map::new();
+
     for (name, text) in form_urlencoded::parse(query.as_bytes()) {
-        let known = documented
-            .params
-            .iter()
-            .find(|parameter| parameter.name == name);
-        let value = known.map_or_else(
-            || Value::from(&*text),
-            |parameter| parameter.r#type.read(&text),
-        );
-        if given.insert(name.to_string(), value).is_some() {
-            return Err(ApiError::invalid(format!("{name}: it is given twice")));
+        let parameter = spec.params.iter().find(|parameter| parameter.name == name);
+        let value = match parameter {
+            Some(parameter) => parameter.r#type.parse(&text),
+            None => Value::from(&*text),
+        };
+        if values.insert(name.to_string(), value).is_some() {
+            return Err(invalid(&name, "it is given twice"));
         }
     }
-    Ok(given)
+    Ok(values)
 }

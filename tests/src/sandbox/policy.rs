@@ -1,5 +1,5 @@
-//! Policies (A10): documents are validated when they are written and evaluated by [`decide`], which is pure. An
-//! explicit deny wins; without an allow the answer is deny.
+//! Policies (A10). Documents are validated when they are stored, and evaluated by [`decide`] and
+//! [`TrustPolicy::trusts`]. A deny wins over an allow. Without an allow the decision is deny.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,7 +28,7 @@ struct Statement {
     sid: String,
     effect: Effect,
     actions: Vec<String>,
-    #[serde(default = "everything")]
+    #[serde(default = "any")]
     resources: Vec<String>,
 }
 
@@ -47,127 +47,123 @@ struct TrustStatement {
     sid: String,
     effect: Effect,
     principals: Vec<String>,
-    #[serde(default = "everything")]
+    #[serde(default = "any")]
     actions: Vec<String>,
 }
 
-fn everything() -> Vec<String> {
+fn any() -> Vec<String> {
     vec!["*".into()]
 }
 
 pub(super) const ASSUME_ROLE: &str = "sts:AssumeRole";
 const VERSION: &str = "2024-01-01";
-/// The most statements of a document, and entries of a list.
-const MOST: usize = 100;
-/// The longest pattern, in characters.
-const LONGEST: usize = 1000;
+/// Statements of a document, and entries of a list.
+const MAX_ENTRIES: usize = 100;
+/// Characters of a pattern.
+const MAX_PATTERN: usize = 1000;
+/// Characters of a statement id.
+const MAX_SID: usize = 128;
 
 impl Policy {
-    /// A document, or a clause that says what is wrong with it.
+    /// The error is a clause for a message.
     pub(super) fn parse(document: &Value) -> Result<Self, String> {
-        let policy: Self =
-            serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
-        check_version(&policy.version)?;
-        for (number, statement) in policy.statements.iter().enumerate() {
-            check_sid(number, &statement.sid)?;
-            check_list(number, "actions", &statement.actions)?;
-            check_list(number, "resources", &statement.resources)?;
+        let policy = Self::deserialize(document).map_err(|error| error.to_string())?;
+        check_document(&policy.version, policy.statements.len())?;
+
+        for (index, statement) in policy.statements.iter().enumerate() {
+            check_sid(index, &statement.sid)?;
+            check_list(index, "actions", &statement.actions)?;
+            check_list(index, "resources", &statement.resources)?;
         }
-        check_count(policy.statements.len()).map(|()| policy)
+        Ok(policy)
     }
 }
 
 impl TrustPolicy {
+    /// The error is a clause for a message.
     pub(super) fn parse(document: &Value) -> Result<Self, String> {
-        let policy: Self =
-            serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
-        check_version(&policy.version)?;
-        for (number, statement) in policy.statements.iter().enumerate() {
-            check_sid(number, &statement.sid)?;
-            check_list(number, "principals", &statement.principals)?;
-            check_list(number, "actions", &statement.actions)?;
+        let policy = Self::deserialize(document).map_err(|error| error.to_string())?;
+        check_document(&policy.version, policy.statements.len())?;
+
+        for (index, statement) in policy.statements.iter().enumerate() {
+            check_sid(index, &statement.sid)?;
+            check_list(index, "principals", &statement.principals)?;
+            check_list(index, "actions", &statement.actions)?;
         }
-        check_count(policy.statements.len()).map(|()| policy)
+        Ok(policy)
     }
 
-    /// May this principal assume the role, as far as the role has a say?
+    /// Whether the principal may assume the role, if its own policies allow that too.
     pub(super) fn trusts(&self, principal: &Crns) -> bool {
-        conclude(self.statements.iter().filter_map(|statement| {
-            let applies =
-                any(&statement.actions, ASSUME_ROLE) && principal.match_any(&statement.principals);
-            applies.then_some(statement.effect)
-        }))
+        let effects = self
+            .statements
+            .iter()
+            .filter(|statement| matches_any(&statement.actions, ASSUME_ROLE))
+            .filter(|statement| principal.match_any(&statement.principals))
+            .map(|statement| statement.effect);
+
+        combine(effects)
     }
 }
 
-/// Do these policies allow the action on the resource?
+/// Whether the policies allow the action on the resource.
 pub(super) fn decide(policies: &[Policy], action: &str, resource: &Crns) -> bool {
-    conclude(
-        policies
-            .iter()
-            .flat_map(|policy| &policy.statements)
-            .filter_map(|statement| {
-                let applies =
-                    any(&statement.actions, action) && resource.match_any(&statement.resources);
-                applies.then_some(statement.effect)
-            }),
-    )
+    let effects = policies
+        .iter()
+        .flat_map(|policy| &policy.statements)
+        .filter(|statement| matches_any(&statement.actions, action))
+        .filter(|statement| resource.match_any(&statement.resources))
+        .map(|statement| statement.effect);
+
+    combine(effects)
 }
 
-fn conclude(effects: impl Iterator<Item = Effect>) -> bool {
-    let mut allowed = false;
+fn combine(effects: impl Iterator<Item = Effect>) -> bool {
+    let mut is_allowed = false;
     for effect in effects {
         match effect {
             Effect::Deny => return false,
-            Effect::Allow => allowed = true,
+            Effect::Allow => is_allowed = true,
         }
     }
-    allowed
+    is_allowed
 }
 
-fn any(patterns: &[String], action: &str) -> bool {
+fn matches_any(patterns: &[String], action: &str) -> bool {
     patterns.iter().any(|pattern| matches(pattern, action))
 }
 
-fn check_version(version: &str) -> Result<(), String> {
-    if version == VERSION {
-        Ok(())
-    } else {
-        Err(format!(
-            "version `{version}` is not known; write `{VERSION}`"
-        ))
+fn check_document(version: &str, statements: usize) -> Result<(), String> {
+    if version != VERSION {
+        return Err(format!("unknown version `{version}`; use `{VERSION}`"));
     }
-}
-
-fn check_count(statements: usize) -> Result<(), String> {
     match statements {
-        0 => Err("there are no statements".into()),
-        1..=MOST => Ok(()),
+        0 => Err("the document has no statements".into()),
+        1..=MAX_ENTRIES => Ok(()),
         _ => Err(format!(
-            "there are {statements} statements, and {MOST} are allowed"
+            "{statements} statements; the limit is {MAX_ENTRIES}"
         )),
     }
 }
 
-fn check_sid(number: usize, sid: &str) -> Result<(), String> {
-    if sid.chars().count() > 128 {
-        Err(format!(
-            "statements[{number}].sid is longer than 128 characters"
-        ))
-    } else {
-        Ok(())
-    }
-}
-
-fn check_list(number: usize, key: &str, list: &[String]) -> Result<(), String> {
-    if list.is_empty() || list.iter().any(String::is_empty) {
+fn check_sid(index: usize, sid: &str) -> Result<(), String> {
+    if sid.chars().count() > MAX_SID {
         return Err(format!(
-            "statements[{number}].{key} is empty or has an empty entry"
+            "statements[{index}].sid is longer than {MAX_SID} characters"
         ));
     }
-    if list.len() > MOST || list.iter().any(|entry| entry.chars().count() > LONGEST) {
+    Ok(())
+}
+
+fn check_list(index: usize, key: &str, list: &[String]) -> Result<(), String> {
+    if list.is_empty() || list.iter().any(String::is_empty) {
         return Err(format!(
-            "statements[{number}].{key}: {MOST} entries of {LONGEST} characters are allowed"
+            "statements[{index}].{key} is empty or has an empty entry"
+        ));
+    }
+    if list.len() > MAX_ENTRIES || list.iter().any(|entry| entry.chars().count() > MAX_PATTERN) {
+        return Err(format!(
+            "statements[{index}].{key}: the limit is {MAX_ENTRIES} entries of {MAX_PATTERN} characters"
         ));
     }
     Ok(())
@@ -183,11 +179,11 @@ mod tests {
     }
 
     fn role(name: &str) -> Crns {
-        Crns::new("iam", "org", "role", ["id-1", name])
+        Crns::new("iam", "org", "role", &["id-1", name])
     }
 
     #[test]
-    fn without_an_allow_the_answer_is_deny_and_an_explicit_deny_wins() {
+    fn deny_wins_over_allow_and_is_the_default() {
         let allow = policy(&json!([{ "effect": "allow", "actions": ["iam:*"] }]));
         let deny = policy(
             &json!([{ "effect": "deny", "actions": ["iam:Delete*"], "resources": ["*:role/S3*"] }]),
@@ -201,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_matches_by_id_or_by_name() {
+    fn resource_matches_by_id_or_by_name() {
         for pattern in [
             "crn:bycloud:iam:org:role/id-1",
             "crn:bycloud:iam:org:role/S3",
@@ -214,26 +210,26 @@ mod tests {
     }
 
     #[test]
-    fn a_role_trusts_whom_it_allows_less_whom_it_denies() {
+    fn trust_policy_trusts_allowed_principals_except_denied_ones() {
         let trust = TrustPolicy::parse(&json!({ "version": "2024-01-01", "statements": [
             { "effect": "allow", "principals": ["crn:bycloud:iam:*:user/*"] },
             { "effect": "deny", "principals": ["*:user/mallory"] },
             { "effect": "allow", "principals": ["*"], "actions": ["iam:GetRole"] },
         ] }))
         .unwrap();
-        let user = |name| Crns::new("iam", "org", "user", [name]);
+        let user = |name| Crns::new("iam", "org", "user", &[name]);
         assert!(trust.trusts(&user("ada")));
         assert!(!trust.trusts(&user("mallory")));
-        assert!(!trust.trusts(&Crns::new("iam", "org", "service-account", ["ci"])));
+        assert!(!trust.trusts(&Crns::new("iam", "org", "service-account", &["ci"])));
     }
 
     #[test]
-    fn a_document_is_refused_with_what_is_wrong() {
+    fn invalid_document_is_refused_with_the_reason() {
         let good = json!([{ "effect": "allow", "actions": ["*"] }]);
         let cases = [
             (
                 json!({ "version": "2012-10-17", "statements": good }),
-                "version `2012-10-17` is not known",
+                "unknown version `2012-10-17`",
             ),
             (
                 json!({ "version": "2024-01-01", "statements": [] }),
@@ -258,8 +254,8 @@ mod tests {
             (json!([]), "invalid"),
         ];
         for (document, want) in cases {
-            let why = Policy::parse(&document).unwrap_err();
-            assert!(why.contains(want), "{document}: {why}");
+            let reason = Policy::parse(&document).unwrap_err();
+            assert!(reason.contains(want), "{document}: {reason}");
         }
     }
 }

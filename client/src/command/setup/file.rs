@@ -1,412 +1,321 @@
-//! One file of somebody else's that is read, kept a copy of, and put anew. It is never written through: a new file takes
-//! its place in one step, or it stays as it was. What is not a regular file is left alone.
+//! Files that setup changes itself. A new file takes the place of the old one by an atomic rename, with the same owner, mode
+//! and attributes, and only if the old one still has the content that was read.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use rolekeeper::protocol::{Code, Failure};
+use serde::Serialize;
+use tempfile::NamedTempFile;
 
-/// A configuration that is longer is none.
-const LONGEST: u64 = 16 << 20;
-/// How many copies of a file there may be beside it.
-const MOST_BACKUPS: u32 = 1000;
-
-/// A file as it was found.
+/// A file as it was read.
 #[derive(Debug)]
 pub(super) struct Original {
-    /// Where it is: behind the links that lead to it.
+    /// Its path with all links resolved.
     pub(super) path: PathBuf,
-    /// None where there is none.
-    pub(super) bytes: Option<Vec<u8>>,
-    /// Whether a link leads to it.
-    pub(super) is_linked: bool,
-    meta: Option<Metadata>,
+    /// None if there is no file.
+    pub(super) content: Option<Vec<u8>>,
+}
+
+/// A change of a file.
+#[derive(Debug, Serialize)]
+pub(super) struct Edit {
+    pub(super) file: String,
+    /// The copy of the file as it was.
+    pub(super) backup: Option<String>,
+    /// The lines of setup that change.
+    pub(super) removed: Vec<String>,
+    pub(super) added: Vec<String>,
+    #[serde(skip)]
+    pub(super) original: Original,
+    /// None removes the file.
+    #[serde(skip)]
+    pub(super) content: Option<Vec<u8>>,
+    #[serde(skip)]
+    #[cfg_attr(not(unix), expect(dead_code, reason = "other systems have no modes"))]
+    pub(super) new_mode: u32,
 }
 
 impl Original {
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let path = std::path::absolute(path).map_err(|error| failed(path, "read", &error))?;
-        let is_linked = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self {
-                    path,
-                    bytes: None,
-                    is_linked: false,
-                    meta: None,
-                });
-            }
-            Err(error) => return Err(failed(&path, "read", &error)),
-            Ok(meta) => meta.is_symlink(),
-        };
-        let target = path
-            .canonicalize()
-            .map_err(|error| failed(&path, "followed to a file", &error))?;
-        let meta = fs::metadata(&target).map_err(|error| failed(&target, "read", &error))?;
-        if !meta.is_file() {
-            return Err(odd(&target, "is not a regular file"));
+        read(path).map_err(|error| failed(path, &error))
+    }
+
+    pub(super) fn text(&self) -> Result<&str, Failure> {
+        let content = self.content.as_deref().unwrap_or_default();
+        str::from_utf8(content).map_err(|error| failed(&self.path, &io::Error::other(error)))
+    }
+
+    /// Changes a configuration file, and leaves a backup beside it.
+    pub(super) fn edit(self, content: Vec<u8>, removed: Vec<String>, added: Vec<String>) -> Edit {
+        let file = self.path.display().to_string();
+        Edit {
+            backup: self
+                .content
+                .is_some()
+                .then(|| format!("{file}.rolekeeper-backup")),
+            file,
+            removed,
+            added,
+            original: self,
+            content: Some(content),
+            new_mode: 0o600,
         }
-        if names(&meta) > 1 {
-            return Err(odd(
-                &target,
-                "is one of several names of a file (hard links), which a new file would part",
-            ));
-        }
-        if meta.len() > LONGEST {
-            return Err(odd(&target, "is too long for a configuration"));
-        }
-        let bytes = fs::read(&target).map_err(|error| failed(&target, "read", &error))?;
-        Ok(Self {
-            path: target,
-            bytes: Some(bytes),
-            is_linked,
-            meta: Some(meta),
-        })
     }
 
-    /// What it holds, which is nothing where it is not.
-    pub(super) fn content(&self) -> &[u8] {
-        self.bytes.as_deref().unwrap_or_default()
-    }
-
-    /// The copies that were kept of it, the newest first.
-    pub(super) fn backups(&self) -> Vec<Vec<u8>> {
-        let mut found: Vec<_> = (1..=MOST_BACKUPS)
-            .map_while(|number| self.backup(number))
-            .flatten()
-            .collect();
-        found.reverse();
-        found
-    }
-
-    /// What a copy holds. None behind the last copy; nothing in what has a copy's name and is none.
-    fn backup(&self, number: u32) -> Option<Option<Vec<u8>>> {
-        let path = self.backup_path(number);
-        let meta = fs::symlink_metadata(&path).ok()?;
-        Some(if meta.is_file() && meta.len() <= LONGEST {
-            fs::read(&path).ok()
-        } else {
-            None
-        })
-    }
-
-    fn backup_path(&self, number: u32) -> PathBuf {
-        beside(
-            &self.path,
-            &if number == 1 {
-                ".rolekeeper-backup".into()
-            } else {
-                format!(".rolekeeper-backup-{number}")
-            },
-        )
-    }
-
-    /// Puts these bytes in its place, with its owner and mode, or with this mode where it is new. Returns the copy that
-    /// was kept of it.
-    pub(super) fn replace(
-        &self,
-        bytes: &[u8],
-        new_mode: u32,
-        keep: bool,
-    ) -> Result<Option<PathBuf>, Failure> {
-        self.still_as_read()?;
-        let copy = match &self.bytes {
-            Some(before) if keep => Some(self.keep(before)?),
-            _ => None,
-        };
-        if self.bytes.is_none() {
-            make_folder(&self.path)?;
-        }
-        let (new, file) = self.new_file()?;
-        let written = self
-            .fill(file, bytes, new_mode)
-            .and_then(|()| fs::rename(&new, &self.path));
-        written.map_err(|error| {
-            // Nothing but what this made.
-            let _ = fs::remove_file(&new);
-            failed(&self.path, "written", &error)
-        })?;
-        Ok(copy)
-    }
-
-    pub(super) fn remove(&self) -> Result<(), Failure> {
-        self.still_as_read()?;
-        fs::remove_file(&self.path).map_err(|error| failed(&self.path, "removed", &error))
-    }
-
-    /// Another program may have written since.
-    fn still_as_read(&self) -> Result<(), Failure> {
-        let now = match fs::read(&self.path) {
-            Ok(bytes) => Some(bytes),
+    fn check_unchanged(&self) -> io::Result<()> {
+        let content = match fs::read(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(&self.path, "read", &error)),
+            content => Some(content?),
         };
-        if now == self.bytes {
+        if content == self.content {
             return Ok(());
         }
-        Err(Failure::new(
-            Code::Unexpected,
-            format!(
-                "{} was changed by another program just now",
-                self.path.display()
-            ),
-            "run the command again",
-        ))
-    }
-
-    /// A copy beside it. One that is there already is enough if it is the same, and stays if it is not.
-    fn keep(&self, before: &[u8]) -> Result<PathBuf, Failure> {
-        for number in 1..=MOST_BACKUPS {
-            let path = self.backup_path(number);
-            match self.backup(number) {
-                Some(Some(kept)) if kept == before => return Ok(path),
-                Some(_) => continue,
-                None => {}
-            }
-            let copy = private(OpenOptions::new().write(true).create_new(true)).open(&path);
-            let copy = copy.map_err(|error| failed(&path, "written", &error))?;
-            return match self.fill(copy, before, 0o600) {
-                Ok(()) => Ok(path),
-                Err(error) => {
-                    let _ = fs::remove_file(&path);
-                    Err(failed(&path, "written", &error))
-                }
-            };
-        }
-        Err(odd(
-            &self.path,
-            "has too many copies beside it (*.rolekeeper-backup-*)",
-        ))
-    }
-
-    /// A file in the same folder, so that it can take the place of this one in one step.
-    fn new_file(&self) -> Result<(PathBuf, File), Failure> {
-        let mut last = io::Error::from(ErrorKind::AlreadyExists);
-        for number in 0..100 {
-            let path = beside(
-                &self.path,
-                &format!(".rolekeeper-new-{}-{number}", std::process::id()),
-            );
-            match private(OpenOptions::new().write(true).create_new(true)).open(&path) {
-                Ok(file) => return Ok((path, file)),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => last = error,
-                Err(error) => return Err(failed(&self.path, "written", &error)),
-            }
-        }
-        Err(failed(&self.path, "written", &last))
-    }
-
-    fn fill(&self, mut file: File, bytes: &[u8], new_mode: u32) -> io::Result<()> {
-        file.write_all(bytes)?;
-        like(&file, self.meta.as_ref(), new_mode)?;
-        file.sync_all()
+        Err(io::Error::other("another program has just changed it"))
     }
 }
 
-/// A path with something behind its name.
-fn beside(path: &Path, more: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(more);
-    path.with_file_name(name)
+fn read(path: &Path) -> io::Result<Original> {
+    let path = std::path::absolute(path)?;
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let content = None;
+        return Ok(Original { path, content });
+    }
+
+    let path = path.canonicalize()?;
+    let metadata = fs::metadata(&path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+        return Err(io::Error::other(
+            "it has hard links, which a rename would separate",
+        ));
+    }
+    let content = Some(fs::read(&path)?);
+    Ok(Original { path, content })
 }
 
-/// The folder of a new file, which only this user may enter if it has to be made.
-fn make_folder(path: &Path) -> Result<(), Failure> {
-    let Some(folder) = path.parent() else {
-        return Ok(());
+impl Edit {
+    pub(super) fn apply(&self) -> Result<(), Failure> {
+        self.write()
+            .map_err(|error| failed(&self.original.path, &error))
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let Original { path, content: old } = &self.original;
+        let Some(content) = &self.content else {
+            self.original.check_unchanged()?;
+            return fs::remove_file(path);
+        };
+
+        create_folder(path.parent().unwrap_or(path))?;
+        if let (Some(backup), Some(old)) = (&self.backup, old) {
+            self.temporary(old)?.persist(backup)?;
+        }
+        let new = self.temporary(content)?;
+        self.original.check_unchanged()?;
+        new.persist(path)?;
+        Ok(())
+    }
+
+    /// A file in the same folder, with the owner, mode and attributes of the original.
+    fn temporary(&self, content: &[u8]) -> io::Result<NamedTempFile> {
+        let path = &self.original.path;
+        let mut file = NamedTempFile::new_in(path.parent().unwrap_or(path))?;
+        file.write_all(content)?;
+        #[cfg(unix)]
+        self.set_attributes(file.as_file())?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    }
+
+    #[cfg(unix)]
+    fn set_attributes(&self, file: &fs::File) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+
+        let mode = |mode| fs::Permissions::from_mode(mode);
+        if self.original.content.is_none() {
+            return file.set_permissions(mode(self.new_mode));
+        }
+        let old = fs::metadata(&self.original.path)?;
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            fchown(file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(mode(old.mode() & 0o7777))?;
+        #[cfg(target_os = "linux")]
+        copy_extended_attributes(&self.original.path, file)?;
+        Ok(())
+    }
+}
+
+/// Copies the access control list and the attributes of the user. The system sets all others.
+#[cfg(target_os = "linux")]
+fn copy_extended_attributes(path: &Path, file: &fs::File) -> io::Result<()> {
+    use rustix::fs::{XattrFlags, fsetxattr, getxattr, listxattr};
+
+    const LONGEST: usize = 64 * 1024;
+    let mut names = vec![0; LONGEST];
+    let length = match listxattr(path, names.as_mut_slice()) {
+        Err(rustix::io::Errno::NOTSUP) => 0,
+        length => length?,
     };
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(folder)
-        .map_err(|error| failed(folder, "made", &error))
-}
+    names.truncate(length);
 
-/// Nobody else may read it while it is written.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
-/// Gives a file the owner and mode of another, or this mode.
-#[cfg(unix)]
-fn like(file: &File, other: Option<&Metadata>, new_mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-
-    if let Some(other) = other {
-        let mine = file.metadata()?;
-        if (mine.uid(), mine.gid()) != (other.uid(), other.gid()) {
-            fchown(file, Some(other.uid()), Some(other.gid()))?;
+    for name in names.split(|&byte| byte == 0) {
+        if name.starts_with(b"user.") || name == b"system.posix_acl_access" {
+            let mut value = vec![0; LONGEST];
+            let length = getxattr(path, name, value.as_mut_slice())?;
+            value.truncate(length);
+            fsetxattr(file, name, &value, XattrFlags::empty())?;
         }
     }
-    let mode = other.map_or(new_mode, |other| other.mode() & 0o7777);
-    file.set_permissions(fs::Permissions::from_mode(mode))
-}
-
-#[cfg(unix)]
-fn names(meta: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::nlink(meta)
-}
-
-#[cfg(not(unix))]
-fn names(_meta: &Metadata) -> u64 {
-    1
-}
-
-#[cfg(not(unix))]
-fn like(_file: &File, _other: Option<&Metadata>, _new_mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn failed(path: &Path, done: &str, error: &io::Error) -> Failure {
-    let path = path.display();
-    Failure::new(
-        Code::Unexpected,
-        format!("{path} cannot be {done}: {error}"),
-        format!(
-            "see to it that you may read and write {path} and its folder; nothing of it was changed"
-        ),
-    )
+/// Only the user can enter a new folder.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
-fn odd(path: &Path, why: &str) -> Failure {
-    Failure::new(
-        Code::Configuration,
-        format!("{} {why}", path.display()),
-        "name another file with --file, or change this one by hand",
-    )
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot change {}: {error}", path.display());
+    let hint = "check the file and its folder, and run the command again";
+    Failure::new(Code::Unexpected, message, hint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
-    fn listed(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
+    fn change(path: &Path, content: &[u8]) -> Result<(), Failure> {
+        let original = Original::read(path)?;
+        original
+            .edit(content.to_vec(), Vec::new(), Vec::new())
+            .apply()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
     #[test]
-    fn every_write_keeps_a_copy_with_the_same_mode_and_no_copy_is_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config");
+    fn a_change_keeps_mode_and_attributes_and_leaves_a_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let backup = folder.path().join("config.rolekeeper-backup");
         fs::write(&path, "one").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        for (text, copy) in [
-            ("two", Some("config.rolekeeper-backup")),
-            ("three", Some("config.rolekeeper-backup-2")),
-            ("one", Some("config.rolekeeper-backup-3")),
-            // As it was at first: that copy is there.
-            ("four", Some("config.rolekeeper-backup")),
-        ] {
-            let original = Original::read(&path).unwrap();
-            let kept = original.replace(text.as_bytes(), 0o600, true).unwrap();
-            assert_eq!(kept, copy.map(|name| dir.path().join(name)));
-            assert_eq!(fs::read(kept.unwrap()).unwrap(), original.bytes.unwrap());
-        }
-        let want = [
-            "config",
-            "config.rolekeeper-backup",
-            "config.rolekeeper-backup-2",
-            "config.rolekeeper-backup-3",
-        ];
-        assert_eq!(listed(dir.path()), want);
-        for name in want {
-            assert_eq!(
-                fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777,
-                0o640,
-                "{name}"
-            );
-        }
-        assert_eq!(
-            Original::read(&path).unwrap().backups(),
-            [b"three".to_vec(), b"two".to_vec(), b"one".to_vec()]
-        );
+
+        change(&path, b"two").unwrap();
+        change(&path, b"three").unwrap();
+
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read(&backup).unwrap(), b"two");
+        assert_eq!((mode(&path), mode(&backup)), (0o640, 0o640));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
-    fn a_link_stays_one_and_what_is_no_regular_file_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
-        fs::write(&real, "one").unwrap();
-        symlink("real", &link).unwrap();
-        Original::read(&link)
-            .unwrap()
-            .replace(b"two", 0o600, true)
-            .unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(
-            (fs::read_to_string(&real).unwrap(), listed(dir.path()).len()),
-            ("two".into(), 3)
-        );
-        symlink("nowhere", dir.path().join("dangling")).unwrap();
-        for (name, why) in [
-            ("dangling", "followed to a file"),
-            ("", "is not a regular file"),
-        ] {
-            let failure = Original::read(&dir.path().join(name)).unwrap_err();
-            assert!(failure.message.contains(why), "{failure}");
-        }
-        fs::hard_link(&real, dir.path().join("twin")).unwrap();
-        assert!(
-            Original::read(&real)
-                .unwrap_err()
-                .message
-                .contains("hard links")
-        );
-        assert!(
-            Original::read(Path::new("/dev/null"))
-                .unwrap_err()
-                .message
-                .contains("is not a regular file")
-        );
-    }
+    fn a_change_keeps_the_access_control_list() {
+        use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-    #[test]
-    fn a_file_that_somebody_else_has_written_meanwhile_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config");
-        let missing = Original::read(&path).unwrap();
+        // Version 2: owner rw, user 1 rw, group -, mask rw, other -.
+        let entry = |tag: u16, mode: u16, id: u32| {
+            let mut bytes = tag.to_le_bytes().to_vec();
+            bytes.extend(mode.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+            bytes
+        };
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, mode, id) in [(1, 6, u32::MAX), (2, 6, 1), (4, 0, u32::MAX)] {
+            list.extend(entry(tag, mode, id));
+        }
+        list.extend(entry(16, 6, u32::MAX));
+        list.extend(entry(32, 0, u32::MAX));
+        let name = "system.posix_acl_access";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
         fs::write(&path, "one").unwrap();
-        let one = Original::read(&path).unwrap();
-        assert!(
-            missing
-                .replace(b"ours", 0o600, true)
-                .unwrap_err()
-                .message
-                .contains("another program")
-        );
-        fs::write(&path, "two").unwrap();
-        assert!(one.replace(b"ours", 0o600, true).is_err() && one.remove().is_err());
-        assert_eq!(
-            (fs::read_to_string(&path).unwrap(), listed(dir.path()).len()),
-            ("two".into(), 1)
-        );
+        match setxattr(&path, name, &list, XattrFlags::empty()) {
+            // This file system has no access control lists.
+            Err(rustix::io::Errno::NOTSUP) => return,
+            set => set.unwrap(),
+        }
+
+        change(&path, b"two").unwrap();
+
+        let mut kept = vec![0; 1024];
+        let length = getxattr(&path, name, kept.as_mut_slice()).unwrap();
+        assert_eq!(kept[..length], list);
     }
 
     #[test]
-    fn a_new_file_is_private_and_so_is_its_new_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/config");
-        assert_eq!(
+    fn a_new_file_and_its_folder_are_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/config");
+        change(&path, b"one").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&folder.path().join("a")), 0o700);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        let link = folder.path().join("link");
+        fs::write(&target, "one").unwrap();
+        symlink("target", &link).unwrap();
+        change(&link, b"two").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"two");
+    }
+
+    #[test]
+    fn only_a_regular_file_with_one_name_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        fs::write(&path, "one").unwrap();
+        fs::hard_link(&path, folder.path().join("twin")).unwrap();
+        symlink("nowhere", folder.path().join("dangling")).unwrap();
+        for (path, reason) in [
+            (path.as_path(), "hard links"),
+            (folder.path(), "not a regular file"),
+            (Path::new("/dev/null"), "not a regular file"),
+            (&folder.path().join("dangling"), "No such file"),
+        ] {
+            let failure = Original::read(path).unwrap_err();
+            assert!(failure.message.contains(reason), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_change_by_another_program_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let edit = || {
             Original::read(&path)
                 .unwrap()
-                .replace(b"x", 0o600, true)
-                .unwrap(),
-            None
-        );
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(
-            fs::metadata(dir.path().join("a")).unwrap().mode() & 0o777,
-            0o700
-        );
+                .edit(b"ours".to_vec(), vec![], vec![])
+        };
+
+        let without_file = edit();
+        fs::write(&path, "theirs").unwrap();
+        let with_file = edit();
+        assert!(without_file.apply().is_err());
+
+        fs::write(&path, "changed").unwrap();
+        let failure = with_file.apply().unwrap_err();
+        assert!(failure.message.contains("another program"), "{failure}");
+        assert_eq!(fs::read(&path).unwrap(), b"changed");
     }
 }

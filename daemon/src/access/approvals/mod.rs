@@ -15,7 +15,7 @@ use super::interaction::Interaction;
 use super::peer::{Peer, describe};
 use crate::cache::CacheEntry;
 use crate::clock::{Clock, Now};
-use crate::journal::{Journal, What};
+use crate::journal::{self, Journal};
 use crate::sync::{Mutex, lock};
 
 pub use store::{ApprovalRequest, Decision, Requester};
@@ -119,12 +119,10 @@ impl Approvals {
             profile = %request.profile, program = %request.program, id = request.id,
             "approval required: rolekeeper approve"
         );
-        self.journal.event(
-            peer,
-            What::Asked,
+        self.journal.record_approval_request(
+            peer.caller(),
             request.profile.as_str(),
-            None,
-            None,
+            &request.program,
             now.wall,
         );
         if let Some(desktop) = &*lock(&self.desktop) {
@@ -141,10 +139,18 @@ impl Approvals {
         };
 
         tracing::info!(profile = %request.profile, program = %request.program, ?decision, "approval answered");
-        let message = format!("{}: {}", decision.as_str(), request.program);
-        let (profile, answered) = (request.profile.as_str(), What::Answered);
-        self.journal
-            .event(by, answered, profile, None, Some(message), now.wall);
+        let recorded = match decision {
+            Decision::Allow => journal::Decision::Allowed,
+            Decision::Deny => journal::Decision::Denied,
+            Decision::Timeout => journal::Decision::TimedOut,
+        };
+        self.journal.record_approval_decision(
+            by.caller(),
+            request.profile.as_str(),
+            &request.program,
+            recorded,
+            now.wall,
+        );
         true
     }
 

@@ -13,7 +13,7 @@ use crate::clock::BootTime;
 use crate::config::ProfileName;
 use crate::config::callers::Confirm;
 use crate::model::ProfileId;
-use crate::sandbox::helper::peer_inspector::is_between;
+use crate::sandbox::helper::peer_inspector::is_intermediary_name;
 
 /// The most decisions that are remembered.
 const REMEMBERED: usize = 4096;
@@ -33,12 +33,12 @@ pub struct Requester {
 
 impl Requester {
     pub(super) async fn identify(peer: &Peer, entry: &CacheEntry) -> Self {
-        let inspection = peer.handle().inspection().seen().await;
+        let inspection = peer.handle().inspection().result().await;
         let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
         let program = requesting_programs(programs).last();
-        let shell = program.filter(|program| is_between(&program.process.program));
+        let shell = program.filter(|program| is_intermediary_name(&program.process.program));
         Self {
-            profile: entry.place,
+            profile: entry.id,
             uid: peer.uid,
             program: program.map(|program| (program.process.program.clone(), program.file)),
             is_uncertain: !peer.has_process(),
@@ -53,16 +53,6 @@ pub enum Decision {
     Deny,
     /// Nobody answered in time.
     Timeout,
-}
-
-impl Decision {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allowed",
-            Self::Deny => "denied",
-            Self::Timeout => "timed out",
-        }
-    }
 }
 
 /// A question to the user: may this program have this profile?
@@ -125,12 +115,12 @@ impl ApprovalRequest {
     /// Whether the peer has a terminal that the requesting program did not start. A peer whose parents are not all known
     /// may be started by it.
     pub(crate) async fn is_independent_of(&self, approver: &Peer) -> bool {
-        let Some(process) = approver.handle().inspection().seen().await else {
+        let Some(process) = approver.handle().inspection().result().await else {
             return false;
         };
         let mut programs = process.programs.iter();
         let is_started_by_requester = programs.any(|program| Some(program.process.pid) == self.pid);
-        process.has_terminal && process.is_whole && !is_started_by_requester
+        process.has_terminal && process.is_complete && !is_started_by_requester
     }
 }
 

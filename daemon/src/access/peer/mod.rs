@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use interprocess::local_socket::tokio::Stream;
 
+use crate::journal::{Caller, Via};
+use crate::platform::peer_credentials::{is_alive, peer_groups, peer_pidfd};
 use crate::platform::sock_diag::Ends;
-use crate::platform::sys::{connected_by, groups_of, is_alive};
 use crate::sandbox::helper::peer_inspector::{InspectionStart, PeerInspector, PendingInspection};
 use crate::sync::lock;
 
@@ -67,9 +68,9 @@ impl PeerHandle {
     /// Pins the program that the process runs now. The inspection will describe this program, or fail.
     pub fn pin(&self) {
         if let (Some(inspector), PeerSource::Pid(pid)) = (&self.inspector, &self.source) {
-            match inspector.begin(*pid) {
+            match inspector.pin(*pid) {
                 Some(start) => *lock(&self.start) = Some(start),
-                None => drop(self.inspection.set(PendingInspection::of_nobody())),
+                None => drop(self.inspection.set(PendingInspection::unavailable())),
             }
         }
     }
@@ -82,17 +83,17 @@ impl PeerHandle {
 
     fn inspect(&self) -> Arc<PendingInspection> {
         let Some(inspector) = &self.inspector else {
-            return PendingInspection::of_nobody();
+            return PendingInspection::unavailable();
         };
         match &self.source {
-            PeerSource::Unknown => PendingInspection::of_nobody(),
+            PeerSource::Unknown => PendingInspection::unavailable(),
             PeerSource::Pid(pid) => match lock(&self.start).take() {
                 Some(start) => start.finish(),
-                None => inspector.look_for(*pid),
+                None => inspector.inspect(*pid),
             },
             PeerSource::Tcp(ends) => match ends.other() {
-                Some(socket) => inspector.look_for_holder(socket.inode),
-                None => PendingInspection::of_nobody(),
+                Some(socket) => inspector.inspect_socket_owner(socket.inode),
+                None => PendingInspection::unavailable(),
             },
         }
     }
@@ -101,14 +102,14 @@ impl PeerHandle {
     pub fn inspection_with_hashes(&self) -> &Arc<PendingInspection> {
         self.hashed
             .get_or_init(|| match (&self.inspector, &self.source) {
-                (Some(inspector), PeerSource::Pid(pid)) => inspector.look_and_hash(*pid),
-                _ => PendingInspection::of_nobody(),
+                (Some(inspector), PeerSource::Pid(pid)) => inspector.inspect_with_hashes(*pid),
+                _ => PendingInspection::unavailable(),
             })
     }
 
     pub fn is_inspector_gone(&self) -> bool {
         let inspector = self.inspector.as_ref();
-        inspector.is_some_and(|inspector| inspector.is_gone())
+        inspector.is_some_and(|inspector| inspector.has_exited())
     }
 }
 
@@ -147,11 +148,11 @@ impl Peer {
         let handle = PeerHandle::new(Some(inspector), source);
 
         let mut peer = Self::with_handle(credentials.uid(), pid, handle);
-        if inspector.has_pins() {
-            peer.pidfd = connected_by(stream.as_fd());
+        if inspector.pins_peers() {
+            peer.pidfd = peer_pidfd(stream.as_fd());
         }
         if wants_groups {
-            peer.groups = groups_of(stream.as_fd());
+            peer.groups = peer_groups(stream.as_fd());
         }
         peer.groups.push(credentials.gid());
         Ok(peer)
@@ -186,12 +187,18 @@ impl Peer {
         matches!(self.handle.source, PeerSource::Tcp(_))
     }
 
-    /// The adapter it came by, for the journal.
-    pub fn how(&self) -> Option<&'static str> {
-        match self.handle.source {
+    /// The peer as the journal records it. Starts its inspection, if that has not started.
+    pub fn caller(&self) -> Caller {
+        let via = match self.handle.source {
             PeerSource::Unknown => None,
-            PeerSource::Pid(_) => Some("socket"),
-            PeerSource::Tcp(_) => Some("http"),
+            PeerSource::Pid(_) => Some(Via::Socket),
+            PeerSource::Tcp(_) => Some(Via::Http),
+        };
+
+        Caller {
+            uid: self.uid,
+            via,
+            inspection: Arc::clone(self.handle.inspection()),
         }
     }
 

@@ -8,7 +8,9 @@ use crate::sandbox::helper::peer_inspector::Program;
 /// The programs that asked: the peer, and its parents for as long as each only passes the request on, as a shell does. The
 /// last one is the requesting program.
 pub(crate) fn requesting_programs(programs: &[Program]) -> &[Program] {
-    let passing_on = programs.iter().take_while(|program| program.is_between);
+    let passing_on = programs
+        .iter()
+        .take_while(|program| program.is_intermediary);
     programs.get(..=passing_on.count()).unwrap_or(programs)
 }
 
@@ -35,7 +37,7 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
 /// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence. The path is the one that
 /// the process sees; a note says if another file is at that path here.
 fn display_path(program: &Program) -> String {
-    let path = crate::one_line(&program.process.program);
+    let path = crate::text::one_line(&program.process.program);
     let is_plain = path
         .chars()
         .all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));
@@ -55,14 +57,14 @@ mod tests {
 
     use super::*;
 
-    fn program(pid: i32, path: &str, is_between: bool) -> Program {
+    fn program(pid: i32, path: &str, is_intermediary: bool) -> Program {
         Program {
             process: Process {
                 pid,
                 program: path.into(),
             },
             file: None,
-            is_between,
+            is_intermediary,
             sha256: None,
         }
     }

@@ -13,8 +13,7 @@ use rolekeeper::protocol::Code;
 use super::response::{Answer, Keys, failed, json, plain, refused, wrong_method};
 use super::{ANSWER, Caller};
 use crate::config::ProfileName;
-use crate::credentials::RequestError;
-use crate::serve::{ServerContext, error_map};
+use crate::error::RequestError;
 
 pub(super) const PATH: &str = "/credentials/";
 /// Behind a profile's path: a service has refused its credentials.
@@ -40,13 +39,10 @@ pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answ
         .get(AUTHORIZATION)
         .map(HeaderValue::as_bytes)
         .unwrap_or_default();
-    let ServerContext {
-        broker, endpoints, ..
-    } = &*caller.desk;
-    let now = broker.clock.now().boot;
-    if !endpoints.tokens.check(&profile, given, now) {
+    let now = caller.context.services.clock.now().boot;
+    if !caller.context.endpoints.tokens.check(&profile, given, now) {
         let peer = caller.unauthenticated_peer();
-        let error = broker.access.refuse_token(&peer, profile);
+        let error = caller.context.services.access.refuse_token(&peer, profile);
         return refused(&(&error).into());
     }
     if is_report {
@@ -65,17 +61,23 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
 
 /// The upstream is asked whether the session is revoked. Who reports it learns that in time, or else that it is being asked.
 async fn rejected(caller: &Caller, profile: &ProfileName) -> Answer {
-    let (broker, peer, profile) = (
-        Arc::clone(&caller.desk.broker),
-        Arc::clone(&caller.peer),
-        profile.clone(),
-    );
-    // It goes on when nobody waits any more.
-    let report = tokio::spawn(async move { broker.report_rejected(&peer, profile.as_str()).await });
+    let services = caller.context.services.clone();
+    let peer = Arc::clone(&caller.peer);
+    let profile = profile.clone();
+
+    // It continues when the caller stops waiting.
+    let report = tokio::spawn(async move {
+        let grant = services
+            .access
+            .authorize_view(&peer, profile.as_str())
+            .await?;
+        services.revocation.report_rejected(&peer, &grant).await
+    });
+
     match tokio::time::timeout(ANSWER, report).await {
         Ok(Ok(Ok(watched))) => json(&watched),
-        Ok(Ok(Err(refusal))) => refused(&error_map::failure(&refusal)),
-        Ok(Err(_crashed)) => refused(&error_map::failure(&RequestError::BrokeOff)),
+        Ok(Ok(Err(error))) => refused(&error.failure()),
+        Ok(Err(_crashed)) => refused(&RequestError::Aborted.failure()),
         Err(_elapsed) => plain(
             StatusCode::ACCEPTED,
             "{\"message\":\"the upstream is being asked\"}",

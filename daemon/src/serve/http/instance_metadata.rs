@@ -18,8 +18,8 @@ use super::response::{Answer, Keys, failed, json, plain, refused, sentence, stat
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::{AccountId, ProfileName};
+use crate::model::to_rfc3339;
 use crate::platform::random::hex;
-use crate::serve::error_map;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
@@ -32,7 +32,7 @@ pub(super) async fn answer(
     profile: &ProfileName,
     request: &Request<Incoming>,
 ) -> Answer {
-    let access = &caller.desk.broker.access;
+    let access = &caller.context.services.access;
     let grant = match access.authorize_owner(&caller.peer, profile.as_str()).await {
         Ok(grant) => grant,
         Err(error) => return refused(&(&error).into()),
@@ -40,8 +40,8 @@ pub(super) async fn answer(
 
     // The SDK for Java puts a slash of its own behind the endpoint's, which an old AWS CLI needs.
     let path = request.uri().path().trim_start_matches('/');
-    let (method, now) = (request.method(), caller.desk.broker.clock.now().boot);
-    let key = match caller.desk.endpoints.key() {
+    let (method, now) = (request.method(), caller.context.services.clock.now().boot);
+    let key = match caller.context.endpoints.key() {
         Ok(key) => key,
         Err(error) => {
             return failed(
@@ -122,7 +122,7 @@ async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
         }
         Err(failure) => json(&refusal(&failure)),
         Ok(lease) => {
-            let since = error_map::shown(&lease.session.granted.issued_at);
+            let since = to_rfc3339(lease.session.issued.issued_at);
             json(&Document {
                 code: "Success",
                 last_updated: &since,

@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::config::ProfileName;
 use crate::platform::private_file;
 use crate::platform::private_file::create_folder;
-use crate::serve::ConnectionLimit;
+use crate::serve::limits::ConnectionLimit;
 use crate::sync::lock;
 
 /// What listens on a port. Container credentials of all profiles share one; instance metadata has room for one role only.
@@ -74,7 +74,7 @@ const CONNECTIONS: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
     pub(crate) listener: Arc<TcpListener>,
-    pub(super) gauge: ConnectionLimit,
+    pub(super) connections: ConnectionLimit,
     /// How many connections there was no place for.
     pub(super) refused: Arc<AtomicU64>,
 }
@@ -85,14 +85,14 @@ impl Opened {
         let listener = Arc::new(TcpListener::from_std(listener)?);
         Ok(Self {
             listener,
-            gauge: ConnectionLimit::new(CONNECTIONS),
+            connections: ConnectionLimit::new(CONNECTIONS),
             refused: Arc::default(),
         })
     }
 
     /// By strangers, perhaps.
     pub(super) fn is_crowded(&self) -> bool {
-        self.gauge.open() > CONNECTIONS / 2
+        self.connections.open() > CONNECTIONS / 2
     }
 }
 

@@ -28,11 +28,12 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::{ServerContext, error_map};
+use super::ServerContext;
 use crate::access::peer::Peer;
 use crate::access::{Interaction, Interrupted, OwnerGrant};
 use crate::config::ProfileName;
-use crate::credentials::{Lease, RequestError};
+use crate::credentials::Lease;
+use crate::error::RequestError;
 use crate::platform::sock_diag::Ends;
 use listeners::Opened;
 use response::{Answer, failed};
@@ -54,7 +55,7 @@ const HEAD: usize = 16 * 1024;
 
 /// Where a profile's credentials can be asked for over HTTP. The endpoint is opened if need be.
 pub(super) fn endpoint(
-    desk: &Arc<ServerContext>,
+    context: &Arc<ServerContext>,
     grant: &OwnerGrant,
     kind: EndpointKind,
 ) -> Result<Endpoint, RequestError> {
@@ -65,22 +66,23 @@ pub(super) fn endpoint(
         EndpointKind::Imds if cfg!(target_os = "linux") => HttpEndpoint::Imds(name.clone()),
         EndpointKind::Imds => {
             return Err(RequestError::NoEndpoint(
-                "who asks for instance metadata can be told on Linux alone".into(),
+                "instance metadata is available on Linux only".into(),
             ));
         }
     };
-    let (opened, is_new) = desk.endpoints.open(&line).map_err(failed)?;
+    let (opened, is_new) = context.endpoints.open(&line).map_err(failed)?;
     let address = opened.listener.local_addr().map_err(failed)?;
     if is_new {
-        accept(desk, line, opened);
+        accept(context, line, opened);
     }
     Ok(match kind {
         EndpointKind::Container => Endpoint {
             url: format!("http://{address}{}{name}", container_credentials::PATH),
             token_file: Some(
-                desk.endpoints
+                context
+                    .endpoints
                     .tokens
-                    .file(&name, desk.broker.clock.now().boot)
+                    .file(&name, context.services.clock.now().boot)
                     .map_err(failed)?,
             ),
         },
@@ -93,16 +95,16 @@ pub(super) fn endpoint(
 }
 
 /// Serves a line until the daemon stops.
-pub(super) fn accept(desk: &Arc<ServerContext>, line: HttpEndpoint, opened: Opened) {
-    let desk = Arc::clone(desk);
-    desk.tasks.clone().spawn(async move {
+pub(super) fn accept(context: &Arc<ServerContext>, line: HttpEndpoint, opened: Opened) {
+    let context = Arc::clone(context);
+    context.tasks.clone().spawn(async move {
         loop {
             let accepted = tokio::select! {
                 accepted = opened.listener.accept() => accepted,
-                () = desk.stop.is_told() => return,
+                () = context.shutdown.started() => return,
             };
             match accepted {
-                Ok((stream, from)) => welcome(&desk, &line, &opened, stream, from),
+                Ok((stream, from)) => welcome(&context, &line, &opened, stream, from),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(Duration::from_millis(100)).await;
@@ -113,7 +115,7 @@ pub(super) fn accept(desk: &Arc<ServerContext>, line: HttpEndpoint, opened: Open
 }
 
 fn welcome(
-    desk: &Arc<ServerContext>,
+    context: &Arc<ServerContext>,
     line: &HttpEndpoint,
     opened: &Opened,
     stream: TcpStream,
@@ -122,12 +124,12 @@ fn welcome(
     let Ok(here) = stream.local_addr() else {
         return;
     };
-    let (ends, owner) = (Ends { from, here }, desk.broker.access.policy.owner);
+    let (ends, owner) = (Ends { from, here }, context.services.access.policy.owner);
     // Other users' processes get no more than half of the places.
     let is_stranger = || ends.other().is_some_and(|socket| socket.uid != owner);
     let place = opened
-        .gauge
-        .take(owner)
+        .connections
+        .acquire(owner)
         .filter(|_| !opened.is_crowded() || !is_stranger());
     let Some(place) = place else {
         let refused = opened.refused.fetch_add(1, Ordering::Relaxed) + 1;
@@ -140,8 +142,8 @@ fn welcome(
     // Either may be refused, and is not needed for more than its purpose.
     let _ = stream.set_nodelay(true);
     let _ = set_socket_send_buffer_size(&stream, UNREAD);
-    let caller = Arc::new(Caller::new(Arc::clone(desk), line.clone(), ends));
-    desk.tasks.spawn(async move {
+    let caller = Arc::new(Caller::new(Arc::clone(context), line.clone(), ends));
+    context.tasks.spawn(async move {
         let _place = place;
         caller.serve(stream).await;
     });
@@ -149,7 +151,7 @@ fn welcome(
 
 /// One connection.
 struct Caller {
-    desk: Arc<ServerContext>,
+    context: Arc<ServerContext>,
     line: HttpEndpoint,
     ends: Ends,
     /// With a token for a password, its user is the owner, who alone can read it. Without one, as for instance metadata, its user
@@ -160,14 +162,14 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(desk: Arc<ServerContext>, line: HttpEndpoint, ends: Ends) -> Self {
+    fn new(context: Arc<ServerContext>, line: HttpEndpoint, ends: Ends) -> Self {
         let uid = match line {
-            HttpEndpoint::Container => desk.broker.access.policy.owner,
+            HttpEndpoint::Container => context.services.access.policy.owner,
             HttpEndpoint::Imds(_) => user_of(&ends),
         };
-        let peer = Arc::new(Peer::over_tcp(uid, ends, &desk.lookout));
+        let peer = Arc::new(Peer::over_tcp(uid, ends, &context.peer_inspector));
         Self {
-            desk,
+            context,
             line,
             ends,
             peer,
@@ -177,7 +179,7 @@ impl Caller {
 
     /// The peer as the kernel names it, and not by a token.
     fn unauthenticated_peer(&self) -> Peer {
-        Peer::over_tcp(user_of(&self.ends), self.ends, &self.desk.lookout)
+        Peer::over_tcp(user_of(&self.ends), self.ends, &self.context.peer_inspector)
     }
 
     async fn serve(self: &Arc<Self>, stream: TcpStream) {
@@ -222,7 +224,7 @@ impl Caller {
 
     /// No more requests are taken. The first one may be on its way, and whoever sent it would not know that it was too late.
     async fn is_over(&self) {
-        self.desk.stop.is_told().await;
+        self.context.shutdown.started().await;
         if self.asked.load(Ordering::Relaxed) == 0 {
             sleep(LAST).await;
         }
@@ -248,7 +250,7 @@ impl Caller {
     async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
         let mut approval = AwaitedApproval::default();
         match timeout(ANSWER, self.authorized_lease(profile, &mut approval)).await {
-            Ok(lease) => lease.map_err(|error| error_map::failure(&error)),
+            Ok(lease) => lease.map_err(|error| error.failure()),
             Err(_elapsed) if approval.is_pending => Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!("profile {profile} requires approval, which is pending"),
@@ -267,12 +269,10 @@ impl Caller {
         profile: &ProfileName,
         approval: &mut AwaitedApproval,
     ) -> Result<Lease, RequestError> {
-        let broker = &self.desk.broker;
-        let grant = broker
-            .access
-            .authorize_lease(&self.peer, profile.as_str(), approval)
-            .await?;
-        broker.lease(&self.peer, &grant).await
+        self.context
+            .services
+            .lease(&self.peer, profile.as_str(), approval)
+            .await
     }
 }
 

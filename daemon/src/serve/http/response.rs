@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::config::AccountId;
 use crate::credentials::Lease;
-use crate::serve::error_map;
+use crate::model::to_rfc3339;
 
 /// About as long as credentials are, in bytes.
 const DOCUMENT: usize = 1024;
@@ -32,12 +32,12 @@ pub(super) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     pub(super) fn of(lease: &'a Lease) -> Self {
-        let granted = &lease.session.granted;
+        let issued = &lease.session.issued;
         Self {
-            access_key_id: &granted.access_key_id,
-            secret_access_key: granted.secret_access_key.expose_secret(),
-            token: granted.session_token.expose_secret(),
-            expiration: error_map::shown(&lease.expires_at),
+            access_key_id: &issued.access_key_id,
+            secret_access_key: issued.secret_access_key.expose_secret(),
+            token: issued.session_token.expose_secret(),
+            expiration: to_rfc3339(lease.expires_at),
             account_id: lease
                 .entry
                 .profile

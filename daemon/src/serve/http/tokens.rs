@@ -17,7 +17,7 @@ use crate::clock::{BootTime, Now};
 use crate::config::ProfileName;
 use crate::platform::private_file;
 use crate::platform::private_file::create_folder;
-use crate::platform::random::{LENGTH, unguessable};
+use crate::platform::random::{LENGTH, random_token};
 use crate::sync::lock;
 
 /// A token this old is replaced at its next use.
@@ -94,7 +94,7 @@ impl Tokens {
             .get(profile)
             .is_some_and(|held| read(&path).is_some_and(|token| token == held.token));
         if !is_there {
-            let token = unguessable()?;
+            let token = random_token()?;
             write(&path, &token)?;
             held.insert(
                 profile.clone(),
@@ -126,7 +126,7 @@ impl Tokens {
     }
 
     fn rotate(&self, profile: &ProfileName, held: &mut Held, now: BootTime) {
-        let rotated = unguessable().and_then(|token| {
+        let rotated = random_token().and_then(|token| {
             write(&path(&self.folder, profile), &token)?;
             Ok(token)
         });
@@ -163,7 +163,7 @@ pub(super) fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
     if let Some(secret) = read(path) {
         return Ok(secret);
     }
-    let secret = unguessable()?;
+    let secret = random_token()?;
     write(path, &secret)?;
     Ok(secret)
 }

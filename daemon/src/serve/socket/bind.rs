@@ -15,8 +15,6 @@ use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
 use thiserror::Error;
 
-#[cfg(unix)]
-use crate::app::inherited_fds::Socket;
 use crate::platform::private_file::create_folder;
 
 /// The listening socket. Dropping it removes a socket of ours, so that clients see at once that nobody is there.
@@ -26,6 +24,15 @@ pub struct BoundSocket {
     pub path: PathBuf,
     /// Of a socket of ours: who holds the lock may remove what is left of another.
     own: Option<Own>,
+}
+
+/// What another process needs to serve a socket that listens already.
+#[cfg(unix)]
+#[derive(Debug)]
+pub struct SocketDescriptors {
+    pub descriptor: OwnedFd,
+    /// Of a socket that rolekeeperd made, and removes at its end. Without it the socket is the service manager's.
+    pub lock: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -113,7 +120,7 @@ fn tell_senders(listener: &Listener) -> io::Result<()> {
 
 /// A socket that listens already: an earlier process's, or the service manager's, which also removes it.
 #[cfg(unix)]
-pub fn adopt(socket: Socket) -> Result<BoundSocket, BindError> {
+pub fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError> {
     use interprocess::os::unix::uds_local_socket::tokio::Listener as Uds;
 
     let unknown = |error| BindError::Io {
@@ -153,10 +160,10 @@ pub fn adopt(socket: Socket) -> Result<BoundSocket, BindError> {
 impl BoundSocket {
     /// Another hold on the socket, for the process that comes next; this one leaves it where it is.
     #[cfg(unix)]
-    pub fn leave_open(&mut self) -> io::Result<Socket> {
+    pub fn leave_open(&mut self) -> io::Result<SocketDescriptors> {
         let Listener::UdSocket(listener) = &self.listener;
         let descriptor = listener.as_fd().try_clone_to_owned()?;
-        Ok(Socket {
+        Ok(SocketDescriptors {
             descriptor,
             lock: self.own.take().map(|own| own.lock.into()),
         })

@@ -40,12 +40,12 @@ pub(crate) async fn refuse_busy(stream: Stream) {
 pub(crate) async fn serve(
     stream: Stream,
     peer: Peer,
-    desk: &Arc<ServerContext>,
+    context: &Arc<ServerContext>,
 ) -> Result<(), FrameError> {
     let peer = Arc::new(peer);
     let mut stream =
         BufReader::with_capacity(512, CredentialedStream::new(stream, Arc::clone(&peer)));
-    if let Err(error) = desk.broker.access.authorize_connection(&peer) {
+    if let Err(error) = context.services.access.authorize_connection(&peer) {
         tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
         return write(&mut stream, Reply::Error((&error).into())).await;
     }
@@ -55,13 +55,13 @@ pub(crate) async fn serve(
 
     let mut silence = FRAME_DEADLINE;
     loop {
-        let text = next(&mut stream, silence, &desk.stop).await;
+        let text = next(&mut stream, silence, &context.shutdown).await;
         silence = IDLE_DEADLINE;
         match text {
             Ok(text) => {
                 // Started only now, so that peers that ask for nothing do not delay the inspection of others.
                 peer.handle().inspection();
-                answer(&mut stream, &text, &peer, desk).await?;
+                answer(&mut stream, &text, &peer, context).await?;
             }
             Err(FrameError::Closed) => return Ok(()),
             Err(error @ FrameError::Io(_)) => return Err(error),
@@ -87,17 +87,17 @@ fn bad_frame(error: &FrameError) -> Failure {
 pub(super) async fn next(
     stream: &mut BufReader<CredentialedStream>,
     silence: Duration,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
     // A peer that is never silent is stopped, too.
-    if stop.was_told() {
+    if shutdown.has_started() {
         stream.get_ref().take_no_more().map_err(FrameError::Io)?;
     }
     let first = tokio::select! {
         biased;
         first = timeout(silence, stream.read(&mut header)) => first,
-        () = stop.is_told() => {
+        () = shutdown.started() => {
             stream.get_ref().take_no_more().map_err(FrameError::Io)?;
             timeout(FRAME_DEADLINE, stream.read(&mut header)).await
         }

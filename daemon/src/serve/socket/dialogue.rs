@@ -15,7 +15,7 @@ use crate::serve::Shutdown;
 /// The connection of one peer, for the time of one request.
 pub(super) struct Dialogue<'a> {
     pub(super) stream: &'a mut BufReader<CredentialedStream>,
-    pub(super) stop: &'a Shutdown,
+    pub(super) shutdown: &'a Shutdown,
 }
 
 impl Dialogue<'_> {
@@ -30,7 +30,7 @@ impl Dialogue<'_> {
             nonce: nonce.into(),
         };
         write(self.stream, challenge).await?;
-        let text = next(self.stream, FRAME_DEADLINE, self.stop).await?;
+        let text = next(self.stream, FRAME_DEADLINE, self.shutdown).await?;
         match parse(&text) {
             Ok(Request::ChallengeResponse { nonce }) => Ok(Some(nonce.into_owned())),
             _ => Ok(None),
@@ -56,7 +56,7 @@ impl Interaction for Dialogue<'_> {
         tokio::select! {
             biased;
             decision = decision => Ok(decision),
-            () = self.stop.last_call_to_ask_again() => Err(Interrupted::Stopping),
+            () = self.shutdown.deadline_of_repeatable() => Err(Interrupted::Stopping),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What each request on the local socket is answered with: one call of the broker each.
+//! What each request on the local socket is answered with: authorize, then one call of a service.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rolekeeper::frame::FrameError;
 use rolekeeper::protocol::{
-    Code, Endpoint, EndpointKind, Failure, IamCall, Reply, Request, RequestFrame, SecretText,
-    StatusPage, VERSION, Version,
+    Code, EndpointKind, Failure, Reply, Request, RequestFrame, SecretText, StatusPage, VERSION,
+    Version,
 };
 use secrecy::SecretString;
 use serde::Serialize;
@@ -19,81 +19,169 @@ use super::dialogue::Dialogue;
 use crate::access::approvals::PATIENCE;
 use crate::access::peer::Peer;
 use crate::access::{AccessError, Interrupted};
-use crate::credentials::{Lease, RequestError};
-use crate::iam::route_of;
+use crate::error::RequestError;
+use crate::explain::explain;
+use crate::report::profile_update;
 use crate::revocation::subscriptions::Subscription;
-use crate::serve::{ServerContext, Shutdown, error_map, http};
+use crate::serve::{ServerContext, Shutdown, encode, http};
 
 /// Parses one request, calls a service, writes the reply.
 pub(super) async fn answer(
     stream: &mut BufReader<CredentialedStream>,
     text: &[u8],
     peer: &Peer,
-    desk: &Arc<ServerContext>,
+    context: &Arc<ServerContext>,
 ) -> Result<(), FrameError> {
-    let ServerContext { broker, stop, .. } = &**desk;
     let request = match parse(text) {
         Ok(request) => request,
         Err(failure) => return write(stream, Reply::Error(failure)).await,
     };
-    let access = &broker.access;
+
     let mut dialogue = Dialogue {
         stream: &mut *stream,
-        stop,
+        shutdown: &context.shutdown,
     };
-
-    let document = match request {
-        Request::Lease { profile } => match lease(&mut dialogue, peer, &profile, desk).await {
-            Ok(lease) => {
-                return write(stream, Reply::Lease(error_map::lease(&lease))).await;
+    let report = match request {
+        Request::Lease { profile } => {
+            let leased = context.services.lease(peer, &profile, &mut dialogue);
+            match until_deadline(&context.shutdown, leased).await {
+                Ok(lease) => return write(stream, Reply::Lease(encode::lease(&lease))).await,
+                Err(error) => Err(error),
             }
-            Err(error) => Err(error),
-        },
-        Request::Watch { profile } => match broker.watch(peer, &profile).await {
-            Ok(watching) => return tell_changes(stream, watching, stop).await,
-            Err(error) => Err(error),
-        },
+        }
+        Request::Watch { profile } => {
+            match context.services.access.authorize_view(peer, &profile).await {
+                Ok(grant) => {
+                    let subscription = context.services.revocation.watch(&grant);
+                    return send_changes(stream, subscription, &context.shutdown).await;
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
         Request::Status { after } => {
-            return write(stream, Reply::Status(status(peer, after.as_deref(), desk))).await;
+            let page = status(peer, after.as_deref(), context);
+            return write(stream, Reply::Status(page)).await;
         }
         Request::ChallengeResponse { .. } => {
             return write(stream, Reply::Error(bad_request("no challenge was sent"))).await;
         }
-        Request::Iam(call) => iam(&mut dialogue, peer, call, desk).await,
+        request => report(&mut dialogue, request, peer, context).await?,
+    };
+
+    match report {
+        Ok(document) => {
+            for part in encode::parts(&String::from_utf8_lossy(&document)) {
+                write(stream, Reply::Part(part)).await?;
+            }
+            Ok(())
+        }
+        Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
+            Err(FrameError::Closed)
+        }
+        Err(error) => write(stream, Reply::Error(error.failure())).await,
+    }
+}
+
+type Report = Result<Zeroizing<Vec<u8>>, RequestError>;
+
+/// The requests whose reply is a JSON document. The outer error ends the connection.
+async fn report(
+    dialogue: &mut Dialogue<'_>,
+    request: Request<'_>,
+    peer: &Peer,
+    context: &Arc<ServerContext>,
+) -> Result<Report, FrameError> {
+    let shutdown = &context.shutdown;
+
+    Ok(match request {
+        Request::Iam(call) => {
+            let iam = &context.services.iam;
+            iam.call(peer, call, dialogue, shutdown.deadline()).await
+        }
         Request::Explain { profile } => {
-            json(until_last_call(stop, broker.explain(peer, &profile)).await)
+            until_deadline(shutdown, explain_profile(peer, &profile, context)).await
         }
         Request::Audit {
             profile,
             since_seconds,
         } => {
-            let audit = broker.audit(peer, &profile, Duration::from_secs(since_seconds));
-            json(until_last_call(stop, audit).await)
+            let since = Duration::from_secs(since_seconds);
+            until_deadline(shutdown, audit(peer, &profile, since, context)).await
         }
         Request::Refresh { profile } => {
-            json(until_last_call(stop, broker.refresh_now(peer, &profile)).await)
+            until_deadline(shutdown, refresh(peer, &profile, context)).await
         }
         Request::ReportRejected { profile } => {
-            json(until_last_call(stop, broker.report_rejected(peer, &profile)).await)
+            until_deadline(shutdown, report_rejected(peer, &profile, context)).await
+        }
+        Request::Sessions { upstream } => {
+            until_deadline(shutdown, sessions(peer, upstream.as_deref(), context)).await
         }
         Request::Endpoint { profile, kind } => {
-            json(endpoint(&mut dialogue, peer, &profile, kind, desk).await)
+            endpoint(dialogue, peer, &profile, kind, context).await
         }
-        Request::TokenSource { upstream } => json(broker.key_place(peer, upstream.as_deref())),
-        Request::VerifyJournal => json(broker.verify_journal(peer).await),
-        Request::Approvals => json(access.list_approvals(peer).map_err(Into::into)),
+        Request::Journal { since_seconds } => journal(peer, since_seconds, context).await,
+        Request::Approvals => json(context.services.access.list_approvals(peer)),
         Request::Approve { id, allow } => {
-            json(access.approve(peer, id, allow).await.map_err(Into::into))
+            json(context.services.access.approve(peer, id, allow).await)
         }
+        Request::Resume { profile } => resume(peer, &profile, context).await,
+        Request::Logout { profile, revoke } => {
+            logout(peer, profile.as_deref(), revoke, context).await
+        }
+        Request::RevokeSession {
+            upstream,
+            session_id,
+            reason,
+        } => {
+            let service = &context.services.sessions;
+            match context.services.access.authorize_daemon_owner(peer) {
+                Ok(()) => json(
+                    service
+                        .revoke(peer, upstream.as_deref(), &session_id, reason.as_deref())
+                        .await,
+                ),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Request::TokenSource { .. }
+        | Request::Login { .. }
+        | Request::Unlock { .. }
+        | Request::Rotate { .. } => login(dialogue, request, peer, context).await?,
+        Request::Lease { .. }
+        | Request::Watch { .. }
+        | Request::Status { .. }
+        | Request::ChallengeResponse { .. } => Err(RequestError::Aborted),
+    })
+}
+
+/// The requests about a principal's token. A keyring may prompt the user.
+async fn login(
+    dialogue: &mut Dialogue<'_>,
+    request: Request<'_>,
+    peer: &Peer,
+    context: &ServerContext,
+) -> Result<Report, FrameError> {
+    if let Err(error) = context.services.access.authorize_daemon_owner(peer) {
+        return Ok(Err(error.into()));
+    }
+
+    let service = &context.services.login;
+    if !matches!(request, Request::TokenSource { .. }) {
+        dialogue.announce_wait(PATIENCE).await?;
+    }
+
+    Ok(match request {
+        Request::TokenSource { upstream } => json(service.token_source(upstream.as_deref())),
         Request::Login {
             upstream,
             token,
             passphrase,
         } => {
-            dialogue.announce_wait(PATIENCE).await?;
-            let (token, passphrase) = (hidden(token), passphrase.map(hidden));
+            let token = secret(token);
+            let passphrase = passphrase.map(secret);
             json(
-                broker
+                service
                     .login(peer, upstream.as_deref(), token, passphrase)
                     .await,
             )
@@ -102,81 +190,49 @@ pub(super) async fn answer(
             upstream,
             passphrase,
         } => {
-            dialogue.announce_wait(PATIENCE).await?;
-            let passphrase = passphrase.map(hidden);
-            json(broker.unlock(peer, upstream.as_deref(), passphrase).await)
+            let passphrase = passphrase.map(secret);
+            json(service.unlock(upstream.as_deref(), passphrase).await)
         }
-        Request::Rotate { upstream, old } => {
-            dialogue.announce_wait(PATIENCE).await?;
-            json(
-                broker
-                    .rotate(peer, upstream.as_deref(), old.as_deref())
-                    .await,
-            )
-        }
-        Request::Sessions { upstream } => {
-            json(until_last_call(stop, broker.sessions(peer, upstream.as_deref())).await)
-        }
-        Request::Resume { profile } => json(broker.resume(peer, &profile).await),
-        Request::Logout { profile, revoke } => {
-            json(broker.logout(peer, profile.as_deref(), revoke).await)
-        }
-        Request::RevokeSession {
-            upstream,
-            session_id,
-            reason,
-        } => json(
-            broker
-                .revoke_session(peer, upstream.as_deref(), &session_id, reason.as_deref())
+        Request::Rotate { upstream, old } => json(
+            service
+                .rotate(peer, upstream.as_deref(), old.as_deref())
                 .await,
         ),
-    };
-    match document {
-        Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
-            Err(FrameError::Closed)
-        }
-        Err(error) => write(stream, Reply::Error(error_map::failure(&error))).await,
-        Ok(document) => {
-            for part in error_map::parts(&String::from_utf8_lossy(&document)) {
-                write(stream, Reply::Part(part)).await?;
-            }
-            Ok(())
-        }
-    }
+        _ => Err(RequestError::Aborted),
+    })
 }
 
-async fn lease(
-    dialogue: &mut Dialogue<'_>,
-    peer: &Peer,
-    profile: &str,
-    desk: &ServerContext,
-) -> Result<Lease, RequestError> {
-    let ServerContext { broker, stop, .. } = desk;
-    let grant = broker
+async fn explain_profile(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
+    let grant = context
+        .services
         .access
-        .authorize_lease(peer, profile, dialogue)
+        .authorize_owner(peer, profile)
         .await?;
-    until_last_call(stop, broker.lease(peer, &grant)).await
+    json(explain(&grant).await)
 }
 
-async fn iam(
-    dialogue: &mut Dialogue<'_>,
-    peer: &Peer,
-    call: IamCall<'_>,
-    desk: &ServerContext,
-) -> Result<Zeroizing<Vec<u8>>, RequestError> {
-    let ServerContext { broker, stop, .. } = desk;
-    let route = route_of(&call.method)?;
-    let grant = match &call.profile {
-        Some(profile) => Some(
-            broker
-                .access
-                .authorize_lease(peer, profile, dialogue)
-                .await?,
-        ),
-        None => None,
-    };
-    broker.iam(peer, route, call, grant, stop.last_call()).await
+async fn audit(peer: &Peer, profile: &str, since: Duration, context: &ServerContext) -> Report {
+    let services = &context.services;
+    let grant = services.access.authorize_owner(peer, profile).await?;
+    json(services.audit.audit(&grant, since).await)
+}
+
+async fn refresh(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
+    let services = &context.services;
+    let grant = services.access.authorize_owner(peer, profile).await?;
+    services.refresh.fetch_new(grant.entry()).await?;
+    json::<RequestError>(Ok(profile_update(grant.entry(), None)))
+}
+
+async fn report_rejected(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
+    let services = &context.services;
+    let grant = services.access.authorize_view(peer, profile).await?;
+    json(services.revocation.report_rejected(peer, &grant).await)
+}
+
+async fn sessions(peer: &Peer, upstream: Option<&str>, context: &ServerContext) -> Report {
+    context.services.access.authorize_daemon_owner(peer)?;
+    json(context.services.sessions.list(upstream).await)
 }
 
 async fn endpoint(
@@ -184,68 +240,97 @@ async fn endpoint(
     peer: &Peer,
     profile: &str,
     kind: EndpointKind,
-    desk: &Arc<ServerContext>,
-) -> Result<Endpoint, RequestError> {
-    let access = &desk.broker.access;
+    context: &Arc<ServerContext>,
+) -> Report {
+    let access = &context.services.access;
     let grant = access.authorize_endpoint(peer, profile, dialogue).await?;
-    http::endpoint(desk, &grant, kind)
+    json(http::endpoint(context, &grant, kind))
 }
 
-fn status(peer: &Peer, after: Option<&str>, desk: &ServerContext) -> StatusPage {
-    let mut status = desk.broker.status(peer, after, desk.gauge.open());
-    if let Some(protection) = status
-        .daemon
-        .protection
-        .as_mut()
-        .filter(|_| desk.lookout.is_gone())
+async fn journal(peer: &Peer, since_seconds: Option<u64>, context: &ServerContext) -> Report {
+    context.services.access.authorize_daemon_owner(peer)?;
+    let since = since_seconds.map(Duration::from_secs);
+    json(context.services.audit.locate_journal(since).await)
+}
+
+async fn resume(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
+    let services = &context.services;
+    let grant = services.access.authorize_owner(peer, profile).await?;
+    json::<RequestError>(Ok(services.revocation.resume(peer, &grant).await))
+}
+
+async fn logout(
+    peer: &Peer,
+    profile: Option<&str>,
+    revoke: bool,
+    context: &ServerContext,
+) -> Report {
+    let services = &context.services;
+    let grants = match profile {
+        Some(profile) => vec![services.access.authorize_owner(peer, profile).await?],
+        None => services.access.authorize_owner_of_all(peer)?,
+    };
+    json::<RequestError>(Ok(services.revocation.logout(peer, &grants, revoke).await))
+}
+
+fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPage {
+    let open = context.connections.open();
+    let mut page = context.services.status.page(peer, after, open);
+
+    if let Some(protection) = &mut page.daemon.protection
+        && context.peer_inspector.has_exited()
     {
-        protection.callers = "off: the lookout is gone; restart rolekeeperd".into();
+        protection.callers =
+            "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
-    status.daemon.endpoints = desk.endpoints.shown();
-    status
+    page.daemon.endpoints = context.endpoints.shown();
+
+    page
 }
 
-/// How things are with a profile, and again whenever they have changed, until the peer hangs up or has not read for a
-/// while.
-async fn tell_changes(
+/// Sends the profile's state, and again after every change, until the peer disconnects or stops reading.
+async fn send_changes(
     stream: &mut BufReader<CredentialedStream>,
-    mut watching: Subscription,
-    stop: &Shutdown,
+    mut subscription: Subscription,
+    shutdown: &Shutdown,
 ) -> Result<(), FrameError> {
     loop {
-        write(stream, Reply::ProfileUpdate(watching.look())).await?;
+        write(stream, Reply::ProfileUpdate(subscription.current())).await?;
+
         tokio::select! {
-            () = watching.changed() => {}
-            () = stop.last_call_to_ask_again() => {
-                return write(stream, Reply::Error(error_map::failure(&RequestError::Stopping))).await;
+            () = subscription.changed() => {}
+            () = shutdown.deadline_of_repeatable() => {
+                return write(stream, Reply::Error(RequestError::Stopping.failure())).await;
             }
-            // Nothing is to be said meanwhile: it has hung up, or does not know what it does.
+            // The peer disconnected, or sent a request meanwhile, which is not allowed.
             _ = stream.read_u8() => return Err(FrameError::Closed),
         }
     }
 }
 
-fn json(report: Result<impl Serialize, RequestError>) -> Result<Zeroizing<Vec<u8>>, RequestError> {
-    // What the daemon reports has names for keys and no numbers but finite ones.
-    Ok(serde_json::to_vec(&report?)
-        .map_err(|_| RequestError::BrokeOff)?
-        .into())
+fn json<E>(report: Result<impl Serialize, E>) -> Report
+where
+    RequestError: From<E>,
+{
+    // Reports have strings for keys and no infinite numbers, so this does not fail.
+    let document = serde_json::to_vec(&report?).map_err(|_| RequestError::Aborted)?;
+
+    Ok(document.into())
 }
 
-/// What is asked for, or the word that there is no time left for it.
-async fn until_last_call<T>(
-    stop: &Shutdown,
+/// Gives up a request that can be repeated, once the daemon stops. What can be answered at once is.
+async fn until_deadline<T>(
+    shutdown: &Shutdown,
     answer: impl Future<Output = Result<T, RequestError>>,
 ) -> Result<T, RequestError> {
     tokio::select! {
-        // What can be answered at once is.
         biased;
         answer = answer => answer,
-        () = stop.last_call_to_ask_again() => Err(RequestError::Stopping),
+        () = shutdown.deadline_of_repeatable() => Err(RequestError::Stopping),
     }
 }
 
-fn hidden(text: SecretText<'_>) -> SecretString {
+fn secret(text: SecretText<'_>) -> SecretString {
     text.0.into_owned().into()
 }
 
@@ -257,23 +342,24 @@ pub(crate) fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
     {
         return Ok(request);
     }
+
     Err(match serde_json::from_slice::<Version>(text) {
         Ok(Version { v }) if v != VERSION => Failure::new(
             Code::UnsupportedVersion,
             format!(
-                "this daemon speaks version {VERSION} of the protocol, the request is of version {v}"
+                "the request has protocol version {v}, and this daemon speaks version {VERSION}"
             ),
-            "a rolekeeper and a rolekeeperd of the same version; restart the daemon after an upgrade",
+            "install rolekeeper and rolekeeperd of the same version, and restart the daemon",
         ),
-        Ok(_) => bad_request("it has a version, but no request that this daemon knows"),
-        Err(_) => bad_request("it is not a JSON object with a version"),
+        Ok(_) => bad_request("unknown or incomplete request"),
+        Err(_) => bad_request("not a JSON object with a version"),
     })
 }
 
-fn bad_request(why: &str) -> Failure {
+fn bad_request(reason: &str) -> Failure {
     Failure::new(
         Code::BadRequest,
-        format!("the request cannot be understood: {why}"),
-        "rolekeeper, instead of writing to the socket, or a client of this daemon's version",
+        format!("invalid request: {reason}"),
+        "use the rolekeeper command of the daemon's version",
     )
 }

@@ -1,17 +1,17 @@
-//! RefusalKind a call of ByCloud IAM has no reply: a kind for every error that the service documents (A6), and those of the way
-//! there.
+//! Errors of ByCloud IAM's calls: a kind for each that the service documents (A6), and those of the transport.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::Route;
 use crate::token_source::TokenError;
-use crate::upstream::{RefusalKind, UpstreamError};
+use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
-/// What to do about a token that no longer counts.
-pub const NEW_TOKEN: &str = "put a new token where the configuration says it is; rolekeeper login does that for a keyring or an encrypted file";
+/// The hint for a token that the service does not accept.
+const NEW_TOKEN: &str = "put a new token where the configuration reads it from; for a keyring or an encrypted file, run rolekeeper login";
 
-/// What the service said, by status and code together: a code under another status is not the documented error.
+/// The service's error, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceError {
     InvalidRequest,
@@ -27,13 +27,13 @@ pub enum ServiceError {
     RateLimited,
     Unavailable,
     Internal,
-    /// Not documented, or not with this status, which is here.
+    /// A code that is not documented, or not with this status.
     Other(u16),
 }
 
 impl ServiceError {
-    /// The upstream has looked at the request, and said no.
-    pub fn is_verdict(&self) -> bool {
+    /// Whether the service evaluated the request, and rejected it.
+    pub fn is_rejection(&self) -> bool {
         !matches!(
             self,
             Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_)
@@ -68,7 +68,7 @@ pub enum IamError {
     /// Nothing was sent.
     #[error("{method} cannot be sent: {why}")]
     Invalid { method: &'static str, why: String },
-    /// No answer, or none of the service's own. What was asked for may have been done.
+    /// There is no reply, or none of the service's own. The call may have taken effect.
     #[error("{what}")]
     NoAnswer {
         what: String,
@@ -78,15 +78,15 @@ pub enum IamError {
     #[error("{what}")]
     Service {
         what: String,
-        said: ServiceError,
+        error: ServiceError,
         request_id: Option<String>,
         retry_after: Option<Duration>,
     },
-    /// The reply is longer than is read.
+    /// The reply exceeds the limit.
     #[error("{what}")]
     TooLong { what: String },
-    /// A list named a marker twice.
-    #[error("{method} goes round in circles: it named the marker {marker} twice")]
+    /// A list repeated a marker.
+    #[error("{method}: pagination loop (marker {marker} repeated)")]
     Loop {
         method: &'static str,
         marker: String,
@@ -94,15 +94,15 @@ pub enum IamError {
 }
 
 impl IamError {
-    /// What the service said, if it did.
-    pub fn said(&self) -> Option<&ServiceError> {
+    /// The service's error, if this is one.
+    pub fn service_error(&self) -> Option<&ServiceError> {
         match self {
-            Self::Service { said, .. } => Some(said),
+            Self::Service { error, .. } => Some(error),
             _ => None,
         }
     }
 
-    /// How the audit log names the call, if the service said so.
+    /// The id of the call in the audit log, if the service replied.
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::Service { request_id, .. } => request_id.as_deref(),
@@ -110,8 +110,8 @@ impl IamError {
         }
     }
 
-    /// What it means for who wants a session.
-    pub fn consequence(&self) -> UpstreamError {
+    /// What the error means to the daemon.
+    pub fn to_upstream_error(&self) -> UpstreamError {
         let what = self.to_string();
         match self {
             Self::NoToken(error) => UpstreamError::LoginNeeded {
@@ -120,7 +120,7 @@ impl IamError {
             },
             Self::Invalid { .. } => UpstreamError::Refused {
                 what,
-                why: RefusalKind::Other,
+                kind: RefusalKind::Other,
             },
             Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
                 what,
@@ -131,47 +131,125 @@ impl IamError {
                 retry_after: *retry_after,
             },
             Self::Service {
-                said, retry_after, ..
-            } => match said {
-                ServiceError::InvalidToken
-                | ServiceError::TokenExpired
-                | ServiceError::SessionRevoked => UpstreamError::LoginNeeded {
+                error, retry_after, ..
+            } => error.to_upstream_error(what, *retry_after),
+        }
+    }
+
+    /// What the error means to the person who asked for the call. `with_session`: it was made with the session of a
+    /// profile, and not with the principal's token.
+    pub(super) fn to_call_error(&self, route: &Route, with_session: bool) -> CallError {
+        let changes = !route.verb.is_read();
+        let mut error = match self {
+            Self::NoToken(error) => {
+                CallError::new(CallErrorKind::LoginNeeded, self.to_string(), error.hint())
+            }
+            Self::Invalid { .. } => {
+                CallError::new(CallErrorKind::Invalid, self.to_string(), usage(route))
+            }
+            Self::NoAnswer { retry_after, .. } => {
+                CallError::unavailable(self.to_string(), changes, *retry_after)
+            }
+            Self::TooLong { .. } => CallError::new(
+                CallErrorKind::Unavailable,
+                self.to_string(),
+                "use a smaller --limit",
+            ),
+            Self::Loop { .. } => CallError::new(
+                CallErrorKind::Unavailable,
+                self.to_string(),
+                "report it to the upstream's operator: the list does not end",
+            ),
+            Self::Service {
+                error, retry_after, ..
+            } => match error {
+                ServiceError::RateLimited => {
+                    CallError::unavailable(self.to_string(), false, *retry_after)
+                }
+                ServiceError::Unavailable | ServiceError::Internal => {
+                    CallError::unavailable(self.to_string(), changes, *retry_after)
+                }
+                ServiceError::Other(status) if !(400..500).contains(status) => {
+                    CallError::unavailable(self.to_string(), changes, *retry_after)
+                }
+                error => CallError::new(
+                    error.kind(with_session),
+                    self.to_string(),
+                    error.hint(route, with_session),
+                ),
+            },
+        };
+        error.request_id = self.request_id().map(Into::into);
+
+        error
+    }
+}
+
+fn usage(route: &Route) -> String {
+    format!("run rolekeeper iam {} --help", route.name)
+}
+
+impl ServiceError {
+    fn to_upstream_error(&self, what: String, retry_after: Option<Duration>) -> UpstreamError {
+        let kind = match self {
+            Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked => {
+                return UpstreamError::LoginNeeded {
                     what,
                     hint: NEW_TOKEN.into(),
-                },
-                ServiceError::PrincipalDisabled => UpstreamError::Refused {
-                    what,
-                    why: RefusalKind::AccountDisabled,
-                },
-                ServiceError::TrustPolicyDenied => UpstreamError::Refused {
-                    what,
-                    why: RefusalKind::NotTrusted,
-                },
-                ServiceError::NotFound => UpstreamError::Refused {
-                    what,
-                    why: RefusalKind::NotFound,
-                },
-                ServiceError::InvalidRequest
-                | ServiceError::AccessDenied
-                | ServiceError::Conflict
-                | ServiceError::InUse => UpstreamError::Refused {
-                    what,
-                    why: RefusalKind::Other,
-                },
-                ServiceError::RateLimited
-                | ServiceError::Unavailable
-                | ServiceError::Internal
-                | ServiceError::Other(_) => UpstreamError::Unavailable {
-                    what,
-                    retry_after: *retry_after,
-                },
-            },
+                };
+            }
+            Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_) => {
+                return UpstreamError::Unavailable { what, retry_after };
+            }
+            Self::PrincipalDisabled => RefusalKind::AccountDisabled,
+            Self::TrustPolicyDenied => RefusalKind::NotTrusted,
+            Self::NotFound => RefusalKind::NotFound,
+            Self::InvalidRequest | Self::AccessDenied | Self::Conflict | Self::InUse => {
+                RefusalKind::Other
+            }
+        };
+
+        UpstreamError::Refused { what, kind }
+    }
+
+    fn kind(&self, with_session: bool) -> CallErrorKind {
+        match self {
+            Self::SessionRevoked if with_session => CallErrorKind::SessionRevoked,
+            Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked if !with_session => {
+                CallErrorKind::LoginNeeded
+            }
+            _ => CallErrorKind::Refused,
         }
+    }
+
+    fn hint(&self, route: &Route, with_session: bool) -> String {
+        let hint = match self {
+            Self::InvalidRequest => return usage(route),
+            Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked if with_session => {
+                "leave out --profile: that profile's session is no longer valid"
+            }
+            Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked => NEW_TOKEN,
+            Self::PrincipalDisabled => {
+                "ask an administrator to enable the account: updateServiceAccount --enabled true"
+            }
+            Self::AccessDenied => "ask an administrator for a policy that allows it",
+            Self::TrustPolicyDenied => {
+                "ask an administrator to change the role's trust policy: updateRole --trust-policy"
+            }
+            Self::NotFound => "use the list methods to see what there is",
+            Self::Conflict => "use another name, or read the state with a get method",
+            Self::InUse => "remove what depends on it first: policies, members, sessions",
+            Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_) => {
+                "change the request: the message has the reason"
+            }
+        };
+
+        hint.into()
     }
 }
 
 impl From<IamError> for UpstreamError {
     fn from(error: IamError) -> Self {
-        error.consequence()
+        error.to_upstream_error()
     }
 }

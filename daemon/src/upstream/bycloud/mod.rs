@@ -1,41 +1,47 @@
-//! ByCloud IAM: a client for its 60 methods, a file a resource. What its reference does not say is assumed as A1 to A15
-//! of the contract, and stands only in here.
+//! ByCloud IAM: a client for its 60 methods, a file per resource, and what the daemon does with them. What the service's
+//! reference does not specify is assumed (A1 to A15 of the contract), and only here.
 
 mod audit_logs;
-pub(crate) mod caller_identity;
+mod caller_identity;
 mod error;
+pub mod explain;
 mod groups;
 mod http;
 mod invitations;
+mod login;
+mod management;
 mod pages;
 mod policies;
 mod roles;
+mod rotation;
 mod service_accounts;
 mod sts;
 mod users;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
+use super::http::{HttpClient, SetupError};
+use super::{
+    AuditLog, CredentialRotation, Explainer, IssuedSession, IssuedSessionStatus, Login,
+    ManagementApi, SessionAdmin, Upstream, UpstreamError,
+};
 use crate::clock::ServerClock;
 use crate::config::{Endpoint, HttpTransport, RoleRequest};
 use crate::token_source::TokenSource;
 
 pub use audit_logs::*;
-pub use error::{IamError, NEW_TOKEN, ServiceError};
+pub use error::{IamError, ServiceError};
 pub use groups::*;
-#[cfg(fuzzing)]
-pub(crate) use http::Call;
-pub use http::{Answer, SetupError};
+pub use http::Reply;
+pub(crate) use http::SentCall;
 pub use invitations::*;
+pub use management::routes;
 pub use policies::*;
 pub use roles::*;
 pub use service_accounts::*;
@@ -46,65 +52,58 @@ pub use wire::*;
 /// A client for one principal at one endpoint.
 #[derive(Debug)]
 pub struct ByCloud {
-    http: ArcSwap<reqwest::Client>,
-    endpoint: Endpoint,
-    way: HttpTransport,
-    key: Arc<TokenSource>,
-    /// Used instead of what the key's place holds.
-    given: Option<SecretString>,
+    http: Arc<HttpClient>,
+    token_source: Arc<TokenSource>,
+    /// Used instead of the token source's: a token that is not stored yet.
+    token: Option<SecretString>,
     server_clock: ServerClock,
-    /// Who calls, as the last session said: one text for all of them.
+    /// The principal of the last session. All sessions share its text.
     principal: Mutex<Arc<str>>,
 }
 
 impl ByCloud {
+    /// # Errors
+    /// When the HTTP client cannot be set up, for example because a certificate file is unreadable.
     pub fn new(
         endpoint: Endpoint,
-        way: HttpTransport,
-        key: TokenSource,
+        transport: HttpTransport,
+        token_source: TokenSource,
     ) -> Result<Self, SetupError> {
-        let http = ArcSwap::from_pointee(http::client(&endpoint, &way)?);
-        let (server_clock, principal) = (ServerClock::default(), Mutex::new("".into()));
         Ok(Self {
-            http,
-            endpoint,
-            way,
-            key: Arc::new(key),
-            given: None,
-            server_clock,
-            principal,
+            http: Arc::new(HttpClient::new(endpoint, transport)?),
+            token_source: Arc::new(token_source),
+            token: None,
+            server_clock: ServerClock::default(),
+            principal: Mutex::new("".into()),
         })
     }
 
-    /// The same upstream for whoever has this token.
-    pub fn holding(&self, token: SecretString) -> Self {
+    /// The same upstream with another token.
+    fn with_token(&self, token: SecretString) -> Self {
         Self {
-            http: ArcSwap::new(self.http.load_full()),
-            endpoint: self.endpoint.clone(),
-            way: self.way.clone(),
-            key: Arc::clone(&self.key),
-            given: Some(token),
+            http: Arc::clone(&self.http),
+            token_source: Arc::clone(&self.token_source),
+            token: Some(token),
             server_clock: ServerClock::default(),
             principal: Mutex::new("".into()),
         }
     }
 
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// Where the principal's token lives.
-    pub fn key(&self) -> &TokenSource {
-        &self.key
+    fn endpoint(&self) -> &Endpoint {
+        self.http.endpoint()
     }
 }
 
 impl Upstream for ByCloud {
+    fn kind(&self) -> &'static str {
+        "bycloud"
+    }
+
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
-        self.grant(role).boxed()
+        self.issue_session(role).boxed()
     }
 
     fn server_clock(&self) -> &ServerClock {
@@ -112,21 +111,21 @@ impl Upstream for ByCloud {
     }
 
     fn identity(&self) -> String {
-        format!("{} {:?}", self.place(), self.key.source())
+        format!("{} {:?}", self.location(), self.token_source.location())
     }
 
-    fn place(&self) -> String {
-        format!("bycloud {}", self.endpoint)
+    fn location(&self) -> String {
+        format!("bycloud {}", self.endpoint())
     }
 
-    fn ask_time(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+    fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
             let one = ListStsSessions {
                 limit: Some(1),
                 ..ListStsSessions::default()
             };
             match self.list_sts_sessions(&one).await {
-                Err(error) if error.said().is_none() => Err(error.into()),
+                Err(error) if error.service_error().is_none() => Err(error.into()),
                 _ => Ok(()),
             }
         }
@@ -137,62 +136,53 @@ impl Upstream for ByCloud {
         &'a self,
         principal: &'a str,
     ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
-        self.active(principal).boxed()
+        self.list_active_ids(principal).boxed()
     }
 
-    fn fate<'a>(
+    fn session_status<'a>(
         &'a self,
         session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
-        self.become_of(session_id).boxed()
+        self.read_status(session_id).boxed()
     }
 
     fn name_of<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<String>> {
-        self.principal_by_id(id).boxed()
+        self.principal_name(id).boxed()
     }
 
-    fn withdraw<'a>(
+    fn revoke<'a>(
         &'a self,
         session_id: &'a str,
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), UpstreamError>> {
-        self.end(session_id, reason).boxed()
+        self.revoke_if_there(session_id, reason).boxed()
     }
 
     fn resumed(&self) {
-        match http::client(&self.endpoint, &self.way) {
-            Ok(fresh) => self.http.store(Arc::new(fresh)),
-            Err(error) => {
-                tracing::warn!(%error, "connections from before the suspend are used again")
-            }
-        }
+        self.http.reconnect();
     }
 
-    fn bycloud(&self) -> Option<&ByCloud> {
+    fn login(&self) -> Option<&dyn Login> {
         Some(self)
     }
-}
 
-/// Every method that there is.
-pub fn routes() -> impl Iterator<Item = &'static Route> {
-    [
-        sts::ROUTES,
-        roles::ROUTES,
-        policies::ROUTES,
-        service_accounts::ROUTES,
-        users::ROUTES,
-        groups::ROUTES,
-        invitations::ROUTES,
-        audit_logs::ROUTES,
-    ]
-    .into_iter()
-    .flatten()
-}
+    fn rotation(&self) -> Option<&dyn CredentialRotation> {
+        Some(self)
+    }
 
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("request_id", &self.request_id)
-            .finish_non_exhaustive()
+    fn session_admin(&self) -> Option<&dyn SessionAdmin> {
+        Some(self)
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        Some(self)
+    }
+
+    fn explainer(&self) -> Option<&dyn Explainer> {
+        Some(self)
+    }
+
+    fn management(&self) -> Option<&dyn ManagementApi> {
+        Some(self)
     }
 }

@@ -1,25 +1,30 @@
-//! Sessions: a role is assumed (A7), and sessions are seen and revoked (A8).
+//! Sessions: a role is assumed (A7), and sessions are read and revoked (A8).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::wire::{methods, open_enum, paged};
 use super::{
-    ByCloud, GetServiceAccount, GetUser, IamError, Marker, Page, PrincipalId, PrincipalType,
-    RoleId, ServiceError, SessionId,
+    ByCloud, GetServiceAccount, GetUser, IamError, Marker, Method, Page, PrincipalId,
+    PrincipalType, RoleId, ServiceError, SessionId,
 };
 use crate::config::RoleRequest;
-use crate::one_line;
 use crate::sync::lock;
-use crate::upstream::{IssuedSession, IssuedSessionStatus, SLACK, UpstreamError};
+use crate::text::one_line;
+use crate::upstream::{
+    ActiveSession, CallError, IssuedSession, IssuedSessionStatus, SLACK, SessionAdmin,
+    UpstreamError,
+};
 
-/// As many as a page may have (A5).
+/// The most items of a page (A5).
 const PAGE: u32 = 1000;
 
 open_enum! {
@@ -82,31 +87,27 @@ methods! {
 paged! { ListStsSessions => Session }
 
 impl ByCloud {
-    /// Assumes a profile's role.
-    pub(super) async fn grant(&self, role: &RoleRequest) -> Result<IssuedSession, UpstreamError> {
+    pub(super) async fn issue_session(
+        &self,
+        role: &RoleRequest,
+    ) -> Result<IssuedSession, UpstreamError> {
         let request = AssumeRole {
             role_id: role.role_id.as_str().into(),
             duration_seconds: Some(role.duration.as_secs()),
         };
         let assumed = self.assume_role(&request).await?;
-        let expires_at = sensible(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
-            what: format!(
-                "assumeRole at {}: a reply that makes no sense: {why}",
-                self.endpoint
-            ),
+        let expires_at = valid_end(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
+            what: format!("assumeRole at {}: invalid reply: {why}", self.endpoint()),
             retry_after: None,
         })?;
+
         let AssumedRole {
             session,
             credentials,
         } = assumed;
         Ok(IssuedSession {
             session_id: session.id.as_str().into(),
-            principal: self.one_text(&format!(
-                "{}/{}",
-                session.principal_type.as_str(),
-                session.principal_id
-            )),
+            principal: self.shared_text(&session.principal()),
             access_key_id: credentials.access_key_id.into(),
             secret_access_key: credentials.secret_access_key,
             session_token: credentials.session_token,
@@ -115,38 +116,36 @@ impl ByCloud {
         })
     }
 
-    /// The active sessions of a principal, by all pages.
-    pub(super) async fn active(
+    pub(super) async fn list_active_ids(
         &self,
         principal: &str,
     ) -> Result<BTreeSet<Box<str>>, UpstreamError> {
-        let sessions = self
-            .items(active_of(principal))
+        let ids = self
+            .items(active_sessions_of(principal))
             .map_ok(|session| session.id.as_str().into());
-        Ok(sessions.try_collect().await?)
+
+        Ok(ids.try_collect().await?)
     }
 
-    pub(super) async fn become_of(
+    pub(super) async fn read_status(
         &self,
         session_id: &str,
     ) -> Result<IssuedSessionStatus, UpstreamError> {
-        let session = match self
-            .get_sts_session(&GetStsSession {
-                session_id: session_id.into(),
-            })
-            .await
-        {
-            Ok(session) => session,
-            Err(error)
-                if matches!(
-                    error.said(),
-                    Some(ServiceError::NotFound | ServiceError::AccessDenied)
-                ) =>
-            {
-                return Ok(IssuedSessionStatus::Unknown);
-            }
-            Err(error) => return Err(error.into()),
+        let request = GetStsSession {
+            session_id: session_id.into(),
         };
+        let session = match self.get_sts_session(&request).await {
+            Ok(session) => session,
+            Err(error) => {
+                return match error.service_error() {
+                    Some(ServiceError::NotFound | ServiceError::AccessDenied) => {
+                        Ok(IssuedSessionStatus::Unknown)
+                    }
+                    _ => Err(error.into()),
+                };
+            }
+        };
+
         Ok(match session.status {
             SessionStatus::Active => IssuedSessionStatus::Active,
             SessionStatus::Expired => IssuedSessionStatus::Expired,
@@ -159,64 +158,140 @@ impl ByCloud {
         })
     }
 
-    pub(super) async fn end(
+    pub(super) async fn revoke_if_there(
         &self,
         session_id: &str,
         reason: Option<&str>,
     ) -> Result<(), UpstreamError> {
-        let request = RevokeStsSession {
-            session_id: session_id.into(),
-            reason: reason.map(Into::into),
-        };
-        match self.revoke_sts_session(&request).await {
-            Err(error) if error.said() == Some(&ServiceError::NotFound) => Ok(()),
-            ended => Ok(ended?),
+        let revoked = self
+            .revoke_sts_session(&revocation(session_id, reason))
+            .await;
+
+        match revoked {
+            Err(error) if error.service_error() != Some(&ServiceError::NotFound) => {
+                Err(error.into())
+            }
+            _ => Ok(()),
         }
     }
 
-    /// A session does not say what it is the id of.
-    pub(super) async fn principal_by_id(&self, id: &str) -> Option<String> {
-        if let Ok(user) = self.get_user(&GetUser { user_id: id.into() }).await {
+    /// The name of a user or service account. An id alone does not tell which of them it is.
+    pub(super) async fn principal_name(&self, id: &str) -> Option<String> {
+        let user = GetUser { user_id: id.into() };
+        if let Ok(user) = self.get_user(&user).await {
             return Some(one_line(&format!("user/{}", user.email)));
         }
-        let account = self
-            .get_service_account(&GetServiceAccount {
-                service_account_id: id.into(),
-            })
-            .await
-            .ok()?;
+
+        let account = GetServiceAccount {
+            service_account_id: id.into(),
+        };
+        let account = self.get_service_account(&account).await.ok()?;
         Some(one_line(&format!("service_account/{}", account.name)))
     }
 
-    /// The same principal in the same memory, however many sessions are its.
-    fn one_text(&self, principal: &str) -> Arc<str> {
+    /// Sessions of the same principal share one text.
+    fn shared_text(&self, principal: &str) -> Arc<str> {
         let mut last = lock(&self.principal);
         if **last != *principal {
             *last = principal.into();
         }
+
         Arc::clone(&last)
     }
 }
 
-/// The first page of a principal's active sessions.
-pub fn active_of(principal: &str) -> ListStsSessions {
-    let (kind, id) = principal.split_once('/').unwrap_or(("", principal));
+impl SessionAdmin for ByCloud {
+    fn sessions<'a>(
+        &'a self,
+        principals: &'a BTreeSet<String>,
+    ) -> BoxStream<'a, Result<ActiveSession, CallError>> {
+        let mut lists: Vec<_> = principals
+            .iter()
+            .map(|principal| active_sessions_of(principal))
+            .collect();
+        if lists.is_empty() {
+            lists.push(active_sessions());
+        }
+
+        stream::iter(lists)
+            .flat_map(|list| self.items(list))
+            .map_ok(ActiveSession::from)
+            .map_err(|error| error.to_call_error(&ListStsSessions::ROUTE, false))
+            .boxed()
+    }
+
+    fn revoke_session<'a>(
+        &'a self,
+        session_id: &'a str,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), CallError>> {
+        async move {
+            let request = revocation(session_id, reason);
+            self.revoke_sts_session(&request)
+                .await
+                .map_err(|error| error.to_call_error(&RevokeStsSession::ROUTE, false))
+        }
+        .boxed()
+    }
+}
+
+impl Session {
+    /// By type and id: `user/019…`.
+    fn principal(&self) -> String {
+        format!("{}/{}", self.principal_type.as_str(), self.principal_id)
+    }
+}
+
+impl From<Session> for ActiveSession {
+    fn from(session: Session) -> Self {
+        Self {
+            principal: session.principal(),
+            id: session.id.to_string(),
+            role_id: session.role_id.to_string(),
+            role_name: session.role_name,
+            issued_at: session.issued_at,
+            expires_at: session.expires_at,
+            source_ip: session.source_ip,
+        }
+    }
+}
+
+fn revocation(session_id: &str, reason: Option<&str>) -> RevokeStsSession {
+    RevokeStsSession {
+        session_id: session_id.into(),
+        reason: reason.map(Into::into),
+    }
+}
+
+fn active_sessions() -> ListStsSessions {
     ListStsSessions {
-        principal_id: Some(id.into()),
-        principal_type: Some(PrincipalType::from(kind.to_owned())).filter(|_| !kind.is_empty()),
         active_only: Some(true),
         limit: Some(PAGE),
         ..ListStsSessions::default()
     }
 }
 
-/// The session's end, of the two that the upstream gives: no clock of this machine, and no `Date`, has a say. An error if
-/// the reply cannot be meant, or could not be handed on in one frame.
-pub(crate) fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timestamp, String> {
+fn active_sessions_of(principal: &str) -> ListStsSessions {
+    let (kind, id) = principal.split_once('/').unwrap_or(("", principal));
+
+    ListStsSessions {
+        principal_id: Some(id.into()),
+        principal_type: Some(PrincipalType::from(kind.to_owned())).filter(|_| !kind.is_empty()),
+        ..active_sessions()
+    }
+}
+
+/// The earlier of the reply's two ends. No clock of this machine, and no `Date`, has a part in it.
+///
+/// # Errors
+/// When the reply is invalid, or its credentials do not fit a frame.
+pub(crate) fn valid_end(assumed: &AssumedRole, requested: Duration) -> Result<Timestamp, String> {
     let AssumedRole {
         session,
         credentials,
     } = assumed;
+    let secret_access_key = credentials.secret_access_key.expose_secret();
+    let session_token = credentials.session_token.expose_secret();
     let fields = [
         ("session.id", session.id.as_str(), 128),
         ("session.principal_id", session.principal_id.as_str(), 128),
@@ -226,41 +301,27 @@ pub(crate) fn sensible(assumed: &AssumedRole, asked: Duration) -> Result<Timesta
             128,
         ),
         ("credentials.access_key_id", &credentials.access_key_id, 128),
-        (
-            "credentials.secret_access_key",
-            credentials.secret_access_key.expose_secret(),
-            1024,
-        ),
-        (
-            "credentials.session_token",
-            credentials.session_token.expose_secret(),
-            32 * 1024,
-        ),
+        ("credentials.secret_access_key", secret_access_key, 1024),
+        ("credentials.session_token", session_token, 32 * 1024),
     ];
     for (field, text, longest) in fields {
-        if text.is_empty()
-            || text.len() > longest
-            || !text.chars().all(|each| each.is_ascii_graphic())
-        {
+        let has_valid_length = (1..=longest).contains(&text.len());
+        if !has_valid_length || !text.chars().all(|each| each.is_ascii_graphic()) {
             return Err(format!(
                 "{field} is not 1 to {longest} printable characters"
             ));
         }
     }
-    let (start, end) = (
-        session.issued_at,
-        session.expires_at.min(credentials.expires_at),
-    );
-    Duration::try_from(end.duration_since(start))
-        .ok()
-        .filter(|life| !life.is_zero() && *life <= asked + SLACK)
-        .map(|_| end)
-        .ok_or_else(|| {
-            format!(
-                "from {start} to {end}, when {} s were asked for",
-                asked.as_secs()
-            )
-        })
+
+    let start = session.issued_at;
+    let end = session.expires_at.min(credentials.expires_at);
+    match Duration::try_from(end.duration_since(start)) {
+        Ok(life) if !life.is_zero() && life <= requested + SLACK => Ok(end),
+        _ => Err(format!(
+            "the session is from {start} to {end}, and {} s were requested",
+            requested.as_secs()
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -281,10 +342,10 @@ mod tests {
     }
 
     #[test]
-    fn a_life_is_the_shorter_of_the_two_ends_whatever_this_machines_clock_says() {
+    fn session_ends_at_the_earlier_of_the_two_ends() {
         let hour = Duration::from_secs(3600);
         let life = |issued, session_end, credentials_end| {
-            let end = sensible(&assumed(issued, session_end, credentials_end, "t"), hour).ok()?;
+            let end = valid_end(&assumed(issued, session_end, credentials_end, "t"), hour).ok()?;
             Some(end.duration_since(issued.parse().unwrap()).as_secs())
         };
         let (start, end) = ("1999-01-01T00:00:00Z", "1999-01-01T01:00:00Z");
@@ -300,9 +361,9 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_cannot_be_handed_on_is_refused_without_showing_it() {
+    fn invalid_credential_is_rejected_without_showing_it() {
         for token in ["", "canary two", "canary\n", &"canary".repeat(10_000)] {
-            let why = sensible(
+            let why = valid_end(
                 &assumed(
                     "1999-01-01T00:00:00Z",
                     "1999-01-01T01:00:00Z",

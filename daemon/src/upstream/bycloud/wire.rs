@@ -24,13 +24,13 @@ impl Verb {
         }
     }
 
-    /// Whether asking twice is as good as asking once, so that a call without an answer has changed nothing.
+    /// Whether a call without a reply has changed nothing, so that it can be repeated.
     pub fn is_read(self) -> bool {
         self == Self::Get
     }
 }
 
-/// Where a method is found.
+/// The path and the parameters of a method.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// As documented: `listRoles`.
@@ -92,7 +92,7 @@ macro_rules! methods {
             $(
                 #[doc = concat!("`", $name, "`.")]
                 pub async fn $function(&self, request: &$request) -> Result<$reply, $crate::upstream::bycloud::IamError> {
-                    self.send(request).await
+                    Ok(self.send(request).await?.value)
                 }
             )*
         }
@@ -102,7 +102,7 @@ macro_rules! methods {
     };
 }
 
-/// Which of the lists come in pages, and of what.
+/// The lists that come in pages, and their items.
 macro_rules! paged {
     ($($request:ty => $item:ty),* $(,)?) => {
         $(
@@ -116,7 +116,7 @@ macro_rules! paged {
     };
 }
 
-/// A text that only one kind of thing is called by.
+/// Ids, a type for each kind of resource.
 macro_rules! ids {
     ($($(#[$meta:meta])* $id:ident),* $(,)?) => {
         $(
@@ -151,7 +151,7 @@ ids! {
     CredentialId,
     GroupId,
     InvitationId,
-    /// Where a page ends: the id of its last item.
+    /// The end of a page: the id of its last item.
     Marker,
     PolicyId,
     /// A user's or a service account's id.
@@ -162,7 +162,7 @@ ids! {
     UserId,
 }
 
-/// An enumeration to which the service may add: a word that is not known here survives as `Other`.
+/// An enumeration that the service may extend: an unknown word is kept as `Other`.
 macro_rules! open_enum {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
         $(#[$meta])*
@@ -202,7 +202,7 @@ macro_rules! open_enum {
 pub(super) use {methods, open_enum, paged};
 
 open_enum! {
-    /// Who can call and assume roles.
+    /// The kinds of accounts that can call and assume roles.
     PrincipalType { User = "user", ServiceAccount = "service_account" }
 }
 
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_is_not_known_survives_the_way_through() {
+    fn unknown_enum_word_survives_a_round_trip() {
         for word in ["user", "service_account", "robot"] {
             let read: PrincipalType = serde_json::from_value(word.into()).unwrap();
             assert_eq!(serde_json::to_value(&read).unwrap(), word);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_a_next_marker_is_the_last() {
+    fn page_without_next_marker_is_the_last() {
         for text in [
             r#"{"items":[]}"#,
             r#"{"items":[],"next_marker":null,"total":7}"#,

@@ -1,17 +1,17 @@
-//! The audit log (A15), oldest entry first.
+//! The audit log (A15), oldest entries first.
 
 use rusqlite::{Connection, Row};
 use serde_json::{Value, json};
 
-use super::{Call, Resource, get as get_one, ok};
-use crate::sandbox::clock::{Millis, parse, text};
-use crate::sandbox::methods::{Answer, Kind};
-use crate::sandbox::page::Query;
+use super::{Call, Resource, ok};
+use crate::sandbox::clock::{Millis, parse_rfc3339, to_rfc3339};
+use crate::sandbox::methods::{HandlerResult, ResourceKind};
+use crate::sandbox::pagination::ListQuery;
 
-struct AuditLogs;
+pub(in crate::sandbox) struct AuditLogs;
 
 impl Resource for AuditLogs {
-    const KIND: Kind = Kind::AuditLog;
+    const KIND: ResourceKind = ResourceKind::AuditLog;
     const PARAM: &'static str = "log_id";
     const COLUMNS: &'static str = "id, timestamp, actor_id, actor_type, action, resource_type, resource_id, status, \
                                    ip_address, request_id, session_id, details";
@@ -19,7 +19,7 @@ impl Resource for AuditLogs {
     fn show(row: &Row<'_>, _: Millis) -> rusqlite::Result<Value> {
         Ok(json!({
             "id": row.get::<_, String>(0)?,
-            "timestamp": text(row.get(1)?),
+            "timestamp": to_rfc3339(row.get(1)?),
             "actor_id": row.get::<_, Option<String>>(2)?,
             "actor_type": row.get::<_, Option<String>>(3)?,
             "action": row.get::<_, String>(4)?,
@@ -34,8 +34,8 @@ impl Resource for AuditLogs {
     }
 }
 
-pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
-    let mut query = Query::new::<AuditLogs>("TRUE", []);
+pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> HandlerResult {
+    let mut query = ListQuery::new::<AuditLogs>("TRUE", []);
     for column in [
         "actor_id",
         "actor_type",
@@ -44,19 +44,17 @@ pub(in crate::sandbox) fn list(call: &Call<'_>, tx: &Connection) -> Answer {
         "status",
         "ip_address",
     ] {
-        if let Some(wanted) = call.params.opt_text(column) {
-            query.and(&format!("{column} = ?"), wanted.to_owned());
+        if let Some(value) = call.params.opt_text(column) {
+            query.and(&format!("{column} = ?"), value.to_owned());
         }
     }
+
     query.prefix_filter("action", call.params.opt_text("action"));
     for (param, condition) in [("from", "timestamp >= ?"), ("to", "timestamp < ?")] {
-        if let Some(at) = call.params.opt_text(param).and_then(parse) {
+        if let Some(at) = call.params.opt_text(param).and_then(parse_rfc3339) {
             query.and(condition, at);
         }
     }
-    ok(query.page(tx, call)?)
-}
 
-pub(in crate::sandbox) fn get(call: &Call<'_>, tx: &Connection) -> Answer {
-    get_one::<AuditLogs>(call, tx)
+    ok(query.page(tx, call)?)
 }

@@ -1,16 +1,17 @@
-//! What things of several kinds have in common: policies attached to them, and groups they are in. One implementation for
-//! both, a constant for each kind and link.
+//! Links between resources: attached policies, and memberships in groups. One implementation for
+//! both, and one constant for each kind of owner.
 
 use rusqlite::Connection;
 
 use super::groups::Groups;
 use super::policies::Policies;
-use super::{Call, Resource, gone, must_exist, ok};
+use super::{Call, Resource, must_exist, no_content, ok};
 use crate::sandbox::error::ApiError;
-use crate::sandbox::methods::{Answer, Handler, Kind};
-use crate::sandbox::page::Query;
+use crate::sandbox::methods::{Handler, HandlerResult, ResourceKind};
+use crate::sandbox::pagination::ListQuery;
 
-/// What others are linked to, by a table of `kind`, `owner_id` and the column that is called like its parameter.
+/// A resource that owners are linked to. Its table has the columns `kind`, `owner_id` and
+/// [`Resource::PARAM`].
 pub(super) trait Linked: Resource {
     const TABLE: &'static str;
 }
@@ -23,13 +24,13 @@ impl Linked for Groups {
     const TABLE: &'static str = "memberships";
 }
 
-/// The methods of a link.
+/// The handlers of a link.
 pub(in crate::sandbox) struct Links {
-    /// What one thing is linked to.
+    /// Lists the resources of one owner.
     pub(in crate::sandbox) list: Handler,
     pub(in crate::sandbox) add: Handler,
     pub(in crate::sandbox) remove: Handler,
-    /// The things that are linked to one.
+    /// Lists the owners of one resource.
     pub(in crate::sandbox) owners: Handler,
 }
 
@@ -42,65 +43,73 @@ pub(super) const fn links<R: Resource, L: Linked>() -> Links {
     }
 }
 
-fn list<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
+fn list<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> HandlerResult {
     let id = call.params.text(R::PARAM)?;
     must_exist(tx, R::KIND, id)?;
+
     let linked = format!(
         "id IN (SELECT {} FROM {} WHERE kind = ? AND owner_id = ?)",
         L::PARAM,
         L::TABLE
     );
-    let query = Query::new::<L>(
+    let query = ListQuery::new::<L>(
         &linked,
-        [R::KIND.word().to_owned().into(), id.to_owned().into()],
+        [R::KIND.api_name().to_owned().into(), id.to_owned().into()],
     );
+
     ok(query.all(tx, call)?)
 }
 
-fn add<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
-    let (id, other) = (call.params.text(R::PARAM)?, call.params.text(L::PARAM)?);
+fn add<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> HandlerResult {
+    let id = call.params.text(R::PARAM)?;
+    let other = call.params.text(L::PARAM)?;
     must_exist(tx, R::KIND, id)?;
     must_exist(tx, L::KIND, other)?;
+
     link::<L>(tx, R::KIND, id, other)?;
-    gone()
+    no_content()
 }
 
-fn remove<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
-    let (id, other) = (call.params.text(R::PARAM)?, call.params.text(L::PARAM)?);
+fn remove<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> HandlerResult {
+    let id = call.params.text(R::PARAM)?;
+    let other = call.params.text(L::PARAM)?;
     must_exist(tx, R::KIND, id)?;
+
     let sql = format!(
         "DELETE FROM {} WHERE kind = ? AND owner_id = ? AND {} = ?",
         L::TABLE,
         L::PARAM
     );
-    match tx.execute(&sql, [R::KIND.word(), id, other])? {
+    match tx.execute(&sql, [R::KIND.api_name(), id, other])? {
         0 => Err(ApiError::not_found(
-            &format!("{} here:", L::KIND.word()),
+            &format!("link to {}", L::KIND.api_name()),
             other,
         )),
-        _ => gone(),
+        _ => no_content(),
     }
 }
 
-fn owners<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> Answer {
+fn owners<R: Resource, L: Linked>(call: &Call<'_>, tx: &Connection) -> HandlerResult {
     let id = call.params.text(L::PARAM)?;
     must_exist(tx, L::KIND, id)?;
+
     let linked = format!(
         "id IN (SELECT owner_id FROM {} WHERE kind = ? AND {} = ?)",
         L::TABLE,
         L::PARAM
     );
-    let query = Query::new::<R>(
+    let query = ListQuery::new::<R>(
         &linked,
-        [R::KIND.word().to_owned().into(), id.to_owned().into()],
+        [R::KIND.api_name().to_owned().into(), id.to_owned().into()],
     );
+
     ok(query.page(tx, call)?)
 }
 
-/// Linking twice is as good as once.
+/// Without an effect if the link exists.
 pub(super) fn link<L: Linked>(
     tx: &Connection,
-    kind: Kind,
+    kind: ResourceKind,
     id: &str,
     other: &str,
 ) -> rusqlite::Result<()> {
@@ -109,10 +118,10 @@ pub(super) fn link<L: Linked>(
         L::TABLE,
         L::PARAM
     );
-    tx.execute(&sql, [kind.word(), id, other]).map(drop)
+    tx.execute(&sql, [kind.api_name(), id, other]).map(drop)
 }
 
-/// Whether anything of any kind is linked to it.
+/// Whether any owner is linked to the resource.
 pub(super) fn has_owners<L: Linked>(tx: &Connection, id: &str) -> rusqlite::Result<bool> {
     tx.prepare_cached(&format!(
         "SELECT 1 FROM {} WHERE {} = ?",
@@ -122,18 +131,22 @@ pub(super) fn has_owners<L: Linked>(tx: &Connection, id: &str) -> rusqlite::Resu
     .exists([id])
 }
 
-/// Whether policies are attached to it.
-pub(super) fn has_policies(tx: &Connection, kind: Kind, id: &str) -> rusqlite::Result<bool> {
+/// Whether policies are attached to the owner.
+pub(super) fn has_policies(
+    tx: &Connection,
+    kind: ResourceKind,
+    id: &str,
+) -> rusqlite::Result<bool> {
     tx.prepare_cached("SELECT 1 FROM attachments WHERE kind = ? AND owner_id = ?")?
-        .exists([kind.word(), id])
+        .exists([kind.api_name(), id])
 }
 
-/// Takes a thing that goes away out of everything.
-pub(super) fn unlink(tx: &Connection, kind: Kind, id: &str) -> rusqlite::Result<()> {
+/// Removes all links of an owner.
+pub(super) fn unlink(tx: &Connection, kind: ResourceKind, id: &str) -> rusqlite::Result<()> {
     for table in [Policies::TABLE, Groups::TABLE] {
         tx.execute(
             &format!("DELETE FROM {table} WHERE kind = ? AND owner_id = ?"),
-            [kind.word(), id],
+            [kind.api_name(), id],
         )?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What the methods mean, a file a resource. A handler is a function of the call and the transaction it runs in.
+//! The handlers of the methods, one file a kind of resource. A handler is a function of the call
+//! and of its transaction.
 
 pub(super) mod audit_logs;
 pub(super) mod groups;
@@ -13,7 +14,7 @@ pub(super) mod users;
 use std::net::IpAddr;
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde_json::Value;
 
 use super::auth::Caller;
@@ -21,11 +22,11 @@ use super::clock::Millis;
 use super::control::Limits;
 use super::crn::Crns;
 use super::error::ApiError;
-use super::methods::{Answer, Kind};
-use super::page::Query;
+use super::methods::{HandlerResult, ResourceKind};
+use super::pagination::ListQuery;
 use super::params::Params;
 
-/// An authenticated call with checked parameters.
+/// An authenticated call with valid parameters.
 pub(super) struct Call<'a> {
     pub(super) caller: &'a Caller,
     pub(super) params: &'a Params,
@@ -35,153 +36,161 @@ pub(super) struct Call<'a> {
     pub(super) limits: &'a Limits,
 }
 
-/// A kind of thing that has a table, and how a row of it is shown.
+/// A kind of resource: its table, and the JSON of its rows.
 pub(super) trait Resource {
-    const KIND: Kind;
-    /// The parameter that holds its id.
+    const KIND: ResourceKind;
+    /// The parameter with its id.
     const PARAM: &'static str;
     const COLUMNS: &'static str;
 
+    /// The JSON of a row with [`Self::COLUMNS`].
     fn show(row: &Row<'_>, now: Millis) -> rusqlite::Result<Value>;
 }
 
 impl Call<'_> {
-    /// A principal may see, list and revoke its own sessions, and a session itself, whatever the policies say: the
-    /// reference does not say so, but a principal that could not end its own sessions would be at the mercy of an
-    /// administrator's haste.
+    /// Whether the call concerns only the caller's own sessions. A principal may read, list and
+    /// revoke its own sessions, and a session itself, without a policy. The reference does not say
+    /// so. But otherwise a principal could not end its own sessions in an emergency.
     pub(super) fn is_own_session(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         id: Option<&str>,
         tx: &Connection,
     ) -> Result<bool, ApiError> {
-        if kind != Kind::Session {
+        if kind != ResourceKind::Session {
             return Ok(false);
         }
-        let me = &self.caller.principal_id;
+
+        let principal = &self.caller.principal_id;
         match (&self.caller.session_id, id) {
-            (Some(session), id) => Ok(id == Some(session)),
-            (None, None) => Ok(self.params.opt_text("principal_id") == Some(me)),
-            (None, Some(id)) => Ok(tx
-                .prepare_cached("SELECT 1 FROM sessions WHERE id = ? AND principal_id = ?")?
-                .exists([id, me])?),
+            (Some(own), id) => Ok(id == Some(own)),
+            (None, None) => Ok(self.params.opt_text("principal_id") == Some(principal)),
+            (None, Some(id)) => {
+                let sql = "SELECT 1 FROM sessions WHERE id = ? AND principal_id = ?";
+                Ok(tx.prepare_cached(sql)?.exists([id, principal])?)
+            }
         }
     }
 }
 
-/// The thing that a call acts on, by every name it has; all of its kind where the call names none.
-pub(super) fn resource_of(
+/// The CRNs of the resource that a call acts on. Without an id, all resources of the kind.
+pub(super) fn crns_of(
     call: &Call<'_>,
-    kind: Kind,
+    kind: ResourceKind,
     id: Option<&str>,
     tx: &Connection,
 ) -> Result<Crns, ApiError> {
-    let service = if kind == Kind::Session { "sts" } else { "iam" };
-    let crns = |names: &[&str]| {
-        Crns::new(
-            service,
-            call.org,
-            &kind.word().replace('_', "-"),
-            names.iter().copied(),
-        )
+    let service = if kind == ResourceKind::Session {
+        "sts"
+    } else {
+        "iam"
     };
-    let Some(id) = id else {
-        return Ok(crns(&["*"]));
-    };
-    let Some(column) = kind.name_column() else {
-        return Ok(crns(&[id]));
-    };
-    let sql = format!("SELECT {column} FROM {} WHERE id = ?", kind.table());
-    let name: Option<String> = tx
-        .prepare_cached(&sql)?
-        .query_row([id], |row| row.get(0))
-        .optional()?;
-    Ok(name.map_or_else(|| crns(&[id]), |name| crns(&[id, &name])))
+    let crn_kind = kind.api_name().replace('_', "-");
+    let id = id.unwrap_or("*");
+    let mut names = vec![id];
+
+    let name = find_name(tx, kind, id)?;
+    names.extend(name.as_deref());
+
+    Ok(Crns::new(service, call.org, &crn_kind, &names))
 }
 
-fn ok(body: Value) -> Answer {
+fn find_name(tx: &Connection, kind: ResourceKind, id: &str) -> rusqlite::Result<Option<String>> {
+    let Some(column) = kind.name_column() else {
+        return Ok(None);
+    };
+
+    let sql = format!("SELECT {column} FROM {} WHERE id = ?", kind.table());
+    tx.prepare_cached(&sql)?
+        .query_row([id], |row| row.get(0))
+        .optional()
+}
+
+fn ok(body: Value) -> HandlerResult {
     Ok((200, Some(body)))
 }
 
-fn created(body: Value) -> Answer {
+fn created(body: Value) -> HandlerResult {
     Ok((201, Some(body)))
 }
 
-fn gone() -> Answer {
+fn no_content() -> HandlerResult {
     Ok((204, None))
 }
 
-/// Refuses an id that there is nothing behind.
-fn must_exist(tx: &Connection, kind: Kind, id: &str) -> Result<(), ApiError> {
+fn must_exist(tx: &Connection, kind: ResourceKind, id: &str) -> Result<(), ApiError> {
     let sql = format!("SELECT 1 FROM {} WHERE id = ?", kind.table());
-    match tx.prepare_cached(&sql)?.exists([id])? {
-        true => Ok(()),
-        false => Err(ApiError::not_found(kind.word(), id)),
+
+    if tx.prepare_cached(&sql)?.exists([id])? {
+        Ok(())
+    } else {
+        Err(ApiError::not_found(kind.api_name(), id))
     }
 }
 
-/// Who removed itself could not be asked why.
-fn not_oneself(call: &Call<'_>, id: &str) -> Result<(), ApiError> {
+/// Prevents an organization from losing its last administrator by mistake.
+fn reject_self_removal(call: &Call<'_>, id: &str) -> Result<(), ApiError> {
     if call.caller.principal_id == id {
         return Err(ApiError::conflict("a principal cannot remove itself"));
     }
     Ok(())
 }
 
-fn one<R: Resource>(call: &Call<'_>, tx: &Connection, id: &str) -> Result<Value, ApiError> {
-    tx.prepare_cached(&format!(
+fn fetch<R: Resource>(call: &Call<'_>, tx: &Connection, id: &str) -> Result<Value, ApiError> {
+    let sql = format!(
         "SELECT {} FROM {} WHERE id = ?",
         R::COLUMNS,
         R::KIND.table()
-    ))?
-    .query_row([id], |row| R::show(row, call.now))
-    .optional()?
-    .ok_or_else(|| ApiError::not_found(R::KIND.word(), id))
+    );
+
+    tx.prepare_cached(&sql)?
+        .query_row([id], |row| R::show(row, call.now))
+        .optional()?
+        .ok_or_else(|| ApiError::not_found(R::KIND.api_name(), id))
 }
 
 /// The handler of every `get` method.
-fn get<R: Resource>(call: &Call<'_>, tx: &Connection) -> Answer {
-    ok(one::<R>(call, tx, call.params.text(R::PARAM)?)?)
+pub(super) fn get<R: Resource>(call: &Call<'_>, tx: &Connection) -> HandlerResult {
+    ok(fetch::<R>(call, tx, call.params.text(R::PARAM)?)?)
 }
 
-/// The handler of every list that filters by name.
-fn list_by_name<R: Resource>(call: &Call<'_>, tx: &Connection) -> Answer {
-    let mut query = Query::new::<R>("TRUE", []);
+/// The handler of every list with a filter by name.
+pub(super) fn list_by_name<R: Resource>(call: &Call<'_>, tx: &Connection) -> HandlerResult {
+    let mut query = ListQuery::new::<R>("TRUE", []);
     query.prefix_filter("name", call.params.opt_text("name"));
+
     ok(query.page(tx, call)?)
 }
 
-/// The columns of what nearly every `update` method can change.
-fn changes(call: &Call<'_>) -> Vec<(&'static str, Sql)> {
-    let given = |key| {
-        call.params
-            .opt_text(key)
-            .map(|text| (key, text.to_owned().into()))
-    };
-    ["name", "description"]
-        .into_iter()
-        .filter_map(given)
-        .collect()
+/// The values of the columns `name` and `description` for [`update_row`].
+fn name_and_description(call: &Call<'_>) -> Vec<(&'static str, Sql)> {
+    let mut values = Vec::new();
+    for column in ["name", "description"] {
+        if let Some(text) = call.params.opt_text(column) {
+            values.push((column, text.to_owned().into()));
+        }
+    }
+    values
 }
 
-/// Sets the given columns of the row that the call names, leaves the others, and shows the row.
-fn update<R: Resource>(
+/// Sets columns of the row that the call names, and returns the row.
+fn update_row<R: Resource>(
     call: &Call<'_>,
     tx: &Connection,
     columns: Vec<(&str, Sql)>,
 ) -> Result<Value, ApiError> {
     let id = call.params.text(R::PARAM)?;
     must_exist(tx, R::KIND, id)?;
+
     let mut sql = format!("UPDATE {} SET updated_at = ?", R::KIND.table());
     let mut values = vec![Sql::from(call.now)];
     for (column, value) in columns {
         sql += &format!(", {column} = ?");
         values.push(value);
     }
+    sql += " WHERE id = ?";
     values.push(id.to_owned().into());
-    tx.execute(
-        &format!("{sql} WHERE id = ?"),
-        rusqlite::params_from_iter(values),
-    )?;
-    one::<R>(call, tx, id)
+    tx.execute(&sql, params_from_iter(values))?;
+
+    fetch::<R>(call, tx, id)
 }

@@ -1,10 +1,10 @@
-//! Buckets: listed, made, seen and deleted.
+//! Buckets: list, create, head, delete.
 
 use rusqlite::{Connection, params};
 
 use super::Reply;
 use super::xml::document;
-use crate::sandbox::clock::{Millis, text};
+use crate::sandbox::clock::{Millis, to_rfc3339};
 use crate::sandbox::error::ApiError;
 
 pub(super) const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -15,6 +15,7 @@ pub(super) fn list(tx: &Connection, org: &str) -> Result<Reply, ApiError> {
         Ok((row.get::<_, String>(0)?, row.get::<_, Millis>(1)?))
     })?;
     let buckets = rows.collect::<Result<Vec<_>, _>>()?;
+
     Ok(Reply::xml(document(
         "ListAllMyBucketsResult",
         Some(NAMESPACE),
@@ -24,7 +25,7 @@ pub(super) fn list(tx: &Connection, org: &str) -> Result<Reply, ApiError> {
                 for (name, created_at) in &buckets {
                     xml.element("Bucket", |xml| {
                         xml.text("Name", name);
-                        xml.text("CreationDate", &text(*created_at));
+                        xml.text("CreationDate", &to_rfc3339(*created_at));
                     });
                 }
             });
@@ -34,16 +35,15 @@ pub(super) fn list(tx: &Connection, org: &str) -> Result<Reply, ApiError> {
 
 pub(super) fn create(tx: &Connection, bucket: &str, now: Millis) -> Result<Reply, ApiError> {
     if exists(tx, bucket)? {
-        return Err(ApiError::new(
-            409,
-            "BucketAlreadyOwnedByYou",
-            format!("there is a bucket {bucket} already"),
-        ));
+        let message = format!("the bucket {bucket} exists");
+        return Err(ApiError::new(409, "BucketAlreadyOwnedByYou", message));
     }
+
     tx.execute(
         "INSERT INTO buckets (name, created_at) VALUES (?, ?)",
         params![bucket, now],
     )?;
+
     Ok(Reply::empty(200).with("Location", format!("/{bucket}")))
 }
 
@@ -53,16 +53,14 @@ pub(super) fn head(tx: &Connection, bucket: &str) -> Result<Reply, ApiError> {
 
 pub(super) fn delete(tx: &Connection, bucket: &str) -> Result<Reply, ApiError> {
     must_exist(tx, bucket)?;
-    if tx
+    let has_objects = tx
         .prepare_cached("SELECT 1 FROM objects WHERE bucket = ?")?
-        .exists([bucket])?
-    {
-        return Err(ApiError::new(
-            409,
-            "BucketNotEmpty",
-            format!("the bucket {bucket} has objects in it"),
-        ));
+        .exists([bucket])?;
+    if has_objects {
+        let message = format!("the bucket {bucket} has objects");
+        return Err(ApiError::new(409, "BucketNotEmpty", message));
     }
+
     tx.execute("DELETE FROM buckets WHERE name = ?", [bucket])?;
     Ok(Reply::empty(204))
 }
@@ -71,10 +69,11 @@ pub(super) fn must_exist(tx: &Connection, bucket: &str) -> Result<(), ApiError> 
     if exists(tx, bucket)? {
         return Ok(());
     }
+
     Err(ApiError::new(
         404,
         "NoSuchBucket",
-        format!("there is no bucket {bucket}"),
+        format!("no bucket {bucket}"),
     ))
 }
 

@@ -1,19 +1,35 @@
-//! ListObjectsV2: a bucket's keys in the order of their bytes, a page at a time, rolled up at a delimiter.
+//! `ListObjectsV2`: the keys of a bucket in byte order, in pages. A delimiter groups keys into
+//! common prefixes.
 
 use rusqlite::{Connection, params};
 
 use super::Reply;
 use super::buckets::{NAMESPACE, must_exist};
-use super::operation::Asked;
+use super::request::S3Request;
 use super::xml::{Xml, document};
-use crate::sandbox::clock::{Millis, text};
+use crate::hex;
+use crate::sandbox::clock::{Millis, to_rfc3339};
 use crate::sandbox::error::ApiError;
-use crate::sandbox::sigv4::{encode, hex, unhex};
+use crate::sandbox::sigv4::percent_encode;
 
-/// The largest page, in keys and rolled-up prefixes.
-const MOST: usize = 1000;
+/// Keys and common prefixes of a page.
+const MAX_KEYS: usize = 1000;
 
-struct Found {
+/// The parameters of a request.
+struct ListParams<'a> {
+    bucket: &'a str,
+    prefix: &'a str,
+    delimiter: Option<&'a str>,
+    max_keys: usize,
+    start_after: Option<&'a str>,
+    continuation_token: Option<&'a str>,
+    /// The key before the first one of the page.
+    after: String,
+    /// Whether keys are percent-encoded in the reply.
+    is_url_encoded: bool,
+}
+
+struct Object {
     key: String,
     etag: String,
     size: i64,
@@ -22,139 +38,171 @@ struct Found {
 
 #[derive(Default)]
 struct Page {
-    objects: Vec<Found>,
-    prefixes: Vec<String>,
-    /// The last key that this page covers, if there are more.
-    last: Option<String>,
+    objects: Vec<Object>,
+    common_prefixes: Vec<String>,
+    /// The last key of this page, if another page follows.
+    last_key: Option<String>,
 }
 
-pub(super) fn objects(tx: &Connection, asked: &Asked) -> Result<Reply, ApiError> {
-    must_exist(tx, &asked.bucket)?;
-    let invalid = |message: &str| ApiError::new(400, "InvalidArgument", message);
-    let given = |name: &str| {
-        asked
-            .query
-            .only(name)
-            .map(|value| value.filter(|value| !value.is_empty()))
-    };
-    let most = match given("max-keys")? {
-        Some(number) => number
-            .parse::<usize>()
-            .map_err(|_| invalid("max-keys is no number from 0"))?
-            .min(MOST),
-        None => MOST,
-    };
-    let token = given("continuation-token")?;
-    let after = match token {
-        Some(token) => (unhex(token).and_then(|key| String::from_utf8(key).ok()))
-            .ok_or_else(|| invalid("the continuation-token is not from here"))?,
-        None => given("start-after")?.unwrap_or("").to_owned(),
-    };
-    let is_url = match given("encoding-type")? {
-        None => false,
-        Some("url") => true,
-        Some(_) => return Err(invalid("encoding-type is not url")),
-    };
-    let (prefix, delimiter) = (given("prefix")?.unwrap_or(""), given("delimiter")?);
-    let page = page(tx, &asked.bucket, prefix, delimiter, &after, most)?;
-    let encoded = |text: &str| {
-        if is_url {
-            encode(text)
+impl Page {
+    fn count(&self) -> usize {
+        self.objects.len() + self.common_prefixes.len()
+    }
+}
+
+pub(super) fn objects(tx: &Connection, request: &S3Request) -> Result<Reply, ApiError> {
+    must_exist(tx, &request.bucket)?;
+
+    let params = ListParams::parse(request)?;
+    let page = load_page(tx, &params)?;
+
+    let body = document("ListBucketResult", Some(NAMESPACE), |xml| {
+        show(xml, &params, &page);
+    });
+    Ok(Reply::xml(body))
+}
+
+impl<'a> ListParams<'a> {
+    fn parse(request: &'a S3Request) -> Result<Self, ApiError> {
+        let max_keys = match param(request, "max-keys")? {
+            Some(number) => number
+                .parse::<usize>()
+                .map_err(|_| invalid("max-keys is not a number"))?
+                .min(MAX_KEYS),
+            None => MAX_KEYS,
+        };
+        let is_url_encoded = match param(request, "encoding-type")? {
+            None => false,
+            Some("url") => true,
+            Some(_) => return Err(invalid("encoding-type must be url")),
+        };
+
+        let start_after = param(request, "start-after")?;
+        let continuation_token = param(request, "continuation-token")?;
+        let after = match continuation_token {
+            Some(token) => hex::decode(token)
+                .and_then(|key| String::from_utf8(key).ok())
+                .ok_or_else(|| invalid("unknown continuation-token"))?,
+            None => start_after.unwrap_or("").to_owned(),
+        };
+
+        Ok(Self {
+            bucket: &request.bucket,
+            prefix: param(request, "prefix")?.unwrap_or(""),
+            delimiter: param(request, "delimiter")?,
+            max_keys,
+            start_after,
+            continuation_token,
+            after,
+            is_url_encoded,
+        })
+    }
+
+    fn encode(&self, text: &str) -> String {
+        if self.is_url_encoded {
+            percent_encode(text)
         } else {
             text.to_owned()
         }
-    };
-    Ok(Reply::xml(document(
-        "ListBucketResult",
-        Some(NAMESPACE),
-        |xml| {
-            xml.text("Name", &asked.bucket);
-            xml.text("Prefix", &encoded(prefix));
-            xml.text("MaxKeys", &most.to_string());
-            xml.text(
-                "KeyCount",
-                &(page.objects.len() + page.prefixes.len()).to_string(),
-            );
-            xml.text(
-                "IsTruncated",
-                if page.last.is_some() { "true" } else { "false" },
-            );
-            let next = page.last.as_ref().map(|last| hex(last.as_bytes()));
-            let start = given("start-after").ok().flatten().map(&encoded);
-            let optional = [
-                ("Delimiter", delimiter.map(&encoded)),
-                ("EncodingType", is_url.then(|| "url".into())),
-                ("ContinuationToken", token.map(str::to_owned)),
-                ("NextContinuationToken", next),
-                ("StartAfter", start),
-            ];
-            for (name, value) in optional {
-                if let Some(value) = value {
-                    xml.text(name, &value);
-                }
-            }
-            page.objects
-                .iter()
-                .for_each(|found| show(xml, found, &encoded(&found.key)));
-            for prefix in &page.prefixes {
-                xml.element("CommonPrefixes", |xml| xml.text("Prefix", &encoded(prefix)));
-            }
-        },
-    )))
+    }
 }
 
-fn show(xml: &mut Xml, found: &Found, key: &str) {
-    xml.element("Contents", |xml| {
-        xml.text("Key", key);
-        xml.text("LastModified", &text(found.modified_at));
-        xml.text("ETag", &found.etag);
-        xml.text("Size", &found.size.to_string());
-        xml.text("StorageClass", "STANDARD");
-    });
+/// An empty parameter is treated as absent.
+fn param<'a>(request: &'a S3Request, name: &str) -> Result<Option<&'a str>, ApiError> {
+    let value = request.query.single(name)?;
+    Ok(value.filter(|value| !value.is_empty()))
 }
 
-fn page(
-    tx: &Connection,
-    bucket: &str,
-    prefix: &str,
-    delimiter: Option<&str>,
-    after: &str,
-    most: usize,
-) -> Result<Page, ApiError> {
-    let sql = "SELECT key, etag, length(data), modified_at FROM objects WHERE bucket = ? AND key > ? ORDER BY key";
-    let mut statement = tx.prepare_cached(sql)?;
-    let mut rows = statement.query(params![bucket, after])?;
+fn invalid(message: &str) -> ApiError {
+    ApiError::new(400, "InvalidArgument", message)
+}
+
+fn show(xml: &mut Xml, params: &ListParams<'_>, page: &Page) {
+    xml.text("Name", params.bucket);
+    xml.text("Prefix", &params.encode(params.prefix));
+    xml.text("MaxKeys", &params.max_keys.to_string());
+    xml.text("KeyCount", &page.count().to_string());
+    xml.text("IsTruncated", &page.last_key.is_some().to_string());
+
+    if let Some(delimiter) = params.delimiter {
+        xml.text("Delimiter", &params.encode(delimiter));
+    }
+    if params.is_url_encoded {
+        xml.text("EncodingType", "url");
+    }
+    if let Some(token) = params.continuation_token {
+        xml.text("ContinuationToken", token);
+    }
+    if let Some(key) = &page.last_key {
+        xml.text("NextContinuationToken", &hex::encode(key.as_bytes()));
+    }
+    if let Some(key) = params.start_after {
+        xml.text("StartAfter", &params.encode(key));
+    }
+
+    for object in &page.objects {
+        xml.element("Contents", |xml| {
+            xml.text("Key", &params.encode(&object.key));
+            xml.text("LastModified", &to_rfc3339(object.modified_at));
+            xml.text("ETag", &object.etag);
+            xml.text("Size", &object.size.to_string());
+            xml.text("StorageClass", "STANDARD");
+        });
+    }
+    for prefix in &page.common_prefixes {
+        xml.element("CommonPrefixes", |xml| {
+            xml.text("Prefix", &params.encode(prefix));
+        });
+    }
+}
+
+fn load_page(tx: &Connection, params: &ListParams<'_>) -> rusqlite::Result<Page> {
     let mut page = Page::default();
-    let mut last: Option<String> = None;
-    // No page of no keys has a next one.
-    while let Some(row) = if most > 0 { rows.next()? } else { None } {
-        let found = Found {
+    if params.max_keys == 0 {
+        return Ok(page);
+    }
+
+    let sql = "SELECT key, etag, length(data), modified_at FROM objects
+               WHERE bucket = ? AND key > ? ORDER BY key";
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query(params![params.bucket, params.after])?;
+    let mut last_key: Option<String> = None;
+
+    while let Some(row) = rows.next()? {
+        let object = Object {
             key: row.get(0)?,
             etag: row.get(1)?,
             size: row.get(2)?,
             modified_at: row.get(3)?,
         };
-        let Some(rest) = found.key.strip_prefix(prefix) else {
-            continue;
-        };
-        let common =
-            delimiter.and_then(|text| rest.find(text).map(|at| prefix.len() + at + text.len()));
-        let common = common
-            .and_then(|end| found.key.get(..end))
-            .map(str::to_owned);
-        if common.is_some() && page.prefixes.last() == common.as_ref() {
-            last = Some(found.key);
+        if !object.key.starts_with(params.prefix) {
             continue;
         }
-        if page.objects.len() + page.prefixes.len() == most {
-            page.last = last;
+
+        let common_prefix = common_prefix(&object.key, params);
+        if common_prefix.is_some() && page.common_prefixes.last() == common_prefix.as_ref() {
+            last_key = Some(object.key);
+            continue;
+        }
+        if page.count() == params.max_keys {
+            page.last_key = last_key;
             break;
         }
-        last = Some(found.key.clone());
-        match common {
-            Some(common) => page.prefixes.push(common),
-            None => page.objects.push(found),
+
+        last_key = Some(object.key.clone());
+        match common_prefix {
+            Some(prefix) => page.common_prefixes.push(prefix),
+            None => page.objects.push(object),
         }
     }
     Ok(page)
+}
+
+/// The key up to the first delimiter behind the prefix.
+fn common_prefix(key: &str, params: &ListParams<'_>) -> Option<String> {
+    let delimiter = params.delimiter?;
+    let rest = key.strip_prefix(params.prefix)?;
+    let (group, _) = rest.split_once(delimiter)?;
+
+    Some(format!("{}{group}{delimiter}", params.prefix))
 }

@@ -1,19 +1,21 @@
-//! A small S3 beside the API, so that tests can prove what leased keys are good for: it checks the signature of every
-//! request, and the role's policies decide. It also says with GetCallerIdentity whose keys they are. It is no copy of S3:
-//! what it does not know it refuses, and nothing that it refuses has an effect.
+//! A small S3 for AWS clients, so that tests can use leased keys. It verifies the signature of
+//! every request, and the role's policies authorize it. STS `GetCallerIdentity` is on the same
+//! port. It supports only what tests need: a request that it does not support is refused and has no
+//! effect.
 //!
-//! Read [`State::s3`] first: it is the path of a request.
+//! Start with [`State::handle_s3`], the path of a request.
 
+mod aws_chunked;
 mod buckets;
+mod caller_identity;
 mod checksum;
-mod chunks;
 mod http;
-mod identity;
 mod list;
 mod objects;
 mod operation;
 mod payload;
-mod requests;
+mod request;
+mod request_log;
 mod verify;
 mod xml;
 
@@ -28,16 +30,16 @@ use super::State;
 use super::audit;
 use super::clock::Millis;
 use super::error::ApiError;
-use super::sigv4::Claim;
+use super::sigv4::AuthParams;
 use super::store::new_id;
-use operation::{Asked, Operation};
-use requests::Request;
+use operation::Operation;
+use request::S3Request;
+use request_log::LoggedRequest;
 use verify::Signer;
 
 pub(super) use http::serve;
-pub(super) use requests::Requests;
+pub(super) use request_log::RequestLog;
 
-/// What is to be sent.
 #[derive(Debug)]
 struct Reply {
     status: u16,
@@ -55,11 +57,11 @@ impl Reply {
     }
 
     fn xml(body: Vec<u8>) -> Self {
-        Self {
+        let reply = Self {
             body,
             ..Self::empty(200)
-        }
-        .with("Content-Type", "application/xml")
+        };
+        reply.with("Content-Type", "application/xml")
     }
 
     fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -81,159 +83,142 @@ impl Reply {
     }
 }
 
-/// A request as it came, and what it was read as.
+/// A request as received, and what was parsed of it.
 struct Arrival<'a> {
     parts: &'a Parts,
     body: Result<&'a Bytes, &'a ApiError>,
-    asked: Result<Asked, ApiError>,
-    claim: Result<Claim, ApiError>,
+    request: Result<S3Request, ApiError>,
+    auth: Result<AuthParams, ApiError>,
+    ip: IpAddr,
     now: Millis,
     request_id: &'a str,
 }
 
 impl State {
-    /// Reads a request, checks it, does it, notes it in the audit log and counts it.
-    fn s3(&self, parts: &Parts, body: &Result<Bytes, ApiError>, ip: IpAddr) -> (String, Reply) {
+    /// Parses, verifies, authorizes and handles a request, and logs it. Returns the request id and
+    /// the reply.
+    fn handle_s3(
+        &self,
+        parts: &Parts,
+        body: &Result<Bytes, ApiError>,
+        ip: IpAddr,
+    ) -> (String, Reply) {
         let request_id = new_id();
-        let whole = body.as_deref().unwrap_or_default();
-        let (asked, claim) = (Asked::read(parts, whole), Claim::read(parts));
         let arrival = Arrival {
             parts,
             body: body.as_ref(),
-            asked,
-            claim,
+            request: S3Request::parse(parts, body.as_deref().unwrap_or_default()),
+            auth: AuthParams::parse(parts),
+            ip,
             now: self.clock.now(),
             request_id: &request_id,
         };
-        let done = self.store.noted(
-            |tx| self.s3_call(tx, &arrival),
-            |tx, signer, answer| match &arrival.asked {
-                Ok(asked) => note(
-                    tx,
-                    asked,
-                    signer.as_ref(),
-                    answer,
-                    &Place {
-                        ip,
-                        request_id: &request_id,
-                        now: arrival.now,
-                    },
-                ),
-                Err(_) => Ok(()),
-            },
-        );
-        let answer = done.map_err(ApiError::from).and_then(|(_, answer)| answer);
-        let code = answer.as_ref().err().map(|error| error.code.clone());
-        let reply = answer.unwrap_or_else(|error| http::refusal(&error, parts, &request_id));
-        self.s3_requests.note(Request {
-            access_key_id: arrival.claim.ok().map(|claim| claim.access_key_id),
-            operation: arrival.asked.ok().map(|asked| asked.operation.name()),
+
+        let result = self
+            .store
+            .audited_transaction(
+                |tx| self.execute_s3(tx, &arrival),
+                |tx, signer, result| record(tx, &arrival, signer.as_ref(), result),
+            )
+            .map_err(ApiError::from)
+            .and_then(|(_, result)| result);
+
+        let code = result.as_ref().err().map(|error| error.code.clone());
+        let reply = result.unwrap_or_else(|error| http::error_reply(&error, parts, &request_id));
+        self.s3_request_log.add(LoggedRequest {
+            access_key_id: arrival.auth.ok().map(|auth| auth.access_key_id),
+            operation: arrival.request.ok().map(|request| request.operation.name()),
             status: reply.status,
             code,
         });
         (request_id, reply)
     }
 
-    /// The answer, and who has signed, as soon as that is known.
-    fn s3_call(
+    /// The signer is known even if the request is refused later.
+    fn execute_s3(
         &self,
         tx: &Connection,
         arrival: &Arrival<'_>,
     ) -> (Option<Signer>, Result<Reply, ApiError>) {
         let mut signer = None;
-        let answer = self.s3_answer(tx, arrival, &mut signer);
-        let is_sts = operation::is_sts(arrival.parts);
-        (
-            signer,
-            if is_sts {
-                answer.map_err(verify::in_words_of_sts)
-            } else {
-                answer
-            },
-        )
+        let result = self.try_execute_s3(tx, arrival, &mut signer);
+
+        if request::is_sts(arrival.parts) {
+            (signer, result.map_err(verify::to_sts_error))
+        } else {
+            (signer, result)
+        }
     }
 
-    fn s3_answer(
+    fn try_execute_s3(
         &self,
         tx: &Connection,
         arrival: &Arrival<'_>,
-        noted: &mut Option<Signer>,
+        signer: &mut Option<Signer>,
     ) -> Result<Reply, ApiError> {
-        let Arrival {
-            parts,
-            body,
-            asked,
-            claim,
-            now,
-            ..
-        } = arrival;
-        let claim = claim.as_ref().map_err(ApiError::clone)?;
-        let body = body.map_err(ApiError::clone)?;
-        let service = if operation::is_sts(parts) {
-            "sts"
-        } else {
-            "s3"
-        };
-        let signed = verify::signature(tx, parts, claim, service, body, *now)?;
-        let signer = noted.insert(signed.signer);
-        let caller = verify::caller(tx, &self.store.org, signer, *now)?;
-        let asked = asked.as_ref().map_err(ApiError::clone)?;
-        verify::permit(&caller, asked.operation, &asked.crns(&self.store.org))?;
-        let payload = payload::open(parts, claim, &signed.key, &signed.declared, body)?;
-        match asked.operation {
-            Operation::ListBuckets => buckets::list(tx, &self.store.org),
-            Operation::CreateBucket => buckets::create(tx, &asked.bucket, *now),
-            Operation::HeadBucket => buckets::head(tx, &asked.bucket),
-            Operation::DeleteBucket => buckets::delete(tx, &asked.bucket),
-            Operation::ListObjectsV2 => list::objects(tx, asked),
-            Operation::PutObject => objects::put(tx, asked, parts, &payload, *now),
-            Operation::GetObject | Operation::HeadObject => objects::get(tx, asked, parts),
-            Operation::DeleteObject => objects::delete(tx, asked),
-            Operation::GetCallerIdentity => Ok(identity::show(signer, arrival.request_id)),
+        let Arrival { parts, now, .. } = *arrival;
+        let auth = arrival.auth.as_ref().map_err(ApiError::clone)?;
+        let body = arrival.body.map_err(ApiError::clone)?;
+        let org = &self.store.org;
+
+        let signed = verify::signature(tx, parts, auth, body, now)?;
+        let signer = signer.insert(signed.signer);
+        let caller = verify::caller(tx, org, signer, now)?;
+        let request = arrival.request.as_ref().map_err(ApiError::clone)?;
+        verify::authorize(&caller, request.operation, &request.crns(org))?;
+        let payload = payload::open(parts, auth, &signed.key, &signed.payload_hash, body)?;
+
+        match request.operation {
+            Operation::ListBuckets => buckets::list(tx, org),
+            Operation::CreateBucket => buckets::create(tx, &request.bucket, now),
+            Operation::HeadBucket => buckets::head(tx, &request.bucket),
+            Operation::DeleteBucket => buckets::delete(tx, &request.bucket),
+            Operation::ListObjectsV2 => list::objects(tx, request),
+            Operation::PutObject => objects::put(tx, request, parts, &payload, now),
+            Operation::GetObject | Operation::HeadObject => objects::get(tx, request, parts),
+            Operation::DeleteObject => objects::delete(tx, request),
+            Operation::GetCallerIdentity => Ok(caller_identity::show(signer, arrival.request_id)),
         }
     }
 }
 
-/// Where and when a request came.
-struct Place<'a> {
-    ip: IpAddr,
-    request_id: &'a str,
-    now: Millis,
+/// Writes the audit log entry of a request with a known operation.
+fn record(
+    tx: &Connection,
+    arrival: &Arrival<'_>,
+    signer: Option<&Signer>,
+    result: &Result<Reply, ApiError>,
+) -> rusqlite::Result<()> {
+    let Ok(request) = &arrival.request else {
+        return Ok(());
+    };
+
+    let operation = request.operation;
+    let resource_id = request.resource_id();
+    let entry = audit::Entry {
+        actor_id: signer.map(|signer| signer.principal_id.as_str()),
+        actor_type: signer.map(|signer| signer.principal_type.as_str()),
+        action: format!("{}.{}", operation.service(), operation.name()),
+        resource_type: request.resource_type(),
+        resource_id: resource_id.as_deref(),
+        status: audit_status(result),
+        details: result
+            .as_ref()
+            .map_or_else(audit::error_details, |_| json!({})),
+        ip: arrival.ip,
+        request_id: arrival.request_id,
+        session_id: signer.map(|signer| signer.session_id.as_str()),
+        now: arrival.now,
+    };
+
+    audit::insert(tx, &entry)
 }
 
-fn note(
-    tx: &Connection,
-    asked: &Asked,
-    signer: Option<&Signer>,
-    answer: &Result<Reply, ApiError>,
-    place: &Place<'_>,
-) -> rusqlite::Result<()> {
-    let (resource_type, resource_id) = asked.resource();
-    let (status, details) = match answer {
-        Ok(_) => ("success", json!({})),
-        Err(error) => {
-            let denied = error.status == 403
-                || matches!(error.code.as_str(), "ExpiredToken" | "InvalidToken");
-            (
-                if denied { "denied" } else { "error" },
-                json!({ "code": error.code, "message": error.message }),
-            )
-        }
-    };
-    audit::insert(
-        tx,
-        &audit::Row {
-            actor: signer
-                .map(|signer| (signer.principal_id.as_str(), signer.principal_type.as_str())),
-            action: format!("{}.{}", asked.operation.service(), asked.operation.name()),
-            resource_type,
-            resource_id: resource_id.as_deref(),
-            status,
-            details,
-            ip: place.ip,
-            request_id: place.request_id,
-            session_id: signer.map(|signer| signer.session_id.as_str()),
-            now: place.now,
-        },
-    )
+fn audit_status(result: &Result<Reply, ApiError>) -> &'static str {
+    match result {
+        Ok(_) => "success",
+        Err(error) if error.status == 403 => "denied",
+        Err(error) if matches!(error.code.as_str(), "ExpiredToken" | "InvalidToken") => "denied",
+        Err(_) => "error",
+    }
 }

@@ -1,6 +1,5 @@
-//! Objects: put, got, and deleted. An ETag is no MD5 here, and has the form of those that are none.
-
-use std::time::{Duration, UNIX_EPOCH};
+//! Objects: put, get and delete. An ETag is not an MD5 here, and has the form of a multipart
+//! upload's.
 
 use hyper::header::HeaderName;
 use hyper::http::request::Parts;
@@ -9,14 +8,17 @@ use sha2::{Digest, Sha256};
 
 use super::Reply;
 use super::buckets::must_exist;
-use super::operation::Asked;
+use super::checksum::Checksum;
+use super::http::http_date;
 use super::payload::Payload;
+use super::request::S3Request;
+use crate::hex;
 use crate::sandbox::clock::Millis;
 use crate::sandbox::error::ApiError;
-use crate::sandbox::sigv4::{hex, only};
+use crate::sandbox::sigv4::single_header;
 
-/// What is kept of the headers of a put and comes back with the object, besides `x-amz-meta-*`.
-const KEPT: [&str; 6] = [
+/// Headers that are stored with an object and returned with it, besides `x-amz-meta-*`.
+const STORED_HEADERS: [&str; 6] = [
     "content-type",
     "content-encoding",
     "content-disposition",
@@ -29,89 +31,91 @@ struct Object {
     data: Vec<u8>,
     etag: String,
     headers: Vec<(String, String)>,
-    checksum: Option<(String, String)>,
+    checksum: Option<Checksum>,
     modified_at: Millis,
 }
 
 pub(super) fn put(
     tx: &Connection,
-    asked: &Asked,
+    request: &S3Request,
     parts: &Parts,
     payload: &Payload,
     now: Millis,
 ) -> Result<Reply, ApiError> {
-    must_exist(tx, &asked.bucket)?;
-    let headers = serde_json::to_string(&kept_headers(parts)?).unwrap_or_default();
-    let hash = hex(&Sha256::digest(&payload.data));
-    let etag = format!("\"{}-1\"", hash.get(..32).unwrap_or(&hash));
-    let sum = payload.checksum.as_ref();
+    must_exist(tx, &request.bucket)?;
+
+    let headers = serde_json::to_string(&stored_headers(parts)?).unwrap_or_default();
+    let hash = hex::encode(&Sha256::digest(&payload.data)[..16]);
+    let etag = format!("\"{hash}-1\"");
+    let checksum = payload.checksum.as_ref();
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO objects (bucket, key, data, etag, headers, checksum_header, checksum, modified_at)
+        "INSERT OR REPLACE INTO objects (bucket, key, data, etag, headers, checksum_header,
+         checksum, modified_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
-        asked.bucket,
-        asked.key,
+        request.bucket,
+        request.key,
         &payload.data[..],
         etag,
         headers,
-        sum.map(|sum| &sum.header),
-        sum.map(|sum| &sum.value),
+        checksum.map(|checksum| &checksum.header),
+        checksum.map(|checksum| &checksum.value),
         now
     ])?;
+
     let reply = Reply::empty(200).with("ETag", etag);
-    Ok(match sum {
-        Some(sum) => reply.with_checksum(&sum.header, &sum.value),
+    Ok(match checksum {
+        Some(checksum) => reply.with_checksum(&checksum.header, &checksum.value),
         None => reply,
     })
 }
 
-/// What is stored is not in chunks any more.
-fn kept_headers(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
-    let mut kept = Vec::new();
+fn stored_headers(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
+    let mut stored = Vec::new();
+
     for name in parts.headers.keys().map(HeaderName::as_str) {
-        if !KEPT.contains(&name) && !name.starts_with("x-amz-meta-") {
+        if !STORED_HEADERS.contains(&name) && !name.starts_with("x-amz-meta-") {
             continue;
         }
-        let mut value = only(&parts.headers, name)?.unwrap_or("").to_owned();
+        let mut value = single_header(&parts.headers, name)?
+            .unwrap_or("")
+            .to_owned();
         if name == "content-encoding" {
-            let others = value
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty() && *part != "aws-chunked");
-            value = others.collect::<Vec<_>>().join(", ");
+            value = without_aws_chunked(&value);
         }
         if !value.is_empty() {
-            kept.push((name.to_owned(), value));
+            stored.push((name.to_owned(), value));
         }
     }
-    Ok(kept)
+    Ok(stored)
 }
 
-/// For HEAD too: the server leaves the body out.
-pub(super) fn get(tx: &Connection, asked: &Asked, parts: &Parts) -> Result<Reply, ApiError> {
-    must_exist(tx, &asked.bucket)?;
-    let object = find(tx, asked)?.ok_or_else(|| {
-        ApiError::new(
-            404,
-            "NoSuchKey",
-            format!("the bucket {} has no such key", asked.bucket),
-        )
+/// The stored data is decoded.
+fn without_aws_chunked(encodings: &str) -> String {
+    let others: Vec<&str> = encodings
+        .split(',')
+        .map(str::trim)
+        .filter(|encoding| !encoding.is_empty() && *encoding != "aws-chunked")
+        .collect();
+
+    others.join(", ")
+}
+
+/// Also for HEAD: the HTTP server omits the body.
+pub(super) fn get(tx: &Connection, request: &S3Request, parts: &Parts) -> Result<Reply, ApiError> {
+    must_exist(tx, &request.bucket)?;
+    let object = find(tx, request)?.ok_or_else(|| {
+        let message = format!("the bucket {} has no such key", request.bucket);
+        ApiError::new(404, "NoSuchKey", message)
     })?;
-    if only(&parts.headers, "if-match")?
-        .is_some_and(|wanted| wanted != "*" && wanted != object.etag)
-    {
-        return Err(ApiError::new(
-            412,
-            "PreconditionFailed",
-            "the object's ETag is another than If-Match gives",
-        ));
-    }
-    let modified =
-        UNIX_EPOCH + Duration::from_millis(u64::try_from(object.modified_at).unwrap_or(0));
+    check_if_match(parts, &object.etag)?;
+    let range = single_header(&parts.headers, "range")?;
+    let checksum_mode = single_header(&parts.headers, "x-amz-checksum-mode")?;
+
     let mut reply = Reply::empty(200)
         .with("ETag", object.etag)
-        .with("Last-Modified", httpdate::fmt_http_date(modified))
+        .with("Last-Modified", http_date(object.modified_at))
         .with("Accept-Ranges", "bytes");
     if object
         .headers
@@ -123,44 +127,50 @@ pub(super) fn get(tx: &Connection, asked: &Asked, parts: &Parts) -> Result<Reply
     for (name, value) in object.headers {
         reply = reply.with(&name, value);
     }
+
     let length = object.data.len();
-    match only(&parts.headers, "range")?.and_then(|range| parse_range(range, length)) {
-        Some(Range::Unsatisfiable) => Err(ApiError::new(
-            416,
-            "InvalidRange",
-            "the range begins behind the end",
-        )),
+    match range.and_then(|range| parse_range(range, length)) {
+        Some(Range::Unsatisfiable) => {
+            let message = "the range starts behind the end of the object";
+            return Err(ApiError::new(416, "InvalidRange", message));
+        }
         Some(Range::Bytes(first, last)) => {
             let part = object.data.get(first..=last).unwrap_or_default().to_vec();
-            Ok(reply
-                .with("Content-Range", format!("bytes {first}-{last}/{length}"))
-                .partial(part))
+            let content_range = format!("bytes {first}-{last}/{length}");
+            return Ok(reply.with("Content-Range", content_range).partial(part));
         }
-        None => {
-            let asked_for = only(&parts.headers, "x-amz-checksum-mode")?
-                .is_some_and(|m| m.eq_ignore_ascii_case("enabled"));
-            if let Some((name, value)) = object.checksum.filter(|_| asked_for) {
-                reply = reply.with_checksum(&name, &value);
-            }
-            Ok(Reply {
-                body: object.data,
-                ..reply
-            })
-        }
+        None => {}
     }
+
+    let wants_checksum = checksum_mode.is_some_and(|mode| mode.eq_ignore_ascii_case("enabled"));
+    if let Some(checksum) = object.checksum.filter(|_| wants_checksum) {
+        reply = reply.with_checksum(&checksum.header, &checksum.value);
+    }
+    Ok(Reply {
+        body: object.data,
+        ..reply
+    })
+}
+
+fn check_if_match(parts: &Parts, etag: &str) -> Result<(), ApiError> {
+    let wanted = single_header(&parts.headers, "if-match")?;
+    if wanted.is_some_and(|wanted| wanted != "*" && wanted != etag) {
+        let message = "the object has another ETag than If-Match";
+        return Err(ApiError::new(412, "PreconditionFailed", message));
+    }
+    Ok(())
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Range {
+    /// The first and the last byte.
     Bytes(usize, usize),
     Unsatisfiable,
 }
 
-/// One range of bytes. A header that is none, or that names several, counts as absent (RFC 9110, 14.2).
+/// One range of bytes. An invalid header or several ranges are ignored (RFC 9110, 14.2).
 fn parse_range(range: &str, length: usize) -> Option<Range> {
-    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-    let end = length.checked_sub(1);
-    let (first, last) = match (first, last) {
+    let (first, last) = match range.strip_prefix("bytes=")?.split_once('-')? {
         ("", suffix) => {
             let suffix: usize = suffix.parse().ok()?;
             if suffix == 0 {
@@ -174,32 +184,40 @@ fn parse_range(range: &str, length: usize) -> Option<Range> {
     if first > last {
         return None;
     }
-    match end {
+
+    match length.checked_sub(1) {
         Some(end) if first <= end => Some(Range::Bytes(first, last.min(end))),
         _ => Some(Range::Unsatisfiable),
     }
 }
 
-pub(super) fn delete(tx: &Connection, asked: &Asked) -> Result<Reply, ApiError> {
-    must_exist(tx, &asked.bucket)?;
+pub(super) fn delete(tx: &Connection, request: &S3Request) -> Result<Reply, ApiError> {
+    must_exist(tx, &request.bucket)?;
+
     tx.execute(
         "DELETE FROM objects WHERE bucket = ? AND key = ?",
-        [&asked.bucket, &asked.key],
+        [&request.bucket, &request.key],
     )?;
     Ok(Reply::empty(204))
 }
 
-fn find(tx: &Connection, asked: &Asked) -> rusqlite::Result<Option<Object>> {
+fn find(tx: &Connection, request: &S3Request) -> rusqlite::Result<Option<Object>> {
     let sql = "SELECT data, etag, headers, checksum_header, checksum, modified_at FROM objects
                WHERE bucket = ? AND key = ?";
+
     tx.prepare_cached(sql)?
-        .query_row([&asked.bucket, &asked.key], |row| {
-            let sum: (Option<String>, Option<String>) = (row.get(3)?, row.get(4)?);
+        .query_row([&request.bucket, &request.key], |row| {
+            let header: Option<String> = row.get(3)?;
+            let value: Option<String> = row.get(4)?;
+            let checksum = header
+                .zip(value)
+                .map(|(header, value)| Checksum { header, value });
+
             Ok(Object {
                 data: row.get(0)?,
                 etag: row.get(1)?,
                 headers: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
-                checksum: sum.0.zip(sum.1),
+                checksum,
                 modified_at: row.get(5)?,
             })
         })
@@ -211,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_one_within_the_object_or_refused_or_ignored() {
+    fn range_is_clipped_refused_or_ignored() {
         let table = [
             ("bytes=0-9", 100, Some(Range::Bytes(0, 9))),
             ("bytes=90-", 100, Some(Range::Bytes(90, 99))),

@@ -1,21 +1,22 @@
-//! Who has signed a request. A request passes in this order or not at all: its time, its key, its token, its signature,
-//! and then whether the session still counts. It must tell nobody what the right signature would have been.
+//! Verification of requests, in this order: time of signing, access key, token, signature, and
+//! validity of the session. No error may contain the expected signature.
 
 use hyper::http::request::Parts;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::operation::Operation;
-use super::payload;
+use super::{payload, request};
 use crate::sandbox::auth::{self, Caller};
 use crate::sandbox::clock::Millis;
+use crate::sandbox::crn::Crns;
 use crate::sandbox::error::ApiError;
-use crate::sandbox::sigv4::{Claim, SigningKey, mismatch};
+use crate::sandbox::sigv4::{AuthParams, SigningKey, mismatch};
 use crate::sandbox::store::{TokenKind, find_token};
 
-/// How far a request's time may be from the sandbox's, in milliseconds.
-const SKEW: i64 = 15 * 60 * 1000;
+/// The largest difference between the time of signing and the sandbox's clock, in milliseconds.
+const MAX_SKEW: i64 = 15 * 60 * 1000;
 
-/// The session that has signed, whether it still counts or not.
+/// The session whose key signed a request. It may have expired or been revoked.
 #[derive(Debug, Clone)]
 pub(super) struct Signer {
     pub(super) session_id: String,
@@ -25,51 +26,56 @@ pub(super) struct Signer {
     pub(super) role_name: String,
 }
 
-/// A request whose signature is good.
-pub(super) struct Signed {
+/// A request with a valid signature.
+pub(super) struct VerifiedRequest {
     pub(super) signer: Signer,
     pub(super) key: SigningKey,
-    /// What was said of the body.
-    pub(super) declared: String,
+    /// The signed hash of the body, or a constant instead. [`payload::open`] compares it with the
+    /// body.
+    pub(super) payload_hash: String,
 }
 
-/// Checks all that the signature covers. The body is not compared here, see [`payload::open`].
+/// Verifies the signature, but not the body.
 pub(super) fn signature(
     tx: &Connection,
     parts: &Parts,
-    claim: &Claim,
-    service: &str,
+    auth: &AuthParams,
     body: &[u8],
     now: Millis,
-) -> Result<Signed, ApiError> {
-    check_time(claim, now)?;
-    if claim.scope.service != service {
-        let message = format!("the credential is scoped to another service than {service}");
-        return Err(ApiError::new(400, "AuthorizationHeaderMalformed", message));
-    }
-    let Some((signer, secret)) = find(tx, &claim.access_key_id)? else {
-        return Err(ApiError::new(
-            403,
-            "InvalidAccessKeyId",
-            "no session has this access key",
+) -> Result<VerifiedRequest, ApiError> {
+    check_time(auth, now)?;
+    check_service(auth, parts)?;
+    let (signer, secret) = find_key(tx, &auth.access_key_id)?
+        .ok_or_else(|| ApiError::new(403, "InvalidAccessKeyId", "unknown access key"))?;
+    check_token(tx, auth.token.as_deref(), &signer)?;
+
+    let payload_hash = payload::signed_hash(parts, auth, body)?;
+    let text = auth.string_to_sign(parts, &payload_hash)?;
+    let key = SigningKey::new(&secret, &auth.scope)?;
+    if !key.has_signed(&text, &auth.signature) {
+        return Err(mismatch(
+            "the secret is wrong, or the request was changed after it was signed",
         ));
-    };
-    check_token(tx, claim.token.as_deref(), &signer)?;
-    let declared = payload::declared(parts, claim, body)?;
-    let text = claim.string_to_sign(parts, &declared)?;
-    let key = SigningKey::new(&secret, &claim.scope)?;
-    if !key.has_signed(&text, &claim.signature) {
-        let message = "the signature is not that of this request: another secret has signed, or the request was changed";
-        return Err(mismatch(message));
     }
-    Ok(Signed {
+
+    Ok(VerifiedRequest {
         signer,
         key,
-        declared,
+        payload_hash,
     })
 }
 
-/// The session as a caller with its role's policies, unless it has ended.
+fn check_service(auth: &AuthParams, parts: &Parts) -> Result<(), ApiError> {
+    let service = if request::is_sts(parts) { "sts" } else { "s3" };
+    if auth.scope.service == service {
+        return Ok(());
+    }
+
+    let message = format!("the credential scope must have the service {service}");
+    Err(ApiError::new(400, "AuthorizationHeaderMalformed", message))
+}
+
+/// The session as a caller with its role's policies. Refused if it has expired or was revoked.
 pub(super) fn caller(
     tx: &Connection,
     org: &str,
@@ -83,21 +89,20 @@ pub(super) fn caller(
     })
 }
 
-fn check_time(claim: &Claim, now: Millis) -> Result<(), ApiError> {
-    let denied = |message: String| Err(ApiError::new(403, "AccessDenied", message));
-    let Some(at) = claim.time() else {
-        return denied("the time of signing is not written as 20150830T123600Z".into());
+fn check_time(auth: &AuthParams, now: Millis) -> Result<(), ApiError> {
+    let Some(signed_at) = auth.time() else {
+        return Err(denied(
+            "the time of signing must have the form 20150830T123600Z",
+        ));
     };
-    match claim.expires {
-        Some(_) if at - now > SKEW => denied("the presigned request does not count yet".into()),
-        Some(seconds) if at + seconds * 1000 <= now => {
-            denied("the presigned request has expired".into())
-        }
-        None if (now - at).abs() > SKEW => {
-            let message = format!(
-                "the request was signed {} seconds from the time here",
-                (now - at).abs() / 1000
-            );
+    let skew = now - signed_at;
+
+    match auth.expires {
+        Some(_) if -skew > MAX_SKEW => Err(denied("the presigned URL is not valid yet")),
+        Some(seconds) if skew >= seconds * 1000 => Err(denied("the presigned URL has expired")),
+        None if skew.abs() > MAX_SKEW => {
+            let seconds = skew.abs() / 1000;
+            let message = format!("the time of signing differs by {seconds} s from the server's");
             Err(ApiError::new(403, "RequestTimeTooSkewed", message))
         }
         _ => Ok(()),
@@ -105,19 +110,27 @@ fn check_time(claim: &Claim, now: Millis) -> Result<(), ApiError> {
 }
 
 fn check_token(tx: &Connection, token: Option<&str>, signer: &Signer) -> Result<(), ApiError> {
-    let wrong = |message: &str| Err(ApiError::new(400, "InvalidToken", message));
+    let invalid = |message: &str| Err(ApiError::new(400, "InvalidToken", message));
     let Some(token) = token else {
-        return wrong("the access key is a session's, and there is no x-amz-security-token");
+        return invalid("the access key of a session requires x-amz-security-token");
     };
+
     match find_token(tx, token)? {
-        Some((TokenKind::Session, session, _)) if session == signer.session_id => Ok(()),
-        _ => wrong("the x-amz-security-token is not that of the session with this access key"),
+        Some(token)
+            if token.kind == TokenKind::Session && token.subject_id == signer.session_id =>
+        {
+            Ok(())
+        }
+        _ => invalid("x-amz-security-token and the access key are of different sessions"),
     }
 }
 
-fn find(tx: &Connection, access_key_id: &str) -> rusqlite::Result<Option<(Signer, String)>> {
+/// The session of an access key, and the secret.
+fn find_key(tx: &Connection, access_key_id: &str) -> rusqlite::Result<Option<(Signer, String)>> {
     let sql = "SELECT s.id, s.principal_id, s.principal_type, s.role_id, s.role_name, k.secret
-               FROM session_keys k JOIN sessions s ON s.id = k.session_id WHERE k.access_key_id = ?";
+               FROM session_keys k JOIN sessions s ON s.id = k.session_id
+               WHERE k.access_key_id = ?";
+
     tx.prepare_cached(sql)?
         .query_row(params![access_key_id], |row| {
             let signer = Signer {
@@ -132,8 +145,8 @@ fn find(tx: &Connection, access_key_id: &str) -> rusqlite::Result<Option<(Signer
         .optional()
 }
 
-/// What STS calls what S3 calls otherwise.
-pub(super) fn in_words_of_sts(error: ApiError) -> ApiError {
+/// Replaces an S3 error code by that of STS.
+pub(super) fn to_sts_error(error: ApiError) -> ApiError {
     let (status, code) = match error.code.as_str() {
         "InvalidAccessKeyId" | "InvalidToken" => (403, "InvalidClientTokenId"),
         "ExpiredToken" => (403, "ExpiredToken"),
@@ -143,14 +156,14 @@ pub(super) fn in_words_of_sts(error: ApiError) -> ApiError {
         }
         _ => return error,
     };
+
     ApiError::new(status, code, error.message)
 }
 
-/// May the caller do this? GetCallerIdentity needs no policy.
-pub(super) fn permit(
+pub(super) fn authorize(
     caller: &Caller,
     operation: Operation,
-    resource: &crate::sandbox::crn::Crns,
+    resource: &Crns,
 ) -> Result<(), ApiError> {
     let Some(action) = operation.action() else {
         return Ok(());
@@ -158,7 +171,13 @@ pub(super) fn permit(
     if caller.may(action, resource) {
         return Ok(());
     }
-    let name = resource.0.first().map_or("*", String::as_str);
-    let message = format!("no policy of the role allows {action} on {name}, or one denies it");
-    Err(ApiError::new(403, "AccessDenied", message))
+
+    let name = resource.first();
+    Err(denied(&format!(
+        "no policy of the role allows {action} on {name}, or one denies it"
+    )))
+}
+
+fn denied(message: &str) -> ApiError {
+    ApiError::new(403, "AccessDenied", message)
 }

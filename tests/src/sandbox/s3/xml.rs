@@ -1,10 +1,9 @@
-//! XML as S3 and STS send it. Whatever is written is escaped: a key may hold anything.
+//! XML of S3 and STS. All texts are escaped, because a key may have any characters.
 
-/// A document under construction.
 #[derive(Debug)]
 pub(super) struct Xml(String);
 
-/// A document with this root.
+/// A document with a root element.
 pub(super) fn document(
     root: &str,
     namespace: Option<&str>,
@@ -14,6 +13,7 @@ pub(super) fn document(
     let attribute = namespace
         .map(|uri| format!(" xmlns=\"{uri}\""))
         .unwrap_or_default();
+
     xml.0 += &format!("<{root}{attribute}>");
     fill(&mut xml);
     xml.0 += &format!("</{root}>");
@@ -28,18 +28,24 @@ impl Xml {
     }
 
     pub(super) fn text(&mut self, name: &str, text: &str) {
-        self.element(name, |xml| text.chars().for_each(|c| xml.push(c)));
+        self.element(name, |xml| {
+            for character in text.chars() {
+                xml.push_escaped(character);
+            }
+        });
     }
 
-    /// Control characters become references, as S3 does it, although XML 1.0 has no way to write most of them.
-    fn push(&mut self, c: char) {
-        match c {
+    /// Control characters become references as in S3, although XML 1.0 forbids most of them.
+    fn push_escaped(&mut self, character: char) {
+        match character {
             '&' => self.0 += "&amp;",
             '<' => self.0 += "&lt;",
             '>' => self.0 += "&gt;",
             '"' => self.0 += "&quot;",
-            c if c.is_control() => self.0 += &format!("&#x{:x};", u32::from(c)),
-            c => self.0.push(c),
+            control if control.is_control() => {
+                self.0 += &format!("&#x{:x};", u32::from(control));
+            }
+            other => self.0.push(other),
         }
     }
 }

@@ -1,279 +1,167 @@
-//! Who is calling: looked up in a process of its own. The daemon confines itself, and whoever is confined by Landlock may no
-//! longer see what another process runs; the lookout sees that, and holds no secrets.
+//! The program at the other end of a connection, as a helper process reads it from `/proc`. Landlock hides from the daemon
+//! which program another process runs.
 
+mod hashes;
 mod inspection;
 mod procfs;
 mod worker;
 
-use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::net::{SendFlags, send};
+pub use inspection::{Inspection, PendingInspection, ProcessPin, Program};
+pub use procfs::is_intermediary_name;
+pub(super) use worker::run_worker;
 
-pub use inspection::{Inspection, PendingInspection, ProcessPin};
-pub use procfs::{Program, is_between};
-pub use worker::{ARGUMENT, stand_at};
+use super::HelperKind;
+use super::client::{Helper, StartedWork};
+use worker::{InspectTarget, Work};
 
-use crate::sandbox::helper::ipc;
-use crate::sync::lock;
-use worker::{InspectTarget, Query, Task};
-
-/// The most that are looked for at once: more would be gone by the time they are found.
-const WAITING: usize = 4096;
-
-/// The way to the lookout.
+/// The daemon's side of the peer inspector process.
 #[derive(Debug)]
 pub struct PeerInspector {
-    socket: OwnedFd,
-    next: AtomicU64,
-    waiting: Arc<Waiting>,
-    /// Whether a rule of the configuration wants a process to be the same all along.
-    pins: AtomicBool,
-    state: Arc<State>,
-}
-
-/// Who waits, and for what is known of whom.
-type Waiting = Mutex<HashMap<u64, (Arc<PendingInspection>, InspectTarget)>>;
-
-/// How it is with the lookout.
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    is_gone: AtomicBool,
-    /// It has not answered in time, and nobody need wait until it answers again.
-    is_stuck: AtomicBool,
+    helper: Arc<Helper<Inspection>>,
+    /// Whether a profile's rules need a process to stay the same from its connection to its last request.
+    pins_peers: AtomicBool,
 }
 
 impl PeerInspector {
-    /// Starts one by this program's own file. To be called before the daemon confines itself.
-    pub fn start(program: &std::path::Path) -> io::Result<Arc<Self>> {
-        Ok(Self::at(ipc::start(program, ARGUMENT, false)?))
+    /// Starts the process. Must be called before the daemon confines itself.
+    pub(crate) fn start(program: &Path) -> io::Result<Arc<Self>> {
+        let helper = Helper::start(HelperKind::PeerInspector, program)?;
+        Ok(Self::with(helper))
     }
 
-    /// Where processes cannot be looked at.
-    pub fn none() -> io::Result<Arc<Self>> {
-        let lookout = Self::at(std::os::unix::net::UnixStream::pair()?.0.into());
-        lookout.state.is_gone.store(true, Ordering::Relaxed);
-        Ok(lookout)
+    /// Where processes cannot be inspected.
+    pub(crate) fn unavailable() -> io::Result<Arc<Self>> {
+        let helper = Helper::unavailable(HelperKind::PeerInspector)?;
+        Ok(Self::with(helper))
     }
 
-    /// In a thread of this process.
     #[cfg(test)]
-    pub fn within() -> io::Result<Arc<Self>> {
-        let (ours, theirs) = ipc::pair()?;
-        thread::spawn(move || worker::stand(&theirs));
-        let lookout = Self::at(ours);
-        lookout.listen()?;
-        Ok(lookout)
+    pub fn in_thread() -> io::Result<Arc<Self>> {
+        let helper = Helper::in_thread(HelperKind::PeerInspector, run_worker)?;
+        Ok(Self::with(helper))
     }
 
-    /// One that an earlier process started.
-    pub fn at(socket: OwnedFd) -> Arc<Self> {
-        // What an earlier process asked may still be answered: it is not to be taken for an answer to this one.
-        let next = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
-        let (waiting, pins, state) = (Arc::default(), AtomicBool::new(false), Arc::default());
+    /// The process that an earlier daemon started.
+    pub(crate) fn inherited(socket: OwnedFd) -> Arc<Self> {
+        Self::with(Helper::with_socket(HelperKind::PeerInspector, socket))
+    }
+
+    fn with(helper: Arc<Helper<Inspection>>) -> Arc<Self> {
         Arc::new(Self {
-            socket,
-            next,
-            waiting,
-            pins,
-            state,
+            helper,
+            pins_peers: AtomicBool::new(false),
         })
     }
 
-    /// Begins to hear its answers, in a thread that is as confined as this one.
-    pub fn listen(&self) -> io::Result<()> {
-        let (socket, waiting, state) = (
-            self.socket.try_clone()?,
-            Arc::clone(&self.waiting),
-            Arc::clone(&self.state),
-        );
-        thread::spawn(move || listen(&socket, &waiting, &state));
-        Ok(())
+    /// See [`Helper::listen`].
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        self.helper.listen()
     }
 
-    /// Whether there is none any more. Nobody can start one from here.
-    pub fn is_gone(&self) -> bool {
-        self.state.is_gone.load(Ordering::Relaxed)
+    /// A confined daemon cannot start another one.
+    pub fn has_exited(&self) -> bool {
+        self.helper.has_exited()
     }
 
-    /// What rules want to know, from now on.
-    pub fn watch_for(&self, pins: bool) {
-        self.pins.store(pins, Ordering::Relaxed);
+    /// For the daemon process that comes next.
+    pub(crate) fn try_clone_socket(&self) -> io::Result<OwnedFd> {
+        self.helper.try_clone_socket()
     }
 
-    pub(crate) fn has_pins(&self) -> bool {
-        self.pins.load(Ordering::Relaxed)
+    pub fn set_pins_peers(&self, pins_peers: bool) {
+        self.pins_peers.store(pins_peers, Ordering::Relaxed);
     }
 
-    /// Another hold on the way to it, for the process that comes next.
-    pub fn leave_open(&self) -> io::Result<OwnedFd> {
-        self.socket.try_clone()
+    pub(crate) fn pins_peers(&self) -> bool {
+        self.pins_peers.load(Ordering::Relaxed)
     }
 
-    /// Looks for a process. Nothing is waited for here.
-    pub(crate) fn look_for(&self, pid: i32) -> Arc<PendingInspection> {
-        self.look(InspectTarget::Pid(pid), false)
+    pub(crate) fn inspect(&self, pid: i32) -> Arc<PendingInspection> {
+        self.inspect_now(InspectTarget::Pid(pid), false)
     }
 
-    /// The same with what its program, and those that it passes on for, hash to.
-    pub(crate) fn look_and_hash(&self, pid: i32) -> Arc<PendingInspection> {
-        self.look(InspectTarget::Pid(pid), true)
+    /// With the hash of its program, and of those that it is an intermediary of.
+    pub(crate) fn inspect_with_hashes(&self, pid: i32) -> Arc<PendingInspection> {
+        self.inspect_now(InspectTarget::Pid(pid), true)
     }
 
-    /// The same for whoever has a socket open.
-    pub(crate) fn look_for_holder(&self, inode: u32) -> Arc<PendingInspection> {
-        self.look(InspectTarget::Inode(inode), false)
+    /// The process that has a socket open.
+    pub(crate) fn inspect_socket_owner(&self, inode: u32) -> Arc<PendingInspection> {
+        self.inspect_now(InspectTarget::Socket(inode), false)
     }
 
-    /// Has a process pinned, and the rest looked for when somebody wants to know.
-    pub(crate) fn begin(self: &Arc<Self>, pid: i32) -> Option<InspectionStart> {
-        let id = self.next_id();
-        self.tell(id, Task::Begin(pid)).then(|| InspectionStart {
-            id,
-            pid,
-            lookout: Some(Arc::clone(self)),
-        })
+    fn inspect_now(&self, target: InspectTarget, hash: bool) -> Arc<PendingInspection> {
+        let work = Work::Inspect { target, hash };
+        self.helper.request(work, &[]).map_or_else(
+            |_| PendingInspection::unavailable(),
+            StartedWork::into_response,
+        )
     }
 
-    fn look(&self, whom: InspectTarget, hash: bool) -> Arc<PendingInspection> {
-        self.ask(self.next_id(), whom, Task::ProcReader { whom, hash })
-    }
-
-    fn next_id(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn ask(&self, id: u64, whom: InspectTarget, task: Task) -> Arc<PendingInspection> {
-        let sight = PendingInspection::awaited(&self.state);
-        {
-            let mut waiting = lock(&self.waiting);
-            if self.is_gone() || waiting.len() >= WAITING {
-                return PendingInspection::of_nobody();
-            }
-            waiting.insert(id, (Arc::clone(&sight), whom));
-        }
-        if !self.tell(id, task) {
-            lock(&self.waiting).remove(&id);
-            return PendingInspection::of_nobody();
-        }
-        sight
-    }
-
-    fn tell(&self, id: u64, task: Task) -> bool {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        serde_json::to_vec(&Query { id, task })
-            .is_ok_and(|text| send(self.socket.as_fd(), &text, flags).is_ok())
+    /// Has a process pinned. Most connections end before a rule needs the rest of the inspection.
+    pub(crate) fn pin(&self, pid: i32) -> Option<InspectionStart> {
+        let started = self.helper.request(Work::Pin(pid), &[]).ok()?;
+        Some(InspectionStart(started))
     }
 }
 
-/// A process that is pinned for as long as nobody has wanted to know more of it.
+/// An inspection whose process is pinned.
 #[derive(Debug)]
-pub(crate) struct InspectionStart {
-    id: u64,
-    pid: i32,
-    lookout: Option<Arc<PeerInspector>>,
-}
+pub(crate) struct InspectionStart(StartedWork<Inspection>);
 
 impl InspectionStart {
-    pub(crate) fn finish(mut self) -> Arc<PendingInspection> {
-        let lookout = self.lookout.take();
-        lookout.map_or_else(PendingInspection::of_nobody, |lookout| {
-            lookout.ask(self.id, InspectTarget::Pid(self.pid), Task::Finish)
-        })
-    }
-}
-
-impl Drop for InspectionStart {
-    fn drop(&mut self) {
-        if let Some(lookout) = self.lookout.take() {
-            lookout.tell(self.id, Task::Forget);
-        }
-    }
-}
-
-/// The thread that hands out what the lookout has seen, until there is none.
-fn listen(socket: &OwnedFd, waiting: &Waiting, state: &State) {
-    while let Some((id, seen)) = worker::receive(socket) {
-        state.is_stuck.store(false, Ordering::Relaxed);
-        let asked = lock(waiting).remove(&id);
-        if let Some((sight, whom)) = asked {
-            let first = seen.programs.first().map(|program| program.process.pid);
-            let is_about =
-                !matches!(whom, InspectTarget::Pid(pid) if first.is_some_and(|first| first != pid));
-            sight.tell(Some(seen).filter(|_| is_about));
-        }
-    }
-    let mut waiting = lock(waiting);
-    state.is_gone.store(true, Ordering::Relaxed);
-    tracing::error!(
-        "the lookout is gone: who calls can no longer be told until rolekeeperd is restarted"
-    );
-    for (_, (sight, _)) in waiting.drain() {
-        sight.tell(None);
+    pub(crate) fn finish(self) -> Arc<PendingInspection> {
+        self.0.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::process::{Command, Stdio};
 
     use super::*;
 
     #[tokio::test]
-    async fn a_process_is_seen_with_its_parents_for_as_long_as_it_runs_what_it_ran() {
-        let lookout = PeerInspector::within().unwrap();
+    async fn pin_ends_with_exec() {
+        let inspector = PeerInspector::in_thread().unwrap();
         let mut child = Command::new("sh")
             .args(["-c", "read x; exec sleep 60"])
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let sight = lookout.begin(pid).unwrap().finish();
-        let seen = sight.seen().await.unwrap();
+
+        let pending = inspector.pin(pid).unwrap().finish();
+        let inspection = pending.result().await.unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let pids: Vec<_> = seen
+        let pids: Vec<_> = inspection
             .programs
             .iter()
             .map(|program| program.process.pid)
             .collect();
-        assert_eq!(pids[..2], [pid, me]);
-        assert!(
-            seen.programs[1]
-                .process
-                .program
-                .ends_with(std::env::current_exe().unwrap().to_str().unwrap())
-        );
-        let pin = seen.pin.as_ref().unwrap();
-        assert!(pin.holds());
-        // The shell's program is replaced by another, in the same process.
+        assert_eq!(pids[..2], [pid, me], "the process and its parent");
+        let exe = std::env::current_exe().unwrap();
+        let parent = &inspection.programs[1].process.program;
+        assert!(parent.ends_with(exe.to_str().unwrap()));
+        let pin = inspection.pin.as_ref().unwrap();
+        assert!(pin.is_valid());
+
         let mut stdin = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut stdin, b"\n").unwrap();
-        while pin.holds() {
+        stdin.write_all(b"\n").unwrap();
+        while pin.is_valid() {
             tokio::task::yield_now().await;
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(
-            lookout
-                .look_for(pid)
-                .seen()
-                .await
-                .is_none_or(|seen| seen.programs.is_empty())
-        );
-    }
-
-    #[tokio::test]
-    async fn nobody_waits_for_a_lookout_that_is_gone() {
-        let (ours, theirs) = ipc::pair().unwrap();
-        let lookout = PeerInspector::at(ours);
-        lookout.listen().unwrap();
-        let sight = lookout.look_for(1);
-        drop(theirs);
-        assert!(sight.seen().await.is_none());
-        assert!(lookout.look_for(1).seen().await.is_none());
+        let later = inspector.inspect(pid);
+        let later = later.result().await;
+        assert!(later.is_none_or(|inspection| inspection.programs.is_empty()));
     }
 }

@@ -1,0 +1,90 @@
+//! The program's arguments, and why it fails.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Parser;
+use rolekeeper::protocol::Failure;
+use thiserror::Error;
+use tracing_subscriber::filter::Targets;
+
+use crate::config::file::ConfigError;
+use crate::revocation::store::RevocationStoreError;
+use crate::serve::socket::bind::BindError;
+use crate::upstream::SetupError;
+
+/// Assumes roles, refreshes their sessions, and serves short-lived credentials over a local socket.
+#[derive(Debug, Parser)]
+#[command(name = "rolekeeperd", version)]
+#[command(
+    after_help = "Exit codes: 0 stopped by a signal, 1 unexpected, 2 usage or configuration, 3 the socket cannot be served.\n\n\
+    Prints one line of JSON on standard output once it serves, and logs to standard error. SIGTERM and SIGINT stop it:\n\
+    open requests get up to 5 s. SIGHUP reloads the program and the configuration from disk if they are valid: sessions\n\
+    stay, and no request for credentials is lost."
+)]
+pub struct Args {
+    /// Configuration file [default: $ROLEKEEPER_CONFIG, else $XDG_CONFIG_HOME/rolekeeper/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Socket [default: $ROLEKEEPER_SOCKET, else $XDG_RUNTIME_DIR/rolekeeper/socket]
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// Validate the configuration, list all errors, and exit
+    #[arg(long)]
+    pub(super) check: bool,
+    /// What to log: a level, or target=level, separated by commas
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(super) log: Targets,
+    /// Leave the terminal's session and the working folder, as a daemon that the client starts does
+    #[arg(long)]
+    pub(super) detach: bool,
+}
+
+#[derive(Debug, Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{}", .0.message)]
+    Socket(Failure),
+    #[error("cannot serve the socket: {0}")]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
+    #[error(transparent)]
+    RevocationStore(#[from] RevocationStoreError),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error("cannot use the inherited descriptors: {0}")]
+    Inherited(io::Error),
+    #[error("cannot start the program on disk in place of this process: {0}")]
+    Reload(io::Error),
+}
+
+impl AppError {
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Socket(failure) => failure.hint.clone(),
+            Self::Bind(error) => error.hint(),
+            Self::RevocationStore(error) => error.hint(),
+            Self::Upstream(error) => error.hint().into(),
+            Self::Inherited(_) => {
+                "check LISTEN_FDS, LISTEN_FDNAMES and the sockets of the systemd unit".into()
+            }
+            Self::Reload(_) => "start rolekeeperd again".into(),
+            Self::Runtime(_) => "check the limits on processes and descriptors: ulimit -a".into(),
+        }
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Socket(_) => 2,
+            Self::Bind(_) => 3,
+            Self::Upstream(_)
+            | Self::RevocationStore(_)
+            | Self::Runtime(_)
+            | Self::Inherited(_)
+            | Self::Reload(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Why a request failed, named for what its sender can do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rolekeeper::protocol::{Code, Failure};
+use thiserror::Error;
+
+use crate::access::AccessError;
+use crate::clock::Now;
+use crate::model::{SessionEnded, to_rfc3339};
+use crate::report;
+use crate::upstream::backoff::BackoffState;
+use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
+
+/// How long a consumer waits for the upstream. The call continues without it.
+pub const WAIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Error)]
+pub enum RequestError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("profile {profile} is held")]
+    Held {
+        profile: String,
+        ended: Arc<SessionEnded>,
+    },
+    #[error(
+        "the last successful revocation check for profile {profile} was {} s ago: {reason}",
+        .age.as_secs()
+    )]
+    ViewStale {
+        profile: String,
+        age: Duration,
+        /// Why the check failed.
+        reason: String,
+    },
+    /// The upstream failed, and the next attempt is not due yet.
+    #[error("{}", .0.error)]
+    Upstream(BackoffState, Now),
+    /// The fetch continues in the background.
+    #[error("no answer from the upstream within {} s", WAIT.as_secs())]
+    StillWaiting,
+    /// The call was cancelled.
+    #[error("the upstream did not complete its answer within {} s", WAIT.as_secs())]
+    TooSlow,
+    #[error("internal error: the task of this request panicked")]
+    Aborted,
+    #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
+    Stopping,
+    #[error("the journal is in memory only")]
+    NoJournal,
+    #[error("cannot open an HTTP endpoint: {0}")]
+    NoEndpoint(String),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A service refused it, and says what to do.
+    #[error("{message}")]
+    Rejected {
+        code: Code,
+        message: String,
+        hint: String,
+    },
+}
+
+impl RequestError {
+    /// As the client prints it: a code, a message, and what to do.
+    pub fn failure(&self) -> Failure {
+        let (code, hint) = match self {
+            Self::Access(error) => return error.into(),
+            Self::Upstream(backoff, now) => return upstream_failure(backoff, now),
+            Self::Held { profile, ended } => {
+                let message = format!("{self}: {}", report::session_ended(ended));
+                let hint = format!(
+                    "run rolekeeper audit {profile} to see what was done with it, then rolekeeper resume {profile}"
+                );
+                return Failure::new(Code::Held, message, hint);
+            }
+            Self::Call(error) => (code(error.kind), error.hint.clone()),
+            Self::Rejected { code, hint, .. } => (*code, hint.clone()),
+            Self::ViewStale { .. } => (
+                Code::ViewStale,
+                "run the command again in a minute, or run rolekeeper status to see why the check fails".into(),
+            ),
+            Self::StillWaiting => (
+                Code::UpstreamUnavailable,
+                "run the command again in a minute; the upstream is still asked".into(),
+            ),
+            Self::TooSlow => (
+                Code::UpstreamUnavailable,
+                "run the command again in a minute".into(),
+            ),
+            Self::Stopping => (
+                Code::ShuttingDown,
+                "run the command again, which starts the daemon".into(),
+            ),
+            Self::NoJournal => (
+                Code::Configuration,
+                "make the state folder writable (XDG_STATE_HOME, or ~/.local/state), and restart rolekeeperd".into(),
+            ),
+            Self::NoEndpoint(_) => (
+                Code::Configuration,
+                "set another port under [endpoint] in the configuration, or stop the program that uses it".into(),
+            ),
+            Self::Aborted => (
+                Code::Unexpected,
+                "run the command again, and report what rolekeeperd logged".into(),
+            ),
+        };
+
+        Failure::new(code, self.to_string(), hint)
+    }
+}
+
+/// The code of a request to an upstream that failed.
+pub(crate) fn code(kind: CallErrorKind) -> Code {
+    match kind {
+        CallErrorKind::UnknownUpstream => Code::UnknownUpstream,
+        CallErrorKind::UnknownMethod => Code::UnknownMethod,
+        CallErrorKind::Invalid => Code::Usage,
+        CallErrorKind::NotAllowed => Code::NotAllowed,
+        CallErrorKind::Refused | CallErrorKind::SessionRevoked => Code::UpstreamRefused,
+        CallErrorKind::Unavailable => Code::UpstreamUnavailable,
+        CallErrorKind::LoginNeeded => Code::LoginNeeded,
+    }
+}
+
+fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
+    let wait = backoff.next_try.since(now.boot).as_secs_f64().ceil();
+
+    let (code, hint) = match &backoff.error {
+        UpstreamError::Unavailable { .. } => {
+            let history = history(backoff, now.wall_of(backoff.since));
+            let hint = format!(
+                "run the command again in {wait} s, when the upstream is asked again{history}"
+            );
+            (Code::UpstreamUnavailable, hint)
+        }
+        UpstreamError::LoginNeeded { hint, .. } => {
+            let hint = format!("{hint}; the token is read again in {wait} s");
+            (Code::LoginNeeded, hint)
+        }
+        UpstreamError::Refused { kind, .. } => {
+            let (code, action) = refusal(*kind);
+            (
+                code,
+                format!("{action}; the upstream is asked again after {wait} s"),
+            )
+        }
+    };
+
+    Failure::new(code, backoff.error.to_string(), hint)
+}
+
+fn history(backoff: &BackoffState, since: Timestamp) -> String {
+    match backoff.attempts {
+        0 | 1 => String::new(),
+        attempts => format!("; failing since {}, {attempts} attempts", to_rfc3339(since)),
+    }
+}
+
+fn refusal(kind: RefusalKind) -> (Code, &'static str) {
+    match kind {
+        RefusalKind::NotFound => (
+            Code::RoleGone,
+            "check the profile's role_id; the role may have been deleted",
+        ),
+        RefusalKind::NotTrusted => (
+            Code::TrustDenied,
+            "run rolekeeper explain PROFILE to compare the role's trust policy with the token's owner",
+        ),
+        RefusalKind::AccountDisabled => (
+            Code::AccountDisabled,
+            "ask the account's administrator to enable it",
+        ),
+        RefusalKind::Other => (
+            Code::UpstreamRefused,
+            "check the profile's role_id and duration, and the policies of the role and of the token's owner",
+        ),
+    }
+}

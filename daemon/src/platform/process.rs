@@ -1,0 +1,38 @@
+//! The start of the daemon's process.
+
+#[cfg(unix)]
+use super::{descriptors, limits, signals};
+
+/// Must be called once, before other threads start. With `detach`, leaves the terminal's session and the working folder, and
+/// closes every descriptor but the standard streams and `keep`.
+pub(crate) fn prepare(detach: bool, keep: &[i32]) {
+    // Fails if one is installed already, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    #[cfg(unix)]
+    {
+        // Until the runtime handles it.
+        signals::ignore(libc::SIGHUP);
+        // A write over the limit on file sizes fails instead.
+        signals::ignore(libc::SIGXFSZ);
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        limits::raise();
+        if detach {
+            descriptors::close_inherited(keep);
+            leave_session();
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (detach, keep);
+}
+
+/// Signals of the terminal do not reach the daemon from here on, and the folder can be unmounted.
+#[cfg(unix)]
+fn leave_session() {
+    if let Err(error) = rustix::process::setsid() {
+        eprintln!("rolekeeperd: cannot leave the terminal's session: {error}");
+    }
+    if let Err(error) = std::env::set_current_dir("/") {
+        eprintln!("rolekeeperd: cannot leave the working folder: {error}");
+    }
+}

@@ -1,0 +1,269 @@
+//! HTTP to one endpoint, for every kind of upstream. [`HttpClient::send`] is the only way out: timeouts, no redirects, no
+//! retries, TLS unless the endpoint is on loopback, and a limit on the length of replies. It does not judge a reply.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::tls::{Certificate, Version};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
+use secrecy::ExposeSecret;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::clock::{BootTime, Clock, ServerClock};
+use crate::config::{Endpoint, HttpTransport, Proxy};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a whole call, slow bodies included.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept. Its buffers hold a token and a session until it is closed. Calls of one task
+/// follow each other sooner than this, and others are half a minute apart.
+const POOL_IDLE: Duration = Duration::from_secs(1);
+/// The longest reply, in bytes: a thousand policies of 8 KiB.
+const REPLY_CAP: usize = 8 * 1024 * 1024;
+
+/// The HTTP client cannot be set up on this machine.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    #[error("the HTTP client for {endpoint} cannot be set up: {cause}")]
+    Client {
+        endpoint: Endpoint,
+        cause: reqwest::Error,
+    },
+    #[error("the certificates in {path} cannot be used: {why}", path = path.display())]
+    Authorities { path: PathBuf, why: String },
+}
+
+impl SetupError {
+    /// What the person can do, as an imperative.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Client { .. } => {
+                "install the system's certificate store (Debian: apt install ca-certificates)"
+            }
+            Self::Authorities { .. } => {
+                "set the upstream's `ca` to a file with certificates in PEM"
+            }
+        }
+    }
+}
+
+/// Sends requests to one endpoint and nowhere else.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    client: ArcSwap<reqwest::Client>,
+    endpoint: Endpoint,
+    transport: HttpTransport,
+}
+
+/// A reply of any status, read whole.
+pub(crate) struct HttpReply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    pub(crate) date: Option<DateStamp>,
+}
+
+/// A reply's `Date`, and when the request was sent and the reply arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DateStamp {
+    date: Timestamp,
+    sent: BootTime,
+    received: BootTime,
+}
+
+/// There is no whole reply.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum HttpError {
+    #[error("{0}")]
+    NoReply(String),
+    #[error("a reply of more than {REPLY_CAP} bytes")]
+    TooLong,
+}
+
+impl HttpClient {
+    pub(crate) fn new(endpoint: Endpoint, transport: HttpTransport) -> Result<Self, SetupError> {
+        let client = ArcSwap::from_pointee(build(&endpoint, &transport)?);
+
+        Ok(Self {
+            client,
+            endpoint,
+            transport,
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A request for a path of the endpoint.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.load().request(method, self.endpoint.join(path))
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<HttpReply, HttpError> {
+        let sent = Clock::System.now().boot;
+        let response = request.send().await.map_err(no_reply)?;
+        let received = Clock::System.now().boot;
+
+        let status = response.status();
+        let headers = response.headers().clone();
+        let body = read(response).await?;
+        let date = date(&headers).and_then(|date| Timestamp::try_from(date).ok());
+
+        Ok(HttpReply {
+            status,
+            headers,
+            body,
+            date: date.map(|date| DateStamp {
+                date,
+                sent,
+                received,
+            }),
+        })
+    }
+
+    /// Opens new connections from now on.
+    pub(crate) fn reconnect(&self) {
+        match build(&self.endpoint, &self.transport) {
+            Ok(fresh) => self.client.store(Arc::new(fresh)),
+            Err(error) => {
+                tracing::warn!(%error, "connections from before the suspend are used again");
+            }
+        }
+    }
+}
+
+impl DateStamp {
+    /// Only for replies that the upstream itself has surely sent: the clock of a captive portal is another.
+    pub(crate) fn teach(self, clock: &ServerClock) {
+        clock.dated(self.date, self.sent, self.received);
+    }
+}
+
+fn build(endpoint: &Endpoint, transport: &HttpTransport) -> Result<reqwest::Client, SetupError> {
+    let failed = |cause| SetupError::Client {
+        endpoint: endpoint.clone(),
+        cause,
+    };
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("rolekeeper/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(4);
+
+    // A proxy could read plain HTTP, and loopback needs none. Without TLS no certificate store is loaded.
+    if endpoint.is_loopback_http() {
+        return builder
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .map_err(failed);
+    }
+
+    let builder = match &transport.proxy {
+        Proxy::Environment => builder,
+        Proxy::Nothing => builder.no_proxy(),
+        Proxy::At(url) => builder.proxy(reqwest::Proxy::all(url.expose_secret()).map_err(failed)?),
+    };
+    let builder = builder.https_only(true).tls_version_min(Version::TLS_1_2);
+    let builder = match &transport.ca {
+        Some(path) => builder.tls_certs_only(authorities(path)?),
+        None => builder,
+    };
+
+    builder.build().map_err(failed)
+}
+
+/// The certificate authorities that an upstream's certificate has to be signed by.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+    let failed = |why: String| SetupError::Authorities {
+        path: path.to_owned(),
+        why,
+    };
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let found = Certificate::from_pem_bundle(&text).map_err(|error| failed(error.to_string()))?;
+
+    if found.is_empty() {
+        Err(failed("the file has no certificate".into()))
+    } else {
+        Ok(found)
+    }
+}
+
+async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    let mut text = Zeroizing::new(Vec::with_capacity(4096));
+    while let Some(chunk) = response.chunk().await.map_err(no_reply)? {
+        if text.len() + chunk.len() > REPLY_CAP {
+            return Err(HttpError::TooLong);
+        }
+        text.extend_from_slice(&chunk);
+    }
+
+    Ok(text)
+}
+
+fn no_reply(error: reqwest::Error) -> HttpError {
+    let error = error.without_url();
+    if error.is_timeout() && !error.is_connect() {
+        return HttpError::NoReply(format!("no reply within {} s", TOTAL_TIMEOUT.as_secs()));
+    }
+
+    let mut causes = vec![error.to_string()];
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        causes.push(inner.to_string());
+        cause = inner.source();
+    }
+    causes.dedup();
+
+    HttpError::NoReply(causes.join(": "))
+}
+
+/// RFC 9110, 10.2.3: seconds, or a date, which is compared with the reply's own `Date` if it has one.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+
+    let then = httpdate::parse_http_date(text).ok()?;
+    let now = date(headers).unwrap_or_else(|| Clock::System.now().wall.into());
+    then.duration_since(now).ok()
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_server_clock() {
+        let headers = |pairs: &[(&'static str, &str)]| {
+            pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>()
+        };
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "7")])),
+            Some(Duration::from_secs(7))
+        );
+        let date = [
+            ("date", "Thu, 01 Jan 2026 00:00:00 GMT"),
+            ("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),
+        ];
+        assert_eq!(retry_after(&headers(&date)), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after(&headers(&[("retry-after", "soon")])), None);
+    }
+}

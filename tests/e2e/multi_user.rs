@@ -1,0 +1,278 @@
+//! One daemon for several users: each gets the profiles that are for them, and no others.
+//!
+//! Only root can start processes of several users; without it, the unit tests of the policy remain.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs};
+
+use crate::attacker;
+
+const NOBODY: u32 = 65_534;
+const GROUP: u32 = 64_999;
+
+struct Machine {
+    sandbox: SandboxProcess,
+    home: Home,
+    client: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let sandbox = SandboxProcess::start(&[]);
+        let home = Home::default();
+        home.configure_for(
+            &sandbox,
+            "dev",
+            &[("own", "S3ReadOnly"), ("team", "S3BucketAccess")],
+        );
+
+        let text = fs::read_to_string(home.config_path()).unwrap();
+        let (others, team) = text.split_once("[profile.team]\n").unwrap();
+        let text =
+            format!("{others}[profile.team]\nusers = [{NOBODY}]\ngroups = [{GROUP}]\n{team}");
+        home.configure(&text);
+        let client = home.copy_of(&programs().rolekeeper);
+
+        Self {
+            sandbox,
+            home,
+            client,
+        }
+    }
+
+    /// Permissions as a service manager sets them: every user can connect, only the owner can
+    /// write.
+    fn daemon(&self) -> Daemon<'_> {
+        let daemon = self.home.daemon(&[]);
+
+        let folder = self.home.socket().parent().unwrap().to_owned();
+
+        for (path, mode) in [
+            (self.home.path().to_owned(), 0o755),
+            (self.home.path().join("run"), 0o755),
+            (folder, 0o755),
+            (self.home.socket(), 0o666),
+            (self.client.clone(), 0o755),
+        ] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        daemon
+    }
+
+    fn run_as(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
+        let mut command = Command::new(&self.client);
+        command
+            .env_clear()
+            .env("ROLEKEEPER_SOCKET", self.home.socket())
+            .env("HOME", "/nonexistent");
+        command.args(args).uid(uid).gid(gid);
+
+        self.home.run(command)
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn users_get_only_their_profiles() {
+    let machine = Machine::new();
+    let daemon = machine.daemon();
+
+    assert_eq!(
+        machine
+            .run_as(NOBODY, NOBODY, &["credential-process", "team"])
+            .code,
+        0
+    );
+    assert_eq!(
+        machine
+            .run_as(64_123, GROUP, &["credential-process", "team"])
+            .code,
+        0,
+        "allowed by the group"
+    );
+
+    let stranger = machine.run_as(64_123, 64_123, &["credential-process", "team"]);
+    assert!(
+        stranger.code == 4 && stranger.stderr.contains("does not serve user 64123"),
+        "{stranger:?}"
+    );
+
+    let other = machine.run_as(NOBODY, NOBODY, &["credential-process", "own"]);
+    assert!(
+        other.code == 4
+            && other
+                .stderr
+                .contains("profile own does not allow user 65534"),
+        "{other:?}"
+    );
+
+    let listed = machine.run_as(NOBODY, NOBODY, &["status", "--json"]).json();
+    let names: Vec<_> = listed["profiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|each| each["profile"].clone())
+        .collect();
+
+    assert_eq!(names, ["team"], "profiles of others are hidden");
+
+    for args in [
+        &["logout", "team"][..],
+        &["logout"],
+        &["resume", "team"],
+        &["sessions"],
+        &["sessions", "revoke", "x"],
+        &["audit", "team"],
+        &["explain", "team"],
+        &["iam", "listRoles"],
+        &["login"],
+        &["unlock"],
+        &["approve"],
+    ] {
+        let run = machine.run_as(NOBODY, NOBODY, args);
+        assert!(
+            run.code == 4 && run.stderr.contains("only the daemon's owner may do this"),
+            "{args:?}: {run:?}"
+        );
+    }
+
+    let over_http = machine.run_as(
+        NOBODY,
+        NOBODY,
+        &["exec", "team", "--mode", "http", "--", "true"],
+    );
+
+    assert!(
+        over_http.code != 0
+            && over_http
+                .stderr
+                .contains("only the daemon's owner may do this"),
+        "{over_http:?}"
+    );
+    assert_eq!(
+        machine
+            .run_as(NOBODY, NOBODY, &["exec", "team", "--", "true"])
+            .code,
+        0
+    );
+    assert_eq!(
+        machine
+            .run_as(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"])
+            .code,
+        8,
+        "refused by the role's policies"
+    );
+
+    // The audit names both users.
+    let audit = machine.run_as_owner(&["audit", "team", "--json"]).json();
+    let users: Vec<_> = audit["holders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|holder| holder["uid"].clone())
+        .collect();
+
+    assert!(
+        users.contains(&NOBODY.into()) && users.contains(&64_123.into()),
+        "{audit}"
+    );
+    assert_eq!(machine.sandbox.calls("listRoles"), 1);
+
+    drop(daemon);
+    let none = machine.run_as(NOBODY, NOBODY, &["credential-process", "team"]);
+    assert!(
+        none.code == 3
+            && none
+                .stderr
+                .contains("which the machine's administrator starts"),
+        "{none:?}"
+    );
+}
+
+impl Machine {
+    /// Runs `rolekeeper` as the daemon's user, which refuses a folder that is open to others.
+    fn run_as_owner(&self, args: &[&str]) -> Run {
+        let folder = self.home.socket().parent().unwrap().to_owned();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let run = self.home.rolekeeper(args);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+
+        run
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn connections_of_one_user_do_not_block_others() {
+    let machine = Machine::new();
+    let mut command = machine.home.command(&PathBuf::from("prlimit"));
+    command
+        .args(["--nofile=512:512"])
+        .arg(&programs().rolekeeperd);
+    let folder = machine.home.socket().parent().unwrap().to_owned();
+    let _daemon = machine.home.daemon_from(command);
+
+    for (path, mode) in [
+        (machine.home.path().to_owned(), 0o755),
+        (machine.home.path().join("run"), 0o755),
+        (folder, 0o755),
+        (machine.home.socket(), 0o666),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    let attacker = machine.home.copy_of(attacker());
+    fs::set_permissions(&attacker, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut attack = Command::new(&attacker);
+    attack
+        .arg("exhaust-connections")
+        .arg(machine.home.socket())
+        .env_clear()
+        .uid(NOBODY)
+        .gid(NOBODY);
+
+    let mut attack = attack
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+
+    let open_connections = || {
+        machine.run_as_owner(&["status", "--json"]).json()["daemon"]["connections"]
+            .as_u64()
+            .unwrap()
+    };
+
+    let mut lines = BufReader::new(attack.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("connected: ")));
+
+    eventually("the limit of one user is reached", || {
+        (open_connections() >= (512 - 64) / 4).then_some(())
+    });
+
+    assert!(
+        open_connections() <= (512 - 64) / 4 + 1,
+        "a quarter of the limit, and this connection: {}",
+        open_connections()
+    );
+    assert_eq!(machine.run_as_owner(&["credential-process", "own"]).code, 0);
+
+    let refused = machine.run_as(NOBODY, NOBODY, &["status"]);
+    assert!(
+        refused.code == 3 && refused.stderr.contains("(busy)"),
+        "{refused:?}"
+    );
+
+    drop(attack.stdin.take());
+    attack.wait().unwrap();
+    eventually("connections are accepted again", || {
+        (machine.run_as(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
+    });
+}

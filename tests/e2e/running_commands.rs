@@ -1,0 +1,337 @@
+//! Revocation while commands run: `watch` prints it, `exec --on-revoke` warns, ends or restarts the
+//! command.
+
+mod client_process;
+mod signals;
+
+use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use self::client_process::ClientProcess;
+
+fn stderr_of_clients(home: &Home) -> String {
+    std::fs::read_to_string(home.path().join("stderr")).unwrap()
+}
+
+fn logout(home: &Home) {
+    let run = home.rolekeeper(&["logout", "dev"]);
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+/// Waits until a client is connected besides the one that reads the status.
+fn await_subscription(home: &Home) {
+    let connections =
+        || home.rolekeeper(&["status", "--json"]).json()["daemon"]["connections"].as_u64();
+    eventually("the client has subscribed", || {
+        (connections() == Some(2)).then_some(())
+    });
+}
+
+fn resume(home: &Home) {
+    assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
+}
+
+/// A command that prints its credentials and waits.
+const PRINT_AND_WAIT: [&str; 3] = [
+    "sh",
+    "-c",
+    "echo $AWS_ACCESS_KEY_ID $ROLEKEEPER_PROFILE $AWS_PROFILE; exec sleep 600",
+];
+
+/// A command that counts SIGTERM, and exits with 7 at the given count.
+fn count_sigterm(times: &str) -> [&str; 4] {
+    let script = "trap 'n=$((n + 1)); echo $n; [ $n = $0 ] && exit 7' TERM; echo ready; while :; do sleep 600 & wait; done";
+    ["sh", "-c", script, times]
+}
+
+fn exec<'a>(on_revoke: &'a str, command: &[&'a str]) -> Vec<&'a str> {
+    [&["exec", "--on-revoke", on_revoke, "dev", "--"], command].concat()
+}
+
+#[test]
+fn watch_prints_each_change_also_after_restart() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+
+    let mut watch = ClientProcess::start(&home, &["watch", "dev"]);
+    assert_eq!(watch.json(), json!({ "profile": "dev", "generation": 0 }));
+
+    home.rolekeeper(&["credential-process", "dev"]).json();
+    let id = watch.json()["session"]["id"].as_str().unwrap().to_owned();
+    logout(&home);
+    let event = watch.json();
+    assert_eq!(
+        (&event["generation"], &event["held"]["session_id"]),
+        (&1.into(), &id.clone().into())
+    );
+    assert_eq!(
+        (&event["held"]["cause"], &event["session"]),
+        (&"logged_out".into(), &Value::Null)
+    );
+
+    resume(&home);
+    assert_eq!(watch.json()["held"], Value::Null);
+
+    logout(&home);
+    assert_eq!(watch.json()["generation"], 2);
+
+    drop(daemon);
+    let _daemon = home.daemon(&[]);
+
+    assert_eq!(watch.json()["held"]["cause"], "logged_out");
+
+    let unknown = home.rolekeeper(&["watch", "nobody"]);
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("there is no profile `nobody`"),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn exec_passes_credentials_and_exit_code() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+
+    let ours = home.rolekeeper(&["credential-process", "dev"]).json();
+    let mut command = home.client();
+    command
+        .env("AWS_PROFILE", "other")
+        .env("AWS_SECURITY_TOKEN", "old")
+        .args(["exec", "dev", "--"]);
+
+    command.args([
+        "sh",
+        "-c",
+        "echo $AWS_ACCESS_KEY_ID $AWS_PROFILE $AWS_SECURITY_TOKEN $ROLEKEEPER_PROFILE; exit 42",
+    ]);
+
+    let run = home.run(command);
+    assert_eq!(
+        (run.code, run.stdout.trim()),
+        (
+            42,
+            format!("{} dev", ours["AccessKeyId"].as_str().unwrap()).as_str()
+        )
+    );
+
+    for (arguments, code, word) in [
+        (
+            vec!["exec", "nobody", "--", "true"],
+            2,
+            "there is no profile",
+        ),
+        (
+            vec!["exec", "dev", "--", "no-such-program"],
+            127,
+            "no-such-program cannot be started",
+        ),
+        (vec!["exec", "dev"], 2, "<COMMAND>"),
+        (exec("explode", &["true"]), 2, "invalid value 'explode'"),
+    ] {
+        let run = home.rolekeeper(&arguments);
+        assert!(run.code == code && run.stderr.contains(word), "{run:?}");
+    }
+
+    let signalled = home.rolekeeper(&exec("warn", &["sh", "-c", "kill -USR1 $$"]));
+    assert_eq!(signalled.code, 128 + 10);
+    assert_eq!(
+        home.rolekeeper(&exec("term", &["sh", "-c", "exit 42"]))
+            .code,
+        42
+    );
+}
+
+#[test]
+fn revocation_warns_ends_or_restarts_the_command() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+
+    let mut warned = ClientProcess::start(&home, &exec("warn", &PRINT_AND_WAIT));
+    let mut ended = ClientProcess::start(&home, &exec("term", &PRINT_AND_WAIT));
+    let mut restarted = ClientProcess::start(&home, &exec("restart", &PRINT_AND_WAIT));
+    let first = warned.line();
+    assert!(
+        first.starts_with("BYIA") && first.ends_with(" dev"),
+        "{first}"
+    );
+    assert_eq!(
+        (ended.line(), restarted.line()),
+        (first.clone(), first.clone())
+    );
+
+    logout(&home);
+    assert_eq!(ended.code(), Some(6));
+
+    eventually("all three clients report the revocation", || {
+        let text = stderr_of_clients(&home);
+        (text.matches("were revoked while the command ran").count() == 3
+            && text.contains("the command was ended with the credentials of profile dev")
+            && text.contains("the command is started then"))
+        .then_some(())
+    });
+
+    assert!(warned.is_running(), "the command keeps running");
+
+    resume(&home);
+    let second = restarted.line();
+    assert!(second.starts_with("BYIA") && second != first, "{second}");
+
+    // SIGTERM ends the client and its command.
+    restarted.signal(Signal::TERM);
+    assert_eq!(restarted.code(), Some(128 + 15));
+}
+
+#[test]
+fn daemon_restart_is_no_revocation() {
+    let (_sandbox, home): (SandboxProcess, Home) = world();
+    let mut daemon = home.daemon(&[]);
+
+    // The generation is higher than that of a fresh daemon.
+    logout(&home);
+    resume(&home);
+    let mut running = ClientProcess::start(&home, &exec("term", &count_sigterm("1")));
+    assert_eq!(running.line(), "ready");
+
+    for _ in 0..2 {
+        daemon.kill();
+        daemon = home.daemon(&[]);
+        await_subscription(&home);
+    }
+
+    assert!(running.is_running());
+
+    logout(&home);
+    assert_eq!(
+        (running.rest(), running.code()),
+        (vec!["1".to_owned()], Some(6))
+    );
+    assert!(stderr_of_clients(&home).contains("rolekeeper resume dev"));
+}
+
+#[test]
+fn reload_is_no_revocation() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+
+    logout(&home);
+    resume(&home);
+    let mut running = ClientProcess::start(&home, &exec("term", &count_sigterm("1")));
+    assert_eq!(running.line(), "ready");
+
+    daemon.reload();
+    await_subscription(&home);
+    assert!(running.is_running());
+
+    logout(&home);
+    assert_eq!(
+        (running.rest(), running.code()),
+        (vec!["1".to_owned()], Some(6))
+    );
+}
+
+#[test]
+fn exec_reports_lost_and_restored_daemon() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+
+    let mut command = home.client();
+    command.args(exec("warn", &PRINT_AND_WAIT));
+    let mut running = ClientProcess::start_by(&home, command);
+    running.line();
+    assert_eq!(daemon.stop(), 0);
+
+    eventually("the client reports it", || {
+        stderr_of_clients(&home)
+            .contains("are not noticed until")
+            .then_some(())
+    });
+
+    assert_eq!(
+        home.rolekeeper(&["status"]).code,
+        3,
+        "the client starts no daemon"
+    );
+
+    let _daemon = home.daemon(&[]);
+
+    eventually("the client reports it", || {
+        stderr_of_clients(&home)
+            .contains("are noticed again")
+            .then_some(())
+    });
+
+    logout(&home);
+
+    eventually("the client reports the revocation", || {
+        stderr_of_clients(&home)
+            .contains("were revoked while the command ran")
+            .then_some(())
+    });
+
+    assert_eq!(
+        stderr_of_clients(&home).matches("noticed").count(),
+        2,
+        "{}",
+        stderr_of_clients(&home)
+    );
+    assert!(running.is_running());
+}
+
+#[test]
+fn restart_waits_for_unavailable_upstream() {
+    let (sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+
+    let mut running = ClientProcess::start(&home, &exec("restart", &PRINT_AND_WAIT));
+    let first = running.line();
+    logout(&home);
+    eventually("the client waits for the hold to end", || {
+        stderr_of_clients(&home).contains("(held)").then_some(())
+    });
+    sandbox.fault(&json!({ "kind": "status", "status": 503 }));
+    resume(&home);
+
+    eventually("the client waits for the upstream", || {
+        stderr_of_clients(&home)
+            .contains("(upstream_unavailable)")
+            .then_some(())
+    });
+
+    sandbox.clear_faults();
+    assert_ne!(running.line(), first);
+}
+
+#[test]
+fn exec_gives_session_expiry_not_lease_expiry() {
+    let (_sandbox, home) = world();
+    home.configure_more("", "lease = \"strict\"");
+    let _daemon = home.daemon(&[]);
+
+    let lease_expiry = home.rolekeeper(&["credential-process", "dev"]).json()["Expiration"].clone();
+    let session_expiry =
+        ClientProcess::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
+
+    let run = home.rolekeeper(&[
+        "exec",
+        "dev",
+        "--",
+        "sh",
+        "-c",
+        "echo $AWS_CREDENTIAL_EXPIRATION",
+    ]);
+
+    assert_eq!(run.stdout.trim(), session_expiry, "{run:?}");
+    assert_ne!(session_expiry, lease_expiry);
+}
+
+#[test]
+fn watch_ends_when_its_reader_closes() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+
+    let mut watch = ClientProcess::start(&home, &["watch", "dev"]);
+    watch.json();
+    watch.lines = None;
+    assert_eq!(watch.code(), Some(0));
+}

@@ -1,0 +1,111 @@
+//! The search for leaked secrets: in what programs print, and in what they store.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use super::{Home, Run};
+
+/// Field names of secrets in leases and in replies of the API.
+const SECRET_FIELDS: [&str; 7] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "SecretAccessKey",
+    "SessionToken",
+    "secret",
+    "secret_access_key",
+    "session_token",
+];
+
+#[derive(Debug, Default)]
+pub(super) struct LeakCheck {
+    secrets: Mutex<Vec<String>>,
+    outputs: Mutex<Vec<Output>>,
+}
+
+/// A text that must contain no secret.
+#[derive(Debug)]
+struct Output {
+    source: String,
+    text: String,
+}
+
+impl LeakCheck {
+    pub(super) fn add_secret(&self, text: &str) {
+        self.secrets.lock().expect("unpoisoned").push(text.into());
+    }
+
+    pub(super) fn add_output(&self, source: &str, text: &str) {
+        let output = Output {
+            source: source.into(),
+            text: text.into(),
+        };
+        self.outputs.lock().expect("unpoisoned").push(output);
+    }
+
+    /// A JSON document with secrets, such as a lease, may be on standard output. From then on its
+    /// secrets may be nowhere else.
+    pub(super) fn add_run(&self, command: &str, run: &Run) {
+        self.add_output(command, &run.stderr);
+
+        let secrets = serde_json::from_str(&run.stdout)
+            .map_or_else(|_| Vec::new(), |document| secrets_of(&document));
+        if secrets.is_empty() {
+            self.add_output(command, &run.stdout);
+        }
+        for secret in &secrets {
+            self.add_secret(secret);
+        }
+    }
+
+    fn add_files(&self, folder: &Path) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes);
+                    self.add_output(&path.display().to_string(), &text);
+                }
+                Err(_) => self.add_files(&path),
+            }
+        }
+    }
+
+    fn check(&self) {
+        let secrets = self.secrets.lock().expect("unpoisoned");
+
+        for Output { source, text } in self.outputs.lock().expect("unpoisoned").iter() {
+            let leaks = secrets.iter().any(|secret| text.contains(secret));
+            assert!(!leaks, "{source} leaks a secret:\n{text}");
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.kill_autostarted_daemon();
+        if std::thread::panicking() {
+            return;
+        }
+
+        for folder in ["run", "state"] {
+            self.leaks.add_files(&self.path().join(folder));
+        }
+        self.leaks.check();
+    }
+}
+
+fn secrets_of(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| SECRET_FIELDS.contains(&name.as_str()))
+            .filter_map(|(_, value)| value.as_str().map(str::to_owned))
+            .chain(fields.values().flat_map(secrets_of))
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(secrets_of).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,5 +1,5 @@
-//! Proofs of authorization. Only [`super::Access`] makes them, and each is a type of its own, so that the compiler rejects
-//! the wrong one.
+//! Proofs of authorization. Only [`super::Access`] makes them, and each is a type of its own, so
+//! that the compiler rejects the wrong one.
 
 use std::sync::Arc;
 

@@ -54,7 +54,7 @@ enum Command {
     /// Print a profile's session token
     #[command(after_help = command::token::HELP)]
     Token(command::token::Arguments),
-    /// Point another tool at rolekeeper, in that tool's own configuration
+    /// Configure another tool to get its credentials from rolekeeper
     #[command(after_help = command::setup::HELP)]
     Setup {
         #[command(subcommand)]

@@ -38,17 +38,16 @@ fn installed(program: &str) -> PathBuf {
     path
 }
 
-/// Whether a part of the consumers could not be installed here, which is said. In CI that ends `tests/consumers/setup`.
-fn is_missing(part: &str) -> bool {
+/// # Panics
+/// When `tests/consumers/setup` could not install a part of the consumers.
+fn assert_installed(part: &str) {
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/consumers/missing.txt");
-    let is_missing = std::fs::read_to_string(list)
-        .unwrap_or_default()
-        .lines()
-        .any(|line| line == part);
-    if is_missing {
-        println!("skipped: {part} is not installed");
-    }
-    is_missing
+    let missing = std::fs::read_to_string(list).unwrap_or_default();
+
+    assert!(
+        !missing.lines().any(|line| line == part),
+        "{part} is not installed: run tests/consumers/setup {part}"
+    );
 }
 
 /// A home whose AWS profiles `dev` and `wrong` get their credentials from rolekeeper.

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rolekeeper_tests::harness::{Daemon, Home, Run, world};
 
-use super::is_missing;
+use super::assert_installed;
 use super::tls_door::{TlsDoor, tls_door};
 use super::witness::{Reply, Request, Witness};
 
@@ -190,9 +190,7 @@ fn setup_kube_refuses_a_user_of_others_and_a_broken_file() {
 
 #[test]
 fn kubectl_sends_the_session_token_and_shows_why_there_is_none() {
-    if is_missing("kubectl") {
-        return;
-    }
+    assert_installed("kubectl");
     let (_sandbox, home) = world();
     let daemon: Daemon<'_> = home.daemon(&[]);
     let (service, door) = api_server();
@@ -321,9 +319,7 @@ fn image(request: &Request) -> Reply {
 
 #[test]
 fn docker_logs_in_to_the_registry_with_the_session_token() {
-    if is_missing("docker") {
-        return;
-    }
+    assert_installed("docker");
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let registry = guarded(image);
@@ -376,9 +372,7 @@ fn docker_logs_in_to_the_registry_with_the_session_token() {
 
 #[test]
 fn git_logs_in_to_its_host_with_the_session_token() {
-    if is_missing("git") {
-        return;
-    }
+    assert_installed("git");
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let refs = |_: &Request| {

@@ -8,8 +8,8 @@ use rolekeeper_tests::harness::{
 };
 
 use super::driver::{Driver, source};
-use super::installed;
 use super::witness::Witness;
+use super::{assert_installed, installed};
 
 const ACCOUNT: &str = "123456789012";
 
@@ -24,7 +24,7 @@ enum Sdk {
 
 /// How the credentials get to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HttpTransport {
+enum Delivery {
     Environment,
     Process,
     Container,
@@ -38,42 +38,38 @@ const SDKS: [Sdk; 5] = [
     Sdk::Java,
     Sdk::Rust,
 ];
-const WAYS: [HttpTransport; 4] = [
-    HttpTransport::Environment,
-    HttpTransport::Process,
-    HttpTransport::Container,
-    HttpTransport::Metadata,
+const WAYS: [Delivery; 4] = [
+    Delivery::Environment,
+    Delivery::Process,
+    Delivery::Container,
+    Delivery::Metadata,
 ];
 
 impl Sdk {
-    /// The program that is made of it, or `None` where it could not be installed, which is said.
-    fn program(self) -> Option<Vec<PathBuf>> {
-        let (part, words) = match self {
-            Self::Botocore => (
-                "python",
-                vec![installed("python"), source("drivers/driver.py")],
-            ),
-            Self::JavaScript => (
-                "javascript",
-                vec!["node".into(), source("drivers/driver.mjs")],
-            ),
-            Self::Go => ("go", vec![PathBuf::from("driver-go")]),
-            Self::Java => ("java", vec![PathBuf::from("driver-java")]),
-            Self::Rust => ("rust", vec![PathBuf::from("driver-rust")]),
-        };
-        if super::is_missing(part) {
-            return None;
+    /// The command that runs this SDK's driver.
+    fn program(self) -> Vec<PathBuf> {
+        match self {
+            Self::Botocore => {
+                assert_installed("python");
+                vec![installed("python"), source("drivers/driver.py")]
+            }
+            Self::JavaScript => {
+                assert_installed("javascript");
+                vec!["node".into(), source("drivers/driver.mjs")]
+            }
+            Self::Go => {
+                assert_installed("go");
+                vec![installed("driver-go")]
+            }
+            Self::Java => {
+                assert_installed("java");
+                vec![installed("driver-java")]
+            }
+            Self::Rust => {
+                assert_installed("rust");
+                vec![installed("driver-rust")]
+            }
         }
-        let [program, rest @ ..] = words.as_slice() else {
-            return None;
-        };
-        let is_driver = program.to_string_lossy().starts_with("driver-");
-        let program = if is_driver {
-            installed(&program.to_string_lossy())
-        } else {
-            program.clone()
-        };
-        Some([&[program], rest].concat())
     }
 }
 
@@ -125,30 +121,25 @@ impl World {
             .daemon(&["--log", "info,rolekeeperd::serve::http=debug"])
     }
 
-    /// The SDK, started as its user would start it. `None` where it is not installed.
-    fn start(&self, sdk: Sdk, way: HttpTransport) -> Option<Driver> {
+    /// Starts the SDK's driver as its user would.
+    fn start(&self, sdk: Sdk, way: Delivery) -> Driver {
         self.start_with(sdk, way, &[])
     }
 
     /// The same, where these variables are set.
-    fn start_with(
-        &self,
-        sdk: Sdk,
-        way: HttpTransport,
-        variables: &[(&str, &str)],
-    ) -> Option<Driver> {
-        let words = sdk.program()?;
+    fn start_with(&self, sdk: Sdk, way: Delivery, variables: &[(&str, &str)]) -> Driver {
+        let words = sdk.program();
         let mut command = match way {
-            HttpTransport::Process => {
+            Delivery::Process => {
                 let mut command = self.home.command(&words[0]);
                 command.args(&words[1..]).env("AWS_PROFILE", "dev");
                 command
             }
-            HttpTransport::Environment | HttpTransport::Container | HttpTransport::Metadata => {
+            Delivery::Environment | Delivery::Container | Delivery::Metadata => {
                 let mode = [
-                    (HttpTransport::Environment, "env"),
-                    (HttpTransport::Container, "http"),
-                    (HttpTransport::Metadata, "imds"),
+                    (Delivery::Environment, "env"),
+                    (Delivery::Container, "http"),
+                    (Delivery::Metadata, "imds"),
                 ];
                 let mode = mode
                     .iter()
@@ -165,35 +156,34 @@ impl World {
         command
             .envs(variables.iter().copied())
             .env("STS_ENDPOINT", &self.sts.url);
-        Some(Driver::start(&self.home, command))
+        Driver::start(&self.home, command)
     }
 
     /// How often credentials were asked for: processes that were run, answers of an endpoint.
-    fn asked(&self, way: HttpTransport, daemon: &Daemon<'_>) -> usize {
+    fn asked(&self, way: Delivery, daemon: &Daemon<'_>) -> usize {
         match way {
-            HttpTransport::Environment => 0,
-            HttpTransport::Process => std::fs::read_to_string(self.home.path().join("runs"))
+            Delivery::Environment => 0,
+            Delivery::Process => std::fs::read_to_string(self.home.path().join("runs"))
                 .unwrap_or_default()
                 .lines()
                 .count(),
-            HttpTransport::Container => daemon.log().matches("answered line=container").count(),
-            HttpTransport::Metadata => daemon.log().matches("answered line=imds.dev").count(),
+            Delivery::Container => daemon.log().matches("answered line=container").count(),
+            Delivery::Metadata => daemon.log().matches("answered line=imds.dev").count(),
         }
     }
 }
 
-/// Every pair of an SDK and a way for its credentials. `tests/run` installs the last two SDKs for long versions alone.
-fn each(mut check: impl FnMut(Sdk, HttpTransport)) {
-    let sdks = SDKS.into_iter().take(short_or_long(3, SDKS.len()));
-    for sdk in sdks.filter(|sdk| sdk.program().is_some()) {
+/// Every pair of an SDK that is installed and a way for its credentials.
+fn each(mut check: impl FnMut(Sdk, Delivery)) {
+    for sdk in SDKS {
         WAYS.into_iter().for_each(|way| check(sdk, way));
     }
 }
 
 /// Asks so many times, and returns how often the SDK asked for credentials meanwhile. It must have signed with ours.
-fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: HttpTransport, times: usize) -> usize {
+fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: Delivery, times: usize) -> usize {
     let before = world.asked(way, daemon);
-    let mut driver = world.start(sdk, way).expect("it is installed");
+    let mut driver = world.start(sdk, way);
     for _ in 0..times {
         let said = driver.ask("");
         assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
@@ -214,10 +204,10 @@ fn every_sdk_signs_with_the_session_by_every_way_and_asks_once() {
     let daemon = world.daemon();
     each(|sdk, way| {
         let want = match way {
-            HttpTransport::Environment => 0,
-            HttpTransport::Process | HttpTransport::Container => 1,
+            Delivery::Environment => 0,
+            Delivery::Process | Delivery::Container => 1,
             // The token, the role's name, its credentials.
-            HttpTransport::Metadata => 3,
+            Delivery::Metadata => 3,
         };
         assert_eq!(good(&world, &daemon, sdk, way, 3), want, "{sdk:?} {way:?}");
     });
@@ -248,9 +238,9 @@ fn a_short_lease_costs_each_sdk_what_is_documented() {
                 .expect("one of them");
             // Some ask in the background, and some of those twice.
             let (least, most) = match way {
-                HttpTransport::Process => process[at],
-                HttpTransport::Container => container[at],
-                HttpTransport::Environment | HttpTransport::Metadata => return,
+                Delivery::Process => process[at],
+                Delivery::Container => container[at],
+                Delivery::Environment | Delivery::Metadata => return,
             };
             let asked = good(&world, &daemon, sdk, way, 3);
             assert!(
@@ -268,46 +258,41 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
     let held = "profile dev is held";
     let none = "Could not load credentials from any providers";
     let table = [
-        (Sdk::Botocore, HttpTransport::Process, held, 1),
-        (Sdk::Botocore, HttpTransport::Container, held, 3),
+        (Sdk::Botocore, Delivery::Process, held, 1),
+        (Sdk::Botocore, Delivery::Container, held, 3),
         (
             Sdk::Botocore,
-            HttpTransport::Metadata,
+            Delivery::Metadata,
             "Unable to locate credentials",
             3,
         ),
-        (Sdk::JavaScript, HttpTransport::Process, none, 2),
-        (Sdk::JavaScript, HttpTransport::Container, none, 5),
-        (Sdk::JavaScript, HttpTransport::Metadata, none, 3),
-        (Sdk::Go, HttpTransport::Process, "exit status 6", 1),
-        (
-            Sdk::Go,
-            HttpTransport::Container,
-            "held: profile dev is held",
-            1,
-        ),
-        (Sdk::Go, HttpTransport::Metadata, held, 3),
+        (Sdk::JavaScript, Delivery::Process, none, 2),
+        (Sdk::JavaScript, Delivery::Container, none, 5),
+        (Sdk::JavaScript, Delivery::Metadata, none, 3),
+        (Sdk::Go, Delivery::Process, "exit status 6", 1),
+        (Sdk::Go, Delivery::Container, "held: profile dev is held", 1),
+        (Sdk::Go, Delivery::Metadata, held, 3),
         (
             Sdk::Java,
-            HttpTransport::Process,
+            Delivery::Process,
             "Failed to refresh process-based credentials",
             1,
         ),
         (
             Sdk::Java,
-            HttpTransport::Container,
+            Delivery::Container,
             "Failed to load credentials from metadata service",
             1,
         ),
         (
             Sdk::Java,
-            HttpTransport::Metadata,
+            Delivery::Metadata,
             "Failed to load credentials from IMDS",
             3,
         ),
-        (Sdk::Rust, HttpTransport::Process, held, 1),
-        (Sdk::Rust, HttpTransport::Container, "StatusCode(403)", 1),
-        (Sdk::Rust, HttpTransport::Metadata, held, 3),
+        (Sdk::Rust, Delivery::Process, held, 1),
+        (Sdk::Rust, Delivery::Container, "StatusCode(403)", 1),
+        (Sdk::Rust, Delivery::Metadata, held, 3),
     ];
     each(|sdk, way| {
         let row = table.iter().find(|(of, by, ..)| (*of, *by) == (sdk, way));
@@ -316,11 +301,10 @@ fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
         };
         let world = World::new("");
         let daemon = world.daemon();
-        let mut driver = world.start(sdk, way).expect("it is installed");
+        let mut driver = world.start(sdk, way);
         // Once the endpoint is open `exec` has all that it needs, and the SDK has not asked yet.
         let status = || world.home.rolekeeper(&["status", "--json"]).json();
-        let is_open =
-            || way == HttpTransport::Process || status()["daemon"]["endpoints"].is_object();
+        let is_open = || way == Delivery::Process || status()["daemon"]["endpoints"].is_object();
         eventually("the endpoint is open", || is_open().then_some(()));
         assert_eq!(world.home.rolekeeper(&["logout", "dev"]).code, 0);
         let before = world.asked(way, &daemon);
@@ -373,17 +357,17 @@ fn exec_gets_past_whatever_else_is_configured_on_the_machine() {
         "[Credentials]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
     );
     each(|sdk, way| {
-        if way == HttpTransport::Process {
+        if way == Delivery::Process {
             return;
         }
         let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
         // The service is asked through a proxy, too, if there is one: only in the other ways is that kept off this machine.
-        let others = if way == HttpTransport::Environment {
+        let others = if way == Delivery::Environment {
             &OTHERS[..OTHERS.len() - 2]
         } else {
             &OTHERS
         };
-        let mut driver = world.start_with(sdk, way, others).expect("it is installed");
+        let mut driver = world.start_with(sdk, way, others);
         let said = driver.ask("");
         assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
         let (key, _) = world.sts.signers().remove(0);
@@ -424,12 +408,8 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
         ]);
         let run = world.home.run(command);
         assert_eq!(run.code, 0, "{run:?}");
-        assert_eq!(
-            world.asked(HttpTransport::Process, &daemon),
-            want,
-            "{lease}"
-        );
-        let before = world.asked(HttpTransport::Container, &daemon);
+        assert_eq!(world.asked(Delivery::Process, &daemon), want, "{lease}");
+        let before = world.asked(Delivery::Container, &daemon);
         let cli = installed("aws");
         let words = [
             "exec",
@@ -448,7 +428,7 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
         );
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(
-            world.asked(HttpTransport::Container, &daemon) - before,
+            world.asked(Delivery::Container, &daemon) - before,
             want,
             "{lease}"
         );
@@ -462,9 +442,7 @@ fn many_threads_of_a_fresh_session_make_one_upstream_call() {
     world
         .sandbox
         .fault(&serde_json::json!({ "kind": "delay", "ms": 500 }));
-    let mut driver = world
-        .start(Sdk::Botocore, HttpTransport::Process)
-        .expect("it is installed");
+    let mut driver = world.start(Sdk::Botocore, Delivery::Process);
     assert_eq!(
         driver.ask("threads 20"),
         serde_json::json!({ "accounts": 20, "errors": [] })
@@ -474,14 +452,11 @@ fn many_threads_of_a_fresh_session_make_one_upstream_call() {
         .lines()
         .count();
     assert_eq!((runs, world.sandbox.calls("assumeRole")), (20, 1));
-    if !super::is_missing("javascript") {
-        let mut driver = world
-            .start(Sdk::JavaScript, HttpTransport::Process)
-            .expect("it is installed");
-        assert_eq!(
-            driver.ask("threads 20"),
-            serde_json::json!({ "accounts": 20, "errors": [] })
-        );
-    }
+
+    let mut driver = world.start(Sdk::JavaScript, Delivery::Process);
+    assert_eq!(
+        driver.ask("threads 20"),
+        serde_json::json!({ "accounts": 20, "errors": [] })
+    );
     assert_eq!(world.sandbox.calls("assumeRole"), 1);
 }

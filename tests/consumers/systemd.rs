@@ -13,20 +13,22 @@ struct Systemd {
 }
 
 impl Systemd {
-    /// `None` where it cannot be done, which is said.
-    fn start(home: &Home, units: &[PathBuf]) -> Option<Self> {
+    /// # Panics
+    /// When this machine cannot run it: `tests/consumers/systemd` says what is missing.
+    fn start(home: &Home, units: &[PathBuf]) -> Self {
         let started = Self {
             folder: home.path().join("systemd"),
         };
         let mut arguments = vec![PathBuf::from("start"), started.folder.clone()];
         arguments.extend_from_slice(units);
         let output = script(&arguments);
-        if output.status.code() == Some(77) {
-            println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-            return None;
-        }
-        assert!(output.status.success(), "{output:?}");
-        Some(started)
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+
+        started
     }
 
     fn ctl(&self, arguments: &[&str]) -> String {
@@ -115,11 +117,10 @@ fn units(home: &Home) -> Vec<PathBuf> {
 }
 
 #[test]
+#[ignore = "needs root, systemd and cgroup2"]
 fn systemd_keeps_the_sessions_over_a_kill_a_restart_and_a_reload() {
     let (sandbox, home): (SandboxProcess, Home) = world();
-    let Some(systemd) = Systemd::start(&home, &units(&home)) else {
-        return;
-    };
+    let systemd = Systemd::start(&home, &units(&home));
     systemd.ctl(&["start", "rolekeeperd.socket"]);
     assert_eq!(
         systemd.show("MainPID"),
@@ -171,11 +172,10 @@ fn systemd_keeps_the_sessions_over_a_kill_a_restart_and_a_reload() {
 }
 
 #[test]
+#[ignore = "needs root, systemd and cgroup2"]
 fn who_asks_the_endpoint_starts_the_daemon_by_systemd() {
     let (_sandbox, home): (SandboxProcess, Home) = world();
-    let Some(systemd) = Systemd::start(&home, &units(&home)) else {
-        return;
-    };
+    let systemd = Systemd::start(&home, &units(&home));
     systemd.ctl(&["start", "rolekeeperd.socket", "rolekeeperd-http.socket"]);
     let http = Endpoint::of(&home, "dev", "http");
     let unit =
@@ -202,6 +202,7 @@ fn starts(systemd: &Systemd) -> usize {
 /// The unit for a whole machine as it is shipped, but for where things are and whose the service is: systemd's own score of
 /// it, and it at work.
 #[test]
+#[ignore = "needs root, systemd and cgroup2"]
 fn the_machines_unit_is_as_closed_as_it_can_be_and_serves() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/system");
     let (sandbox, home): (SandboxProcess, Home) = world();
@@ -247,9 +248,7 @@ fn the_machines_unit_is_as_closed_as_it_can_be_and_serves() {
             );
         home.private_file(name, &text)
     });
-    let Some(systemd) = Systemd::start(&home, &units) else {
-        return;
-    };
+    let systemd = Systemd::start(&home, &units);
     // Root's, as these are on a machine; others look at them, and run what is in there.
     std::fs::create_dir(&folder.0).expect("a folder");
     for (from, to) in [
@@ -363,22 +362,17 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
+#[ignore = "needs systemd"]
 fn systemd_itself_finds_the_machines_unit_well_closed() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../packaging/systemd/system/rolekeeperd.service");
     let mut command = Command::new("systemd-analyze");
-    let output = match command
+    let output = command
         .args(["security", "--offline=true", "--no-pager"])
         .arg(&shipped)
         .output()
-    {
-        Ok(output) => output,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: systemd-analyze is not installed");
-            return;
-        }
-        Err(error) => panic!("{error}"),
-    };
+        .expect("systemd-analyze is installed");
+
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text
         .lines()

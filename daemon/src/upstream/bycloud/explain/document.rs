@@ -400,11 +400,8 @@ mod tests {
             kind: "user",
             ..role("ada")
         };
-        let nobody = [trust(json!({ "effect": "allow" })).unwrap()];
-        assert_eq!(
-            decide(&nobody, "sts:AssumeRole", &user),
-            Decision::NotAllowed
-        );
+        let none = [trust(json!({ "effect": "allow" })).unwrap()];
+        assert_eq!(decide(&none, "sts:AssumeRole", &user), Decision::NotAllowed);
         let ada = [trust(json!({ "effect": "allow", "principals": ["*:user/ada"] })).unwrap()];
         assert!(matches!(
             decide(&ada, "sts:AssumeRole", &user),

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     if !place.is_writable {
         return Err(Failure::new(
             Code::Usage,
-            format!("{} is not written by rolekeeper", place.place),
+            format!("{} is not written by rolekeeper", place.location),
             format!(
                 "put the token there yourself, or use token = {{ keyring = \"{}\" }}",
                 place.upstream
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     };
     let text = document(&socket, &request)?;
     command::print_report(&text, *json, |done: &LoginReport| {
-        format!("{}; it is in {} now\n", whose(done), done.place)
+        format!("{}; it is in {} now\n", whose(done), done.location)
     })
 }
 
@@ -92,7 +92,10 @@ pub(crate) fn unlock(
     let socket = connect::socket_path(socket)?;
     let place = place(&socket, upstream)?;
     let passphrase = if place.has_passphrase {
-        Some(prompt::secret(&format!("Passphrase of {}: ", place.place))?)
+        Some(prompt::secret(&format!(
+            "Passphrase of {}: ",
+            place.location
+        ))?)
     } else {
         None
     };
@@ -102,7 +105,7 @@ pub(crate) fn unlock(
     };
     let text = document(&socket, &request)?;
     command::print_report(&text, json, |done: &LoginReport| {
-        format!("{} opens; {}\n", done.place, whose(done))
+        format!("{} opens; {}\n", done.location, whose(done))
     })
 }
 

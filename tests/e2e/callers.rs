@@ -137,7 +137,10 @@ fn hash_rule_matches_content_and_all_conditions_must_match() {
     ));
     let _daemon = home.daemon(&[]);
 
-    refused(&run_by(&home, &timeout, &["20"]), "profile dev does not allow");
+    refused(
+        &run_by(&home, &timeout, &["20"]),
+        "profile dev does not allow",
+    );
 }
 
 /// Root of another pid namespace can name any process of that namespace as the sender of its

@@ -23,7 +23,7 @@ fn check<'a>(explanation: &'a Value, what: &str) -> &'a Value {
         .as_array()
         .unwrap()
         .iter()
-        .find(|check| check["what"] == what)
+        .find(|check| check["condition"] == what)
         .unwrap()
 }
 
@@ -173,7 +173,7 @@ fn policies_of_groups_and_denies_are_evaluated_live() {
 
     let allowed = explain_and_compare(&home, "NotAllowed");
     assert_eq!(
-        check(&allowed, "own policies")["statement"]["of"],
+        check(&allowed, "own policies")["statement"]["document"],
         "policy Allow of group careful"
     );
 

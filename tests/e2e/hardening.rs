@@ -306,8 +306,8 @@ fn status_shows_active_protection() {
 
     let status = home.rolekeeper(&["status", "--json"]).json();
     let protection = &status["daemon"]["protection"];
-    assert_eq!(protection["files"], "active", "{protection}");
-    assert_eq!(protection["calls"], "active", "{protection}");
+    assert_eq!(protection["landlock"], "active", "{protection}");
+    assert_eq!(protection["seccomp"], "active", "{protection}");
     let memory = protection["memory"].as_str().unwrap();
     assert!(
         memory == "active" || memory.contains("may be swapped out"),

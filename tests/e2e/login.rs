@@ -542,7 +542,7 @@ fn failed_rotation_leaves_valid_token() {
 
         if method == "deleteServiceAccountCredential" {
             let done = run.json();
-            assert_eq!(done["left"].as_array().unwrap().len(), 1, "{done}");
+            assert_eq!(done["not_deleted"].as_array().unwrap().len(), 1, "{done}");
             assert_eq!(pipeline.credentials().len(), 2);
         } else {
             assert_eq!(run.code, 7, "{method}: {run:?}");

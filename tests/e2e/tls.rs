@@ -105,9 +105,7 @@ fn invalid_ca_file_prevents_start() {
         home.configure_more(&format!("ca = {path:?}"), "");
         let run = home.rolekeeperd(&[]);
         assert!(
-            run.code == 1
-                && run.stderr.contains("ca.pem")
-                && run.stderr.contains(message),
+            run.code == 1 && run.stderr.contains("ca.pem") && run.stderr.contains(message),
             "{run:?}"
         );
         assert!(

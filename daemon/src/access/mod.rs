@@ -60,7 +60,7 @@ impl Access {
         }
     }
 
-    /// May the peer see the profile's status, and watch it?
+    /// May the peer watch the profile's status, and report rejected credentials?
     pub async fn authorize_view(
         &self,
         peer: &Peer,
@@ -72,7 +72,7 @@ impl Access {
         Ok(ViewGrant { entry })
     }
 
-    /// May the peer revoke, refresh, audit and explain the profile?
+    /// May the peer log out, resume, refresh, audit and explain the profile?
     pub async fn authorize_owner(
         &self,
         peer: &Peer,

@@ -1,5 +1,5 @@
-//! Proofs of authorization. Only [`super::Access`] creates them. Each is its own type, so that the compiler rejects the wrong
-//! one.
+//! Proofs of authorization. Only [`super::Access`] creates them, and each is its own type, so
+//! that the compiler rejects the wrong one.
 
 use std::sync::Arc;
 

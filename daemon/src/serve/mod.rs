@@ -118,8 +118,8 @@ impl ServerContext {
 
 /// Accepts connections until the shutdown starts.
 pub async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Stopped {
-    for (endpoint, opened) in context.endpoints.all() {
-        http::accept(&context, endpoint, opened);
+    for (endpoint, listener) in context.endpoints.all() {
+        http::accept(&context, endpoint, listener);
     }
 
     loop {

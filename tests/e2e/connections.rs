@@ -84,7 +84,7 @@ fn connections_over_the_cap_are_told_so_and_those_before_go_on() {
         refused["reply"]["error"]["hint"]
             .as_str()
             .unwrap()
-            .contains("again in a moment")
+            .contains("retry in a moment")
     );
     let run = home.rolekeeper(&["credential-process", "dev"]);
     assert!(run.code == 3 && run.stderr.contains("(busy)"), "{run:?}");

@@ -455,7 +455,10 @@ fn dead_inspector_stops_only_profiles_with_rules() {
 
     send(Signal::KILL, inspector);
     eventually("the daemon notices", || {
-        daemon.log().contains("the lookout is gone").then_some(())
+        daemon
+            .log()
+            .contains("the helper process has exited")
+            .then_some(())
     });
 
     let refused = ask("ruled");

@@ -110,7 +110,7 @@ fn invalid_ca_file_prevents_start() {
         );
         assert!(
             run.stderr
-                .contains("try: name a file with certificates in PEM"),
+                .contains("try: set the upstream's `ca` to a file with certificates in PEM"),
             "{run:?}"
         );
     }

@@ -202,7 +202,7 @@ fn missing_or_readable_token_file_is_refused_and_not_sent() {
     assert_failed(&ask(), 5, &["does not exist"]);
 
     home.private_file("dev.token", "\n");
-    assert_failed(&ask(), 5, &["holds no token: it is empty"]);
+    assert_failed(&ask(), 5, &["contains no valid token: it is empty"]);
 
     home.configure(
         &std::fs::read_to_string(home.config_path())

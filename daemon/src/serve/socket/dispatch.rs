@@ -46,7 +46,10 @@ pub(super) async fn respond(
         Request::Lease { profile } => {
             let leased = context.services.lease(peer, &profile, &mut dialogue);
             match until_deadline(&context.shutdown, leased).await {
-                Ok(lease) => return write(stream, Reply::Lease(encode::lease(&lease))).await,
+                Ok(lease) => {
+                    peer.handle().inspection().wait_before_lease().await;
+                    return write(stream, Reply::Lease(encode::lease(&lease))).await;
+                }
                 Err(error) => Err(error),
             }
         }

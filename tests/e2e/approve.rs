@@ -29,7 +29,7 @@ fn ask(home: &Home) -> Run {
 pub(crate) fn pending_approval(home: &Home) -> Value {
     eventually("an approval is pending", || {
         let pending = home.rolekeeper(&["approve", "--json"]).json();
-        pending["waiting"].get(0).cloned()
+        pending["pending"].get(0).cloned()
     })
 }
 
@@ -74,7 +74,7 @@ fn approval_is_valid_for_the_shown_program_only() {
             without_terminal.code == 4
                 && without_terminal
                     .stderr
-                    .contains("only a person at a terminal"),
+                    .contains("an approval must come from a terminal"),
             "{without_terminal:?}"
         );
 
@@ -146,7 +146,7 @@ fn always_asks_each_time_and_requester_cannot_approve() {
 
         let ids = eventually("both approvals are pending", || {
             let pending = home.rolekeeper(&["approve", "--json"]).json();
-            let ids: Vec<_> = pending["waiting"]
+            let ids: Vec<_> = pending["pending"]
                 .as_array()
                 .unwrap()
                 .iter()

@@ -156,7 +156,7 @@ fn call_names_programs_that_held_the_credentials() {
         4,
         "the truncated line stays in the file"
     );
-    assert_eq!(again["record_since"], again["holders"][0]["at"]);
+    assert_eq!(again["journal_since"], again["holders"][0]["at"]);
 }
 
 #[test]

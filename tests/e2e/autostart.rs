@@ -219,3 +219,18 @@ fn client_restarts_crashed_daemon() {
 
     stop(&home);
 }
+
+#[test]
+fn unwritable_state_prevents_autostart() {
+    let (_sandbox, home) = world();
+    let state = home.path().join("state/rolekeeper");
+    std::fs::create_dir_all(state.parent().unwrap()).unwrap();
+    // A file instead of the state folder: not even root can write there.
+    std::fs::write(&state, "").unwrap();
+
+    let run = home.run(credential_process(&home));
+
+    assert_eq!(run.code, 3, "{run:?}");
+    let log = state.join("rolekeeperd.log");
+    assert!(run.stderr.contains(log.to_str().unwrap()), "{run:?}");
+}

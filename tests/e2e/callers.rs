@@ -45,7 +45,7 @@ fn exe_rule_matches_program_past_client_and_shells() {
     let direct = home.rolekeeper(&["credential-process", "dev"]);
     refused(
         &direct,
-        &format!("profile dev is not for {}", test.display()),
+        &format!("profile dev does not allow {}", test.display()),
     );
     assert!(
         direct
@@ -75,14 +75,14 @@ fn exe_rule_matches_program_past_client_and_shells() {
 
     // A copy has the same name and the same content; only its folder differs.
     let copy = home.copy_of(&timeout);
-    refused(&run_by(&home, &copy, &["20"]), "profile dev is not for");
+    refused(&run_by(&home, &copy, &["20"]), "profile dev does not allow");
 
     // The daemon's user needs no rule for commands that give no credentials.
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     assert_eq!(home.rolekeeper(&["audit", "dev"]).code, 0);
 
     let over_http = run_http_by(&home, &timeout);
-    refused(&over_http, "it cannot be told which program asks");
+    refused(&over_http, "HTTP does not identify the caller");
 }
 
 fn run_http_by(home: &Home, program: &Path) -> Run {
@@ -129,7 +129,7 @@ fn hash_rule_matches_content_and_all_conditions_must_match() {
             .write_all(b"\0")
             .unwrap();
 
-        refused(&run_by(&home, &copy, &["20"]), "profile dev is not for");
+        refused(&run_by(&home, &copy, &["20"]), "profile dev does not allow");
     }
 
     let (_sandbox, home) = only_for(&format!(
@@ -137,7 +137,10 @@ fn hash_rule_matches_content_and_all_conditions_must_match() {
     ));
     let _daemon = home.daemon(&[]);
 
-    refused(&run_by(&home, &timeout, &["20"]), "profile dev is not for");
+    refused(
+        &run_by(&home, &timeout, &["20"]),
+        "profile dev does not allow",
+    );
 }
 
 /// Root of another pid namespace can name any process of that namespace as the sender of its
@@ -167,7 +170,7 @@ fn process_in_other_pid_namespace_is_refused() {
     );
     refused(
         &in_new_namespace(&["--pid", "--fork"]),
-        "it cannot be told which program asks",
+        "cannot identify the calling program",
     );
 }
 

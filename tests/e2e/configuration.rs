@@ -56,7 +56,7 @@ fn missing_or_empty_file_shows_an_example() {
     );
 
     home.configure("\n");
-    assert_refused(&home, &["names no upstream", "[upstream.bycloud]"]);
+    assert_refused(&home, &["has no upstream", "[upstream.bycloud]"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn file_open_to_others_is_refused_with_chmod_hint() {
 
     fs::remove_file(home.config_path()).unwrap();
     fs::create_dir(home.config_path()).unwrap();
-    assert_refused(&home, &["is not a file"]);
+    assert_refused(&home, &["is not a regular file"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn connections_over_the_limit_get_busy() {
         refused["reply"]["error"]["hint"]
             .as_str()
             .unwrap()
-            .contains("again in a moment")
+            .contains("retry in a moment")
     );
 
     let run = home.rolekeeper(&["credential-process", "dev"]);

@@ -605,8 +605,7 @@ fn configured_port_opens_at_start_or_error_is_shown() {
     let run = home.rolekeeper(&["exec", "--mode", "http", "dev", "--", "true"]);
     assert_eq!(run.code, 2, "{run:?}");
 
-    let want =
-        format!("no endpoint can be opened for it: 127.0.0.1:{port}: Address already in use");
+    let want = format!("cannot open an HTTP endpoint: 127.0.0.1:{port}: Address already in use");
     assert!(
         run.stderr.contains(&want) && run.stderr.contains("[endpoint]"),
         "{run:?}"

@@ -23,7 +23,7 @@ fn check<'a>(explanation: &'a Value, what: &str) -> &'a Value {
         .as_array()
         .unwrap()
         .iter()
-        .find(|check| check["what"] == what)
+        .find(|check| check["condition"] == what)
         .unwrap()
 }
 
@@ -116,7 +116,7 @@ fn verdict_names_the_deciding_statement() {
 
     let unknown = home.rolekeeper(&["explain", "S3ReadOny"]);
     assert!(
-        unknown.code == 2 && unknown.stderr.contains("try: `S3ReadOnly`"),
+        unknown.code == 2 && unknown.stderr.contains("try: use `S3ReadOnly`"),
         "{unknown:?}"
     );
     assert_eq!(sandbox.calls("assumeRole"), 3, "`explain` assumes no role");
@@ -173,7 +173,7 @@ fn policies_of_groups_and_denies_are_evaluated_live() {
 
     let allowed = explain_and_compare(&home, "NotAllowed");
     assert_eq!(
-        check(&allowed, "own policies")["statement"]["of"],
+        check(&allowed, "own policies")["statement"]["document"],
         "policy Allow of group careful"
     );
 

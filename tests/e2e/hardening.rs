@@ -306,8 +306,8 @@ fn status_shows_active_protection() {
 
     let status = home.rolekeeper(&["status", "--json"]).json();
     let protection = &status["daemon"]["protection"];
-    assert_eq!(protection["files"], "active", "{protection}");
-    assert_eq!(protection["calls"], "active", "{protection}");
+    assert_eq!(protection["landlock"], "active", "{protection}");
+    assert_eq!(protection["seccomp"], "active", "{protection}");
     let memory = protection["memory"].as_str().unwrap();
     assert!(
         memory == "active" || memory.contains("may be swapped out"),
@@ -399,7 +399,7 @@ fn token_command_is_not_sandboxed_but_daemon_is() {
 
     for helper in children_of(daemon.pid()) {
         let arguments = fs::read_to_string(format!("/proc/{helper}/cmdline")).unwrap();
-        if arguments.contains("--start-programs") {
+        if arguments.contains("command-helper") {
             send(Signal::KILL, helper);
         }
     }
@@ -455,7 +455,10 @@ fn dead_inspector_stops_only_profiles_with_rules() {
 
     send(Signal::KILL, inspector);
     eventually("the daemon notices", || {
-        daemon.log().contains("the lookout is gone").then_some(())
+        daemon
+            .log()
+            .contains("the helper process has exited")
+            .then_some(())
     });
 
     let refused = ask("ruled");

@@ -297,7 +297,7 @@ fn usage_errors_suggest_the_nearest_name() {
 
     let run = iam(&home, &["listRoles", "--profile", "admn"]);
     assert!(
-        run.code == 2 && run.stderr.contains("(unknown_profile)\n  try: `admin`"),
+        run.code == 2 && run.stderr.contains("(unknown_profile)\n  try: use `admin`"),
         "{run:?}"
     );
     assert_eq!(sandbox.calls("listRoles"), 0);

@@ -111,7 +111,7 @@ fn lease_setting_limits_advertised_expiry() {
 
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert!(
-        status["profiles"][1]["session"]["left_seconds"]
+        status["profiles"][1]["session"]["expires_in_seconds"]
             .as_u64()
             .unwrap()
             > 7100
@@ -139,7 +139,7 @@ fn status_shows_each_profile_and_the_daemon() {
         (&json!("fresh"), &json!("idle"))
     );
 
-    let next = json["profiles"][0]["session"]["next_refresh_seconds"]
+    let next = json["profiles"][0]["session"]["refresh_in_seconds"]
         .as_u64()
         .unwrap();
     assert!((1900..2520).contains(&next), "{next}");

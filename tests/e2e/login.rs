@@ -300,7 +300,7 @@ fn read_only_token_source_is_refused_before_prompt() {
             run.code == 2
                 && run
                     .stderr
-                    .contains("dev.token cannot be written by rolekeeper"),
+                    .contains("dev.token is not written by rolekeeper"),
             "{run:?}"
         );
         assert!(
@@ -542,7 +542,7 @@ fn failed_rotation_leaves_valid_token() {
 
         if method == "deleteServiceAccountCredential" {
             let done = run.json();
-            assert_eq!(done["left"].as_array().unwrap().len(), 1, "{done}");
+            assert_eq!(done["not_deleted"].as_array().unwrap().len(), 1, "{done}");
             assert_eq!(pipeline.credentials().len(), 2);
         } else {
             assert_eq!(run.code, 7, "{method}: {run:?}");

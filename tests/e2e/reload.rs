@@ -343,7 +343,9 @@ fn unwritable_state_does_not_stop_serving() {
 
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
     assert!(
-        daemon.log().contains("the journal is in memory only"),
+        daemon
+            .log()
+            .contains("cannot write the journal: it is lost when this daemon ends"),
         "{}",
         daemon.log()
     );

@@ -463,7 +463,7 @@ fn daemon_does_not_start_with_unreadable_hold_file() {
     let run = home.rolekeeperd(&[]);
 
     let words = [
-        "which profiles are held after a revocation cannot be understood",
+        "invalid revocation state",
         held.to_str().unwrap(),
         "move it away",
     ];

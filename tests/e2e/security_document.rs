@@ -16,7 +16,9 @@ fn every_named_test_exists() {
             let path = word
                 .strip_prefix("tests/")
                 .map_or_else(|| root.join(word), |rest| root.join("tests").join(rest));
-            let is_path = word.starts_with("tests/") || word.starts_with("daemon/");
+            let is_path = ["client/", "daemon/", "tests/"]
+                .iter()
+                .any(|folder| word.starts_with(folder));
             assert!(!is_path || path.exists(), "{word}");
             continue;
         };
@@ -30,8 +32,12 @@ fn every_named_test_exists() {
             continue;
         }
 
-        let tests = fs::read_to_string(root.join(format!("tests/e2e/{file}.rs")))
-            .unwrap_or_else(|_| panic!("{word}"));
+        let path = if file.contains('/') {
+            root.join(&file)
+        } else {
+            root.join(format!("tests/e2e/{file}.rs"))
+        };
+        let tests = fs::read_to_string(path).unwrap_or_else(|_| panic!("{word}"));
         let (name, is_whole) = name
             .strip_suffix('…')
             .map_or((name, true), |name| (name, false));

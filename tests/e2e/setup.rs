@@ -15,7 +15,7 @@ fn profile_unknown_to_daemon_is_set_up_with_a_warning() {
         );
 
         run.stdout
-            .contains(&format!("shows you no profile {profile}"))
+            .contains(&format!("the running daemon has no profile {profile}"))
     };
 
     assert!(
@@ -29,7 +29,7 @@ fn profile_unknown_to_daemon_is_set_up_with_a_warning() {
 
     let undo = home.rolekeeper(&["setup", "aws", "other", "--undo"]);
     assert!(
-        undo.code == 0 && !undo.stdout.contains("shows you no profile"),
+        undo.code == 0 && !undo.stdout.contains("the running daemon has no profile"),
         "{undo:?}"
     );
 }

@@ -50,10 +50,13 @@ fn invalid_upstream_replies_count_as_unavailable() {
             run.stderr.contains("(upstream_unavailable)") && run.stderr.contains(words),
             "{fault}: {run:?}"
         );
-        assert!(run.stderr.contains("  try: again in "), "{fault}: {run:?}");
+        assert!(
+            run.stderr.contains("  try: run the command again in "),
+            "{fault}: {run:?}"
+        );
 
         let status = home.rolekeeper(&["status", "--json"]).json();
-        assert_eq!(status["profiles"][0]["failing"]["attempts"], 1, "{fault}");
+        assert_eq!(status["profiles"][0]["failure"]["attempts"], 1, "{fault}");
     }
 }
 
@@ -97,7 +100,10 @@ fn request_times_out_after_20_s_and_late_reply_is_used() {
         started.elapsed()
     );
     assert!(
-        run.code == 7 && run.stderr.contains("has not answered within 20 s"),
+        run.code == 7
+            && run
+                .stderr
+                .contains("no answer from the upstream within 20 s"),
         "{run:?}"
     );
 
@@ -129,7 +135,7 @@ fn wrong_date_header_does_not_change_session_expiry() {
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
 
         let status = home.rolekeeper(&["status", "--json"]).json();
-        let left = status["profiles"][0]["session"]["left_seconds"]
+        let left = status["profiles"][0]["session"]["expires_in_seconds"]
             .as_u64()
             .unwrap();
         assert!((3580..=3600).contains(&left), "{left}");
@@ -191,7 +197,7 @@ fn valid_session_survives_failed_refresh() {
             let status = home.rolekeeper(&["status", "--json"]).json();
             let profile = &status["profiles"][0];
             assert_ne!(profile["state"], "idle", "the session is gone: {status}");
-            (profile["failing"].is_object() || sandbox.calls("assumeRole") >= 20).then_some(())
+            (profile["failure"].is_object() || sandbox.calls("assumeRole") >= 20).then_some(())
         });
 
         let run = home.rolekeeper(&["credential-process", "dev"]);
@@ -222,7 +228,7 @@ fn session_is_not_served_in_its_last_15_seconds() {
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(status["profiles"][0]["state"], "expired");
 
-    let left = status["profiles"][0]["session"]["left_seconds"]
+    let left = status["profiles"][0]["session"]["expires_in_seconds"]
         .as_u64()
         .unwrap();
     assert!(left <= 15, "{left}");

@@ -193,7 +193,7 @@ fn missing_or_readable_token_file_is_refused_and_not_sent() {
         5,
         &[
             "(login_needed)",
-            "can be read or written by others (mode 0644)",
+            "can be read or written by other users (mode 0644)",
             "chmod 600 ",
         ],
     );

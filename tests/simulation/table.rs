@@ -1,4 +1,4 @@
-//! The table in `daemon/failures.md`, row by row.
+//! The table in `packaging/docs/failures.md`, row by row.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::service::Weather;
 use crate::with_seeds;
 use crate::world::{Got, HOUR, Machine, NEVER, pass};
 
-const PAGE: &str = include_str!("../../daemon/failures.md");
+const PAGE: &str = include_str!("../../packaging/docs/failures.md");
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -49,6 +49,9 @@ fn rows() -> Vec<Row> {
         let [state, event, upstream, answer, next, calls, _test] = cells
             .try_into()
             .unwrap_or_else(|cells| panic!("not seven cells: {cells:?}"));
+        // Without the exit code in parentheses.
+        let answer = answer.split(" (").next().unwrap_or_default().to_owned();
+
         Row {
             state,
             event,
@@ -58,7 +61,7 @@ fn rows() -> Vec<Row> {
             calls,
         }
     };
-    rows_below("| state | event | upstream | answer | next state | calls | test |")
+    rows_below("| state | event | upstream | answer (exit code) | next state | calls | test |")
         .into_iter()
         .map(row)
         .collect()
@@ -94,9 +97,9 @@ fn every_row_of_the_table_of_failures_is_what_happens() {
 #[test]
 fn every_test_that_the_tables_name_is_there() {
     let tables = [
-        "| state | event | upstream | answer | next state | calls | test |",
-        "| state | event | what happens | next state | test |",
-        "| event | what happens | test |",
+        "| state | event | upstream | answer (exit code) | next state | calls | test |",
+        "| state | event | what the daemon does | a request gets (exit code) | next state | test |",
+        "| event | what the daemon does | what a user sees | test |",
     ];
     let mut sources = String::new();
     for folder in ["../daemon/src", "."] {
@@ -132,9 +135,9 @@ async fn happen(row: &Row) -> (String, String, String) {
         (HOUR, LeaseLimit::Balanced)
     });
     bring_to(&machine, &row.state).await;
-    let is_known = row.upstream == "is known to be away";
+    let is_known = row.upstream == "known to be unavailable";
     if is_known {
-        set(&machine, "away");
+        set(&machine, "unavailable");
         for other in 1..4 {
             machine.ask(other).await;
         }
@@ -152,15 +155,15 @@ async fn happen(row: &Row) -> (String, String, String) {
         }
     };
     let answer = match row.event.as_str() {
-        "a consumer asks" => ask().await,
-        "a consumer asks after the pause" => {
+        "request" => ask().await,
+        "request after the pause" => {
             pass(next_try(&machine) + Duration::from_secs(1)).await;
             ask().await
         }
-        "its time comes" => {
+        "refresh is due" => {
             let planned = status(&machine)
                 .session
-                .and_then(|session| session.next_refresh_seconds);
+                .and_then(|session| session.refresh_in_seconds);
             let mut due = planned.map_or_else(|| next_try(&machine), Duration::from_secs);
             let minute = Duration::from_secs(60);
             while due > minute {
@@ -175,10 +178,10 @@ async fn happen(row: &Row) -> (String, String, String) {
             pass(due + Duration::from_secs(2)).await;
             "-".into()
         }
-        "its last 15 s begin" => {
+        "15 s are left" => {
             while status(&machine)
                 .session
-                .is_some_and(|session| session.left_seconds > 15)
+                .is_some_and(|session| session.expires_in_seconds > 15)
             {
                 pass(Duration::from_secs(1)).await;
             }
@@ -189,7 +192,7 @@ async fn happen(row: &Row) -> (String, String, String) {
                 ask().await
             }
         }
-        "nobody uses it" => {
+        "profile is unused" => {
             for _ in 0..180 {
                 if state(&machine) == row.next {
                     break;
@@ -199,19 +202,19 @@ async fn happen(row: &Row) -> (String, String, String) {
             // What is planned before it is left alone is none of this event's.
             return ("-".into(), state(&machine), row.calls.clone());
         }
-        "the machine sleeps 8 h" => {
+        "machine sleeps 8 h" => {
             pass(Duration::from_secs(60)).await;
             machine.time().suspend(HOUR * 8);
             pass(Duration::from_secs(3)).await;
             "-".into()
         }
-        "the clock is set by a day" => {
+        "wall clock moves by a day" => {
             pass(Duration::from_secs(90)).await;
             machine.time().step(SignedDuration::from_hours(24));
             pass(Duration::from_secs(3)).await;
             "-".into()
         }
-        "time passed uncounted" => {
+        "lost time is noticed" => {
             pass(Duration::from_secs(90)).await;
             machine.services[0].truth().lost += HOUR * 2;
             machine.time().step(SignedDuration::from_hours(2));
@@ -233,11 +236,11 @@ async fn bring_to(machine: &Machine, state_wanted: &str) {
         "idle" => return,
         "fresh" => ("answers", None),
         "refreshing" => ("answers", Some("takes 21 s")),
-        "failing" => ("answers", Some("away")),
-        "refused, served" => ("answers", Some("refuses the role")),
+        "failing" => ("answers", Some("unavailable")),
+        "rejected, served" => ("answers", Some("rejects the role")),
         "unused" => ("answers", Some("answers")),
-        "waiting" => ("away", None),
-        "refused" => ("refuses the role", None),
+        "waiting" => ("unavailable", None),
+        "rejected" => ("rejects the role", None),
         other => panic!("no such state: {other}"),
     };
     set(machine, first);
@@ -267,10 +270,10 @@ fn set(machine: &Machine, upstream: &str) {
             Weather::Fair,
             Duration::from_secs(21)..Duration::from_secs(21),
         ),
-        "away" => (Weather::Unreachable, quick),
-        "busy" => (Weather::Overloaded(Some(Duration::from_secs(120))), quick),
-        "refuses the token" => (Weather::LoggedOut, quick),
-        "refuses the role" => (Weather::Refused, quick),
+        "unavailable" => (Weather::Unreachable, quick),
+        "overloaded" => (Weather::Overloaded(Some(Duration::from_secs(120))), quick),
+        "rejects the token" => (Weather::LoggedOut, quick),
+        "rejects the role" => (Weather::Refused, quick),
         other => panic!("no such upstream: {other}"),
     };
     let mut truth = machine.services[0].truth();
@@ -305,9 +308,9 @@ fn status(machine: &Machine) -> ProfileStatus {
 fn next_try(machine: &Machine) -> Duration {
     Duration::from_secs(
         status(machine)
-            .failing
+            .failure
             .expect("it is failing")
-            .next_try_seconds,
+            .retry_in_seconds,
     )
 }
 
@@ -316,22 +319,22 @@ fn state(machine: &Machine) -> String {
     let ProfileStatus {
         state,
         session,
-        failing,
+        failure,
         ..
     } = status(machine);
     let is_served = matches!(state, ProfileState::Fresh | ProfileState::Aging);
-    let is_unused = session.is_some_and(|session| session.is_left_to_expire);
-    let needs_a_person = failing
+    let is_unused = session.is_some_and(|session| session.is_unused);
+    let needs_a_person = failure
         .as_ref()
-        .is_some_and(|failing| failing.message == "no");
-    match (is_served, failing.is_some(), needs_a_person) {
+        .is_some_and(|failure| failure.message == "no");
+    match (is_served, failure.is_some(), needs_a_person) {
         (true, false, _) if is_unused => "unused",
         (true, false, _) if state == ProfileState::Fresh => "fresh",
         (true, false, _) => "refreshing",
         (true, true, false) => "failing",
-        (true, true, true) => "refused, served",
+        (true, true, true) => "rejected, served",
         (false, true, false) => "waiting",
-        (false, true, true) => "refused",
+        (false, true, true) => "rejected",
         (false, false, _) if machine.is_fetching(0) => "refreshing",
         (false, false, _) => "idle",
     }

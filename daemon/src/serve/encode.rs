@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use crate::credentials::Lease;
 use crate::model::to_rfc3339;
 
-/// The most text of one part, in bytes. Escaped as JSON in JSON it is at most twice as long.
+/// The text limit of one part, in bytes. The text is JSON, whose escapes at most double its length in the frame.
 const MAX_PART: usize = 30 * 1024;
 
 /// The lease with its expiry in whole seconds, rounded down.
@@ -20,7 +20,7 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
         session_token: issued.session_token.expose_secret().into(),
         expires_at: to_rfc3339(lease.expires_at).into(),
         session_id: (*issued.session_id).into(),
-        ends_at: to_rfc3339(issued.expires_at).into(),
+        session_expires_at: to_rfc3339(issued.expires_at).into(),
         generation: lease.session.generation.number(),
         view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
         region: profile.region.as_ref().map(|region| region.as_str().into()),

@@ -387,7 +387,7 @@ fn idle_connections_do_not_block_the_socket() {
     eventually("the limit is reached", || {
         daemon
             .log()
-            .contains("too many connections line=container")
+            .contains("too many connections endpoint=container")
             .then_some(())
     });
 

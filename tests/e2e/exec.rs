@@ -156,7 +156,15 @@ fn exit_code_is_127_if_missing_and_126_if_not_executable() {
 
     for on_revoke in [&[][..], &["--on-revoke", "warn"]] {
         let run = |command: &str| {
-            home.rolekeeper(&[&["exec"], on_revoke, &["dev", "--", command]].concat())
+            let mut client = home.client();
+            client
+                .env("ROLEKEEPER_AUTOSTART", "0")
+                // A folder in `PATH` that is closed to this user would give 126.
+                .env("PATH", "/usr/bin:/bin")
+                .arg("exec")
+                .args(on_revoke)
+                .args(["dev", "--", command]);
+            home.run(client)
         };
         let missing = run("no-such-program");
         let forbidden = run(file.to_str().unwrap());

@@ -129,7 +129,13 @@ fn exec_passes_credentials_and_exit_code() {
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),
     ] {
-        let run = home.rolekeeper(&arguments);
+        let mut client = home.client();
+        client
+            .env("ROLEKEEPER_AUTOSTART", "0")
+            // A folder in `PATH` that is closed to this user would give 126.
+            .env("PATH", "/usr/bin:/bin")
+            .args(arguments);
+        let run = home.run(client);
         assert!(run.code == code && run.stderr.contains(word), "{run:?}");
     }
 

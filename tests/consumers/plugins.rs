@@ -81,9 +81,8 @@ fn kubectl(home: &Home, arguments: &[&str]) -> Run {
 
 #[test]
 fn kubectl_config_adds_changes_and_removes_the_user() {
-    if is_missing("kubectl") {
-        return;
-    }
+    assert_installed("kubectl");
+
     let (_sandbox, home) = world();
     let file = home.path().join(".kube/config");
     let text = || std::fs::read_to_string(&file).expect("it is there");
@@ -127,9 +126,8 @@ fn kubectl_config_adds_changes_and_removes_the_user() {
 
 #[test]
 fn setup_kube_uses_the_files_of_kubectl() {
-    if is_missing("kubectl") {
-        return;
-    }
+    assert_installed("kubectl");
+
     let (_sandbox, home) = world();
     let first = home.path().join("first");
     let second = home.path().join("second");
@@ -156,9 +154,8 @@ fn setup_kube_uses_the_files_of_kubectl() {
 
 #[test]
 fn setup_kube_refuses_a_user_of_others_and_a_broken_file() {
-    if is_missing("kubectl") {
-        return;
-    }
+    assert_installed("kubectl");
+
     let (_sandbox, home) = world();
     let folder = home.path().join(".kube");
     std::fs::create_dir(&folder).expect("a folder");

@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn users_are_served_and_allowed_by_owner_user_and_group() {
-        let (own, shared) = (profile(&[], &[]), profile(&[1001], &[7]));
+        let own = profile(&[], &[]);
+        let shared = profile(&[1001], &[7]);
         let policy = Policy::for_all(OWNER, [&own.callers, &shared.callers]);
         assert!(policy.is_shared());
         for (peer, is_served, may_own, may_view_own, may_view_shared) in [
@@ -218,8 +219,12 @@ mod tests {
 
     #[test]
     fn rule_applies_to_the_requesting_program() {
-        let (client, sh, make) = ("/usr/bin/rolekeeper", "/bin/sh", "/usr/bin/make");
-        let (terraform, bash, sshd) = ("/usr/bin/terraform", "/bin/bash", "/usr/sbin/sshd");
+        let client = "/usr/bin/rolekeeper";
+        let sh = "/bin/sh";
+        let make = "/usr/bin/make";
+        let terraform = "/usr/bin/terraform";
+        let bash = "/bin/bash";
+        let sshd = "/usr/sbin/sshd";
         let exe = |path: &str| CallerRule {
             exe: Some(path.into()),
             ..CallerRule::default()

@@ -8,9 +8,8 @@ use crate::config::Profile;
 use crate::platform::random::random_token;
 use crate::sandbox::helper::peer_inspector::{Inspection, ProcessPin};
 
-/// The inspection of the calling process. It is `None` where the kernel does not name the process,
-/// as over HTTP, and no rule needs it; then the approval request says that the program is not
-/// certain.
+/// The inspection of the calling process. It is `None` where the kernel does not name the process, as over HTTP, and no
+/// rule needs it; the approval request then marks the program as uncertain.
 pub(super) async fn identify<'a>(
     peer: &'a Peer,
     profile: &Profile,

@@ -351,7 +351,8 @@ async fn every_refusal_is_journalled_once() {
     let mut profile = profile(Confirm::Never);
     profile.callers.rules = vec![rule("/no/program")];
     let access = access(1000, profile, journal);
-    let (owner, stranger) = (Peer::new(1000, None), Peer::new(1001, None));
+    let owner = Peer::new(1000, None);
+    let stranger = Peer::new(1001, None);
     let mut none = NoInteraction;
 
     assert!(access.authorize_view(&stranger, "dev").await.is_err());
@@ -408,7 +409,8 @@ async fn grants_and_lost_connections_are_no_refusals() {
 async fn approver_without_a_terminal_is_refused_but_may_deny() {
     let (file, journal) = JournalFile::create();
     let access = access(1000, profile(Confirm::First), journal);
-    let (requester, approver) = (Peer::new(1000, None), Peer::new(1000, None));
+    let requester = Peer::new(1000, None);
+    let approver = Peer::new(1000, None);
     let mut none = NoInteraction;
     let mut lease = Box::pin(access.authorize_lease(&requester, "dev", &mut none));
     assert!(lease.as_mut().now_or_never().is_none());

@@ -37,7 +37,7 @@ pub struct TokenSource {
     location: TokenLocation,
     /// For a token command.
     command_runner: Option<Arc<CommandRunner>>,
-    /// One reader at a time: a prompt or a command for each would be too many.
+    /// One reader at a time, so that the user gets one prompt, and the command runs once.
     turn: Arc<tokio::sync::Mutex<()>>,
     unlock_prompt: keyring::UnlockPrompt,
     cached: Mutex<Option<CachedToken>>,

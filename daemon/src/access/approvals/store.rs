@@ -228,7 +228,7 @@ impl ApprovalStore {
         Some(request)
     }
 
-    /// For as long as the profile says.
+    /// For the time that the profile configures.
     fn allow(&mut self, request: &ApprovalRequest, now: BootTime) {
         let decision = match request.confirm {
             Confirm::First => RememberedDecision::Allowed,
@@ -416,7 +416,8 @@ mod tests {
     #[test]
     fn allow_for_one_request_goes_to_the_one_that_waits() {
         let mut store = ApprovalStore::default();
-        let (vim, always) = (requester(Some("/usr/bin/vim")), Confirm::Always);
+        let vim = requester(Some("/usr/bin/vim"));
+        let always = Confirm::Always;
         let request = ask(&mut store, &vim, always, 0);
         let waiter = request.waiter();
         assert_eq!(joins(&store, &vim, always, 1), None, "another request asks");

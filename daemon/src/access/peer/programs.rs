@@ -21,7 +21,8 @@ pub(crate) fn describe(programs: &[Program]) -> String {
         return "an unknown process".into();
     };
 
-    let (name, pid) = (display_path(program), program.process.pid);
+    let name = display_path(program);
+    let pid = program.process.pid;
     match programs.get(requesting.len()).map(display_path) {
         Some(parent) => format!("{name} (process {pid}, by {parent})"),
         None => format!("{name} (process {pid})"),

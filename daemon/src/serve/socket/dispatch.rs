@@ -138,15 +138,8 @@ async fn report(
             session_id,
             reason,
         } => {
-            let service = &context.services.sessions;
-            match context.services.access.authorize_daemon_owner(peer) {
-                Ok(()) => json(
-                    service
-                        .revoke(peer, upstream.as_deref(), &session_id, reason.as_deref())
-                        .await,
-                ),
-                Err(error) => Err(error.into()),
-            }
+            let upstream = upstream.as_deref();
+            revoke_session(peer, upstream, &session_id, reason.as_deref(), context).await
         }
         Request::TokenSource { .. }
         | Request::Login { .. }
@@ -243,6 +236,19 @@ async fn sessions(peer: &Peer, upstream: Option<&str>, context: &ServerContext) 
     context.services.access.authorize_daemon_owner(peer)?;
 
     json(context.services.sessions.list(upstream).await)
+}
+
+async fn revoke_session(
+    peer: &Peer,
+    upstream: Option<&str>,
+    session_id: &str,
+    reason: Option<&str>,
+    context: &ServerContext,
+) -> Report {
+    context.services.access.authorize_daemon_owner(peer)?;
+
+    let service = &context.services.sessions;
+    json(service.revoke(peer, upstream, session_id, reason).await)
 }
 
 async fn endpoint(

@@ -146,7 +146,7 @@ impl Statement {
     }
 }
 
-/// Decides as A10 says: an explicit deny wins, and without an allow the answer is no.
+/// Decides by A10: an explicit deny wins, and without an allow the decision is "not allowed".
 pub fn decide<'a>(documents: &'a [Document], action: &str, target: &Entity) -> Decision<'a> {
     let mut allowed = None;
     let mut uncertain = None;

@@ -250,7 +250,7 @@ pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Fai
     let mut text = ask(stream, request)?;
     loop {
         let Reply::Part(part) = reply(&text)? else {
-            return Err(out_of_place());
+            return Err(unexpected_reply());
         };
         whole += &part.text;
         if !part.more {
@@ -279,7 +279,7 @@ pub fn reply(text: &[u8]) -> Result<Reply<'_>, Failure> {
 }
 
 /// The daemon answered with something else than what was asked for.
-pub fn out_of_place() -> Failure {
+pub fn unexpected_reply() -> Failure {
     Failure::new(
         Code::Unexpected,
         "the daemon's reply is not an answer to the request",

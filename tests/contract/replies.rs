@@ -208,7 +208,7 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             let landed = || {
                 let status = services.status.page(&peer, None, 0).profiles.remove(0);
                 status.session.is_none()
-                    || status.failing.is_some()
+                    || status.failure.is_some()
                     || status
                         .session
                         .is_some_and(|session| session.age_seconds < 60)

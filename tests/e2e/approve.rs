@@ -27,7 +27,7 @@ fn ask(home: &Home) -> Run {
 pub(crate) fn waiting(home: &Home) -> Value {
     eventually("somebody is asked", || {
         let asked = home.rolekeeper(&["approve", "--json"]).json();
-        asked["waiting"].get(0).cloned()
+        asked["pending"].get(0).cloned()
     })
 }
 
@@ -123,7 +123,7 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
         let asking = [scope.spawn(|| ask(&home)), scope.spawn(|| ask(&home))];
         let ids = eventually("both are asked", || {
             let asked = home.rolekeeper(&["approve", "--json"]).json();
-            let ids: Vec<_> = asked["waiting"]
+            let ids: Vec<_> = asked["pending"]
                 .as_array()
                 .unwrap()
                 .iter()

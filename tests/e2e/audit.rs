@@ -134,7 +134,7 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
         4,
         "the broken line stays where it is"
     );
-    assert_eq!(again["record_since"], again["holders"][0]["at"]);
+    assert_eq!(again["journal_since"], again["holders"][0]["at"]);
 }
 
 #[test]

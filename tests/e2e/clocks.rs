@@ -85,7 +85,7 @@ fn a_clock_that_is_set_neither_prolongs_a_session_nor_ends_it() {
     let (sandbox, home) = world();
     let (_daemon, mut clocks) = daemon_with_clocks(&home);
     let first = ask(&home).json();
-    let left = || session(&home)["left_seconds"].as_u64().unwrap();
+    let left = || session(&home)["expires_in_seconds"].as_u64().unwrap();
     let before = left();
     for step in [3600, -7200, 86_400, -2 * 86_400] {
         clocks.step(step);

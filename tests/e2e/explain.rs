@@ -20,7 +20,7 @@ fn check<'a>(explanation: &'a Value, what: &str) -> &'a Value {
         .as_array()
         .unwrap()
         .iter()
-        .find(|check| check["what"] == what)
+        .find(|check| check["condition"] == what)
         .unwrap()
 }
 
@@ -153,7 +153,7 @@ fn it_is_read_live_groups_and_denies_included() {
     );
     let allowed = agrees(&home, "NotAllowed");
     assert_eq!(
-        check(&allowed, "own policies")["statement"]["of"],
+        check(&allowed, "own policies")["statement"]["document"],
         "policy Allow of group careful"
     );
     let role = sandbox.role("NotAllowed");

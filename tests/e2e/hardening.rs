@@ -332,7 +332,7 @@ fn what_is_in_force_is_shown() {
     let status = home.rolekeeper(&["status", "--json"]).json();
     let protection = &status["daemon"]["protection"];
     assert_eq!(
-        (&protection["files"], &protection["calls"]),
+        (&protection["landlock"], &protection["seccomp"]),
         (&"active".into(), &"active".into()),
         "{protection}"
     );

@@ -476,7 +476,7 @@ fn a_failure_of_any_call_leaves_a_credential_that_counts() {
         let run = pipeline.rotate(&[]);
         if method == "deleteServiceAccountCredential" {
             let done = run.json();
-            assert_eq!(done["left"].as_array().unwrap().len(), 1, "{done}");
+            assert_eq!(done["not_deleted"].as_array().unwrap().len(), 1, "{done}");
             assert_eq!(pipeline.credentials().len(), 2);
         } else {
             assert_eq!(run.code, 7, "{method}: {run:?}");

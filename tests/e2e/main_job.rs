@@ -99,7 +99,7 @@ fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
     }
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert!(
-        status["profiles"][1]["session"]["left_seconds"]
+        status["profiles"][1]["session"]["expires_in_seconds"]
             .as_u64()
             .unwrap()
             > 7100
@@ -123,7 +123,7 @@ fn status_shows_each_profile_and_the_daemon() {
         (&json["profiles"][0]["state"], &json["profiles"][1]["state"]),
         (&json!("fresh"), &json!("idle"))
     );
-    let next = json["profiles"][0]["session"]["next_refresh_seconds"]
+    let next = json["profiles"][0]["session"]["refresh_in_seconds"]
         .as_u64()
         .unwrap();
     assert!((1900..2520).contains(&next), "{next}");

@@ -51,7 +51,7 @@ fn each_kind_of_nonsense_is_an_outage_and_not_a_verdict() {
         );
         assert!(run.stderr.contains("  try: again in "), "{fault}: {run:?}");
         let status = home.rolekeeper(&["status", "--json"]).json();
-        assert_eq!(status["profiles"][0]["failing"]["attempts"], 1, "{fault}");
+        assert_eq!(status["profiles"][0]["failure"]["attempts"], 1, "{fault}");
     }
 }
 
@@ -118,7 +118,7 @@ fn a_wrong_date_neither_lengthens_nor_shortens_a_session() {
         sandbox.fault(&json!({ "kind": "wrong_date", "seconds": seconds }));
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
         let status = home.rolekeeper(&["status", "--json"]).json();
-        let left = status["profiles"][0]["session"]["left_seconds"]
+        let left = status["profiles"][0]["session"]["expires_in_seconds"]
             .as_u64()
             .unwrap();
         assert!((3580..=3600).contains(&left), "{left}");
@@ -172,7 +172,7 @@ fn an_outage_of_any_kind_keeps_a_session_that_still_has_time() {
             let status = home.rolekeeper(&["status", "--json"]).json();
             let profile = &status["profiles"][0];
             assert_ne!(profile["state"], "idle", "the session is gone: {status}");
-            (profile["failing"].is_object() || sandbox.calls("assumeRole") >= 20).then_some(())
+            (profile["failure"].is_object() || sandbox.calls("assumeRole") >= 20).then_some(())
         });
         let run = home.rolekeeper(&["credential-process", "dev"]);
         assert_eq!(run.code, 0, "a valid session was not served: {run:?}");
@@ -199,7 +199,7 @@ fn a_session_is_refused_in_its_last_15_seconds_with_the_reason_and_the_next_try(
     );
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(status["profiles"][0]["state"], "expired");
-    let left = status["profiles"][0]["session"]["left_seconds"]
+    let left = status["profiles"][0]["session"]["expires_in_seconds"]
         .as_u64()
         .unwrap();
     assert!(left <= 15, "{left}");

@@ -74,11 +74,11 @@ fn the_next_process_serves_the_same_sessions_for_as_long_and_calls_nobody() {
         );
         for (one, two) in ids(&before).into_iter().zip(ids(&after)) {
             assert_eq!(
-                (one.id, one.left_seconds, one.age_seconds),
-                (two.id, two.left_seconds, two.age_seconds)
+                (one.id, one.expires_in_seconds, one.age_seconds),
+                (two.id, two.expires_in_seconds, two.age_seconds)
             );
             assert_eq!(
-                one.next_refresh_seconds, two.next_refresh_seconds,
+                one.refresh_in_seconds, two.refresh_in_seconds,
                 "the jitter is drawn once"
             );
         }

@@ -160,7 +160,7 @@ async fn happen(row: &Row) -> (String, String, String) {
         "its time comes" => {
             let planned = status(&machine)
                 .session
-                .and_then(|session| session.next_refresh_seconds);
+                .and_then(|session| session.refresh_in_seconds);
             let mut due = planned.map_or_else(|| next_try(&machine), Duration::from_secs);
             let minute = Duration::from_secs(60);
             while due > minute {
@@ -178,7 +178,7 @@ async fn happen(row: &Row) -> (String, String, String) {
         "its last 15 s begin" => {
             while status(&machine)
                 .session
-                .is_some_and(|session| session.left_seconds > 15)
+                .is_some_and(|session| session.expires_in_seconds > 15)
             {
                 pass(Duration::from_secs(1)).await;
             }
@@ -305,9 +305,9 @@ fn status(machine: &Machine) -> ProfileStatus {
 fn next_try(machine: &Machine) -> Duration {
     Duration::from_secs(
         status(machine)
-            .failing
+            .failure
             .expect("it is failing")
-            .next_try_seconds,
+            .retry_in_seconds,
     )
 }
 
@@ -316,15 +316,15 @@ fn state(machine: &Machine) -> String {
     let ProfileStatus {
         state,
         session,
-        failing,
+        failure,
         ..
     } = status(machine);
     let is_served = matches!(state, ProfileState::Fresh | ProfileState::Aging);
-    let is_unused = session.is_some_and(|session| session.is_left_to_expire);
-    let needs_a_person = failing
+    let is_unused = session.is_some_and(|session| session.is_unused);
+    let needs_a_person = failure
         .as_ref()
-        .is_some_and(|failing| failing.message == "no");
-    match (is_served, failing.is_some(), needs_a_person) {
+        .is_some_and(|failure| failure.message == "no");
+    match (is_served, failure.is_some(), needs_a_person) {
         (true, false, _) if is_unused => "unused",
         (true, false, _) if state == ProfileState::Fresh => "fresh",
         (true, false, _) => "refreshing",

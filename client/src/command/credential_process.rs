@@ -39,7 +39,7 @@ fn document(lease: &Lease<'_>) -> Result<String, Failure> {
         account_id: lease.account_id.as_deref(),
     })
     .map(|json| json + "\n")
-    .map_err(|_| connect::out_of_place())
+    .map_err(|_| connect::unexpected_reply())
 }
 
 #[cfg(test)]

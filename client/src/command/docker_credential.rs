@@ -172,7 +172,7 @@ fn document(address: &str, username: Option<&str>, lease: &Lease<'_>) -> Result<
         secret: lease::token(lease)?,
     })
     .map(|json| json + "\n")
-    .map_err(|_| connect::out_of_place())
+    .map_err(|_| connect::unexpected_reply())
 }
 
 /// What docker was given at a `docker login` is in the input.
@@ -199,7 +199,7 @@ fn list(
             .map(|host| (host.written.clone(), Value::from(name.as_str())))
     });
     let entries: Map<String, Value> = entries.collect();
-    let text = serde_json::to_string(&entries).map_err(|_| connect::out_of_place())?;
+    let text = serde_json::to_string(&entries).map_err(|_| connect::unexpected_reply())?;
     Ok(text + "\n")
 }
 

@@ -92,7 +92,7 @@ fn json(environment: &Environment) -> Result<String, Failure> {
         .iter()
         .map(|name| (name.clone(), Value::Null));
     let document: Map<String, Value> = set.chain(unset).collect();
-    let text = serde_json::to_string_pretty(&document).map_err(|_| connect::out_of_place())?;
+    let text = serde_json::to_string_pretty(&document).map_err(|_| connect::unexpected_reply())?;
     Ok(super::for_standard_output(text + "\n"))
 }
 

@@ -82,7 +82,7 @@ impl Environment {
             },
         )?;
         let Reply::Lease(lease) = connect::reply(&text)? else {
-            return Err(connect::out_of_place());
+            return Err(connect::unexpected_reply());
         };
         if let Some(seconds) = lease.view_age_seconds {
             super::tell(&format!(
@@ -116,7 +116,7 @@ impl Environment {
         }
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
-        let generation = (!lease.ends_at.is_empty()).then_some(lease.generation);
+        let generation = (!lease.session_expires_at.is_empty()).then_some(lease.generation);
         Ok(Self {
             set,
             unset,
@@ -134,10 +134,10 @@ impl Environment {
 
 fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
     // An environment is never asked for again: what counts is when the session itself ends.
-    let expiration = if lease.ends_at.is_empty() {
+    let expiration = if lease.session_expires_at.is_empty() {
         &lease.expires_at
     } else {
-        &lease.ends_at
+        &lease.session_expires_at
     };
     let mut set = vec![
         (ACCESS_KEY, lease.access_key_id.to_string()),
@@ -177,7 +177,7 @@ fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, 
             "restart rolekeeperd, or kill -HUP it",
         )
     })?;
-    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+    serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())
 }
 
 /// The address, and what keeps SDKs from going elsewhere: credentials in the AWS files would come first, and some SDKs ask
@@ -190,7 +190,7 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
             ("AWS_EC2_METADATA_V1_DISABLED", "true".into()),
         ],
         Some(file) => {
-            let file = file.to_str().ok_or_else(connect::out_of_place)?;
+            let file = file.to_str().ok_or_else(connect::unexpected_reply)?;
             // Some SDKs would go on to this machine's own metadata when they are refused here.
             vec![
                 (FULL_URI, endpoint.url.clone()),

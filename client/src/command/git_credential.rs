@@ -91,9 +91,9 @@ fn get(arguments: &Arguments, asked: &Asked, socket: Option<PathBuf>) -> Result<
 fn answer(username: Option<&str>, lease: &Lease<'_>) -> Result<String, Failure> {
     let username = username.unwrap_or(&lease.access_key_id);
     if username.chars().any(char::is_control) {
-        return Err(connect::out_of_place());
+        return Err(connect::unexpected_reply());
     }
-    let expiry = epoch_seconds(&lease.expires_at).ok_or_else(connect::out_of_place)?;
+    let expiry = epoch_seconds(&lease.expires_at).ok_or_else(connect::unexpected_reply)?;
     Ok(format!(
         "username={username}\npassword={}\npassword_expiry_utc={expiry}\n",
         lease::token(lease)?

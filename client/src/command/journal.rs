@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         connect::document(stream, Request::Journal { since_seconds })
     })?;
     let location: JournalLocation =
-        serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+        serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
 
     let journal = std::fs::read(&location.path).map_err(|error| unreadable(&location, &error))?;
     let records = selected(

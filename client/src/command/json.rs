@@ -36,7 +36,7 @@ pub(super) fn document(text: &str) -> Result<Value, Unreadable> {
 /// An upstream's reply, of which the daemon has made sure that it is JSON. `of` begins the message: `getRole: `.
 pub(super) fn reply(text: &str, of: &str) -> Result<Value, Failure> {
     value(text).map_err(|why| match why {
-        Unreadable::NotJson(_) => connect::out_of_place(),
+        Unreadable::NotJson(_) => connect::unexpected_reply(),
         Unreadable::NoValue(why) => Failure::new(
             Code::UpstreamUnavailable,
             format!("{of}what the upstream answered cannot be shown: {why}"),
@@ -139,6 +139,6 @@ mod tests {
         assert!(failure.message.starts_with(
             "getRole: what the upstream answered cannot be shown: number out of range"
         ));
-        assert_eq!(reply("{", "").unwrap_err(), connect::out_of_place());
+        assert_eq!(reply("{", "").unwrap_err(), connect::unexpected_reply());
     }
 }

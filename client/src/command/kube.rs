@@ -204,7 +204,7 @@ fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
         status,
     })
     .map(|json| json + "\n")
-    .map_err(|_| connect::out_of_place())
+    .map_err(|_| connect::unexpected_reply())
 }
 
 #[cfg(test)]

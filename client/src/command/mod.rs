@@ -64,7 +64,8 @@ pub(crate) fn tell(text: &str) {
 
 /// Writes a command's result as JSON: on a terminal with everything visible, elsewhere as it is.
 pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(result).map_err(|_| connect::out_of_place())? + "\n";
+    let text =
+        serde_json::to_string_pretty(result).map_err(|_| connect::unexpected_reply())? + "\n";
     print(&for_standard_output(text))
 }
 
@@ -91,6 +92,6 @@ pub(crate) fn print_report<T: DeserializeOwned>(
     }
     screen::clean(&mut report);
     print(&prose(
-        &serde_json::from_value(report).map_err(|_| connect::out_of_place())?,
+        &serde_json::from_value(report).map_err(|_| connect::unexpected_reply())?,
     ))
 }

@@ -63,7 +63,7 @@ pub(crate) fn report_rejected(
     )?;
     command::print_report(&text, json, standing)?;
     let watched: ProfileUpdate =
-        serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+        serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
     match watched.held {
         None => Ok(()),
         Some(_) => Err(Failure::new(

@@ -26,7 +26,7 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
     let (mut watched, stream) = first?;
     let mut following = Following::new(socket, profile, Some(stream));
     loop {
-        let line = serde_json::to_string(&watched).map_err(|_| connect::out_of_place())? + "\n";
+        let line = serde_json::to_string(&watched).map_err(|_| connect::unexpected_reply())? + "\n";
         if !command::print_some(&command::for_standard_output(line))? {
             return Ok(());
         }
@@ -53,7 +53,7 @@ pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<ProfileUpd
 fn read(text: &[u8]) -> Result<ProfileUpdate, Failure> {
     match connect::reply(text)? {
         Reply::ProfileUpdate(watched) => Ok(watched),
-        _ => Err(connect::out_of_place()),
+        _ => Err(connect::unexpected_reply()),
     }
 }
 

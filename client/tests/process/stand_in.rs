@@ -117,7 +117,7 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 session_token: "token".into(),
                 expires_at: "2026-01-01T00:00:00Z".into(),
                 session_id: "s-1".into(),
-                ends_at: "2026-01-01T00:30:00Z".into(),
+                session_expires_at: "2026-01-01T00:30:00Z".into(),
                 generation: 0,
                 view_age_seconds: None,
                 region: None,
@@ -142,7 +142,7 @@ fn status(upstream: &str) -> StatusPage {
         role_id: "r-1".into(),
         state: ProfileState::Idle,
         session: None,
-        failing: None,
+        failure: None,
         held: None,
     };
     let daemon = DaemonStatus {

@@ -41,7 +41,7 @@ pub(crate) fn run(
     let method = methods
         .iter()
         .find(|method| method.name == name)
-        .ok_or_else(connect::out_of_place)?;
+        .ok_or_else(connect::unexpected_reply)?;
     let parameters = arguments::parameters(method, given)?;
     confirm(method, &parameters, arguments::flag(given, "yes"))?;
     let options = Options {

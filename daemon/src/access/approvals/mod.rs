@@ -164,7 +164,7 @@ impl Approvals {
     pub(super) fn list(&self) -> ApprovalList {
         let now = self.clock.now().boot;
         let store = lock(&self.store);
-        let waiting = store.pending(now).map(|request| {
+        let pending = store.pending(now).map(|request| {
             let waited = now.since(request.asked_at);
             Approval {
                 id: request.id,
@@ -172,11 +172,11 @@ impl Approvals {
                 program: request.program.clone(),
                 uid: request.uid,
                 since_seconds: waited.as_secs(),
-                left_seconds: PATIENCE.saturating_sub(waited).as_secs(),
+                expires_in_seconds: PATIENCE.saturating_sub(waited).as_secs(),
             }
         });
         ApprovalList {
-            waiting: waiting.collect(),
+            pending: pending.collect(),
         }
     }
 }

@@ -280,7 +280,7 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
     if let Some(protection) = &mut page.daemon.protection
         && context.peer_inspector.has_exited()
     {
-        protection.callers =
+        protection.peer_inspector =
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
     page.daemon.endpoints = context.endpoints.shown();

@@ -100,7 +100,7 @@ fn supervise(
 /// Waits for credentials, or for a signal that ends this program.
 fn granted(events: &Receiver<Event>) -> Result<Result<Box<Command>, i32>, Failure> {
     loop {
-        match events.recv().map_err(|_| connect::out_of_place())? {
+        match events.recv().map_err(|_| connect::unexpected_reply())? {
             Event::Granted(command) => return Ok(Ok(command)),
             Event::Refused(failure) => return Err(failure),
             Event::Signal(signal) if signals::ends(signal) => return Ok(Err(signal)),
@@ -169,7 +169,7 @@ fn next(
     match event {
         Ok(event) => Ok(Some(event)),
         Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err(connect::out_of_place()),
+        Err(RecvTimeoutError::Disconnected) => Err(connect::unexpected_reply()),
     }
 }
 

@@ -237,7 +237,7 @@ fn whoever_sits_there_is_shown_who_revoked_what_and_how_to_go_on() {
     }
     for words in [
         "by user/admin@example.test",
-        "because: lost laptop",
+        "reason: lost laptop",
         "rolekeeper resume dev",
     ] {
         assert!(bodies.contains(words), "{bodies}");

@@ -309,7 +309,7 @@ fn login(home: &Home, sandbox: &SandboxProcess) {
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        text.contains("user/dev@example.test; it is in the keyring entry `work` now"),
+        text.contains("user/dev@example.test, and it is stored in the keyring entry `work`"),
         "{output:?}"
     );
 }

@@ -73,7 +73,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         assert_eq!(asking.join().unwrap().code, 0);
     });
     assert_eq!(ask(&home).code, 0, "it is not asked about again");
-    assert_eq!(home.rolekeeper(&["approve"]).stdout, "nothing is asked\n");
+    assert_eq!(home.rolekeeper(&["approve"]).stdout, "no pending approvals\n");
     assert!(
         daemon
             .log()

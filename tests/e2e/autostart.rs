@@ -137,7 +137,7 @@ fn a_configuration_that_keeps_it_from_starting_is_told_in_the_daemons_own_words(
     assert_eq!(run.code, 2, "{run:?}");
     assert!(
         run.stderr
-            .starts_with("rolekeeper: rolekeeperd could not start: the configuration "),
+            .starts_with("rolekeeper: rolekeeperd cannot start: the configuration "),
         "{run:?}"
     );
     assert!(

@@ -480,7 +480,7 @@ fn exited_peer_inspector_blocks_only_profiles_with_rules() {
     assert_eq!(ask("dev").code, 0);
     let status = home.rolekeeper(&["status"]).stdout;
     assert!(
-        status.contains("identifying callers is off: the peer inspector process has exited"),
+        status.contains("peer inspector off: the peer inspector process has exited"),
         "{status}"
     );
     assert_eq!(daemon.stop(), 0);

@@ -79,7 +79,7 @@ fn what_takes_something_away_is_asked_about_on_a_terminal_and_needs_yes_elsewher
     );
     let no = terminal(&home, &["deleteGroup", "--group-id", &group], "n\n");
     assert!(
-        no.code == 2 && no.stdout.contains("Go on? [y/N]") && no.stdout.contains(&group),
+        no.code == 2 && no.stdout.contains("Continue? [y/N]") && no.stdout.contains(&group),
         "{no:?}"
     );
     let nothing = terminal(&home, &["deleteGroup", "--group-id", &group], "\n");
@@ -136,7 +136,7 @@ fn a_new_secret_is_printed_once_with_a_warning_and_is_in_no_log() {
     assert_eq!(run.code, 0);
     assert!(
         run.stderr
-            .starts_with("rolekeeper: shown this once, and kept nowhere: secret;"),
+            .starts_with("rolekeeper: shown only once, and not stored: secret;"),
         "{run:?}"
     );
     let secret = serde_json::from_str::<Value>(&run.stdout).unwrap()["secret"]

@@ -304,7 +304,7 @@ fn a_profile_that_wants_a_persons_word_is_not_given_over_a_connection_that_was_h
     );
     assert_eq!(
         door.home.rolekeeper(&["approve"]).stdout,
-        "nothing is asked\n"
+        "no pending approvals\n"
     );
 }
 

@@ -220,7 +220,7 @@ fn what_is_typed_on_a_terminal_is_not_shown() {
     );
     let given_up = on_terminal("abc\x03");
     assert!(
-        given_up.code == 2 && given_up.stdout.contains("it was given up"),
+        given_up.code == 2 && given_up.stdout.contains("cancelled"),
         "{given_up:?}"
     );
 }

@@ -329,7 +329,7 @@ fn a_disabled_account_is_told_from_a_revoked_session() {
     );
     let audit = home.rolekeeper(&["audit", "ci"]).stdout;
     assert!(
-        audit.contains("ended with its account, which was disabled"),
+        audit.contains("was revoked because its account was disabled"),
         "{audit}"
     );
 }

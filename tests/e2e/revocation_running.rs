@@ -149,8 +149,8 @@ fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoke
     eventually("all have said so", || {
         let said = said(&home);
         (said.matches("were revoked while the command ran").count() == 3
-            && said.contains("the command was ended with the credentials of profile dev")
-            && said.contains("the command is started then"))
+            && said.contains("the command was terminated because the credentials of profile dev were revoked")
+            && said.contains("waiting to start the command"))
         .then_some(())
     });
     assert!(warned.runs(), "it goes on");
@@ -213,7 +213,7 @@ fn a_subscriber_starts_no_daemon_and_says_when_there_is_none_and_when_there_is_o
     running.line();
     assert_eq!(daemon.stop(), 0);
     eventually("it is said", || {
-        said(&home).contains("are not noticed until").then_some(())
+        said(&home).contains("are not reported until").then_some(())
     });
     assert_eq!(
         home.rolekeeper(&["status"]).code,
@@ -222,7 +222,7 @@ fn a_subscriber_starts_no_daemon_and_says_when_there_is_none_and_when_there_is_o
     );
     let _daemon = home.daemon(&[]);
     eventually("it is said", || {
-        said(&home).contains("are noticed again").then_some(())
+        said(&home).contains("are reported again").then_some(())
     });
     logout(&home);
     eventually("it is noticed", || {

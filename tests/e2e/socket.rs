@@ -77,7 +77,7 @@ fn a_path_that_is_too_long_is_refused_by_both_programs() {
     ] {
         assert_eq!(run.code, 2, "{run:?}");
         assert!(
-            run.stderr.contains("bytes, and the system takes 107")
+            run.stderr.contains("bytes, and the system's limit is 107")
                 && run.stderr.contains("shorter path"),
             "{run:?}"
         );

@@ -47,7 +47,7 @@ fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
                 "{words:?}: {told}"
             );
             assert!(
-                told.contains("what the upstream answered cannot be shown: "),
+                told.contains("cannot show the upstream's reply: "),
                 "{told}"
             );
             assert!(

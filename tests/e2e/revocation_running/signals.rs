@@ -117,10 +117,10 @@ fn waiting(home: &Home, first: &str) -> Running {
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .args(exec("restart", &["true"]));
-    let before = said(home).matches("is started then").count();
+    let before = said(home).matches("waiting to start").count();
     let running = Running::by(home, command);
     eventually("it waits", || {
-        (said(home).matches("is started then").count() > before).then_some(())
+        (said(home).matches("waiting to start").count() > before).then_some(())
     });
     running
 }

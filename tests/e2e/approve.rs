@@ -73,7 +73,10 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         assert_eq!(asking.join().unwrap().code, 0);
     });
     assert_eq!(ask(&home).code, 0, "it is not asked about again");
-    assert_eq!(home.rolekeeper(&["approve"]).stdout, "no pending approvals\n");
+    assert_eq!(
+        home.rolekeeper(&["approve"]).stdout,
+        "no pending approvals\n"
+    );
     assert!(
         daemon
             .log()
@@ -88,7 +91,7 @@ fn a_yes_is_good_for_the_program_that_was_shown() {
         let refused = home.rolekeeper(&["approve", &id, "--deny"]);
         assert_eq!(
             (refused.code, refused.stdout),
-            (0, format!("{id}: refused\n"))
+            (0, format!("{id}: denied\n"))
         );
         let run = asking.join().unwrap();
         assert!(
@@ -158,7 +161,7 @@ fn always_means_every_request_and_who_asks_cannot_answer() {
             .contains("must come from a terminal that the requesting program did not start"),
         "{run:?}"
     );
-    assert!(run.stdout.contains("5: refused"), "{run:?}");
+    assert!(run.stdout.contains("5: denied"), "{run:?}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
     );
     let wrong = home.rolekeeper(&["audit", "dev", "--since", "yesterday"]);
     assert!(
-        wrong.code == 2 && wrong.stderr.contains("`yesterday` is no span of time"),
+        wrong.code == 2 && wrong.stderr.contains("invalid time span `yesterday`"),
         "{wrong:?}"
     );
 

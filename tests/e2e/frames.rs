@@ -169,12 +169,12 @@ fn many_requests_at_once_on_one_connection_are_answered_in_order() {
 #[test]
 fn the_client_explains_a_daemon_that_it_cannot_understand() {
     let answers: [(&[u8], i32, &str); 6] = [
-        (&framed(br#"{"v":2,"reply":{"lease":{}}}"#), 1, "the daemon speaks version 2 of the protocol, this client version 1"),
-        (&framed(br#"{"v":1,"reply":{"status":{"daemon":{"version":"1","pid":1,"uptime_seconds":1,"connections":1},"profiles":[]}}}"#), 1, "not an answer to the request"),
-        (&framed(b"nonsense"), 1, "not the JSON that was expected"),
-        (&[0xff; 4], 1, "over the limit"),
+        (&framed(br#"{"v":2,"reply":{"lease":{}}}"#), 1, "the daemon uses protocol version 2, this client version 1"),
+        (&framed(br#"{"v":1,"reply":{"status":{"daemon":{"version":"1","pid":1,"uptime_seconds":1,"connections":1},"profiles":[]}}}"#), 1, "unexpected reply"),
+        (&framed(b"nonsense"), 1, "unexpected JSON"),
+        (&[0xff; 4], 1, "exceeds the limit"),
         (&framed(b"{}")[..5], 3, "after 1 of 2 bytes"),
-        (&[], 3, "went away"),
+        (&[], 3, "disconnected"),
     ];
     for (answer, code, words) in answers {
         let home = Home::default();

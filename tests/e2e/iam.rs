@@ -46,7 +46,9 @@ fn a_terminal_gets_a_table_and_everything_else_json() {
     );
     let paged = terminal(&home, &["listRoles", "--limit", "1"], "").stdout;
     assert!(
-        paged.contains(&format!("There is more: --all, or --marker {id}")),
+        paged.contains(&format!(
+            "There are more items; use --all, or --marker {id}"
+        )),
         "{paged}"
     );
     let one = terminal(&home, &["getRole", "--role-id", id], "").stdout;
@@ -72,9 +74,9 @@ fn what_takes_something_away_is_asked_about_on_a_terminal_and_needs_yes_elsewher
     let run = iam(&home, &["deleteGroup", "--group-id", &group]);
     assert!(
         run.code == 2
-            && run
-                .stderr
-                .contains("no terminal to ask on (usage)\n  try: the same with --yes"),
+            && run.stderr.contains(
+                "no terminal to ask for confirmation (usage)\n  try: repeat the command with --yes"
+            ),
         "{run:?}"
     );
     let no = terminal(&home, &["deleteGroup", "--group-id", &group], "n\n");
@@ -221,16 +223,16 @@ fn wrong_words_are_told_with_the_nearest_right_one() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
     for (args, want) in [
-        (vec!["listRole"], "try: `listRoles`, if that was meant"),
+        (vec!["listRole"], "try: use `listRoles`, if you meant it"),
         (
             vec!["listRoles", "--nam", "x"],
-            "try: `--name`, if that was meant",
+            "try: use `--name`, if you meant it",
         ),
         (vec!["listRoles", "--limit", "0"], "0 is not in 1..=1000"),
         (vec!["getRole"], "--role-id <ID>"),
         (
             vec![],
-            "a method is missing (usage)\n  try: rolekeeper iam --help",
+            "a method is missing (usage)\n  try: run rolekeeper iam --help",
         ),
     ] {
         let run = iam(&home, &args);
@@ -357,7 +359,7 @@ fn an_upstream_that_does_not_answer_leaves_it_open_whether_a_change_took_effect(
         (
             "createGroup",
             vec!["createGroup", "--name", "x"],
-            "see whether it took effect",
+            "check with a list or get method",
         ),
         ("listGroups", vec!["listGroups"], "try: again in"),
     ] {
@@ -409,7 +411,8 @@ fn a_change_under_way_when_the_daemon_stops_is_not_told_to_be_repeated() {
         "{run:?}"
     );
     assert!(
-        run.stderr.contains("  try: see whether it took effect"),
+        run.stderr
+            .contains("  try: check with a list or get method"),
         "{run:?}"
     );
     assert_eq!(daemon.wait(), 0);

@@ -58,7 +58,7 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
     for (wrong, want) in [
         ("canary-wrong\n", "invalid_token"),
         ("two words\n", "white space"),
-        ("\n", "nothing was typed"),
+        ("\n", "the secret is empty"),
     ] {
         let refused = with_input(&home, &["login"], wrong);
         assert!(
@@ -79,7 +79,7 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
         done.stdout
-            .contains("takes the token, which is that of user/dev@example.test"),
+            .contains("accepted the token of user/dev@example.test"),
         "{done:?}"
     );
     // What failed for want of a token does not wait for its next try.

@@ -115,7 +115,7 @@ fn what_an_administrator_revoked_is_refused_with_who_when_and_why_until_it_is_re
     let resumed = home.rolekeeper(&["resume", "dev"]);
     assert_eq!(
         (resumed.code, resumed.stdout.as_str()),
-        (0, "profile dev: credentials are given again\n")
+        (0, "profile dev: resumed\n")
     );
     ask(&home, "dev").json();
     assert_ne!(session(&home, "dev"), id);
@@ -211,7 +211,7 @@ fn who_logs_out_gives_no_credentials_and_the_cloud_is_told_when_it_can_be() {
         out.code == 0
             && out
                 .stdout
-                .contains("could not be revoked at the upstream, which is tried again"),
+                .contains("could not be revoked at the upstream; the daemon retries"),
         "{out:?}"
     );
     let run = ask(&home, "dev");

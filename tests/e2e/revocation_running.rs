@@ -112,7 +112,7 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
         (
             vec!["exec", "dev", "--", "no-such-program"],
             127,
-            "no-such-program cannot be started",
+            "no-such-program: No such file",
         ),
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),
@@ -149,7 +149,9 @@ fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoke
     eventually("all have said so", || {
         let said = said(&home);
         (said.matches("were revoked while the command ran").count() == 3
-            && said.contains("the command was terminated because the credentials of profile dev were revoked")
+            && said.contains(
+                "the command was terminated because the credentials of profile dev were revoked",
+            )
             && said.contains("waiting to start the command"))
         .then_some(())
     });

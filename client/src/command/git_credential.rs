@@ -65,9 +65,9 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         },
         "erase" => {
             // git ignores errors of this action.
-            if request
-                .is_ok_and(|request| request.has_password && request.is_allowed_host(&arguments.hosts))
-            {
+            if request.is_ok_and(|request| {
+                request.has_password && request.is_allowed_host(&arguments.hosts)
+            }) {
                 let _ = report_rejected(&arguments.profile, socket);
             }
             Ok(())
@@ -77,7 +77,11 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 }
 
 /// The answer, which is empty for another host.
-fn get(arguments: &Arguments, request: &CredentialRequest, socket: Option<PathBuf>) -> Result<String, Failure> {
+fn get(
+    arguments: &Arguments,
+    request: &CredentialRequest,
+    socket: Option<PathBuf>,
+) -> Result<String, Failure> {
     let Some(origin) = request
         .origin
         .as_ref()
@@ -86,7 +90,10 @@ fn get(arguments: &Arguments, request: &CredentialRequest, socket: Option<PathBu
         return Ok(String::new());
     };
     origin.check_encryption()?;
-    let username = request.username.as_deref().or(arguments.username.as_deref());
+    let username = request
+        .username
+        .as_deref()
+        .or(arguments.username.as_deref());
     lease::ask(&arguments.profile, socket, |lease| answer(username, lease))
 }
 
@@ -338,7 +345,10 @@ mod tests {
             (&[], "host=git.example.test"),
         ] {
             assert_eq!(without_daemon(hosts, text).as_deref(), Ok(""), "{text}");
-            assert!(!request(text).is_allowed_host(&arguments(hosts).hosts), "{text}");
+            assert!(
+                !request(text).is_allowed_host(&arguments(hosts).hosts),
+                "{text}"
+            );
         }
         let reaches_the_daemon = |hosts: &[&str], text| {
             without_daemon(hosts, text).unwrap_err().code == Code::Configuration
@@ -347,7 +357,10 @@ mod tests {
             &["git.example.test:8443"],
             "protocol=https\nhost=git.example.test:8443"
         ));
-        assert!(reaches_the_daemon(&[], "protocol=http\nhost=127.0.0.1:3000"));
+        assert!(reaches_the_daemon(
+            &[],
+            "protocol=http\nhost=127.0.0.1:3000"
+        ));
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 fn not_writable(source: &TokenSourceInfo) -> Failure {
     Failure::new(
         Code::Usage,
-        format!("rolekeeper does not write to {}", source.location),
+        format!("{} cannot be written by rolekeeper", source.location),
         format!(
             "store the token there yourself, or set token = {{ keyring = \"{}\" }}",
             source.upstream

@@ -46,7 +46,7 @@ fn json(run: &Output) -> Value {
 }
 
 #[test]
-fn credential_process_says_the_same_whatever_its_standard_input_is_and_reads_none_of_it() {
+fn credential_process_ignores_standard_input() {
     let daemon = daemon();
     let words = ["credential-process", "dev"];
     let want = daemon.run(&words);
@@ -91,7 +91,7 @@ fn credential_process_says_the_same_whatever_its_standard_input_is_and_reads_non
 }
 
 #[test]
-fn each_tool_gets_the_token_in_its_own_form_and_nothing_else_is_said() {
+fn each_tool_gets_the_token_in_its_own_format() {
     let daemon = daemon();
     let v1 = "client.authentication.k8s.io/v1";
     let status = json!({ "token": "token", "expirationTimestamp": "2026-01-01T00:00:00Z" });
@@ -125,7 +125,7 @@ fn each_tool_gets_the_token_in_its_own_form_and_nothing_else_is_said() {
 }
 
 #[test]
-fn kubernetes_clients_are_answered_in_their_version_and_for_the_named_cluster_alone() {
+fn kube_answers_in_the_requested_version_for_named_clusters() {
     let daemon = daemon();
     let run = |words: &[&str], info: &str| {
         daemon
@@ -155,14 +155,19 @@ fn kubernetes_clients_are_answered_in_their_version_and_for_the_named_cluster_al
             &guarded[..],
             info("https://evil.test"),
             4,
-            "profile dev is not for the cluster https://evil.test (not_allowed)",
+            "profile dev is not allowed for the cluster https://evil.test (not_allowed)",
         ),
-        (&guarded, String::new(), 2, "try: provideClusterInfo: true"),
+        (
+            &guarded,
+            String::new(),
+            2,
+            "try: set provideClusterInfo: true",
+        ),
         (
             &["kube", "dev"],
             "{\"canary".into(),
             2,
-            "KUBERNETES_EXEC_INFO does not hold an ExecCredential",
+            "KUBERNETES_EXEC_INFO is not an ExecCredential",
         ),
     ] {
         let run = run(words, &info);
@@ -174,7 +179,7 @@ fn kubernetes_clients_are_answered_in_their_version_and_for_the_named_cluster_al
 }
 
 #[test]
-fn a_profile_that_is_held_is_told_in_each_tools_own_way() {
+fn held_profile_is_reported_in_each_tools_format() {
     let daemon = daemon();
     let told = "rolekeeper: profile held is held (held)\n  try: rolekeeper resume held\n";
     for (words, input, code, out) in [
@@ -199,7 +204,7 @@ fn a_profile_that_is_held_is_told_in_each_tools_own_way() {
 }
 
 #[test]
-fn a_docker_helper_ends_with_0_or_1_and_keeps_and_repeats_nothing() {
+fn docker_helper_exits_with_0_or_1_and_stores_nothing() {
     let daemon = daemon();
     let login = r#"{"ServerURL":"registry.example.test","Username":"me","Secret":"canary"}"#;
     for (action, input, code, out) in [
@@ -214,7 +219,7 @@ fn a_docker_helper_ends_with_0_or_1_and_keeps_and_repeats_nothing() {
             "store",
             login,
             1,
-            "nothing can be stored here: the credentials are those of rolekeeper's profile dev\n",
+            "cannot store credentials: this helper returns those of profile dev\n",
         ),
         ("erase", "registry.example.test", 0, ""),
         ("list", "", 0, "{}\n"),
@@ -224,7 +229,7 @@ fn a_docker_helper_ends_with_0_or_1_and_keeps_and_repeats_nothing() {
             0,
             concat!("rolekeeper ", env!("CARGO_PKG_VERSION"), "\n"),
         ),
-        ("\u{1b}[2J", "", 1, "there is no action `\u{fffd}[2J`\n"),
+        ("\u{1b}[2J", "", 1, "unknown action `\u{fffd}[2J`\n"),
     ] {
         let words = [
             "docker-credential",
@@ -250,7 +255,7 @@ fn a_docker_helper_ends_with_0_or_1_and_keeps_and_repeats_nothing() {
 }
 
 #[test]
-fn a_password_that_a_git_host_has_refused_is_reported_and_whatever_comes_of_it_git_hears_nothing() {
+fn git_erase_reports_the_rejected_password_silently() {
     let daemon = daemon();
     let reports = |words: &[&str], input: &str| {
         let before = daemon.asked();
@@ -277,7 +282,7 @@ fn a_password_that_a_git_host_has_refused_is_reported_and_whatever_comes_of_it_g
 }
 
 #[test]
-fn a_refused_password_starts_no_daemon() {
+fn git_erase_does_not_start_a_daemon() {
     let daemon = daemon();
     let folder = daemon.home().join("nobody");
     let mut command = daemon.client(&["git-credential", "dev", "erase"]);

@@ -33,7 +33,7 @@ fn printed(daemon: &StandIn, format: &str) -> String {
 }
 
 #[test]
-fn a_shell_has_the_value_and_runs_nothing() {
+fn sh_output_is_quoted() {
     for value in HOSTILE {
         let daemon = StandIn::answering(value);
         let seen = read(
@@ -46,7 +46,7 @@ fn a_shell_has_the_value_and_runs_nothing() {
 }
 
 #[test]
-fn fish_has_the_value_and_runs_nothing() {
+fn fish_output_is_quoted() {
     for value in HOSTILE {
         let daemon = StandIn::answering(value);
         let script = "printf %s $argv[1] | source; printf %s \"$AWS_ACCESS_KEY_ID\"";
@@ -61,9 +61,9 @@ fn fish_has_the_value_and_runs_nothing() {
     }
 }
 
-/// Where readers of such files would make different things of a value, there is no file.
+/// Values that readers of such files interpret differently are rejected.
 #[test]
-fn a_dotenv_file_is_read_alike_by_all_or_not_written() {
+fn dotenv_rejects_ambiguous_values() {
     let daemon = StandIn::answering(HOSTILE[0]);
     let file = daemon.home().join("file.env");
     std::fs::write(&file, printed(&daemon, "dotenv")).unwrap();
@@ -93,8 +93,7 @@ fn a_dotenv_file_is_read_alike_by_all_or_not_written() {
             "{told}"
         );
         assert!(
-            told.contains("cannot be written for a file of this kind")
-                && told.contains("--format json"),
+            told.contains("cannot be written to this format") && told.contains("--format json"),
             "{told}"
         );
     }

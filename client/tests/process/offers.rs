@@ -21,7 +21,7 @@ fn offered(daemon: &StandIn, shell: &str, words: &[&str]) -> String {
 }
 
 #[test]
-fn of_an_upstreams_ids_only_harmless_ones_are_offered_to_any_shell() {
+fn completion_offers_only_harmless_ids() {
     let daemon = StandIn::answering(HOSTILE);
     let words = ["iam", "deleteRole", "--role-id", ""];
     for shell in ["bash", "elvish"] {
@@ -38,7 +38,7 @@ fn of_an_upstreams_ids_only_harmless_ones_are_offered_to_any_shell() {
 }
 
 #[test]
-fn upstreams_that_profiles_use_are_offered() {
+fn completion_offers_upstreams_of_profiles() {
     let words = ["iam", "listRoles", "--upstream", ""];
     assert_eq!(
         offered(&StandIn::new("", "cloud"), "fish", &words),

@@ -21,7 +21,7 @@ fn full() -> Stdio {
 }
 
 #[test]
-fn a_reader_that_stops_early_ends_every_command_quietly_with_0() {
+fn reader_that_exits_early_is_not_an_error() {
     let daemon = StandIn::answering(ROLE);
     for line in [
         "--help",
@@ -54,7 +54,7 @@ fn a_reader_that_stops_early_ends_every_command_quietly_with_0() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure_that_is_told() {
+fn unwritable_standard_output_is_an_error() {
     let daemon = StandIn::answering(ROLE);
     for words in [
         &["status"][..],
@@ -64,14 +64,14 @@ fn output_that_cannot_be_written_is_a_failure_that_is_told() {
         let run = daemon.client(words).stdout(full()).output().unwrap();
         let told = String::from_utf8(run.stderr).unwrap();
         assert!(
-            run.status.code() == Some(1) && told.contains("standard output cannot be written"),
+            run.status.code() == Some(1) && told.contains("cannot write to standard output"),
             "{told}"
         );
     }
 }
 
 #[test]
-fn a_standard_error_that_cannot_be_written_changes_no_exit_code_and_no_result() {
+fn unwritable_standard_error_changes_no_result() {
     let daemon = StandIn::answering(ROLE);
     let new_secret = [
         "iam",

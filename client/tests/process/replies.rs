@@ -17,26 +17,29 @@ fn unreadable() -> [String; 4] {
 }
 
 #[test]
-fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
+fn unsupported_reply_is_an_error_of_the_upstream() {
     for answer in unreadable() {
         let daemon = StandIn::answering(&answer);
         for (words, hint) in [
             (
                 &["iam", "getRole", "--role-id", "r-1"][..],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
             (
                 &["iam", "listRoles", "--all"],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
-            (&["explain", "dev"], "tell whoever runs the upstream"),
+            (
+                &["explain", "dev"],
+                "report it to the upstream's administrator",
+            ),
             (
                 &["audit", "dev", "--json"],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
             (
                 &["iam", "createGroup", "--name", "g"],
-                "see whether it took effect",
+                "check with a list or get method",
             ),
         ] {
             let run = daemon.run(words);
@@ -63,7 +66,7 @@ fn a_reply_that_cannot_be_shown_is_laid_at_the_upstream() {
 }
 
 #[test]
-fn a_reply_that_is_no_json_is_laid_at_the_daemon_and_a_page_that_is_none_at_the_upstream() {
+fn invalid_json_is_the_daemons_error_and_invalid_page_the_upstreams() {
     let broken = StandIn::answering("{\"items\":").run(&["iam", "listRoles"]);
     let told = String::from_utf8(broken.stderr).unwrap();
     assert!(
@@ -79,14 +82,14 @@ fn a_reply_that_is_no_json_is_laid_at_the_daemon_and_a_page_that_is_none_at_the_
         let told = String::from_utf8(run.stderr).unwrap();
         assert!(
             run.status.code() == Some(7)
-                && told.contains("listRoles: what the upstream answered is no page"),
+                && told.contains("listRoles: unexpected response, not a list page"),
             "{told}"
         );
     }
 }
 
 #[test]
-fn a_document_that_cannot_be_sent_is_a_usage_error_that_says_where_and_nobody_is_asked() {
+fn unsupported_document_is_a_usage_error_with_its_position() {
     let daemon = StandIn::answering("{}");
     let file = daemon.home().join("policy.json");
     let at = format!("@{}", file.display());
@@ -121,7 +124,7 @@ fn a_document_that_cannot_be_sent_is_a_usage_error_that_says_where_and_nobody_is
             );
             assert!(
                 told.contains(" at line 2 column ")
-                    && told.contains("(usage)\n  try: mend it there"),
+                    && told.contains("(usage)\n  try: use numbers up to"),
                 "{told}"
             );
         }

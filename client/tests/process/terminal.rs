@@ -28,7 +28,7 @@ fn shown(daemon: &StandIn, words: &[&str]) -> String {
 }
 
 #[test]
-fn json_shows_what_is_hidden_on_a_terminal_and_is_the_same_value_everywhere() {
+fn json_on_a_terminal_escapes_hidden_characters() {
     let name = "a\u{7f}\u{9b}2J\u{202e}\u{2028}\u{feff}é\"";
     let answer = serde_json::json!({ "id": "r-1", "name": name }).to_string();
     let daemon = StandIn::answering(&answer);

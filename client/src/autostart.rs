@@ -131,21 +131,11 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
 /// The lock file, locked until the daemon is ready. Creates the socket's folder with mode 700.
 fn lock(socket: &Path) -> Result<File, Failure> {
     let folder = connect::folder_of(socket);
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(
-            Code::NoDaemon,
-            format!(
-                "no daemon is running, and the folder {} cannot be used to start one: {error}",
-                folder.display()
-            ),
-            "start rolekeeperd yourself, or set ROLEKEEPER_SOCKET to another path",
-        )
-    };
-    private_folder(folder).map_err(|error| failed(&error))?;
+    private_folder(folder).map_err(|error| cannot_lock(folder, &error))?;
     let file = private_file()
         .append(true)
         .open(folder.join("autostart.lock"))
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| cannot_lock(folder, &error))?;
     let deadline = Instant::now() + START_DEADLINE;
     loop {
         match file.try_lock() {
@@ -154,11 +144,22 @@ fn lock(socket: &Path) -> Result<File, Failure> {
                 std::thread::sleep(MIN_PAUSE);
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(failed(&"another client is starting it"));
+                return Err(cannot_lock(folder, &"another client is starting it"));
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            Err(TryLockError::Error(error)) => return Err(cannot_lock(folder, &error)),
         }
     }
+}
+
+fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        Code::NoDaemon,
+        format!(
+            "no daemon is running, and the folder {} cannot be used to start one: {error}",
+            folder.display()
+        ),
+        "start rolekeeperd yourself, or set ROLEKEEPER_SOCKET to another path",
+    )
 }
 
 fn spawn(socket: &Path, log: &Log) -> Result<Child, Failure> {

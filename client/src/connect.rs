@@ -82,38 +82,40 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::MetadataExt;
 
     let folder = folder_of(socket);
-    let refuse = |why: String, hint: String| {
-        Err(Failure::new(
-            Code::NotAllowed,
-            format!("the socket's folder {} {why}", folder.display()),
-            hint,
-        ))
-    };
     let meta = match std::fs::symlink_metadata(folder) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return refuse(format!("cannot be read: {error}"), OTHER_PATH.into()),
+        Err(error) => {
+            return Err(unsafe_folder(
+                folder,
+                &format!("cannot be read: {error}"),
+                OTHER_PATH,
+            ));
+        }
     };
     let me = rustix::process::geteuid().as_raw();
     if !meta.is_dir() {
-        return refuse("is not a folder".into(), OTHER_PATH.into());
+        return Err(unsafe_folder(folder, "is not a folder", OTHER_PATH));
     }
     if is_of_machine(socket) {
         return Ok(());
     }
     if meta.uid() != me {
-        return refuse(
-            format!("belongs to user {}, not to you (user {me})", meta.uid()),
-            OTHER_PATH.into(),
-        );
+        let reason = format!("belongs to user {}, not to you (user {me})", meta.uid());
+        return Err(unsafe_folder(folder, &reason, OTHER_PATH));
     }
     if meta.mode() & 0o077 != 0 {
-        return refuse(
-            format!("is open to others (mode {:04o})", meta.mode() & 0o7777),
-            format!("run chmod 700 {}", folder.display()),
-        );
+        let reason = format!("is open to others (mode {:04o})", meta.mode() & 0o7777);
+        let hint = format!("run chmod 700 {}", folder.display());
+        return Err(unsafe_folder(folder, &reason, &hint));
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn unsafe_folder(folder: &Path, reason: &str, hint: &str) -> Failure {
+    let message = format!("the socket's folder {} {reason}", folder.display());
+    Failure::new(Code::NotAllowed, message, hint)
 }
 
 /// The socket of a system-wide daemon, which serves several users.

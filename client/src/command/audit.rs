@@ -83,30 +83,11 @@ fn prose(audit: &Audit) -> String {
         "profile {profile}: {} since {since}\n",
         counted(calls.len(), "call")
     );
-    for AuditedCall {
-        at,
-        action,
-        resource,
-        status,
-        ip_address,
-        session_id,
-        holders: indices,
-        ..
-    } in calls
-    {
-        let _ = writeln!(
-            text,
-            "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}"
-        );
-        for holder in indices.iter().filter_map(|index| holders.get(*index)) {
-            let _ = writeln!(text, "  {}", holder_line(holder));
-        }
-        if indices.is_empty() {
-            text += "  the journal has no record of who had these credentials\n";
-        }
+    for call in calls {
+        text += &call_lines(call, holders);
     }
-    for ending in ended_sessions {
-        let _ = writeln!(text, "\n{}  {}", ending.noticed_at, ending);
+    for ended in ended_sessions {
+        let _ = writeln!(text, "\n{}  {ended}", ended.noticed_at);
     }
     if *truncated {
         text += "\nThere are more calls; use a shorter --since\n";
@@ -127,6 +108,30 @@ fn prose(audit: &Audit) -> String {
             holder.first.session_id,
             holder_line(holder)
         );
+    }
+    text
+}
+
+/// A call, and below it the programs that may have made it.
+fn call_lines(call: &AuditedCall, holders: &[HolderGroup]) -> String {
+    let AuditedCall {
+        at,
+        action,
+        resource,
+        status,
+        ip_address,
+        session_id,
+        holders: indices,
+        ..
+    } = call;
+
+    let mut text =
+        format!("\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}\n");
+    for holder in indices.iter().filter_map(|index| holders.get(*index)) {
+        let _ = writeln!(text, "  {}", holder_line(holder));
+    }
+    if indices.is_empty() {
+        text += "  the journal has no record of who had these credentials\n";
     }
     text
 }

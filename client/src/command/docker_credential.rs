@@ -134,13 +134,6 @@ fn get(
 
 /// The registry's address from the input.
 fn address(input: impl Read) -> Result<String, Failure> {
-    let refuse = |why: &str| {
-        Failure::new(
-            Code::Usage,
-            why,
-            "pass the address of a registry on standard input",
-        )
-    };
     let mut bytes = Vec::new();
     let read = input.take(MAX_ADDRESS + 1).read_to_end(&mut bytes);
     read.map_err(|error| refuse(&format!("cannot read standard input: {error}")))?;
@@ -154,6 +147,14 @@ fn address(input: impl Read) -> Result<String, Failure> {
         "" => Err(refuse(NO_SERVER)),
         address => Ok(address.to_owned()),
     }
+}
+
+fn refuse(reason: &str) -> Failure {
+    Failure::new(
+        Code::Usage,
+        reason,
+        "pass the address of a registry on standard input",
+    )
 }
 
 fn document(address: &str, username: Option<&str>, lease: &Lease<'_>) -> Result<String, Failure> {

@@ -166,7 +166,7 @@ impl CredentialRequest {
                 "protocol" => scheme = Scheme::parse(value),
                 "host" => value.clone_into(&mut host),
                 "username" => {
-                    request.username = Some(value.to_owned()).filter(|name| !name.is_empty())
+                    request.username = Some(value.to_owned()).filter(|name| !name.is_empty());
                 }
                 "password" => request.has_password = !value.is_empty(),
                 _ => {}

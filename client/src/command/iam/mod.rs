@@ -86,14 +86,12 @@ fn ask(
         if !options.all {
             return Ok(reply);
         }
-        let (Some(Value::Array(page)), next) = (
-            reply.get_mut("items").map(Value::take),
-            reply.get("next_marker"),
-        ) else {
+        let page = reply.get_mut("items").map(Value::take);
+        let Some(Value::Array(page)) = page else {
             return Err(no_page(method));
         };
         items.extend(page);
-        let marker = match next {
+        let marker = match reply.get("next_marker") {
             None | Some(Value::Null) => {
                 return Ok(serde_json::json!({ "items": items, "next_marker": null }));
             }

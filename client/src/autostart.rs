@@ -1,5 +1,5 @@
-//! Starts the daemon when a tool asks and none is running: under a lock, so that many tools at once start one daemon,
-//! and with its own words shown when it cannot start.
+//! Starts the daemon if none is running. A lock ensures that concurrent clients start one daemon. If it cannot start, its
+//! error is reported.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -18,14 +18,14 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 /// For a daemon that goes away to be followed by another one: a little more than it may take to end.
 pub(crate) const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
 
-/// Between two looks at what somebody else is doing.
-const PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// The interval between two attempts, which doubles up to a maximum.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// A log longer than this is begun anew at the next start.
-const LOG_CAP: u64 = 1024 * 1024;
+/// The size in bytes above which the next start truncates the log.
+const MAX_LOG: u64 = 1024 * 1024;
 
-/// A connection to the daemon, which is started first if none is running.
+/// A connection to the daemon. Starts the daemon if none is running.
 pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
     match connect::open(socket)? {
         Some(stream) => Ok(stream),
@@ -35,16 +35,16 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
         None if connect::is_of_machine(socket) => Err(Failure::new(
             Code::NoDaemon,
             format!(
-                "no daemon is running at {}, which the machine's administrator starts",
+                "no daemon is running at {}, the socket of the system-wide daemon",
                 socket.display()
             ),
-            "systemctl start rolekeeperd.socket, by whoever may",
+            "ask the administrator to run systemctl start rolekeeperd.socket",
         )),
         None => start(socket),
     }
 }
 
-/// Asks the daemon, which is started first if none is running, for what may be asked for twice.
+/// Makes an idempotent request. Starts the daemon if none is running.
 pub(crate) fn ask<T>(
     socket: &Path,
     exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
@@ -52,8 +52,7 @@ pub(crate) fn ask<T>(
     ask_again(|| open(socket), exchange)
 }
 
-/// Asks for what may be asked for twice: a daemon that goes away before it has answered, however that happens, is followed
-/// by the next one.
+/// Makes an idempotent request. If the daemon exits before it answers, repeats the request with the next daemon.
 pub(crate) fn ask_again<T>(
     open: impl Fn() -> Result<Stream, Failure>,
     exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
@@ -61,17 +60,17 @@ pub(crate) fn ask_again<T>(
     ask_and_keep(open, exchange).map(|(answer, _)| answer)
 }
 
-/// The same, and the connection on which there was an answer.
+/// The same, and returns the connection of the answer too.
 pub(crate) fn ask_and_keep<T>(
     open: impl Fn() -> Result<Stream, Failure>,
     exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
 ) -> Result<(T, Stream), Failure> {
     let mut deadline = None;
-    let mut pause = PAUSE;
+    let mut pause = MIN_PAUSE;
     loop {
         match open().and_then(|mut stream| Ok((exchange(&mut stream)?, stream))) {
             Err(Failure { code, .. })
-                // There may be none for a moment where somebody else starts it.
+                // While another process restarts the daemon there is none for a moment.
                 if (code == Code::ShuttingDown || (code == Code::NoDaemon && deadline.is_some()))
                     && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + FOLLOW_DEADLINE) =>
             {
@@ -79,7 +78,7 @@ pub(crate) fn ask_and_keep<T>(
             }
             answer => return answer,
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -87,7 +86,7 @@ pub(crate) fn no_daemon(socket: &Path) -> Failure {
     Failure::new(
         Code::NoDaemon,
         format!("no daemon is running at {}", socket.display()),
-        format!("rolekeeperd --socket {}", socket.display()),
+        format!("run rolekeeperd --socket {}", socket.display()),
     )
 }
 
@@ -103,16 +102,16 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
         Ready::Yes => connect::open(socket)?.ok_or_else(|| {
             Failure::new(
                 Code::ShuttingDown,
-                "rolekeeperd went away as soon as it was ready",
+                "rolekeeperd exited as soon as it was ready",
                 "run the command again",
             )
         }),
-        // Somebody else, such as a service manager, may have been first.
+        // Another process, such as a service manager, may have started it first.
         Ready::Exited => match connect::open(socket) {
             Ok(Some(stream)) => Ok(stream),
             _ => Err(not_started(&mut daemon, &log)),
         },
-        Ready::TooLate => {
+        Ready::TimedOut => {
             let _ = daemon.kill();
             Err(Failure::new(
                 Code::NoDaemon,
@@ -120,43 +119,47 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
                     "rolekeeperd was not ready within {} s",
                     START_DEADLINE.as_secs()
                 ),
-                format!("see {}, or run rolekeeperd yourself", log.path.display()),
+                format!(
+                    "read {}, or run rolekeeperd in the foreground",
+                    log.path.display()
+                ),
             ))
         }
     }
 }
 
-/// Held until the daemon is ready. The daemon's folder is made here if need be, closed to others from its first moment.
+/// The lock file, locked until the daemon is ready. Creates the socket's folder with mode 700.
 fn lock(socket: &Path) -> Result<File, Failure> {
     let folder = connect::folder_of(socket);
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(
-            Code::NoDaemon,
-            format!(
-                "no daemon is running, and {} cannot be used to start one: {error}",
-                folder.display()
-            ),
-            "start rolekeeperd yourself, or name another path with ROLEKEEPER_SOCKET",
-        )
-    };
-    private_folder(folder).map_err(|error| failed(&error))?;
+    private_folder(folder).map_err(|error| cannot_lock(folder, &error))?;
     let file = private_file()
         .append(true)
         .open(folder.join("autostart.lock"))
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| cannot_lock(folder, &error))?;
     let deadline = Instant::now() + START_DEADLINE;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(MIN_PAUSE);
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(failed(&"another client is still starting it"));
+                return Err(cannot_lock(folder, &"another client is starting it"));
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            Err(TryLockError::Error(error)) => return Err(cannot_lock(folder, &error)),
         }
     }
+}
+
+fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        Code::NoDaemon,
+        format!(
+            "no daemon is running, and the folder {} cannot be used to start one: {error}",
+            folder.display()
+        ),
+        "start rolekeeperd yourself, or set ROLEKEEPER_SOCKET to another path",
+    )
 }
 
 fn spawn(socket: &Path, log: &Log) -> Result<Child, Failure> {
@@ -176,12 +179,12 @@ fn spawn(socket: &Path, log: &Log) -> Result<Child, Failure> {
                     "no daemon is running, and {} cannot be started: {error}",
                     program.display()
                 ),
-                "install rolekeeperd beside rolekeeper, or on the PATH",
+                "install rolekeeperd beside rolekeeper, or in a folder of PATH",
             )
         })
 }
 
-/// `rolekeeperd` beside this program, else on the PATH.
+/// `rolekeeperd` beside this program, else in `PATH`.
 fn program() -> PathBuf {
     let name = format!("rolekeeperd{}", std::env::consts::EXE_SUFFIX);
     std::env::current_exe()
@@ -194,48 +197,48 @@ fn program() -> PathBuf {
 enum Ready {
     Yes,
     Exited,
-    TooLate,
+    TimedOut,
 }
 
-/// The daemon prints one line when it serves; its output ends without one when it could not start.
+/// Waits for the daemon's first line of output, which means that it serves. Without a line it failed to start.
 fn ready(daemon: &mut Child) -> Ready {
     let Some(out) = daemon.stdout.take() else {
         return Ready::Exited;
     };
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = BufReader::new(out).read_line(&mut line);
-        let _ = tell.send(read.is_ok_and(|bytes| bytes > 0));
+        let _ = sender.send(read.is_ok_and(|bytes| bytes > 0));
     });
-    match told.recv_timeout(START_DEADLINE) {
+    match receiver.recv_timeout(START_DEADLINE) {
         Ok(true) => Ready::Yes,
         Ok(false) => Ready::Exited,
-        Err(_) => Ready::TooLate,
+        Err(_) => Ready::TimedOut,
     }
 }
 
 fn not_started(daemon: &mut Child, log: &Log) -> Failure {
     let code = match daemon.wait().map(|status| status.code()) {
         Ok(Some(2)) => Code::Configuration,
-        // A signal ended it.
+        // A signal terminated it.
         Ok(None) => Code::ShuttingDown,
         _ => Code::NoDaemon,
     };
-    let said = log.news();
-    // The daemon's errors end with a hint of its own, which becomes this one's.
-    let (what, hint) = match said.rsplit_once("\n  try: ") {
+    let output = log.new_text();
+    // The hint of the daemon's error becomes the hint of this one.
+    let (what, hint) = match output.rsplit_once("\n  try: ") {
         Some((what, hint)) => (what, hint.trim()),
-        None => (said.as_str(), "rolekeeperd --check"),
+        None => (output.as_str(), "run rolekeeperd --check"),
     };
     let what = match what.trim().trim_start_matches("rolekeeperd: ") {
-        "" => "it ended without a word",
+        "" => "it printed no error",
         what => what,
     };
-    Failure::new(code, format!("rolekeeperd could not start: {what}"), hint)
+    Failure::new(code, format!("rolekeeperd cannot start: {what}"), hint)
 }
 
-/// Where a daemon that a client started writes: `rolekeeperd.log` in the user's state folder.
+/// The log of a daemon that a client started: `rolekeeperd.log` in the state folder.
 struct Log {
     path: PathBuf,
     file: File,
@@ -249,7 +252,7 @@ impl Log {
         private_folder(&folder)
             .and_then(|()| private_file().append(true).read(true).open(&path))
             .and_then(|file| {
-                if file.metadata()?.len() > LOG_CAP {
+                if file.metadata()?.len() > MAX_LOG {
                     file.set_len(0)?;
                 }
                 let start = file.metadata()?.len();
@@ -275,14 +278,14 @@ impl Log {
         self.file.try_clone().map(Stdio::from).map_err(|error| {
             Failure::new(
                 Code::Unexpected,
-                format!("the log cannot be handed to the daemon: {error}"),
-                "try again",
+                format!("cannot pass the log to the daemon: {error}"),
+                "run the command again",
             )
         })
     }
 
-    /// What was written since this log was opened.
-    fn news(&self) -> String {
+    /// The text that was written since the log was opened.
+    fn new_text(&self) -> String {
         let mut text = String::new();
         let mut file = &self.file;
         let read = file

@@ -1,4 +1,4 @@
-//! Where the socket is, whether its folder can be trusted, and one request over it.
+//! The path of the socket, the check of its folder, and requests over it.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -10,20 +10,20 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, 
 use crate::frame::{self, FrameError};
 use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
 
-/// The longest path of a socket, in bytes: `sun_path` of `sockaddr_un` less its final NUL.
+/// The maximum length of a socket's path in bytes: `sun_path` of `sockaddr_un` without its final NUL.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub const MAX_PATH: usize = 107;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub const MAX_PATH: usize = 103;
 
-/// How long a request may take: the daemon answers within 20 s, whatever its upstream does.
+/// The deadline of a reply. The daemon answers within 20 s, even if its upstream does not.
 const REPLY_DEADLINE: Duration = Duration::from_secs(25);
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
-/// The longest that is waited for a person, in seconds, whatever the daemon says.
-const LONGEST_WAIT: u64 = 600;
+/// The maximum wait for a user's approval, in seconds.
+const MAX_APPROVAL_WAIT: u64 = 600;
 
-/// `--socket`, else `ROLEKEEPER_SOCKET`, else `$XDG_RUNTIME_DIR/rolekeeper/socket`, else a folder in the user's state.
-/// A variable that is set but empty counts as unset. The result is absolute.
+/// The path of the socket: `--socket`, else `ROLEKEEPER_SOCKET`, else `$XDG_RUNTIME_DIR/rolekeeper/socket`, else
+/// `run/socket` in the state folder. An empty variable is the same as an unset one. The result is absolute.
 pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = flag
         .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
@@ -34,21 +34,21 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
         .ok_or_else(|| {
             Failure::new(
                 Code::Configuration,
-                "there is no place for the socket: XDG_RUNTIME_DIR and HOME are not set",
-                "set ROLEKEEPER_SOCKET to a path in a folder that only you may enter",
+                "no path for the socket: XDG_RUNTIME_DIR and HOME are not set",
+                "set ROLEKEEPER_SOCKET to a path in a folder of mode 700",
             )
         })?;
-    // A daemon that is started from here works in another folder.
+    // A daemon that the client starts has another working directory.
     let path = std::path::absolute(&path).unwrap_or(path);
     let length = path.as_os_str().len();
     if length > MAX_PATH {
         return Err(Failure::new(
             Code::Configuration,
             format!(
-                "the socket path {} has {length} bytes, and the system takes {MAX_PATH}",
+                "the socket path {} has {length} bytes, and the system's limit is {MAX_PATH}",
                 path.display()
             ),
-            "set ROLEKEEPER_SOCKET, or --socket, to a shorter path",
+            "set ROLEKEEPER_SOCKET or --socket to a shorter path",
         ));
     }
     Ok(path)
@@ -67,58 +67,62 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The path as the system's kind of local socket.
+/// The path as a name of a local socket.
 pub fn name(path: &Path) -> io::Result<Name<'_>> {
     path.to_fs_name::<GenericFilePath>()
 }
 
-/// Refuses a folder in which somebody else could have put the socket: it must be a real folder, this user's own, and
-/// closed to everybody else; or root's, in which nobody else can make anything, for a daemon that serves several users. A
-/// folder that is not there passes: nobody can listen in it.
+/// Checks that only this user or root can create a socket in its folder. The folder must belong to this user and have mode
+/// 700, or be one of a system-wide daemon ([`is_of_machine`]). A missing folder passes.
+///
+/// # Errors
+/// [`Code::NotAllowed`] if another user could have created the socket.
 #[cfg(unix)]
 pub fn check_folder(socket: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::MetadataExt;
 
     let folder = folder_of(socket);
-    let refuse = |why: String, hint: String| {
-        Err(Failure::new(
-            Code::NotAllowed,
-            format!("the socket's folder {} {why}", folder.display()),
-            hint,
-        ))
-    };
     let meta = match std::fs::symlink_metadata(folder) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return refuse(format!("cannot be examined: {error}"), OTHER_PATH.into()),
+        Err(error) => {
+            return Err(unsafe_folder(
+                folder,
+                &format!("cannot be read: {error}"),
+                OTHER_PATH,
+            ));
+        }
     };
     let me = rustix::process::geteuid().as_raw();
     if !meta.is_dir() {
-        return refuse("is not a folder".into(), OTHER_PATH.into());
+        return Err(unsafe_folder(folder, "is not a folder", OTHER_PATH));
     }
     if is_of_machine(socket) {
         return Ok(());
     }
     if meta.uid() != me {
-        return refuse(
-            format!("belongs to user {}, not to you (user {me})", meta.uid()),
-            OTHER_PATH.into(),
-        );
+        let reason = format!("belongs to user {}, not to you (user {me})", meta.uid());
+        return Err(unsafe_folder(folder, &reason, OTHER_PATH));
     }
     if meta.mode() & 0o077 != 0 {
-        return refuse(
-            format!("is open to others (mode {:04o})", meta.mode() & 0o7777),
-            format!("chmod 700 {}", folder.display()),
-        );
+        let reason = format!("is open to others (mode {:04o})", meta.mode() & 0o7777);
+        let hint = format!("run chmod 700 {}", folder.display());
+        return Err(unsafe_folder(folder, &reason, &hint));
     }
     Ok(())
 }
 
-/// Where the daemon is that serves several users of a machine, if there is one. Its administrator starts it.
+#[cfg(unix)]
+fn unsafe_folder(folder: &Path, reason: &str, hint: &str) -> Failure {
+    let message = format!("the socket's folder {} {reason}", folder.display());
+    Failure::new(Code::NotAllowed, message, hint)
+}
+
+/// The socket of a system-wide daemon, which serves several users.
 pub const OF_MACHINE: &str = "/run/rolekeeper/socket";
 
-/// Whether the socket lies in a folder of root's that others may pass through and not write to. What root itself has may be
-/// open by mistake, but for the one place.
+/// Whether the socket belongs to a system-wide daemon: its folder is root's, and other users can enter but not write it.
+/// For root only [`OF_MACHINE`] does, because its own folders may have such a mode by mistake.
 pub fn is_of_machine(socket: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -139,16 +143,16 @@ pub fn is_of_machine(socket: &Path) -> bool {
     }
 }
 
-/// Named pipes have no folder; the pipe's own access list guards it.
+/// Named pipes have no folder. The access list of the pipe protects it.
 #[cfg(not(unix))]
 pub fn check_folder(_socket: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
 #[cfg(unix)]
-const OTHER_PATH: &str = "name a path in a folder of your own with ROLEKEEPER_SOCKET or --socket";
+const OTHER_PATH: &str = "set ROLEKEEPER_SOCKET or --socket to a path in a folder of your own";
 
-/// The folder a socket lies in.
+/// The folder of a socket.
 pub fn folder_of(socket: &Path) -> &Path {
     socket
         .parent()
@@ -156,7 +160,7 @@ pub fn folder_of(socket: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// A connection to the daemon at `socket`, or `None` when none is running there.
+/// A connection to the daemon at `socket`, or `None` if no daemon is running there.
 pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
     check_folder(socket)?;
     match connect(socket) {
@@ -171,7 +175,7 @@ pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
         }
         Err(error) => Err(Failure::new(
             Code::NoDaemon,
-            format!("the socket {} cannot be used: {error}", socket.display()),
+            format!("cannot connect to the socket {}: {error}", socket.display()),
             "stop rolekeeperd, remove the socket, and start it again",
         )),
     }
@@ -184,11 +188,12 @@ fn connect(socket: &Path) -> io::Result<Stream> {
     Ok(stream)
 }
 
-/// How replies begin after which another one follows.
+/// The first bytes of replies that another reply follows.
 const CHALLENGE: &[u8] = br#"{"v":1,"reply":{"challenge":"#;
 const AWAITING_USER: &[u8] = br#"{"v":1,"reply":{"awaiting_user":"#;
 
-/// Sends one request and returns the text of its reply, for [`reply`] to read.
+/// Sends one request and returns the text of its reply, which [`reply`] parses. Answers a challenge, and waits for an
+/// approval.
 pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let mut text = exchange(stream, request)?;
     if text.starts_with(CHALLENGE)
@@ -199,7 +204,7 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
     if text.starts_with(AWAITING_USER)
         && let Reply::AwaitingUser { seconds } = reply(&text)?
     {
-        let patience = REPLY_DEADLINE + Duration::from_secs(seconds.min(LONGEST_WAIT));
+        let patience = REPLY_DEADLINE + Duration::from_secs(seconds.min(MAX_APPROVAL_WAIT));
         stream
             .set_recv_timeout(Some(patience))
             .map_err(|error| broken(&FrameError::Io(error)))?;
@@ -219,38 +224,39 @@ fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failur
     .map_err(|error| {
         Failure::new(
             Code::Usage,
-            format!("the request cannot be sent: {error}"),
+            format!("cannot send the request: {error}"),
             "use shorter names and documents",
         )
     })?;
-    // A daemon that refuses the connection answers and hangs up without reading: its words matter more than this error.
+    // A daemon that rejects the connection replies and disconnects without reading. Its reply matters more than this error.
     let sent = stream.write_all(&frame);
     frame::read(stream)
         .map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
 }
 
-/// Sends one request that is answered again and again, and returns the text of its first reply. [`next`] waits for another.
+/// Sends one request that has several replies, and returns the text of the first. [`next`] waits for the next one, without
+/// a deadline.
 pub fn subscribe(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let text = ask(stream, request)?;
-    // There may be nothing to tell for days.
+    // The next reply may come after days.
     stream
         .set_recv_timeout(None)
         .map_err(|error| broken(&FrameError::Io(error)))?;
     Ok(text)
 }
 
-/// The text of one more reply to a request that was sent before.
+/// The text of the next reply to an earlier request.
 pub fn next(stream: &mut Stream) -> Result<Vec<u8>, Failure> {
     frame::read(stream).map_err(|error| broken(&error))
 }
 
-/// Sends one request whose answer comes in parts, and returns them as one text.
+/// Sends one request whose reply comes in parts, and joins them.
 pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Failure> {
     let mut whole = String::new();
     let mut text = ask(stream, request)?;
     loop {
         let Reply::Part(part) = reply(&text)? else {
-            return Err(out_of_place());
+            return Err(unexpected_reply());
         };
         whole += &part.text;
         if !part.more {
@@ -260,7 +266,7 @@ pub fn document(stream: &mut Stream, request: Request<'_>) -> Result<String, Fai
     }
 }
 
-/// What the daemon said; its own refusal comes back as the error.
+/// Parses a reply. If it is an error, returns that error.
 pub fn reply(text: &[u8]) -> Result<Reply<'_>, Failure> {
     match serde_json::from_slice::<ReplyFrame<'_>>(text) {
         Ok(ReplyFrame {
@@ -278,24 +284,22 @@ pub fn reply(text: &[u8]) -> Result<Reply<'_>, Failure> {
     }
 }
 
-/// The daemon answered with something else than what was asked for.
-pub fn out_of_place() -> Failure {
+/// The reply is not of the requested kind.
+pub fn unexpected_reply() -> Failure {
     Failure::new(
         Code::Unexpected,
-        "the daemon's reply is not an answer to the request",
+        "the daemon sent an unexpected reply",
         RESTART,
     )
 }
 
 const RESTART: &str =
-    "restart rolekeeperd, and see that rolekeeper and rolekeeperd are of the same version";
+    "restart rolekeeperd, and install rolekeeper and rolekeeperd of the same version";
 
 fn other_version(theirs: u32) -> Failure {
     Failure::new(
         Code::UnsupportedVersion,
-        format!(
-            "the daemon speaks version {theirs} of the protocol, this client version {VERSION}"
-        ),
+        format!("the daemon uses protocol version {theirs}, this client version {VERSION}"),
         RESTART,
     )
 }
@@ -314,12 +318,12 @@ fn broken(error: &FrameError) -> Failure {
                     "the daemon did not answer within {} s",
                     REPLY_DEADLINE.as_secs()
                 ),
-                "see rolekeeperd's log, and restart it if it hangs",
+                "read the log of rolekeeperd, and restart it",
             )
         }
         FrameError::Closed | FrameError::Truncated { .. } | FrameError::Io(_) => Failure::new(
             Code::ShuttingDown,
-            format!("the daemon went away: {error}"),
+            format!("the daemon disconnected: {error}"),
             "run the command again",
         ),
         FrameError::TooLarge { .. } | FrameError::Json(_) => {
@@ -333,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_the_system_cannot_take_is_refused_with_both_lengths() {
+    fn too_long_socket_path_is_rejected_with_both_lengths() {
         let failure =
             socket_path(Some(PathBuf::from(format!("/{}", "x".repeat(199))))).unwrap_err();
         assert!(
@@ -344,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_open_to_others_is_refused_and_a_missing_one_is_no_daemon() {
+    fn folder_open_to_others_is_rejected() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
@@ -357,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_a_private_folder_is_refused() {
+    fn symlink_to_a_private_folder_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
         assert_eq!(
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_another_version_says_so_even_if_its_shape_is_unknown() {
+    fn reply_of_another_version_is_unsupported_version() {
         let failure = reply(br#"{"v":7,"answer":42}"#).unwrap_err();
         assert_eq!(failure.code, Code::UnsupportedVersion);
         assert_eq!(reply(b"{nonsense").unwrap_err().code, Code::Unexpected);

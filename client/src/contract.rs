@@ -1,13 +1,13 @@
-//! The contract of ByCloud IAM: its 60 methods and their parameters, read from the OpenAPI description that goes with
-//! this package. What the description marks with `x-assumed` is not documented by the cloud.
+//! The contract of ByCloud IAM: its 60 methods and their parameters, from the OpenAPI document of this package. The
+//! cloud does not document the parts marked `x-assumed`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The description itself, OpenAPI 3.1.
+/// The document, OpenAPI 3.1.
 pub const OPENAPI: &str = include_str!("../contract/bycloud-iam.json");
 
-/// A method, as its name, verb and parameters are documented.
+/// A documented method.
 #[derive(Debug, Clone)]
 pub struct Method {
     /// `listRoles`
@@ -16,14 +16,14 @@ pub struct Method {
     pub verb: String,
     /// With the path parameters in braces.
     pub path: String,
-    /// What people look for it under: `Service accounts`.
+    /// The kind of resource: `Service accounts`.
     pub resource: String,
-    /// What it does, in a line.
+    /// One line of help.
     pub summary: String,
-    /// It takes something away.
+    /// It deletes or disables a resource.
     pub destructive: bool,
     pub parameters: Vec<Parameter>,
-    /// The dotted names of what must be kept secret in its reply.
+    /// The secret fields of its reply, as dotted names.
     pub secrets: Vec<String>,
 }
 
@@ -31,13 +31,13 @@ pub struct Method {
 pub struct Parameter {
     /// `role_id`
     pub name: String,
-    pub place: Place,
+    pub location: Location,
     pub kind: Kind,
     pub required: bool,
-    pub about: String,
-    /// Bounds of a number.
+    pub description: String,
+    /// The minimum and maximum of a number.
     pub range: Option<(i64, i64)>,
-    /// The words that are known to be understood.
+    /// The documented values.
     pub choices: Vec<String>,
     /// The value that makes the call destructive.
     pub destructive: Option<Value>,
@@ -45,7 +45,7 @@ pub struct Parameter {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum Location {
     Path,
     Query,
     Body,
@@ -58,19 +58,19 @@ pub enum Kind {
     Boolean,
     /// A JSON object.
     Object,
-    /// A list of texts.
-    Texts,
+    /// A list of strings.
+    List,
 }
 
 impl Kind {
-    /// As the documentation calls the type.
+    /// The type's name in the documentation.
     pub fn documented(self) -> &'static str {
         match self {
             Self::Text => "string",
             Self::Integer => "integer",
             Self::Boolean => "boolean",
             Self::Object => "object",
-            Self::Texts => "array",
+            Self::List => "array",
         }
     }
 }
@@ -94,18 +94,18 @@ impl Method {
         kebab
     }
 
-    /// Whether its list comes in pages.
-    pub fn pages(&self) -> bool {
+    /// Whether it returns a list in pages.
+    pub fn is_paginated(&self) -> bool {
         self.parameters
             .iter()
             .any(|parameter| parameter.name == "marker")
     }
 }
 
-/// The methods, by resource, in the order of the description.
+/// The methods by resource, in the order of the document.
 ///
 /// # Errors
-/// When the description is not what this module reads; a test sees to it that it is.
+/// If the document cannot be parsed.
 pub fn methods() -> Result<Vec<Method>, String> {
     let document: Document = serde_json::from_str(OPENAPI).map_err(|error| error.to_string())?;
     let mut methods = Vec::new();
@@ -134,7 +134,7 @@ pub fn methods() -> Result<Vec<Method>, String> {
     Ok(methods)
 }
 
-/// OpenAPI, as far as it is read here. Maps keep their order.
+/// The parts of OpenAPI that this module reads. Maps keep their order.
 #[derive(Deserialize)]
 struct Document {
     tags: Vec<Tag>,
@@ -169,15 +169,15 @@ struct Operation {
     #[serde(rename = "x-destructive", default)]
     destructive: bool,
     #[serde(default)]
-    parameters: Vec<Placed>,
+    parameters: Vec<OpenApiParameter>,
     request_body: Option<Body>,
     responses: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
-struct Placed {
+struct OpenApiParameter {
     name: String,
-    r#in: Place,
+    r#in: Location,
     #[serde(default)]
     required: bool,
     description: String,
@@ -226,15 +226,15 @@ impl Document {
     fn method(&self, path: &str, verb: &str, operation: Operation) -> Result<Method, String> {
         let name = operation.operation_id;
         let mut parameters = Vec::new();
-        for Placed {
+        for OpenApiParameter {
             name,
-            r#in: place,
+            r#in: location,
             required,
             description,
             schema,
         } in operation.parameters
         {
-            parameters.push(self.parameter(name, place, required, description, schema)?);
+            parameters.push(self.parameter(name, location, required, description, schema)?);
         }
         let body = operation
             .request_body
@@ -244,12 +244,12 @@ impl Document {
             .schema;
         for (name, schema) in &body.properties {
             let mut schema = read(schema)?;
-            let about = schema.description.take().unwrap_or_default();
+            let description = schema.description.take().unwrap_or_default();
             parameters.push(self.parameter(
                 name.clone(),
-                Place::Body,
+                Location::Body,
                 body.required.contains(name),
-                about,
+                description,
                 schema,
             )?);
         }
@@ -274,9 +274,9 @@ impl Document {
     fn parameter(
         &self,
         name: String,
-        place: Place,
+        location: Location,
         required: bool,
-        about: String,
+        description: String,
         schema: Schema,
     ) -> Result<Parameter, String> {
         let destructive = schema.destructive_value.clone();
@@ -286,15 +286,15 @@ impl Document {
             Some("integer") => Kind::Integer,
             Some("boolean") => Kind::Boolean,
             Some("object") => Kind::Object,
-            Some("array") => Kind::Texts,
-            other => return Err(format!("{name}: the type {other:?}")),
+            Some("array") => Kind::List,
+            other => return Err(format!("{name}: unsupported type {other:?}")),
         };
         Ok(Parameter {
             name,
-            place,
+            location,
             kind,
             required,
-            about,
+            description,
             range: schema.minimum.zip(schema.maximum),
             choices: schema
                 .r#enum
@@ -312,10 +312,10 @@ impl Document {
         };
         let name = reference.strip_prefix("#/components/schemas/");
         let component = name.and_then(|name| self.components.schemas.get(name));
-        read(component.ok_or_else(|| format!("there is no {reference}"))?)
+        read(component.ok_or_else(|| format!("unresolved reference {reference}"))?)
     }
 
-    /// The dotted names of what is secret in a schema.
+    /// Appends the dotted names of a schema's secret fields.
     fn secrets(
         &self,
         schema: &Schema,
@@ -323,7 +323,9 @@ impl Document {
         found: &mut Vec<String>,
     ) -> Result<(), String> {
         for (name, property) in &schema.properties {
-            let (path, property) = (format!("{prefix}{name}"), self.resolve(read(property)?)?);
+            let path = format!("{prefix}{name}");
+            let property = self.resolve(read(property)?)?;
+
             if property.secret {
                 found.push(path.clone());
             }
@@ -342,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_has_sixty_methods_each_with_a_line_of_help() {
+    fn document_has_sixty_methods_with_one_line_of_help() {
         let methods = methods().unwrap();
         assert_eq!(methods.len(), 60);
         for method in &methods {
@@ -352,9 +354,9 @@ mod tests {
                 method.name
             );
             for parameter in &method.parameters {
-                assert!(!parameter.about.is_empty());
+                assert!(!parameter.description.is_empty());
                 assert_eq!(
-                    parameter.place == Place::Path,
+                    parameter.location == Location::Path,
                     method.path.contains(&format!("{{{}}}", parameter.name))
                 );
             }
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_spelled_with_hyphens_too() {
+    fn method_names_have_a_kebab_case_form() {
         let methods = methods().unwrap();
         let kebab = |name: &str| {
             methods
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_and_destruction_are_marked() {
+    fn secret_fields_and_destructive_methods_are_marked() {
         let methods = methods().unwrap();
         let find = |name: &str| methods.iter().find(|method| method.name == name).unwrap();
         assert_eq!(

@@ -1,19 +1,19 @@
-//! One frame: four bytes of length, big-endian, then that many bytes of JSON. No frame is longer than [`MAX`], and no
-//! length is believed before it is checked.
+//! Frames: a length of four bytes, big-endian, then that many bytes of JSON. A frame has at most [`MAX`] bytes, and the
+//! length is checked before memory is allocated.
 
 use std::io::{self, Read};
 
 use serde::Serialize;
 
-/// The longest JSON text of a frame, in bytes.
+/// The maximum length of a frame's JSON text, in bytes.
 pub const MAX: usize = 64 * 1024;
 
-/// The bytes in front of the text.
+/// The length of the header, in bytes.
 pub const HEADER: usize = 4;
 
 #[derive(Debug)]
 pub enum FrameError {
-    /// The peer closed the connection between two frames: the ordinary end.
+    /// The peer closed the connection between two frames: the normal end.
     Closed,
     /// The peer closed the connection inside a frame.
     Truncated {
@@ -38,9 +38,9 @@ impl std::fmt::Display for FrameError {
                 )
             }
             Self::TooLarge { length } => {
-                write!(f, "a frame of {length} bytes is over the limit of {MAX}")
+                write!(f, "a frame of {length} bytes exceeds the limit of {MAX}")
             }
-            Self::Json(error) => write!(f, "a frame is not the JSON that was expected: {error}"),
+            Self::Json(error) => write!(f, "a frame has unexpected JSON: {error}"),
             Self::Io(error) => write!(f, "the connection failed: {error}"),
         }
     }
@@ -48,7 +48,10 @@ impl std::fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// The length in a header, once it is known to be allowed.
+/// The length in a header.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] if it exceeds [`MAX`].
 pub fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
     let length = u32::from_be_bytes(header) as usize;
     if length > MAX {
@@ -58,13 +61,13 @@ pub fn length(header: [u8; HEADER]) -> Result<usize, FrameError> {
     }
 }
 
-/// A whole frame, ready to be written in one piece.
+/// A complete frame with this message.
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
-    // A lease is about 1 KiB: one allocation, and no copy of a secret is left behind by growing.
+    // A lease has about 1 KiB. With one allocation, growing leaves no copy of a secret in freed memory.
     encode_within(message, 2048)
 }
 
-/// The same for a message that is expected to have this length, in bytes.
+/// The same with the message's expected length in bytes.
 pub fn encode_within(message: &impl Serialize, expected: usize) -> Result<Vec<u8>, FrameError> {
     let mut frame = Vec::with_capacity(expected);
     frame.extend_from_slice(&[0; HEADER]);
@@ -80,7 +83,7 @@ pub fn encode_within(message: &impl Serialize, expected: usize) -> Result<Vec<u8
     Ok(frame)
 }
 
-/// The text of the next frame.
+/// Reads the text of the next frame.
 pub fn read(stream: &mut impl Read) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
     match fill(stream, &mut header)? {
@@ -116,13 +119,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_read_back() {
+    fn encoded_frame_is_read_back() {
         let frame = encode(&"hello").unwrap();
         assert_eq!(read(&mut frame.as_slice()).unwrap(), b"\"hello\"");
     }
 
     #[test]
-    fn a_length_over_the_cap_is_refused_before_anything_is_allocated() {
+    fn length_over_limit_is_rejected() {
         let header = u32::MAX.to_be_bytes();
         assert!(matches!(
             read(&mut header.as_slice()),
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_inside_a_frame_is_told_from_an_end_between_frames() {
+    fn end_inside_a_frame_is_truncated_not_closed() {
         let frame = encode(&"hello").unwrap();
         assert!(matches!(read(&mut [].as_slice()), Err(FrameError::Closed)));
         for cut in 1..frame.len() {

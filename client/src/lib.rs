@@ -1,7 +1,7 @@
-//! What crosses rolekeeper's socket, and how to reach it: the wire protocol, its frames, and the rule that finds the
-//! socket. The daemon builds on this library too, so the protocol is written down once.
+//! The wire protocol, its frames, and the path of the socket. The client and the daemon share this library, so the
+//! protocol is defined once.
 //!
-//! It must never depend on an async runtime or an HTTP stack: every credential request starts a process made of it.
+//! It must never depend on an async runtime or an HTTP stack: every credential request starts a process that links it.
 
 #![cfg_attr(
     not(test),

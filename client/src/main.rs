@@ -1,5 +1,5 @@
-//! The command. `credential-process PROFILE` is what tools run, thousands of times a day: it is looked at before
-//! anything else is set up.
+//! The command. Tools run `credential-process PROFILE` thousands of times a day, so it is handled before the command line
+//! parser is built.
 
 #![cfg_attr(
     not(test),
@@ -11,7 +11,7 @@
         clippy::unwrap_used
     )
 )]
-// `println!` and `eprintln!` panic where nobody reads: `command::print` and `command::tell` do not.
+// `println!` and `eprintln!` panic if the reader has exited. `command::print` and `command::print_error` do not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod autostart;
@@ -38,6 +38,6 @@ fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    command::tell(&format!("rolekeeper: {failure}"));
+    command::print_error(&format!("rolekeeper: {failure}"));
     ExitCode::from(failure.code.exit_code())
 }

@@ -277,7 +277,7 @@ fn revocation_notification_names_revoker_and_next_command() {
     }
     for part in [
         "by user/admin@example.test",
-        "because: lost laptop",
+        "reason: lost laptop",
         "rolekeeper resume dev",
     ] {
         assert!(bodies.contains(part), "{bodies}");

@@ -126,7 +126,7 @@ fn call_names_programs_that_held_the_credentials() {
 
     let wrong = home.rolekeeper(&["audit", "dev", "--since", "yesterday"]);
     assert!(
-        wrong.code == 2 && wrong.stderr.contains("`yesterday` is no span of time"),
+        wrong.code == 2 && wrong.stderr.contains("invalid time span `yesterday`"),
         "{wrong:?}"
     );
 

@@ -162,7 +162,7 @@ fn client_shows_configuration_errors_of_the_daemon() {
     assert_eq!(run.code, 2, "{run:?}");
     assert!(
         run.stderr
-            .starts_with("rolekeeper: rolekeeperd could not start: the configuration "),
+            .starts_with("rolekeeper: rolekeeperd cannot start: the configuration "),
         "{run:?}"
     );
     assert!(

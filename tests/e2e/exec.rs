@@ -174,9 +174,7 @@ fn exit_code_is_127_if_missing_and_126_if_not_executable() {
             "{missing:?} {forbidden:?}"
         );
         assert!(
-            missing
-                .stderr
-                .contains("no-such-program cannot be started: No such file"),
+            missing.stderr.contains("no-such-program: No such file"),
             "{missing:?}"
         );
         assert!(
@@ -212,7 +210,7 @@ fn nested_exec_is_refused_unless_profile_variable_is_unset() {
     assert!(
         nested
             .stderr
-            .contains("this runs inside of `rolekeeper exec dev` already"),
+            .contains("already inside of `rolekeeper exec dev`"),
         "{nested:?}"
     );
 

@@ -470,7 +470,7 @@ fn dead_inspector_stops_only_profiles_with_rules() {
 
     let status = home.rolekeeper(&["status"]).stdout;
     assert!(
-        status.contains("identifying callers is off: the peer inspector process has exited"),
+        status.contains("peer inspector off: the peer inspector process has exited"),
         "{status}"
     );
     assert_eq!(daemon.stop(), 0);

@@ -137,7 +137,7 @@ fn revoked_profile_is_held_with_reason_until_resumed() {
     let resumed = home.rolekeeper(&["resume", "dev"]);
     assert_eq!(
         (resumed.code, resumed.stdout.as_str()),
-        (0, "profile dev: credentials are given again\n")
+        (0, "profile dev: resumed\n")
     );
 
     ask(&home, "dev").json();
@@ -245,7 +245,7 @@ fn logout_revoke_is_retried_across_a_restart() {
         out.code == 0
             && out
                 .stdout
-                .contains("could not be revoked at the upstream, which is tried again"),
+                .contains("could not be revoked at the upstream; the daemon retries"),
         "{out:?}"
     );
 
@@ -384,7 +384,7 @@ fn disabled_account_is_not_a_revoked_session() {
 
     let audit = home.rolekeeper(&["audit", "ci"]).stdout;
     assert!(
-        audit.contains("ended with its account, which was disabled"),
+        audit.contains("was revoked because its account was disabled"),
         "{audit}"
     );
 }

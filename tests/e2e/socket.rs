@@ -91,7 +91,7 @@ fn too_long_path_is_refused_by_client_and_daemon() {
     ] {
         assert_eq!(run.code, 2, "{run:?}");
         assert!(
-            run.stderr.contains("bytes, and the system takes 107")
+            run.stderr.contains("bytes, and the system's limit is 107")
                 && run.stderr.contains("shorter path"),
             "{run:?}"
         );

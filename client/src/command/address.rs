@@ -1,5 +1,5 @@
-//! Where a token would be sent, as tools name it. A token is for the hosts that somebody has named: a text that is not
-//! understood to its last character is no address, and never nearly the right one.
+//! The addresses to which tools send a token. A text that does not parse completely is rejected, so that a token goes only
+//! to the configured hosts.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,8 +13,8 @@ pub(super) enum Scheme {
 }
 
 impl Scheme {
-    /// Its name in a URL or alone, in whatever case (RFC 3986, 3.1).
-    pub(super) fn named(name: &str) -> Option<Self> {
+    /// A scheme's name in upper or lower case (RFC 3986, 3.1).
+    pub(super) fn parse(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "https" => Some(Self::Https),
             "http" => Some(Self::Http),
@@ -30,7 +30,7 @@ impl Scheme {
     }
 }
 
-/// A scheme, a host and a port. It is shown without anything else that its URL had, such as a password.
+/// A scheme, a host and a port. `Display` omits the rest of the URL, such as a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     scheme: Scheme,
@@ -39,7 +39,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Of a host, with its port if it has one.
+    /// The origin of a host with an optional port.
     pub(super) fn of_host(scheme: Scheme, text: &str) -> Option<Self> {
         let (name, port) = host_and_port(text)?;
         Some(Self {
@@ -49,28 +49,28 @@ impl Origin {
         })
     }
 
-    /// Of a URL, and what follows the host in it.
+    /// The origin of a URL, and the rest of the URL.
     pub(super) fn of_url(url: &str) -> Option<(Self, &str)> {
         let (scheme, rest) = url.split_once("://")?;
         let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        Some((Self::of_host(Scheme::named(scheme)?, host)?, path))
+        Some((Self::of_host(Scheme::parse(scheme)?, host)?, path))
     }
 
-    /// Sends nothing in the clear but to this machine.
-    pub(super) fn check_secrecy(&self) -> Result<(), Failure> {
-        let is_here = self.name == "localhost"
+    /// Rejects plain HTTP, except to this machine.
+    pub(super) fn check_encryption(&self) -> Result<(), Failure> {
+        let is_loopback = self.name == "localhost"
             || self.name == "[::1]"
             || self
                 .name
                 .parse::<Ipv4Addr>()
                 .is_ok_and(|address| address.is_loopback());
-        if self.scheme == Scheme::Https || is_here {
+        if self.scheme == Scheme::Https || is_loopback {
             return Ok(());
         }
         Err(Failure::new(
             Code::NotAllowed,
-            format!("{self} would get the token in the clear"),
-            "the address with https, or one on this machine",
+            format!("{self} would receive the token unencrypted"),
+            "use an https address, or one on this machine",
         ))
     }
 }
@@ -90,10 +90,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A host that a token is meant for, as an option names it. Without a port it is that of the scheme.
+/// A host of an option. Without a port it has the scheme's default port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
-    /// As somebody wrote it.
+    /// The option's text.
     pub(super) written: String,
     name: String,
     port: Option<u16>,
@@ -101,9 +101,8 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (name, port) = host_and_port(text).ok_or(
-            "a host, and its port if it is not the usual one, such as git.example.test:8443",
-        )?;
+        let (name, port) = host_and_port(text)
+            .ok_or("expected a host with an optional port, such as git.example.test:8443")?;
         Ok(Self {
             written: text.to_owned(),
             name,
@@ -116,12 +115,12 @@ impl Host {
     }
 }
 
-/// Whether an address is one of these hosts, or there are none to keep to.
-pub(super) fn is_meant(hosts: &[Host], origin: &Origin) -> bool {
+/// Whether an address is one of these hosts. Without hosts every address is allowed.
+pub(super) fn is_allowed_host(hosts: &[Host], origin: &Origin) -> bool {
     hosts.is_empty() || hosts.iter().any(|host| host.is(origin))
 }
 
-/// A name in lower case, or an address in its one form; and the port.
+/// A name in lower case, or an address in its canonical form; and the port.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_compared_by_scheme_host_and_port_however_it_is_written() {
+    fn origins_are_compared_by_scheme_host_and_port() {
         let origin = |url| Origin::of_url(url).unwrap().0;
         for (one, other) in [
             (
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_to_the_end_is_no_address() {
+    fn partly_valid_urls_are_rejected() {
         for url in [
             "",
             "a.test",
@@ -205,9 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_port_means_that_of_the_scheme() {
+    fn host_without_port_has_the_scheme_default() {
         let meant = |host: &str, url: &str| {
-            is_meant(
+            is_allowed_host(
                 &[Host::parse(host).unwrap()],
                 &Origin::of_url(url).unwrap().0,
             )
@@ -223,7 +222,7 @@ mod tests {
         assert!(!meant("git.example.test", "https://git.example.test:8443"));
         assert!(!meant("git.example.test:8443", "https://git.example.test"));
         assert!(!meant("example.test", "https://git.example.test"));
-        assert!(is_meant(
+        assert!(is_allowed_host(
             &[],
             &Origin::of_url("https://any.test").unwrap().0
         ));
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_in_the_clear_to_this_machine_alone() {
+    fn plain_http_is_allowed_only_to_this_machine() {
         for (url, is_allowed) in [
             ("https://a.test", true),
             ("http://a.test", false),
@@ -246,7 +245,7 @@ mod tests {
             ("http://0.0.0.0", false),
         ] {
             assert_eq!(
-                Origin::of_url(url).unwrap().0.check_secrecy().is_ok(),
+                Origin::of_url(url).unwrap().0.check_encryption().is_ok(),
                 is_allowed,
                 "{url}"
             );

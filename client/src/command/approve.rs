@@ -1,6 +1,6 @@
-//! `rolekeeper approve`: a person's word on which program may have a profile.
+//! `rolekeeper approve`: allows or denies the requests of programs for profiles with `confirm`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use rolekeeper::connect;
@@ -9,16 +9,16 @@ use rolekeeper::protocol::{Approval, Approvals, Code, Failure, Request};
 use super::printable;
 use crate::{autostart, command};
 
-pub(crate) const HELP: &str = "Without a number it shows what is asked now, and asks for an answer to each where it is run in a terminal.\n\
-    A profile whose configuration says `confirm` is given on a person's word alone, and nobody's word is no. Neither the\n\
-    program that asked nor what it has started can give it.";
+pub(crate) const HELP: &str = "Without an ID it lists the pending requests. On a terminal it asks for a decision on each.\n\
+    Profiles with `confirm` need approval for each program; no answer means denied. The requesting program cannot approve\n\
+    itself.";
 
-/// Allow or refuse what programs ask of profiles that want a person's word
+/// Allow or deny programs that request a profile with `confirm`
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The number of the question [default: show all]
+    /// The request's id [default: list all]
     id: Option<u64>,
-    /// Refuse it
+    /// Deny the request
     #[arg(long, requires = "id")]
     deny: bool,
     /// Print JSON instead of prose
@@ -29,70 +29,72 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
     if let Some(id) = arguments.id {
-        let text = ask(
-            &socket,
-            &Request::Approve {
-                id,
-                allow: !arguments.deny,
-            },
-        )?;
-        let word = if arguments.deny { "refused" } else { "allowed" };
-        return command::print_report(&text, arguments.json, |_: &Approvals| {
-            format!("{id}: {word}\n")
-        });
+        return decide(&socket, id, arguments);
     }
+
     let text = ask(&socket, &Request::Approvals)?;
-    let listed: Approvals = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+    let listed: Approvals = serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
     if arguments.json || listed.pending.is_empty() || !std::io::stdin().is_terminal() {
-        return command::print_report(&text, arguments.json, shown);
+        return command::print_report(&text, arguments.json, prose);
     }
-    for question in listed.pending {
-        command::print(&(line(&question) + "  Allow it? [y/n] "))?;
-        let _ = std::io::stdout().flush();
-        let mut answer = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .map_err(|error| {
-                Failure::new(
-                    Code::Usage,
-                    format!("no answer can be read: {error}"),
-                    "rolekeeper approve ID, or with --deny",
-                )
-            })?;
-        let yes = match answer.trim() {
-            "y" | "Y" | "yes" => true,
-            "n" | "N" | "no" => false,
-            // It stays open.
-            _ => continue,
+
+    for request in listed.pending {
+        let Some(allow) = ask_user(&request)? else {
+            continue;
         };
-        // Somebody else may have answered it meanwhile.
-        if let Err(failure) = ask(
-            &socket,
-            &Request::Approve {
-                id: question.id,
-                allow: yes,
-            },
-        ) {
-            command::tell(&failure.to_string());
+        let id = request.id;
+        // Another terminal may have answered it meanwhile.
+        if let Err(failure) = ask(&socket, &Request::Approve { id, allow }) {
+            command::print_error(&failure.to_string());
         }
     }
     Ok(())
+}
+
+fn decide(socket: &Path, id: u64, arguments: &Arguments) -> Result<(), Failure> {
+    let allow = !arguments.deny;
+    let text = ask(socket, &Request::Approve { id, allow })?;
+
+    let decision = if allow { "allowed" } else { "denied" };
+    command::print_report(&text, arguments.json, |_: &Approvals| {
+        format!("{id}: {decision}\n")
+    })
+}
+
+/// The user's decision. `None` leaves the request pending.
+fn ask_user(request: &Approval) -> Result<Option<bool>, Failure> {
+    command::print(&(line(request) + "  Allow it? [y/n] "))?;
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("cannot read an answer: {error}"),
+            "run rolekeeper approve ID, or rolekeeper approve ID --deny",
+        )
+    })?;
+
+    Ok(match answer.trim() {
+        "y" | "Y" | "yes" => Some(true),
+        "n" | "N" | "no" => Some(false),
+        _ => None,
+    })
 }
 
 fn ask(socket: &Path, request: &Request<'_>) -> Result<String, Failure> {
     autostart::ask(socket, |stream| connect::document(stream, request.clone()))
 }
 
-fn shown(listed: &Approvals) -> String {
+fn prose(listed: &Approvals) -> String {
     if listed.pending.is_empty() {
-        return "nothing is asked\n".into();
+        return "no pending approvals\n".into();
     }
+
     let lines: String = listed.pending.iter().map(line).collect();
-    lines + "rolekeeper approve ID allows it, with --deny it is refused\n"
+    lines + "To allow: rolekeeper approve ID. To deny: rolekeeper approve ID --deny\n"
 }
 
-fn line(question: &Approval) -> String {
+fn line(request: &Approval) -> String {
     let Approval {
         id,
         profile,
@@ -100,9 +102,10 @@ fn line(question: &Approval) -> String {
         uid,
         expires_in_seconds,
         ..
-    } = question;
+    } = request;
+    let program = printable(program);
+
     format!(
-        "{id}: {} of user {uid} asks for profile {profile}; {expires_in_seconds} s are left\n",
-        printable(program)
+        "{id}: {program} of user {uid} asks for profile {profile}; expires in {expires_in_seconds} s\n"
     )
 }

@@ -1,37 +1,52 @@
-//! `rolekeeper audit PROFILE`: what was done at the upstream with a profile's sessions, and which programs of this
-//! machine had their credentials then.
+//! `rolekeeper audit PROFILE`: the upstream's audit log of a profile's sessions, with the programs of this machine that had
+//! their credentials at the time of each call.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, HolderGroup, Request};
 
+use super::iam::suggest;
 use crate::{autostart, command};
 
-pub(crate) fn run(
-    profile: &str,
-    since: &str,
+pub(crate) const HELP: &str = "Identical processes are grouped. Times are the cloud's.\n\
+    Calls made by `rolekeeper iam --profile` are attributed to that process only.";
+
+/// Show the calls made with a profile's sessions, and the programs that may have made them
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The profile's name in the daemon's configuration
+    #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+    profile: String,
+    /// The time span to show: a number with s, m, h or d
+    #[arg(long, value_name = "SPAN", default_value = "12h")]
+    since: String,
+    /// Print JSON instead of prose
+    #[arg(long)]
     json: bool,
-    socket: Option<PathBuf>,
-) -> Result<(), Failure> {
-    let since_seconds = span(since)?;
+}
+
+pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let since_seconds = span(&arguments.since)?;
     let ask = |stream: &mut _| {
         connect::document(
             stream,
             Request::Audit {
-                profile: profile.into(),
+                profile: arguments.profile.as_str().into(),
                 since_seconds,
             },
         )
     };
     let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
-    command::print_report(&text, json, prose)?;
-    let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+    command::print_report(&text, arguments.json, prose)?;
+
+    let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
     audit.failure.map_or(Ok(()), Err)
 }
 
-/// `90s`, `30m`, `12h`, `7d`.
+/// Seconds of a time span: `90s`, `30m`, `12h`, `7d`.
 pub(crate) fn span(text: &str) -> Result<u64, Failure> {
     let unit = |last: char| match last {
         's' => Some(1),
@@ -47,8 +62,8 @@ pub(crate) fn span(text: &str) -> Result<u64, Failure> {
     seconds.ok_or_else(|| {
         Failure::new(
             Code::Usage,
-            format!("--since: `{text}` is no span of time"),
-            "a number and s, m, h or d: --since 12h",
+            format!("--since: invalid time span `{text}`"),
+            "use a number with s, m, h or d: --since 12h",
         )
     })
 }
@@ -68,7 +83,38 @@ fn prose(audit: &Audit) -> String {
         "profile {profile}: {} since {since}\n",
         counted(calls.len(), "call")
     );
-    for AuditedCall {
+    for call in calls {
+        text += &call_lines(call, holders);
+    }
+    for ended in ended_sessions {
+        let _ = writeln!(text, "\n{}  {ended}", ended.noticed_at);
+    }
+    if *truncated {
+        text += "\nThere are more calls; use a shorter --since\n";
+    }
+    match journal_since {
+        Some(at) if !holders.is_empty() => {
+            let _ = writeln!(
+                text,
+                "\nPrograms that received credentials (the journal starts at {at}):"
+            );
+        }
+        _ => text += "\nThe journal has no program that received credentials\n",
+    }
+    for holder in holders {
+        let _ = writeln!(
+            text,
+            "  session {}: {}",
+            holder.first.session_id,
+            holder_line(holder)
+        );
+    }
+    text
+}
+
+/// A call, and below it the programs that may have made it.
+fn call_lines(call: &AuditedCall, holders: &[HolderGroup]) -> String {
+    let AuditedCall {
         at,
         action,
         resource,
@@ -77,39 +123,15 @@ fn prose(audit: &Audit) -> String {
         session_id,
         holders: indices,
         ..
-    } in calls
-    {
-        let _ = writeln!(
-            text,
-            "\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}"
-        );
-        for holder in indices.iter().filter_map(|index| holders.get(*index)) {
-            let _ = writeln!(text, "  {}", shown(holder));
-        }
-        if indices.is_empty() {
-            text += "  this daemon has no record of who had these credentials then\n";
-        }
+    } = call;
+
+    let mut text =
+        format!("\n{at}  {action} {resource}  {status}  from {ip_address}, session {session_id}\n");
+    for holder in indices.iter().filter_map(|index| holders.get(*index)) {
+        let _ = writeln!(text, "  {}", holder_line(holder));
     }
-    for ending in ended_sessions {
-        let _ = writeln!(text, "\n{}  {}", ending.noticed_at, ending);
-    }
-    if *truncated {
-        text += "\nThere are more calls: ask for a shorter time with --since\n";
-    }
-    text += "\nCredentials of this profile were given to";
-    match journal_since {
-        Some(at) if !holders.is_empty() => {
-            let _ = writeln!(text, " (the record begins at {at}):");
-        }
-        _ => text += " nobody, as far as this daemon's record goes\n",
-    }
-    for holder in holders {
-        let _ = writeln!(
-            text,
-            "  session {}: {}",
-            holder.first.session_id,
-            shown(holder)
-        );
+    if indices.is_empty() {
+        text += "  the journal has no record of who had these credentials\n";
     }
     text
 }
@@ -118,20 +140,20 @@ fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The process that asked, and whose child it was: `/usr/bin/aws (812) < /bin/bash (640)`.
-fn shown(HolderGroup { count, first }: &HolderGroup) -> String {
+/// A process and its ancestors: `/usr/bin/aws (812) < /bin/bash (640)`.
+fn holder_line(HolderGroup { count, first }: &HolderGroup) -> String {
     let chain: Vec<_> = first
         .processes
         .iter()
         .map(|process| format!("{} ({})", process.program, process.pid))
         .collect();
     let chain = if chain.is_empty() {
-        "a process that could not be seen".into()
+        "unknown process".into()
     } else {
         chain.join(" < ")
     };
     let more = if *count > 1 {
-        format!(", and {} alike", count - 1)
+        format!(", and {} more", count - 1)
     } else {
         String::new()
     };
@@ -147,7 +169,7 @@ mod tests {
     use rolekeeper::protocol::{CredentialHolder, Process};
 
     #[test]
-    fn spans_have_a_unit() {
+    fn time_span_has_a_unit() {
         for (text, want) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)] {
             assert_eq!(span(text).unwrap(), want);
         }
@@ -167,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_call_names_the_programs_that_may_have_made_it() {
+    fn call_lists_the_programs_that_may_have_made_it() {
         let call = |at: &str, holders| AuditedCall {
             at: at.into(),
             action: "iam.listRoles".into(),
@@ -215,16 +237,16 @@ mod tests {
 profile dev: 3 calls since 2025-12-31T00:00:00Z
 
 2026-01-01T00:00:01Z  iam.listRoles role  success  from 192.0.2.1, session s-1
-  /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 alike
+  /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 more
 
 2026-01-01T00:00:02Z  iam.listRoles role  success  from 192.0.2.1, session s-1
-  this daemon has no record of who had these credentials then
+  the journal has no record of who had these credentials
 
 2026-01-01T00:00:03Z  iam.listRoles role  success  from 192.0.2.1, session s-1
   /usr/bin/aws (812) < /bin/bash (640), user 1000, by rolekeeper iam
 
-Credentials of this profile were given to (the record begins at 2025-12-30T00:00:00Z):
-  session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 alike
+Programs that received credentials (the journal starts at 2025-12-30T00:00:00Z):
+  session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z, and 2 more
   session s-1: /usr/bin/aws (812) < /bin/bash (640), user 1000, by rolekeeper iam
 "
         );

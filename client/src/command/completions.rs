@@ -1,5 +1,5 @@
-//! `rolekeeper completions SHELL`: the lines that make a shell ask this program for completions. The shell then runs it
-//! with a variable set, so that it can offer profiles, methods, options and ids as they are at that moment.
+//! `rolekeeper completions SHELL`: prints the completion script of a shell. The script runs this program with a variable
+//! set, so that it completes the current profiles, methods, options and ids.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,14 +11,14 @@ use rolekeeper::protocol::{Code, Failure};
 
 use crate::command;
 
-/// The variable by which a shell says that it wants completions, and which shell it is.
+/// The variable with the shell's name, which requests completions.
 pub(crate) const VARIABLE: &str = "ROLEKEEPER_COMPLETE";
 
 pub(crate) fn command() -> Command {
     let shells = Shells::builtins();
     Command::new("completions")
         .display_order(100)
-        .about("Print what makes a shell complete profiles, methods, options and ids")
+        .about("Print the completion script of a shell")
         .arg(
             Arg::new("shell")
                 .value_name("SHELL")
@@ -26,7 +26,7 @@ pub(crate) fn command() -> Command {
                 .value_parser(PossibleValuesParser::new(
                     shells.names().map(str::to_owned).collect::<Vec<_>>(),
                 ))
-                .help("Which shell; its start-up file is where the lines go"),
+                .help("The shell; add the output to its start-up file"),
         )
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn run(shell: &str) -> Result<(), Failure> {
     let shells = Shells::builtins();
     let completer = shells
         .completer(shell)
-        .ok_or_else(|| unwritable("it is not known"))?;
+        .ok_or_else(|| unwritable("unknown shell"))?;
     let mut lines = Vec::new();
     let written = completer.write_registration(
         VARIABLE,
@@ -47,7 +47,7 @@ pub(crate) fn run(shell: &str) -> Result<(), Failure> {
     command::print(&String::from_utf8_lossy(&lines))
 }
 
-/// Whether it is a shell, or the path of one, that completions can be made for.
+/// Whether this is a supported shell, or the path of one.
 pub(crate) fn knows(shell: &OsStr) -> bool {
     let name = Path::new(shell).file_stem().unwrap_or(shell);
     Shells::builtins()
@@ -58,7 +58,7 @@ pub(crate) fn knows(shell: &OsStr) -> bool {
 fn unwritable(why: &str) -> Failure {
     Failure::new(
         Code::Unexpected,
-        format!("the lines for this shell cannot be made: {why}"),
-        "rolekeeper completions --help",
+        format!("cannot print the completion script: {why}"),
+        "run rolekeeper completions --help",
     )
 }

@@ -1,5 +1,4 @@
-//! `rolekeeper credential-process PROFILE`: the credentials as AWS SDKs expect them of a `credential_process`
-//! (AWS SDKs and Tools Reference, "Process credential provider"): `Version` is the number 1, `Expiration` ends in `Z`.
+//! `rolekeeper credential-process PROFILE`: prints the credentials for the `credential_process` setting (AWS SDKs and Tools Reference, "Process credential provider"): `Version` is the number 1, `Expiration` ends in `Z`.
 
 use std::path::PathBuf;
 
@@ -15,7 +14,7 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
     command::print(&command::for_standard_output(document))
 }
 
-/// One line, so that whatever part of it a reader gets is either whole or no JSON.
+/// One line: a part of it is never valid JSON.
 fn document(lease: &Lease<'_>) -> Result<String, Failure> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -23,7 +22,7 @@ fn document(lease: &Lease<'_>) -> Result<String, Failure> {
         version: u8,
         access_key_id: &'a str,
         secret_access_key: &'a str,
-        // aws-config signs with a token of no length.
+        // aws-config would sign with an empty token.
         #[serde(skip_serializing_if = "str::is_empty")]
         session_token: &'a str,
         expiration: &'a str,
@@ -39,19 +38,19 @@ fn document(lease: &Lease<'_>) -> Result<String, Failure> {
         account_id: lease.account_id.as_deref(),
     })
     .map(|json| json + "\n")
-    .map_err(|_| connect::out_of_place())
+    .map_err(|_| connect::unexpected_reply())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lease::canary;
+    use super::super::lease::example;
     use super::*;
 
     #[test]
-    fn the_document_is_one_line_with_the_number_1_and_every_key_as_it_is_spelled() {
+    fn document_is_one_line_with_the_documented_keys() {
         let lease = Lease {
             account_id: Some("012345678901".into()),
-            ..canary()
+            ..example()
         };
         assert_eq!(
             document(&lease).unwrap(),
@@ -61,10 +60,10 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_not_has_no_key() {
+    fn missing_values_have_no_key() {
         let text = document(&Lease {
             session_token: "".into(),
-            ..canary()
+            ..example()
         })
         .unwrap();
         assert!(
@@ -74,11 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_with_an_ordinary_token_stays_below_what_the_smallest_reader_takes() {
+    fn document_with_a_long_token_is_below_8_kib() {
         let lease = Lease {
             session_token: "t".repeat(4096).into(),
             account_id: Some("1".repeat(12).into()),
-            ..canary()
+            ..example()
         };
         assert!(document(&lease).unwrap().len() < 8 * 1024);
     }

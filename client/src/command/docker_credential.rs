@@ -1,6 +1,6 @@
-//! `rolekeeper docker-credential PROFILE ACTION`: the session token as docker and its kin expect it of a credential helper.
-//! The protocol has failures on standard output, and exit codes 0 and 1 alone. docker shows nobody what it reads there and
-//! goes on without credentials, so that a failure is said on standard error as well. What docker wants kept is dropped.
+//! `rolekeeper docker-credential PROFILE ACTION`: prints the session token for docker, as a credential helper. The protocol
+//! has errors on standard output, and only the exit codes 0 and 1. docker hides such an error and continues without
+//! credentials, so the error is printed to standard error too. Credentials to store are discarded.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ use super::lease;
 use crate::command;
 
 pub(crate) const HELP: &str = "\
-docker starts a helper by its name alone. Put a file docker-credential-rolekeeper-dev on the PATH, and chmod +x it:
+docker runs a helper by its name, without arguments. Put an executable file docker-credential-rolekeeper-dev in a folder of
+PATH:
 
   #!/bin/sh
   exec /usr/local/bin/rolekeeper docker-credential dev \"$@\"
@@ -27,41 +28,40 @@ Then, in ~/.docker/config.json:
 
   { \"credHelpers\": { \"registry.example.test\": \"rolekeeper-dev\" } }
 
-Only the registries there get the token. If the helper is the credsStore, which docker asks for every registry, say in that
-file which are meant: docker-credential dev --host registry.example.test \"$@\".
+docker asks a credHelpers entry only for its registry, and a credsStore for every registry. With a credsStore, restrict the
+registries in that file: docker-credential dev --host registry.example.test \"$@\".
 
-docker goes on without credentials if a helper fails, and what it says then is beside the point: read the line of rolekeeper's
-above it.";
+If a helper fails, docker continues without credentials and prints a misleading error. Read the error of rolekeeper above it.";
 
-/// What the protocol says where a helper has nothing for a registry: clients know the text.
+/// The protocol's error if a helper has no credentials for a registry. Clients compare the text.
 const NOT_FOUND: &str = "credentials not found in native keychain";
-/// And where they have named no registry.
+/// The protocol's error if the input has no registry.
 const NO_SERVER: &str = "no credentials server URL";
 
-/// More than any registry's address has, in bytes.
-const ADDRESS_CAP: u64 = 4 * 1024;
-/// More than anybody wants kept.
-const DROPPED_CAP: u64 = 1024 * 1024;
+/// The maximum length of a registry's address, in bytes.
+const MAX_ADDRESS: u64 = 4 * 1024;
+/// The maximum length of discarded input, in bytes.
+const MAX_DISCARDED: u64 = 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles))]
     profile: String,
-    /// What is wanted: get, store, erase, list or version
+    /// The action: get, store, erase, list or version
     action: String,
-    /// The user name that goes with the token [default: the access key's id]
+    /// The user name for the token [default: the access key's id]
     #[arg(long, value_name = "NAME", value_parser = lease::username)]
     username: Option<String>,
-    /// Give the token to this registry alone; may be given several times
+    /// Allow only this registry; can be repeated
     #[arg(long = "host", value_name = "HOST[:PORT]", value_parser = Host::parse)]
     hosts: Vec<Host>,
 }
 
-/// Why there is no answer.
+/// Why there are no credentials.
 #[derive(Debug)]
 enum Refusal {
-    /// Nothing is wrong.
+    /// The registry is not one of this helper's.
     NotFound,
     Failed(Failure),
 }
@@ -77,24 +77,24 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<Exit
         "get" => get(arguments, io::stdin(), socket),
         "store" => store(arguments, io::stdin()),
         "erase" => {
-            drop_input(io::stdin());
+            discard(io::stdin());
             Ok(String::new())
         }
         "list" => list(arguments),
         "version" => Ok(concat!("rolekeeper ", env!("CARGO_PKG_VERSION"), "\n").into()),
         other => Err(unknown(other).into()),
     };
-    let told = match answer {
+    let message = match answer {
         Ok(text) => {
             return command::print(&command::for_standard_output(text)).map(|()| ExitCode::SUCCESS);
         }
         Err(Refusal::NotFound) => NOT_FOUND.into(),
         Err(Refusal::Failed(failure)) => {
-            command::tell(&format!("rolekeeper: {failure}"));
+            command::print_error(&format!("rolekeeper: {failure}"));
             failure.message
         }
     };
-    command::print(&(command::printable(&told) + "\n"))?;
+    command::print(&(command::printable(&message) + "\n"))?;
     Ok(ExitCode::from(1))
 }
 
@@ -114,46 +114,47 @@ fn get(
         ),
     };
     let Some(origin) = origin else {
-        let hint = "a host, with its port if it has one, or its URL";
+        let hint = "use a host with an optional port, or a URL";
         return Err(Failure::new(
             Code::Usage,
-            "what docker asks for is not the address of a registry",
+            "docker's request is not the address of a registry",
             hint,
         )
         .into());
     };
-    if !address::is_meant(&arguments.hosts, &origin) {
+    if !address::is_allowed_host(&arguments.hosts, &origin) {
         return Err(Refusal::NotFound);
     }
-    origin.check_secrecy()?;
+    origin.check_encryption()?;
     let username = arguments.username.as_deref();
     Ok(lease::ask(&arguments.profile, socket, |lease| {
         document(&address, username, lease)
     })?)
 }
 
-/// The registry, as docker names it.
+/// The registry's address from the input.
 fn address(input: impl Read) -> Result<String, Failure> {
-    let refuse = |why: &str| {
-        Failure::new(
-            Code::Usage,
-            why,
-            "the address of a registry on standard input",
-        )
-    };
     let mut bytes = Vec::new();
-    let read = input.take(ADDRESS_CAP + 1).read_to_end(&mut bytes);
-    read.map_err(|error| refuse(&format!("standard input cannot be read: {error}")))?;
-    if bytes.len() as u64 > ADDRESS_CAP {
+    let read = input.take(MAX_ADDRESS + 1).read_to_end(&mut bytes);
+    read.map_err(|error| refuse(&format!("cannot read standard input: {error}")))?;
+    if bytes.len() as u64 > MAX_ADDRESS {
         return Err(refuse(
-            "there is more on standard input than the address of a registry",
+            "standard input is longer than the address of a registry",
         ));
     }
-    let text = String::from_utf8(bytes).map_err(|_| refuse("what docker asks for is not UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| refuse("docker's request is not UTF-8"))?;
     match text.trim() {
         "" => Err(refuse(NO_SERVER)),
         address => Ok(address.to_owned()),
     }
+}
+
+fn refuse(reason: &str) -> Failure {
+    Failure::new(
+        Code::Usage,
+        reason,
+        "pass the address of a registry on standard input",
+    )
 }
 
 fn document(address: &str, username: Option<&str>, lease: &Lease<'_>) -> Result<String, Failure> {
@@ -172,21 +173,21 @@ fn document(address: &str, username: Option<&str>, lease: &Lease<'_>) -> Result<
         secret: lease::token(lease)?,
     })
     .map(|json| json + "\n")
-    .map_err(|_| connect::out_of_place())
+    .map_err(|_| connect::unexpected_reply())
 }
 
-/// What docker was given at a `docker login` is in the input.
+/// The input has the password of `docker login`.
 fn store(Arguments { profile, .. }: &Arguments, input: impl Read) -> Result<String, Refusal> {
-    drop_input(input);
+    discard(input);
     Err(Failure::new(
         Code::NotAllowed,
-        format!("nothing can be stored here: the credentials are those of rolekeeper's profile {profile}"),
-        "no docker login: the registry's credHelpers entry is enough",
+        format!("cannot store credentials: this helper returns those of profile {profile}"),
+        "skip docker login: the registry's credHelpers entry is enough",
     )
     .into())
 }
 
-/// As far as can be said without the daemon.
+/// The hosts and user names of the options.
 fn list(
     Arguments {
         username, hosts, ..
@@ -199,7 +200,7 @@ fn list(
             .map(|host| (host.written.clone(), Value::from(name.as_str())))
     });
     let entries: Map<String, Value> = entries.collect();
-    let text = serde_json::to_string(&entries).map_err(|_| connect::out_of_place())?;
+    let text = serde_json::to_string(&entries).map_err(|_| connect::unexpected_reply())?;
     Ok(text + "\n")
 }
 
@@ -207,19 +208,19 @@ fn unknown(action: &str) -> Failure {
     let action: String = action.chars().take(40).collect();
     Failure::new(
         Code::Usage,
-        format!("there is no action `{action}`"),
-        "get, store, erase, list or version",
+        format!("unknown action `{action}`"),
+        "use get, store, erase, list or version",
     )
 }
 
-/// So that whoever writes it sees no broken pipe.
-fn drop_input(input: impl Read) {
-    let _ = io::copy(&mut input.take(DROPPED_CAP), &mut io::sink());
+/// Reads the input to its end, so that the writer gets no broken pipe.
+fn discard(input: impl Read) {
+    let _ = io::copy(&mut input.take(MAX_DISCARDED), &mut io::sink());
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lease::canary;
+    use super::super::lease::example;
     use super::*;
 
     fn arguments(username: Option<&str>, hosts: &[&str]) -> Arguments {
@@ -235,26 +236,26 @@ mod tests {
         }
     }
 
-    /// Of an input for which no daemon is needed.
+    /// The refusal of an input that needs no daemon.
     fn refused(arguments: &Arguments, input: &[u8]) -> Refusal {
         get(arguments, input, Some("/nonexistent/socket".into())).unwrap_err()
     }
 
     #[test]
-    fn an_answer_names_the_registry_as_docker_did() {
+    fn answer_repeats_the_registry_of_the_request() {
         assert_eq!(
-            document("registry.example.test:5000", None, &canary()).unwrap(),
+            document("registry.example.test:5000", None, &example()).unwrap(),
             "{\"ServerURL\":\"registry.example.test:5000\",\"Username\":\"BYIA1\",\"Secret\":\"canary-token\"}\n"
         );
         assert!(
-            document("https://r.test/v1/", Some("<token>"), &canary())
+            document("https://r.test/v1/", Some("<token>"), &example())
                 .unwrap()
                 .contains(r#""Username":"<token>""#)
         );
     }
 
     #[test]
-    fn a_registry_that_is_not_meant_is_not_found() {
+    fn registry_of_another_host_is_not_found() {
         let arguments = arguments(None, &["registry.example.test", "127.0.0.1:5000"]);
         for input in [
             "other.example.test",
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_and_not_repeated() {
+    fn invalid_address_is_rejected_and_not_printed() {
         let long = vec![b'a'; 5000];
         for (input, want) in [
             (&b""[..], "no credentials server URL"),
@@ -286,10 +287,10 @@ mod tests {
             ),
             (b"registry.test\ncanary", "not the address of a registry"),
             (b"canary\xff", "not UTF-8"),
-            (&long, "more on standard input"),
+            (&long, "longer than the address"),
             (
                 b"http://registry.test/v2/",
-                "http://registry.test would get the token in the clear",
+                "http://registry.test would receive the token unencrypted",
             ),
         ] {
             let Refusal::Failed(failure) = refused(&arguments(None, &[]), input) else {
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_what_is_known_without_asking() {
+    fn list_has_the_hosts_of_the_options() {
         let list = |username, hosts: &[&str]| list(&arguments(username, hosts)).unwrap();
         assert_eq!(list(None, &["a.test"]), "{}\n");
         assert_eq!(list(Some("me"), &[]), "{}\n");
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_wants_kept_is_read_to_its_end_and_dropped() {
+    fn stored_credentials_are_read_and_discarded() {
         let mut input = &br#"{"ServerURL":"r.test","Username":"me","Secret":"canary"}"#[..];
         let Err(Refusal::Failed(failure)) = store(&arguments(None, &[]), &mut input) else {
             panic!()

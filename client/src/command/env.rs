@@ -1,17 +1,35 @@
-//! `rolekeeper env PROFILE`: the environment that `exec` gives to a command, for a shell or a file.
+//! `rolekeeper env PROFILE`: prints the environment variables that `exec` sets.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde_json::{Map, Value};
 
 use super::environment::{Environment, Mode};
+use super::iam::suggest;
 use crate::autostart;
 
-/// What is to read it.
+pub(crate) const HELP: &str = "With --mode env the output contains secrets. It does not set ROLEKEEPER_PROFILE, so that exec works in that shell.";
+
+/// Print the environment variables that exec sets
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The profile's name in the daemon's configuration
+    #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+    profile: String,
+    /// The output format
+    #[arg(long, value_name = "FORMAT", default_value = "sh")]
+    format: Format,
+    /// How a tool gets credentials
+    #[arg(long, value_name = "MODE", default_value = "env")]
+    mode: Mode,
+}
+
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
     /// bash, zsh, dash: eval "$(rolekeeper env PROFILE)"
@@ -21,26 +39,27 @@ pub(crate) enum Format {
     Fish,
     /// rolekeeper env PROFILE --format powershell | Out-String | Invoke-Expression
     Powershell,
-    /// NAME=value lines, for docker run --env-file and the like: it can take nothing away
+    /// NAME=value lines, such as for docker run --env-file; cannot unset variables
     Dotenv,
-    /// An object, with null for what must not be set
+    /// An object, with null for variables to unset
     Json,
 }
 
-pub(crate) fn run(
-    profile: &str,
-    mode: Mode,
-    format: Format,
-    socket: Option<PathBuf>,
-) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let Arguments {
+        profile,
+        format,
+        mode,
+    } = arguments;
     let socket = connect::socket_path(socket)?;
-    let environment = autostart::ask(&socket, |stream| Environment::ask(stream, profile, mode))?;
+    let environment = autostart::ask(&socket, |stream| Environment::ask(stream, profile, *mode))?;
+
     let text = format.write(&environment)?;
     let is_shown = std::io::stdout().is_terminal();
     if is_shown && text.chars().any(|each| each.is_control() && each != '\n') {
-        return Err(unspeakable(
+        return Err(unwritable(
             "a terminal",
-            "another reader, or --format json",
+            "redirect the output, or use --format json",
         ));
     }
     super::print(&text)
@@ -50,7 +69,7 @@ impl Format {
     fn write(self, environment: &Environment) -> Result<String, Failure> {
         let mut text = String::new();
         let Environment { set, unset, .. } = environment;
-        // A name that a shell could take for more than that is none that a shell has set.
+        // A shell could interpret other names, and cannot have set them.
         let is_name = |name: &&String| {
             name.bytes()
                 .all(|each| each.is_ascii_alphanumeric() || each == b'_')
@@ -70,7 +89,7 @@ impl Format {
             }
         }
         for (name, value) in set {
-            // A text takes whatever is written to it.
+            // Writing to a string cannot fail.
             let _ = match self {
                 Self::Sh => writeln!(text, "export {name}={}", sh(value)),
                 Self::Fish => writeln!(text, "set -gx {name} {}", fish(value)),
@@ -92,7 +111,7 @@ fn json(environment: &Environment) -> Result<String, Failure> {
         .iter()
         .map(|name| (name.clone(), Value::Null));
     let document: Map<String, Value> = set.chain(unset).collect();
-    let text = serde_json::to_string_pretty(&document).map_err(|_| connect::out_of_place())?;
+    let text = serde_json::to_string_pretty(&document).map_err(|_| connect::unexpected_reply())?;
     Ok(super::for_standard_output(text + "\n"))
 }
 
@@ -104,7 +123,7 @@ fn fish(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-/// PowerShell takes typographic quotes for straight ones.
+/// PowerShell treats typographic quotes as straight ones.
 fn powershell(value: &str) -> String {
     let mut text = String::from("'");
     for each in value.chars() {
@@ -116,21 +135,20 @@ fn powershell(value: &str) -> String {
     text + "'"
 }
 
-/// Readers of such files differ in what they make of quotes, spaces, `#`, `$` and `\`: what none of them changes is written
-/// as it stands, and the rest not at all.
+/// Readers of such files interpret quotes, spaces, `#`, `$` and `\` differently, so values with them are rejected.
 fn dotenv(value: &str) -> Result<&str, Failure> {
     let is_plain = |each: char| each.is_ascii_alphanumeric() || "_-+=/.,:@%*".contains(each);
     if value.chars().all(is_plain) {
         Ok(value)
     } else {
-        Err(unspeakable("a file of this kind", "--format json"))
+        Err(unwritable("this format", "use --format json"))
     }
 }
 
-fn unspeakable(what: &str, hint: &str) -> Failure {
+fn unwritable(output: &str, hint: &str) -> Failure {
     Failure::new(
         Code::Usage,
-        format!("a value has characters that cannot be written for {what}"),
+        format!("a value has characters that cannot be written to {output}"),
         hint,
     )
 }
@@ -152,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn fish_and_powershell_are_quoted_by_their_own_rules() {
+    fn fish_and_powershell_have_their_own_quoting() {
         assert_eq!(fish(r"it's \ $HOME"), r"'it\'s \\ $HOME'");
         assert_eq!(powershell("it's $x"), "'it''s $x'");
         assert_eq!(powershell("\u{2019}; rm"), "'\u{2019}\u{2019}; rm'");
@@ -170,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_every_value_and_null_for_what_must_not_be_set() {
+    fn json_has_null_for_variables_to_unset() {
         for value in ["it's", "two\nlines", "\"\\ $x"] {
             let read: Value =
                 serde_json::from_str(&Format::Json.write(&environment(value)).unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! The environment by which AWS SDKs find a profile's credentials: what is set in it, and what must not be, since SDKs would
-//! take that instead. It is asked for once, over one connection.
+//! The environment variables with which AWS SDKs find a profile's credentials: those to set, and those to unset, which would
+//! take precedence.
 
 use std::process::Command;
 
@@ -10,17 +10,17 @@ use rolekeeper::protocol::{Code, Endpoint, EndpointKind, Failure, Lease, Reply, 
 /// How a command gets credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Mode {
-    /// The credentials themselves, in variables: for every tool, until they expire
+    /// Credentials in variables: for every tool, until they expire
     #[default]
     Env,
-    /// The address of the daemon's endpoint for containers: SDKs ask it again
+    /// Address of the daemon's endpoint for container credentials: SDKs renew them
     Http,
-    /// The address of an endpoint like EC2's instance metadata (version 2), for what knows nothing else
+    /// Address of an endpoint like EC2's instance metadata (version 2), for tools that support only that
     Imds,
 }
 
-/// Whatever an AWS SDK might take instead of what is set here, or together with it. An empty variable is not an absent one
-/// to all of them.
+/// Variables that an AWS SDK might read instead of those set here, or together with them. They are unset, because some
+/// SDKs treat an empty variable as set.
 const SHADOWING: [&str; 25] = [
     "AWS_ACCESS_KEY",
     "AWS_ACCOUNT_ID",
@@ -48,7 +48,7 @@ const SHADOWING: [&str; 25] = [
     TOKEN_FILE,
     METADATA,
 ];
-/// The same for one service each, whose name follows.
+/// The same for one service each: the service's name follows.
 const SHADOWING_PREFIX: &str = "AWS_BEARER_TOKEN_";
 
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
@@ -61,19 +61,19 @@ const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const METADATA_DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
 const BOTO_CONFIG: &str = "BOTO_CONFIG";
 const AWS_FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
-const NOWHERE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
+const NULL_DEVICE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
-/// What a command is to find in its environment. The values are secrets, or lead to some.
+/// The changes to a command's environment. Values are secrets, or lead to secrets.
 pub(crate) struct Environment {
     pub(crate) set: Vec<(&'static str, String)>,
-    /// In the order of names, none of those that are set.
+    /// In order of name, without those that are set.
     pub(crate) unset: Vec<String>,
-    /// That of the profile when its session was asked for. A daemon of an older version does not tell it.
+    /// The profile's generation when its session was requested, if known.
     pub(crate) generation: Option<u64>,
 }
 
 impl Environment {
-    /// The credentials are fetched in every mode, so that whatever is wrong is told before a command runs.
+    /// Fetches the credentials in every mode, so that an error is reported before the command runs.
     pub(crate) fn ask(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Self, Failure> {
         let text = connect::ask(
             stream,
@@ -82,11 +82,11 @@ impl Environment {
             },
         )?;
         let Reply::Lease(lease) = connect::reply(&text)? else {
-            return Err(connect::out_of_place());
+            return Err(connect::unexpected_reply());
         };
         if let Some(seconds) = lease.view_age_seconds {
-            super::tell(&format!(
-                "rolekeeper: whether this session has been revoked was last known {seconds} s ago"
+            super::print_error(&format!(
+                "rolekeeper: the last successful revocation check for {profile} was {seconds} s ago"
             ));
         }
         let mut set = match mode {
@@ -94,7 +94,7 @@ impl Environment {
             Mode::Http | Mode::Imds => address(&endpoint(stream, profile, mode)?)?,
         };
         if let Some(region) = &lease.region {
-            // botocore reads the second only, the others the first.
+            // botocore reads only the second, other SDKs the first.
             set.extend([
                 ("AWS_REGION", region.to_string()),
                 ("AWS_DEFAULT_REGION", region.to_string()),
@@ -105,14 +105,14 @@ impl Environment {
             .filter(|name| name.starts_with(SHADOWING_PREFIX))
             .collect();
         unset.extend(SHADOWING.map(Into::into));
-        // What another mode has set, in a shell that has read it.
+        // In a shell that evaluated `rolekeeper env` with another mode, these are set.
         if [FULL_URI, METADATA]
             .into_iter()
             .any(|name| connect::variable(name).is_some())
         {
-            let is_nowhere =
-                |name: &&str| connect::variable(name).is_some_and(|value| value == NOWHERE);
-            unset.extend(AWS_FILES.into_iter().filter(is_nowhere).map(Into::into));
+            let is_null_device =
+                |name: &&str| connect::variable(name).is_some_and(|value| value == NULL_DEVICE);
+            unset.extend(AWS_FILES.into_iter().filter(is_null_device).map(Into::into));
         }
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
@@ -124,7 +124,7 @@ impl Environment {
         })
     }
 
-    pub(crate) fn enter(&self, command: &mut Command) {
+    pub(crate) fn apply_to(&self, command: &mut Command) {
         for name in &self.unset {
             command.env_remove(name);
         }
@@ -133,7 +133,7 @@ impl Environment {
 }
 
 fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
-    // An environment is never asked for again: what counts is when the session itself ends.
+    // A tool cannot renew these, so it gets the session's true expiry.
     let expiration = if lease.session_expires_at.is_empty() {
         &lease.expires_at
     } else {
@@ -170,18 +170,17 @@ fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, 
         if failure.code != Code::BadRequest {
             return failure;
         }
-        let what = "the daemon is older than this command, and has no endpoints";
         Failure::new(
             Code::UnsupportedVersion,
-            what,
-            "restart rolekeeperd, or kill -HUP it",
+            "the daemon is older than this command, and has no HTTP endpoints",
+            "restart rolekeeperd",
         )
     })?;
-    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+    serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())
 }
 
-/// The address, and what keeps SDKs from going elsewhere: credentials in the AWS files would come first, and some SDKs ask
-/// even this machine through a proxy.
+/// The address, and variables that keep SDKs from other sources: credentials in the AWS files would take precedence, and
+/// some SDKs connect even to this machine through a proxy.
 fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut set = match &endpoint.token_file {
         None => vec![
@@ -190,8 +189,8 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
             ("AWS_EC2_METADATA_V1_DISABLED", "true".into()),
         ],
         Some(file) => {
-            let file = file.to_str().ok_or_else(connect::out_of_place)?;
-            // Some SDKs would go on to this machine's own metadata when they are refused here.
+            let file = file.to_str().ok_or_else(connect::unexpected_reply)?;
+            // Some SDKs try the machine's instance metadata after a refusal.
             vec![
                 (FULL_URI, endpoint.url.clone()),
                 (TOKEN_FILE, file.into()),
@@ -200,23 +199,18 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
         }
     };
     for file in AWS_FILES.into_iter().chain([BOTO_CONFIG]) {
-        set.push((file, NOWHERE.into()));
+        set.push((file, NULL_DEVICE.into()));
     }
     let before = |name| connect::variable(name).and_then(|value| value.into_string().ok());
-    let (lower, upper) = (before("no_proxy"), before("NO_PROXY"));
-    set.push((
-        "no_proxy",
-        past_proxies(lower.as_deref().or(upper.as_deref())),
-    ));
-    set.push((
-        "NO_PROXY",
-        past_proxies(upper.as_deref().or(lower.as_deref())),
-    ));
+    let lower = before("no_proxy");
+    let upper = before("NO_PROXY");
+    set.push(("no_proxy", no_proxy(lower.as_deref().or(upper.as_deref()))));
+    set.push(("NO_PROXY", no_proxy(upper.as_deref().or(lower.as_deref()))));
     Ok(set)
 }
 
-/// What is asked without a proxy, and this machine.
-fn past_proxies(before: Option<&str>) -> String {
+/// The value of `NO_PROXY` with this machine added.
+fn no_proxy(before: Option<&str>) -> String {
     let mut names: Vec<&str> = before
         .unwrap_or_default()
         .split(',')
@@ -224,7 +218,7 @@ fn past_proxies(before: Option<&str>) -> String {
         .filter(|name| !name.is_empty())
         .collect();
     for here in ["127.0.0.1", "localhost"] {
-        // Alone it stands for everything, in a list for nothing to some.
+        // `*` matches every host if it is alone, and in a list not for every reader.
         if !names.contains(&here) && names != ["*"] {
             names.push(here);
         }
@@ -237,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_is_asked_without_a_proxy_and_the_rest_stays() {
+    fn no_proxy_gets_this_machine_and_keeps_the_rest() {
         for (before, want) in [
             (None, "127.0.0.1,localhost"),
             (Some(""), "127.0.0.1,localhost"),
@@ -249,7 +243,7 @@ mod tests {
             (Some("*"), "*"),
             (Some("a.test,*"), "a.test,*,127.0.0.1,localhost"),
         ] {
-            assert_eq!(past_proxies(before), want);
+            assert_eq!(no_proxy(before), want);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! `rolekeeper explain PROFILE`: why a profile's role can or cannot be assumed.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Check, Explanation, Failure, Outcome, Request};
 
+use super::table;
 use crate::{autostart, command};
 
 pub(crate) fn run(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
@@ -35,40 +35,41 @@ fn prose(explanation: &Explanation) -> String {
     let role = role_name
         .as_ref()
         .map_or_else(|| role_id.clone(), |name| format!("{name} ({role_id})"));
-    let who = principal.as_deref().unwrap_or("the holder of the token");
+    let principal = principal.as_deref().unwrap_or("the token's owner");
     let can = match verdict {
         Outcome::Yes => "can",
         Outcome::No => "cannot",
-        Outcome::Unknown => "may or may not be able to",
+        Outcome::Unknown => "may be able to",
     };
-    let mut text =
-        format!("profile {profile}: {who} {can} assume role {role} at upstream {upstream}\n\n");
-    let wide = checks
-        .iter()
-        .map(|check| check.condition.len())
-        .max()
-        .unwrap_or_default();
-    for Check {
+    let mut text = format!(
+        "profile {profile}: {principal} {can} assume role {role} at upstream {upstream}\n\n"
+    );
+    text += &table::text(checks.iter().flat_map(rows));
+    if let Some(failure) = last_failure {
+        text += &format!("\nThe daemon's last attempt failed: {failure}\n");
+    }
+    text
+}
+
+/// A condition, and below it the statement that decides it.
+fn rows(check: &Check) -> Vec<[String; 3]> {
+    let Check {
         condition,
         outcome,
         reason,
         statement,
-    } in checks
-    {
-        let outcome = match outcome {
-            Outcome::Yes => "yes",
-            Outcome::No => "no",
-            Outcome::Unknown => "?",
-        };
-        let _ = writeln!(text, "{outcome:3}  {condition:wide$}  {reason}");
-        if let Some(statement) = statement {
-            let _ = writeln!(text, "{:3}  {:wide$}  {}", "", "", statement.text);
-        }
+    } = check;
+    let outcome = match outcome {
+        Outcome::Yes => "yes",
+        Outcome::No => "no",
+        Outcome::Unknown => "?",
+    };
+
+    let mut rows = vec![[outcome.into(), condition.clone(), reason.clone()]];
+    if let Some(statement) = statement {
+        rows.push([String::new(), String::new(), statement.text.to_string()]);
     }
-    if let Some(failure) = last_failure {
-        let _ = writeln!(text, "\nThe daemon's last try failed: {failure}");
-    }
-    text
+    rows
 }
 
 #[cfg(test)]
@@ -77,7 +78,7 @@ mod tests {
     use rolekeeper::protocol::DecidingStatement;
 
     #[test]
-    fn the_verdict_comes_first_and_the_statement_that_decides_below_its_condition() {
+    fn verdict_is_first_and_statements_follow_conditions() {
         let check = |what: &str, outcome, reason: &str| Check {
             condition: what.into(),
             outcome,

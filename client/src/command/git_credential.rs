@@ -1,6 +1,6 @@
-//! `rolekeeper git-credential PROFILE ACTION`: the session token as git expects it of a credential helper
-//! (gitcredentials(7), git-credential(1)). Without an answer git asks a person for a password, which is no help where a
-//! profile is held: then it is told to quit. A password in the input is never kept, compared or repeated.
+//! `rolekeeper git-credential PROFILE ACTION`: prints the session token for git, as a credential helper
+//! (gitcredentials(7), git-credential(1)). Without an answer git asks the user for a password. On an error the answer is
+//! `quit=1`, which stops git instead. A password in the input is never stored, compared or printed.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -23,19 +23,19 @@ In ~/.gitconfig:
       helper =
       helper = /usr/local/bin/rolekeeper git-credential dev
 
-The empty helper turns off those before it for that address: one that keeps passwords would keep the token, too. The same by
-commands:
+The empty helper disables earlier ones for that address, because one that stores passwords would store the token too. The
+same with commands:
 
   git config --global --add credential.https://git.example.test.helper ''
   git config --global --add credential.https://git.example.test.helper '/usr/local/bin/rolekeeper git-credential dev'
 
-A helper of no address is asked for every one: then say which are meant, as in git-credential dev --host git.example.test.
-The token goes over https, and over http to this machine alone.";
+git asks a helper without an address for every host. Then restrict the hosts: git-credential dev --host git.example.test.
+The token is sent over https, and over http only to this machine.";
 
-/// More than git tells of a server, in bytes.
-const INPUT_CAP: u64 = 64 * 1024;
+/// The maximum length of git's input, in bytes.
+const MAX_INPUT: u64 = 64 * 1024;
 
-/// How long git is kept waiting while the daemon looks at a session that was refused. It goes on looking by itself.
+/// How long git waits while the daemon checks a rejected session. The daemon completes the check in any case.
 const REPORT_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
@@ -43,20 +43,20 @@ pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles))]
     profile: String,
-    /// What is wanted: get, store or erase; anything else is passed over
+    /// The action: get, store or erase; others are ignored
     action: String,
-    /// The user name that goes with the token, unless git names one [default: the access key's id]
+    /// The user name for the token, unless git names one [default: the access key's id]
     #[arg(long, value_name = "NAME", value_parser = lease::username)]
     username: Option<String>,
-    /// Give the token to this host alone; may be given several times
+    /// Allow only this host; can be repeated
     #[arg(long = "host", value_name = "HOST[:PORT]", value_parser = Host::parse)]
     hosts: Vec<Host>,
 }
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let asked = Asked::read(io::stdin());
+    let request = CredentialRequest::read(io::stdin());
     match arguments.action.as_str() {
-        "get" => match asked.and_then(|asked| get(arguments, &asked, socket)) {
+        "get" => match request.and_then(|request| get(arguments, &request, socket)) {
             Ok(answer) => command::print(&answer),
             Err(failure) => {
                 command::print("quit=1\n")?;
@@ -64,8 +64,10 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             }
         },
         "erase" => {
-            // git wants to hear nothing of it.
-            if asked.is_ok_and(|asked| asked.has_password && asked.is_meant(&arguments.hosts)) {
+            // git ignores errors of this action.
+            if request.is_ok_and(|request| {
+                request.has_password && request.is_allowed_host(&arguments.hosts)
+            }) {
                 let _ = report_rejected(&arguments.profile, socket);
             }
             Ok(())
@@ -74,33 +76,40 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     }
 }
 
-/// Nothing at all if the token is not for that host.
-fn get(arguments: &Arguments, asked: &Asked, socket: Option<PathBuf>) -> Result<String, Failure> {
-    let Some(origin) = asked
+/// The answer, which is empty for another host.
+fn get(
+    arguments: &Arguments,
+    request: &CredentialRequest,
+    socket: Option<PathBuf>,
+) -> Result<String, Failure> {
+    let Some(origin) = request
         .origin
         .as_ref()
-        .filter(|origin| address::is_meant(&arguments.hosts, origin))
+        .filter(|origin| address::is_allowed_host(&arguments.hosts, origin))
     else {
         return Ok(String::new());
     };
-    origin.check_secrecy()?;
-    let username = asked.username.as_deref().or(arguments.username.as_deref());
+    origin.check_encryption()?;
+    let username = request
+        .username
+        .as_deref()
+        .or(arguments.username.as_deref());
     lease::ask(&arguments.profile, socket, |lease| answer(username, lease))
 }
 
 fn answer(username: Option<&str>, lease: &Lease<'_>) -> Result<String, Failure> {
     let username = username.unwrap_or(&lease.access_key_id);
     if username.chars().any(char::is_control) {
-        return Err(connect::out_of_place());
+        return Err(connect::unexpected_reply());
     }
-    let expiry = epoch_seconds(&lease.expires_at).ok_or_else(connect::out_of_place)?;
+    let expiry = epoch_seconds(&lease.expires_at).ok_or_else(connect::unexpected_reply)?;
     Ok(format!(
         "username={username}\npassword={}\npassword_expiry_utc={expiry}\n",
         lease::token(lease)?
     ))
 }
 
-/// The host has refused the password that it was given, which may have been ours. No daemon is started for that.
+/// The host rejected a password, which may have been a token of this profile. Does not start a daemon.
 fn report_rejected(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
     let Some(mut stream) = connect::open(&connect::socket_path(socket)?)? else {
         return Ok(());
@@ -116,27 +125,30 @@ fn report_rejected(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure
     Ok(())
 }
 
-/// What git tells of itself.
+/// git's input.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
-    /// None for what is neither http nor https, and for a host that cannot be understood.
+struct CredentialRequest {
+    /// `None` for other protocols than http and https, and for invalid hosts.
     origin: Option<Origin>,
     username: Option<String>,
     has_password: bool,
 }
 
-impl Asked {
-    /// Reads `key=value` lines up to an empty one or the end. Of two alike the last counts; unknown ones are passed over.
+impl CredentialRequest {
+    /// Reads `key=value` lines up to an empty one or the end. The last of duplicate keys is used; unknown keys are ignored.
     fn read(input: impl Read) -> Result<Self, Failure> {
-        let mut input = BufReader::new(input.take(INPUT_CAP + 1));
-        let (mut asked, mut scheme, mut host) = (Self::default(), None, String::new());
+        let mut input = BufReader::new(input.take(MAX_INPUT + 1));
+        let mut request = Self::default();
+        let mut scheme = None;
+        let mut host = String::new();
         let mut length = 0;
+
         loop {
             let mut line = Vec::new();
             let read = input.read_until(b'\n', &mut line);
             length += read.map_err(|error| refuse(&format!("cannot be read: {error}")))?;
-            if length as u64 > INPUT_CAP {
-                return Err(refuse("is longer than git makes it"));
+            if length as u64 > MAX_INPUT {
+                return Err(refuse("is too long"));
             }
             let line = String::from_utf8(line).map_err(|_| refuse("is not UTF-8"))?;
             let line = line.strip_suffix('\n').unwrap_or(&line);
@@ -146,27 +158,27 @@ impl Asked {
             }
             let (key, value) = line
                 .split_once('=')
-                .ok_or_else(|| refuse("has a line that is no key=value"))?;
+                .ok_or_else(|| refuse("has a line without key=value"))?;
             if line.chars().any(char::is_control) {
                 return Err(refuse("has control characters"));
             }
             match key {
-                "protocol" => scheme = Scheme::named(value),
+                "protocol" => scheme = Scheme::parse(value),
                 "host" => value.clone_into(&mut host),
                 "username" => {
-                    asked.username = Some(value.to_owned()).filter(|name| !name.is_empty());
+                    request.username = Some(value.to_owned()).filter(|name| !name.is_empty());
                 }
-                "password" => asked.has_password = !value.is_empty(),
+                "password" => request.has_password = !value.is_empty(),
                 _ => {}
             }
         }
-        asked.origin = scheme.and_then(|scheme| Origin::of_host(scheme, &host));
-        Ok(asked)
+        request.origin = scheme.and_then(|scheme| Origin::of_host(scheme, &host));
+        Ok(request)
     }
 
-    fn is_meant(&self, hosts: &[Host]) -> bool {
+    fn is_allowed_host(&self, hosts: &[Host]) -> bool {
         self.origin.as_ref().is_some_and(|origin| {
-            address::is_meant(hosts, origin) && origin.check_secrecy().is_ok()
+            address::is_allowed_host(hosts, origin) && origin.check_encryption().is_ok()
         })
     }
 }
@@ -174,12 +186,12 @@ impl Asked {
 fn refuse(why: &str) -> Failure {
     Failure::new(
         Code::Usage,
-        format!("what git says on standard input {why}"),
-        "key=value lines, as git credential has them",
+        format!("git's request on standard input {why}"),
+        "pass key=value lines, as git credential does",
     )
 }
 
-/// Of a time as a lease has it: `2026-01-01T00:00:00Z`.
+/// Seconds since 1970 of a lease's time: `2026-01-01T00:00:00Z`.
 fn epoch_seconds(time: &str) -> Option<u64> {
     let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
@@ -203,7 +215,7 @@ fn epoch_seconds(time: &str) -> Option<u64> {
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-/// Three numbers of so many digits.
+/// Three numbers with these lengths.
 fn numbers(text: &str, between: char, digits: [usize; 3]) -> Option<[u64; 3]> {
     let mut parts = text.split(between);
     let mut numbers = [0; 3];
@@ -219,7 +231,7 @@ fn numbers(text: &str, between: char, digits: [usize; 3]) -> Option<[u64; 3]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lease::canary;
+    use super::super::lease::example;
     use super::*;
 
     fn arguments(hosts: &[&str]) -> Arguments {
@@ -235,41 +247,40 @@ mod tests {
         }
     }
 
-    fn asked(text: &str) -> Asked {
-        Asked::read(text.as_bytes()).unwrap()
+    fn request(text: &str) -> CredentialRequest {
+        CredentialRequest::read(text.as_bytes()).unwrap()
     }
 
-    /// What it does before it asks the daemon; there is none.
+    /// The answer without a daemon.
     fn without_daemon(hosts: &[&str], text: &str) -> Result<String, Failure> {
-        // An environment variable would change what is said, not that it fails.
         get(
             &arguments(hosts),
-            &asked(text),
+            &request(text),
             Some(format!("/{}", "x".repeat(200)).into()),
         )
     }
 
     #[test]
-    fn an_answer_has_the_name_that_git_knows_and_the_expiry_in_seconds() {
+    fn answer_has_user_name_and_expiry_in_seconds() {
         let want = "username=BYIA1\npassword=canary-token\npassword_expiry_utc=1767225600\n";
-        assert_eq!(answer(None, &canary()).unwrap(), want);
+        assert_eq!(answer(None, &example()).unwrap(), want);
         assert!(
-            answer(Some("me"), &canary())
+            answer(Some("me"), &example())
                 .unwrap()
                 .starts_with("username=me\n")
         );
         for broken in [
             Lease {
                 access_key_id: "a\npassword=x".into(),
-                ..canary()
+                ..example()
             },
             Lease {
                 session_token: "canary\nhost=evil.test".into(),
-                ..canary()
+                ..example()
             },
             Lease {
                 expires_at: "soon".into(),
-                ..canary()
+                ..example()
             },
         ] {
             assert!(
@@ -282,22 +293,22 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read_to_its_empty_line_and_what_is_new_in_it_is_passed_over() {
+    fn input_ends_at_an_empty_line_and_ignores_unknown_keys() {
         let text = "capability[]=authtype\r\nprotocol=https\nhost=git.example.test:8443\nwwwauth[]=Basic realm=\"x\"\n\
             path=a/b=c\nusername=me\npassword=p\n\nhost=evil.test\n";
         let origin = Origin::of_url("https://git.example.test:8443").map(|(origin, _)| origin);
         assert_eq!(
-            asked(text),
-            Asked {
+            request(text),
+            CredentialRequest {
                 origin,
                 username: Some("me".into()),
                 has_password: true
             }
         );
-        assert_eq!(asked(""), Asked::default());
+        assert_eq!(request(""), CredentialRequest::default());
         assert_eq!(
-            asked("protocol=https\nhost=a.test\nusername=\npassword="),
-            asked("protocol=https\nhost=a.test")
+            request("protocol=https\nhost=a.test\nusername=\npassword="),
+            request("protocol=https\nhost=a.test")
         );
     }
 
@@ -311,7 +322,7 @@ mod tests {
             b"host=canary\xff",
             long.as_bytes(),
         ] {
-            let failure = Asked::read(text).unwrap_err();
+            let failure = CredentialRequest::read(text).unwrap_err();
             assert!(
                 failure.code == Code::Usage && !failure.to_string().contains("canary"),
                 "{failure}"
@@ -320,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_not_meant_gets_no_answer_and_is_no_failure() {
+    fn other_host_gets_an_empty_answer() {
         for (hosts, text) in [
             (&["git.example.test"][..], "protocol=https\nhost=other.test"),
             (
@@ -334,20 +345,26 @@ mod tests {
             (&[], "host=git.example.test"),
         ] {
             assert_eq!(without_daemon(hosts, text).as_deref(), Ok(""), "{text}");
-            assert!(!asked(text).is_meant(&arguments(hosts).hosts), "{text}");
+            assert!(
+                !request(text).is_allowed_host(&arguments(hosts).hosts),
+                "{text}"
+            );
         }
-        let is_asked = |hosts: &[&str], text| {
+        let reaches_the_daemon = |hosts: &[&str], text| {
             without_daemon(hosts, text).unwrap_err().code == Code::Configuration
         };
-        assert!(is_asked(
+        assert!(reaches_the_daemon(
             &["git.example.test:8443"],
             "protocol=https\nhost=git.example.test:8443"
         ));
-        assert!(is_asked(&[], "protocol=http\nhost=127.0.0.1:3000"));
+        assert!(reaches_the_daemon(
+            &[],
+            "protocol=http\nhost=127.0.0.1:3000"
+        ));
     }
 
     #[test]
-    fn a_host_that_would_get_the_token_in_the_clear_is_refused() {
+    fn remote_host_over_http_is_rejected() {
         let failure = without_daemon(&[], "protocol=http\nhost=git.example.test").unwrap_err();
         assert_eq!(failure.code, Code::NotAllowed);
         assert!(
@@ -357,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_counted_from_1970_and_what_is_none_has_no_count() {
+    fn epoch_seconds_accept_only_rfc_3339_in_utc() {
         for (time, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-29T23:59:59Z", 951_868_799),

@@ -8,7 +8,7 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, JournalLocation, Request};
 use serde_json::Value;
 
-use super::{audit, iam, screen};
+use super::{audit, iam, sanitize, table};
 use crate::{autostart, command};
 
 pub(crate) const HELP: &str = "Examples:\n  \
@@ -23,10 +23,10 @@ const COLUMNS: [&str; 5] = ["at", "type", "profile", "uid", "via"];
 /// Show the journal: issued credentials, refusals, approvals, logins, and sessions that ended early
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only the records of this profile
+    /// Show only the records of this profile
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(iam::suggest::profiles))]
     profile: Option<String>,
-    /// Only the last records: a number and s, m, h or d
+    /// Show only the records of this time span: a number with s, m, h or d
     #[arg(long, value_name = "SPAN")]
     since: Option<String>,
     /// Print one JSON object a line instead of a table
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         connect::document(stream, Request::Journal { since_seconds })
     })?;
     let location: JournalLocation =
-        serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
+        serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
 
     let journal = std::fs::read(&location.path).map_err(|error| unreadable(&location, &error))?;
     let records = selected(
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
         command::print(&command::for_standard_output(lines))
     } else {
-        command::print(&table(records))
+        command::print(&prose(records))
     }
 }
 
@@ -61,7 +61,7 @@ fn unreadable(location: &JournalLocation, error: &std::io::Error) -> Failure {
     Failure::new(
         Code::Unexpected,
         format!("cannot read the journal {path}: {error}"),
-        format!("check its owner and mode: ls -l {path}"),
+        format!("check its owner and mode with ls -l {path}"),
     )
 }
 
@@ -75,27 +75,24 @@ fn selected(journal: &[u8], profile: Option<&str>, since: Option<&str>) -> Vec<V
         .collect()
 }
 
-fn table(records: Vec<Value>) -> String {
+fn prose(records: Vec<Value>) -> String {
     if records.is_empty() {
         return "no records\n".into();
     }
 
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["TIME", "TYPE", "PROFILE", "USER", "VIA", "DETAILS"]);
-    for mut record in records {
-        screen::clean(&mut record);
-        let mut row: Vec<_> = COLUMNS
-            .iter()
-            .map(|name| record.get(name).map_or_else(|| "-".into(), plain))
-            .collect();
-        row.push(details(&record));
-        table.add_row(row);
-    }
-    table
-        .lines()
-        .map(|line| line.trim().to_owned() + "\n")
-        .collect()
+    let header = ["TIME", "TYPE", "PROFILE", "USER", "VIA", "DETAILS"];
+    let header = header.map(String::from).to_vec();
+    table::text(std::iter::once(header).chain(records.into_iter().map(row)))
+}
+
+fn row(mut record: Value) -> Vec<String> {
+    sanitize::clean(&mut record);
+    let mut row: Vec<_> = COLUMNS
+        .iter()
+        .map(|name| record.get(name).map_or_else(|| "-".into(), plain))
+        .collect();
+    row.push(details(&record));
+    row
 }
 
 /// The other fields, in logfmt: `code=not_allowed message="profile dev is not for …"`.
@@ -151,7 +148,7 @@ mod tests {
 
     #[test]
     fn table_has_a_row_for_each_record() {
-        let table = table(selected(JOURNAL.as_bytes(), None, None));
+        let table = prose(selected(JOURNAL.as_bytes(), None, None));
         let lines: Vec<Vec<_>> = table
             .lines()
             .map(|line| line.split_whitespace().collect())
@@ -183,6 +180,6 @@ mod tests {
 
     #[test]
     fn empty_journal_has_no_records() {
-        assert_eq!(table(selected(b"", None, None)), "no records\n");
+        assert_eq!(prose(selected(b"", None, None)), "no records\n");
     }
 }

@@ -1,68 +1,73 @@
-//! JSON that somebody else wrote: a user's document, an upstream's reply. Some of it follows the grammar and is no value all
-//! the same: nested deeper than a parser goes, a number beyond a double, half of a surrogate pair. Whoever wrote it is told,
-//! and never that the daemon is broken.
+//! JSON from users and upstreams. Some valid JSON cannot be represented: too deep nesting, a number beyond a double, half of
+//! a surrogate pair. The error names the document's author, not the daemon.
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// How deep a document may be nested. Parsers take 127 levels; a request has four of its own around the document, and a
-/// reply that shows it again has some too.
-pub(super) const DEPTH: usize = 120;
+/// The maximum nesting of a document. Parsers accept 127 levels, and a request adds four around the document.
+pub(super) const MAX_DEPTH: usize = 120;
 
-/// Why a text came to no value. Each says where: line and column, the latter in bytes.
+/// Why a text could not be read. Each names the line and the column (in bytes).
 #[derive(Debug)]
 pub(super) enum Unreadable {
-    /// It breaks the grammar.
-    NotJson(String),
-    /// It is JSON, and no value.
-    NoValue(String),
+    /// It is not valid JSON.
+    Invalid(String),
+    /// It is valid JSON that cannot be represented.
+    Unsupported(String),
 }
 
-/// A user's document.
+/// Parses a user's document.
 pub(super) fn document(text: &str) -> Result<Value, Unreadable> {
     let value = value(text);
-    match deeper(text, DEPTH) {
-        Some((line, column)) if !matches!(value, Err(Unreadable::NotJson(_))) => {
-            Err(Unreadable::NoValue(format!(
-                "it is nested deeper than {DEPTH} levels at line {line} column {column}"
+    match first_deeper(text, MAX_DEPTH) {
+        Some((line, column)) if !matches!(value, Err(Unreadable::Invalid(_))) => {
+            Err(Unreadable::Unsupported(format!(
+                "it is nested deeper than {MAX_DEPTH} levels at line {line} column {column}"
             )))
         }
         _ => value,
     }
 }
 
-/// An upstream's reply, of which the daemon has made sure that it is JSON. `of` begins the message: `getRole: `.
-pub(super) fn reply(text: &str, of: &str) -> Result<Value, Failure> {
+/// Parses an upstream's reply, which the daemon has checked to be JSON. The message starts with `prefix`: `getRole: `.
+pub(super) fn reply(text: &str, prefix: &str) -> Result<Value, Failure> {
     value(text).map_err(|why| match why {
-        Unreadable::NotJson(_) => connect::out_of_place(),
-        Unreadable::NoValue(why) => Failure::new(
+        Unreadable::Invalid(_) => connect::unexpected_reply(),
+        Unreadable::Unsupported(why) => Failure::new(
             Code::UpstreamUnavailable,
-            format!("{of}what the upstream answered cannot be shown: {why}"),
-            "tell whoever runs the upstream: it is JSON by its grammar, and more than a program can hold",
+            format!("{prefix}cannot show the upstream's reply: {why}"),
+            "report it to the upstream's administrator: the reply is valid JSON that cannot be represented",
         ),
     })
 }
 
 fn value(text: &str) -> Result<Value, Unreadable> {
     serde_json::from_str(text).map_err(|why| match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(IgnoredAny) => Unreadable::NoValue(why.to_string()),
-        Err(error) => Unreadable::NotJson(error.to_string()),
+        Ok(IgnoredAny) => Unreadable::Unsupported(why.to_string()),
+        Err(error) => Unreadable::Invalid(error.to_string()),
     })
 }
 
-/// Where a JSON text first goes deeper than so many levels.
-fn deeper(text: &str, limit: usize) -> Option<(usize, usize)> {
-    let (mut depth, mut line, mut column) = (0_usize, 1, 0);
-    let (mut in_string, mut escaped) = (false, false);
+/// Line and column at which a JSON text first exceeds this nesting.
+fn first_deeper(text: &str, limit: usize) -> Option<(usize, usize)> {
+    let mut depth = 0_usize;
+    let mut line = 1;
+    let mut column = 0;
+    let mut in_string = false;
+    let mut escaped = false;
+
     for byte in text.bytes() {
         column += 1;
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => in_string = !in_string,
-            b'\n' => (line, column) = (line + 1, 0),
+            b'\n' => {
+                line += 1;
+                column = 0;
+            }
             b'{' | b'[' if !in_string => depth += 1,
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
@@ -83,15 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_nested_as_deep_as_a_request_can_carry_it_and_no_deeper() {
-        assert!(document(&nested(DEPTH)).is_ok());
+    fn document_depth_is_limited_to_what_a_request_carries() {
+        assert!(document(&nested(MAX_DEPTH)).is_ok());
         let around = format!(
             r#"{{"v":1,"request":{{"iam":{{"parameters":{{"document":{}}}}}}}}}"#,
-            nested(DEPTH)
+            nested(MAX_DEPTH)
         );
         assert!(value(&around).is_ok());
-        for levels in [DEPTH + 1, 127, 128, 20_000] {
-            let Err(Unreadable::NoValue(why)) = document(&format!("\n\n  {}", nested(levels)))
+        for levels in [MAX_DEPTH + 1, 127, 128, 20_000] {
+            let Err(Unreadable::Unsupported(why)) = document(&format!("\n\n  {}", nested(levels)))
             else {
                 panic!()
             };
@@ -102,43 +107,45 @@ mod tests {
         }
         assert!(document(r#"{"text":"[[[{{{\"[[["}"#).is_ok());
         assert_eq!(
-            deeper(r#"{"a\\":[],"\"[":{"b":[]}}"#, 2),
+            first_deeper(r#"{"a\\":[],"\"[":{"b":[]}}"#, 2),
             Some((1, 22)),
             "brackets in texts do not count"
         );
     }
 
     #[test]
-    fn json_that_is_no_value_is_told_from_what_is_no_json() {
+    fn unsupported_json_differs_from_invalid_json() {
         for text in [
             "{\"a\":\n 1e400}",
             r#"{"a":"\ud800"}"#,
             r#"{"a":"\udc00x"}"#,
             &nested(128),
         ] {
-            let Err(Unreadable::NoValue(why)) = value(text) else {
+            let Err(Unreadable::Unsupported(why)) = value(text) else {
                 panic!("{text}")
             };
             assert!(why.contains(" at line "), "{why}");
         }
         for text in ["", "{", "nope", "{\"a\":1e}", "[1e400", &"[".repeat(500)] {
             assert!(
-                matches!(document(text), Err(Unreadable::NotJson(why)) if why.contains(" at line ")),
+                matches!(document(text), Err(Unreadable::Invalid(why)) if why.contains(" at line ")),
                 "{text}"
             );
         }
     }
 
     #[test]
-    fn a_reply_that_is_no_value_is_laid_at_the_upstream_and_one_that_is_no_json_at_the_daemon() {
+    fn unsupported_reply_is_an_error_of_the_upstream() {
         let failure = reply("[1e400]", "getRole: ").unwrap_err();
         assert_eq!(
             (failure.code, failure.code.exit_code()),
             (Code::UpstreamUnavailable, 7)
         );
-        assert!(failure.message.starts_with(
-            "getRole: what the upstream answered cannot be shown: number out of range"
-        ));
-        assert_eq!(reply("{", "").unwrap_err(), connect::out_of_place());
+        assert!(
+            failure
+                .message
+                .starts_with("getRole: cannot show the upstream's reply: number out of range")
+        );
+        assert_eq!(reply("{", "").unwrap_err(), connect::unexpected_reply());
     }
 }

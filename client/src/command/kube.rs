@@ -1,6 +1,6 @@
-//! `rolekeeper kube PROFILE`: the session token as Kubernetes clients expect it of a credential plugin (client-go,
-//! `client.authentication.k8s.io`). What the client says of itself in `KUBERNETES_EXEC_INFO` may come from a kubeconfig of
-//! somebody else's: it is never repeated as it stands, and a cluster that nobody has named gets no token.
+//! `rolekeeper kube PROFILE`: prints the session token for Kubernetes clients, as a credential plugin (client-go,
+//! `client.authentication.k8s.io`). `KUBERNETES_EXEC_INFO` may come from an untrusted kubeconfig: errors do not repeat it,
+//! and with `--server` other clusters get no token.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,8 +28,8 @@ In a kubeconfig:
         interactiveMode: Never
         provideClusterInfo: true
 
-With --server no other cluster gets the token; scheme, host and port count. It needs provideClusterInfo: true.
-A client such as kubectl asks once, and again when the token has expired.";
+With --server only that cluster gets the token; scheme, host and port must match. It requires provideClusterInfo: true.
+A client such as kubectl runs this command once, and again when the token has expired.";
 
 const INFO: &str = "KUBERNETES_EXEC_INFO";
 const GROUP: &str = "client.authentication.k8s.io/";
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles))]
     profile: String,
-    /// Give the token for this cluster alone; may be given several times
+    /// Allow only this cluster; can be repeated
     #[arg(long = "server", value_name = "URL", value_parser = server)]
     servers: Vec<Origin>,
 }
@@ -47,24 +47,23 @@ pub(crate) struct Arguments {
 fn server(text: &str) -> Result<Origin, String> {
     match Origin::of_url(text) {
         Some((origin, "" | "/")) => Ok(origin),
-        _ => {
-            Err("scheme, host and port of a cluster, such as https://k8s.example.test:6443".into())
-        }
+        _ => Err("expected scheme, host and port, such as https://k8s.example.test:6443".into()),
     }
 }
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let asked = asked(connect::variable(INFO))?;
-    check_cluster(arguments, asked.cluster)?;
+    let request = parse_request(connect::variable(INFO))?;
+    check_cluster(arguments, request.cluster)?;
+
     let document = lease::ask(&arguments.profile, socket, |lease| {
-        document(asked.version, lease)
+        document(request.version, lease)
     })?;
     command::print(&command::for_standard_output(document))
 }
 
-/// What the client wants. Each field is checked where it is used.
+/// The client's request.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct ExecRequest {
     version: &'static str,
     cluster: Option<Cluster>,
 }
@@ -74,8 +73,8 @@ struct Cluster {
     server: String,
 }
 
-/// Without the variable somebody has started this by hand.
-fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
+/// Parses the variable. Without it a user runs this command.
+fn parse_request(info: Option<OsString>) -> Result<ExecRequest, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Info {
@@ -88,7 +87,7 @@ fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
         cluster: Option<Cluster>,
     }
     let Some(info) = info else {
-        return Ok(Asked {
+        return Ok(ExecRequest {
             version: "v1",
             cluster: None,
         });
@@ -96,7 +95,7 @@ fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
     let info = info
         .into_string()
         .map_err(|_| unreadable("it is not UTF-8"))?;
-    // Its own words for what is wrong may repeat a value.
+    // The parser's message may repeat a value.
     let info: Info = serde_json::from_str(&info).map_err(|error| {
         unreadable(&format!(
             "see line {} column {}",
@@ -105,14 +104,14 @@ fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
         ))
     })?;
     if info.kind != "ExecCredential" {
-        return Err(unreadable("its kind is another one"));
+        return Err(unreadable("its kind differs"));
     }
     let version = match info.api_version.strip_prefix(GROUP) {
         Some("v1") => "v1",
         Some("v1beta1") => "v1beta1",
         _ => return Err(other_version(&info.api_version)),
     };
-    Ok(Asked {
+    Ok(ExecRequest {
         version,
         cluster: info.spec.and_then(|spec| spec.cluster),
     })
@@ -121,8 +120,8 @@ fn asked(info: Option<OsString>) -> Result<Asked, Failure> {
 fn unreadable(why: &str) -> Failure {
     Failure::new(
         Code::Usage,
-        format!("{INFO} does not hold an ExecCredential: {why}"),
-        "start this from a Kubernetes client, or unset the variable",
+        format!("{INFO} is not an ExecCredential: {why}"),
+        "run this command from a Kubernetes client, or unset the variable",
     )
 }
 
@@ -131,14 +130,14 @@ fn other_version(theirs: &str) -> Failure {
     let theirs = if theirs.len() <= 60 && theirs.bytes().all(is_harmless) {
         theirs
     } else {
-        "another one"
+        "unknown"
     };
     Failure::new(
         Code::Usage,
         format!(
-            "the Kubernetes client wants an ExecCredential of version {theirs}, and this gives v1 and v1beta1"
+            "the Kubernetes client requests ExecCredential version {theirs}; supported are v1 and v1beta1"
         ),
-        format!("apiVersion: {GROUP}v1 beside the command in the kubeconfig"),
+        format!("set apiVersion: {GROUP}v1 beside the command in the kubeconfig"),
     )
 }
 
@@ -148,7 +147,7 @@ fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), 
         .as_ref()
         .and_then(|cluster| Origin::of_url(&cluster.server))
     {
-        origin.check_secrecy()?;
+        origin.check_encryption()?;
     }
     if servers.is_empty() {
         return Ok(());
@@ -157,25 +156,25 @@ fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), 
         return Err(Failure::new(
             Code::Usage,
             format!(
-                "profile {profile} is for named clusters, and the Kubernetes client does not tell which one it means"
+                "profile {profile} is restricted to clusters by --server, and the Kubernetes client does not name its cluster"
             ),
-            "provideClusterInfo: true beside the command in the kubeconfig",
+            "set provideClusterInfo: true beside the command in the kubeconfig",
         ));
     };
     let (which, hint) = match Origin::of_url(&server) {
         Some((origin, _path)) if servers.contains(&origin) => return Ok(()),
         Some((origin, _path)) => (
             format!("the cluster {origin}"),
-            format!("another profile, or --server {origin} if it is meant for this one"),
+            format!("use another profile, or add --server {origin}"),
         ),
         None => (
-            "a cluster whose address is no plain URL".into(),
-            "scheme, host and port as the cluster's server".into(),
+            "a cluster with an invalid address".into(),
+            "use scheme, host and port as the cluster's server".into(),
         ),
     };
     Err(Failure::new(
         Code::NotAllowed,
-        format!("profile {profile} is not for {which}"),
+        format!("profile {profile} is not allowed for {which}"),
         hint,
     ))
 }
@@ -204,12 +203,12 @@ fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
         status,
     })
     .map(|json| json + "\n")
-    .map_err(|_| connect::out_of_place())
+    .map_err(|_| connect::unexpected_reply())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lease::canary;
+    use super::super::lease::example;
     use super::*;
 
     fn info(version: &str, spec: &str) -> Option<OsString> {
@@ -225,25 +224,25 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_of_the_version_that_is_asked_for_and_ends_when_the_lease_does() {
+    fn answer_has_the_requested_version_and_lease_expiry() {
         for (version, want) in [("v1", "v1"), ("v1beta1", "v1beta1")] {
-            let asked = asked(info(
+            let request = parse_request(info(
                 &format!("{GROUP}{version}"),
                 r#"{"interactive":false}"#,
             ))
             .unwrap();
-            assert_eq!((asked.version, asked.cluster), (want, None));
+            assert_eq!((request.version, request.cluster), (want, None));
         }
-        assert_eq!(asked(None).unwrap().version, "v1");
+        assert_eq!(parse_request(None).unwrap().version, "v1");
         assert_eq!(
-            document("v1beta1", &canary()).unwrap(),
+            document("v1beta1", &example()).unwrap(),
             "{\"apiVersion\":\"client.authentication.k8s.io/v1beta1\",\"kind\":\"ExecCredential\",\"status\":\
             {\"token\":\"canary-token\",\"expirationTimestamp\":\"2026-01-01T00:00:00Z\"}}\n"
         );
     }
 
     #[test]
-    fn what_is_no_exec_credential_is_refused_and_not_repeated() {
+    fn invalid_exec_credential_is_rejected_and_not_printed() {
         let v1 = format!("{GROUP}v1");
         for info in [
             Some("canary".into()),
@@ -258,11 +257,11 @@ mod tests {
             info("canary \\u001b[2J", "{}"),
             info(&format!("canary{}", "y".repeat(60)), "{}"),
         ] {
-            let failure = asked(info).unwrap_err();
+            let failure = parse_request(info).unwrap_err();
             assert_eq!(failure.code, Code::Usage);
             assert!(!failure.to_string().contains("canary"), "{failure}");
         }
-        let failure = asked(info(&format!("{GROUP}v1alpha1"), "{}")).unwrap_err();
+        let failure = parse_request(info(&format!("{GROUP}v1alpha1"), "{}")).unwrap_err();
         assert!(
             failure
                 .message
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_not_named_gets_no_token_and_its_password_is_not_shown() {
+    fn other_cluster_gets_no_token_and_password_is_hidden() {
         let servers = vec![
             server("https://k8s.example.test:6443").unwrap(),
             server("https://other.test/").unwrap(),
@@ -296,9 +295,9 @@ mod tests {
             ),
             (
                 "https://canary:canary@k8s.example.test:6443",
-                "whose address is no plain URL",
+                "a cluster with an invalid address",
             ),
-            ("k8s.example.test:6443", "whose address is no plain URL"),
+            ("k8s.example.test:6443", "a cluster with an invalid address"),
         ] {
             let failure = check_cluster(&arguments, cluster(url)).unwrap_err();
             assert_eq!(failure.code, Code::NotAllowed, "{url}");
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cluster_gets_the_token_in_the_clear_but_one_on_this_machine() {
+    fn remote_cluster_over_http_is_rejected() {
         for servers in [vec![], vec![server("http://k8s.example.test").unwrap()]] {
             let arguments = Arguments {
                 profile: "dev".into(),
@@ -324,7 +323,7 @@ mod tests {
             let failure =
                 check_cluster(&arguments, cluster("http://k8s.example.test")).unwrap_err();
             assert!(
-                failure.code == Code::NotAllowed && failure.message.contains("in the clear"),
+                failure.code == Code::NotAllowed && failure.message.contains("unencrypted"),
                 "{failure}"
             );
         }
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_that_would_not_be_kept_to_in_full_is_refused() {
+    fn server_option_rejects_other_texts_than_origins() {
         for text in [
             "k8s.example.test",
             "https://k8s.example.test/k8s",

@@ -1,5 +1,5 @@
-//! A profile's lease, for the commands that print it in the form of one kind of tool. Nothing is said beside the result:
-//! some tools read standard error as a part of it.
+//! A profile's lease, for the commands that print it in the format of a tool. They print nothing to standard error on
+//! success, because some tools read it as a part of the result.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use rolekeeper::protocol::{Code, Failure, Lease, Reply, Request};
 
 use crate::autostart;
 
-/// Asks the daemon, which is started first if none is running, and puts the lease into a form.
+/// Requests a lease and converts it. Starts the daemon if none is running.
 pub(super) fn ask<T>(
     profile: &str,
     socket: Option<PathBuf>,
-    form: impl Fn(&Lease<'_>) -> Result<T, Failure>,
+    convert: impl Fn(&Lease<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let socket = connect::socket_path(socket)?;
     autostart::ask(&socket, |stream| {
@@ -23,19 +23,19 @@ pub(super) fn ask<T>(
             },
         )?;
         match connect::reply(&text)? {
-            Reply::Lease(lease) => form(&lease),
-            _ => Err(connect::out_of_place()),
+            Reply::Lease(lease) => convert(&lease),
+            _ => Err(connect::unexpected_reply()),
         }
     })
 }
 
-/// The session token alone, for tools that know nothing of the keys beside it: it fits a header and a line.
+/// The session token, for tools that use only a bearer token. It has no characters that would break a header or a line.
 pub(super) fn token<'a>(lease: &'a Lease<'_>) -> Result<&'a str, Failure> {
     if lease.session_token.is_empty() {
         return Err(Failure::new(
             Code::Usage,
-            "the profile's credentials have no session token, and this tool knows nothing else",
-            "credential-process, env or exec, for tools that sign with keys",
+            "the profile's credentials have no session token, which this tool requires",
+            "use credential-process, env or exec, for tools that sign with keys",
         ));
     }
     if !lease
@@ -45,23 +45,23 @@ pub(super) fn token<'a>(lease: &'a Lease<'_>) -> Result<&'a str, Failure> {
     {
         return Err(Failure::new(
             Code::UpstreamUnavailable,
-            "the session token has characters that this tool cannot be given",
-            "credential-process, or env --format json",
+            "the session token has characters that this tool does not support",
+            "use credential-process, or env --format json",
         ));
     }
     Ok(&lease.session_token)
 }
 
-/// A user name that goes beside a token, as Basic authentication takes it (RFC 7617: no colon, no control characters).
+/// A user name for Basic authentication (RFC 7617): no colon, no control characters.
 pub(super) fn username(text: &str) -> Result<String, String> {
     if text.is_empty() || text.chars().any(|each| each.is_control() || each == ':') {
-        return Err("a user name has no colon and no control characters, and is not empty".into());
+        return Err("expected a user name without colons and control characters".into());
     }
     Ok(text.to_owned())
 }
 
 #[cfg(test)]
-pub(super) fn canary() -> Lease<'static> {
+pub(super) fn example() -> Lease<'static> {
     Lease {
         access_key_id: "BYIA1".into(),
         secret_access_key: "canary-secret".into(),
@@ -81,8 +81,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_that_would_break_a_header_or_a_line_is_refused_and_not_shown() {
-        assert_eq!(token(&canary()).unwrap(), "canary-token");
+    fn debug_of_a_lease_hides_secrets() {
+        assert!(!format!("{:?}", example()).contains("canary"));
+    }
+
+    #[test]
+    fn token_with_unprintable_characters_is_rejected() {
+        assert_eq!(token(&example()).unwrap(), "canary-token");
         for (text, code) in [
             ("", Code::Usage),
             ("canary\ntoken", Code::UpstreamUnavailable),
@@ -92,7 +97,7 @@ mod tests {
         ] {
             let failure = token(&Lease {
                 session_token: text.into(),
-                ..canary()
+                ..example()
             })
             .map(str::to_owned)
             .unwrap_err();

@@ -1,4 +1,4 @@
-//! `rolekeeper login` and `rolekeeper unlock`: a principal's token on its way to where it is kept. It is never in argv.
+//! `rolekeeper login` and `rolekeeper unlock`: store a principal's token, and unlock it. The token is never in argv.
 
 use std::path::{Path, PathBuf};
 
@@ -10,21 +10,22 @@ use rolekeeper::protocol::{
 use super::prompt;
 use crate::{autostart, command};
 
-pub(crate) const HELP: &str = "The token is read from a prompt that does not show it, or as a line of standard input; a passphrase, if there is\n\
-    one, as the next line. It is kept only if the upstream takes it, and then in the place that the configuration names: token = { keyring = \"NAME\" }, or { age = \"FILE\" },\n\
-    a file encrypted to `identity`, a key that is made if it is not there, or else with a passphrase.\n\n\
-    --rotate makes a new credential of the service account whose token is kept, keeps that instead, and deletes the\n\
-    old one. Wherever that is interrupted, what is kept counts; the next rotation removes what was left.";
+pub(crate) const HELP: &str = "Prompts for the token without echo, or reads it from a line of standard input. A passphrase is the next line.\n\
+    Checks the token with the upstream, and stores it at the location in the configuration:\n\
+    token = { keyring = \"NAME\" }, or token = { age = \"FILE\" }, a file encrypted to the key `identity`, which is created\n\
+    if it does not exist, or else with a passphrase.\n\n\
+    --rotate creates a new credential of the service account, verifies and stores it, then deletes the old one. If\n\
+    interrupted, the stored credential is always valid; the next rotation deletes what is left.";
 
-/// Put a token where the daemon keeps it, once the upstream has taken it
+/// Check a token with the upstream, and store it
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The upstream [default: the only one]
     upstream: Option<String>,
-    /// Replace the service account's credential that is kept by a new one
+    /// Replace the service account's stored credential by a new one
     #[arg(long)]
     rotate: bool,
-    /// The credential to be replaced, where it cannot be told which one is kept
+    /// The credential to replace, if the daemon cannot identify it
     #[arg(long, value_name = "ID", requires = "rotate")]
     old: Option<String>,
     /// Print JSON instead of prose
@@ -33,103 +34,114 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
-    prompt::hide();
+    prompt::disable_core_dumps();
     let Arguments {
         upstream,
         rotate,
         old,
         json,
     } = arguments;
-    let (socket, upstream) = (connect::socket_path(socket)?, upstream.as_deref());
-    let place = place(&socket, upstream)?;
-    if !place.is_writable {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("{} is not written by rolekeeper", place.location),
-            format!(
-                "put the token there yourself, or use token = {{ keyring = \"{}\" }}",
-                place.upstream
-            ),
-        ));
+    let socket = connect::socket_path(socket)?;
+    let upstream = upstream.as_deref();
+
+    let source = token_source(&socket, upstream)?;
+    if !source.is_writable {
+        return Err(not_writable(&source));
     }
+
     if *rotate {
-        let text = document(
-            &socket,
-            &Request::Rotate {
-                upstream: name(upstream),
-                old: name(old.as_deref()),
-            },
-        )?;
+        let request = Request::Rotate {
+            upstream: name(upstream),
+            old: name(old.as_deref()),
+        };
+        let text = document(&socket, &request)?;
         return command::print_report(&text, *json, rotated);
     }
+
     let token = prompt::secret(&format!(
         "Token for {} at {}: ",
-        place.upstream, place.endpoint
+        source.upstream, source.endpoint
     ))?;
-    let passphrase = if place.has_passphrase {
+    let passphrase = if source.has_passphrase {
         Some(new_passphrase()?)
     } else {
         None
     };
+
     let request = Request::Login {
         upstream: name(upstream),
-        token: hidden(&token),
-        passphrase: passphrase.as_deref().map(hidden),
+        token: secret(&token),
+        passphrase: passphrase.as_deref().map(secret),
     };
     let text = document(&socket, &request)?;
     command::print_report(&text, *json, |done: &LoginReport| {
-        format!("{}; it is in {} now\n", whose(done), done.location)
+        format!(
+            "{}, and it is stored in {}\n",
+            accepted(done),
+            done.location
+        )
     })
 }
 
-/// Opens what only a person can open.
+fn not_writable(source: &TokenSourceInfo) -> Failure {
+    Failure::new(
+        Code::Usage,
+        format!("{} cannot be written by rolekeeper", source.location),
+        format!(
+            "store the token there yourself, or set token = {{ keyring = \"{}\" }}",
+            source.upstream
+        ),
+    )
+}
+
+/// Decrypts a token file with the user's passphrase, or unlocks the keyring.
 pub(crate) fn unlock(
     upstream: Option<&str>,
     json: bool,
     socket: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    prompt::hide();
+    prompt::disable_core_dumps();
     let socket = connect::socket_path(socket)?;
-    let place = place(&socket, upstream)?;
-    let passphrase = if place.has_passphrase {
+    let source = token_source(&socket, upstream)?;
+    let passphrase = if source.has_passphrase {
         Some(prompt::secret(&format!(
             "Passphrase of {}: ",
-            place.location
+            source.location
         ))?)
     } else {
         None
     };
     let request = Request::Unlock {
         upstream: name(upstream),
-        passphrase: passphrase.as_deref().map(hidden),
+        passphrase: passphrase.as_deref().map(secret),
     };
     let text = document(&socket, &request)?;
     command::print_report(&text, json, |done: &LoginReport| {
-        format!("{} opens; {}\n", done.location, whose(done))
+        format!("{} is unlocked, and {}\n", done.location, accepted(done))
     })
 }
 
-/// Twice, of a person: a slip would lock it up for good.
+/// On a terminal asks twice, because a typing error would make the file unreadable.
 fn new_passphrase() -> Result<String, Failure> {
-    let passphrase = prompt::secret("Passphrase to encrypt it with: ")?;
-    if !prompt::is_asked() || prompt::secret("The same again: ")? == passphrase {
+    let passphrase = prompt::secret("New passphrase: ")?;
+    if !prompt::is_interactive() || prompt::secret("Repeat the passphrase: ")? == passphrase {
         return Ok(passphrase);
     }
     Err(Failure::new(
         Code::Usage,
         "the two passphrases differ",
-        "the same again",
+        "run the command again",
     ))
 }
 
-fn place(socket: &Path, upstream: Option<&str>) -> Result<TokenSourceInfo, Failure> {
+fn token_source(socket: &Path, upstream: Option<&str>) -> Result<TokenSourceInfo, Failure> {
     let text = document(
         socket,
         &Request::TokenSource {
             upstream: name(upstream),
         },
     )?;
-    serde_json::from_str(&text).map_err(|_| connect::out_of_place())
+    serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())
 }
 
 fn document(socket: &Path, request: &Request<'_>) -> Result<String, Failure> {
@@ -140,23 +152,20 @@ fn name(name: Option<&str>) -> Option<std::borrow::Cow<'_, str>> {
     name.map(Into::into)
 }
 
-fn hidden(text: &str) -> SecretText<'_> {
+fn secret(text: &str) -> SecretText<'_> {
     SecretText(text.into())
 }
 
-fn whose(done: &LoginReport) -> String {
+fn accepted(done: &LoginReport) -> String {
     match &done.principal {
         Some(principal) => format!(
-            "upstream {} takes the token, which is that of {principal}",
+            "upstream {} accepted the token of {principal}",
             done.upstream
         ),
-        None => {
-            let why = "its owner may neither read the audit log nor assume a configured role";
-            format!(
-                "upstream {} takes the token; whose it is cannot be told, because {why}",
-                done.upstream
-            )
-        }
+        None => format!(
+            "upstream {} accepted the token of an unknown owner, who can neither read the audit log nor assume a configured role",
+            done.upstream
+        ),
     }
 }
 
@@ -171,15 +180,15 @@ fn rotated(done: &RotationReport) -> String {
         failure,
     } = done;
     let mut text = format!(
-        "upstream {upstream}: credential {credential_id} of {principal} is in {location} now\n"
+        "upstream {upstream}: the new credential {credential_id} of {principal} is stored in {location}\n"
     );
     if !deleted.is_empty() {
         text += &format!("deleted: {}\n", deleted.join(", "));
     }
     if !not_deleted.is_empty() {
-        let why = failure.as_deref().unwrap_or("it is not known why");
+        let why = failure.as_deref().unwrap_or("unknown reason");
         text += &format!(
-            "not deleted yet, which the next rotation tries again: {} ({why})\n",
+            "not deleted, retried at the next rotation: {} ({why})\n",
             not_deleted.join(", ")
         );
     }

@@ -1,5 +1,5 @@
-//! One file a command. Results go to standard output, everything else to standard error. For tools it stays empty on
-//! success: some SDKs read both as one stream.
+//! One file a command. Results go to standard output, everything else to standard error. Commands for tools print nothing
+//! to standard error on success, because some SDKs read both as one stream.
 
 mod address;
 pub(crate) mod approve;
@@ -20,12 +20,13 @@ mod lease;
 pub(crate) mod login;
 mod prompt;
 pub(crate) mod revocation;
-mod screen;
+mod sanitize;
 pub(crate) mod sessions;
 pub(crate) mod setup;
 #[cfg(unix)]
 mod signals;
 pub(crate) mod status;
+mod table;
 pub(crate) mod token;
 pub(crate) mod watch;
 
@@ -36,61 +37,61 @@ use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use screen::{printable, printable_lines};
+pub(crate) use sanitize::{printable, printable_lines};
 
-/// Writes a command's result in one piece. A reader that has gone, such as `head`, had what it wanted: no failure.
+/// Writes a command's result. A reader that has exited, such as `head`, is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    print_some(text).map(|_| ())
+    print_part(text).map(|_| ())
 }
 
-/// Writes a piece of a command's result. Returns whether somebody still reads.
-pub(crate) fn print_some(text: &str) -> Result<bool, Failure> {
+/// Writes a part of a command's result. Returns whether the reader still reads.
+pub(crate) fn print_part(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::new(
             Code::Unexpected,
-            format!("standard output cannot be written: {error}"),
-            "see where the output of this command goes",
+            format!("cannot write to standard output: {error}"),
+            "check the file or program that receives the output",
         )),
     }
 }
 
-/// Says something beside the result. If standard error cannot be written there is nobody to tell, and the exit code must do.
-pub(crate) fn tell(text: &str) {
+/// Prints a line to standard error. If that fails, the exit code is the only report.
+pub(crate) fn print_error(text: &str) {
     let _ = std::io::stderr().write_all((printable_lines(text) + "\n").as_bytes());
 }
 
-/// Writes a command's result as JSON: on a terminal with everything visible, elsewhere as it is.
+/// Writes a command's result as JSON. A terminal gets hidden characters as escapes.
 pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(result).map_err(|_| connect::out_of_place())? + "\n";
+    let text =
+        serde_json::to_string_pretty(result).map_err(|_| connect::unexpected_reply())? + "\n";
     print(&for_standard_output(text))
 }
 
-/// JSON as standard output is to have it.
+/// JSON for standard output. A terminal gets hidden characters as escapes.
 pub(crate) fn for_standard_output(json: String) -> String {
     if std::io::stdout().is_terminal() {
-        screen::escaped(&json)
+        sanitize::escaped(&json)
     } else {
         json
     }
 }
 
-/// Writes a report of the daemon's: as JSON, or in prose, in which whatever names it repeats cannot move the cursor or pass
-/// for a line of ours.
+/// Writes a report of the daemon as JSON or prose. Prose has no control characters, which could forge lines or move the
+/// cursor.
 pub(crate) fn print_report<T: DeserializeOwned>(
     report: &str,
     json: bool,
     prose: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
-    // It repeats what the upstream answered.
     let mut report = json::reply(report, "")?;
     if json {
         return print_json(&report);
     }
-    screen::clean(&mut report);
+    sanitize::clean(&mut report);
     print(&prose(
-        &serde_json::from_value(report).map_err(|_| connect::out_of_place())?,
+        &serde_json::from_value(report).map_err(|_| connect::unexpected_reply())?,
     ))
 }

@@ -1,14 +1,14 @@
-//! A secret from whoever runs a command: typed without an echo on a terminal, or else a line of standard input.
+//! Reads a secret from the user: typed without echo on a terminal, or else a line of standard input.
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use rolekeeper::protocol::{Code, Failure};
 
-/// The most that is read, in bytes: more than the longest token.
-const CAP: usize = 64 * 1024;
+/// The maximum length of a secret, in bytes.
+const MAX_LENGTH: usize = 64 * 1024;
 
-/// No core file, and nobody who traces this process, gets what is typed.
-pub(super) fn hide() {
+/// Disables core dumps, and tracing by processes of the same user.
+pub(super) fn disable_core_dumps() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
@@ -24,27 +24,31 @@ pub(super) fn hide() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// Whether somebody sees the question.
-pub(super) fn is_asked() -> bool {
+/// Whether standard input is a terminal.
+pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Asks for a text that nobody is to see. The last line's end is not part of it.
+/// Asks for a secret. The result has no line end.
 pub(super) fn secret(question: &str) -> Result<String, Failure> {
-    let text = if is_asked() { typed(question) } else { piped() };
+    let text = if is_interactive() {
+        typed(question)
+    } else {
+        piped()
+    };
     let text = text.map_err(|error| {
         Failure::new(
             Code::Usage,
-            format!("it cannot be read: {error}"),
-            "type it at the prompt, or give it on standard input: rolekeeper login < FILE",
+            format!("cannot read the secret: {error}"),
+            "type it at the prompt, or pass it on standard input: rolekeeper login < FILE",
         )
     })?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Failure::new(
             Code::Usage,
-            "nothing was typed",
-            "the same again, with what was asked for",
+            "the secret is empty",
+            "run the command again, and type the secret",
         ));
     }
     Ok(text.to_owned())
@@ -54,16 +58,16 @@ fn piped() -> io::Result<String> {
     let mut text = String::new();
     io::stdin()
         .lock()
-        .take(CAP as u64 + 1)
+        .take(MAX_LENGTH as u64 + 1)
         .read_line(&mut text)?;
-    if text.len() > CAP {
-        Err(io::Error::other("it is longer than any token"))
+    if text.len() > MAX_LENGTH {
+        Err(io::Error::other("it is too long"))
     } else {
         Ok(text)
     }
 }
 
-/// Byte by byte, because a line that a terminal edits has 4,096 bytes at the most.
+/// Reads byte by byte, because the terminal's own line editing is limited to 4,096 bytes.
 #[cfg(unix)]
 fn typed(question: &str) -> io::Result<String> {
     const CANCEL: u8 = 3;
@@ -71,7 +75,8 @@ fn typed(question: &str) -> io::Result<String> {
     const ERASE: [u8; 2] = [8, 127];
     const ERASE_ALL: u8 = 21;
 
-    let silence = silent::Silence::begin()?;
+    let echo_off = no_echo::EchoOff::start()?;
+
     eprint(question);
     let mut bytes: Vec<u8> = Vec::new();
     let read = loop {
@@ -80,11 +85,11 @@ fn typed(question: &str) -> io::Result<String> {
             Ok(0) => break Ok(()),
             Ok(_) => match byte[0] {
                 b'\n' | b'\r' | END => break Ok(()),
-                CANCEL => break Err(io::Error::other("it was given up")),
+                CANCEL => break Err(io::Error::other("cancelled")),
                 each if ERASE.contains(&each) => drop(bytes.pop()),
                 ERASE_ALL => bytes.clear(),
-                _ if bytes.len() == CAP => {
-                    break Err(io::Error::other("it is longer than any token"));
+                _ if bytes.len() == MAX_LENGTH => {
+                    break Err(io::Error::other("it is too long"));
                 }
                 each => bytes.push(each),
             },
@@ -92,15 +97,16 @@ fn typed(question: &str) -> io::Result<String> {
             Err(error) => break Err(error),
         }
     };
-    drop(silence);
+
+    drop(echo_off);
     eprint("\n");
     read?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
-/// A terminal that shows nothing of what is typed.
+/// A terminal without echo.
 #[cfg(unix)]
-mod silent {
+mod no_echo {
     use std::io;
     use std::sync::{Mutex, MutexGuard, Once, PoisonError};
     use std::thread;
@@ -112,41 +118,41 @@ mod silent {
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
-    use crate::command::signals::heeded;
+    use crate::command::signals::not_ignored;
 
-    /// Until it is dropped, or a signal ends this program: then the terminal is as it was before.
-    pub(super) struct Silence(());
+    /// Turns the echo off until it is dropped, or a signal stops this program.
+    pub(super) struct EchoOff(());
 
     struct Modes {
         before: Termios,
-        silent: Termios,
+        no_echo: Termios,
     }
 
-    /// While a question stands.
+    /// Set while the echo is off.
     static MODES: Mutex<Option<Modes>> = Mutex::new(None);
-    /// Signals have been listened for ever since: what is no longer listened for would be ignored.
+    /// The signal handler stays installed, because an uninstalled one would ignore the signal.
     static LISTENER: Once = Once::new();
 
-    impl Silence {
-        pub(super) fn begin() -> io::Result<Self> {
+    impl EchoOff {
+        pub(super) fn start() -> io::Result<Self> {
             let mut failed = None;
             LISTENER.call_once(|| failed = listen().err());
             if let Some(error) = failed {
                 return Err(error);
             }
             let before = tcgetattr(io::stdin())?;
-            let mut silent = before.clone();
-            silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-            silent.special_codes[SpecialCodeIndex::VMIN] = 1;
-            silent.special_codes[SpecialCodeIndex::VTIME] = 0;
+            let mut no_echo = before.clone();
+            no_echo.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+            no_echo.special_codes[SpecialCodeIndex::VMIN] = 1;
+            no_echo.special_codes[SpecialCodeIndex::VTIME] = 0;
             let mut modes = lock();
-            set(&silent)?;
-            *modes = Some(Modes { before, silent });
+            set(&no_echo)?;
+            *modes = Some(Modes { before, no_echo });
             Ok(Self(()))
         }
     }
 
-    impl Drop for Silence {
+    impl Drop for EchoOff {
         fn drop(&mut self) {
             if let Some(modes) = lock().take() {
                 let _ = set(&modes.before);
@@ -155,14 +161,14 @@ mod silent {
     }
 
     fn listen() -> io::Result<()> {
-        let mut signals = Signals::new(heeded([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP]))?;
+        let mut signals = Signals::new(not_ignored([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP]))?;
         thread::spawn(move || {
             for signal in signals.forever() {
                 let modes = lock();
                 let _ = modes.as_ref().map(|modes| set(&modes.before));
                 let _ = emulate_default_handler(signal);
-                // It was stopped, and goes on.
-                let _ = modes.as_ref().map(|modes| set(&modes.silent));
+                // The program was stopped and continues.
+                let _ = modes.as_ref().map(|modes| set(&modes.no_echo));
             }
         });
         Ok(())
@@ -179,10 +185,10 @@ mod silent {
 
 #[cfg(not(unix))]
 fn typed(_question: &str) -> io::Result<String> {
-    Err(io::Error::other("it would be shown on this terminal"))
+    Err(io::Error::other("this terminal cannot hide it"))
 }
 
-/// Where there is no standard error nobody sees the question, and may answer it all the same.
+/// Prints to standard error. A failure is ignored: the user can still answer.
 #[cfg(unix)]
 fn eprint(text: &str) {
     use std::io::Write;

@@ -1,4 +1,4 @@
-//! What a person does about revoked sessions: `logout`, `resume`, `refresh`, `report-rejected`.
+//! `rolekeeper logout`, `resume`, `refresh` and `report-rejected`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -28,79 +28,82 @@ pub(crate) fn logout(
 }
 
 pub(crate) fn resume(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let text = watched(
+    let text = update(
         &Request::Resume {
             profile: profile.into(),
         },
         socket,
     )?;
-    command::print_report(&text, json, |watched: &ProfileUpdate| {
-        format!("profile {}: credentials are given again\n", watched.profile)
+    command::print_report(&text, json, |update: &ProfileUpdate| {
+        format!("profile {}: resumed\n", update.profile)
     })
 }
 
 pub(crate) fn refresh(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let text = watched(
+    let text = update(
         &Request::Refresh {
             profile: profile.into(),
         },
         socket,
     )?;
-    command::print_report(&text, json, standing)
+    command::print_report(&text, json, prose)
 }
 
-/// Says what was found: a failure if the profile is held now.
+/// Prints the profile's state.
+///
+/// # Errors
+/// [`Code::Held`] if the profile is held.
 pub(crate) fn report_rejected(
     profile: &str,
     json: bool,
     socket: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    let text = watched(
+    let text = update(
         &Request::ReportRejected {
             profile: profile.into(),
         },
         socket,
     )?;
-    command::print_report(&text, json, standing)?;
-    let watched: ProfileUpdate =
-        serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
-    match watched.held {
+    command::print_report(&text, json, prose)?;
+    let update: ProfileUpdate =
+        serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
+    match update.held {
         None => Ok(()),
         Some(_) => Err(Failure::new(
             Code::Held,
             format!("profile {profile} is held"),
-            format!("rolekeeper audit {profile}; then rolekeeper resume {profile}"),
+            format!("run rolekeeper audit {profile}, then rolekeeper resume {profile}"),
         )),
     }
 }
 
-fn watched(request: &Request<'_>, socket: Option<PathBuf>) -> Result<String, Failure> {
+fn update(request: &Request<'_>, socket: Option<PathBuf>) -> Result<String, Failure> {
     autostart::ask(&connect::socket_path(socket)?, |stream| {
         connect::document(stream, request.clone())
     })
 }
 
-fn standing(watched: &ProfileUpdate) -> String {
+fn prose(update: &ProfileUpdate) -> String {
     let ProfileUpdate {
         profile,
         session,
         held,
         ended,
         ..
-    } = watched;
-    let over = ended
+    } = update;
+    let ended = ended
         .as_ref()
         .or(held.as_ref())
         .map(|ending| format!("profile {profile}: {ending}\n"));
     match session {
         Some(session) => {
             let now = format!(
-                "profile {profile}: session {} until {}\n",
+                "profile {profile}: session {} expires at {}\n",
                 session.id, session.expires_at
             );
-            over.unwrap_or_default() + &now
+            ended.unwrap_or_default() + &now
         }
-        None => over.unwrap_or_else(|| format!("profile {profile}: no session\n")),
+        None => ended.unwrap_or_else(|| format!("profile {profile}: no session\n")),
     }
 }
 
@@ -108,8 +111,8 @@ fn logged_out(report: &LogoutReport) -> String {
     let mut text = String::new();
     for ProfileLogout { profile, sessions } in &report.profiles {
         let _ = write!(text, "profile {profile}: logged out");
-        for sessions in sessions {
-            let _ = write!(text, "; {}", at_upstream(sessions));
+        for session in sessions {
+            let _ = write!(text, "; {}", at_upstream(session));
         }
         text.push('\n');
     }
@@ -117,10 +120,10 @@ fn logged_out(report: &LogoutReport) -> String {
         [only] => &only.profile,
         _ => "PROFILE",
     };
-    text + &format!("No credentials are given until rolekeeper resume {which}\n")
+    text + &format!("To resume: rolekeeper resume {which}\n")
 }
 
-/// How things stand at the upstream with a session that was ended here.
+/// The state at the upstream of a session that was ended here.
 pub(super) fn at_upstream(
     SessionRevocation {
         session_id,
@@ -132,7 +135,7 @@ pub(super) fn at_upstream(
     match (at_upstream, failure) {
         (UpstreamRevocation::NotRequested, _) => {
             format!(
-                "session {session_id} counts on at the upstream until it expires (--revoke ends it there)"
+                "session {session_id} is valid at the upstream until it expires (--revoke revokes it there)"
             )
         }
         (UpstreamRevocation::Confirmed, _) => {
@@ -140,7 +143,7 @@ pub(super) fn at_upstream(
         }
         (UpstreamRevocation::Pending, Some(why)) => {
             format!(
-                "session {session_id} could not be revoked at the upstream, which is tried again: {why}"
+                "session {session_id} could not be revoked at the upstream; the daemon retries: {why}"
             )
         }
         (UpstreamRevocation::Pending, None) => {

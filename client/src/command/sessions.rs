@@ -1,4 +1,4 @@
-//! `rolekeeper sessions`: the principal's active sessions at an upstream, those of this machine marked, and their end.
+//! `rolekeeper sessions`: lists and revokes the principal's active sessions at an upstream.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{Failure, Request, SessionRevocation, Sessions, UpstreamSession};
 
 use super::revocation::at_upstream;
+use super::table;
 use crate::{autostart, command};
 
 pub(crate) fn list(
@@ -19,7 +20,7 @@ pub(crate) fn list(
     let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
         connect::document(stream, request())
     })?;
-    command::print_report(&text, json, table)
+    command::print_report(&text, json, prose)
 }
 
 pub(crate) fn revoke(
@@ -40,20 +41,19 @@ pub(crate) fn revoke(
     command::print_report(
         &text,
         json,
-        |withdrawn: &SessionRevocation| match &withdrawn.profile {
-            Some(profile) => format!("profile {profile}: {}\n", at_upstream(withdrawn)),
-            None => at_upstream(withdrawn) + "\n",
+        |revocation: &SessionRevocation| match &revocation.profile {
+            Some(profile) => format!("profile {profile}: {}\n", at_upstream(revocation)),
+            None => at_upstream(revocation) + "\n",
         },
     )
 }
 
-fn table(report: &Sessions) -> String {
+fn prose(report: &Sessions) -> String {
     if report.sessions.is_empty() {
         return format!("no active sessions at upstream {}\n", report.upstream);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header([
+
+    let header = [
         "PROFILE",
         "SESSION",
         "ROLE",
@@ -61,33 +61,24 @@ fn table(report: &Sessions) -> String {
         "ISSUED",
         "EXPIRES",
         "FROM",
-    ]);
-    for session in &report.sessions {
-        let UpstreamSession {
-            id,
-            role_name,
-            principal,
-            issued_at,
-            expires_at,
-            source_ip,
-            profile,
-            ..
-        } = session;
-        let (profile, from) = (
-            profile.as_deref().unwrap_or("-"),
-            source_ip.as_deref().unwrap_or("-"),
-        );
-        table.add_row([
-            profile, id, role_name, principal, issued_at, expires_at, from,
-        ]);
-    }
-    let lines = table
-        .lines()
-        .map(|line| line.trim().to_owned() + "\n")
-        .collect::<String>();
+    ];
+    let text = table::text(std::iter::once(header).chain(report.sessions.iter().map(row)));
+
     if report.truncated {
-        lines + "There are more\n"
+        text + "There are more sessions\n"
     } else {
-        lines
+        text
     }
+}
+
+fn row(session: &UpstreamSession) -> [&str; 7] {
+    [
+        session.profile.as_deref().unwrap_or("-"),
+        &session.id,
+        &session.role_name,
+        &session.principal,
+        &session.issued_at,
+        &session.expires_at,
+        session.source_ip.as_deref().unwrap_or("-"),
+    ]
 }

@@ -1,7 +1,7 @@
-//! The signals that this program may be sent.
+//! Signals that this program handles.
 
-/// Of these, the ones that whoever started this program does not have it ignore.
-pub(super) fn heeded(signals: impl IntoIterator<Item = i32>) -> Vec<i32> {
+/// Those signals that this program's parent has not set to be ignored.
+pub(super) fn not_ignored(signals: impl IntoIterator<Item = i32>) -> Vec<i32> {
     let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
     signals
         .into_iter()
@@ -9,7 +9,7 @@ pub(super) fn heeded(signals: impl IntoIterator<Item = i32>) -> Vec<i32> {
         .collect()
 }
 
-/// Those that are ignored, one bit each, as Linux tells it of a process.
+/// The mask of ignored signals from `/proc/self/status`: bit 0 is signal 1.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nohup_and_a_shells_background_ignore_is_read() {
+    fn mask_of_ignored_signals_is_read() {
         assert_eq!(
             ignored("Name:\tx\nSigBlk:\t00000000000000ff\nSigIgn:\t0000000000001007\n"),
             0x1007

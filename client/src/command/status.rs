@@ -1,7 +1,5 @@
-//! `rolekeeper status [--json]`: the daemon, its profiles, and the state of their sessions. It asks the daemon that is
-//! running and never starts one.
+//! `rolekeeper status [--json]`: the daemon, its profiles, and the state of their sessions. It does not start a daemon.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,16 +7,16 @@ use interprocess::local_socket::Stream;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, Failure, ProfileState, ProfileStatus, Protection, Reply, Request,
-    StatusPage,
+    ClockStatus, DaemonStatus, Failure, FailureStatus, ProfileState, ProfileStatus, Protection,
+    Reply, Request, SessionStatus, StatusPage,
 };
 use serde::Serialize;
 
-use crate::command::printable;
+use super::{printable, table};
 use crate::{autostart, command};
 
-/// How long a daemon may take to answer somebody who waits at a prompt.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// The deadline of a reply to a shell that waits for completions.
+const COMPLETION_DEADLINE: Duration = Duration::from_millis(800);
 
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -30,40 +28,41 @@ pub(crate) fn run(json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
     let open = || connect::open(&socket)?.ok_or_else(|| autostart::no_daemon(&socket));
     let status = autostart::ask_again(open, read)?;
+
     if json {
         command::print_json(&status)
     } else {
-        command::print(&table(&status))
+        command::print(&prose(&status))
     }
 }
 
-/// The daemon, if there is one that answers while somebody waits at a prompt.
-pub(crate) fn open_soon(socket: &Path) -> Option<Stream> {
+/// A connection to a running daemon, with the short deadline of completions.
+pub(crate) fn open_for_completion(socket: &Path) -> Option<Stream> {
     let stream = connect::open(socket).ok()??;
-    stream.set_recv_timeout(Some(PATIENCE)).ok()?;
+    stream.set_recv_timeout(Some(COMPLETION_DEADLINE)).ok()?;
     Some(stream)
 }
 
-/// All pages.
+/// The daemon's status with the profiles of all pages.
 pub(crate) fn read(stream: &mut Stream) -> Result<Status, Failure> {
     let mut after = None;
     let mut profiles = Vec::new();
+
     loop {
-        let text = connect::ask(
-            stream,
-            Request::Status {
-                after: after.map(Into::into),
-            },
-        )?;
-        let Reply::Status(StatusPage {
-            daemon,
-            profiles: page,
-            next,
-        }) = connect::reply(&text)?
-        else {
-            return Err(connect::out_of_place());
+        let request = Request::Status {
+            after: after.map(Into::into),
         };
-        profiles.extend(page);
+        let text = connect::ask(stream, request)?;
+        let Reply::Status(page) = connect::reply(&text)? else {
+            return Err(connect::unexpected_reply());
+        };
+        let StatusPage {
+            daemon,
+            profiles: more,
+            next,
+        } = page;
+
+        profiles.extend(more);
         match next {
             Some(name) => after = Some(name),
             None => return Ok(Status { daemon, profiles }),
@@ -71,7 +70,34 @@ pub(crate) fn read(stream: &mut Stream) -> Result<Status, Failure> {
     }
 }
 
-fn table(status: &Status) -> String {
+fn prose(status: &Status) -> String {
+    let daemon = daemon_lines(&status.daemon).join("\n");
+    if status.profiles.is_empty() {
+        return daemon + "\nno profiles are configured\n";
+    }
+
+    let mut text = daemon + "\n\n";
+    let header = [
+        "PROFILE",
+        "STATE",
+        "AGE",
+        "EXPIRES IN",
+        "NEXT REFRESH",
+        "SESSION",
+    ];
+    let rows = std::iter::once(header.map(String::from)).chain(status.profiles.iter().map(row));
+    let mut lines = table::lines(rows).into_iter();
+    text.extend(lines.next().map(|header| header + "\n"));
+    for (line, profile) in lines.zip(&status.profiles) {
+        text += &(line + "\n");
+        for note in notes(profile) {
+            text += &format!("  {}\n", printable(&note));
+        }
+    }
+    text
+}
+
+fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
     let DaemonStatus {
         version,
         pid,
@@ -80,126 +106,56 @@ fn table(status: &Status) -> String {
         endpoints,
         protection,
         clocks,
-    } = &status.daemon;
-    let mut text = format!(
-        "rolekeeperd {version}, process {pid}, up {}, {connections} connection{}\n",
+    } = daemon;
+
+    let plural = if *connections == 1 { "" } else { "s" };
+    let mut lines = vec![format!(
+        "rolekeeperd {version}, process {pid}, up {}, {connections} connection{plural}",
         duration(*uptime_seconds),
-        if *connections == 1 { "" } else { "s" }
-    );
-    if let Some(Protection {
+    )];
+    lines.extend(protection.as_ref().map(protection_line));
+    for (name, address) in endpoints {
+        lines.push(match name.strip_prefix("imds.") {
+            Some(profile) => format!("instance metadata of {profile}: {address}"),
+            None => format!("container credentials: {address}"),
+        });
+    }
+    lines.extend(clocks.iter().map(clock_line));
+
+    lines.iter().map(|line| printable(line)).collect()
+}
+
+fn protection_line(protection: &Protection) -> String {
+    let Protection {
         memory,
         landlock,
         seccomp,
-        ..
-    }) = protection
-    {
-        let _ = writeln!(
-            text,
-            "protection: memory {}; Landlock {}; seccomp {}",
-            printable(memory),
-            printable(landlock),
-            printable(seccomp)
-        );
-    }
-    if let Some(callers) = protection
-        .as_ref()
-        .map(|it| &it.peer_inspector)
-        .filter(|callers| callers.starts_with("off"))
-    {
-        let _ = writeln!(text, "identifying callers is {}", printable(callers));
-    }
-    for (line, address) in endpoints {
-        let _ = match line.strip_prefix("imds.") {
-            Some(profile) => writeln!(
-                text,
-                "instance metadata of {} at {address}",
-                printable(profile)
-            ),
-            None => writeln!(text, "container credentials at {address}"),
-        };
-    }
-    for ClockStatus {
-        upstream,
-        ahead_seconds,
-    } in clocks
-    {
-        let (by, how) = (
-            duration(ahead_seconds.unsigned_abs()),
-            if *ahead_seconds > 0 {
-                "ahead of"
-            } else {
-                "behind"
-            },
-        );
-        let _ = writeln!(
-            text,
-            "this machine's clock is {by} {how} that of {upstream}: what is signed by it may be refused"
-        );
-    }
-    if status.profiles.is_empty() {
-        text.push_str("no profiles are configured\n");
-        return text;
-    }
-    let wide = status
-        .profiles
-        .iter()
-        .map(|profile| profile.profile.len())
-        .max()
-        .unwrap_or(0)
-        .max(7);
-    let _ = writeln!(
-        text,
-        "\n{:wide$}  {:7}  {:>8}  {:>8}  {:>12}  SESSION",
-        "PROFILE", "STATE", "AGE", "LEFT", "NEXT REFRESH"
-    );
-    for profile in &status.profiles {
-        let _ = writeln!(text, "{}", row(profile, wide).trim_end());
-        if let Some(failing) = &profile.failure {
-            let _ = writeln!(
-                text,
-                "{:wide$}  failing for {} ({} {}, next in {}): {}",
-                "",
-                duration(failing.since_seconds),
-                failing.attempts,
-                if failing.attempts == 1 {
-                    "try"
-                } else {
-                    "tries"
-                },
-                duration(failing.retry_in_seconds),
-                printable(&failing.message)
-            );
-        }
-        if let Some(held) = &profile.held {
-            let _ = writeln!(
-                text,
-                "{:wide$}  {}; rolekeeper resume {}",
-                "",
-                printable(&held.to_string()),
-                profile.profile
-            );
-        }
-        if let Some(session) = profile
-            .session
-            .as_ref()
-            .filter(|session| session.is_view_stale)
-        {
-            let why = session
-                .view_failure
-                .as_ref()
-                .map_or_else(String::new, |why| format!(": {}", printable(why)));
-            let _ = writeln!(
-                text,
-                "{:wide$}  whether it was revoked was last known {} ago{why}",
-                "",
-                duration(session.view_age_seconds)
-            );
-        }
-    }
-    text
+        peer_inspector,
+    } = protection;
+
+    format!(
+        "protection: memory {memory}; Landlock {landlock}; seccomp {seccomp}; peer inspector {peer_inspector}"
+    )
 }
 
-fn row(profile: &ProfileStatus, wide: usize) -> String {
+fn clock_line(clock: &ClockStatus) -> String {
+    let ClockStatus {
+        upstream,
+        ahead_seconds,
+    } = clock;
+
+    let difference = duration(ahead_seconds.unsigned_abs());
+    let direction = if *ahead_seconds > 0 {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    format!(
+        "this machine's clock is {difference} {direction} the clock of {upstream}; services may reject signed requests"
+    )
+}
+
+fn row(profile: &ProfileStatus) -> [String; 6] {
     let state = match profile.state {
         ProfileState::Idle => "idle",
         ProfileState::Fresh => "fresh",
@@ -207,35 +163,84 @@ fn row(profile: &ProfileStatus, wide: usize) -> String {
         ProfileState::Expired => "expired",
         ProfileState::Held => "held",
     };
-    let (age, left, next, id) = profile
-        .session
-        .as_ref()
-        .map_or_else(Default::default, |session| {
-            (
-                duration(session.age_seconds),
-                duration(session.expires_in_seconds),
-                match session.refresh_in_seconds {
-                    Some(seconds) => format!("in {}", duration(seconds)),
-                    None if session.is_unused => "none, unused".into(),
-                    None => "-".into(),
-                },
-                printable(&session.id),
-            )
-        });
+    let [age, expiry, refresh, id] = match &profile.session {
+        Some(session) => session_cells(session),
+        None => [const { String::new() }; 4],
+    };
+
+    [
+        profile.profile.clone(),
+        state.into(),
+        age,
+        expiry,
+        refresh,
+        id,
+    ]
+}
+
+fn session_cells(session: &SessionStatus) -> [String; 4] {
+    let refresh = match session.refresh_in_seconds {
+        Some(seconds) => format!("in {}", duration(seconds)),
+        None if session.is_unused => "none, unused".into(),
+        None => "-".into(),
+    };
+
+    [
+        duration(session.age_seconds),
+        duration(session.expires_in_seconds),
+        refresh,
+        printable(&session.id),
+    ]
+}
+
+/// The lines below a profile's row.
+fn notes(profile: &ProfileStatus) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(profile.failure.as_ref().map(failure_note));
+    if let Some(held) = &profile.held {
+        notes.push(format!(
+            "{held}; to resume: rolekeeper resume {}",
+            profile.profile
+        ));
+    }
+
+    let session = profile.session.as_ref();
+    let stale = session.filter(|session| session.is_view_stale);
+    notes.extend(stale.map(stale_note));
+
+    notes
+}
+
+fn failure_note(failure: &FailureStatus) -> String {
+    let FailureStatus {
+        since_seconds,
+        attempts,
+        retry_in_seconds,
+        message,
+    } = failure;
+
+    let plural = if *attempts == 1 { "" } else { "s" };
     format!(
-        "{:wide$}  {state:7}  {age:>8}  {left:>8}  {next:>12}  {id}",
-        profile.profile
+        "failing for {} ({attempts} attempt{plural}, next in {}): {message}",
+        duration(*since_seconds),
+        duration(*retry_in_seconds),
     )
 }
 
-/// Two units at the most: `47s`, `12m 5s`, `3h 20m`, `2d 4h`.
+fn stale_note(session: &SessionStatus) -> String {
+    let age = duration(session.view_age_seconds);
+    let reason = session.view_failure.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("last successful revocation check {age} ago{reason}")
+}
+
+/// At most two units: `47s`, `12m 5s`, `3h 20m`, `2d 4h`.
 fn duration(seconds: u64) -> String {
-    let (days, hours, minutes, rest) = (
-        seconds / 86_400,
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-    );
+    let days = seconds / 86_400;
+    let hours = seconds / 3600 % 24;
+    let minutes = seconds / 60 % 60;
+    let rest = seconds % 60;
+
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, _) => format!("{minutes}m {rest}s"),
@@ -247,10 +252,10 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rolekeeper::protocol::{EndCause, FailureStatus, SessionEnded, SessionStatus};
+    use rolekeeper::protocol::{EndCause, SessionEnded};
 
     #[test]
-    fn the_table_shows_state_times_and_failures() {
+    fn status_shows_states_times_and_failures() {
         let profile = |name: &str, state| ProfileStatus {
             profile: name.into(),
             upstream: "bycloud".into(),
@@ -323,23 +328,22 @@ mod tests {
             profiles: vec![profile("ci", ProfileState::Idle), dev, lost, old],
         };
         assert_eq!(
-            table(&status),
+            prose(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
-protection: memory active; Landlock active; seccomp off: no kernel
-identifying callers is off: gone
-container credentials at 127.0.0.1:9911
-instance metadata of dev at 127.0.0.1:9912
-this machine's clock is 1h 1m behind that of bycloud: what is signed by it may be refused
+protection: memory active; Landlock active; seccomp off: no kernel; peer inspector off: gone
+container credentials: 127.0.0.1:9911
+instance metadata of dev: 127.0.0.1:9912
+this machine's clock is 1h 1m behind the clock of bycloud; services may reject signed requests
 
-PROFILE  STATE         AGE      LEFT  NEXT REFRESH  SESSION
+PROFILE  STATE  AGE     EXPIRES IN  NEXT REFRESH  SESSION
 ci       idle
-dev      aging      42m 5s   17m 55s         in 4s  s-1
-         failing for 1m 30s (3 tries, next in 4s): the upstream answered 503
+dev      aging  42m 5s  17m 55s     in 4s         s-1
+  failing for 1m 30s (3 attempts, next in 4s): the upstream answered 503
 lost     held
-         session s-3 was revoked by user/admin@example.test at 2026-01-01T00:00:00.000Z, because: lost laptop; rolekeeper resume lost
-old      fresh       1m 0s    59m 0s  none, unused  s-2
-         whether it was revoked was last known 6m 40s ago: the upstream answered 403
+  session s-3 was revoked by user/admin@example.test at 2026-01-01T00:00:00.000Z, reason: lost laptop; to resume: rolekeeper resume lost
+old      fresh  1m 0s   59m 0s      none, unused  s-2
+  last successful revocation check 6m 40s ago: the upstream answered 403
 "
         );
     }

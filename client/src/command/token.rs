@@ -1,5 +1,4 @@
-//! `rolekeeper token PROFILE`: the session token alone, for `ByCloud`'s own SDK and for scripts. It goes to standard output
-//! and nowhere else.
+//! `rolekeeper token PROFILE`: prints the session token, for `ByCloud`'s SDK and for scripts.
 
 use std::path::PathBuf;
 
@@ -12,7 +11,7 @@ use super::lease;
 use crate::command;
 
 pub(crate) const HELP: &str = "\
-In JavaScript, with the cloud's own SDK:
+In JavaScript, with ByCloud's SDK:
 
   import { execFileSync } from \"node:child_process\";
   const ask = () => JSON.parse(execFileSync(\"rolekeeper\", [\"token\", \"dev\", \"--json\"], { encoding: \"utf8\" }));
@@ -23,20 +22,20 @@ In a shell:
 
   printf 'Authorization: Bearer %s' \"$(rolekeeper token dev)\" | curl -H @- https://api.example.test/
 
-A program that runs on asks again, and makes a new client, before expires_at. The token in an argument of a command, as in
-curl -H \"Authorization: ...\", can be read by whoever may list processes.";
+A long-running program must request a new token, and create a new client, before expires_at. Do not pass the token as an
+argument, as in curl -H \"Authorization: ...\": other processes can read it.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles))]
     profile: String,
-    /// Print JSON with the token, when it expires and its session's id
+    /// Print JSON with the token, its expiry and its session's id
     #[arg(long)]
     json: bool,
 }
 
-/// What `--json` prints. The time is the advertised expiry, RFC 3339.
+/// The output of `--json`. The time is the advertised expiry, RFC 3339.
 #[derive(Serialize)]
 struct Document {
     token: String,

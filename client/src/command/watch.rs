@@ -1,5 +1,5 @@
-//! `rolekeeper watch PROFILE`: how things are with a profile, and again whenever they have changed, one line of JSON each.
-//! `exec` follows a profile in the same way.
+//! `rolekeeper watch PROFILE`: prints a profile's status on every change, one line of JSON each. `exec --on-revoke` uses the
+//! same subscription.
 
 use std::path::PathBuf;
 use std::thread;
@@ -11,36 +11,36 @@ use rolekeeper::protocol::{Code, Failure, ProfileUpdate, Reply, Request};
 
 use crate::{autostart, command};
 
-/// Between two looks for the next daemon.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The interval between two attempts to connect, which doubles up to a maximum.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = connect::socket_path(socket)?;
     #[cfg(unix)]
-    end_with_the_reader();
+    exit_with_the_reader();
     let first = autostart::ask_and_keep(
         || autostart::open(&socket),
         |stream| subscribe(stream, profile),
     );
-    let (mut watched, stream) = first?;
-    let mut following = Following::new(socket, profile, Some(stream));
+    let (mut update, stream) = first?;
+    let mut subscription = Subscription::new(socket, profile, Some(stream));
     loop {
-        let line = serde_json::to_string(&watched).map_err(|_| connect::out_of_place())? + "\n";
-        if !command::print_some(&command::for_standard_output(line))? {
+        let line = serde_json::to_string(&update).map_err(|_| connect::unexpected_reply())? + "\n";
+        if !command::print_part(&command::for_standard_output(line))? {
             return Ok(());
         }
-        // A daemon that follows another one tells everything again.
-        watched = loop {
-            let (now, _) = following.next(command::tell);
-            if now != watched {
+        // The next daemon repeats the same status.
+        update = loop {
+            let (now, _) = subscription.next(command::print_error);
+            if now != update {
                 break now;
             }
         };
     }
 }
 
-/// Subscribes to a profile, and returns how things are with it now.
+/// Subscribes to a profile, and returns its current status.
 pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<ProfileUpdate, Failure> {
     read(&connect::subscribe(
         stream,
@@ -52,102 +52,103 @@ pub(crate) fn subscribe(stream: &mut Stream, profile: &str) -> Result<ProfileUpd
 
 fn read(text: &[u8]) -> Result<ProfileUpdate, Failure> {
     match connect::reply(text)? {
-        Reply::ProfileUpdate(watched) => Ok(watched),
-        _ => Err(connect::out_of_place()),
+        Reply::ProfileUpdate(update) => Ok(update),
+        _ => Err(connect::unexpected_reply()),
     }
 }
 
-/// A subscription that outlives daemons: one that goes away, or refuses it, is followed by the next one. It never starts a
-/// daemon, for that would undo that somebody stopped it.
-pub(crate) struct Following {
+/// A subscription that reconnects when the daemon restarts. It does not start a daemon, because the user may have stopped
+/// it.
+pub(crate) struct Subscription {
     socket: PathBuf,
     profile: String,
     stream: Option<Stream>,
-    /// Since when no daemon has told anything.
-    since: Option<Instant>,
+    /// Since when it is disconnected.
+    disconnected_since: Option<Instant>,
     pause: Duration,
-    /// Why not, if that has been said.
-    said: Option<Code>,
+    /// The reported cause of the disconnection.
+    reported: Option<Code>,
 }
 
-impl Following {
-    /// Goes on from a connection on which the profile has been subscribed to, if there is one.
+impl Subscription {
+    /// Continues on a connection with a subscription to the profile, if there is one.
     pub(crate) fn new(socket: PathBuf, profile: &str, stream: Option<Stream>) -> Self {
         Self {
             socket,
             profile: profile.into(),
             stream,
-            since: None,
-            pause: SHORTEST_PAUSE,
-            said: None,
+            disconnected_since: None,
+            pause: MIN_PAUSE,
+            reported: None,
         }
     }
 
-    /// Waits until something is told, however long it takes, and returns it, and whether it is the first word of a daemon.
-    /// What people should know meanwhile is for `say`.
-    pub(crate) fn next(&mut self, say: impl Fn(&str)) -> (ProfileUpdate, bool) {
+    /// Waits for the next update. Returns it, and whether it is the first of a connection. `print` gets the warnings.
+    pub(crate) fn next(&mut self, print: impl Fn(&str)) -> (ProfileUpdate, bool) {
         loop {
             let is_first = self.stream.is_none();
-            let told = match &mut self.stream {
+            let update = match &mut self.stream {
                 Some(stream) => connect::next(stream).and_then(|text| read(&text)),
-                None => self.find(),
+                None => self.reconnect(),
             };
-            match told {
-                Ok(watched) => {
-                    (self.since, self.pause) = (None, SHORTEST_PAUSE);
-                    if self.said.take().is_some() {
-                        say(&format!(
-                            "rolekeeper: revocations and other changes of profile {} are noticed again",
+            match update {
+                Ok(update) => {
+                    self.disconnected_since = None;
+                    self.pause = MIN_PAUSE;
+                    if self.reported.take().is_some() {
+                        print(&format!(
+                            "rolekeeper: reconnected; changes of profile {} are reported again",
                             self.profile
                         ));
                     }
-                    return (watched, is_first);
+                    return (update, is_first);
                 }
                 Err(failure) => {
                     self.stream = None;
-                    self.note_silence(&failure, &say);
+                    self.report_disconnection(&failure, &print);
                 }
             }
         }
     }
 
-    fn find(&mut self) -> Result<ProfileUpdate, Failure> {
+    fn reconnect(&mut self) -> Result<ProfileUpdate, Failure> {
         thread::sleep(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
         let mut stream =
             connect::open(&self.socket)?.ok_or_else(|| autostart::no_daemon(&self.socket))?;
-        let watched = subscribe(&mut stream, &self.profile)?;
+        let update = subscribe(&mut stream, &self.profile)?;
         self.stream = Some(stream);
-        Ok(watched)
+        Ok(update)
     }
 
-    /// Says once that nothing is told: of a daemon that refuses at once, of one that is away when it should be back.
-    fn note_silence(&mut self, failure: &Failure, say: impl Fn(&str)) {
+    /// Warns once per cause: at once of a refusal, and of a stopped daemon after [`autostart::FOLLOW_DEADLINE`].
+    fn report_disconnection(&mut self, failure: &Failure, print: impl Fn(&str)) {
         let is_away = matches!(
             failure.code,
             Code::Busy | Code::NoDaemon | Code::ShuttingDown
         );
-        let why = if is_away {
+        let cause = if is_away {
             Code::NoDaemon
         } else {
             failure.code
         };
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if self.said == Some(why) || (is_away && since.elapsed() < autostart::FOLLOW_DEADLINE) {
+        let since = *self.disconnected_since.get_or_insert_with(Instant::now);
+        let may_return = is_away && since.elapsed() < autostart::FOLLOW_DEADLINE;
+        if self.reported == Some(cause) || may_return {
             return;
         }
-        self.said = Some(why);
+
+        self.reported = Some(cause);
         let profile = &self.profile;
-        say(&format!(
-            "rolekeeper: revocations and other changes of profile {profile} are not noticed until a daemon tells of them \
-             again: {failure}"
+        print(&format!(
+            "rolekeeper: disconnected; changes of profile {profile} are not reported until the daemon is back: {failure}"
         ));
     }
 }
 
-/// Ends this program, with success, when the program that reads its output has ended: there may be nothing to write for days.
+/// Exits with success when the reader of standard output exits, even if there is no output for days.
 #[cfg(unix)]
-fn end_with_the_reader() {
+fn exit_with_the_reader() {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::fs::{FileType, fstat};
 
@@ -157,10 +158,10 @@ fn end_with_the_reader() {
         return;
     }
     thread::spawn(move || {
-        // That nobody reads any more is told unasked, and nothing else is.
-        let unread =
+        // Without requested events, poll returns when the reader has exited.
+        let closed =
             rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&out, PollFlags::empty())], None));
-        if unread.is_ok() {
+        if closed.is_ok() {
             std::process::exit(0);
         }
     });

@@ -455,7 +455,7 @@ fn wrong_arguments_are_refused() {
         ("aws ../x", "a name has 1 to 64 letters"),
         ("aws dev --name a]", "a name has 1 to 64 letters"),
         ("aws dev --region a;b", "a region is a name such as"),
-        ("git dev --host https://x", "a host, and its port"),
+        ("git dev --host https://x", "expected a host"),
         ("git dev", "--host <HOST>"),
         ("docker dev", "--host <HOST>"),
         ("kube dev --server k.example.test", "scheme, host and port"),

@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(
             body(&one),
             "dev: session s-1 was revoked by user/&lt;b&gt;admin&lt;/b&gt; at 2026-01-01T00:00:00Z, \
-             because: lost &amp; found. To continue, run rolekeeper resume dev"
+             reason: lost &amp; found. To continue, run rolekeeper resume dev"
         );
     }
 

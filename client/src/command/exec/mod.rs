@@ -1,5 +1,5 @@
-//! `rolekeeper exec PROFILE -- COMMAND`: a command that finds a profile's credentials in its environment, or the way to them.
-//! It takes the place of this program, unless somebody is to watch over it.
+//! `rolekeeper exec PROFILE -- COMMAND`: runs a command with a profile's credentials in its environment. The command
+//! replaces this process, except with `--on-revoke`.
 
 #[cfg(unix)]
 mod watched;
@@ -8,86 +8,104 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use clap_complete::ArgValueCandidates;
 use interprocess::local_socket::Stream;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 
 use super::environment::{Environment, Mode};
+use super::iam::suggest;
 use crate::autostart;
 
-/// What is done about a command whose credentials are revoked while it runs.
+pub(crate) const HELP: &str = "--mode env (the default) sets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and\n\
+    AWS_CREDENTIAL_EXPIRATION. Every tool reads them. They take precedence over all other sources, and expire with the\n\
+    session.\n\n\
+    --mode http sets AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.\n\
+    --mode imds sets AWS_EC2_METADATA_SERVICE_ENDPOINT.\n\
+    With both, SDKs renew the credentials from the daemon: use them for commands that run longer than a session. They\n\
+    disable the AWS configuration files, which would take precedence, and add this machine to NO_PROXY.\n\n\
+    Every mode sets ROLEKEEPER_PROFILE and, if it is configured, the profile's region. Every mode unsets variables that\n\
+    would take precedence.\n\n\
+    The exit code is the command's. It is 128 plus the signal's number if a signal terminated the command, 127 if the\n\
+    command was not found, 126 if it cannot be executed, and 6 if --on-revoke=term terminated it.\n\
+    With a terminal as standard input --on-revoke signals the command, otherwise its process group.";
+
+/// What to do if the credentials are revoked while the command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OnRevoke {
-    /// Say so on standard error
+    /// Print a warning to standard error
     Warn,
-    /// End it: SIGTERM, after 10 s SIGKILL
+    /// Terminate the command: SIGTERM, after 10 s SIGKILL
     Term,
-    /// End it, and start it again as soon as there are credentials
+    /// Terminate the command, and restart it when there are new credentials
     Restart,
 }
 
-/// What is to run, and how.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) profile: String,
-    pub(crate) mode: Mode,
-    /// The command and its arguments.
-    pub(crate) words: Vec<OsString>,
+/// Run a command with a profile's credentials in its environment
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    /// How the command gets credentials
+    #[arg(long, value_name = "MODE", default_value = "env")]
+    mode: Mode,
+    /// What to do if the credentials are revoked while the command runs [default: nothing]
+    #[arg(long, value_name = "ACTION")]
+    on_revoke: Option<OnRevoke>,
+    /// The profile's name in the daemon's configuration
+    #[arg(add = ArgValueCandidates::new(suggest::profiles))]
+    profile: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
-/// Tells which profile a command runs with.
-const INSIDE: &str = "ROLEKEEPER_PROFILE";
+/// The profile of the command.
+const PROFILE_VARIABLE: &str = "ROLEKEEPER_PROFILE";
 
-pub(crate) fn run(
-    plan: Plan,
-    on_revoke: Option<OnRevoke>,
-    socket: Option<PathBuf>,
-) -> Result<ExitCode, Failure> {
-    if let Some(outer) = connect::variable(INSIDE) {
+pub(crate) fn run(arguments: Arguments, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    if let Some(outer) = connect::variable(PROFILE_VARIABLE) {
         let outer = outer.to_string_lossy();
         return Err(Failure::new(
             Code::Usage,
-            format!("this runs inside of `rolekeeper exec {outer}` already"),
-            format!(
-                "outside of it; or, if that is what you want, env -u {INSIDE} rolekeeper exec ..."
-            ),
+            format!("already inside of `rolekeeper exec {outer}`"),
+            format!("leave it, or run env -u {PROFILE_VARIABLE} rolekeeper exec ..."),
         ));
     }
     let socket = connect::socket_path(socket)?;
-    match on_revoke {
-        None => Err(replace(
-            autostart::ask(&socket, |stream| plan.with_credentials(stream))?.0,
-        )),
+    match arguments.on_revoke {
+        None => {
+            let (command, _) = autostart::ask(&socket, |stream| arguments.prepare(stream))?;
+            Err(replace(command))
+        }
         #[cfg(unix)]
-        Some(on_revoke) => watched::run(socket, plan, on_revoke),
+        Some(on_revoke) => watched::run(socket, arguments, on_revoke),
         #[cfg(not(unix))]
         Some(_) => Err(Failure::new(
             Code::Usage,
-            "--on-revoke needs Unix signals",
-            "the same without --on-revoke",
+            "--on-revoke requires Unix signals",
+            "run the command without --on-revoke",
         )),
     }
 }
 
-impl Plan {
-    /// The command with credentials, ready to be started, and the profile's generation that they are of, if that is told.
-    fn with_credentials(&self, stream: &mut Stream) -> Result<(Command, Option<u64>), Failure> {
-        let (program, arguments) = self.words.split_first().ok_or_else(|| {
+impl Arguments {
+    /// The command with credentials, and the generation of the credentials, if known.
+    fn prepare(&self, stream: &mut Stream) -> Result<(Command, Option<u64>), Failure> {
+        let (program, arguments) = self.command.split_first().ok_or_else(|| {
             Failure::new(
                 Code::Usage,
                 "a command is missing",
-                "rolekeeper exec PROFILE -- COMMAND",
+                "run rolekeeper exec PROFILE -- COMMAND",
             )
         })?;
         let environment = Environment::ask(stream, &self.profile, self.mode)?;
         let mut command = Command::new(program);
-        environment.enter(command.args(arguments));
-        command.env(INSIDE, &self.profile);
+        environment.apply_to(command.args(arguments));
+        command.env(PROFILE_VARIABLE, &self.profile);
         Ok((command, environment.generation))
     }
 }
 
-/// Puts the command in the place of this program. Returns only if it cannot be started.
+/// Replaces this process by the command. Returns only if that fails.
 #[cfg(unix)]
 fn replace(mut command: Command) -> Failure {
     let error = std::os::unix::process::CommandExt::exec(&mut command);
@@ -104,16 +122,17 @@ fn replace(mut command: Command) -> Failure {
 
 fn not_started(command: &Command, error: &std::io::Error) -> Failure {
     let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+    let code = if is_missing {
+        Code::CommandNotFound
+    } else {
+        Code::CommandNotRun
+    };
     Failure::new(
-        if is_missing {
-            Code::CommandNotFound
-        } else {
-            Code::CommandNotRun
-        },
+        code,
         format!(
-            "{} cannot be started: {error}",
+            "cannot start {}: {error}",
             Path::new(command.get_program()).display()
         ),
-        "the path of a program, or the name of one on the PATH",
+        "use the path of a program, or the name of one in PATH",
     )
 }

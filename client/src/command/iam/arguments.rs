@@ -1,4 +1,4 @@
-//! From the contract to a command line, and from a command line to parameters.
+//! The command line of the contract's methods, and their parameters from a command line.
 
 use std::io::Read;
 
@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use super::suggest;
 use crate::command::json::{self, Unreadable};
 
-/// The longest document that is read, in bytes: what is left of a frame for it.
-const DOCUMENT_CAP: u64 = 48 * 1024;
+/// The maximum length of a document in bytes, so that the request fits a frame.
+const MAX_DOCUMENT: u64 = 48 * 1024;
 
-/// `rolekeeper iam` with a subcommand a method.
+/// `rolekeeper iam` with one subcommand a method.
 pub(crate) fn command(methods: &[Method]) -> Command {
     Command::new("iam")
-        .about("Call any method of ByCloud IAM, with the token that the daemon holds")
+        .about("Call any method of ByCloud IAM with the daemon's token")
         .display_order(50)
         .disable_help_subcommand(true)
         .subcommand_value_name("METHOD")
@@ -28,7 +28,7 @@ pub(crate) fn command(methods: &[Method]) -> Command {
         .subcommands(methods.iter().map(method_command))
 }
 
-/// The methods with a line each, below their resources.
+/// The methods, one a line, below their resources.
 fn by_resource(methods: &[Method]) -> String {
     let wide = methods
         .iter()
@@ -44,7 +44,7 @@ fn by_resource(methods: &[Method]) -> String {
         }
         text += &format!("  {:wide$}  {}\n", method.name, method.summary);
     }
-    text + "\nEvery method is also known by its name with hyphens (list-roles); METHOD --help shows its parameters."
+    text + "\nA method's name can be written with hyphens (list-roles). METHOD --help shows its parameters."
 }
 
 fn method_command(method: &Method) -> Command {
@@ -55,12 +55,12 @@ fn method_command(method: &Method) -> Command {
         command = command.arg(argument(parameter));
     }
     command = command
-        .next_help_heading("How to call and what to print")
+        .next_help_heading("Call and output")
         .arg(
             text(
                 "upstream",
                 "NAME",
-                "The upstream to call; needed if there are several",
+                "The upstream to call [default: the only one]",
             )
             .add(ArgValueCandidates::new(suggest::upstreams)),
         )
@@ -68,17 +68,14 @@ fn method_command(method: &Method) -> Command {
             text(
                 "profile",
                 "PROFILE",
-                "Call with this profile's session instead of the principal's token",
+                "Use this profile's session instead of the principal's token",
             )
             .conflicts_with("upstream")
             .add(ArgValueCandidates::new(suggest::profiles)),
         )
-        .arg(switch("json", "Print JSON also on a terminal"));
-    if method.pages() {
-        command = command.arg(switch(
-            "all",
-            "Follow the pages to the end; --limit is then the size of a page",
-        ));
+        .arg(switch("json", "Print JSON, also on a terminal"));
+    if method.is_paginated() {
+        command = command.arg(switch("all", "Fetch all pages; --limit is the page size"));
     }
     if method.destructive
         || method
@@ -86,7 +83,7 @@ fn method_command(method: &Method) -> Command {
             .iter()
             .any(|parameter| parameter.destructive.is_some())
     {
-        command = command.arg(switch("yes", "Do not ask"));
+        command = command.arg(switch("yes", "Skip the confirmation"));
     }
     command
 }
@@ -110,7 +107,7 @@ fn argument(parameter: &Parameter) -> Arg {
     if hyphened != parameter.name {
         arg = arg.alias(parameter.name.clone());
     }
-    let mut help = parameter.about.clone();
+    let mut help = parameter.description.clone();
     if !parameter.choices.is_empty() {
         help += &format!(" [{}]", parameter.choices.join(", "));
         let choices = parameter.choices.clone();
@@ -143,8 +140,8 @@ fn argument(parameter: &Parameter) -> Arg {
             help += "; JSON, @FILE, or - for standard input";
             arg.value_name("JSON")
         }
-        Kind::Texts => {
-            help += "; several with commas, or the option again";
+        Kind::List => {
+            help += "; separate several with commas, or repeat the option";
             arg.value_name("ID")
                 .value_delimiter(',')
                 .action(ArgAction::Append)
@@ -162,7 +159,7 @@ pub(crate) fn flag(given: &ArgMatches, name: &str) -> bool {
         .unwrap_or(false)
 }
 
-/// The parameters that were given, with the types of the contract.
+/// The given parameters, with the types of the contract.
 pub(super) fn parameters(
     method: &Method,
     given: &ArgMatches,
@@ -175,7 +172,7 @@ pub(super) fn parameters(
                 .map(|text| text.as_str().into()),
             Kind::Integer => given.get_one::<i64>(name).map(|number| (*number).into()),
             Kind::Boolean => given.get_one::<bool>(name).map(|word| (*word).into()),
-            Kind::Texts => given
+            Kind::List => given
                 .get_many::<String>(name)
                 .map(|texts| texts.map(String::as_str).collect()),
             Kind::Object => given
@@ -188,63 +185,59 @@ pub(super) fn parameters(
     Ok(parameters)
 }
 
-/// A JSON object: as it stands, from `@FILE`, or from standard input.
+/// A JSON object from the argument itself, from `@FILE`, or from standard input.
 fn document(name: &str, source: &str) -> Result<Value, Failure> {
-    let wrong = |what: String, hint: &str| {
+    let option = format!("--{}", name.replace('_', "-"));
+    let (origin, read) = match source.strip_prefix('@') {
+        Some(path) => (path, std::fs::File::open(path).and_then(read_text)),
+        None if source == "-" => ("standard input", read_text(std::io::stdin())),
+        None => ("the JSON", Ok(source.to_owned())),
+    };
+
+    let text = read.map_err(|error| {
         Failure::new(
             Code::Usage,
-            format!("--{}: {what}", name.replace('_', "-")),
-            hint,
-        )
-    };
-    let mut text = String::new();
-    let (from, read) = match source.strip_prefix('@') {
-        Some(path) => (
-            path,
-            std::fs::File::open(path)
-                .and_then(|file| file.take(DOCUMENT_CAP + 1).read_to_string(&mut text)),
-        ),
-        None if source == "-" => (
-            "standard input",
-            std::io::stdin()
-                .take(DOCUMENT_CAP + 1)
-                .read_to_string(&mut text),
-        ),
-        None => {
-            source.clone_into(&mut text);
-            ("the JSON", Ok(text.len()))
-        }
-    };
-    read.map_err(|error| {
-        wrong(
-            format!("{from} cannot be read: {error}"),
-            "a readable file, or - for standard input",
+            format!("{option}: {origin} cannot be read: {error}"),
+            "use a readable file, or - for standard input",
         )
     })?;
-    if text.len() as u64 > DOCUMENT_CAP {
-        return Err(wrong(
-            format!("{from} is longer than {DOCUMENT_CAP} bytes"),
-            "a shorter document",
+    if text.len() as u64 > MAX_DOCUMENT {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{option}: {origin} is longer than {MAX_DOCUMENT} bytes"),
+            "use a shorter document",
         ));
     }
-    match json::document(&text) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(wrong(
-            format!("{from} is not a JSON object"),
-            "an object in braces: {\"version\": …}",
-        )),
-        Err(Unreadable::NotJson(why)) => Err(wrong(
-            format!("{from} is not JSON: {why}"),
-            "JSON in single quotes, @FILE for a file, or - for standard input",
-        )),
-        Err(Unreadable::NoValue(why)) => Err(wrong(
-            format!("{from} cannot be sent: {why}"),
-            &format!(
-                "mend it there: numbers up to 1.7e308, \\uD800 to \\uDFFF in pairs, at most {} levels of brackets",
-                json::DEPTH
+
+    let (reason, hint) = match json::document(&text) {
+        Ok(value @ Value::Object(_)) => return Ok(value),
+        Ok(_) => (
+            "is not a JSON object".into(),
+            "use an object in braces: {\"version\": …}".into(),
+        ),
+        Err(Unreadable::Invalid(why)) => (
+            format!("is not JSON: {why}"),
+            "use JSON in single quotes, @FILE for a file, or - for standard input".into(),
+        ),
+        Err(Unreadable::Unsupported(why)) => (
+            format!("cannot be sent: {why}"),
+            format!(
+                "use numbers up to 1.7e308, \\uD800 to \\uDFFF in pairs, and at most {} levels of brackets",
+                json::MAX_DEPTH
             ),
-        )),
-    }
+        ),
+    };
+    Err(Failure::new(
+        Code::Usage,
+        format!("{option}: {origin} {reason}"),
+        hint,
+    ))
+}
+
+fn read_text(input: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    input.take(MAX_DOCUMENT + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -265,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound_and_every_required_parameter_is_demanded() {
+    fn every_required_parameter_is_required() {
         let methods = contract::methods().unwrap();
         command(&methods).debug_assert();
         for method in &methods {
@@ -287,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_and_an_upstream_at_once_are_refused_in_every_order() {
+    fn profile_conflicts_with_upstream() {
         for line in [
             "listRoles --profile dev --upstream up",
             "listRoles --upstream up --profile dev",
@@ -300,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_methods_and_options_are_known() {
+    fn methods_and_options_have_both_spellings() {
         for line in [
             "listRoles --name S3* --limit 10",
             "list-roles --name S3* --limit 10",

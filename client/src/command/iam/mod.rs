@@ -1,5 +1,5 @@
-//! `rolekeeper iam METHOD`: any method of ByCloud IAM, through the daemon, which holds the token. Methods and options
-//! come from the contract.
+//! `rolekeeper iam METHOD`: calls any method of ByCloud IAM through the daemon, which has the token. The contract defines
+//! methods and options.
 
 pub(crate) mod arguments;
 mod output;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::command::json;
 use crate::{autostart, command};
 
-/// What is asked for, apart from the method's own parameters.
+/// The options of every method.
 struct Options<'a> {
     upstream: Option<&'a str>,
     profile: Option<&'a str>,
@@ -35,13 +35,14 @@ pub(crate) fn run(
         return Err(Failure::new(
             Code::Usage,
             "a method is missing",
-            "rolekeeper iam --help, which lists them",
+            "run rolekeeper iam --help to list the methods",
         ));
     };
     let method = methods
         .iter()
         .find(|method| method.name == name)
-        .ok_or_else(connect::out_of_place)?;
+        .ok_or_else(connect::unexpected_reply)?;
+
     let parameters = arguments::parameters(method, given)?;
     confirm(method, &parameters, arguments::flag(given, "yes"))?;
     let options = Options {
@@ -64,33 +65,33 @@ pub(crate) fn methods() -> Result<Vec<Method>, Failure> {
     contract::methods().map_err(|why| {
         Failure::new(
             Code::Unexpected,
-            format!("the contract cannot be read: {why}"),
-            "install rolekeeper anew",
+            format!("cannot read the contract: {why}"),
+            "reinstall rolekeeper",
         )
     })
 }
 
-/// The reply; with `--all`, that of every page in one.
+/// The reply. With `--all`, all pages in one.
 fn ask(
     socket: &Path,
     method: &Method,
     mut parameters: Map<String, Value>,
     options: &Options<'_>,
 ) -> Result<Value, Failure> {
-    let (mut items, mut seen) = (Vec::new(), HashSet::new());
+    let mut items = Vec::new();
+    let mut seen = HashSet::new();
+
     loop {
         let mut reply = call(socket, method, &parameters, options)?;
         if !options.all {
             return Ok(reply);
         }
-        let (Some(Value::Array(page)), next) = (
-            reply.get_mut("items").map(Value::take),
-            reply.get("next_marker"),
-        ) else {
+        let page = reply.get_mut("items").map(Value::take);
+        let Some(Value::Array(page)) = page else {
             return Err(no_page(method));
         };
         items.extend(page);
-        let marker = match next {
+        let marker = match reply.get("next_marker") {
             None | Some(Value::Null) => {
                 return Ok(serde_json::json!({ "items": items, "next_marker": null }));
             }
@@ -101,11 +102,11 @@ fn ask(
             return Err(Failure::new(
                 Code::UpstreamUnavailable,
                 format!(
-                    "{} goes round in circles: it named the marker {} twice",
+                    "{}: pagination loop (marker {} repeated)",
                     method.name,
                     command::printable(marker)
                 ),
-                "tell whoever runs the upstream: its list does not end",
+                "report it to the upstream's administrator",
             ));
         }
         parameters.insert("marker".into(), marker.as_str().into());
@@ -115,11 +116,8 @@ fn ask(
 fn no_page(method: &Method) -> Failure {
     Failure::new(
         Code::UpstreamUnavailable,
-        format!(
-            "{}: what the upstream answered is no page of a list",
-            method.name
-        ),
-        "tell whoever runs the upstream; without --all it is shown as it is",
+        format!("{}: unexpected response, not a list page", method.name),
+        "run it without --all to see the response, and report it to the upstream's administrator",
     )
 }
 
@@ -138,35 +136,36 @@ fn call(
         };
         connect::document(stream, Request::Iam(call))
     };
-    // What only reads may be asked twice.
+    // Only reading methods are idempotent.
     let text = if method.verb == "GET" {
         autostart::ask(socket, ask)
     } else {
         autostart::open(socket).and_then(|mut stream| ask(&mut stream))
     };
     let text = text.map_err(|failure| match failure.code {
-        // The connection broke, or the answer did not come in time.
-        Code::NoDaemon | Code::ShuttingDown | Code::Unexpected => left_open(method, failure),
+        // Disconnected, or no answer in time.
+        Code::NoDaemon | Code::ShuttingDown | Code::Unexpected => unknown_outcome(method, failure),
         _ => failure,
     })?;
     if text.is_empty() {
         return Ok(Value::Null);
     }
-    json::reply(&text, &format!("{}: ", method.name)).map_err(|failure| left_open(method, failure))
+    json::reply(&text, &format!("{}: ", method.name))
+        .map_err(|failure| unknown_outcome(method, failure))
 }
 
-/// Nothing came back that says whether a change took effect.
-fn left_open(method: &Method, failure: Failure) -> Failure {
+/// Adds a hint: it is unknown whether a change took effect.
+fn unknown_outcome(method: &Method, failure: Failure) -> Failure {
     if method.verb == "GET" {
         return failure;
     }
     Failure {
-        hint: "see whether it took effect, with a list or get method, before you try again".into(),
+        hint: "check with a list or get method whether it took effect, before you repeat it".into(),
         ..failure
     }
 }
 
-/// What takes something away is asked about: on a terminal by a question, elsewhere by `--yes`.
+/// Destructive methods need a confirmation: `--yes`, or the user's answer on a terminal.
 fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Result<(), Failure> {
     let by_value = |parameter: &contract::Parameter| {
         parameter.destructive.is_some()
@@ -182,17 +181,17 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
         });
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         let message = format!(
-            "{} takes something away, and there is no terminal to ask on",
+            "{} is destructive, and there is no terminal to ask for confirmation",
             method.name
         );
         return Err(Failure::new(
             Code::Usage,
             message,
-            "the same with --yes, if it is meant",
+            "repeat the command with --yes",
         ));
     }
     let question = format!(
-        "{}\nThis takes something away. Go on? [y/N] ",
+        "{}\nThis is destructive. Continue? [y/N] ",
         command::printable(&what)
     );
     let mut answer = String::new();
@@ -204,14 +203,14 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
     Err(Failure::new(
         Code::Usage,
         format!("{} was not called", method.name),
-        "the same again, with y or --yes",
+        "run the command again, and answer y, or add --yes",
     ))
 }
 
 fn warn_of_secrets(method: &Method) {
     if !method.secrets.is_empty() {
-        command::tell(&format!(
-            "rolekeeper: shown this once, and kept nowhere: {}; put it where it belongs now",
+        command::print_error(&format!(
+            "rolekeeper: shown only once, and not stored: {}; store it now",
             method.secrets.join(", ")
         ));
     }

@@ -1,26 +1,25 @@
-//! Replies for people: a table of a list, a column of a thing.
+//! Replies for people: a table for a list, one line a field for an object.
 
-use comfy_table::{Table, presets};
 use rolekeeper::contract::Method;
 use serde_json::{Map, Value};
 
-use crate::command::{printable, printable_lines};
+use crate::command::{printable, printable_lines, table};
 
-/// Between two columns.
+/// The number of spaces between two columns.
 const GAP: usize = 2;
-/// Where nothing says how wide the terminal is.
-const WIDE: u16 = 120;
+/// The width of output that is not a terminal, in columns.
+const DEFAULT_WIDTH: u16 = 120;
 
 pub(super) fn show(method: &Method, reply: &Value) -> String {
     match (reply, reply.get("items").and_then(Value::as_array)) {
         (Value::Null, _) => format!("{}: done\n", method.name),
         (_, Some(items)) => list(items, reply.get("next_marker").and_then(Value::as_str)),
-        (Value::Object(thing), None) => column(thing),
+        (Value::Object(object), None) => fields(object),
         (other, None) => printable(&other.to_string()) + "\n",
     }
 }
 
-/// What people look for first, in this order; the other columns follow as they came.
+/// The first columns, in this order. The others follow in the order of the reply.
 const FIRST: [&str; 9] = [
     "id",
     "name",
@@ -35,8 +34,7 @@ const FIRST: [&str; 9] = [
 
 const LAST: [&str; 2] = ["created_at", "updated_at"];
 
-/// A row an item, as many columns as fit. What is nested, such as a policy's document, is left to the method that shows
-/// one item.
+/// One row an item, with as many columns as fit. Nested objects, such as a policy's document, are omitted.
 fn list(items: &[Value], next: Option<&str>) -> String {
     let columns = columns(items);
     let mut left = usize::from(width());
@@ -53,36 +51,37 @@ fn list(items: &[Value], next: Option<&str>) -> String {
             shown.push((name, cells));
         }
     }
-    let mut table = table();
-    for row in 0..=items.len() {
-        table.add_row(shown.iter().filter_map(|(_, cells)| cells.get(row)));
-    }
+    let rows = (0..=items.len()).map(|row| {
+        let cells = shown.iter().filter_map(|(_, cells)| cells.get(row));
+        cells.collect::<Vec<_>>()
+    });
+
     let hidden: Vec<_> = columns
         .iter()
         .filter(|(name, _)| shown.iter().all(|(each, _)| *each != name))
         .map(|(name, _)| printable(name))
         .collect();
     let mut text = if items.is_empty() {
-        "nothing\n".into()
+        "no items\n".into()
     } else {
-        lines(&table)
+        table::text(rows)
     };
     if !hidden.is_empty() {
         text += &format!(
-            "\nNo room for: {}; --json shows everything\n",
+            "\nColumns that do not fit: {}; use --json to see all\n",
             hidden.join(", ")
         );
     }
     if let Some(marker) = next {
         text += &format!(
-            "\nThere is more: --all, or --marker {}\n",
+            "\nThere are more items; use --all, or --marker {}\n",
             printable(marker)
         );
     }
     text
 }
 
-/// Every field that some item has a plain value for, its cells below its title.
+/// The fields that are not nested objects, each with its title and cells.
 fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
     let mut names: Vec<&str> = Vec::new();
     for (name, value) in items.iter().filter_map(Value::as_object).flatten() {
@@ -97,58 +96,39 @@ fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
             .unwrap_or(FIRST.len());
         (LAST.contains(name), first)
     });
-    let with_cells = |name| {
-        let title = std::iter::once(title(name).to_uppercase());
-        (
-            name,
-            title
-                .chain(
-                    items
-                        .iter()
-                        .map(|item| cell(item.get(name).unwrap_or(&Value::Null))),
-                )
-                .collect(),
-        )
-    };
-    names.into_iter().map(with_cells).collect()
+    names
+        .into_iter()
+        .map(|name| (name, cells(name, items)))
+        .collect()
+}
+
+/// A column's title, and the values of the items.
+fn cells(name: &str, items: &[Value]) -> Vec<String> {
+    let values = items.iter().map(|item| item.get(name));
+    let values = values.map(|value| cell(value.unwrap_or(&Value::Null)));
+    std::iter::once(title(name).to_uppercase())
+        .chain(values)
+        .collect()
 }
 
 fn title(name: &str) -> String {
     printable(name).replace('_', " ")
 }
 
-/// A line a field; what is nested follows as JSON.
-fn column(thing: &Map<String, Value>) -> String {
-    let mut table = table();
+/// One line a field. Nested objects follow as JSON.
+fn fields(object: &Map<String, Value>) -> String {
+    let mut rows = Vec::new();
     let mut nested = String::new();
-    for (key, value) in thing {
+    for (key, value) in object {
         match value {
             Value::Object(_) => {
                 let text = serde_json::to_string_pretty(value).unwrap_or_default();
                 nested += &format!("\n{}\n{}\n", printable(key), printable_lines(&text));
             }
-            _ => drop(table.add_row([title(key), cell(value)])),
+            _ => rows.push([title(key), cell(value)]),
         }
     }
-    (if table.is_empty() {
-        String::new()
-    } else {
-        lines(&table)
-    }) + &nested
-}
-
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table
-}
-
-/// Without the blanks at the ends of the lines.
-fn lines(table: &Table) -> String {
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim()))
-        .collect()
+    table::text(rows) + &nested
 }
 
 fn cell(value: &Value) -> String {
@@ -166,7 +146,7 @@ fn width() -> u16 {
         rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(0, |size| size.ws_col);
     #[cfg(not(unix))]
     let columns = 0;
-    if columns == 0 { WIDE } else { columns }
+    if columns == 0 { DEFAULT_WIDTH } else { columns }
 }
 
 #[cfg(test)]
@@ -175,7 +155,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_list_shows_what_people_look_for_first_and_says_what_it_leaves_out() {
+    fn list_orders_columns_and_names_those_that_do_not_fit() {
         let long = "x".repeat(110);
         let items = [
             json!({ "description": long, "updated_at": null, "document": {}, "name": "a\u{1b}[31m", "id": "r-1" }),
@@ -188,19 +168,19 @@ ID   NAME    GROUPS
 r-1  a\u{fffd}[31m  -
 r-2  b       g, h
 
-No room for: description; --json shows everything
+Columns that do not fit: description; use --json to see all
 
-There is more: --all, or --marker r-2
+There are more items; use --all, or --marker r-2
 "
         );
-        assert_eq!(list(&[], None), "nothing\n");
+        assert_eq!(list(&[], None), "no items\n");
     }
 
     #[test]
-    fn a_thing_is_a_line_a_field_and_what_is_nested_follows() {
+    fn object_is_one_line_a_field_and_nested_objects_follow() {
         let role = json!({ "id": "r-1", "trust_policy": { "version": "1" }, "created_at": "now" });
         assert_eq!(
-            column(role.as_object().unwrap()),
+            fields(role.as_object().unwrap()),
             "id          r-1\ncreated at  now\n\ntrust_policy\n{\n  \"version\": \"1\"\n}\n"
         );
     }

@@ -1,6 +1,5 @@
-//! What a shell may offer: profiles, upstreams, and ids where one short list has them. It asks the daemon that is running,
-//! never starts one, and stays silent about every failure: a completion is no place for errors. It must never offer what a
-//! shell would act on: what is chosen lands in a command line as it stands, and upstreams choose their ids.
+//! Candidates for completion: profiles, upstreams, and ids of short lists. It asks a running daemon, and ignores errors. It
+//! must never offer a word that a shell would interpret: upstreams choose their ids.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::command::{printable, status};
 
-/// The most ids that are worth offering.
-const MOST: u32 = 200;
+/// The maximum number of ids to offer.
+const MAX_IDS: u32 = 200;
 
 pub(crate) fn profiles() -> Vec<CompletionCandidate> {
     let profiles = statuses().unwrap_or_default();
@@ -22,7 +21,7 @@ pub(crate) fn profiles() -> Vec<CompletionCandidate> {
         .collect()
 }
 
-/// Those that profiles use: the daemon tells of no others.
+/// The upstreams that profiles use.
 pub(crate) fn upstreams() -> Vec<CompletionCandidate> {
     let names: BTreeSet<_> = statuses()
         .unwrap_or_default()
@@ -36,14 +35,14 @@ fn statuses() -> Option<Vec<ProfileStatus>> {
     Some(status::read(&mut open()?).ok()?.profiles)
 }
 
-/// Letters, digits, `.`, `_` and `-`, and no option: no shell does anything with those.
+/// Letters, digits, `.`, `_` and `-`, and no option: no shell interprets those.
 fn offer(word: &str) -> Option<CompletionCandidate> {
     let harmless = |each: char| each.is_ascii_alphanumeric() || "._-".contains(each);
     (!word.is_empty() && !word.starts_with('-') && word.chars().all(harmless))
         .then(|| CompletionCandidate::new(word))
 }
 
-/// The list method that shows what an id parameter can be.
+/// The method that lists the values of an id parameter.
 pub(super) fn list_of(parameter: &str) -> Option<&'static str> {
     match parameter {
         "role_id" => Some("listRoles"),
@@ -57,20 +56,16 @@ pub(super) fn list_of(parameter: &str) -> Option<&'static str> {
     }
 }
 
-/// Ids, each with what people call it.
+/// Ids with their names.
 pub(super) fn ids(list: &str) -> Vec<CompletionCandidate> {
     list_ids(list).unwrap_or_default()
 }
 
 fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
-    let parameters = Map::from_iter([("limit".to_owned(), Value::from(MOST))]);
-    let (upstream, profile) = (
-        given("--upstream").map(Into::into),
-        given("--profile").map(Into::into),
-    );
+    let parameters = Map::from_iter([("limit".to_owned(), Value::from(MAX_IDS))]);
     let call = IamCall {
-        upstream,
-        profile,
+        upstream: given("--upstream").map(Into::into),
+        profile: given("--profile").map(Into::into),
         method: list.into(),
         parameters,
     };
@@ -94,10 +89,10 @@ fn id(item: &Value) -> Option<CompletionCandidate> {
 }
 
 fn open() -> Option<interprocess::local_socket::Stream> {
-    status::open_soon(&connect::socket_path(given("--socket").map(Into::into)).ok()?)
+    status::open_for_completion(&connect::socket_path(given("--socket").map(Into::into)).ok()?)
 }
 
-/// What an option was given in the line that is being completed: `--socket PATH` or `--socket=PATH`.
+/// An option's value in the line to complete: `--socket PATH` or `--socket=PATH`.
 fn given(option: &str) -> Option<String> {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     while let Some(word) = words.next() {
@@ -115,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_offered_that_a_shell_or_this_program_would_act_on() {
+    fn words_that_a_shell_would_interpret_are_not_offered() {
         let within = " \t\n\u{b}\u{1b}!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~é\u{202e}"
             .chars()
             .map(|each| format!("a{each}b"));

@@ -148,7 +148,7 @@ fn written(config: &Map<String, Value>) -> Result<Vec<u8>, Failure> {
     let mut serializer = Serializer::with_formatter(&mut content, formatter);
     config
         .serialize(&mut serializer)
-        .map_err(|_| connect::out_of_place())?;
+        .map_err(|_| connect::unexpected_reply())?;
     Ok(content)
 }
 

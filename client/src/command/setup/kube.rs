@@ -65,7 +65,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
 fn find_user(kubectl: &[String], name: &str) -> Result<Option<Value>, Failure> {
     let view = [kubectl, &["view".into(), "--output=json".into()]].concat();
     let mut view: Value =
-        serde_json::from_str(&external::run(&view)?).map_err(|_| connect::out_of_place())?;
+        serde_json::from_str(&external::run(&view)?).map_err(|_| connect::unexpected_reply())?;
     let users = view.get_mut("users").and_then(Value::as_array_mut);
     let user = users.and_then(|users| users.iter_mut().find(|user| user["name"] == name));
     Ok(user.map(Value::take))

@@ -112,7 +112,7 @@ fn check_written(tool: &Tool, socket: Option<&str>) -> Result<(), Failure> {
 fn is_unknown(profile: &str, socket: Option<&str>) -> bool {
     let stream = connect::socket_path(socket.map(Into::into))
         .ok()
-        .and_then(|path| status::open_soon(&path));
+        .and_then(|path| status::open_for_completion(&path));
     let status = stream.and_then(|mut stream| status::read(&mut stream).ok());
     status.is_some_and(|status| status.profiles.iter().all(|known| known.profile != profile))
 }

@@ -1,11 +1,11 @@
-//! A command that is watched over. Threads of their own have credentials and hear of their revocation, hear signals, and
-//! wait for the command's end; what is to be done about each is done here, one after the other, and never waits for a
-//! daemon or for a reader of standard error.
+//! `exec --on-revoke`: supervises the command. Separate threads fetch credentials and follow their revocation, receive
+//! signals, and wait for the command to exit. They send events to this thread, which handles one at a time and never waits
+//! for the daemon or for a reader of standard error.
 
+mod credential_supply;
 mod process;
 mod signals;
-mod supply;
-mod voice;
+mod stderr;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -18,115 +18,122 @@ use rolekeeper::protocol::{Code, Failure, ProfileUpdate};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
+use self::credential_supply::CredentialSupply;
 use self::process::Process;
-use self::supply::Supply;
-use self::voice::Voice;
-use super::{OnRevoke, Plan};
+use self::stderr::Stderr;
+use super::{Arguments, OnRevoke};
 
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Between two looks whether anything is left of a command whose first process has ended: nobody tells.
-const LOOK: Duration = Duration::from_millis(50);
+/// The interval between two checks for remaining processes of the command's group, whose exit has no event.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 enum Event {
     /// The command with credentials, ready to be started.
     Granted(Box<Command>),
-    /// There are none, and waiting does not help.
+    /// There are no credentials, and waiting does not help.
     Refused(Failure),
-    /// Those of the last [`Event::Granted`] were revoked: the profile as it is now.
+    /// The credentials of the last [`Event::Granted`] were revoked. Has the profile's current status.
     Revoked(Box<ProfileUpdate>),
     Signal(i32),
-    /// The command is to be reaped.
-    Ended,
+    /// The command has exited and must be reaped.
+    Exited,
 }
 
-/// How a run of the command came to its end.
-struct End {
+/// How the command exited.
+struct Exit {
     status: ExitStatus,
-    /// Why it was told to end, if that was for its credentials.
+    /// The profile's status at the revocation for which the command was terminated, if it was.
     revoked: Option<Box<ProfileUpdate>>,
-    /// Somebody else wanted an end, too.
-    is_unwanted: bool,
+    /// A signal also asked this program to exit, so the command is not restarted.
+    is_interrupted: bool,
 }
 
-pub(super) fn run(socket: PathBuf, plan: Plan, on_revoke: OnRevoke) -> Result<ExitCode, Failure> {
-    let voice = Voice::default();
-    let (tell, events) = mpsc::channel();
-    // A terminal's signals go to its whole foreground group, in which the command must be to read from it.
+pub(super) fn run(
+    socket: PathBuf,
+    arguments: Arguments,
+    on_revoke: OnRevoke,
+) -> Result<ExitCode, Failure> {
+    let stderr = Stderr::default();
+    let (sender, events) = mpsc::channel();
+
+    // The command must be in the terminal's foreground group to read from it. Signals of the terminal reach that group.
     let has_group = !std::io::stdin().is_terminal();
-    // Before there is a child that could miss one.
-    signals::hear(has_group, tell.clone())?;
-    let supply = Supply {
+    // Before the command starts, so that it misses no signal.
+    signals::forward(has_group, sender.clone())?;
+
+    let supply = CredentialSupply {
         socket,
-        plan,
+        arguments,
         on_revoke,
-        voice: voice.clone(),
-        tell,
+        stderr: stderr.clone(),
+        sender,
     };
+
     let outcome = supervise(&supply, has_group, &events);
-    voice.finish();
+    stderr.flush();
     outcome
 }
 
 fn supervise(
-    supply: &Supply,
+    supply: &CredentialSupply,
     has_group: bool,
     events: &Receiver<Event>,
 ) -> Result<ExitCode, Failure> {
     let mut has_started = false;
     loop {
-        supply.begin(has_started);
-        let command = match granted(events)? {
+        supply.start(has_started);
+        let command = match wait_for_credentials(events)? {
             Ok(command) => command,
-            Err(signal) => return Ok(ended_by(signal)),
+            Err(signal) => return Ok(signal_code(signal)),
         };
-        let process = Process::start(*command, has_group, supply.tell.clone())?;
+        let process = Process::start(*command, has_group, supply.sender.clone())?;
         has_started = true;
-        let End {
+        let Exit {
             status,
             revoked,
-            is_unwanted,
-        } = watch_over(process, supply, events)?;
+            is_interrupted,
+        } = supervise_process(process, supply, events)?;
         match revoked {
             None => return Ok(code(status)),
             Some(now) if supply.on_revoke != OnRevoke::Restart => return Err(failure(&now)),
-            Some(_) if is_unwanted => return Ok(code(status)),
+            Some(_) if is_interrupted => return Ok(code(status)),
             Some(_) => {}
         }
     }
 }
 
-/// Waits for credentials, or for a signal that ends this program.
-fn granted(events: &Receiver<Event>) -> Result<Result<Box<Command>, i32>, Failure> {
+/// Waits for credentials, or for a signal that terminates this program: the error has its number.
+fn wait_for_credentials(events: &Receiver<Event>) -> Result<Result<Box<Command>, i32>, Failure> {
     loop {
-        match events.recv().map_err(|_| connect::out_of_place())? {
+        match events.recv().map_err(|_| connect::unexpected_reply())? {
             Event::Granted(command) => return Ok(Ok(command)),
             Event::Refused(failure) => return Err(failure),
-            Event::Signal(signal) if signals::ends(signal) => return Ok(Err(signal)),
-            Event::Signal(signal) => signals::stop_at(signal),
-            Event::Revoked(_) | Event::Ended => {}
+            Event::Signal(signal) if signals::terminates(signal) => return Ok(Err(signal)),
+            Event::Signal(signal) => signals::stop_if_requested(signal),
+            Event::Revoked(_) | Event::Exited => {}
         }
     }
 }
 
-/// Until the command has ended, and whatever of its group is to end with it.
-fn watch_over(
+/// Handles events until the command has exited. After a revocation waits for its whole process group.
+fn supervise_process(
     mut process: Process,
-    supply: &Supply,
+    supply: &CredentialSupply,
     events: &Receiver<Event>,
-) -> Result<End, Failure> {
+) -> Result<Exit, Failure> {
     let mut revoked = None;
     let mut kill_at = None;
-    let mut is_unwanted = false;
+    let mut is_interrupted = false;
     loop {
         if let Some(status) = process.status()
-            && (kill_at.is_none() || !process.has_rest())
+            && (kill_at.is_none() || !process.has_group_members())
         {
-            return Ok(End {
+            return Ok(Exit {
                 status,
                 revoked,
-                is_unwanted,
+                is_interrupted,
             });
         }
         match next(events, kill_at, process.status().is_some())? {
@@ -134,89 +141,91 @@ fn watch_over(
                 process.signal(Signal::KILL);
                 kill_at = None;
             }
-            Some(Event::Ended) => process.reap().map_err(|error| lost(&error))?,
+            Some(Event::Exited) => process.reap().map_err(|error| not_supervised(&error))?,
             Some(Event::Signal(signal)) => {
-                process.pass_on(signal);
-                signals::stop_at(signal);
-                // Without a revocation they may mean something else to the command.
-                is_unwanted |= signal == SIGTERM
+                process.forward(signal);
+                signals::stop_if_requested(signal);
+                // Without a revocation the other signals may have another meaning for the command.
+                is_interrupted |= signal == SIGTERM
                     || (revoked.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
             }
             Some(Event::Revoked(now)) => {
-                let said = told(&now);
+                let warning = revoked_warning(&now);
                 if supply.on_revoke != OnRevoke::Warn {
                     process.signal(Signal::TERM);
                     kill_at = Some(Instant::now() + GRACE);
                     revoked = Some(now);
                 }
-                supply.voice.say(&format!("rolekeeper: {said}"));
+                supply.stderr.print(&format!("rolekeeper: {warning}"));
             }
             Some(Event::Granted(_) | Event::Refused(_)) | None => {}
         }
     }
 }
 
-/// Waits for an event: no longer than until `kill_at`, and where there is something left to look after, for a moment.
+/// Waits for an event until `kill_at`, at most [`POLL_INTERVAL`] if `polls`.
 fn next(
     events: &Receiver<Event>,
     kill_at: Option<Instant>,
-    looks: bool,
+    polls: bool,
 ) -> Result<Option<Event>, Failure> {
     let event = match kill_at.map(|at| at.saturating_duration_since(Instant::now())) {
         None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(left) => events.recv_timeout(if looks { left.min(LOOK) } else { left }),
+        Some(left) => events.recv_timeout(if polls { left.min(POLL_INTERVAL) } else { left }),
     };
     match event {
         Ok(event) => Ok(Some(event)),
         Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err(connect::out_of_place()),
+        Err(RecvTimeoutError::Disconnected) => Err(connect::unexpected_reply()),
     }
 }
 
-/// What is said as soon as it is known.
-fn told(now: &ProfileUpdate) -> String {
-    let how = now
+/// The warning at the revocation.
+fn revoked_warning(now: &ProfileUpdate) -> String {
+    let cause = now
         .held
         .as_ref()
         .or(now.ended.as_ref())
         .map_or_else(String::new, |ending| format!(": {ending}"));
     format!(
-        "the credentials of profile {} were revoked while the command ran{how}",
+        "the credentials of profile {} were revoked while the command ran{cause}",
         now.profile
     )
 }
 
-/// What is said once the command has ended for it.
+/// The error after the command was terminated.
 fn failure(now: &ProfileUpdate) -> Failure {
     let profile = &now.profile;
     let next = match now.held {
         Some(_) => format!("rolekeeper resume {profile}"),
-        None => "run the command again: it gets new credentials".into(),
+        None => "run the command again with new credentials".into(),
     };
     Failure::new(
         Code::Held,
-        format!("the command was ended with the credentials of profile {profile}"),
-        format!("rolekeeper audit {profile}; then {next}"),
+        format!(
+            "the command was terminated because the credentials of profile {profile} were revoked"
+        ),
+        format!("run rolekeeper audit {profile}, then {next}"),
     )
 }
 
-fn lost(error: &std::io::Error) -> Failure {
+fn not_supervised(error: &std::io::Error) -> Failure {
     Failure::new(
         Code::Unexpected,
-        format!("the command cannot be watched over: {error}"),
-        "the same without --on-revoke",
+        format!("cannot supervise the command: {error}"),
+        "run the command without --on-revoke",
     )
 }
 
-/// As a shell would have it.
+/// The exit code as in a shell.
 fn code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
-        (None, signal) => ended_by(signal.unwrap_or_default()),
+        (None, signal) => signal_code(signal.unwrap_or_default()),
     }
 }
 
-fn ended_by(signal: i32) -> ExitCode {
+fn signal_code(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }

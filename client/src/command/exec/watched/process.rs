@@ -1,5 +1,5 @@
-//! The command while it runs: one process, or the process group that it leads. Nothing is sent to a number that somebody
-//! else may have been given.
+//! The running command: one process, or the process group that it leads. Signals are sent only while the process id cannot
+//! be reused.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -23,11 +23,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Its end is told as [`Event::Ended`].
+    /// Starts the command. Sends [`Event::Exited`] when it exits.
     pub(super) fn start(
         mut command: Command,
         has_group: bool,
-        tell: Sender<Event>,
+        sender: Sender<Event>,
     ) -> Result<Self, Failure> {
         if has_group {
             command.process_group(0);
@@ -37,14 +37,14 @@ impl Process {
             .map_err(|error| not_started(&command, &error))?;
         let pid = Pid::from_child(&child);
         thread::spawn(move || {
-            // Until it is reaped, which is not done here, its number is nobody else's.
+            // Does not reap it: until then its process id cannot be reused.
             let _ = retry_on_intr(|| {
                 waitid(
                     WaitId::Pid(pid),
                     WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
                 )
             });
-            let _ = tell.send(Event::Ended);
+            let _ = sender.send(Event::Exited);
         });
         Ok(Self {
             child,
@@ -59,18 +59,18 @@ impl Process {
         Ok(())
     }
 
-    /// How it ended, once it has been reaped.
+    /// How it exited, after it was reaped.
     pub(super) fn status(&self) -> Option<ExitStatus> {
         self.status
     }
 
-    /// Whether others of its group are left after it. As long as there are, the group's number is nobody else's.
-    pub(super) fn has_rest(&self) -> bool {
+    /// Whether other processes of its group still run. Until then the group's id cannot be reused.
+    pub(super) fn has_group_members(&self) -> bool {
         self.has_group && test_kill_process_group(self.pid).is_ok()
     }
 
-    /// Passes on a signal that this program was sent.
-    pub(super) fn pass_on(&self, signal: i32) {
+    /// Forwards a signal that this program received.
+    pub(super) fn forward(&self, signal: i32) {
         if !self.has_group && signals::BY_TERMINAL.contains(&signal) {
             return;
         }
@@ -80,10 +80,10 @@ impl Process {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        // It may have ended in this moment: then there is nobody to tell, and that is told by another event.
+        // An error means that it has just exited, which another event reports.
         let _ = match (self.has_group, self.status) {
             (true, None) => kill_process_group(self.pid, signal),
-            (true, Some(_)) if self.has_rest() => kill_process_group(self.pid, signal),
+            (true, Some(_)) if self.has_group_members() => kill_process_group(self.pid, signal),
             (false, None) => kill_process(self.pid, signal),
             (_, Some(_)) => Ok(()),
         };

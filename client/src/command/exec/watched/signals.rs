@@ -1,4 +1,4 @@
-//! The signals that this program is sent.
+//! Signals that this program receives.
 
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -10,25 +10,24 @@ use signal_hook::consts::{
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use super::{Event, lost};
-use crate::command::signals::heeded;
+use super::{Event, not_supervised};
+use crate::command::signals::not_ignored;
 
-/// What a terminal sends to everybody in its foreground group. Who sent a signal could be asked only with code in C, for
-/// which a static build lacks the compiler.
+/// Signals that a terminal sends to its foreground group, and so to the command itself.
 pub(super) const BY_TERMINAL: [i32; 4] = [SIGCONT, SIGINT, SIGQUIT, SIGWINCH];
 
 const WANTED: [i32; 8] = [
     SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
 ];
 
-/// Tells of signals, but for those that whoever started this program has it ignore.
-pub(super) fn hear(has_group: bool, tell: Sender<Event>) -> Result<(), Failure> {
-    // A command with a group of its own does not stop with this program by itself.
+/// Sends signals as events, except those that this program's parent has set to be ignored.
+pub(super) fn forward(has_group: bool, sender: Sender<Event>) -> Result<(), Failure> {
+    // The terminal does not stop a command in its own group.
     let wanted = WANTED.into_iter().chain(has_group.then_some(SIGTSTP));
-    let mut signals = Signals::new(heeded(wanted)).map_err(|error| lost(&error))?;
+    let mut signals = Signals::new(not_ignored(wanted)).map_err(|error| not_supervised(&error))?;
     thread::spawn(move || {
         for signal in signals.forever() {
-            if tell.send(Event::Signal(signal)).is_err() {
+            if sender.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }
@@ -36,13 +35,13 @@ pub(super) fn hear(has_group: bool, tell: Sender<Event>) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Whether a signal ends this program while no command runs.
-pub(super) fn ends(signal: i32) -> bool {
+/// Whether a signal terminates this program while no command runs.
+pub(super) fn terminates(signal: i32) -> bool {
     [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal)
 }
 
-/// Stops this program if it was told to.
-pub(super) fn stop_at(signal: i32) {
+/// Stops this program if the signal asks for it.
+pub(super) fn stop_if_requested(signal: i32) {
     if signal == SIGTSTP {
         let _ = emulate_default_handler(signal);
     }

@@ -1,12 +1,11 @@
-//! Texts of somebody else's on their way to a terminal. Whatever they hold, they must never move the cursor, turn the
-//! order of what is read, or pass for a line of ours.
+//! Removes from untrusted text what could move a terminal's cursor, change the direction of text, or forge a line.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// What a terminal acts on or shows nothing of: control characters (DEL and C1 too), what sets the direction of text, and
-/// separators that nobody sees. The joiners U+200C and U+200D stay: scripts and emoji need them.
+/// Control characters (with DEL and C1), direction marks, and invisible separators. The joiners U+200C and U+200D stay,
+/// because scripts and emoji need them.
 fn is_hidden(each: char) -> bool {
     each.is_control()
         || matches!(
@@ -20,19 +19,19 @@ fn is_hidden(each: char) -> bool {
         )
 }
 
-/// The text on one line, with a mark in place of each hidden character.
+/// The text on one line, with U+FFFD in place of each hidden character.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|each| if is_hidden(each) { '\u{fffd}' } else { each })
         .collect()
 }
 
-/// The same of a text that may have several lines.
+/// The same for a text of several lines.
 pub(crate) fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// Every text in a value, and every name.
+/// Applies [`printable`] to all texts and names of a value.
 pub(crate) fn clean(value: &mut Value) {
     match value {
         Value::String(text) => *text = printable(text),
@@ -48,8 +47,7 @@ pub(crate) fn clean(value: &mut Value) {
     }
 }
 
-/// JSON with its hidden characters written as escapes: another text, the same value. Outside of its strings there is
-/// nothing hidden but the ends of lines.
+/// JSON with hidden characters as escapes, which is the same value. Outside of strings only line ends are hidden.
 pub(crate) fn escaped(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for each in json.chars() {
@@ -70,7 +68,7 @@ mod tests {
         \u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
 
     #[test]
-    fn nothing_that_moves_turns_or_hides_what_is_read_reaches_a_terminal() {
+    fn hidden_characters_are_replaced() {
         assert_eq!(printable(HIDDEN), "\u{fffd}".repeat(HIDDEN.chars().count()));
         let joined = "Zoë שלום नमस्‍ते 👩\u{200d}💻 |~";
         assert_eq!(printable(joined), joined);
@@ -81,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_cleaned_in_its_names_too() {
+    fn texts_and_names_of_a_value_are_cleaned() {
         let mut report = serde_json::json!({ "name": "a\u{1b}[2J\u{9b}1m\nb", "list": ["\u{7}", { "\u{202e}k": 1 }] });
         clean(&mut report);
         let want = serde_json::json!({ "name": "a\u{fffd}[2J\u{fffd}1m\u{fffd}b", "list": ["\u{fffd}", { "\u{fffd}k": 1 }] });
@@ -89,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_json_shows_what_is_hidden_and_stays_the_same_value() {
+    fn escaped_json_is_the_same_value() {
         let value = serde_json::json!({ HIDDEN: [HIDDEN, "é\\\"", "\\u202e"], "number": 1.5 });
         for text in [
             serde_json::to_string(&value).unwrap(),

@@ -76,7 +76,7 @@ impl AuditService {
             .into_iter()
             .map(|entry| audited(entry, &holders))
             .collect();
-        let endings = ended
+        let ended_sessions = ended
             .into_iter()
             .filter(|ended| ended.at.parse().is_ok_and(|at: Timestamp| at >= since))
             .map(Into::into)
@@ -88,9 +88,9 @@ impl AuditService {
             calls,
             truncated,
             failure: error.map(failure),
-            record_since,
+            journal_since: record_since,
             holders: holders.groups,
-            endings,
+            ended_sessions,
         })
     }
 

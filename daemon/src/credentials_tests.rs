@@ -278,7 +278,7 @@ async fn unanswered_approval_denies_without_a_fetch() {
             .access
             .list_approvals(&me())
             .unwrap()
-            .waiting
+            .pending
             .is_empty(),
         "the request is still pending"
     );

@@ -35,13 +35,13 @@ pub(crate) async fn explain(grant: &OwnerGrant) -> Result<protocol::Explanation,
 
 fn check(check: Check) -> protocol::Check {
     protocol::Check {
-        what: check.condition.into(),
+        condition: check.condition.into(),
         outcome: outcome(check.outcome),
         reason: check.reason,
         statement: check
             .statement
             .map(|statement| protocol::DecidingStatement {
-                of: statement.document,
+                document: statement.document,
                 number: statement.number,
                 text: statement.text,
             }),

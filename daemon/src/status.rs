@@ -104,7 +104,7 @@ impl StatusService {
             session: entry
                 .session()
                 .map(|session| self.session(entry, &session, now)),
-            failing: failure_status(entry, now),
+            failure: failure_status(entry, now),
             held: entry.state.hold().map(|ended| {
                 let mut ended = report::session_ended(&ended);
                 ended.reason = ended.reason.map(shorten);
@@ -122,9 +122,9 @@ impl StatusService {
         SessionStatus {
             id: session.id().to_owned(),
             age_seconds: now.boot.since(session.obtained_at).as_secs(),
-            left_seconds: left.as_secs(),
-            next_refresh_seconds: refresh_at.map(|at| seconds_until(at, now)),
-            is_left_to_expire: entry.use_left(now).is_zero(),
+            expires_in_seconds: left.as_secs(),
+            refresh_in_seconds: refresh_at.map(|at| seconds_until(at, now)),
+            is_unused: entry.use_left(now).is_zero(),
             view_age_seconds: view_age.as_secs(),
             is_view_stale: is_stale(entry, view_age),
             view_failure: self.revocation.poll_failure(&entry.upstream).map(shorten),
@@ -162,7 +162,7 @@ fn failure_status(entry: &CacheEntry, now: &Now) -> Option<FailureStatus> {
     Some(FailureStatus {
         since_seconds: now.boot.since(failure.since).as_secs(),
         attempts: failure.attempts,
-        next_try_seconds: seconds_until(failure.next_try, now),
+        retry_in_seconds: seconds_until(failure.next_try, now),
         message: shorten(failure.error.to_string()),
     })
 }

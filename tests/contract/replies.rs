@@ -240,7 +240,7 @@ fn has_refreshed(daemon: &Daemon, peer: &Peer) -> bool {
     let profile = status.page(peer, None, 0).profiles.remove(0);
 
     match profile.session {
-        Some(session) => profile.failing.is_some() || session.age_seconds < 60,
+        Some(session) => profile.failure.is_some() || session.age_seconds < 60,
         None => true,
     }
 }

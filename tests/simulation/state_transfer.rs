@@ -97,10 +97,10 @@ fn next_process_serves_the_same_sessions_without_calls() {
 
         for (old, new) in sessions(&before).into_iter().zip(sessions(&after)) {
             assert_eq!(old.id, new.id);
-            assert_eq!(old.left_seconds, new.left_seconds);
+            assert_eq!(old.expires_in_seconds, new.expires_in_seconds);
             assert_eq!(old.age_seconds, new.age_seconds);
             assert_eq!(
-                old.next_refresh_seconds, new.next_refresh_seconds,
+                old.refresh_in_seconds, new.refresh_in_seconds,
                 "the jitter is drawn once"
             );
         }

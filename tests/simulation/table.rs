@@ -1,4 +1,4 @@
-//! The tables in `daemon/failures.md`, row by row.
+//! The tables in `packaging/docs/failures.md`, row by row.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -14,10 +14,12 @@ use crate::service::{Fault, REFUSAL};
 use crate::with_seeds;
 use crate::world::{HOUR, Machine, NEVER, Outcome, sleep};
 
-const PAGE: &str = include_str!("../../daemon/failures.md");
-const PROFILE_TABLE: &str = "| state | event | upstream | answer | next state | calls | test |";
-const REVOCATION_TABLE: &str = "| state | event | what happens | next state | test |";
-const PROCESS_TABLE: &str = "| event | what happens | test |";
+const PAGE: &str = include_str!("../../packaging/docs/failures.md");
+const PROFILE_TABLE: &str =
+    "| state | event | upstream | answer (exit code) | next state | calls | test |";
+const REVOCATION_TABLE: &str =
+    "| state | event | what the daemon does | a request gets (exit code) | next state | test |";
+const PROCESS_TABLE: &str = "| event | what the daemon does | what a user sees | test |";
 
 /// The cell for an event that no consumer waits for.
 const NO_ANSWER: &str = "-";
@@ -56,6 +58,8 @@ impl Row {
         let [state, event, upstream, answer, next, calls, _test] = cells
             .try_into()
             .unwrap_or_else(|cells| panic!("not seven cells: {cells:?}"));
+        // Without the exit code in parentheses.
+        let answer = answer.split(" (").next().unwrap_or_default().to_owned();
 
         Self {
             state,
@@ -136,9 +140,9 @@ async fn run(row: &Row) -> (String, String, String) {
     });
     bring_to(&machine, &row.state).await;
 
-    let is_known_away = row.upstream == "is known to be away";
-    if is_known_away {
-        set_upstream(&machine, "away");
+    let is_known_unavailable = row.upstream == "known to be unavailable";
+    if is_known_unavailable {
+        set_upstream(&machine, "unavailable");
         for other in 1..4 {
             machine.request(other).await;
         }
@@ -148,10 +152,10 @@ async fn run(row: &Row) -> (String, String, String) {
 
     let calls_before = calls(&machine);
     let answer = run_event(&machine, row).await;
-    let calls = if row.event == "nobody uses it" {
+    let calls = if row.event == "profile is unused" {
         // Refreshes that were due before the profile became unused are not this event's.
         row.calls.clone()
-    } else if is_known_away {
+    } else if is_known_unavailable {
         // Except in the first state, one call for the profile brought it there.
         let of_state = usize::from(row.state != "idle");
         (calls_of_first_profile(&machine) - of_state).to_string()
@@ -164,37 +168,39 @@ async fn run(row: &Row) -> (String, String, String) {
 
 async fn run_event(machine: &Machine, row: &Row) -> String {
     match row.event.as_str() {
-        "a consumer asks" => return request(machine).await,
-        "a consumer asks after the pause" => {
+        "request" => return request(machine).await,
+        "request after the pause" => {
             sleep(next_try(machine) + Duration::from_secs(1)).await;
             return request(machine).await;
         }
-        "its time comes" => {
-            let consumers = if row.upstream == "is known to be away" {
+        "refresh is due" => {
+            let consumers = if row.upstream == "known to be unavailable" {
                 4
             } else {
                 1
             };
             wait_until_due(machine, consumers).await;
         }
-        "its last 15 s begin" => {
+        "15 s are left" => {
             wait_until_last_seconds(machine).await;
             if row.answer != NO_ANSWER {
                 return request(machine).await;
             }
         }
-        "nobody uses it" => wait_for_state(machine, &row.next, Duration::from_secs(60), 180).await,
-        "the machine sleeps 8 h" => {
+        "profile is unused" => {
+            wait_for_state(machine, &row.next, Duration::from_secs(60), 180).await
+        }
+        "machine sleeps 8 h" => {
             sleep(Duration::from_secs(60)).await;
             machine.time().suspend(HOUR * 8);
             sleep(Duration::from_secs(3)).await;
         }
-        "the clock is set by a day" => {
+        "wall clock moves by a day" => {
             sleep(Duration::from_secs(90)).await;
             machine.time().step(SignedDuration::from_hours(24));
             sleep(Duration::from_secs(3)).await;
         }
-        "time passed uncounted" => {
+        "lost time is noticed" => {
             sleep(Duration::from_secs(90)).await;
             machine.services[0].truth().uncounted += HOUR * 2;
             machine.time().step(SignedDuration::from_hours(2));
@@ -221,7 +227,7 @@ async fn request(machine: &Machine) -> String {
 async fn wait_until_due(machine: &Machine, consumers: usize) {
     let planned = status(machine)
         .session
-        .and_then(|session| session.next_refresh_seconds);
+        .and_then(|session| session.refresh_in_seconds);
     let mut due = planned.map_or_else(|| next_try(machine), Duration::from_secs);
 
     let minute = Duration::from_secs(60);
@@ -240,7 +246,7 @@ async fn wait_until_due(machine: &Machine, consumers: usize) {
 async fn wait_until_last_seconds(machine: &Machine) {
     while status(machine)
         .session
-        .is_some_and(|session| session.left_seconds > 15)
+        .is_some_and(|session| session.expires_in_seconds > 15)
     {
         sleep(Duration::from_secs(1)).await;
     }
@@ -262,11 +268,11 @@ async fn bring_to(machine: &Machine, wanted: &str) {
         "idle" => return,
         "fresh" => ("answers", None),
         "refreshing" => ("answers", Some("takes 21 s")),
-        "failing" => ("answers", Some("away")),
-        "refused, served" => ("answers", Some("refuses the role")),
+        "failing" => ("answers", Some("unavailable")),
+        "rejected, served" => ("answers", Some("rejects the role")),
         "unused" => ("answers", Some("answers")),
-        "waiting" => ("away", None),
-        "refused" => ("refuses the role", None),
+        "waiting" => ("unavailable", None),
+        "rejected" => ("rejects the role", None),
         other => panic!("no such state: {other}"),
     };
     set_upstream(machine, first);
@@ -282,10 +288,10 @@ async fn bring_to(machine: &Machine, wanted: &str) {
 fn set_upstream(machine: &Machine, upstream: &str) {
     let fault = match upstream {
         "answers" | "takes 21 s" => Fault::None,
-        "away" => Fault::Unreachable,
-        "busy" => Fault::Overloaded(Some(Duration::from_secs(120))),
-        "refuses the token" => Fault::TokenRefused,
-        "refuses the role" => Fault::RoleRefused,
+        "unavailable" => Fault::Unreachable,
+        "overloaded" => Fault::Overloaded(Some(Duration::from_secs(120))),
+        "rejects the token" => Fault::TokenRefused,
+        "rejects the role" => Fault::RoleRefused,
         other => panic!("no such upstream: {other}"),
     };
     let latency = if upstream == "takes 21 s" {
@@ -317,9 +323,9 @@ fn status(machine: &Machine) -> ProfileStatus {
 }
 
 fn next_try(machine: &Machine) -> Duration {
-    let failing = status(machine).failing.expect("the profile is failing");
+    let failure = status(machine).failure.expect("the profile is failing");
 
-    Duration::from_secs(failing.next_try_seconds)
+    Duration::from_secs(failure.retry_in_seconds)
 }
 
 /// The name of the state, as it follows from the profile's status.
@@ -327,22 +333,22 @@ fn state(machine: &Machine) -> String {
     let ProfileStatus {
         state,
         session,
-        failing,
+        failure,
         ..
     } = status(machine);
     let is_served = matches!(state, ProfileState::Fresh | ProfileState::Aging);
-    let is_unused = session.is_some_and(|session| session.is_left_to_expire);
-    let is_failing = failing.is_some();
-    let is_refused = failing.is_some_and(|failing| failing.message == REFUSAL);
+    let is_unused = session.is_some_and(|session| session.is_unused);
+    let is_failing = failure.is_some();
+    let is_rejected = failure.is_some_and(|failure| failure.message == REFUSAL);
 
-    let name = match (is_served, is_failing, is_refused) {
+    let name = match (is_served, is_failing, is_rejected) {
         (true, false, _) if is_unused => "unused",
         (true, false, _) if state == ProfileState::Fresh => "fresh",
         (true, false, _) => "refreshing",
         (true, true, false) => "failing",
-        (true, true, true) => "refused, served",
+        (true, true, true) => "rejected, served",
         (false, true, false) => "waiting",
-        (false, true, true) => "refused",
+        (false, true, true) => "rejected",
         (false, false, _) if machine.is_fetching(0) => "refreshing",
         (false, false, _) => "idle",
     };

@@ -43,10 +43,10 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     }
     let text = ask(&socket, &Request::Approvals)?;
     let listed: Approvals = serde_json::from_str(&text).map_err(|_| connect::out_of_place())?;
-    if arguments.json || listed.waiting.is_empty() || !std::io::stdin().is_terminal() {
+    if arguments.json || listed.pending.is_empty() || !std::io::stdin().is_terminal() {
         return command::print_report(&text, arguments.json, shown);
     }
-    for question in listed.waiting {
+    for question in listed.pending {
         command::print(&(line(&question) + "  Allow it? [y/n] "))?;
         let _ = std::io::stdout().flush();
         let mut answer = String::new();
@@ -85,10 +85,10 @@ fn ask(socket: &Path, request: &Request<'_>) -> Result<String, Failure> {
 }
 
 fn shown(listed: &Approvals) -> String {
-    if listed.waiting.is_empty() {
+    if listed.pending.is_empty() {
         return "nothing is asked\n".into();
     }
-    let lines: String = listed.waiting.iter().map(line).collect();
+    let lines: String = listed.pending.iter().map(line).collect();
     lines + "rolekeeper approve ID allows it, with --deny it is refused\n"
 }
 
@@ -98,11 +98,11 @@ fn line(question: &Approval) -> String {
         profile,
         program,
         uid,
-        left_seconds,
+        expires_in_seconds,
         ..
     } = question;
     format!(
-        "{id}: {} of user {uid} asks for profile {profile}; {left_seconds} s are left\n",
+        "{id}: {} of user {uid} asks for profile {profile}; {expires_in_seconds} s are left\n",
         printable(program)
     )
 }

@@ -59,9 +59,9 @@ fn prose(audit: &Audit) -> String {
         since,
         calls,
         truncated,
-        record_since,
+        journal_since,
         holders,
-        endings,
+        ended_sessions,
         ..
     } = audit;
     let mut text = format!(
@@ -90,14 +90,14 @@ fn prose(audit: &Audit) -> String {
             text += "  this daemon has no record of who had these credentials then\n";
         }
     }
-    for ending in endings {
+    for ending in ended_sessions {
         let _ = writeln!(text, "\n{}  {}", ending.noticed_at, ending);
     }
     if *truncated {
         text += "\nThere are more calls: ask for a shorter time with --since\n";
     }
     text += "\nCredentials of this profile were given to";
-    match record_since {
+    match journal_since {
         Some(at) if !holders.is_empty() => {
             let _ = writeln!(text, " (the record begins at {at}):");
         }
@@ -205,8 +205,8 @@ mod tests {
             ],
             truncated: false,
             failure: None,
-            record_since: Some("2025-12-30T00:00:00Z".into()),
-            endings: Vec::new(),
+            journal_since: Some("2025-12-30T00:00:00Z".into()),
+            ended_sessions: Vec::new(),
             holders: vec![holder(None, 3), holder(Some("q-1"), 1)],
         };
         assert_eq!(

@@ -65,7 +65,7 @@ impl Format {
                 .for_each(|name| text += &format!("set -e {name}\n")),
             Self::Powershell => {
                 unset.iter().for_each(|name| {
-                    text += &format!("Remove-Item -ErrorAction Ignore Env:{name}\n")
+                    text += &format!("Remove-Item -ErrorAction Ignore Env:{name}\n");
                 });
             }
         }

@@ -116,7 +116,7 @@ impl Environment {
         }
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
-        let generation = (!lease.ends_at.is_empty()).then_some(lease.generation);
+        let generation = (!lease.session_expires_at.is_empty()).then_some(lease.generation);
         Ok(Self {
             set,
             unset,
@@ -134,10 +134,10 @@ impl Environment {
 
 fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
     // An environment is never asked for again: what counts is when the session itself ends.
-    let expiration = if lease.ends_at.is_empty() {
+    let expiration = if lease.session_expires_at.is_empty() {
         &lease.expires_at
     } else {
-        &lease.ends_at
+        &lease.session_expires_at
     };
     let mut set = vec![
         (ACCESS_KEY, lease.access_key_id.to_string()),

@@ -45,11 +45,11 @@ fn prose(explanation: &Explanation) -> String {
         format!("profile {profile}: {who} {can} assume role {role} at upstream {upstream}\n\n");
     let wide = checks
         .iter()
-        .map(|check| check.what.len())
+        .map(|check| check.condition.len())
         .max()
         .unwrap_or_default();
     for Check {
-        what,
+        condition,
         outcome,
         reason,
         statement,
@@ -60,7 +60,7 @@ fn prose(explanation: &Explanation) -> String {
             Outcome::No => "no",
             Outcome::Unknown => "?",
         };
-        let _ = writeln!(text, "{outcome:3}  {what:wide$}  {reason}");
+        let _ = writeln!(text, "{outcome:3}  {condition:wide$}  {reason}");
         if let Some(statement) = statement {
             let _ = writeln!(text, "{:3}  {:wide$}  {}", "", "", statement.text);
         }
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn the_verdict_comes_first_and_the_statement_that_decides_below_its_condition() {
         let check = |what: &str, outcome, reason: &str| Check {
-            what: what.into(),
+            condition: what.into(),
             outcome,
             reason: reason.into(),
             statement: None,
@@ -90,7 +90,7 @@ mod tests {
             "statement 1 of policy Assume allows it",
         );
         own.statement = Some(DecidingStatement {
-            of: "policy Assume".into(),
+            document: "policy Assume".into(),
             number: 1,
             text: serde_json::json!({ "effect": "allow", "actions": ["sts:*"] }),
         });

@@ -154,7 +154,7 @@ impl Asked {
                 "protocol" => scheme = Scheme::named(value),
                 "host" => value.clone_into(&mut host),
                 "username" => {
-                    asked.username = Some(value.to_owned()).filter(|name| !name.is_empty())
+                    asked.username = Some(value.to_owned()).filter(|name| !name.is_empty());
                 }
                 "password" => asked.has_password = !value.is_empty(),
                 _ => {}

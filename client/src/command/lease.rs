@@ -68,7 +68,7 @@ pub(super) fn canary() -> Lease<'static> {
         session_token: "canary-token".into(),
         expires_at: "2026-01-01T00:00:00Z".into(),
         session_id: "s-1".into(),
-        ends_at: "2026-01-01T00:30:00Z".into(),
+        session_expires_at: "2026-01-01T00:30:00Z".into(),
         generation: 0,
         view_age_seconds: None,
         region: None,

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     if !place.is_writable {
         return Err(Failure::new(
             Code::Usage,
-            format!("{} is not written by rolekeeper", place.place),
+            format!("{} is not written by rolekeeper", place.location),
             format!(
                 "put the token there yourself, or use token = {{ keyring = \"{}\" }}",
                 place.upstream
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     };
     let text = document(&socket, &request)?;
     command::print_report(&text, *json, |done: &LoginReport| {
-        format!("{}; it is in {} now\n", whose(done), done.place)
+        format!("{}; it is in {} now\n", whose(done), done.location)
     })
 }
 
@@ -92,7 +92,10 @@ pub(crate) fn unlock(
     let socket = connect::socket_path(socket)?;
     let place = place(&socket, upstream)?;
     let passphrase = if place.has_passphrase {
-        Some(prompt::secret(&format!("Passphrase of {}: ", place.place))?)
+        Some(prompt::secret(&format!(
+            "Passphrase of {}: ",
+            place.location
+        ))?)
     } else {
         None
     };
@@ -102,7 +105,7 @@ pub(crate) fn unlock(
     };
     let text = document(&socket, &request)?;
     command::print_report(&text, json, |done: &LoginReport| {
-        format!("{} opens; {}\n", done.place, whose(done))
+        format!("{} opens; {}\n", done.location, whose(done))
     })
 }
 
@@ -160,24 +163,24 @@ fn whose(done: &LoginReport) -> String {
 fn rotated(done: &RotationReport) -> String {
     let RotationReport {
         upstream,
-        place,
+        location,
         principal,
         credential_id,
         deleted,
-        left,
+        not_deleted,
         failure,
     } = done;
     let mut text = format!(
-        "upstream {upstream}: credential {credential_id} of {principal} is in {place} now\n"
+        "upstream {upstream}: credential {credential_id} of {principal} is in {location} now\n"
     );
     if !deleted.is_empty() {
         text += &format!("deleted: {}\n", deleted.join(", "));
     }
-    if !left.is_empty() {
+    if !not_deleted.is_empty() {
         let why = failure.as_deref().unwrap_or("it is not known why");
         text += &format!(
             "not deleted yet, which the next rotation tries again: {} ({why})\n",
-            left.join(", ")
+            not_deleted.join(", ")
         );
     }
     text

@@ -88,8 +88,8 @@ fn table(status: &Status) -> String {
     );
     if let Some(Protection {
         memory,
-        files,
-        calls,
+        landlock,
+        seccomp,
         ..
     }) = protection
     {
@@ -97,13 +97,13 @@ fn table(status: &Status) -> String {
             text,
             "protection: memory {}; Landlock {}; seccomp {}",
             printable(memory),
-            printable(files),
-            printable(calls)
+            printable(landlock),
+            printable(seccomp)
         );
     }
     if let Some(callers) = protection
         .as_ref()
-        .map(|it| &it.callers)
+        .map(|it| &it.peer_inspector)
         .filter(|callers| callers.starts_with("off"))
     {
         let _ = writeln!(text, "identifying callers is {}", printable(callers));
@@ -154,7 +154,7 @@ fn table(status: &Status) -> String {
     );
     for profile in &status.profiles {
         let _ = writeln!(text, "{}", row(profile, wide).trim_end());
-        if let Some(failing) = &profile.failing {
+        if let Some(failing) = &profile.failure {
             let _ = writeln!(
                 text,
                 "{:wide$}  failing for {} ({} {}, next in {}): {}",
@@ -166,7 +166,7 @@ fn table(status: &Status) -> String {
                 } else {
                     "tries"
                 },
-                duration(failing.next_try_seconds),
+                duration(failing.retry_in_seconds),
                 printable(&failing.message)
             );
         }
@@ -213,10 +213,10 @@ fn row(profile: &ProfileStatus, wide: usize) -> String {
         .map_or_else(Default::default, |session| {
             (
                 duration(session.age_seconds),
-                duration(session.left_seconds),
-                match session.next_refresh_seconds {
+                duration(session.expires_in_seconds),
+                match session.refresh_in_seconds {
                     Some(seconds) => format!("in {}", duration(seconds)),
-                    None if session.is_left_to_expire => "none, unused".into(),
+                    None if session.is_unused => "none, unused".into(),
                     None => "-".into(),
                 },
                 printable(&session.id),
@@ -257,16 +257,16 @@ mod tests {
             role_id: "r-1".into(),
             state,
             session: None,
-            failing: None,
+            failure: None,
             held: None,
         };
         let mut dev = profile("dev", ProfileState::Aging);
         dev.session = Some(SessionStatus {
             id: "s-1".into(),
             age_seconds: 2525,
-            left_seconds: 1075,
-            next_refresh_seconds: Some(4),
-            is_left_to_expire: false,
+            expires_in_seconds: 1075,
+            refresh_in_seconds: Some(4),
+            is_unused: false,
             view_age_seconds: 12,
             is_view_stale: false,
             view_failure: None,
@@ -275,9 +275,9 @@ mod tests {
         old.session = Some(SessionStatus {
             id: "s-2".into(),
             age_seconds: 60,
-            left_seconds: 3540,
-            next_refresh_seconds: None,
-            is_left_to_expire: true,
+            expires_in_seconds: 3540,
+            refresh_in_seconds: None,
+            is_unused: true,
             view_age_seconds: 400,
             is_view_stale: true,
             view_failure: Some("the upstream answered 403".into()),
@@ -291,10 +291,10 @@ mod tests {
             reason: Some("lost laptop".into()),
             noticed_at: "2026-01-01T00:00:20.000Z".into(),
         });
-        dev.failing = Some(FailureStatus {
+        dev.failure = Some(FailureStatus {
             since_seconds: 90,
             attempts: 3,
-            next_try_seconds: 4,
+            retry_in_seconds: 4,
             message: "the upstream answered 503".into(),
         });
         let status = Status {
@@ -311,9 +311,9 @@ mod tests {
                 .into(),
                 protection: Some(Protection {
                     memory: "active".into(),
-                    files: "active".into(),
-                    calls: "off: no kernel".into(),
-                    callers: "off: gone".into(),
+                    landlock: "active".into(),
+                    seccomp: "off: no kernel".into(),
+                    peer_inspector: "off: gone".into(),
                 }),
                 clocks: vec![ClockStatus {
                     upstream: "bycloud".into(),

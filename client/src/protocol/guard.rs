@@ -11,7 +11,7 @@ pub struct TokenSourceInfo {
     /// `https://iam.example.test`
     pub endpoint: String,
     /// `the keyring's entry `work``
-    pub place: String,
+    pub location: String,
     /// Whether `login` can put one there.
     pub is_writable: bool,
     /// Whether it opens with a passphrase that a person has to say.
@@ -23,7 +23,7 @@ pub struct TokenSourceInfo {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoginReport {
     pub upstream: String,
-    pub place: String,
+    pub location: String,
     /// `user/dev@example.test`; absent if the token's owner may read nothing that says so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub principal: Option<String>,
@@ -33,14 +33,14 @@ pub struct LoginReport {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RotationReport {
     pub upstream: String,
-    pub place: String,
+    pub location: String,
     pub principal: String,
     /// The ids of the new credential and of those that are no more.
     pub credential_id: String,
     pub deleted: Vec<String>,
     /// Those that should be no more, and why they still are; the next rotation tries again.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub left: Vec<String>,
+    pub not_deleted: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
 }
@@ -58,7 +58,7 @@ pub struct JournalLocation {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Approvals {
     /// Oldest first.
-    pub waiting: Vec<Approval>,
+    pub pending: Vec<Approval>,
 }
 
 /// A program that wants a profile which is given on a person's word.
@@ -71,5 +71,5 @@ pub struct Approval {
     pub uid: u32,
     pub since_seconds: u64,
     /// Nobody's word by then is no.
-    pub left_seconds: u64,
+    pub expires_in_seconds: u64,
 }

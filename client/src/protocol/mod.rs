@@ -258,7 +258,7 @@ pub struct Lease<'a> {
     pub session_id: Cow<'a, str>,
     /// The session's true end, written as `expires_at` is: for whoever cannot ask again.
     #[serde(borrow, default)]
-    pub ends_at: Cow<'a, str>,
+    pub session_expires_at: Cow<'a, str>,
     /// That of the profile when the session was asked for: a later one means that it has been revoked.
     #[serde(default)]
     pub generation: u64,
@@ -452,7 +452,7 @@ mod tests {
             session_token: "canary-token".into(),
             expires_at: "2026-01-01T00:00:00Z".into(),
             session_id: "s-1".into(),
-            ends_at: "2026-01-01T00:30:00Z".into(),
+            session_expires_at: "2026-01-01T00:30:00Z".into(),
             generation: 0,
             view_age_seconds: None,
             region: None,

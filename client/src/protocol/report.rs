@@ -54,18 +54,18 @@ pub struct DaemonStatus {
     pub clocks: Vec<ClockStatus>,
 }
 
-/// How the daemon is kept from harm, and harm from it: each is `active`, or `off: ` and why.
+/// The protections of the daemon: each is `active`, or `off: ` and the reason.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Protection {
-    /// Whether others can read its memory, and whether secrets in it may be swapped out; a sentence.
+    /// Other processes cannot read its memory, and secrets are locked in it.
     pub memory: String,
-    /// Landlock: it reads and writes only where its work is.
-    pub files: String,
-    /// seccomp: it makes no system call that reads other processes or changes the system.
-    pub calls: String,
-    /// The lookout, which tells callers from each other.
+    /// Landlock: the daemon reads and writes only the files of its work.
+    pub landlock: String,
+    /// seccomp: system calls that read other processes or change the system fail.
+    pub seccomp: String,
+    /// The peer inspector, which identifies callers.
     #[serde(default)]
-    pub callers: String,
+    pub peer_inspector: String,
 }
 
 /// Services refuse what is signed with a time that is not theirs; five minutes are usual.
@@ -85,7 +85,7 @@ pub struct ProfileStatus {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<SessionStatus>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub failing: Option<FailureStatus>,
+    pub failure: Option<FailureStatus>,
     /// Why nothing is served, if somebody has to resume it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<SessionEnded>,
@@ -109,12 +109,12 @@ pub struct SessionStatus {
     pub id: String,
     pub age_seconds: u64,
     /// To the session's true end.
-    pub left_seconds: u64,
+    pub expires_in_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub next_refresh_seconds: Option<u64>,
+    pub refresh_in_seconds: Option<u64>,
     /// Nobody has used it for a while: it will not be refreshed unless somebody asks.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub is_left_to_expire: bool,
+    pub is_unused: bool,
     /// How long ago it was last known that nobody has revoked it.
     #[serde(default)]
     pub view_age_seconds: u64,
@@ -292,7 +292,7 @@ pub struct FailureStatus {
     pub since_seconds: u64,
     pub attempts: u32,
     /// To the next attempt: by itself while there is a session to keep, else when somebody asks.
-    pub next_try_seconds: u64,
+    pub retry_in_seconds: u64,
     pub message: String,
 }
 
@@ -329,7 +329,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// `account`, `own policies`, `trust policy`.
-    pub what: String,
+    pub condition: String,
     pub outcome: Outcome,
     /// A sentence for people.
     pub reason: String,
@@ -342,7 +342,7 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecidingStatement {
     /// `policy AssumeProjectRoles of group developers`
-    pub of: String,
+    pub document: String,
     /// Counted from 1.
     pub number: usize,
     /// As it is written in the document.
@@ -365,12 +365,12 @@ pub struct Audit {
     pub failure: Option<Failure>,
     /// RFC 3339: before this the daemon has no record of who was given credentials. Absent if it has none at all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub record_since: Option<String>,
+    pub journal_since: Option<String>,
     /// Who was given credentials of the profile, alike ones together.
     pub holders: Vec<HolderGroup>,
     /// Sessions of the profile that ended before their time.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub endings: Vec<SessionEnded>,
+    pub ended_sessions: Vec<SessionEnded>,
 }
 
 /// One entry of the upstream's audit log.

@@ -45,8 +45,8 @@ impl Policy {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
-    /// Whether a profile is for this peer's user. Root is a user like others: it could read everything anyway, but its
-    /// tools do not use a user's tokens by accident.
+    /// Whether a profile is for this peer's user. Root is a user like others: it could read
+    /// everything anyway, but its tools do not use a user's tokens by accident.
     pub fn allows_user(&self, peer: &Peer, callers: &Callers) -> bool {
         peer.uid == self.owner || is_one_of(peer, &callers.users, &callers.groups)
     }
@@ -78,7 +78,8 @@ impl Policy {
     }
 }
 
-/// Whether a process fits one of the profile's rules. `file_id` looks up which file a path of the configuration leads to.
+/// Whether a process fits one of the profile's rules. `file_id` looks up which file a path of the
+/// configuration leads to.
 pub(super) fn fits_any(
     rules: &[CallerRule],
     process: &Inspection,
@@ -118,7 +119,8 @@ fn fits(
             .is_none_or(|terminal| process.has_terminal == terminal)
 }
 
-/// Compares files, and not paths: a process can have another file at the same path in a mount namespace of its own.
+/// Compares files, and not paths: a process can have another file at the same path in a mount
+/// namespace of its own.
 fn is_file(program: &Program, file: Option<FileId>) -> bool {
     program.file.is_some() && program.file == file
 }

@@ -30,8 +30,8 @@ pub(super) async fn identify<'a>(
     }
 }
 
-/// Sends a nonce once the inspection is complete. A process that called `exec` before the inspection cannot know it, and
-/// one that the connection was passed to answers in its own name.
+/// Sends a nonce once the inspection is complete. A process that called `exec` before the
+/// inspection cannot know it, and one that the connection was passed to answers in its own name.
 pub(super) async fn challenge(
     peer: &Peer,
     profile: &Profile,

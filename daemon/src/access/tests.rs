@@ -119,7 +119,7 @@ impl Interaction for Script<'_> {
     ) -> Result<T, Interrupted> {
         self.approvals += 1;
         let approvals = &self.access.approvals;
-        let pending = approvals.list().waiting;
+        let pending = approvals.list().pending;
         assert_eq!(pending.len(), 1);
         assert!(approvals.answer(&Peer::new(me(), None), pending[0].id, self.decision));
         Ok(decision.await)
@@ -420,7 +420,7 @@ async fn approver_without_a_terminal_is_refused_but_may_deny() {
     let stranger = access.approve(&Peer::new(1001, None), 1, false).await;
     assert_eq!(stranger.unwrap_err(), AccessError::NotOwner { uid: 1001 });
     let left = access.approve(&approver, 1, false).await.unwrap();
-    assert!(left.waiting.is_empty());
+    assert!(left.pending.is_empty());
     assert!(matches!(
         lease.await,
         Err(AccessError::NotApproved {

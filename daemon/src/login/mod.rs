@@ -62,7 +62,7 @@ impl LoginService {
         Ok(TokenSourceInfo {
             upstream: upstream.name.to_string(),
             endpoint: login.endpoint(),
-            place: source.location().to_string(),
+            location: source.location().to_string(),
             is_writable: source.is_writable(),
             has_passphrase: source.has_passphrase(),
         })
@@ -100,7 +100,7 @@ impl LoginService {
         self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
-            place: source.location().to_string(),
+            location: source.location().to_string(),
             principal,
         })
     }
@@ -124,7 +124,7 @@ impl LoginService {
         self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),
-            place: source.location().to_string(),
+            location: source.location().to_string(),
             principal,
         })
     }

@@ -128,11 +128,11 @@ impl LoginService {
         let principal = upstream.client.name_of(&rotation.owner.id).await;
         Ok(RotationReport {
             upstream: upstream.name.to_string(),
-            place: login.token_source().location().to_string(),
+            location: login.token_source().location().to_string(),
             principal: principal.unwrap_or(rotation.owner.principal),
             credential_id: new_id,
             deleted,
-            left: rotation.state.replaced,
+            not_deleted: rotation.state.replaced,
             failure: undeleted.or(unsaved.map(|error| error.to_string())),
         })
     }

@@ -62,9 +62,9 @@ pub(crate) fn protection() -> Protection {
     let in_force = IN_FORCE.get();
     Protection {
         memory: memory::protection(),
-        files: status(in_force.map(|in_force| &in_force.landlock)),
-        calls: status(in_force.map(|in_force| &in_force.seccomp)),
-        callers: "active".into(),
+        landlock: status(in_force.map(|in_force| &in_force.landlock)),
+        seccomp: status(in_force.map(|in_force| &in_force.seccomp)),
+        peer_inspector: "active".into(),
     }
 }
 

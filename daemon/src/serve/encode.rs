@@ -20,7 +20,7 @@ pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
         session_token: issued.session_token.expose_secret().into(),
         expires_at: to_rfc3339(lease.expires_at).into(),
         session_id: (*issued.session_id).into(),
-        ends_at: to_rfc3339(issued.expires_at).into(),
+        session_expires_at: to_rfc3339(issued.expires_at).into(),
         generation: lease.session.generation.number(),
         view_age_seconds: lease.stale_view.map(|age| age.as_secs()),
         region: profile.region.as_ref().map(|region| region.as_str().into()),

@@ -77,7 +77,7 @@ async fn command_runs_without_shell_and_output_is_cached() {
     assert_eq!(
         literal.expose_secret(),
         "$HOME;`id`",
-        "nobody reads it but the program"
+        "no shell interprets it"
     );
 }
 

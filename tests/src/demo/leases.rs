@@ -73,7 +73,7 @@ impl Demo<'_> {
             let status = self.status();
             (status["session"]["age_seconds"].as_u64() <= Some(1)).then_some(status)
         });
-        let left = fresh["session"]["left_seconds"].as_u64().unwrap_or(0);
+        let left = fresh["session"]["expires_in_seconds"].as_u64().unwrap_or(0);
         let seconds = started.elapsed().as_secs_f64();
 
         self.print(
@@ -85,7 +85,9 @@ impl Demo<'_> {
 
     fn show_time_left(&self) {
         let status = self.status();
-        let left = status["session"]["left_seconds"].as_u64().unwrap_or(0);
+        let left = status["session"]["expires_in_seconds"]
+            .as_u64()
+            .unwrap_or(0);
         let bar = "#".repeat(usize::try_from(left).unwrap_or(0));
         let state = status["state"].as_str().unwrap_or("");
 

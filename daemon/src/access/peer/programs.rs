@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::sandbox::helper::peer_inspector::Program;
 
-/// The programs that asked: the peer, and its parents for as long as each only passes the request on, as a shell does. The
-/// last one is the requesting program.
+/// The programs that asked: the peer, and its parents for as long as each only passes the request
+/// on, as a shell does. The last one is the requesting program.
 pub(crate) fn requesting_programs(programs: &[Program]) -> &[Program] {
     let passing_on = programs
         .iter()
@@ -35,8 +35,8 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence. The path is the one that
-/// the process sees; a note says if another file is at that path here.
+/// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence.
+/// The path is the one that the process sees; a note says if another file is at that path here.
 fn display_path(program: &Program) -> String {
     let path = crate::text::one_line(&program.process.program);
     let is_plain = path

@@ -55,8 +55,14 @@ pub(super) fn endpoint(
         }
     };
 
-    let (listener, is_new) = context.endpoints.open(&endpoint).map_err(no_endpoint)?;
-    let address = listener.socket.local_addr().map_err(no_endpoint)?;
+    let (listener, is_new) = context
+        .endpoints
+        .open(&endpoint)
+        .map_err(|error| no_endpoint(&error))?;
+    let address = listener
+        .socket
+        .local_addr()
+        .map_err(|error| no_endpoint(&error))?;
     if is_new {
         accept(context, endpoint, listener);
     }
@@ -68,7 +74,7 @@ pub(super) fn endpoint(
 
             Ok(Endpoint {
                 url: format!("http://{address}{}{name}", container_credentials::PATH),
-                token_file: Some(token_file.map_err(no_endpoint)?),
+                token_file: Some(token_file.map_err(|error| no_endpoint(&error))?),
             })
         }
         // Some SDKs append a path without a slash.
@@ -79,7 +85,7 @@ pub(super) fn endpoint(
     }
 }
 
-fn no_endpoint(error: io::Error) -> RequestError {
+fn no_endpoint(error: &io::Error) -> RequestError {
     RequestError::NoEndpoint(error.to_string())
 }
 
@@ -96,7 +102,7 @@ pub(super) fn accept(context: &Arc<ServerContext>, endpoint: HttpEndpoint, liste
 
             match accepted {
                 Ok((stream, from)) => {
-                    start_connection(&context, &endpoint, &listener, stream, from)
+                    start_connection(&context, &endpoint, &listener, stream, from);
                 }
                 Err(error) => {
                     tracing::warn!(%endpoint, %error, "cannot accept a connection");

@@ -41,7 +41,9 @@ impl Dialogue<'_> {
 
 impl Interaction for Dialogue<'_> {
     async fn challenge(&mut self, nonce: &str) -> Result<Option<String>, Interrupted> {
-        self.exchange_nonce(nonce).await.map_err(disconnected)
+        self.exchange_nonce(nonce)
+            .await
+            .map_err(|error| disconnected(&error))
     }
 
     async fn await_user<T: Send>(
@@ -49,8 +51,9 @@ impl Interaction for Dialogue<'_> {
         limit: Duration,
         decision: impl Future<Output = T> + Send,
     ) -> Result<T, Interrupted> {
-        self.announce_wait(limit).await.map_err(disconnected)?;
-
+        self.announce_wait(limit)
+            .await
+            .map_err(|error| disconnected(&error))?;
         tokio::select! {
             biased;
             decision = decision => Ok(decision),
@@ -59,7 +62,7 @@ impl Interaction for Dialogue<'_> {
     }
 }
 
-fn disconnected(error: FrameError) -> Interrupted {
+fn disconnected(error: &FrameError) -> Interrupted {
     tracing::debug!(%error, "the connection failed while its request was authorized");
 
     Interrupted::Disconnected

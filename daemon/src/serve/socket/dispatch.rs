@@ -46,7 +46,10 @@ pub(super) async fn respond(
         Request::Lease { profile } => {
             let leased = context.services.lease(peer, &profile, &mut dialogue);
             match until_deadline(&context.shutdown, leased).await {
-                Ok(lease) => return write(stream, Reply::Lease(encode::lease(&lease))).await,
+                Ok(lease) => {
+                    peer.handle().inspection().wait_before_lease().await;
+                    return write(stream, Reply::Lease(encode::lease(&lease))).await;
+                }
                 Err(error) => Err(error),
             }
         }
@@ -297,7 +300,7 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
     if let Some(protection) = &mut page.daemon.protection
         && context.peer_inspector.has_exited()
     {
-        protection.callers =
+        protection.peer_inspector =
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
     page.daemon.endpoints = context.endpoints.addresses();

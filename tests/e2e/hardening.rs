@@ -399,7 +399,7 @@ fn token_command_is_not_sandboxed_but_daemon_is() {
 
     for helper in children_of(daemon.pid()) {
         let arguments = fs::read_to_string(format!("/proc/{helper}/cmdline")).unwrap();
-        if arguments.contains("command-helper") {
+        if arguments.contains("command-runner") {
             send(Signal::KILL, helper);
         }
     }

@@ -59,7 +59,7 @@ pub(super) async fn run(
     let (stdout, running) = runner.run(command).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::NotConnected => TokenErrorKind::CommandHelperExited,
+        | io::ErrorKind::NotConnected => TokenErrorKind::CommandRunnerExited,
         _ => TokenErrorKind::CommandNotStarted(error),
     })?;
     timeout(TIME_LIMIT, read(stdout, running))
@@ -87,7 +87,7 @@ async fn read(stdout: OwnedFd, running: RunningCommand) -> Result<SecretString, 
         Some(Outcome::Allowed | Outcome::NotAllowed) => {
             return Err(TokenErrorKind::CommandNotAllowed);
         }
-        None => return Err(TokenErrorKind::CommandHelperExited),
+        None => return Err(TokenErrorKind::CommandRunnerExited),
     }
 
     let token = super::from_utf8(&printed)?;

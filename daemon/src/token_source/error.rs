@@ -57,7 +57,7 @@ pub(crate) enum TokenErrorKind {
     #[error("cannot be started: the configuration did not name it when rolekeeperd started")]
     CommandNotAllowed,
     #[error("cannot be started: the command helper process has exited")]
-    CommandHelperExited,
+    CommandRunnerExited,
     #[error("cannot be started: {0}")]
     CommandNotStarted(std::io::Error),
     #[error("failed with {0}")]
@@ -124,7 +124,7 @@ impl TokenError {
             TokenErrorKind::CommandNotAllowed => {
                 "restart rolekeeperd instead of reloading it".into()
             }
-            TokenErrorKind::CommandHelperExited => "restart rolekeeperd".into(),
+            TokenErrorKind::CommandRunnerExited => "restart rolekeeperd".into(),
             TokenErrorKind::CommandNotStarted(_) => {
                 "write the program's whole path, or correct PATH of rolekeeperd".into()
             }

@@ -325,7 +325,7 @@ mod tests {
     #[tokio::test]
     async fn dropped_work_is_cancelled_and_forgotten() {
         let (ours, theirs) = ipc::pair().unwrap();
-        let helper: Arc<Helper<Echo>> = Helper::with_socket(HelperKind::CommandHelper, ours);
+        let helper: Arc<Helper<Echo>> = Helper::with_socket(HelperKind::CommandRunner, ours);
         let started = helper.request("work", &[]).unwrap();
         let id = started.id;
         drop(started);

@@ -28,13 +28,13 @@ const SHARED_SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HelperKind {
     PeerInspector,
-    CommandHelper,
+    CommandRunner,
 }
 
 impl HelperKind {
     /// By the second argument of a helper process.
     pub fn parse(name: &OsStr) -> Option<Self> {
-        [Self::PeerInspector, Self::CommandHelper]
+        [Self::PeerInspector, Self::CommandRunner]
             .into_iter()
             .find(|kind| name == kind.name())
     }
@@ -42,13 +42,13 @@ impl HelperKind {
     fn name(self) -> &'static str {
         match self {
             Self::PeerInspector => "peer-inspector",
-            Self::CommandHelper => "command-helper",
+            Self::CommandRunner => "command-runner",
         }
     }
 
     /// Token commands need PATH and more. Nothing in the environment matters to the peer inspector.
     fn inherits_environment(self) -> bool {
-        self == Self::CommandHelper
+        self == Self::CommandRunner
     }
 
     /// Serves requests from this socket until the daemon has exited.
@@ -62,7 +62,7 @@ impl HelperKind {
                 SHARED_SIGNALS.into_iter().for_each(signals::ignore);
                 peer_inspector::run_worker(&socket);
             }
-            Self::CommandHelper => {
+            Self::CommandRunner => {
                 for signal in SHARED_SIGNALS {
                     signals::ignore_but_not_inherit(signal);
                 }

@@ -42,13 +42,13 @@ impl Response for Outcome {}
 impl CommandRunner {
     /// Starts the process, which then runs these commands and no others. Must be called before the daemon confines itself.
     pub(crate) fn start(program: &Path, allowed: &[Vec<String>]) -> io::Result<Self> {
-        let helper = Helper::start(HelperKind::CommandHelper, program)?;
+        let helper = Helper::start(HelperKind::CommandRunner, program)?;
         Self { helper }.allow(allowed)
     }
 
     #[cfg(test)]
     pub(crate) fn in_thread(allowed: &[Vec<String>]) -> io::Result<Self> {
-        let helper = Helper::in_thread(HelperKind::CommandHelper, run_worker)?;
+        let helper = Helper::in_thread(HelperKind::CommandRunner, run_worker)?;
         Self { helper }.allow(allowed)
     }
 
@@ -62,7 +62,7 @@ impl CommandRunner {
     /// The process that an earlier daemon started.
     pub(crate) fn inherited(socket: OwnedFd) -> Self {
         Self {
-            helper: Helper::with_socket(HelperKind::CommandHelper, socket),
+            helper: Helper::with_socket(HelperKind::CommandRunner, socket),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A configuration: every error has a place in the text, and what is in force keeps within its limits.
+//! A configuration: every error has a position in the text, and every valid value is within its limits.
 
 use std::path::Path;
 
@@ -16,21 +16,22 @@ pub fn run(bytes: &[u8]) {
                     .is_sorted_by(|one, next| one.name < next.name)
             );
             assert!(config.endpoint_port.is_none_or(|port| port >= 1024));
-            config.upstreams.iter().for_each(keeps_within_limits);
+            config.upstreams.iter().for_each(check_limits);
         }
-        Err(faults) => {
+        Err(errors) => {
             assert!(
-                !faults.is_empty() && faults.is_sorted_by_key(|fault| (fault.line, fault.column)),
-                "{faults:?}"
+                !errors.is_empty() && errors.is_sorted_by_key(|error| (error.line, error.column)),
+                "{errors:?}"
             );
-            faults
-                .iter()
-                .for_each(|fault| assert!(is_in(text, fault), "{fault:?}"));
+            for error in &errors {
+                assert!(has_valid_position(text, error), "{error:?}");
+                assert!(!error.message.is_empty(), "{error:?}");
+            }
         }
     }
 }
 
-fn keeps_within_limits(upstream: &UpstreamConfig) {
+fn check_limits(upstream: &UpstreamConfig) {
     assert!(is_name(&upstream.name) && CHECK_INTERVALS.contains(&upstream.check_every));
     assert!(
         upstream.endpoint.join("").starts_with("https://") || upstream.endpoint.is_loopback_http()
@@ -42,9 +43,11 @@ fn keeps_within_limits(upstream: &UpstreamConfig) {
     }
 }
 
-/// One place behind the end of a line, and one line behind the last, is where something is missing.
-fn is_in(text: &str, fault: &InvalidConfig) -> bool {
-    let line = text.split('\n').nth(fault.line - 1);
-    line.is_some_and(|line| (1..=line.chars().count() + 1).contains(&fault.column))
-        && !fault.message.is_empty()
+/// The column after the end of a line, and the line after the last, are positions of something missing.
+fn has_valid_position(text: &str, error: &InvalidConfig) -> bool {
+    let Some(line) = text.split('\n').nth(error.line - 1) else {
+        return false;
+    };
+
+    (1..=line.chars().count() + 1).contains(&error.column)
 }

@@ -1,4 +1,4 @@
-//! A pattern, a role's name and an organisation, a line each: is the pattern about the role?
+//! A pattern, a role's name and an organisation, one on each line: does the pattern match the role?
 
 use rolekeeper::protocol::is_name;
 use rolekeeperd::upstream::bycloud::explain::{Decision, Document, Entity, decide};
@@ -9,28 +9,28 @@ pub fn run(bytes: &[u8]) {
     let mut lines = text.splitn(3, '\n');
     let [pattern, name, organization] = std::array::from_fn(|_| lines.next().unwrap_or_default());
     let crn = format!("crn:bycloud:iam:{organization}:role/{name}");
-    let is_about = fits(pattern, &crn);
+    let does_match = matches(pattern, &crn);
     assert_eq!(
-        says(pattern, name, Some(organization)),
-        if is_about { "yes" } else { "no" }
+        decision(pattern, name, Some(organization)),
+        if does_match { "yes" } else { "no" }
     );
-    assert_eq!(says(&crn, name, Some(organization)), "yes");
-    let beginning: String = crn.chars().take(pattern.len()).collect();
+    assert_eq!(decision(&crn, name, Some(organization)), "yes");
+    let prefix: String = crn.chars().take(pattern.len()).collect();
     assert_eq!(
-        says(&format!("{beginning}*"), name, Some(organization)),
+        decision(&format!("{prefix}*"), name, Some(organization)),
         "yes"
     );
-    // What is said of a role whose organisation is not known is true of every organisation.
-    match says(pattern, name, None).as_str() {
+    // A decision without the organisation holds for every organisation.
+    match decision(pattern, name, None).as_str() {
         _ if !is_name(organization) => {}
-        "yes" => assert!(is_about),
-        "no" => assert!(!is_about),
+        "yes" => assert!(does_match),
+        "no" => assert!(!does_match),
         "unknown" => {}
-        condition => assert_eq!(fits(condition, organization), is_about, "{condition}"),
+        condition => assert_eq!(matches(condition, organization), does_match, "{condition}"),
     }
 }
 
-fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
+fn decision(pattern: &str, name: &str, organization: Option<&str>) -> String {
     let organization = organization.map(Into::into);
     let role = Entity {
         kind: "role",
@@ -40,7 +40,7 @@ fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
     };
     let policy = json!({ "statements": [{ "effect": "allow", "resources": [pattern] }] });
     match decide(
-        &[Document::parse("it", &policy, false).unwrap()],
+        &[Document::parse("a policy", &policy, false).unwrap()],
         "sts:AssumeRole",
         &role,
     ) {
@@ -51,18 +51,18 @@ fn says(pattern: &str, name: &str, organization: Option<&str>) -> String {
     }
 }
 
-/// Whether a text fits a pattern of `*` and `?`, by their definition and with no thought of speed.
-fn fits(pattern: &str, text: &str) -> bool {
+/// Whether a text matches a pattern with `*` and `?`, by their definition.
+fn matches(pattern: &str, text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
-    // Of each length: does a beginning of the text fit the beginning of the pattern so far?
-    let mut fit: Vec<bool> = (0..=text.len()).map(|length| length == 0).collect();
+    // For each length: does this prefix of the text match the pattern so far?
+    let mut matched: Vec<bool> = (0..=text.len()).map(|length| length == 0).collect();
     for each in pattern.chars() {
-        let first = fit.iter().position(|fits| *fits);
-        let grows = |length: usize| match each {
+        let first = matched.iter().position(|matched| *matched);
+        let extends = |length: usize| match each {
             '*' => first.is_some_and(|first| first <= length),
-            _ => length > 0 && fit[length - 1] && (each == '?' || each == text[length - 1]),
+            _ => length > 0 && matched[length - 1] && (each == '?' || each == text[length - 1]),
         };
-        fit = (0..=text.len()).map(grows).collect();
+        matched = (0..=text.len()).map(extends).collect();
     }
-    fit[text.len()]
+    matched[text.len()]
 }

@@ -1,4 +1,4 @@
-//! What arrives at the local socket: both sides read the same frame in it, and what is understood is written as it was.
+//! Bytes at the local socket: client and daemon read the same frame, and a parsed message is written back unchanged.
 
 use rolekeeper::frame::{self, FrameError};
 use rolekeeper::protocol::{Code, ReplyFrame, RequestFrame, VERSION, Version};
@@ -8,20 +8,15 @@ use serde::Serialize;
 pub fn run(bytes: &[u8]) {
     let frame = frame::read(&mut &*bytes);
     assert_eq!(format!("{frame:?}"), format!("{:?}", fuzzing::frame(bytes)));
-    // What has no header is a text all the same, or hardly anything else than headers would be tried.
+    // Bytes without a header are used as a text, too. Otherwise most inputs would reach only the header.
     let text = frame.as_deref().unwrap_or(bytes);
-    let request = |text: &[u8]| {
-        serde_json::from_slice::<RequestFrame<'_>>(text)
-            .ok()
-            .and_then(|it| written(&it))
-    };
-    let reply = |text: &[u8]| {
-        serde_json::from_slice::<ReplyFrame<'_>>(text)
-            .ok()
-            .and_then(|it| written(&it))
-    };
-    request(text).inspect(|once| assert_eq!(request(once).as_ref(), Some(once)));
-    reply(text).inspect(|once| assert_eq!(reply(once).as_ref(), Some(once)));
+    if let Some(once) = rewritten_request(text) {
+        assert_eq!(rewritten_request(&once), Some(once));
+    }
+    if let Some(once) = rewritten_reply(text) {
+        assert_eq!(rewritten_reply(&once), Some(once));
+    }
+
     let version = serde_json::from_slice(text).ok().map(|Version { v }| v);
     match fuzzing::request(text) {
         Ok(_) => assert_eq!(version, Some(VERSION)),
@@ -30,6 +25,18 @@ pub fn run(bytes: &[u8]) {
         }
         Err(failure) => assert_eq!(failure.code, Code::UnsupportedVersion),
     }
+}
+
+fn rewritten_request(text: &[u8]) -> Option<Vec<u8>> {
+    let request: RequestFrame<'_> = serde_json::from_slice(text).ok()?;
+
+    written(&request)
+}
+
+fn rewritten_reply(text: &[u8]) -> Option<Vec<u8>> {
+    let reply: ReplyFrame<'_> = serde_json::from_slice(text).ok()?;
+
+    written(&reply)
 }
 
 /// The text of a message's frame, unless it is too long for one.

@@ -1,4 +1,4 @@
-//! A policy document: what decides stands in it, and a denial wins wherever it stands.
+//! A policy document: the deciding statement is in it, and a denial wins in any order.
 
 use rolekeeperd::upstream::bycloud::explain::{Decision, Document, Entity, decide};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ pub fn run(bytes: &[u8]) {
         return;
     };
     for (is_trust, is_complete) in [(false, false), (false, true), (true, false), (true, true)] {
-        let read = |text: &Value| Document::parse("it", text, is_trust);
+        let read = |text: &Value| Document::parse("a policy", text, is_trust);
         let Ok(document) = read(&text) else { continue };
         let about = if is_trust { "principals" } else { "resources" };
         let every = |effect: &str| {
@@ -20,15 +20,15 @@ pub fn run(bytes: &[u8]) {
             is_complete,
             organization: None,
         };
-        let says = |documents: [&Document; 2]| says(&documents.map(Document::clone), &role);
-        let (effect, by) = says([&document, &document]);
+        let decide = |documents: [&Document; 2]| decision(&documents.map(Document::clone), &role);
+        let (effect, by) = decide([&document, &document]);
         assert!(
             by.is_none_or(|(number, by)| by == text["statements"][number - 1]),
             "{effect}"
         );
-        assert_eq!(says([&document, &every("deny")]).0, "deny");
-        assert_eq!(says([&every("deny"), &document]).0, "deny");
-        let opened = says([&every("allow"), &document]).0;
+        assert_eq!(decide([&document, &every("deny")]).0, "deny");
+        assert_eq!(decide([&every("deny"), &document]).0, "deny");
+        let opened = decide([&every("allow"), &document]).0;
         assert_eq!(opened == "deny", effect == "deny");
         assert!(
             opened != "nothing" && (effect != "allow" || opened == "allow"),
@@ -37,8 +37,8 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// The effect, and the number and text of the statement that has it.
-fn says(documents: &[Document], role: &Entity) -> (&'static str, Option<(usize, Value)>) {
+/// The effect, and the number and text of the deciding statement.
+fn decision(documents: &[Document], role: &Entity) -> (&'static str, Option<(usize, Value)>) {
     let (effect, by) = match decide(documents, "sts:AssumeRole", role) {
         Decision::Allowed(by) => ("allow", by),
         Decision::Denied(by) => ("deny", by),

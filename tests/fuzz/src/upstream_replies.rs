@@ -1,5 +1,5 @@
-//! What an upstream answers, after a line with its status and `Retry-After`. No error shows the token or moves a cursor;
-//! only a 401 asks for a login; a session that is believed lasts as long as was asked for.
+//! A reply of an upstream, after a line with its status and `Retry-After`. No error contains the token or control characters.
+//! Only a 401 requires a login. A valid session lasts as long as requested.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ pub fn run(bytes: &[u8]) {
     if let Some(error) =
         fuzzing::refusal(status, retry_after, body.as_bytes(), &"canary-token".into())
     {
-        let shown = error.to_string();
+        let message = error.to_string();
         assert!(
-            !shown.contains("canary-token") && !shown.contains(char::is_control),
-            "{shown}"
+            !message.contains("canary-token") && !message.contains(char::is_control),
+            "{message}"
         );
         assert!(
             status == 401
                 || !matches!(error.to_upstream_error(), UpstreamError::LoginNeeded { .. }),
-            "{shown}"
+            "{message}"
         );
     }
     if let Some((session, end)) = serde_json::from_str(body)
@@ -36,43 +36,43 @@ pub fn run(bytes: &[u8]) {
         .and_then(|it| fuzzing::granted(it, HOUR))
     {
         let life = Duration::try_from(end.duration_since(session.issued_at))
-            .expect("an end behind the start");
+            .expect("an end after the start");
         assert!(!life.is_zero() && life <= HOUR + SLACK && end <= session.expires_at);
     }
     let Ok(body) = serde_json::from_str(body) else {
         return;
     };
     [
-        page::<Session>,
-        page::<Role>,
-        page::<Policy>,
-        page::<AuditLogEntry>,
+        check_page::<Session>,
+        check_page::<Role>,
+        check_page::<Policy>,
+        check_page::<AuditLogEntry>,
     ]
     .iter()
-    .for_each(|page| page(&body));
+    .for_each(|check| check(&body));
     [
-        page::<User>,
-        page::<Group>,
-        page::<ServiceAccount>,
-        page::<Invitation>,
+        check_page::<User>,
+        check_page::<Group>,
+        check_page::<ServiceAccount>,
+        check_page::<Invitation>,
     ]
     .iter()
-    .for_each(|page| page(&body));
+    .for_each(|check| check(&body));
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A page is understood if each of its items is, and the marker, and not otherwise.
-fn page<T: DeserializeOwned>(body: &Value) {
+/// A page is valid exactly if each of its items and the marker are.
+fn check_page<T: DeserializeOwned>(body: &Value) {
     let Some(items) = body.get("items").and_then(Value::as_array) else {
         return;
     };
-    let is_understood = items.iter().all(|item| T::deserialize(item).is_ok());
-    let is_marked = body
+    let has_valid_items = items.iter().all(|item| T::deserialize(item).is_ok());
+    let has_valid_marker = body
         .get("next_marker")
         .is_none_or(|marker| marker.is_null() || marker.is_string());
     assert_eq!(
         Page::<T>::deserialize(body).is_ok(),
-        is_understood && is_marked
+        has_valid_items && has_valid_marker
     );
 }

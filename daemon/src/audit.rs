@@ -14,7 +14,7 @@ use rolekeeper::protocol::{
 
 use crate::access::OwnerGrant;
 use crate::clock::Clock;
-use crate::error::{RequestError, UpstreamRequestError, WAIT, unsupported};
+use crate::error::{RequestError, WAIT, code};
 use crate::journal::{self, Journal, ProfileHistory, SessionUse};
 use crate::model::{to_rfc3339, to_rfc3339_millis};
 use crate::report;
@@ -37,11 +37,8 @@ impl AuditService {
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
     pub async fn audit(&self, grant: &OwnerGrant, back: Duration) -> Result<Audit, RequestError> {
         let entry = grant.entry();
-        let log = entry
-            .upstream
-            .client
-            .audit_log()
-            .ok_or_else(|| unsupported(&entry.upstream, "audit"))?;
+        let upstream = &entry.upstream;
+        let log = upstream.require(upstream.client.audit_log(), "audit")?;
 
         let since = self.before_now(back);
         let ProfileHistory {
@@ -153,8 +150,7 @@ async fn read(log: &dyn AuditLog, query: AuditQuery<'_>) -> LogExtract {
 }
 
 fn failure(error: CallError) -> Failure {
-    let error = UpstreamRequestError::Failed(error);
-    Failure::new(error.code(), error.to_string(), error.hint())
+    Failure::new(code(error.kind), error.message, error.hint)
 }
 
 /// The daemon's record, by what a call in the log is joined with.

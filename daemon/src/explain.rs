@@ -3,16 +3,13 @@
 use rolekeeper::protocol;
 
 use crate::access::OwnerGrant;
-use crate::error::{RequestError, WAIT, unsupported};
+use crate::error::{RequestError, WAIT};
 use crate::upstream::{Check, Outcome};
 
 pub(crate) async fn explain(grant: &OwnerGrant) -> Result<protocol::Explanation, RequestError> {
     let entry = grant.entry();
-    let explainer = entry
-        .upstream
-        .client
-        .explainer()
-        .ok_or_else(|| unsupported(&entry.upstream, "explain"))?;
+    let upstream = &entry.upstream;
+    let explainer = upstream.require(upstream.client.explainer(), "explain")?;
 
     let session = entry.session();
     let principal = session.as_ref().map(|session| &*session.issued.principal);

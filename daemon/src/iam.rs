@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::nearest;
 use crate::credentials::CredentialService;
-use crate::error::{RequestError, UpstreamRequestError, WAIT, choose_upstream, unsupported};
+use crate::error::{RequestError, WAIT};
 use crate::journal::{Journal, UsedSession};
 use crate::revocation::RevocationService;
 use crate::text::printable;
@@ -93,15 +93,11 @@ impl IamService {
         call: &IamCall<'_>,
     ) -> Result<(&Arc<UpstreamHandle>, &ApiMethod), RequestError> {
         self.access.authorize_daemon_owner(peer)?;
-        let upstream = choose_upstream(&self.upstreams, call.upstream.as_deref())?;
+        let upstream = self.upstreams.choose(call.upstream.as_deref())?;
         let method = find_method(upstream, &call.method)?;
 
         if method.returns_credentials && self.has_guarded_profile(upstream) {
-            return Err(UpstreamRequestError::Guarded {
-                method: method.name,
-                upstream: upstream.name.to_string(),
-            }
-            .into());
+            return Err(guarded(upstream, method).into());
         }
 
         Ok((upstream, method))
@@ -172,29 +168,39 @@ impl IamService {
     }
 }
 
+fn guarded(upstream: &UpstreamHandle, method: &ApiMethod) -> CallError {
+    let message = format!(
+        "{} returns credentials, and some profiles of upstream {} have `callers` or `confirm`",
+        method.name, upstream.name
+    );
+    let hint = "use a profile (exec, credential-process), or run rolekeeper login --rotate for a new credential";
+
+    CallError::new(CallErrorKind::NotAllowed, message, hint)
+}
+
 fn management<'a>(
     upstream: &'a UpstreamHandle,
     method: &str,
-) -> Result<&'a dyn ManagementApi, UpstreamRequestError> {
-    upstream
-        .client
-        .management()
-        .ok_or_else(|| unsupported(upstream, &printable(method)))
+) -> Result<&'a dyn ManagementApi, CallError> {
+    upstream.require(upstream.client.management(), &printable(method))
 }
 
-fn find_method<'a>(
-    upstream: &'a UpstreamHandle,
-    name: &str,
-) -> Result<&'a ApiMethod, UpstreamRequestError> {
+fn find_method<'a>(upstream: &'a UpstreamHandle, name: &str) -> Result<&'a ApiMethod, CallError> {
     let methods = management(upstream, name)?.methods();
+    if let Some(method) = methods.iter().find(|method| method.name == name) {
+        return Ok(method);
+    }
 
-    methods
-        .iter()
-        .find(|method| method.name == name)
-        .ok_or_else(|| UpstreamRequestError::UnknownMethod {
-            name: printable(name),
-            nearest: nearest(name, methods.iter().map(|method| method.name)),
-        })
+    let hint = match nearest(name, methods.iter().map(|method| method.name)) {
+        Some(nearest) => format!("use `{nearest}`, if that was meant"),
+        None => "run rolekeeper iam --help to list the methods".into(),
+    };
+
+    Err(CallError::new(
+        CallErrorKind::UnknownMethod,
+        format!("there is no method `{}`", printable(name)),
+        hint,
+    ))
 }
 
 /// Waits for a call, but at most 20 s, and not once the daemon stops.
@@ -211,4 +217,53 @@ async fn until(
 
     let message = format!("{}: {reason}", method.name);
     Err(CallError::unavailable(message, method.changes, None).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rolekeeper::protocol::Code;
+
+    use super::*;
+    use crate::access::NoInteraction;
+    use crate::config::LeaseLimit;
+    use crate::explain::explain;
+    use crate::test_support::{TestDaemon, me, scripted};
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_capability_is_a_usage_error() {
+        let daemon = TestDaemon::new(LeaseLimit::Full, scripted([]));
+        let services = &daemon.services;
+        let grant = daemon.owner_grant().await;
+        let call = IamCall {
+            upstream: None,
+            profile: None,
+            method: "listRoles".into(),
+            parameters: Map::new(),
+        };
+        let stop = std::future::pending();
+
+        let results = [
+            ("explain", explain(&grant).await.err()),
+            ("audit", services.audit.audit(&grant, WAIT).await.err()),
+            ("login", services.login.token_source(None).err()),
+            ("sessions", services.sessions.list(None).await.err()),
+            (
+                "listRoles",
+                services
+                    .iam
+                    .call(&me(), call, &mut NoInteraction, stop)
+                    .await
+                    .err(),
+            ),
+        ];
+
+        for (what, error) in results {
+            let failure = error.unwrap().failure();
+            assert_eq!(
+                failure.message,
+                format!("upstream bycloud (scripted) does not support {what}")
+            );
+            assert_eq!(failure.code, Code::Usage, "{what}");
+        }
+    }
 }

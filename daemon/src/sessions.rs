@@ -8,13 +8,13 @@ use rolekeeper::protocol::{SessionRevocation, Sessions, UpstreamRevocation, Upst
 
 use crate::access::peer::Peer;
 use crate::cache::Cache;
-use crate::error::{RequestError, UpstreamRequestError, WAIT, choose_upstream, unsupported};
+use crate::error::{RequestError, WAIT};
 use crate::journal::Journal;
 use crate::model::to_rfc3339;
 use crate::revocation::RevocationService;
 use crate::text::printable;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{ActiveSession, SessionAdmin, Upstreams};
+use crate::upstream::{ActiveSession, CallError, SessionAdmin, Upstreams};
 
 /// The most sessions that are listed.
 const MAX_SESSIONS: usize = 1000;
@@ -44,7 +44,7 @@ impl SessionService {
 
     /// The active sessions of the principal, or of all principals if it is not known.
     pub async fn list(&self, upstream: Option<&str>) -> Result<Sessions, RequestError> {
-        let upstream = choose_upstream(&self.upstreams, upstream)?;
+        let upstream = self.upstreams.choose(upstream)?;
         let admin = session_admin(upstream)?;
 
         tokio::time::timeout(WAIT, self.list_sessions(upstream, admin))
@@ -126,7 +126,7 @@ impl SessionService {
         session_id: &str,
         reason: Option<&str>,
     ) -> Result<SessionRevocation, RequestError> {
-        let upstream = choose_upstream(&self.upstreams, upstream)?;
+        let upstream = self.upstreams.choose(upstream)?;
         let admin = session_admin(upstream)?;
 
         if let Some(entry) = self.cache.entry_of_session(upstream, session_id) {
@@ -156,11 +156,8 @@ struct OwnSessions {
     principals: BTreeSet<String>,
 }
 
-fn session_admin(upstream: &UpstreamHandle) -> Result<&dyn SessionAdmin, UpstreamRequestError> {
-    upstream
-        .client
-        .session_admin()
-        .ok_or_else(|| unsupported(upstream, "sessions"))
+fn session_admin(upstream: &UpstreamHandle) -> Result<&dyn SessionAdmin, CallError> {
+    upstream.require(upstream.client.session_admin(), "sessions")
 }
 
 fn reported(session: ActiveSession, profile: Option<String>) -> UpstreamSession {

@@ -195,7 +195,7 @@ impl TestDaemon {
         self.services.status.page(&me(), None, 0).profiles.remove(0)
     }
 
-    async fn owner_grant(&self) -> OwnerGrant {
+    pub(crate) async fn owner_grant(&self) -> OwnerGrant {
         self.services
             .access
             .authorize_owner(&me(), "dev")

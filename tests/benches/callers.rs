@@ -93,7 +93,8 @@ fn lease(stream: &mut UnixStream, request: &[u8]) {
 
 /// On a connection that is held, in turn.
 fn held(home: &Home) {
-    let (open, ruled) = (request("open"), request("ruled"));
+    let open = request("open");
+    let ruled = request("ruled");
     let mut streams = [connect(home), connect(home)];
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..40_000 {
@@ -110,7 +111,8 @@ fn held(home: &Home) {
 
 /// With a connection for each.
 fn anew(home: &Home) {
-    let (open, ruled) = (request("open"), request("ruled"));
+    let open = request("open");
+    let ruled = request("ruled");
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..4_000 {
         for (at, request) in [&open, &ruled].into_iter().enumerate() {
@@ -144,7 +146,8 @@ fn crowded(home: &Home, what: &str) {
             times.push(asked.elapsed().saturating_sub(Duration::from_micros(200)));
         }
     };
-    let (mut alone, mut among) = (Vec::new(), Vec::new());
+    let mut alone = Vec::new();
+    let mut among = Vec::new();
     // In turn: a machine is not the same for long.
     for _ in 0..6 {
         some(&mut alone);

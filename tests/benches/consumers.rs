@@ -48,7 +48,8 @@ fn endpoint(home: &Home) {
     );
     let body = http.credentials().body;
     let server = Bare::start(&body);
-    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    let mut ours = Vec::new();
+    let mut floors = Vec::new();
     // In turn, since other things go on on this machine.
     for _ in 0..5 {
         ours.push(load(&http.host, &request));

@@ -105,10 +105,8 @@ fn switches(daemon: &Daemon<'_>) -> u64 {
 /// Reads at an easy pace while nothing happens, and while every one of 1,000 profiles is refreshed.
 fn refreshed_meanwhile(names: &[String]) {
     // 60 s of life are 45 s of service: every refresh falls between the 24th second and the 32nd.
-    let (sandbox, home) = (
-        SandboxProcess::start(&["--max-session", "60"]),
-        Home::default(),
-    );
+    let sandbox = SandboxProcess::start(&["--max-session", "60"]);
+    let home = Home::default();
     sandbox.lower_priority();
     home.configure_for(
         &sandbox,
@@ -130,14 +128,13 @@ fn refreshed_meanwhile(names: &[String]) {
         started.elapsed()
     );
     let mut p99 = |from: u64, to: u64| {
-        let (from, to) = (
-            started + Duration::from_secs(from),
-            started + Duration::from_secs(to),
-        );
+        let from = started + Duration::from_secs(from);
+        let to = started + Duration::from_secs(to);
         std::thread::sleep(from.saturating_duration_since(Instant::now()));
         let mut times = Vec::new();
         while Instant::now() < to {
-            let (request, asked) = (request(&names[times.len() % names.len()]), Instant::now());
+            let request = request(&names[times.len() % names.len()]);
+            let asked = Instant::now();
             stream.write_all(&request).expect("it is sent");
             frame::read(&mut stream).expect("a reply");
             times.push(asked.elapsed());
@@ -220,10 +217,8 @@ fn megabytes(daemon: &Daemon<'_>) -> String {
 fn processes(home: &Home) {
     let program =
         |variable: &str| PathBuf::from(std::env::var_os(variable).expect("tests/bench sets it"));
-    let (client, floor) = (
-        program("ROLEKEEPER_BENCH_CLIENT"),
-        program("ROLEKEEPER_BENCH_FLOOR"),
-    );
+    let client = program("ROLEKEEPER_BENCH_CLIENT");
+    let floor = program("ROLEKEEPER_BENCH_FLOOR");
     let time = |program: &PathBuf, args: &[&str]| {
         let mut command = home.command(program);
         command
@@ -384,7 +379,8 @@ fn cold_start(sandbox: &SandboxProcess) {
         );
         upstream.push(started.elapsed());
     }
-    let (start, upstream) = (percentile(starts, 50), percentile(upstream, 50));
+    let start = percentile(starts, 50);
+    let upstream = percentile(upstream, 50);
     row(
         "start to first lease, less the upstream, median",
         micros(start.saturating_sub(upstream)),

@@ -40,7 +40,8 @@ fn main() {
         let tell = tell.clone();
         std::thread::spawn(move || read_all(streams, &tell));
     }
-    let (mut noticed, mut refused) = (Vec::new(), Vec::new());
+    let mut noticed = Vec::new();
+    let mut refused = Vec::new();
     for _ in 0..ROUNDS {
         assert!(ask(&mut tool, &lease())["lease"].is_object());
         let began = Instant::now();

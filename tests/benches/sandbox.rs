@@ -158,7 +158,8 @@ impl Connection {
             .get_mut()
             .write_all(request.as_bytes())
             .expect("it is sent");
-        let (mut status, mut length) = (0, 0);
+        let mut status = 0;
+        let mut length = 0;
         loop {
             let mut line = String::new();
             self.stream.read_line(&mut line).expect("a line");

@@ -162,7 +162,9 @@ async fn sessions() {
         mib(held - configured),
         "40 MiB",
     );
-    let (cpu, switches, started) = (cpu(), switches(), Instant::now());
+    let cpu = cpu();
+    let switches = switches();
+    let started = Instant::now();
     tokio::time::sleep(Duration::from_secs(20)).await;
     row(
         "  CPU while idle for 20 s",

@@ -1,4 +1,4 @@
-//! A session's bus of a test's own, on which nothing is started but what the test starts.
+//! A private D-Bus session bus for one test. It activates no services.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -18,17 +18,20 @@ impl Bus {
              <allow own=\"*\"/></policy></busconfig>",
             folder.join("bus").display()
         );
-        std::fs::write(&configuration, text).expect("it is written");
+        std::fs::write(&configuration, text).expect("the file is writable");
+
         let mut process = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", configuration.display()))
             .args(["--nofork", "--nopidfile", "--print-address"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("dbus-daemon is installed: run tests/consumers/setup");
+
         let mut address = String::new();
-        BufReader::new(process.stdout.take().expect("it is piped"))
+        BufReader::new(process.stdout.take().expect("stdout is piped"))
             .read_line(&mut address)
             .expect("an address");
+
         Self {
             process,
             address: address.trim().into(),

@@ -1,11 +1,13 @@
-//! A desktop as far as rolekeeper sees one: a real D-Bus, on which this test is logind and the notification server.
+//! The desktop features, on a real D-Bus. The test acts as logind and as the notification server.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs, which};
+use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs, which};
 use tokio::runtime::Runtime;
 use zbus::object_server::SignalEmitter;
 use zbus::zvariant::OwnedValue;
@@ -13,34 +15,50 @@ use zbus::{Connection, interface};
 
 use crate::bus::Bus;
 
-/// What the notification server was asked to show: title and body.
-type Shown = (String, String);
+/// The title and the body of a notification.
+type ShownNotification = (String, String);
 
-struct Manager(Sender<OwnedFd>);
+/// logind's manager. It sends its end of each inhibitor lock to the test.
+struct Manager {
+    locks: Sender<OwnedFd>,
+}
 
 #[interface(name = "org.freedesktop.login1.Manager")]
 impl Manager {
-    /// The caller holds up the machine's sleep until it closes what it gets.
+    /// Gives the caller an inhibitor lock. It delays the suspend until the caller closes it.
     fn inhibit(&self, what: &str, _who: &str, _why: &str, mode: &str) -> zbus::zvariant::OwnedFd {
         assert_eq!((what, mode), ("sleep", "delay"));
-        let (ours, theirs) = std::io::pipe().expect("a pipe");
-        self.0.send(ours.into()).expect("the test runs");
-        OwnedFd::from(theirs).into()
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        self.locks.send(reader.into()).expect("the test runs");
+
+        OwnedFd::from(writer).into()
     }
 
     #[zbus(signal)]
-    async fn prepare_for_sleep(emitter: &SignalEmitter<'_>, begins: bool) -> zbus::Result<()>;
+    async fn prepare_for_sleep(emitter: &SignalEmitter<'_>, start: bool) -> zbus::Result<()>;
 }
 
-/// Somebody's login.
-struct Login(u32, bool);
+/// A login session of logind.
+struct LoginSession {
+    uid: u32,
+    is_locked: bool,
+}
+
+impl LoginSession {
+    fn of(uid: u32) -> Self {
+        Self {
+            uid,
+            is_locked: false,
+        }
+    }
+}
 
 #[interface(name = "org.freedesktop.login1.Session")]
-impl Login {
+impl LoginSession {
     #[zbus(property)]
     fn user(&self) -> (u32, zbus::zvariant::OwnedObjectPath) {
         (
-            self.0,
+            self.uid,
             "/org/freedesktop/login1/user/_0"
                 .try_into()
                 .expect("a path"),
@@ -49,21 +67,27 @@ impl Login {
 
     #[zbus(property)]
     fn locked_hint(&self) -> bool {
-        self.1
+        self.is_locked
     }
 
     #[zbus(signal)]
     async fn lock(emitter: &SignalEmitter<'_>) -> zbus::Result<()>;
 }
 
-struct Notifications(Sender<Shown>);
+/// The notification server. It sends each notification to the test.
+struct Notifications {
+    shown: Sender<ShownNotification>,
+}
+
+/// The id of every notification that has buttons.
+const DIALOG_ID: u32 = 2;
 
 #[interface(name = "org.freedesktop.Notifications")]
 impl Notifications {
     #[allow(
         clippy::too_many_arguments,
         clippy::needless_pass_by_value,
-        reason = "that is the interface"
+        reason = "the D-Bus interface has this signature"
     )]
     fn notify(
         &self,
@@ -76,8 +100,9 @@ impl Notifications {
         _hints: HashMap<String, OwnedValue>,
         _timeout: i32,
     ) -> u32 {
-        self.0.send((summary, body)).expect("the test runs");
-        if actions.is_empty() { 1 } else { 2 }
+        self.shown.send((summary, body)).expect("the test runs");
+
+        if actions.is_empty() { 1 } else { DIALOG_ID }
     }
 
     fn close_notification(&self, _id: u32) {}
@@ -91,38 +116,45 @@ struct Desktop {
     bus: Bus,
     runtime: Runtime,
     connection: Connection,
-    delays: Receiver<OwnedFd>,
-    shown: Receiver<Shown>,
+    locks: Receiver<OwnedFd>,
+    shown: Receiver<ShownNotification>,
 }
 
 const NOTIFICATIONS: &str = "/org/freedesktop/Notifications";
-const PATH: &str = "/org/freedesktop/login1";
-const MINE: &str = "/org/freedesktop/login1/session/mine";
-const ANOTHERS: &str = "/org/freedesktop/login1/session/anothers";
+const LOGIND: &str = "/org/freedesktop/login1";
+const OWN_SESSION: &str = "/org/freedesktop/login1/session/own";
+const OTHER_USERS_SESSION: &str = "/org/freedesktop/login1/session/other";
 
 impl Desktop {
     fn start(home: &Home) -> Self {
         let bus = Bus::start(home.path());
         let runtime = Runtime::new().expect("a runtime");
-        let ((delay, delays), (show, shown)) = (mpsc::channel(), mpsc::channel());
-        let me = rustix::process::geteuid().as_raw();
+        let (lock_sender, locks) = mpsc::channel();
+        let (notification_sender, shown) = mpsc::channel();
+        let uid = rustix::process::geteuid().as_raw();
+
+        let manager = Manager { locks: lock_sender };
+        let notifications = Notifications {
+            shown: notification_sender,
+        };
         let connection = runtime.block_on(async {
             zbus::connection::Builder::address(bus.address.as_str())?
-                .serve_at(PATH, Manager(delay))?
-                .serve_at(MINE, Login(me, false))?
-                .serve_at(ANOTHERS, Login(me + 1, false))?
-                .serve_at(NOTIFICATIONS, Notifications(show))?
+                .serve_at(LOGIND, manager)?
+                .serve_at(OWN_SESSION, LoginSession::of(uid))?
+                .serve_at(OTHER_USERS_SESSION, LoginSession::of(uid + 1))?
+                .serve_at(NOTIFICATIONS, notifications)?
                 .name("org.freedesktop.login1")?
                 .name("org.freedesktop.Notifications")?
                 .build()
                 .await
         });
-        let connection = connection.expect("the bus serves");
+        let connection = connection.expect("the bus accepts");
+
         Self {
             bus,
             runtime,
             connection,
-            delays,
+            locks,
             shown,
         }
     }
@@ -132,253 +164,270 @@ impl Desktop {
         command
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus.address)
             .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
+
         home.daemon_from(command)
     }
 
-    fn sleep(&self, begins: bool) {
-        self.emit(PATH, async |emitter| {
-            Manager::prepare_for_sleep(emitter, begins).await
+    /// Announces the start or the end of a suspend.
+    fn prepare_for_sleep(&self, start: bool) {
+        self.emit(LOGIND, async |emitter| {
+            Manager::prepare_for_sleep(emitter, start).await
         });
     }
 
-    fn lock(&self, login: &str) {
-        self.emit(login, async |emitter| Login::lock(emitter).await);
+    /// Sends the `Lock` signal, as `loginctl lock-session` does.
+    fn lock(&self, session: &str) {
+        self.emit(session, async |emitter| LoginSession::lock(emitter).await);
     }
 
-    /// As a desktop does that locks the screen by itself.
-    fn say_locked(&self, login: &str) {
+    /// Sets `LockedHint`, as a desktop does that locks the screen itself.
+    fn set_locked_hint(&self, session: &str) {
         self.runtime.block_on(async {
-            let login = self
+            let session = self
                 .connection
                 .object_server()
-                .interface::<_, Login>(login)
+                .interface::<_, LoginSession>(session)
                 .await
-                .expect("it is served");
-            login.get_mut().await.1 = true;
-            login
+                .expect("the session is served");
+            session.get_mut().await.is_locked = true;
+
+            session
                 .get()
                 .await
-                .locked_hint_changed(login.signal_emitter())
+                .locked_hint_changed(session.signal_emitter())
                 .await
-                .expect("it is sent");
+                .expect("the signal is sent");
         });
     }
 
-    /// As a person does who clicks on a button.
-    fn choose(&self, action: &str) {
+    /// Presses a button of the dialog.
+    fn press(&self, action: &str) {
         self.emit(NOTIFICATIONS, async |emitter| {
-            Notifications::action_invoked(emitter, 2, action).await
+            Notifications::action_invoked(emitter, DIALOG_ID, action).await
         });
     }
 
     fn emit(&self, path: &str, signal: impl AsyncFnOnce(&SignalEmitter<'_>) -> zbus::Result<()>) {
         self.runtime.block_on(async {
             let emitter = SignalEmitter::new(&self.connection, path).expect("a path");
-            signal(&emitter).await.expect("it is sent");
+            signal(&emitter).await.expect("the signal is sent");
         });
     }
 }
 
-fn world(profiles: &str) -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+/// A home with the profiles `ci` and `dev`, which both have these settings.
+fn fixture(settings: &str) -> (SandboxProcess, Home) {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(
         &sandbox,
         "dev",
         &[("dev", "S3ReadOnly"), ("ci", "S3BucketAccess")],
     );
-    home.configure_more("check_every = \"1s\"", profiles);
+    home.configure_more("check_every = \"1s\"", settings);
+
     (sandbox, home)
 }
 
-fn sessions(home: &Home) -> Vec<String> {
+/// Requests a session for each profile, and returns the ids.
+fn request_sessions(home: &Home) -> Vec<String> {
     for profile in ["ci", "dev"] {
         home.rolekeeper(&["credential-process", profile]).json();
     }
+
     let status = home.rolekeeper(&["status", "--json"]).json();
     let profiles = status["profiles"].as_array().expect("a list").iter();
+
     profiles
         .map(|profile| profile["session"]["id"].as_str().expect("an id").to_owned())
         .collect()
 }
 
-fn at_the_cloud(sandbox: &SandboxProcess, id: &str) -> String {
-    let session = sandbox
-        .api(
-            sandbox.token("admin"),
-            "GET",
-            &format!("/sts/sessions/{id}"),
-            None,
-        )
-        .1;
+/// The session's status at the upstream.
+fn upstream_status(sandbox: &SandboxProcess, id: &str) -> String {
+    let admin = sandbox.token("admin");
+    let (_status, session) = sandbox.api(admin, "GET", &format!("/sts/sessions/{id}"), None);
+
     session["status"].as_str().expect("a status").to_owned()
 }
 
 #[test]
-fn whoever_sits_there_is_shown_who_revoked_what_and_how_to_go_on() {
-    let (sandbox, home) = world("");
+fn revocation_notification_names_revoker_and_next_command() {
+    let (sandbox, home) = fixture("");
     let desktop = Desktop::start(&home);
     let _daemon = desktop.daemon(&home);
-    for id in sessions(&home) {
+
+    for id in request_sessions(&home) {
         let path = format!("/sts/sessions/{id}?reason=lost%20laptop");
         assert_eq!(
             sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
             204
         );
     }
-    // Both at once, unless a look fell between them.
+
+    // Two notifications if a poll came between the two revocations, else one.
     let mut bodies = String::new();
     while !["ci: session", "dev: session"]
         .iter()
         .all(|profile| bodies.contains(profile))
     {
-        let (title, body) = desktop.shown.recv().expect("it is shown");
+        let (title, body) = desktop.shown.recv().expect("a notification is shown");
         assert!(title.starts_with("Credentials of "), "{title}");
         bodies += &body;
     }
-    for words in [
+    for part in [
         "by user/admin@example.test",
         "reason: lost laptop",
         "rolekeeper resume dev",
     ] {
-        assert!(bodies.contains(words), "{bodies}");
+        assert!(bodies.contains(part), "{bodies}");
     }
+
     home.rolekeeper(&["resume", "dev"]);
     home.rolekeeper(&["credential-process", "dev"]).json();
     home.rolekeeper(&["logout", "dev"]);
     assert!(
         desktop.shown.try_recv().is_err(),
-        "nobody is told what they did themselves"
+        "the user's own logout shows no notification"
     );
 }
 
 #[test]
-fn a_locked_screen_ends_sessions_and_somebody_elses_does_not() {
-    for by_itself in [false, true] {
-        let (sandbox, home) = world("revoke_on = [\"lock\"]");
+fn screen_lock_ends_sessions_of_that_user_only() {
+    for lock in [Desktop::lock, Desktop::set_locked_hint] {
+        let (sandbox, home) = fixture("revoke_on = [\"lock\"]");
         let desktop = Desktop::start(&home);
         let daemon = desktop.daemon(&home);
-        eventually("it listens", || {
+        eventually("the daemon watches logind", || {
             daemon
                 .log()
-                .contains("locks and sleeps are noticed")
+                .contains("screen locks and sleeps are detected")
                 .then_some(())
         });
-        let ids = sessions(&home);
-        desktop.lock(ANOTHERS);
-        desktop.say_locked(ANOTHERS);
-        let lock = if by_itself {
-            Desktop::say_locked
-        } else {
-            Desktop::lock
-        };
-        lock(&desktop, MINE);
+
+        let ids = request_sessions(&home);
+        desktop.lock(OTHER_USERS_SESSION);
+        desktop.set_locked_hint(OTHER_USERS_SESSION);
+        lock(&desktop, OWN_SESSION);
         for id in &ids {
-            eventually("it is revoked", || {
-                (at_the_cloud(&sandbox, id) == "revoked").then_some(())
+            eventually("the session is revoked", || {
+                (upstream_status(&sandbox, id) == "revoked").then_some(())
             });
         }
         assert_eq!(
-            daemon.log().matches("cause=Locked").count(),
+            daemon.log().matches("cause=ScreenLocked").count(),
             2,
             "one for each profile: {}",
             daemon.log()
         );
-        assert_ne!(sessions(&home), ids, "whoever is back gets others");
+        assert_ne!(request_sessions(&home), ids, "the sessions are new");
     }
 }
 
 #[test]
-fn a_machine_sleeps_only_once_its_sessions_are_revoked() {
-    let (sandbox, home) = world("revoke_on = [\"sleep\"]");
+fn suspend_is_delayed_until_sessions_are_revoked() {
+    let (sandbox, home) = fixture("revoke_on = [\"sleep\"]");
     let desktop = Desktop::start(&home);
     let _daemon = desktop.daemon(&home);
-    let delay = desktop.delays.recv().expect("it puts off sleep");
-    let ids = sessions(&home);
+    let lock = desktop.locks.recv().expect("an inhibitor lock is taken");
+    let ids = request_sessions(&home);
     let slow = serde_json::json!({ "method": "revokeSTSSession", "fault": { "kind": "delay", "ms": 500 } });
     sandbox.control("POST", "/faults", Some(slow));
-    desktop.sleep(true);
-    // It is closed there.
-    std::fs::File::from(delay)
+
+    desktop.prepare_for_sleep(true);
+    // The read ends when the daemon closes the inhibitor lock.
+    std::fs::File::from(lock)
         .read_to_end(&mut Vec::new())
-        .expect("it can be read");
+        .expect("the pipe is readable");
     for id in &ids {
-        assert_eq!(at_the_cloud(&sandbox, id), "revoked");
+        assert_eq!(upstream_status(&sandbox, id), "revoked");
     }
-    desktop.sleep(false);
-    drop(desktop.delays.recv().expect("it puts off the next one"));
+
+    desktop.prepare_for_sleep(false);
+    drop(desktop.locks.recv().expect("the next lock is taken"));
+}
+
+/// Requests credentials through a program, and answers the approval dialog.
+fn request_with_dialog(home: &Home, desktop: &Desktop, program: &Path, answer: &dyn Fn()) -> Run {
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| {
+            let mut command = home.command(program);
+            command
+                .arg("100")
+                .arg(&programs().rolekeeper)
+                .args(["credential-process", "dev"]);
+            home.run(command)
+        });
+
+        let (title, body) = desktop.shown.recv().expect("a dialog is shown");
+        assert_eq!(title, "Allow credentials of dev?");
+        assert!(
+            body.contains("timeout (process ") && body.contains("requests them"),
+            "{body}"
+        );
+
+        answer();
+        request.join().expect("the request ends")
+    })
+}
+
+fn assert_denied(run: &Run) {
+    assert!(
+        run.code == 4 && run.stderr.contains("requires approval: denied"),
+        "{run:?}"
+    );
+}
+
+/// Presses `Allow` from a process that is not the notification server.
+fn spoof_allow(desktop: &Desktop) {
+    desktop
+        .runtime
+        .block_on(async {
+            let spoofer = zbus::connection::Builder::address(desktop.bus.address.as_str())?
+                .build()
+                .await?;
+            spoofer
+                .emit_signal(
+                    None::<&str>,
+                    NOTIFICATIONS,
+                    "org.freedesktop.Notifications",
+                    "ActionInvoked",
+                    &(DIALOG_ID, "allow"),
+                )
+                .await
+        })
+        .expect("the signal is sent");
 }
 
 #[test]
-fn who_asks_for_credentials_is_shown_and_a_button_answers() {
-    let (_sandbox, home) = world("confirm = \"first\"");
+fn approval_dialog_names_program_and_its_button_decides() {
+    let (_sandbox, home) = fixture("confirm = \"first\"");
     let desktop = Desktop::start(&home);
     let _daemon = desktop.daemon(&home);
-    let asked = |answer: &dyn Fn(), program: &str| {
-        std::thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                let mut command = home.command(std::path::Path::new(program));
-                command
-                    .arg("100")
-                    .arg(&programs().rolekeeper)
-                    .args(["credential-process", "dev"]);
-                home.run(command)
-            });
-            let (title, body) = desktop.shown.recv().expect("it is shown");
-            assert_eq!(title, "Give credentials of dev?");
-            assert!(
-                body.contains("timeout (process ") && body.contains("asks for them"),
-                "{body}"
-            );
-            answer();
-            asking.join().expect("it ends")
-        })
-    };
-    let refused = asked(&|| desktop.choose("refuse"), "timeout");
-    assert!(
-        refused.code == 4 && refused.stderr.contains("requires approval: denied"),
-        "{refused:?}"
-    );
-    // The same program by another name is another program, whose question is not answered by others on the bus.
+
+    let denied = request_with_dialog(&home, &desktop, Path::new("timeout"), &|| {
+        desktop.press("deny");
+    });
+    assert_denied(&denied);
+
+    // A program at another path needs its own approval.
     let copy = home.copy_of(&which("timeout"));
-    let impostor = || {
-        desktop
-            .runtime
-            .block_on(async {
-                let stranger = zbus::connection::Builder::address(desktop.bus.address.as_str())?
-                    .build()
-                    .await?;
-                let body = (2_u32, "allow");
-                stranger
-                    .emit_signal(
-                        None::<&str>,
-                        NOTIFICATIONS,
-                        "org.freedesktop.Notifications",
-                        "ActionInvoked",
-                        &body,
-                    )
-                    .await
-            })
-            .expect("it is sent");
-        desktop.choose("refuse");
-    };
-    let refused = asked(&impostor, copy.to_str().expect("UTF-8"));
-    assert!(
-        refused.code == 4 && refused.stderr.contains("requires approval: denied"),
-        "{refused:?}"
-    );
-    let other = home.path().join("another");
-    std::fs::create_dir(&other).expect("a folder");
-    assert!(
-        std::process::Command::new("cp")
-            .arg(&copy)
-            .arg(&other)
-            .status()
-            .expect("cp starts")
-            .success()
-    );
-    let allowed = asked(
-        &|| desktop.choose("allow"),
-        other.join("timeout").to_str().expect("UTF-8"),
-    );
+    let denied = request_with_dialog(&home, &desktop, &copy, &|| {
+        spoof_allow(&desktop);
+        desktop.press("deny");
+    });
+    assert_denied(&denied);
+
+    let folder = home.path().join("another");
+    std::fs::create_dir(&folder).expect("a folder");
+    let status = Command::new("cp")
+        .arg(&copy)
+        .arg(&folder)
+        .status()
+        .expect("cp starts");
+    assert!(status.success());
+    let allowed = request_with_dialog(&home, &desktop, &folder.join("timeout"), &|| {
+        desktop.press("allow");
+    });
     assert_eq!(allowed.code, 0, "{allowed:?}");
 }

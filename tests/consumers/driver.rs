@@ -1,4 +1,5 @@
-//! A program made of an SDK, which makes a request for each line that it is given, and answers with a line of JSON.
+//! A program that uses an SDK. It makes one request for each line on standard input, and prints the result as a line of
+//! JSON.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -25,17 +26,17 @@ impl Driver {
             .append(true)
             .create(true)
             .open(home.path().join("sdk.log"))
-            .expect("a log");
+            .expect("the log is writable");
+
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .expect("it starts");
-        let (stdin, stdout) = (
-            child.stdin.take().expect("piped"),
-            child.stdout.take().expect("piped"),
-        );
+            .expect("the driver starts");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
+
         Self {
             child,
             stdin,
@@ -43,10 +44,12 @@ impl Driver {
         }
     }
 
-    pub(crate) fn ask(&mut self, line: &str) -> Value {
-        writeln!(self.stdin, "{line}").expect("it reads");
-        let said = self.lines.next().expect("it answers").expect("a line");
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    /// Makes one request, and returns its result.
+    pub(crate) fn request(&mut self, line: &str) -> Value {
+        writeln!(self.stdin, "{line}").expect("the driver reads");
+        let output = self.lines.next().expect("a result").expect("a line");
+
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"))
     }
 }
 
@@ -57,23 +60,25 @@ impl Drop for Driver {
     }
 }
 
-/// A file of the folder of these tests.
+/// The path of a file in `tests/consumers`.
 pub(crate) fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("consumers")
         .join(name)
 }
 
-/// A program for botocore.
+/// The command that runs a driver for botocore.
 pub(crate) fn botocore(home: &Home, name: &str) -> Command {
     let mut command = home.command(&installed("python"));
     command.arg(source(name));
+
     command
 }
 
-/// A program for the AWS SDK for JavaScript.
+/// The command that runs a driver for the AWS SDK for JavaScript.
 pub(crate) fn javascript(home: &Home, name: &str) -> Command {
     let mut command = home.command(Path::new("node"));
     command.arg(source(name));
+
     command
 }

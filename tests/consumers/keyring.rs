@@ -1,4 +1,5 @@
-//! A real gnome-keyring: unlocked, locked, asked in vain, gone, and with the token deleted under the daemon's hands.
+//! A real gnome-keyring that is unlocked, locked or stopped, whose unlock prompt is dismissed or stays open, and whose
+//! token is deleted while the daemon runs.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -18,20 +19,21 @@ use crate::bus::Bus;
 const SECRETS: &str = "org.freedesktop.secrets";
 const LOGIN: &str = "/org/freedesktop/secrets/collection/login";
 const PROMPTER: &str = "org.gnome.keyring.SystemPrompter";
-/// An exchange of gcr's with our public key 1, so that the secret that it leads to is 1, too; the answer is `right`.
-const EMPTY: &str = "[sx-aes-1]\npublic=AQ==\n";
-const RIGHT: &str =
+/// A key exchange of gcr. The prompter's public key is 1, so the shared secret is 1, too.
+const EXCHANGE: &str = "[sx-aes-1]\npublic=AQ==\n";
+/// The same exchange with the encrypted password `right`.
+const PASSWORD_EXCHANGE: &str =
     "[sx-aes-1]\npublic=AQ==\nsecret=ftD04EDW1w4a1KBq5agVUA==\niv=AAAAAAAAAAAAAAAAAAAAAA==\n";
 
-/// A desktop's session: a bus, a keyring on it, and whoever answers its prompts.
-struct Session {
+/// A desktop session: a bus with a keyring.
+struct DesktopSession {
     bus: Bus,
     keyring: Option<Child>,
     runtime: Runtime,
     connection: Connection,
 }
 
-impl Session {
+impl DesktopSession {
     fn start(home: &Home) -> Self {
         let bus = Bus::start(home.path());
         let runtime = Runtime::new().expect("a runtime");
@@ -41,7 +43,8 @@ impl Session {
                 .build()
                 .await
         };
-        let connection = runtime.block_on(connect).expect("the bus serves");
+        let connection = runtime.block_on(connect).expect("the bus accepts");
+
         let mut session = Self {
             bus,
             keyring: None,
@@ -49,63 +52,71 @@ impl Session {
             connection,
         };
         session.start_keyring(home);
+
         session
     }
 
-    /// With its collection unlocked by the password `right`.
+    /// Starts the keyring, and unlocks its collection with the password `right`.
     fn start_keyring(&mut self, home: &Home) {
         let mut command = Command::new("gnome-keyring-daemon");
-        command.args(["--foreground", "--components=secrets", "--unlock"]);
-        command.arg(format!(
-            "--control-directory={}",
-            home.path().join("control").display()
-        ));
         command
+            .args(["--foreground", "--components=secrets", "--unlock"])
+            .arg(format!(
+                "--control-directory={}",
+                home.path().join("control").display()
+            ))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         home.set_env(&mut command);
         command
             .env("XDG_DATA_HOME", home.path().join("data"))
-            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
-        command
+            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+
         let mut child = command
             .spawn()
             .expect("gnome-keyring is installed: run tests/consumers/setup");
         child
             .stdin
             .take()
-            .expect("it is piped")
+            .expect("stdin is piped")
             .write_all(b"right")
-            .expect("it reads");
+            .expect("the keyring reads");
         self.keyring = Some(child);
-        eventually("the keyring is there", || self.has(SECRETS).then_some(()));
+
+        eventually("the keyring is on the bus", || {
+            self.has_name(SECRETS).then_some(())
+        });
     }
 
-    fn end_keyring(&mut self) {
+    fn stop_keyring(&mut self) {
         if let Some(mut keyring) = self.keyring.take() {
             let _ = keyring.kill();
             let _ = keyring.wait();
         }
     }
 
-    fn has(&self, name: &str) -> bool {
-        let (bus, path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
+    /// Whether a process owns this name on the bus.
+    fn has_name(&self, name: &str) -> bool {
+        let bus = "org.freedesktop.DBus";
+        let path = "/org/freedesktop/DBus";
         let call = self
             .connection
             .call_method(Some(bus), path, Some(bus), "NameHasOwner", &(name));
+
         self.runtime
             .block_on(call)
             .expect("the bus answers")
             .body()
             .deserialize()
-            .expect("a truth value")
+            .expect("a boolean")
     }
 
     fn lock(&self) {
         let collections = vec![ObjectPath::try_from(LOGIN).expect("a path")];
+
         self.call(
             "/org/freedesktop/secrets",
             "org.freedesktop.Secret.Service",
@@ -116,13 +127,18 @@ impl Session {
 
     fn delete_token(&self) {
         let attributes = HashMap::from([("service", "rolekeeper"), ("username", "work")]);
-        let (path, interface) = ("/org/freedesktop/secrets", "org.freedesktop.Secret.Service");
-        let found = self.call(path, interface, "SearchItems", &(attributes));
+        let found = self.call(
+            "/org/freedesktop/secrets",
+            "org.freedesktop.Secret.Service",
+            "SearchItems",
+            &(attributes),
+        );
         let (items, _): (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>) =
             found.body().deserialize().expect("items");
         let [item] = items.as_slice() else {
             panic!("one item: {items:?}")
         };
+
         self.call(item.as_str(), "org.freedesktop.Secret.Item", "Delete", &());
     }
 
@@ -136,17 +152,20 @@ impl Session {
         let call = self
             .connection
             .call_method(Some(SECRETS), path, Some(interface), method, body);
-        self.runtime.block_on(call).expect("the keyring answers")
+
+        self.runtime.block_on(call).expect("the keyring replies")
     }
 
-    /// Somebody at the screen, until it is dropped.
-    fn person(&self, does: Does) -> Person<'_> {
-        let (asked, prompts) = (Arc::new(AtomicUsize::new(0)), mpsc::channel());
+    /// Starts a prompter that answers every prompt with the same action. It stops when dropped.
+    fn start_prompter(&self, action: Action) -> PrompterHandle<'_> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (sender, shown) = mpsc::channel();
         let prompter = Prompter {
-            does,
-            asked: Arc::clone(&asked),
-            prompts: prompts.0,
+            action,
+            count: Arc::clone(&count),
+            shown: sender,
         };
+
         let address = self.bus.address.clone();
         let connection = self.runtime.block_on(async move {
             let builder = zbus::connection::Builder::address(address.as_str())?;
@@ -156,67 +175,73 @@ impl Session {
                 .build()
                 .await
         });
-        Person {
+
+        PrompterHandle {
             session: self,
-            connection: Some(connection.expect("the bus serves")),
-            asked,
-            shown: prompts.1,
+            connection: Some(connection.expect("the bus accepts")),
+            count,
+            shown,
         }
     }
 
     fn daemon<'a>(&self, home: &'a Home) -> Daemon<'a> {
         let mut command = home.command(&programs().rolekeeperd);
         command.env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
+
         home.daemon_from(command)
     }
 }
 
-impl Drop for Session {
+impl Drop for DesktopSession {
     fn drop(&mut self) {
-        self.end_keyring();
+        self.stop_keyring();
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Does {
-    SayNo,
+enum Action {
+    Dismiss,
     Unlock,
-    Nothing,
+    /// The prompt stays open.
+    Ignore,
 }
 
-struct Person<'a> {
-    session: &'a Session,
+struct PrompterHandle<'a> {
+    session: &'a DesktopSession,
     connection: Option<Connection>,
-    asked: Arc<AtomicUsize>,
+    count: Arc<AtomicUsize>,
+    /// A message for each prompt.
     shown: mpsc::Receiver<()>,
 }
 
-impl Person<'_> {
-    fn was_asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+impl PrompterHandle<'_> {
+    /// The number of prompts so far.
+    fn prompts(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Person<'_> {
+impl Drop for PrompterHandle<'_> {
     fn drop(&mut self) {
-        let connection = self.connection.take().expect("it is there until now");
+        let connection = self.connection.take().expect("only drop takes it");
         self.session
             .runtime
             .block_on(connection.close())
-            .expect("it closes");
-        eventually("nobody is there", || {
-            (!self.session.has(PROMPTER)).then_some(())
+            .expect("the connection closes");
+
+        eventually("the prompter is off the bus", || {
+            (!self.session.has_name(PROMPTER)).then_some(())
         });
     }
 }
 
 struct Prompter {
-    does: Does,
-    asked: Arc<AtomicUsize>,
-    prompts: mpsc::Sender<()>,
+    action: Action,
+    count: Arc<AtomicUsize>,
+    shown: mpsc::Sender<()>,
 }
 
-/// Calls back once the call that is being answered has been: the keyring waits for that first.
+/// Calls `PromptReady` after the reply to the current call, because the keyring waits for that reply first.
 fn call_back(
     connection: &Connection,
     header: &Header<'_>,
@@ -224,14 +249,17 @@ fn call_back(
     reply: &'static str,
     text: &'static str,
 ) -> ResponseDispatchNotifier<()> {
-    let (response, answered) = ResponseDispatchNotifier::new(());
-    let (connection, callback) = (connection.clone(), callback.clone());
-    let sender = header.sender().expect("it has one").to_owned();
+    let (response, replied) = ResponseDispatchNotifier::new(());
+    let connection = connection.clone();
+    let callback = callback.clone();
+    let sender = header.sender().expect("a sender").to_owned();
+
     tokio::spawn(async move {
-        answered.await;
+        replied.await;
+
         let properties: HashMap<&str, OwnedValue> = HashMap::new();
         let interface = "org.gnome.keyring.internal.Prompter.Callback";
-        // It may be gone by now.
+        // The keyring may have exited.
         let _ = connection
             .call_method(
                 Some(sender),
@@ -242,11 +270,15 @@ fn call_back(
             )
             .await;
     });
+
     response
 }
 
 #[interface(name = "org.gnome.keyring.internal.Prompter")]
-#[allow(clippy::needless_pass_by_value, reason = "that is the interface")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the D-Bus interface has this signature"
+)]
 impl Prompter {
     fn begin_prompting(
         &self,
@@ -254,7 +286,7 @@ impl Prompter {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> ResponseDispatchNotifier<()> {
-        call_back(connection, &header, &callback, "", EMPTY)
+        call_back(connection, &header, &callback, "", EXCHANGE)
     }
 
     fn perform_prompt(
@@ -266,32 +298,37 @@ impl Prompter {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> ResponseDispatchNotifier<()> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let _ = self.prompts.send(());
-        match self.does {
-            Does::SayNo => call_back(connection, &header, &callback, "no", EMPTY),
-            Does::Unlock => call_back(connection, &header, &callback, "yes", RIGHT),
-            Does::Nothing => ResponseDispatchNotifier::new(()).0,
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let _ = self.shown.send(());
+
+        match self.action {
+            Action::Dismiss => call_back(connection, &header, &callback, "no", EXCHANGE),
+            Action::Unlock => call_back(connection, &header, &callback, "yes", PASSWORD_EXCHANGE),
+            Action::Ignore => ResponseDispatchNotifier::new(()).0,
         }
     }
 
     fn stop_prompting(&self, _callback: OwnedObjectPath) {}
 }
 
-/// A profile whose token is in the keyring, and a person logged in.
-fn world() -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+/// A home with profile `dev`, whose token is in the keyring.
+fn fixture() -> (SandboxProcess, Home) {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-    let text = std::fs::read_to_string(home.config_path()).expect("it is there");
+
+    let text = std::fs::read_to_string(home.config_path()).expect("a configuration");
     let (before, rest) = text.split_once("token = ").expect("a token");
     let (_, after) = rest.split_once('\n').expect("a line");
     home.configure(&format!(
         "{before}token = {{ keyring = \"work\" }}\n{after}"
     ));
     home.secret(sandbox.token("dev"));
+
     (sandbox, home)
 }
 
+/// Stores the developer's token in the keyring.
 fn login(home: &Home, sandbox: &SandboxProcess) {
     let mut command = home.client();
     command
@@ -299,136 +336,158 @@ fn login(home: &Home, sandbox: &SandboxProcess) {
         .arg("login")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    let mut child = command.spawn().expect("it starts");
+
+    let mut child = command.spawn().expect("the client starts");
     child
         .stdin
         .take()
-        .expect("it is piped")
+        .expect("stdin is piped")
         .write_all(sandbox.token("dev").as_bytes())
-        .expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
+        .expect("the client reads");
+    let output = child.wait_with_output().expect("the client exits");
+
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains("user/dev@example.test, and it is stored in the keyring entry `work`"),
-        "{output:?}"
-    );
+    for part in ["user/dev@example.test", "the keyring entry `work`"] {
+        assert!(text.contains(part), "{output:?}");
+    }
 }
 
-/// A new session, so that the token is read now.
-fn fresh(home: &Home) -> Run {
+/// Requests a new session, for which the daemon reads the token.
+fn refresh(home: &Home) -> Run {
     home.rolekeeper(&["refresh", "dev"])
 }
 
-fn refused(run: &Run, want: &str, hint: &str) {
+fn assert_refused(run: &Run, message: &str, hint: &str) {
     assert!(
-        run.code == 5 && run.stderr.contains(want) && run.stderr.contains(hint),
+        run.code == 5 && run.stderr.contains(message) && run.stderr.contains(hint),
         "{run:?}"
     );
 }
 
 #[test]
-fn a_token_in_the_keyring_is_read_at_each_use() {
-    let (sandbox, home) = world();
-    let mut session = Session::start(&home);
+fn token_is_read_from_the_keyring_at_each_use() {
+    let (sandbox, home) = fixture();
+    let mut session = DesktopSession::start(&home);
     let daemon = session.daemon(&home);
-    refused(
-        &fresh(&home),
+    assert_refused(
+        &refresh(&home),
         "the keyring entry `work` does not exist",
-        "try: rolekeeper login sandbox",
+        "try: run rolekeeper login sandbox",
     );
+
     login(&home, &sandbox);
-    assert_eq!(fresh(&home).code, 0);
+    assert_eq!(refresh(&home).code, 0);
+
     session.delete_token();
-    refused(&fresh(&home), "does not exist", "rolekeeper login sandbox");
+    assert_refused(
+        &refresh(&home),
+        "does not exist",
+        "rolekeeper login sandbox",
+    );
     assert_eq!(
         home.rolekeeper(&["credential-process", "dev"]).code,
         0,
-        "the session that there is goes on"
+        "the cached session stays valid"
     );
+
     login(&home, &sandbox);
-    session.end_keyring();
-    refused(
-        &fresh(&home),
-        "there is no keyring service on this session's bus",
+    session.stop_keyring();
+    assert_refused(
+        &refresh(&home),
+        "no keyring service on this session's bus",
         "token = { age = … }",
     );
+
     session.start_keyring(&home);
-    eventually("the daemon finds the new one", || {
-        (fresh(&home).code == 0).then_some(())
+    eventually("the daemon uses the new keyring process", || {
+        (refresh(&home).code == 0).then_some(())
     });
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
 #[test]
-fn a_locked_keyring_asks_once_and_not_again_at_every_refresh() {
-    let (sandbox, home) = world();
-    let session = Session::start(&home);
+fn dismissed_unlock_prompt_is_shown_again_by_unlock_only() {
+    let (sandbox, home) = fixture();
+    let session = DesktopSession::start(&home);
     let _daemon = session.daemon(&home);
     login(&home, &sandbox);
     session.lock();
+
     {
-        let person = session.person(Does::SayNo);
-        refused(
-            &fresh(&home),
+        let prompter = session.start_prompter(Action::Dismiss);
+        assert_refused(
+            &refresh(&home),
             "is locked, and the prompt to unlock it was dismissed",
             "rolekeeper unlock sandbox",
         );
         for _ in 0..3 {
-            refused(&fresh(&home), "is locked", "rolekeeper unlock sandbox");
+            assert_refused(&refresh(&home), "is locked", "rolekeeper unlock sandbox");
         }
-        assert_eq!(person.was_asked(), 1, "whoever said no is left in peace");
-        refused(
+        assert_eq!(
+            prompter.prompts(),
+            1,
+            "a refresh does not repeat the prompt"
+        );
+
+        assert_refused(
             &home.rolekeeper(&["unlock"]),
             "is locked",
             "rolekeeper unlock",
         );
-        assert_eq!(person.was_asked(), 2, "until they ask for it");
+        assert_eq!(prompter.prompts(), 2, "unlock repeats the prompt");
     }
+
     {
-        let person = session.person(Does::Unlock);
-        let open = home.rolekeeper(&["unlock"]);
+        let prompter = session.start_prompter(Action::Unlock);
+        let unlock = home.rolekeeper(&["unlock"]);
         assert!(
-            open.code == 0 && open.stdout.contains("user/dev@example.test"),
-            "{open:?}"
+            unlock.code == 0 && unlock.stdout.contains("user/dev@example.test"),
+            "{unlock:?}"
         );
-        assert_eq!((person.was_asked(), fresh(&home).code), (1, 0));
+        assert_eq!((prompter.prompts(), refresh(&home).code), (1, 0));
     }
-    // Nobody sits before a screen that could show a prompt.
+
+    // Without a prompter the keyring reports a dismissed prompt.
     session.lock();
-    refused(
-        &fresh(&home),
+    assert_refused(
+        &refresh(&home),
         "is locked, and the prompt to unlock it was dismissed",
         "rolekeeper unlock sandbox",
     );
 }
 
 #[test]
-fn a_prompt_that_nobody_answers_holds_up_one_request_and_is_not_put_before_another() {
-    let (sandbox, home) = world();
-    let session = Session::start(&home);
+fn open_unlock_prompt_blocks_one_request_and_is_shown_once() {
+    let (sandbox, home) = fixture();
+    let session = DesktopSession::start(&home);
     let _daemon = session.daemon(&home);
     login(&home, &sandbox);
     session.lock();
-    let person = session.person(Does::Nothing);
+
+    let prompter = session.start_prompter(Action::Ignore);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| fresh(&home));
-        person.shown.recv().expect("it is shown");
+        let waiting = scope.spawn(|| refresh(&home));
+        prompter.shown.recv().expect("the prompt is shown");
+
         let status = home.rolekeeper(&["status"]);
-        assert_eq!(status.code, 0, "everything else goes on: {status:?}");
-        refused(
-            &waiting.join().expect("it ends"),
-            "the prompt that asks to unlock it has not been answered",
+        assert_eq!(status.code, 0, "other requests are served: {status:?}");
+
+        assert_refused(
+            &waiting.join().expect("the request ends"),
+            "the prompt to unlock it is still open",
             "screen",
         );
     });
-    refused(
-        &fresh(&home),
-        "has not been answered",
+
+    assert_refused(
+        &refresh(&home),
+        "is still open",
         "answer the prompt on the screen",
     );
-    assert_eq!(person.was_asked(), 1);
-    drop(person);
-    // The prompt has gone with whoever showed it.
-    let _person = session.person(Does::Unlock);
+    assert_eq!(prompter.prompts(), 1);
+
+    // The prompt closes with its prompter.
+    drop(prompter);
+    let _prompter = session.start_prompter(Action::Unlock);
     assert_eq!(home.rolekeeper(&["unlock"]).code, 0);
 }

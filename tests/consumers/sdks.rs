@@ -1,13 +1,15 @@
-//! Every SDK with its default credential chain, through every endpoint that it supports: which credentials it signs with,
-//! how often it asks for them, and what its user reads when there are none.
+//! Each AWS SDK with its default credential chain, and each delivery of the credentials. The tests check which
+//! credentials the SDK signs with, how often it requests them, and which error it reports without credentials.
 
 use std::path::PathBuf;
 
-use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, programs};
+use rolekeeper_tests::harness::{
+    Daemon, Home, SandboxProcess, eventually, programs, short_or_long,
+};
 
 use super::driver::{Driver, source};
-use super::installed;
-use super::witness::Witness;
+use super::mock_server::MockServer;
+use super::{assert_installed, installed};
 
 const ACCOUNT: &str = "123456789012";
 
@@ -20,12 +22,16 @@ enum Sdk {
     Rust,
 }
 
-/// How the credentials get to it.
+/// How the SDK gets the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HttpTransport {
+enum Delivery {
+    /// Environment variables.
     Environment,
+    /// `credential_process` in the configuration file.
     Process,
+    /// The container credentials endpoint.
     Container,
+    /// The instance metadata endpoint.
     Metadata,
 }
 
@@ -36,85 +42,94 @@ const SDKS: [Sdk; 5] = [
     Sdk::Java,
     Sdk::Rust,
 ];
-const WAYS: [HttpTransport; 4] = [
-    HttpTransport::Environment,
-    HttpTransport::Process,
-    HttpTransport::Container,
-    HttpTransport::Metadata,
+const DELIVERIES: [Delivery; 4] = [
+    Delivery::Environment,
+    Delivery::Process,
+    Delivery::Container,
+    Delivery::Metadata,
 ];
 
-impl Sdk {
-    /// The program that is made of it, or `None` where it could not be installed, which is said.
-    fn program(self) -> Option<Vec<PathBuf>> {
-        let (part, words) = match self {
-            Self::Botocore => (
-                "python",
-                vec![installed("python"), source("drivers/driver.py")],
-            ),
-            Self::JavaScript => (
-                "javascript",
-                vec!["node".into(), source("drivers/driver.mjs")],
-            ),
-            Self::Go => ("go", vec![PathBuf::from("driver-go")]),
-            Self::Java => ("java", vec![PathBuf::from("driver-java")]),
-            Self::Rust => ("rust", vec![PathBuf::from("driver-rust")]),
-        };
-        if super::is_missing(part) {
-            return None;
+impl Delivery {
+    /// The mode of `rolekeeper exec`, if the delivery uses it.
+    fn exec_mode(self) -> Option<&'static str> {
+        match self {
+            Self::Environment => Some("env"),
+            Self::Process => None,
+            Self::Container => Some("http"),
+            Self::Metadata => Some("imds"),
         }
-        let [program, rest @ ..] = words.as_slice() else {
-            return None;
-        };
-        let is_driver = program.to_string_lossy().starts_with("driver-");
-        let program = if is_driver {
-            installed(&program.to_string_lossy())
-        } else {
-            program.clone()
-        };
-        Some([&[program], rest].concat())
     }
 }
 
-/// What the tests here start from.
-struct World {
-    sandbox: SandboxProcess,
-    home: Home,
-    sts: Witness,
+impl Sdk {
+    /// The command that runs this SDK's driver.
+    fn program(self) -> Vec<PathBuf> {
+        match self {
+            Self::Botocore => {
+                assert_installed("python");
+                vec![installed("python"), source("drivers/driver.py")]
+            }
+            Self::JavaScript => {
+                assert_installed("javascript");
+                vec!["node".into(), source("drivers/driver.mjs")]
+            }
+            Self::Go => {
+                assert_installed("go");
+                vec![installed("driver-go")]
+            }
+            Self::Java => {
+                assert_installed("java");
+                vec![installed("driver-java")]
+            }
+            Self::Rust => {
+                assert_installed("rust");
+                vec![installed("driver-rust")]
+            }
+        }
+    }
 }
 
-impl World {
-    fn new(more: &str) -> Self {
-        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+struct Fixture {
+    sandbox: SandboxProcess,
+    home: Home,
+    sts: MockServer,
+}
+
+impl Fixture {
+    /// A home with profile `dev`, which has these additional settings.
+    fn new(settings: &str) -> Self {
+        let sandbox = SandboxProcess::start(&[]);
+        let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         home.configure_more(
             "",
-            &format!("region = \"eu-central-1\"\naccount_id = \"{ACCOUNT}\"\n{more}"),
+            &format!("region = \"eu-central-1\"\naccount_id = \"{ACCOUNT}\"\n{settings}"),
         );
-        std::fs::create_dir(home.path().join(".aws")).expect("a folder");
+
+        // The script counts its runs.
         let client = programs().rolekeeper.canonicalize().expect("it is built");
-        // Its runs are counted.
-        let counted = home.private_file(
-            "counted",
+        let script = home.private_file(
+            "credential-process",
             &format!(
                 "#!/bin/sh\necho run >> {}\nexec {} credential-process \"$1\"\n",
                 home.path().join("runs").display(),
                 client.display()
             ),
         );
-        std::fs::set_permissions(
-            &counted,
-            std::os::unix::fs::PermissionsExt::from_mode(0o700),
-        )
-        .expect("it is set");
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("the script is ours");
+
+        std::fs::create_dir(home.path().join(".aws")).expect("a folder");
         let config = format!(
             "[profile dev]\nregion = eu-central-1\ncredential_process = {} dev\n",
-            counted.display()
+            script.display()
         );
         home.private_file(".aws/config", &config);
+
         Self {
             sandbox,
             home,
-            sts: Witness::sts(ACCOUNT),
+            sts: MockServer::sts(ACCOUNT),
         }
     }
 
@@ -123,107 +138,119 @@ impl World {
             .daemon(&["--log", "info,rolekeeperd::serve::http=debug"])
     }
 
-    /// The SDK, started as its user would start it. `None` where it is not installed.
-    fn start(&self, sdk: Sdk, way: HttpTransport) -> Option<Driver> {
-        self.start_with(sdk, way, &[])
+    /// Starts the SDK's driver with this delivery of the credentials.
+    fn start(&self, sdk: Sdk, delivery: Delivery) -> Driver {
+        self.start_with(sdk, delivery, &[])
     }
 
-    /// The same, where these variables are set.
-    fn start_with(
-        &self,
-        sdk: Sdk,
-        way: HttpTransport,
-        variables: &[(&str, &str)],
-    ) -> Option<Driver> {
-        let words = sdk.program()?;
-        let mut command = match way {
-            HttpTransport::Process => {
-                let mut command = self.home.command(&words[0]);
-                command.args(&words[1..]).env("AWS_PROFILE", "dev");
+    /// The same, with additional environment variables.
+    fn start_with(&self, sdk: Sdk, delivery: Delivery, variables: &[(&str, &str)]) -> Driver {
+        let program = sdk.program();
+
+        let mut command = match delivery.exec_mode() {
+            None => {
+                let mut command = self.home.command(&program[0]);
+                command.args(&program[1..]).env("AWS_PROFILE", "dev");
                 command
             }
-            HttpTransport::Environment | HttpTransport::Container | HttpTransport::Metadata => {
-                let mode = [
-                    (HttpTransport::Environment, "env"),
-                    (HttpTransport::Container, "http"),
-                    (HttpTransport::Metadata, "imds"),
-                ];
-                let mode = mode
-                    .iter()
-                    .find(|(each, _)| *each == way)
-                    .map(|(_, mode)| *mode)
-                    .expect("a mode");
+            Some(mode) => {
                 let mut command = self.home.client();
                 command
                     .args(["exec", "--mode", mode, "dev", "--"])
-                    .args(&words);
+                    .args(&program);
                 command
             }
         };
         command
             .envs(variables.iter().copied())
             .env("STS_ENDPOINT", &self.sts.url);
-        Some(Driver::start(&self.home, command))
+
+        Driver::start(&self.home, command)
     }
 
-    /// How often credentials were asked for: processes that were run, answers of an endpoint.
-    fn asked(&self, way: HttpTransport, daemon: &Daemon<'_>) -> usize {
-        match way {
-            HttpTransport::Environment => 0,
-            HttpTransport::Process => std::fs::read_to_string(self.home.path().join("runs"))
-                .unwrap_or_default()
-                .lines()
-                .count(),
-            HttpTransport::Container => daemon.log().matches("answered line=container").count(),
-            HttpTransport::Metadata => daemon.log().matches("answered line=imds.dev").count(),
+    /// How often credentials were requested: runs of the process, or responses of the endpoint.
+    fn credential_requests(&self, delivery: Delivery, daemon: &Daemon<'_>) -> usize {
+        match delivery {
+            Delivery::Environment => 0,
+            Delivery::Process => self.process_runs(),
+            Delivery::Container => daemon.log().matches("responded endpoint=container").count(),
+            Delivery::Metadata => daemon.log().matches("responded endpoint=imds.dev").count(),
+        }
+    }
+
+    /// How often `credential_process` has run.
+    fn process_runs(&self) -> usize {
+        std::fs::read_to_string(self.home.path().join("runs"))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    }
+
+    /// Makes the requests with one driver, and checks that they are signed with the profile's session.
+    /// Returns how often the SDK requested credentials.
+    fn run_requests(
+        &self,
+        daemon: &Daemon<'_>,
+        sdk: Sdk,
+        delivery: Delivery,
+        requests: usize,
+    ) -> usize {
+        let before = self.credential_requests(delivery, daemon);
+        let mut driver = self.start(sdk, delivery);
+        for _ in 0..requests {
+            let result = driver.request("");
+            assert_eq!(result["account"], ACCOUNT, "{sdk:?} {delivery:?}: {result}");
+        }
+        let signers = self.sts.signers();
+
+        let session = self.home.rolekeeper(&["credential-process", "dev"]).json();
+        let key = session["AccessKeyId"].as_str().expect("a key");
+        let token = session["SessionToken"].as_str().expect("a token");
+        assert_eq!(
+            signers,
+            vec![(key.to_owned(), token.to_owned()); requests],
+            "{sdk:?} {delivery:?}"
+        );
+
+        self.credential_requests(delivery, daemon) - before
+    }
+}
+
+/// Runs the check for every pair of an SDK and a delivery. `tests/consumers/setup` installs the last two SDKs only for the
+/// long version.
+fn for_each_pair(mut check: impl FnMut(Sdk, Delivery)) {
+    for sdk in SDKS.into_iter().take(short_or_long(3, SDKS.len())) {
+        for delivery in DELIVERIES {
+            check(sdk, delivery);
         }
     }
 }
 
-/// Every pair of an SDK that is installed and a way for its credentials.
-fn each(mut check: impl FnMut(Sdk, HttpTransport)) {
-    for sdk in SDKS.into_iter().filter(|sdk| sdk.program().is_some()) {
-        WAYS.into_iter().for_each(|way| check(sdk, way));
-    }
-}
-
-/// Asks so many times, and returns how often the SDK asked for credentials meanwhile. It must have signed with ours.
-fn good(world: &World, daemon: &Daemon<'_>, sdk: Sdk, way: HttpTransport, times: usize) -> usize {
-    let before = world.asked(way, daemon);
-    let mut driver = world.start(sdk, way).expect("it is installed");
-    for _ in 0..times {
-        let said = driver.ask("");
-        assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
-    }
-    let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
-    let text = |name: &str| ours[name].as_str().expect("a text").to_owned();
-    assert_eq!(
-        world.sts.signers(),
-        vec![(text("AccessKeyId"), text("SessionToken")); times],
-        "{sdk:?} {way:?}"
-    );
-    world.asked(way, daemon) - before
-}
-
 #[test]
-fn every_sdk_signs_with_the_session_by_every_way_and_asks_once() {
-    let world = World::new("lease = \"full\"");
-    let daemon = world.daemon();
-    each(|sdk, way| {
-        let want = match way {
-            HttpTransport::Environment => 0,
-            HttpTransport::Process | HttpTransport::Container => 1,
-            // The token, the role's name, its credentials.
-            HttpTransport::Metadata => 3,
+fn sdks_sign_with_the_session_and_request_it_once() {
+    let fixture = Fixture::new("lease = \"full\"");
+    let daemon = fixture.daemon();
+
+    for_each_pair(|sdk, delivery| {
+        let expected = match delivery {
+            Delivery::Environment => 0,
+            Delivery::Process | Delivery::Container => 1,
+            // The IMDS token, the name of the role, and its credentials.
+            Delivery::Metadata => 3,
         };
-        assert_eq!(good(&world, &daemon, sdk, way, 3), want, "{sdk:?} {way:?}");
+        assert_eq!(
+            fixture.run_requests(&daemon, sdk, delivery, 3),
+            expected,
+            "{sdk:?} {delivery:?}"
+        );
     });
-    assert_eq!(world.sandbox.calls("assumeRole"), 1);
+
+    assert_eq!(fixture.sandbox.calls("assumeRole"), 1);
 }
 
-/// How often an SDK asks for three requests, by what it is advertised: for the table in the README.
+/// How often an SDK requests credentials for three requests, for each lease. `consumers.md` has the table.
 #[test]
-fn a_short_lease_costs_each_sdk_what_is_documented() {
+fn sdks_request_short_leases_as_often_as_documented() {
     for (lease, process, container) in [
         (
             "strict",
@@ -236,160 +263,174 @@ fn a_short_lease_costs_each_sdk_what_is_documented() {
             [(4, 4), (2, 6), (3, 3), (1, 3), (1, 1)],
         ),
     ] {
-        let world = World::new(&format!("lease = \"{lease}\""));
-        let daemon = world.daemon();
-        each(|sdk, way| {
-            let at = SDKS
+        let fixture = Fixture::new(&format!("lease = \"{lease}\""));
+        let daemon = fixture.daemon();
+
+        for_each_pair(|sdk, delivery| {
+            let column = SDKS
                 .iter()
                 .position(|each| *each == sdk)
-                .expect("one of them");
-            // Some ask in the background, and some of those twice.
-            let (least, most) = match way {
-                HttpTransport::Process => process[at],
-                HttpTransport::Container => container[at],
-                HttpTransport::Environment | HttpTransport::Metadata => return,
+                .expect("it is in the list");
+            // Some SDKs request credentials in the background, and some of those twice.
+            let (least, most) = match delivery {
+                Delivery::Process => process[column],
+                Delivery::Container => container[column],
+                Delivery::Environment | Delivery::Metadata => return,
             };
-            let asked = good(&world, &daemon, sdk, way, 3);
+
+            let count = fixture.run_requests(&daemon, sdk, delivery, 3);
             assert!(
-                (least..=most).contains(&asked),
-                "{lease} {sdk:?} {way:?}: {asked}"
+                (least..=most).contains(&count),
+                "{lease} {sdk:?} {delivery:?}: {count}"
             );
         });
-        assert_eq!(world.sandbox.calls("assumeRole"), 1);
+
+        assert_eq!(fixture.sandbox.calls("assumeRole"), 1);
     }
 }
 
-/// What the user of a program reads whose profile is held, and how often the SDK tries.
+/// The table has the SDK's error message, and how often the SDK requests credentials.
 #[test]
-fn a_held_profile_is_an_error_after_a_few_tries_and_nothing_is_signed() {
+fn held_profile_is_an_error_in_each_sdk() {
     let held = "profile dev is held";
-    let none = "Could not load credentials from any providers";
+    let no_credentials = "Could not load credentials from any providers";
     let table = [
-        (Sdk::Botocore, HttpTransport::Process, held, 1),
-        (Sdk::Botocore, HttpTransport::Container, held, 3),
+        (Sdk::Botocore, Delivery::Process, held, 1),
+        (Sdk::Botocore, Delivery::Container, held, 3),
         (
             Sdk::Botocore,
-            HttpTransport::Metadata,
+            Delivery::Metadata,
             "Unable to locate credentials",
             3,
         ),
-        (Sdk::JavaScript, HttpTransport::Process, none, 2),
-        (Sdk::JavaScript, HttpTransport::Container, none, 5),
-        (Sdk::JavaScript, HttpTransport::Metadata, none, 3),
-        (Sdk::Go, HttpTransport::Process, "exit status 6", 1),
-        (
-            Sdk::Go,
-            HttpTransport::Container,
-            "held: profile dev is held",
-            1,
-        ),
-        (Sdk::Go, HttpTransport::Metadata, held, 3),
+        (Sdk::JavaScript, Delivery::Process, no_credentials, 2),
+        (Sdk::JavaScript, Delivery::Container, no_credentials, 5),
+        (Sdk::JavaScript, Delivery::Metadata, no_credentials, 3),
+        (Sdk::Go, Delivery::Process, "exit status 6", 1),
+        (Sdk::Go, Delivery::Container, "held: profile dev is held", 1),
+        (Sdk::Go, Delivery::Metadata, held, 3),
         (
             Sdk::Java,
-            HttpTransport::Process,
+            Delivery::Process,
             "Failed to refresh process-based credentials",
             1,
         ),
         (
             Sdk::Java,
-            HttpTransport::Container,
+            Delivery::Container,
             "Failed to load credentials from metadata service",
             1,
         ),
         (
             Sdk::Java,
-            HttpTransport::Metadata,
+            Delivery::Metadata,
             "Failed to load credentials from IMDS",
             3,
         ),
-        (Sdk::Rust, HttpTransport::Process, held, 1),
-        (Sdk::Rust, HttpTransport::Container, "StatusCode(403)", 1),
-        (Sdk::Rust, HttpTransport::Metadata, held, 3),
+        (Sdk::Rust, Delivery::Process, held, 1),
+        (Sdk::Rust, Delivery::Container, "StatusCode(403)", 1),
+        (Sdk::Rust, Delivery::Metadata, held, 3),
     ];
-    each(|sdk, way| {
-        let row = table.iter().find(|(of, by, ..)| (*of, *by) == (sdk, way));
-        let Some((_, _, words, tries)) = row else {
+
+    for_each_pair(|sdk, delivery| {
+        let row = table
+            .iter()
+            .find(|(row_sdk, row_delivery, ..)| (*row_sdk, *row_delivery) == (sdk, delivery));
+        let Some((_, _, message, attempts)) = row else {
             return;
         };
-        let world = World::new("");
-        let daemon = world.daemon();
-        let mut driver = world.start(sdk, way).expect("it is installed");
-        // Once the endpoint is open `exec` has all that it needs, and the SDK has not asked yet.
-        let status = || world.home.rolekeeper(&["status", "--json"]).json();
-        let is_open =
-            || way == HttpTransport::Process || status()["daemon"]["endpoints"].is_object();
-        eventually("the endpoint is open", || is_open().then_some(()));
-        assert_eq!(world.home.rolekeeper(&["logout", "dev"]).code, 0);
-        let before = world.asked(way, &daemon);
-        let said = driver.ask("");
+
+        let fixture = Fixture::new("");
+        let daemon = fixture.daemon();
+        let mut driver = fixture.start(sdk, delivery);
+        // Once the endpoint is open, `exec` needs nothing more. The SDK has not requested credentials yet.
+        eventually("the endpoint is open", || {
+            let status = fixture.home.rolekeeper(&["status", "--json"]).json();
+            let is_open = status["daemon"]["endpoints"].is_object();
+            (delivery == Delivery::Process || is_open).then_some(())
+        });
+        assert_eq!(fixture.home.rolekeeper(&["logout", "dev"]).code, 0);
+
+        let before = fixture.credential_requests(delivery, &daemon);
+        let result = driver.request("");
         assert!(
-            said["error"]
+            result["error"]
                 .as_str()
-                .is_some_and(|error| error.contains(words)),
-            "{sdk:?} {way:?}: {said}"
+                .is_some_and(|error| error.contains(message)),
+            "{sdk:?} {delivery:?}: {result}"
         );
         assert_eq!(
-            world.asked(way, &daemon) - before,
-            *tries,
-            "{sdk:?} {way:?}: {said}"
+            fixture.credential_requests(delivery, &daemon) - before,
+            *attempts,
+            "{sdk:?} {delivery:?}: {result}"
         );
-        assert_eq!(world.sts.signers(), [], "{sdk:?} {way:?}");
+        assert_eq!(fixture.sts.signers(), [], "{sdk:?} {delivery:?}");
     });
 }
 
-/// Less is left than botocore can do without a refresh: it asks each time, and must be answered.
+/// The session is short, so that botocore requests it again for each request.
 #[test]
-fn an_upstream_that_is_away_is_no_news_to_an_sdk_while_there_is_a_session() {
-    let world = World::new("");
-    world.sandbox.control(
+fn upstream_outage_does_not_affect_sdks_with_a_cached_session() {
+    let fixture = Fixture::new("");
+    fixture.sandbox.control(
         "POST",
         "/limits",
         Some(serde_json::json!({ "max_session_seconds": 300 })),
     );
-    let daemon = world.daemon();
-    world.home.rolekeeper(&["credential-process", "dev"]).json();
-    world
+    let daemon = fixture.daemon();
+    fixture
+        .home
+        .rolekeeper(&["credential-process", "dev"])
+        .json();
+
+    fixture
         .sandbox
         .fault(&serde_json::json!({ "kind": "status", "status": 503 }));
-    each(|sdk, way| {
-        good(&world, &daemon, sdk, way, 2);
+
+    for_each_pair(|sdk, delivery| {
+        fixture.run_requests(&daemon, sdk, delivery, 2);
     });
 }
 
-/// Everything that would come before, or in between, is there.
 #[test]
-fn exec_gets_past_whatever_else_is_configured_on_the_machine() {
-    let world = World::new("");
-    let daemon = world.daemon();
-    world.home.private_file(
+fn exec_overrides_other_aws_settings_and_proxies() {
+    let fixture = Fixture::new("");
+    let daemon = fixture.daemon();
+    fixture.home.private_file(
         ".aws/credentials",
         "[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
     );
-    world.home.private_file(
+    fixture.home.private_file(
         ".boto",
         "[Credentials]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = wrong\n",
     );
-    each(|sdk, way| {
-        if way == HttpTransport::Process {
+
+    for_each_pair(|sdk, delivery| {
+        if delivery == Delivery::Process {
             return;
         }
-        let ours = world.home.rolekeeper(&["credential-process", "dev"]).json();
-        // The service is asked through a proxy, too, if there is one: only in the other ways is that kept off this machine.
-        let others = if way == HttpTransport::Environment {
-            &OTHERS[..OTHERS.len() - 2]
-        } else {
-            &OTHERS
-        };
-        let mut driver = world.start_with(sdk, way, others).expect("it is installed");
-        let said = driver.ask("");
-        assert_eq!(said["account"], ACCOUNT, "{sdk:?} {way:?}: {said}");
-        let (key, _) = world.sts.signers().remove(0);
-        assert_eq!(ours["AccessKeyId"], key, "{sdk:?} {way:?}");
+
+        let session = fixture
+            .home
+            .rolekeeper(&["credential-process", "dev"])
+            .json();
+        // The mode `env` does not change NO_PROXY, so the requests to the mock STS would use the proxy.
+        let mut variables = OTHER_SETTINGS.to_vec();
+        if delivery != Delivery::Environment {
+            variables.extend(PROXIES);
+        }
+        let mut driver = fixture.start_with(sdk, delivery, &variables);
+
+        let result = driver.request("");
+        assert_eq!(result["account"], ACCOUNT, "{sdk:?} {delivery:?}: {result}");
+        let (key, _) = fixture.sts.signers().remove(0);
+        assert_eq!(session["AccessKeyId"], key, "{sdk:?} {delivery:?}");
     });
+
     drop(daemon);
 }
 
-const OTHERS: [(&str, &str); 10] = [
+const OTHER_SETTINGS: [(&str, &str); 8] = [
     ("AWS_PROFILE", "missing"),
     ("AWS_DEFAULT_PROFILE", "missing"),
     ("AWS_ACCESS_KEY_ID", "AKIAOTHER"),
@@ -398,19 +439,24 @@ const OTHERS: [(&str, &str); 10] = [
     ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/other"),
     ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/other"),
     ("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z"),
-    // Nobody listens there.
+];
+
+/// A port without a listener.
+const PROXIES: [(&str, &str); 2] = [
     ("HTTP_PROXY", "http://127.0.0.1:9"),
     ("http_proxy", "http://127.0.0.1:9"),
 ];
 
-/// A command is a process of its own, which asks anew, and twice if it is told that less than 15 min are left.
+/// Each AWS CLI command is a process with its own cache. It requests credentials twice if they expire within 15 min.
 #[test]
-fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
-    for (lease, want) in [("full", 1), ("strict", 2)] {
-        let world = World::new(&format!("lease = \"{lease}\""));
-        let daemon = world.daemon();
-        let url = &world.sts.url;
-        let mut command = world.home.command(&installed("aws"));
+fn aws_cli_requests_short_leases_twice_for_a_command() {
+    for (lease, expected) in [("full", 1), ("strict", 2)] {
+        let fixture = Fixture::new(&format!("lease = \"{lease}\""));
+        let daemon = fixture.daemon();
+        let url = &fixture.sts.url;
+        let cli = installed("aws");
+
+        let mut command = fixture.home.command(&cli);
         command.args([
             "--profile",
             "dev",
@@ -419,66 +465,56 @@ fn the_aws_cli_asks_once_for_a_command_and_twice_with_a_short_lease() {
             "--endpoint-url",
             url,
         ]);
-        let run = world.home.run(command);
+        let run = fixture.home.run(command);
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(
-            world.asked(HttpTransport::Process, &daemon),
-            want,
+            fixture.credential_requests(Delivery::Process, &daemon),
+            expected,
             "{lease}"
         );
-        let before = world.asked(HttpTransport::Container, &daemon);
-        let cli = installed("aws");
-        let words = [
+
+        let before = fixture.credential_requests(Delivery::Container, &daemon);
+        let run = fixture.home.rolekeeper(&[
             "exec",
             "--mode",
             "http",
             "dev",
             "--",
-            cli.to_str().expect("text"),
-        ];
-        let run = world.home.rolekeeper(
-            &[
-                &words[..],
-                &["sts", "get-caller-identity", "--endpoint-url", url],
-            ]
-            .concat(),
-        );
+            cli.to_str().expect("UTF-8"),
+            "sts",
+            "get-caller-identity",
+            "--endpoint-url",
+            url,
+        ]);
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(
-            world.asked(HttpTransport::Container, &daemon) - before,
-            want,
+            fixture.credential_requests(Delivery::Container, &daemon) - before,
+            expected,
             "{lease}"
         );
     }
 }
 
 #[test]
-fn many_threads_of_a_fresh_session_make_one_upstream_call() {
-    let world = World::new("");
-    let _daemon = world.daemon();
-    world
+fn concurrent_sdk_clients_make_one_upstream_call() {
+    let fixture = Fixture::new("");
+    let _daemon = fixture.daemon();
+    fixture
         .sandbox
         .fault(&serde_json::json!({ "kind": "delay", "ms": 500 }));
-    let mut driver = world
-        .start(Sdk::Botocore, HttpTransport::Process)
-        .expect("it is installed");
+
+    let mut driver = fixture.start(Sdk::Botocore, Delivery::Process);
     assert_eq!(
-        driver.ask("threads 20"),
+        driver.request("threads 20"),
         serde_json::json!({ "accounts": 20, "errors": [] })
     );
-    let runs = std::fs::read_to_string(world.home.path().join("runs"))
-        .expect("there were some")
-        .lines()
-        .count();
-    assert_eq!((runs, world.sandbox.calls("assumeRole")), (20, 1));
-    if !super::is_missing("javascript") {
-        let mut driver = world
-            .start(Sdk::JavaScript, HttpTransport::Process)
-            .expect("it is installed");
-        assert_eq!(
-            driver.ask("threads 20"),
-            serde_json::json!({ "accounts": 20, "errors": [] })
-        );
-    }
-    assert_eq!(world.sandbox.calls("assumeRole"), 1);
+    assert_eq!(fixture.process_runs(), 20);
+    assert_eq!(fixture.sandbox.calls("assumeRole"), 1);
+
+    let mut driver = fixture.start(Sdk::JavaScript, Delivery::Process);
+    assert_eq!(
+        driver.request("threads 20"),
+        serde_json::json!({ "accounts": 20, "errors": [] })
+    );
+    assert_eq!(fixture.sandbox.calls("assumeRole"), 1);
 }

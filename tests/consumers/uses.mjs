@@ -1,5 +1,5 @@
-// For each line on standard input: one request, signed by the AWS SDK for JavaScript. Says with which key, or why there
-// was none. SDK names the folder that the SDK is installed in.
+// For each line on standard input: signs one request with the AWS SDK for JavaScript, and prints the access key or the
+// error. SDK is the folder in which the SDK is installed.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -9,7 +9,7 @@ const { S3Client, ListBucketsCommand } = createRequire(process.env.SDK + "/")("@
 
 let key;
 const requestHandler = {
-  // In the place of the network.
+  // Replaces the network.
   handle: async (request) => {
     key = request.headers.authorization.split("Credential=")[1].split("/")[0];
     const body = Readable.from(["<ListAllMyBucketsResult/>"]);
@@ -18,14 +18,14 @@ const requestHandler = {
 };
 const client = new S3Client({ region: "eu-central-1", requestHandler, maxAttempts: 1 });
 for await (const _ of createInterface({ input: process.stdin })) {
-  let said;
+  let result;
   try {
     await client.send(new ListBucketsCommand({}));
-    said = { key };
+    result = { key };
   } catch (error) {
-    said = { error: `${error.name}: ${error.message}`.split("\n")[0] };
+    result = { error: `${error.name}: ${error.message}`.split("\n")[0] };
   }
-  // The SDK may be asking for others meanwhile, which takes it no time to speak of in a world where a step is ten seconds.
+  // The SDK may still run credential_process in the background. Virtual time must not advance meanwhile.
   while (process.getActiveResourcesInfo().includes("ProcessWrap")) await new Promise(setImmediate);
-  console.log(JSON.stringify(said));
+  console.log(JSON.stringify(result));
 }

@@ -1,4 +1,4 @@
-"""For each line on standard input: one request, signed by botocore. Says with which key, or why there was none."""
+"""For each line on standard input: signs one request with botocore, and prints the access key or the error."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ class Empty:
 
 
 def answer(request, **_):
-    """In the place of the network."""
+    """Replaces the network."""
     credential = request.headers["Authorization"].decode().split("Credential=")[1]
     KEYS.append(credential.split("/")[0])
     return AWSResponse(request.url, 200, {}, Empty())
@@ -26,7 +26,7 @@ client.meta.events.register("before-send.s3", answer)
 for _ in sys.stdin:
     try:
         client.list_buckets()
-        said = {"key": KEYS[-1]}
+        result = {"key": KEYS[-1]}
     except Exception as error:
-        said = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-    print(json.dumps(said), flush=True)
+        result = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    print(json.dumps(result), flush=True)

@@ -1,4 +1,4 @@
-//! The contract, the documented methods, the client's routes and the sandbox's rows are the same sixty.
+//! The contract, the documented methods, the client's routes and the sandbox's routes have the same sixty methods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ fn contract() -> BTreeMap<String, Method> {
 }
 
 #[test]
-fn names_verbs_parameters_types_and_required_flags_are_the_documented_ones() {
+fn contract_matches_the_documented_methods() {
     let documented: Vec<Value> =
         serde_json::from_str(include_str!("../data/iam-methods.json")).unwrap();
     let contract = contract();
@@ -54,7 +54,7 @@ fn names_verbs_parameters_types_and_required_flags_are_the_documented_ones() {
 }
 
 #[test]
-fn the_client_has_the_routes_of_the_contract() {
+fn client_has_the_routes_of_the_contract() {
     let contract = contract();
     let routes: Vec<_> = bycloud::routes().collect();
     assert_eq!(routes.len(), 60);
@@ -77,7 +77,7 @@ fn the_client_has_the_routes_of_the_contract() {
 }
 
 #[test]
-fn the_sandbox_serves_the_paths_of_the_contract() {
+fn sandbox_serves_the_paths_of_the_contract() {
     let contract = contract();
     let served: Vec<_> = sandbox::methods().collect();
     assert_eq!(served.len(), 60);
@@ -91,13 +91,13 @@ fn the_sandbox_serves_the_paths_of_the_contract() {
     }
 }
 
-/// Whatever the SDK's reference does not say is marked: paths, replies, errors, and every restriction of a parameter.
+/// The SDK's reference does not document paths, replies, errors and restrictions of parameters. They are assumptions.
 #[test]
-fn what_is_assumed_is_marked() {
+fn assumptions_are_marked_in_the_contract() {
     let document: Value = serde_json::from_str(contract::OPENAPI).unwrap();
-    let is_marked = |value: &Value| value["x-assumed"] == true;
+
     for (path, item) in document["paths"].as_object().unwrap() {
-        assert!(is_marked(item), "{path}");
+        assert!(is_assumed(item), "{path}");
         for operation in item
             .as_object()
             .unwrap()
@@ -115,19 +115,23 @@ fn what_is_assumed_is_marked() {
             }
             for (status, response) in operation["responses"].as_object().unwrap() {
                 assert!(
-                    is_marked(response) || response["$ref"].is_string(),
+                    is_assumed(response) || response["$ref"].is_string(),
                     "{path} {status}"
                 );
             }
             assert!(
-                operation["requestBody"].is_null() || is_marked(&operation["requestBody"]),
+                operation["requestBody"].is_null() || is_assumed(&operation["requestBody"]),
                 "{path}"
             );
         }
     }
     for part in ["securitySchemes", "headers", "responses", "schemas"] {
         for (name, component) in document["components"][part].as_object().unwrap() {
-            assert!(is_marked(component), "{part} {name}");
+            assert!(is_assumed(component), "{part} {name}");
         }
     }
+}
+
+fn is_assumed(value: &Value) -> bool {
+    value["x-assumed"] == true
 }

@@ -1,4 +1,4 @@
-//! What the client makes of errors, of lists that do not end, and of what it does not know.
+//! The client's handling of errors, endless lists, and unknown fields.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{client, run, world};
 
-/// Every documented error (A6), sent by the sandbox as a fault, is a kind of its own.
+/// The sandbox sends each documented error (A6) as a fault.
 #[test]
-fn every_documented_error_is_a_kind_of_its_own() {
+fn every_documented_error_has_its_own_variant() {
     let (sandbox, _home, admin) = world();
     let table = [
         (400, "invalid_request", ServiceError::InvalidRequest),
@@ -51,7 +51,7 @@ fn every_documented_error_is_a_kind_of_its_own() {
 }
 
 #[test]
-fn a_stream_follows_the_pages_to_the_end_while_items_come_and_go() {
+fn stream_reads_all_pages_while_items_change() {
     let (_sandbox, _home, admin) = world();
     let create = |number: u32| CreateGroup {
         name: format!("page{number}"),
@@ -65,25 +65,19 @@ fn a_stream_follows_the_pages_to_the_end_while_items_come_and_go() {
         name: Some("page*".into()),
         marker: None,
     };
+    let delete = |id: &GroupId| DeleteGroup {
+        group_id: id.clone(),
+    };
+
     let seen = run(async {
         let mut groups = std::pin::pin!(admin.items(request));
         let mut seen = Vec::new();
         while let Some(group) = groups.try_next().await.unwrap() {
             seen.push(group.id);
             if seen.len() == 6 {
-                // What the marker names, and something behind it.
-                admin
-                    .delete_group(&DeleteGroup {
-                        group_id: ids[7].clone(),
-                    })
-                    .await
-                    .unwrap();
-                admin
-                    .delete_group(&DeleteGroup {
-                        group_id: ids[20].clone(),
-                    })
-                    .await
-                    .unwrap();
+                // The item of the marker, and a later one.
+                admin.delete_group(&delete(&ids[7])).await.unwrap();
+                admin.delete_group(&delete(&ids[20])).await.unwrap();
                 admin.create_group(&create(99)).await.unwrap();
             }
         }
@@ -92,13 +86,13 @@ fn a_stream_follows_the_pages_to_the_end_while_items_come_and_go() {
     assert_eq!(
         seen.len(),
         25,
-        "the one of this page was read already, the later one was not, and the new one came"
+        "the client has read the first deleted group, not the second, and the new one"
     );
     assert!(seen.is_sorted() && !seen.contains(&ids[20]));
 }
 
-/// A service that answers each request with the next of these bodies, and with the last from then on.
-fn service(bodies: Vec<Vec<u8>>) -> String {
+/// A service that replies to each request with the next of these bodies, and repeats the last.
+fn serve_bodies(bodies: Vec<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -122,22 +116,18 @@ fn service(bodies: Vec<Vec<u8>>) -> String {
     endpoint
 }
 
-fn answers(bodies: &[Value]) -> (Home, ByCloud) {
+fn client_of_bodies(bodies: &[Value]) -> (Home, ByCloud) {
     let home = Home::default();
-    let endpoint = service(
-        bodies
-            .iter()
-            .map(|body| body.to_string().into_bytes())
-            .collect(),
-    );
+    let bodies = bodies.iter().map(|body| body.to_string().into_bytes());
+    let endpoint = serve_bodies(bodies.collect());
     let client = client(&home, &endpoint, "canary-token");
     (home, client)
 }
 
 #[test]
-fn a_list_that_names_a_marker_twice_is_a_loop_and_not_for_ever() {
+fn repeated_marker_is_a_loop_error() {
     let page = |marker: &str| json!({ "items": [], "next_marker": marker });
-    let (_home, client) = answers(&[page("a"), page("b"), page("a")]);
+    let (_home, client) = client_of_bodies(&[page("a"), page("b"), page("a")]);
     let error = run(client.items(ListRoles::default()).try_collect::<Vec<_>>()).unwrap_err();
     assert!(
         matches!(&error, IamError::Loop { method: "listRoles", marker } if marker == "a"),
@@ -146,13 +136,13 @@ fn a_list_that_names_a_marker_twice_is_a_loop_and_not_for_ever() {
 }
 
 #[test]
-fn unknown_fields_are_ignored_and_unknown_words_survive() {
+fn unknown_fields_are_ignored_and_unknown_enum_words_kept() {
     let session = json!({
         "id": "s-1", "role_id": "r-1", "role_name": "r", "principal_id": "p-1", "principal_type": "robot",
         "status": "suspended", "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:00:00Z",
         "colour": { "red": [1, 2, 3] },
     });
-    let (_home, client) = answers(&[session]);
+    let (_home, client) = client_of_bodies(&[session]);
     let session = run(client.get_sts_session(&GetStsSession {
         session_id: "s-1".into(),
     }))
@@ -163,7 +153,7 @@ fn unknown_fields_are_ignored_and_unknown_words_survive() {
 }
 
 #[test]
-fn a_reply_that_is_not_the_documented_one_is_no_answer() {
+fn undocumented_reply_is_no_answer() {
     let home = Home::default();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes();
     let bodies = [
@@ -174,7 +164,7 @@ fn a_reply_that_is_not_the_documented_one_is_no_answer() {
         b"{\"items\":7}".to_vec(),
         Vec::new(),
     ];
-    let client = client(&home, &service(bodies.to_vec()), "canary-token");
+    let client = client(&home, &serve_bodies(bodies.to_vec()), "canary-token");
     for _ in 0..bodies.len() {
         let error = run(client.list_roles(&ListRoles::default())).unwrap_err();
         assert!(matches!(error, IamError::NoAnswer { .. }), "{error}");
@@ -183,7 +173,7 @@ fn a_reply_that_is_not_the_documented_one_is_no_answer() {
 }
 
 #[test]
-fn an_id_cannot_reach_another_path_and_nothing_is_sent_without_one() {
+fn id_stays_one_path_segment_and_is_never_empty() {
     let (sandbox, _home, admin) = world();
     for id in ["../users", "a/b", "a?b=c", "a%2Fb", "\n"] {
         let error = run(admin.get_role(&GetRole { role_id: id.into() })).unwrap_err();
@@ -193,11 +183,7 @@ fn an_id_cannot_reach_another_path_and_nothing_is_sent_without_one() {
             "{id:?}: {error}"
         );
     }
-    assert_eq!(
-        sandbox.calls("getRole"),
-        5,
-        "each reached the method that was meant"
-    );
+    assert_eq!(sandbox.calls("getRole"), 5, "each reached its method");
     for id in ["", ".", ".."] {
         let error = run(admin.get_role(&GetRole { role_id: id.into() })).unwrap_err();
         assert!(matches!(error, IamError::Invalid { .. }), "{error}");

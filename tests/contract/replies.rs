@@ -1,5 +1,5 @@
-//! R7: what may come back when a session is refreshed. Whatever it is, the session that is held is served to its end, and
-//! only the upstream's own documented words are taken for its word.
+//! R7: replies to a refresh. Whatever the reply is, the daemon serves the current session until its end. Only a documented reply of
+//! the upstream itself has an effect.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -13,9 +13,11 @@ use rolekeeperd::access::peer::Peer;
 use rolekeeperd::access::policy::Policy;
 use rolekeeperd::app::daemon::Daemon;
 use rolekeeperd::app::stores::Stores;
+use rolekeeperd::cache::session::Session;
 use rolekeeperd::clock::Clock;
 use rolekeeperd::config::{DEFAULT_CHECK, LeaseLimit, Profile, ProfileName, RoleId, RoleRequest};
 use rolekeeperd::model::UpstreamId;
+use rolekeeperd::upstream::bycloud::ByCloud;
 use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{Upstream, UpstreamError};
 use serde::Deserialize;
@@ -24,7 +26,7 @@ use super::{client, run};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A reply as it was on the wire.
+/// A reply as on the wire.
 #[derive(Debug, Deserialize)]
 struct Recorded {
     name: String,
@@ -32,7 +34,7 @@ struct Recorded {
     hex: Option<String>,
     means: String,
     retry_after: Option<u64>,
-    /// Whether it ends a session that is held.
+    /// Whether it ends the current session.
     #[serde(default)]
     drops: bool,
 }
@@ -62,7 +64,7 @@ fn role() -> RoleRequest {
     }
 }
 
-/// Answers the first connection with the first reply, and all others with the second.
+/// Replies to the first connection with the first reply, and to all others with the second.
 fn serve(first: Vec<u8>, then: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -73,26 +75,36 @@ fn serve(first: Vec<u8>, then: Vec<u8>) -> String {
             let _ = stream.read(&mut request);
             let _ = stream.write_all(if number == 0 { &first } else { &then });
             let _ = stream.shutdown(Shutdown::Write);
-            // The client is to close first, or what it has not read yet is lost.
+            // Waits until the client closes. Otherwise bytes that the client has not read may be lost.
             let _ = stream.read(&mut request);
         }
     });
     url
 }
 
-/// A `Date` may say that time was lost and end sessions, so it has to be the upstream's.
+fn http(date: Timestamp, status: &str, body: &str) -> Vec<u8> {
+    let date = httpdate::fmt_http_date(date.into());
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+
+    (head + body).into_bytes()
+}
+
+/// The server's time as the client estimates it.
+fn server_time(client: &ByCloud) -> Timestamp {
+    let latest = client.server_clock().latest(Clock::System.now().boot);
+
+    latest.expect("it is known")
+}
+
+/// A `Date` can reveal that time was not counted, which ends sessions. So it must be the upstream's own.
 #[test]
-fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
+fn date_is_used_only_from_replies_of_the_upstream_itself() {
     let home = Home::default();
     let now = Timestamp::now();
-    let http = |ahead: i64, status: &str, body: &str| {
-        let date = httpdate::fmt_http_date((now + SignedDuration::from_secs(ahead)).into());
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-        );
-        (head + body).into_bytes()
-    };
+    let hour_ahead = now + SignedDuration::from_hours(1);
     let good = format!(
         r#"{{"session":{{"id":"s","role_id":"r-1","role_name":"r","principal_id":"u","principal_type":"user","status":"active",
         "issued_at":"{now}","expires_at":"{end}"}},"credentials":{{"access_key_id":"K","secret_access_key":"S",
@@ -117,34 +129,31 @@ fn nothing_is_learnt_of_the_time_from_answers_that_need_not_be_the_upstreams() {
         ("403 Forbidden", envelope("access_denied"), true),
         ("201 Created", good.clone(), true),
     ];
-    for (status, body, is_learnt) in cases {
-        let url = serve(http(0, "201 Created", &good), http(3600, status, &body));
+    for (status, body, is_used) in cases {
+        let first = http(now, "201 Created", &good);
+        let url = serve(first, http(hour_ahead, status, &body));
         let client = client(&home, &url, "canary-long-lived");
         run(async {
             let before = Clock::System.now().boot;
             let granted = client
                 .assume(&role())
                 .await
-                .expect("the first answer is good");
+                .expect("the first reply is good");
+            let after = Clock::System.now().boot;
             client
                 .server_clock()
-                .issued(granted.issued_at, before, Clock::System.now().boot);
-            let latest = || {
-                client
-                    .server_clock()
-                    .latest(Clock::System.now().boot)
-                    .expect("it is known")
-            };
-            let known = latest();
+                .issued(granted.issued_at, before, after);
+
+            let time_before = server_time(&client);
             let _ = client.assume(&role()).await;
-            let moved = latest().duration_since(known).as_secs() > 3000;
-            assert_eq!(moved, is_learnt, "{status} {body}");
+            let moved = server_time(&client).duration_since(time_before);
+            assert_eq!(moved.as_secs() > 3000, is_used, "{status} {body}");
         });
     }
 }
 
-fn meaning(answer: Result<(), &UpstreamError>) -> &'static str {
-    match answer {
+fn meaning(result: Result<(), &UpstreamError>) -> &'static str {
+    match result {
         Ok(()) => "granted",
         Err(UpstreamError::Unavailable { .. }) => "unavailable",
         Err(UpstreamError::LoginNeeded { .. }) => "login_needed",
@@ -152,16 +161,31 @@ fn meaning(answer: Result<(), &UpstreamError>) -> &'static str {
     }
 }
 
+/// A daemon with one profile at one upstream.
+fn daemon(upstream: &Arc<UpstreamHandle>, clock: &Clock) -> Daemon {
+    let name = ProfileName::parse("dev").expect("a name");
+    let profile = Profile {
+        lease: LeaseLimit::Full,
+        ..Profile::new(name, Arc::clone(&upstream.name), role())
+    };
+
+    Daemon::new(
+        Policy::of(1),
+        vec![(profile, Arc::clone(upstream))],
+        vec![Arc::clone(upstream)],
+        Stores::in_memory(),
+        clock.clone(),
+    )
+}
+
 #[test]
-fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdict() {
+fn session_outlives_invalid_replies_to_its_refresh() {
     let home = Home::default();
     let all = recorded();
     assert!(all.len() >= 100, "{}", all.len());
-    let good = all
-        .iter()
-        .find(|each| each.name == "a good one")
-        .expect("there is a good one")
-        .bytes();
+    let good = all.iter().find(|reply| reply.name == "a good one");
+    let good = good.expect("there is a good one").bytes();
+
     for case in &all {
         let url = serve(good.clone(), case.bytes());
         let upstream = UpstreamHandle::new(
@@ -170,82 +194,71 @@ fn whatever_comes_back_a_session_that_is_held_is_served_and_nonsense_is_no_verdi
             Box::new(client(&home, &url, "canary-long-lived")),
             DEFAULT_CHECK,
         );
-        let profile = Profile::new(
-            ProfileName::parse("dev").expect("a name"),
-            Arc::clone(&upstream.name),
-            role(),
-        );
-        let profile = Profile {
-            lease: LeaseLimit::Full,
-            ..profile
-        };
-        let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
+
         run(async {
-            let daemon = Daemon::new(
-                Policy::of(1),
-                vec![(profile, Arc::clone(&upstream))],
-                vec![Arc::clone(&upstream)],
-                Stores::in_memory(),
-                clock.clone(),
-            );
-            let services = &daemon.services;
-            let peer = Peer::new(1, None);
-            let held = services
-                .lease(&peer, "dev", &mut NoInteraction)
-                .await
-                .expect("the first answer is good")
-                .session;
-            // Three quarters of an hour later it is due, and a quarter is left.
-            let Clock::Virtual(time) = &clock else {
-                unreachable!("it is virtual")
-            };
-            time.suspend(HOUR * 3 / 4);
-            let lease = services
-                .lease(&peer, "dev", &mut NoInteraction)
-                .await
-                .expect("it is served while it is refreshed");
-            assert!(Arc::ptr_eq(&lease.session, &held));
-            let landed = || {
-                let status = services.status.page(&peer, None, 0).profiles.remove(0);
-                status.session.is_none()
-                    || status.failure.is_some()
-                    || status
-                        .session
-                        .is_some_and(|session| session.age_seconds < 60)
-            };
-            while !landed() {
-                tokio::task::yield_now().await;
-            }
-            let after = daemon
-                .cache
-                .find("dev")
-                .expect("it is configured")
-                .session();
-            assert_eq!(after.is_none(), case.drops, "{}", case.name);
-            let is_same = after.is_some_and(|after| Arc::ptr_eq(&after, &held));
-            assert_eq!(
-                is_same,
-                case.means != "granted" && !case.drops,
-                "{}",
-                case.name
-            );
-            let answer = upstream.client.assume(&role()).await;
-            let error = answer.as_ref().err();
-            assert_eq!(
-                meaning(error.map_or(Ok(()), Err)),
-                case.means,
-                "{}: {error:?}",
-                case.name
-            );
-            let wait = error
-                .and_then(UpstreamError::retry_after)
-                .map(|wait| wait.as_secs());
-            assert_eq!(wait, case.retry_after, "{}", case.name);
-            assert!(
-                !format!("{error:?}").contains("canary"),
-                "{}: {error:?}",
-                case.name
-            );
+            check_refresh(case, &upstream).await;
+            check_error(case, &upstream).await;
         });
     }
+}
+
+async fn lease(daemon: &Daemon, peer: &Peer) -> Arc<Session> {
+    let leased = daemon.services.lease(peer, "dev", &mut NoInteraction).await;
+
+    leased.expect("a lease").session
+}
+
+/// The first reply is good. The second is the case's, to a refresh.
+async fn check_refresh(case: &Recorded, upstream: &Arc<UpstreamHandle>) {
+    let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
+    let daemon = daemon(upstream, &clock);
+    let peer = Peer::new(1, None);
+    let first = lease(&daemon, &peer).await;
+
+    // The refresh is due, and a quarter of the session is left.
+    let Clock::Virtual(time) = &clock else {
+        unreachable!("it is virtual")
+    };
+    time.suspend(HOUR * 3 / 4);
+    let during = lease(&daemon, &peer).await;
+    assert!(Arc::ptr_eq(&during, &first), "it is served meanwhile");
+
+    while !has_refreshed(&daemon, &peer) {
+        tokio::task::yield_now().await;
+    }
+    let entry = daemon.cache.find("dev").expect("it is configured");
+    let after = entry.session();
+    assert_eq!(after.is_none(), case.drops, "{}", case.name);
+    let is_same = after.is_some_and(|after| Arc::ptr_eq(&after, &first));
+    let stays = case.means != "granted" && !case.drops;
+    assert_eq!(is_same, stays, "{}", case.name);
+}
+
+/// Whether the refresh has ended, with a new session or a failure.
+fn has_refreshed(daemon: &Daemon, peer: &Peer) -> bool {
+    let status = &daemon.services.status;
+    let profile = status.page(peer, None, 0).profiles.remove(0);
+
+    match profile.session {
+        Some(session) => profile.failure.is_some() || session.age_seconds < 60,
+        None => true,
+    }
+}
+
+async fn check_error(case: &Recorded, upstream: &UpstreamHandle) {
+    let result = upstream.client.assume(&role()).await;
+    let error = result.as_ref().err();
+    let name = &case.name;
+
+    let meaning = meaning(error.map_or(Ok(()), Err));
+    assert_eq!(meaning, case.means, "{name}: {error:?}");
+
+    let retry_after = error.and_then(UpstreamError::retry_after);
+    let seconds = retry_after.map(|wait| wait.as_secs());
+    assert_eq!(seconds, case.retry_after, "{name}");
+
+    assert!(
+        !format!("{error:?}").contains("canary"),
+        "{name}: {error:?}"
+    );
 }

@@ -1,18 +1,22 @@
-//! `rolekeeper audit PROFILE`: for each call that a profile's sessions made, the programs here that may have made it.
+//! `rolekeeper audit PROFILE` lists the calls of a profile's sessions, and which local programs may
+//! have made each one.
 
 use std::os::unix::fs::PermissionsExt;
 
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, SandboxProcess, programs};
 use serde_json::{Value, json};
 
 /// Two profiles of a developer who may read the audit log.
 fn world() -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(
         &sandbox,
         "dev",
         &[("dev", "S3ReadOnly"), ("other", "S3BucketAccess")],
     );
+
     (sandbox, home)
 }
 
@@ -28,10 +32,11 @@ fn audit(home: &Home) -> Value {
 }
 
 /// The pids of the processes that may have made a call.
-fn suspects(audit: &Value, call: usize) -> Vec<u64> {
+fn possible_callers(audit: &Value, call: usize) -> Vec<u64> {
     let indices = audit["calls"][call]["holders"].as_array().unwrap();
     let holder =
         |index: &Value| &audit["holders"][usize::try_from(index.as_u64().unwrap()).unwrap()];
+
     indices
         .iter()
         .map(|index| holder(index)["processes"][0]["pid"].as_u64().unwrap())
@@ -39,27 +44,33 @@ fn suspects(audit: &Value, call: usize) -> Vec<u64> {
 }
 
 #[test]
-fn a_call_names_the_programs_that_had_the_credentials_then() {
+fn call_names_programs_that_held_the_credentials() {
     let (sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let token = lease(&home, "dev");
-    // By a shell, so that there is a parent of another name.
+
+    // Started by a shell, so that the parent process has another name.
     let mut shell = home.command(std::path::Path::new("/bin/sh"));
     shell.arg("-c").arg(format!(
         "'{}' credential-process dev; exit $?",
         programs().rolekeeper.display()
     ));
+
     assert_eq!(home.run(shell).code, 0);
     assert_eq!(sandbox.api(&token, "GET", "/users", None).0, 403);
-    // Somebody else's session is no business of this profile's.
+
+    // A session of another profile.
     let other = lease(&home, "other");
     sandbox.api(&other, "GET", "/roles", None);
-    // A call from before anybody here had the credentials.
+
+    // A call from before the first lease.
     sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": -60 })));
     assert_eq!(sandbox.api(&token, "GET", "/roles", None).0, 200);
 
-    let seen = audit(&home);
-    let calls = seen["calls"].as_array().unwrap();
+    let report = audit(&home);
+    let calls = report["calls"].as_array().unwrap();
+
     let actions: Vec<_> = calls
         .iter()
         .map(|call| {
@@ -69,16 +80,21 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
             )
         })
         .collect();
+
     assert_eq!(
         actions,
         [("iam.listRoles", "success"), ("iam.listUsers", "denied")]
     );
     assert_eq!(
-        (suspects(&seen, 0).len(), suspects(&seen, 1).len()),
+        (
+            possible_callers(&report, 0).len(),
+            possible_callers(&report, 1).len()
+        ),
         (0, 2),
-        "{seen}"
+        "{report}"
     );
-    let by_shell = &seen["holders"][1]["processes"];
+
+    let by_shell = &report["holders"][1]["processes"];
     assert!(
         by_shell[0]["program"]
             .as_str()
@@ -91,8 +107,8 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
         "{by_shell}"
     );
     assert!(
-        !seen.to_string().contains("credential-process"),
-        "arguments are not kept"
+        !report.to_string().contains("credential-process"),
+        "command-line arguments are not recorded"
     );
 
     let prose = home.rolekeeper(&["audit", "dev"]).stdout;
@@ -101,131 +117,152 @@ fn a_call_names_the_programs_that_had_the_credentials_then() {
             && prose.contains("iam.listUsers user  denied"),
         "{prose}"
     );
+
     let nothing = home.rolekeeper(&["audit", "dev", "--since", "0s"]);
     assert!(
         nothing.stdout.starts_with("profile dev: 0 calls since "),
         "{nothing:?}"
     );
+
     let wrong = home.rolekeeper(&["audit", "dev", "--since", "yesterday"]);
     assert!(
         wrong.code == 2 && wrong.stderr.contains("invalid time span `yesterday`"),
         "{wrong:?}"
     );
 
-    // The record outlives the daemon, and only its user reads it.
+    // The journal survives the daemon, and only its user can read it.
     assert_eq!(daemon.stop(), 0);
+
     let file = home.journal();
     assert_eq!(
         std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o600
     );
+
     let mut text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 3);
+
     text.push_str("half a li");
     std::fs::write(&file, text).unwrap();
     let _daemon = home.daemon(&[]);
+
     let again = audit(&home);
     assert_eq!(
         (&again["calls"], &again["holders"]),
-        (&seen["calls"], &seen["holders"])
+        (&report["calls"], &report["holders"])
     );
     assert_eq!(
         std::fs::read_to_string(&file).unwrap().lines().count(),
         4,
-        "the broken line stays where it is"
+        "the truncated line stays in the file"
     );
     assert_eq!(again["journal_since"], again["holders"][0]["at"]);
 }
 
 #[test]
-fn a_held_connection_is_one_holder() {
-    use rolekeeper::frame;
+fn connection_is_recorded_once_per_session() {
     use std::io::Write;
+
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut stream = std::os::unix::net::UnixStream::connect(home.socket()).unwrap();
-    let ask =
-        frame::encode(&json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })).unwrap();
     let mut token = String::new();
+
     for _ in 0..3 {
-        stream.write_all(&ask).unwrap();
-        let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
+        stream.write_all(&lease_request("dev")).unwrap();
+        let reply = read_reply(&mut stream).unwrap();
         token = reply["reply"]["lease"]["session_token"]
             .as_str()
             .unwrap()
             .into();
         home.secret(&token);
     }
-    sandbox.api(&token, "GET", "/roles", None);
-    let seen = audit(&home);
-    assert_eq!(suspects(&seen, 0), [u64::from(std::process::id())]);
 
-    let record = home.journal();
+    sandbox.api(&token, "GET", "/roles", None);
+    let report = audit(&home);
     assert_eq!(
-        std::fs::read_to_string(record).unwrap().lines().count(),
+        possible_callers(&report, 0),
+        [u64::from(std::process::id())]
+    );
+
+    let journal = home.journal();
+    assert_eq!(
+        std::fs::read_to_string(journal).unwrap().lines().count(),
         1,
-        "a connection is noted once a session"
+        "each connection is recorded once per session"
     );
 }
 
 #[test]
-fn who_may_not_read_the_audit_log_is_told_so() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn audit_without_permission_is_an_error() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(&sandbox, "ci-cd-pipeline", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     let empty = audit(&home);
     assert_eq!(
         (&empty["calls"], &empty["holders"]),
         (&json!([]), &json!([])),
-        "no session, nothing to look for"
+        "without a session the audit log is not read"
     );
+
     lease(&home, "dev");
-    // The fixture's pipeline may list everything; this takes the log from it.
+
+    // The fixture allows the pipeline to list everything; this policy denies it the audit log.
     let admin = sandbox.token("admin");
-    let document = json!({ "version": "2024-01-01", "statements": [{ "effect": "deny", "actions": ["iam:ListAuditLogs"] }] });
+    let statement = json!({ "effect": "deny", "actions": ["iam:ListAuditLogs"] });
+    let document = json!({ "version": "2024-01-01", "statements": [statement] });
     let (_, policy) = sandbox.api(
         admin,
         "POST",
         "/policies",
         Some(&json!({ "name": "NoAudit", "document": document })),
     );
+
     let (_, accounts) = sandbox.api(admin, "GET", "/service-accounts", None);
     let path = format!(
         "/service-accounts/{}/policies",
         accounts["items"][0]["id"].as_str().unwrap()
     );
+
     sandbox.api(
         admin,
         "POST",
         &path,
         Some(&json!({ "policy_id": policy["id"] })),
     );
+
     let run = home.rolekeeper(&["audit", "dev"]);
     assert!(
         run.code == 8
             && run.stderr.contains("access_denied")
-            && run.stderr.contains("  try: an administrator"),
+            && run.stderr.contains("  try: ask an administrator"),
         "{run:?}"
     );
 }
 
 #[test]
-fn a_call_that_the_daemon_made_for_somebody_is_that_ones_alone() {
+fn iam_call_is_attributed_to_its_caller_only() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     lease(&home, "dev");
     assert_eq!(
         home.rolekeeper(&["iam", "listRoles", "--profile", "dev"])
             .code,
         0
     );
-    let seen = audit(&home);
-    assert_eq!(seen["calls"][0]["holders"], json!([1]), "{seen}");
+
+    let report = audit(&home);
+    assert_eq!(report["calls"][0]["holders"], json!([1]), "{report}");
     assert_eq!(
-        seen["holders"][1]["request_id"],
-        seen["calls"][0]["request_id"]
+        report["holders"][1]["request_id"],
+        report["calls"][0]["request_id"]
     );
-    assert!(seen["holders"][0]["request_id"].is_null());
+    assert!(report["holders"][0]["request_id"].is_null());
+
     let prose = home.rolekeeper(&["audit", "dev"]).stdout;
     assert!(prose.contains(", by rolekeeper iam\n"), "{prose}");
 }

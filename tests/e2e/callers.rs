@@ -1,4 +1,4 @@
-//! Which processes may have a profile.
+//! Caller rules: which programs may use a profile.
 
 use std::fs;
 use std::io::Write;
@@ -7,41 +7,45 @@ use std::process::Command;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs, which, world};
 
-/// The profile `dev`, for some processes only.
+/// A home whose profile `dev` has more lines of configuration, such as a caller rule.
 pub(crate) fn only_for(rule: &str) -> (SandboxProcess, Home) {
     let (sandbox, home) = world();
     home.configure_more("", rule);
+
     (sandbox, home)
 }
 
-/// `credential-process`, started by a program.
-fn by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
+/// Runs `rolekeeper credential-process dev` as a child of a program.
+fn run_by(home: &Home, program: &Path, arguments: &[&str]) -> Run {
     let mut command = home.command(program);
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .args(arguments)
         .arg(&programs().rolekeeper);
     command.args(["credential-process", "dev"]);
+
     home.run(command)
 }
 
-fn refused(run: &Run, want: &str) {
+fn refused(run: &Run, message: &str) {
     assert!(
         run.code == 4 && run.stdout.is_empty() && run.stderr.contains("(not_allowed)"),
         "{run:?}"
     );
-    assert!(run.stderr.contains(want), "{want}: {run:?}");
+    assert!(run.stderr.contains(message), "{message}: {run:?}");
 }
 
 #[test]
-fn the_program_that_asks_counts_and_not_what_passes_it_on() {
-    let (timeout, me) = (which("timeout"), std::env::current_exe().unwrap());
+fn exe_rule_matches_program_past_client_and_shells() {
+    let timeout = which("timeout");
+    let test = std::env::current_exe().unwrap();
     let (sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
+
     let direct = home.rolekeeper(&["credential-process", "dev"]);
     refused(
         &direct,
-        &format!("profile dev does not allow {}", me.display()),
+        &format!("profile dev does not allow {}", test.display()),
     );
     assert!(
         direct
@@ -49,41 +53,51 @@ fn the_program_that_asks_counts_and_not_what_passes_it_on() {
             .contains("try: add the program to `callers` of [profile.dev]"),
         "{direct:?}"
     );
-    assert_eq!(sandbox.calls("assumeRole"), 0, "nothing was fetched for it");
-    assert_eq!(by(&home, &timeout, &["20"]).code, 0);
+    assert_eq!(
+        sandbox.calls("assumeRole"),
+        0,
+        "no session was fetched for the refused caller"
+    );
+    assert_eq!(run_by(&home, &timeout, &["20"]).code, 0);
+
     let shell = "\"$0\" credential-process dev; exit $?";
     let mut through = home.command(&timeout);
     through
         .args(["20", "sh", "-c", shell])
         .arg(&programs().rolekeeper)
         .env("ROLEKEEPER_AUTOSTART", "0");
+
     assert_eq!(
         home.run(through).code,
         0,
-        "a shell in between changes nothing"
+        "the rule also matches past a shell"
     );
-    // A program of the same name, and one that only the name of its folder tells from it.
+
+    // A copy has the same name and the same content; only its folder differs.
     let copy = home.copy_of(&timeout);
-    refused(&by(&home, &copy, &["20"]), "profile dev does not allow");
-    // What gives no credentials is not withheld from whoever's daemon it is.
+    refused(&run_by(&home, &copy, &["20"]), "profile dev does not allow");
+
+    // The daemon's user needs no rule for commands that give no credentials.
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     assert_eq!(home.rolekeeper(&["audit", "dev"]).code, 0);
-    let over_http = by_endpoint(&home, &timeout);
+
+    let over_http = run_http_by(&home, &timeout);
     refused(&over_http, "HTTP does not identify the caller");
 }
 
-fn by_endpoint(home: &Home, program: &Path) -> Run {
+fn run_http_by(home: &Home, program: &Path) -> Run {
     let mut command = home.command(program);
     command
         .args(["20"])
         .arg(&programs().rolekeeper)
         .args(["exec", "dev", "--mode", "http", "--", "true"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
+
     home.run(command)
 }
 
 #[test]
-fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
+fn hash_rule_matches_content_and_all_conditions_must_match() {
     let timeout = which("timeout");
     let output = Command::new("sha256sum").arg(&timeout).output().unwrap();
     let hash = String::from_utf8(output.stdout)
@@ -92,83 +106,97 @@ fn a_hash_is_of_the_program_wherever_it_lies_and_all_of_a_rule_has_to_fit() {
         .next()
         .unwrap()
         .to_owned();
+
     let (_sandbox, home) = only_for(&format!(
         "callers = [{{ sha256 = \"{hash}\", terminal = false }}]"
     ));
     let copy = home.copy_of(&timeout);
+
     {
         let _daemon = home.daemon(&[]);
-        assert_eq!(by(&home, &copy, &["20"]).code, 0);
+
+        assert_eq!(run_by(&home, &copy, &["20"]).code, 0);
         refused(
             &home.rolekeeper(&["credential-process", "dev"]),
             "profile dev does not allow",
         );
-        // Other bytes at the same place.
+
+        // Other content at the same path.
         fs::OpenOptions::new()
             .append(true)
             .open(&copy)
             .unwrap()
             .write_all(b"\0")
             .unwrap();
-        refused(&by(&home, &copy, &["20"]), "profile dev does not allow");
+
+        refused(&run_by(&home, &copy, &["20"]), "profile dev does not allow");
     }
+
     let (_sandbox, home) = only_for(&format!(
         "callers = [{{ exe = {timeout:?}, unit = \"no-such.service\" }}]"
     ));
     let _daemon = home.daemon(&[]);
-    refused(&by(&home, &timeout, &["20"]), "profile dev does not allow");
+
+    refused(
+        &run_by(&home, &timeout, &["20"]),
+        "profile dev does not allow",
+    );
 }
 
-/// In a namespace of processes of its own a process can say that another one of there has sent what it sends.
+/// Root of another pid namespace can name any process of that namespace as the sender of its
+/// messages.
 #[test]
-fn a_process_in_a_namespace_of_its_own_is_nobody() {
+#[ignore = "needs unprivileged user namespaces"]
+fn process_in_other_pid_namespace_is_refused() {
     let timeout = which("timeout");
     let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
     let _daemon = home.daemon(&[]);
-    let inside = |more: &[&str]| {
+
+    let in_new_namespace = |more: &[&str]| {
         let arguments = [
             &["--map-root-user", "--user"],
             more,
             &[timeout.to_str().unwrap(), "20"],
         ]
         .concat();
-        by(&home, &which("unshare"), &arguments)
+
+        run_by(&home, &which("unshare"), &arguments)
     };
-    let could = inside(&[]);
-    if could.stderr.contains("unshare") {
-        println!("skipped: {}", could.stderr);
-        return;
-    }
-    assert_eq!(could.code, 0, "{could:?}");
+
+    let other_user_namespace = in_new_namespace(&[]);
+    assert_eq!(
+        other_user_namespace.code, 0,
+        "allow user namespaces for this test: {other_user_namespace:?}"
+    );
     refused(
-        &inside(&["--pid", "--fork"]),
+        &in_new_namespace(&["--pid", "--fork"]),
         "cannot identify the calling program",
     );
 }
 
 #[test]
-fn what_the_principal_may_do_is_no_way_round_a_rule() {
+fn iam_cannot_bypass_caller_rules() {
     for rule in [
         "callers = [{ exe = \"/usr/bin/no-such-program\" }]",
         "confirm = \"first\"",
     ] {
         let (sandbox, home) = only_for(rule);
         let _daemon = home.daemon(&[]);
+
         let role = sandbox.role("S3ReadOnly");
         let run = home.rolekeeper(&["iam", "assumeRole", "--role-id", role]);
-        refused(
-            &run,
-            "would give out credentials that profiles of this upstream are to be asked for",
-        );
+        refused(&run, "returns credentials, and some profiles of upstream");
         assert_eq!(sandbox.calls("assumeRole"), 0);
         assert_eq!(
             home.rolekeeper(&["iam", "listRoles"]).code,
             0,
-            "what gives none is not withheld"
+            "methods that give no credentials are allowed"
         );
     }
+
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     assert_eq!(
         home.rolekeeper(&["iam", "assumeRole", "--role-id", sandbox.role("S3ReadOnly")])
             .code,

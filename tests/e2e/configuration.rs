@@ -1,4 +1,4 @@
-//! What a wrong configuration gets: each its own message, what to do next, and exit code 2.
+//! Configuration errors: each has its own message, a hint, and exit code 2.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,14 +12,15 @@ fn check(home: &Home) -> Run {
     home.rolekeeperd(&["--check"])
 }
 
-/// It is refused by `--check` and by a start alike, with exit code 2 and these words.
-fn refused(home: &Home, words: &[&str]) {
+/// Both `--check` and a start refuse the configuration, with exit code 2 and these words.
+fn assert_refused(home: &Home, words: &[&str]) {
     for run in [check(home), home.rolekeeperd(&[])] {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
         assert!(
             run.stderr.starts_with("rolekeeperd: ") && run.stderr.contains("\n  try: "),
             "{run:?}"
         );
+
         for word in words {
             assert!(run.stderr.contains(word), "{word} is not in {run:?}");
         }
@@ -27,7 +28,7 @@ fn refused(home: &Home, words: &[&str]) {
 }
 
 #[test]
-fn a_good_one_passes_the_check_and_starts_nothing() {
+fn check_passes_without_starting_anything() {
     let home = Home::default();
     home.configure(GOOD);
     let run = check(&home);
@@ -41,9 +42,10 @@ fn a_good_one_passes_the_check_and_starts_nothing() {
 }
 
 #[test]
-fn a_missing_or_empty_one_is_answered_with_an_example() {
+fn missing_or_empty_file_shows_an_example() {
     let home = Home::default();
-    refused(
+
+    assert_refused(
         &home,
         &[
             "does not exist",
@@ -52,12 +54,13 @@ fn a_missing_or_empty_one_is_answered_with_an_example() {
             "config/rolekeeper/config.toml",
         ],
     );
+
     home.configure("\n");
-    refused(&home, &["names no upstream", "[upstream.bycloud]"]);
+    assert_refused(&home, &["has no upstream", "[upstream.bycloud]"]);
 }
 
 #[test]
-fn an_example_that_is_shown_is_a_configuration_that_passes() {
+fn shown_example_passes_the_check() {
     let home = Home::default();
     let run = check(&home);
     let (_, example) = run.stderr.split_once("like this:").unwrap();
@@ -66,59 +69,70 @@ fn an_example_that_is_shown_is_a_configuration_that_passes() {
 }
 
 #[test]
-fn a_readable_by_others_or_unreadable_one_is_refused_with_the_command_that_mends_it() {
+fn file_open_to_others_is_refused_with_chmod_hint() {
     let home = Home::default();
     home.configure(GOOD);
-    let mode =
-        |mode| fs::set_permissions(home.config_path(), fs::Permissions::from_mode(mode)).unwrap();
-    mode(0o644);
-    refused(
+    let set_mode = |mode| {
+        fs::set_permissions(home.config_path(), fs::Permissions::from_mode(mode)).unwrap();
+    };
+
+    set_mode(0o644);
+    assert_refused(
         &home,
-        &["can be read or written by others (mode 0644)", "chmod 600 "],
+        &[
+            "can be read or written by other users (mode 0644)",
+            "chmod 600 ",
+        ],
     );
-    mode(0o600);
+
+    set_mode(0o600);
     assert_eq!(check(&home).code, 0);
+
     fs::remove_file(home.config_path()).unwrap();
     fs::create_dir(home.config_path()).unwrap();
-    refused(&home, &["is not a file"]);
+    assert_refused(&home, &["is not a regular file"]);
 }
 
 #[test]
-fn a_wrong_one_names_every_error_with_its_line_and_column() {
+fn every_error_is_listed_with_line_and_column() {
     let home = Home::default();
     let wrong = GOOD
         .replace("r-1", "a/b")
         .replace("token =", "tokn =")
         .replace("https", "http");
     home.configure(&(wrong + "duration = \"13h\"\n"));
-    refused(
+
+    assert_refused(
         &home,
         &[
             "the configuration has 5 errors",
             "config.toml:1:11: `upstream.sandbox.token` is missing",
             "config.toml:3:12: `upstream.sandbox.endpoint`: `http://iam.example.test` would send the token in clear",
             "config.toml:4:1: unknown key `upstream.sandbox.tokn`; did you mean `token`?",
-            "config.toml:7:11: `profile.dev.role_id`: `a/b` is no role id",
-            "config.toml:8:12: `profile.dev.duration`: `13h` is out of range; a session lasts from 15m to 12h",
+            "config.toml:7:11: `profile.dev.role_id`: `a/b` is not a role id",
+            "config.toml:8:12: `profile.dev.duration`: `13h` is out of range; use 15m to 12h",
         ],
     );
+
     home.configure("[upstream.a\nkind = ");
-    refused(&home, &["config.toml:1:12: unclosed table"]);
+    assert_refused(&home, &["config.toml:1:12: unclosed table"]);
 }
 
 #[test]
-fn a_wrong_option_is_refused_with_the_right_ones() {
+fn unknown_option_of_the_daemon_is_refused() {
     let home = Home::default();
     let run = home.rolekeeperd(&["--confg", "x"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("--config"), "{run:?}");
+
     let run = home.rolekeeperd(&["--log", "rolekeeperd=loud"]);
     assert_eq!(run.code, 2, "{run:?}");
 }
 
 #[test]
-fn the_client_tells_usage_from_failure() {
+fn usage_errors_of_the_client_exit_with_2() {
     let home = Home::default();
+
     for args in [
         &["credential-proces", "dev"][..],
         &["credential-process"],
@@ -133,6 +147,7 @@ fn the_client_tells_usage_from_failure() {
         );
         assert_eq!(run.stderr.lines().count(), 2, "{run:?}");
     }
+
     let help = home.rolekeeper(&["--help"]);
     assert!(
         help.code == 0

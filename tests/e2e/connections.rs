@@ -1,29 +1,32 @@
-//! Many at once: one upstream call, a cap on connections, and no harm from those who leave.
+//! Many connections at once: one upstream call for all, and a limit that does not affect open
+//! connections.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use rolekeeper::frame;
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, eventually, world};
 use serde_json::{Value, json};
 
-const REQUEST: &str = r#"{"v":1,"request":{"lease":{"profile":"dev"}}}"#;
-
 fn ask(home: &Home) -> UnixStream {
-    let mut stream = UnixStream::connect(home.socket()).expect("it is accepted");
-    // A daemon that is full may have answered and hung up by now; what it said can still be read.
-    let _ =
-        stream.write_all(&frame::encode(&serde_json::from_str::<Value>(REQUEST).unwrap()).unwrap());
+    let mut stream = UnixStream::connect(home.socket()).expect("the daemon accepts the connection");
+
+    // A daemon at its limit may have replied and closed the connection already; its reply can still
+    // be read.
+    let _ = stream.write_all(&lease_request("dev"));
+
     stream
 }
 
 fn reply(mut stream: UnixStream) -> Value {
-    serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap()
+    read_reply(&mut stream).unwrap()
 }
 
 fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+
     setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -32,24 +35,27 @@ fn raise_descriptor_limit() -> u64 {
         },
     )
     .unwrap();
+
     maximum.unwrap_or(u64::MAX)
 }
 
 #[test]
-fn five_thousand_cold_requests_make_one_call_even_when_the_first_leaves() {
+fn concurrent_cold_requests_make_one_call() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let many = usize::try_from(raise_descriptor_limit().saturating_sub(200))
         .unwrap()
         .min(5000);
     sandbox.fault(&json!({ "kind": "delay", "ms": 2000 }));
 
     let first = ask(&home);
-    eventually("the upstream is asked", || {
+    eventually("the upstream is called", || {
         (sandbox.calls("assumeRole") == 1).then_some(())
     });
     drop(first);
     let waiting: Vec<_> = (1..many).map(|_| ask(&home)).collect();
+
     let sessions: std::collections::BTreeSet<_> = waiting
         .into_iter()
         .map(|stream| {
@@ -59,14 +65,16 @@ fn five_thousand_cold_requests_make_one_call_even_when_the_first_leaves() {
                 .to_owned()
         })
         .collect();
+
     assert_eq!(sessions.len(), 1);
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
 #[test]
-fn connections_over_the_cap_are_told_so_and_those_before_go_on() {
+fn connections_over_the_limit_get_busy() {
     let (_sandbox, home) = world();
-    // The daemon keeps 64 of its descriptors for itself.
+
+    // The daemon reserves 64 of its descriptors: 32 connections are left.
     let mut command = std::process::Command::new("sh");
     command
         .args(["-c", "ulimit -n 96 && exec \"$0\""])
@@ -76,28 +84,32 @@ fn connections_over_the_cap_are_told_so_and_those_before_go_on() {
     let mut held: Vec<_> = (0..32)
         .map(|_| UnixStream::connect(home.socket()).unwrap())
         .collect();
-    let refused = eventually("the cap is reached", || {
-        let said = reply(ask(&home));
-        (said["reply"]["error"]["code"] == "busy").then_some(said)
+    let refused = eventually("the limit is reached", || {
+        let answer = reply(ask(&home));
+        (answer["reply"]["error"]["code"] == "busy").then_some(answer)
     });
+
     assert!(
         refused["reply"]["error"]["hint"]
             .as_str()
             .unwrap()
-            .contains("again in a moment")
+            .contains("retry in a moment")
     );
+
     let run = home.rolekeeper(&["credential-process", "dev"]);
     assert!(run.code == 3 && run.stderr.contains("(busy)"), "{run:?}");
 
     let mut last = held.pop().unwrap();
-    last.write_all(&frame::encode(&serde_json::from_str::<Value>(REQUEST).unwrap()).unwrap())
-        .unwrap();
+    last.write_all(&lease_request("dev")).unwrap();
+
     assert!(
         reply(last)["reply"]["lease"].is_object(),
-        "a connection from before is served"
+        "an open connection is still served"
     );
+
     drop(held);
-    eventually("there is room again", || {
+
+    eventually("connections are accepted again", || {
         reply(ask(&home))["reply"]["lease"]
             .is_object()
             .then_some(())

@@ -1,5 +1,5 @@
-//! S2 and issue-wide rules of the endpoints that speak HTTP: closed until somebody asks, for the right ones only, always
-//! answered soon, and there again when another daemon follows.
+//! The HTTP endpoints: opened on demand, only for authorized requests, answered in time, and
+//! restored by the next daemon.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -17,45 +17,47 @@ fn status(home: &Home) -> Value {
     home.rolekeeper(&["status", "--json"]).json()
 }
 
+/// The addresses on which a process listens, in the kernel's notation.
+fn listening_addresses(pid: u32) -> Vec<String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links: Vec<_> = descriptors
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .collect();
+    let mut addresses = Vec::new();
+
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in std::fs::read_to_string(table).unwrap_or_default().lines() {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_listening = fields.get(3) == Some(&"0A");
+            let socket = fields.get(9).map(|inode| format!("socket:[{inode}]"));
+            let is_own = socket
+                .is_some_and(|socket| links.iter().any(|link| link.as_os_str() == socket.as_str()));
+
+            if is_listening && is_own {
+                addresses.push(fields[1].to_owned());
+            }
+        }
+    }
+
+    addresses
+}
+
+/// Only root can read the descriptors of a hidden process.
 #[test]
-fn nothing_listens_until_somebody_asks_and_then_on_loopback_only() {
+#[ignore = "needs root"]
+fn endpoints_open_on_demand_and_on_loopback_only() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     home.rolekeeper(&["credential-process", "dev"]).json();
-    let listens = || {
-        let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
-            .unwrap()
-            .flatten();
-        let links: Vec<_> = links
-            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-            .collect();
-        let table = ["/proc/net/tcp", "/proc/net/tcp6"]
-            .map(|table| std::fs::read_to_string(table).unwrap_or_default());
-        let listening = |line: &&str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let inode = |inode| {
-                links
-                    .iter()
-                    .any(|link| link.as_os_str() == format!("socket:[{inode}]").as_str())
-            };
-            fields.get(3) == Some(&"0A") && fields.get(9).is_some_and(|it| inode(*it))
-        };
-        let addresses = |table: &String| -> Vec<String> {
-            table
-                .lines()
-                .filter(listening)
-                .map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
-                .collect()
-        };
-        table.iter().flat_map(addresses).collect::<Vec<_>>()
-    };
-    assert_eq!(listens(), Vec::<String>::new());
+
+    assert_eq!(listening_addresses(daemon.pid()), Vec::<String>::new());
     assert_eq!(status(&home)["daemon"]["endpoints"], Value::Null);
-    let (http, imds) = (
-        Endpoint::of(&home, "dev", "http"),
-        Endpoint::of(&home, "dev", "imds"),
-    );
-    let open = listens();
+
+    let http = Endpoint::of(&home, "dev", "http");
+    let imds = Endpoint::of(&home, "dev", "imds");
+    let open = listening_addresses(daemon.pid());
     assert!(
         open.len() == 2 && open.iter().all(|address| address.starts_with("0100007F:")),
         "{open:?}"
@@ -67,26 +69,28 @@ fn nothing_listens_until_somebody_asks_and_then_on_loopback_only() {
     assert_eq!(
         Endpoint::of(&home, "dev", "http").host,
         http.host,
-        "there is one"
+        "there is one endpoint for all requests"
     );
 }
 
 #[test]
-fn container_credentials_are_those_of_credential_process_with_every_field() {
+fn ecs_endpoint_matches_credential_process() {
     let (sandbox, home) = world();
     home.configure_more(
         "",
         "account_id = \"012345678901\"\nregion = \"eu-central-1\"",
     );
     let _daemon = home.daemon(&[]);
+
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
-    let said = Endpoint::of(&home, "dev", "http").credentials();
-    assert_eq!(said.status, 200);
+    let answer = Endpoint::of(&home, "dev", "http").credentials();
+    assert_eq!(answer.status, 200);
     assert!(
-        said.head.contains("application/json") && said.head.contains("no-store"),
-        "{said:?}"
+        answer.head.contains("application/json") && answer.head.contains("no-store"),
+        "{answer:?}"
     );
-    let document = said.json();
+
+    let document = answer.json();
     assert_eq!(document["AccessKeyId"], ours["AccessKeyId"]);
     assert_eq!(document["SecretAccessKey"], ours["SecretAccessKey"]);
     assert_eq!(document["Token"], ours["SessionToken"]);
@@ -97,8 +101,10 @@ fn container_credentials_are_those_of_credential_process_with_every_field() {
 }
 
 #[test]
-fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn errors_have_a_status_a_code_and_a_hint() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+
     home.configure_for(
         &sandbox,
         "dev",
@@ -108,25 +114,30 @@ fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
             ("notrust", "NoTrust"),
         ],
     );
+
     let _daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
     let other = Endpoint::of(&home, "other", "http");
     let token = http.token();
     let with = |token: &str, path: &str| http.ask("GET", path, &[("Authorization", token)]);
-    let refused = |said: HttpResponse, status: u16, code: &str| {
-        let body = said.json();
+
+    let refused = |answer: HttpResponse, status: u16, code: &str| {
+        let body = answer.json();
         assert_eq!(
-            (said.status, &body["code"]),
+            (answer.status, &body["code"]),
             (status, &json!(code)),
-            "{said:?}"
+            "{answer:?}"
         );
+
         let message = body["message"].as_str().unwrap();
         assert!(
-            message.contains("; try: ") && !message.contains('\n') && !said.body.contains(&token),
+            message.contains("; try: ") && !message.contains('\n') && !answer.body.contains(&token),
             "{message}"
         );
     };
+
     refused(http.ask("GET", &http.path, &[]), 403, "not_allowed");
+
     for wrong in [
         "",
         "x",
@@ -137,9 +148,11 @@ fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
     ] {
         refused(with(wrong, &http.path), 403, "not_allowed");
     }
+
     refused(with(&token, &other.path), 403, "not_allowed");
     refused(with(&token, "/credentials/nobody"), 403, "not_allowed");
-    for nowhere in [
+
+    for path in [
         "/",
         "/credentials/",
         "/credentials",
@@ -147,74 +160,86 @@ fn what_is_wrong_has_a_status_a_code_and_a_message_and_none_is_a_success() {
         "/credentials/../dev",
         "/x?a=b",
     ] {
-        refused(with(&token, nowhere), 404, "bad_request");
+        refused(with(&token, path), 404, "bad_request");
     }
+
     let put = http.ask("PUT", &http.path, &[("Authorization", &token)]);
     assert!(put.head.contains("allow: GET"), "{put:?}");
     refused(put, 405, "bad_request");
+
     let logout = home.rolekeeper(&["logout", "dev"]);
     assert_eq!(logout.code, 0);
     refused(http.credentials(), 403, "held");
+
     home.rolekeeper(&["resume", "dev"]);
     assert_eq!(http.credentials().status, 200);
 }
 
 #[test]
-fn an_answer_comes_soon_whatever_the_upstream_does() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn slow_upstream_does_not_delay_answers() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(
         &sandbox,
         "dev",
         &[("dev", "S3ReadOnly"), ("cold", "S3ReadOnly")],
     );
+
     let mut command = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut command);
     let _daemon = home.daemon_from(command);
-    let (dev, cold) = (
-        Endpoint::of(&home, "dev", "http"),
-        Endpoint::of(&home, "cold", "http"),
-    );
+    let dev = Endpoint::of(&home, "dev", "http");
+    let cold = Endpoint::of(&home, "cold", "http");
     let before = dev.credentials().json();
+
     assert_eq!(home.rolekeeper(&["logout", "cold"]).code, 0);
     assert_eq!(home.rolekeeper(&["resume", "cold"]).code, 0);
+
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
-    // Where there is no session, it is said at once, and goes on being asked for.
-    let asked = Instant::now();
-    let said = cold.credentials();
+
+    // Without a session the answer is an error at once; the fetch continues in the background.
+    let started = Instant::now();
+    let answer = cold.credentials();
+
     assert!(
-        asked.elapsed() < Duration::from_secs(10),
+        started.elapsed() < Duration::from_secs(10),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
     assert_eq!(
-        (said.status, &said.json()["code"]),
+        (answer.status, &answer.json()["code"]),
         (503, &json!("upstream_unavailable"))
     );
-    assert!(said.head.contains("retry-after: 1"), "{said:?}");
-    // Due for a refresh that does not come: what is good is given out.
+    assert!(answer.head.contains("retry-after: 1"), "{answer:?}");
+
+    // The refresh is due and does not complete: the valid session is served.
     clocks.sleep(Duration::from_secs(45 * 60));
-    let asked = Instant::now();
-    let said = dev.credentials();
+    let started = Instant::now();
+    let answer = dev.credentials();
+
     assert!(
-        asked.elapsed() < Duration::from_secs(10),
+        started.elapsed() < Duration::from_secs(10),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
     assert_eq!(
-        (said.status, &said.json()["AccessKeyId"]),
+        (answer.status, &answer.json()["AccessKeyId"]),
         (200, &before["AccessKeyId"])
     );
-    // Until the end.
+
+    // The session has expired.
     clocks.sleep(Duration::from_secs(15 * 60));
     assert_eq!(dev.credentials().status, 503);
 }
 
 #[test]
-fn pages_proxies_and_smugglers_get_nothing() {
+fn browsers_proxies_and_request_smuggling_are_refused() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
-    let (host, path, token) = (&http.host, &http.path, http.token());
+    let host = &http.host;
+    let path = &http.path;
+    let token = http.token();
     let port = host.rsplit_once(':').unwrap().1;
     let good = format!("Host: {host}\r\nAuthorization: {token}\r\nConnection: close\r\n");
     let secret = http.credentials().json()["SecretAccessKey"]
@@ -224,6 +249,7 @@ fn pages_proxies_and_smugglers_get_nothing() {
     home.secret(&secret);
     let get = format!("GET {path} HTTP/1.1\r\n");
     let mut hostile: Vec<String> = Vec::new();
+
     for name in [
         "evil.example",
         "evil.example:80",
@@ -253,6 +279,7 @@ fn pages_proxies_and_smugglers_get_nothing() {
             }
         }
     }
+
     for header in [
         "Origin: http://evil.example",
         "Origin: null",
@@ -284,6 +311,7 @@ fn pages_proxies_and_smugglers_get_nothing() {
             hostile.push(format!("{get}{spelled}\r\n{good}\r\n"));
         }
     }
+
     for line in [
         format!("GET http://{host}{path} HTTP/1.1"),
         format!("GET http://evil.example{path} HTTP/1.1"),
@@ -307,14 +335,15 @@ fn pages_proxies_and_smugglers_get_nothing() {
     ] {
         hostile.push(format!("{line}\r\n{good}\r\n"));
     }
+
     for request in [
-        // Two lengths, a length and chunks, and a request within a body.
+        // Two lengths; a length and chunks; a request within a body.
         format!("{get}{good}Content-Length: 0\r\nContent-Length: 5\r\n\r\nabcde"),
         format!("{get}{good}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("{get}{good}Transfer-Encoding: xchunked\r\n\r\n"),
         format!("{get}{good}Content-Length: +0\r\n\r\n"),
         format!("{get}Host: evil.example\r\nContent-Length: 200\r\n\r\n{get}{good}\r\n"),
-        // A continued line, a bare line feed, a space before the colon.
+        // A continued line; a space before the colon; no host; too long; too many; TLS.
         format!("{get}Host: evil.example\r\n {host}\r\nAuthorization: {token}\r\n\r\n"),
         format!("{get}Host : {host}\r\nAuthorization: {token}\r\n\r\n"),
         format!("{get}Authorization: {token}\r\nConnection: close\r\n\r\n"),
@@ -324,53 +353,65 @@ fn pages_proxies_and_smugglers_get_nothing() {
     ] {
         hostile.push(request);
     }
+
     assert!(hostile.len() >= 200, "{}", hostile.len());
+
     for request in &hostile {
-        let said = http.try_raw(request);
+        let answer = http.try_raw(request);
         assert!(
-            !said.contains(&secret) && !said.starts_with("HTTP/1.1 200"),
-            "{request:?} was answered with {said}"
+            !answer.contains(&secret) && !answer.starts_with("HTTP/1.1 200"),
+            "{request:?} was answered with {answer}"
         );
-        assert!(!said.to_lowercase().contains("access-control"), "{said}");
+        assert!(
+            !answer.to_lowercase().contains("access-control"),
+            "{answer}"
+        );
     }
+
     assert_eq!(
         http.credentials().status,
         200,
-        "and a good one is answered still"
+        "a good request is still answered"
     );
 }
 
 #[test]
-fn slow_clients_take_their_own_places_only() {
+fn idle_connections_do_not_block_the_socket() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
     let slow: Vec<TcpStream> = (0..300)
         .map(|_| TcpStream::connect(&http.host).unwrap())
         .collect();
-    eventually("it has as many as it takes", || {
+
+    eventually("the limit is reached", || {
         daemon
             .log()
-            .contains("too many connections line=container")
+            .contains("too many connections endpoint=container")
             .then_some(())
     });
+
     home.rolekeeper(&["credential-process", "dev"]).json();
     drop(slow);
-    eventually("there is room again", || {
+
+    eventually("connections are accepted again", || {
         http.try_raw("x\r\n\r\n")
             .starts_with("HTTP/1.1 400")
             .then_some(())
     });
+
     assert_eq!(http.credentials().status, 200);
 }
 
-/// A connection that is not read from, or a request that never ends, holds up neither others nor a reload.
+/// Clients that do not read their replies, or never finish a request, delay neither others nor a
+/// reload.
 #[test]
-fn who_does_not_read_or_does_not_end_holds_up_nobody() {
+fn slow_or_stuck_client_does_not_block_others() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
-    let deaf: Vec<TcpStream> = (0..260)
+
+    let unread: Vec<TcpStream> = (0..260)
         .map(|_| {
             let socket =
                 socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -382,35 +423,42 @@ fn who_does_not_read_or_does_not_end_holds_up_nobody() {
             stream.set_nonblocking(true).unwrap();
             let many = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
             while std::io::Write::write(&mut stream, many.as_bytes()).is_ok() {}
+
             stream
         })
         .collect();
-    eventually("there is room again", || {
+
+    eventually("connections are accepted again", || {
         http.try_raw("x\r\n\r\n")
             .starts_with("HTTP/1.1 400")
             .then_some(())
     });
+
     let mut unfinished = TcpStream::connect(&http.host).unwrap();
     std::io::Write::write_all(&mut unfinished, b"GET / HT").unwrap();
-    let asked = Instant::now();
+    let started = Instant::now();
     daemon.reload();
     home.rolekeeper(&["credential-process", "dev"]).json();
-    // Five seconds is what a drain may take.
+
+    // The daemon waits up to 5 s for open requests.
     assert!(
-        asked.elapsed() < Duration::from_secs(4),
+        started.elapsed() < Duration::from_secs(4),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
-    drop((deaf, unfinished));
+
+    drop((unread, unfinished));
 }
 
 #[test]
-fn a_socket_that_is_open_to_other_machines_is_not_taken_over() {
+fn inherited_socket_beyond_loopback_is_refused() {
     let (_sandbox, home) = world();
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let mut command = Command::new("sh");
-    // The socket is descriptor 3 there.
+
+    // Socket activation: the daemon inherits the socket as descriptor 3.
     let daemon = programs().rolekeeperd.canonicalize().unwrap();
+
     command
         .args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\""])
         .arg(daemon);
@@ -421,6 +469,7 @@ fn a_socket_that_is_open_to_other_machines_is_not_taken_over() {
         command,
         std::os::fd::OwnedFd::from(listener.try_clone().unwrap()).into(),
     );
+
     assert!(
         daemon.log().contains("and not on 127.0.0.1"),
         "{}",
@@ -434,38 +483,43 @@ fn a_socket_that_is_open_to_other_machines_is_not_taken_over() {
 }
 
 #[test]
-fn the_address_outlives_the_daemon_and_the_token_one_that_never_let_go_of_it() {
+fn address_survives_restart_and_token_only_reload() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
-    let (http, imds) = (
-        Endpoint::of(&home, "dev", "http"),
-        Endpoint::of(&home, "dev", "imds"),
-    );
-    let (token, metadata) = (http.token(), imds_token(&imds));
-    let works = || {
+    let http = Endpoint::of(&home, "dev", "http");
+    let imds = Endpoint::of(&home, "dev", "imds");
+    let token = http.token();
+    let metadata = imds_token(&imds);
+
+    let assert_works = || {
         let held = imds.ask(
             "GET",
             &format!("{ROLES}dev"),
             &[("X-aws-ec2-metadata-token", &metadata)],
         );
+
         assert_eq!(
             (http.credentials().status, held.status),
             (200, 200),
             "{held:?}"
         );
     };
-    works();
+
+    assert_works();
     daemon.reload();
-    works();
+    assert_works();
     assert_eq!(http.token(), token);
     assert_eq!(sandbox.calls("assumeRole"), 1);
+
     daemon.kill();
-    // Somebody else may listen there meanwhile, and be sent the token.
+
+    // Meanwhile another program could listen there, and would receive the token.
     let squatter = TcpListener::bind(&http.host).unwrap();
     drop(squatter);
     let daemon = home.daemon(&[]);
-    works();
-    assert_ne!(http.token(), token, "it is in the same file");
+
+    assert_works();
+    assert_ne!(http.token(), token, "the new token is in the same file");
     assert_eq!(
         http.ask("GET", &http.path, &[("Authorization", &token)])
             .status,
@@ -474,38 +528,46 @@ fn the_address_outlives_the_daemon_and_the_token_one_that_never_let_go_of_it() {
     assert_eq!(daemon.stop(), 0);
     assert!(
         TcpStream::connect(&http.host).is_err(),
-        "a daemon that was stopped serves nobody"
+        "a stopped daemon leaves the port"
     );
+
     let _daemon = home.daemon(&[]);
-    works();
+
+    assert_works();
 }
 
 #[test]
-fn nobody_is_turned_away_while_a_daemon_reloads() {
+fn reload_refuses_no_connection() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
-    let over = AtomicBool::new(false);
+    let stopped = AtomicBool::new(false);
+
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let mut answered = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 assert_eq!(http.credentials().status, 200);
+
                 answered += 1;
             }
+
             answered
         });
-        let stop = StopOnDrop(&over);
+
+        let stop = StopOnDrop(&stopped);
+
         for _ in 0..4 {
             daemon.reload();
         }
+
         drop(stop);
         assert!(asking.join().unwrap() > 10);
     });
 }
 
 #[test]
-fn tokens_change_while_programs_run() {
+fn token_rotates_hourly_with_grace_period() {
     let (_sandbox, home) = world();
     let mut command = home.command(&programs().rolekeeperd);
     let mut clocks = Clocks::preload(&home, &mut command);
@@ -517,39 +579,49 @@ fn tokens_change_while_programs_run() {
             .status
     };
     clocks.sleep(Duration::from_secs(3601));
-    assert_eq!(with(&first), 200, "read a moment ago");
+    assert_eq!(
+        with(&first),
+        200,
+        "the token is valid for a while after it was replaced"
+    );
+
     let second = http.token();
     assert_ne!(first, second);
     assert_eq!((with(&second), with(&first)), (200, 200));
+
     clocks.sleep(Duration::from_secs(301));
     assert_eq!((with(&second), with(&first)), (200, 403));
 }
 
 #[test]
-fn a_port_of_the_configuration_is_open_from_the_start_and_one_that_is_taken_is_told_to_who_asks() {
+fn configured_port_opens_at_start_or_error_is_shown() {
     let (_sandbox, home) = world();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     home.configure(&format!("{text}\n[endpoint]\nport = {port}\n"));
     let daemon = home.daemon(&[]);
+
     let run = home.rolekeeper(&["exec", "--mode", "http", "dev", "--", "true"]);
     assert_eq!(run.code, 2, "{run:?}");
-    let want =
-        format!("no endpoint can be opened for it: 127.0.0.1:{port}: Address already in use");
+
+    let want = format!("cannot open an HTTP endpoint: 127.0.0.1:{port}: Address already in use");
     assert!(
         run.stderr.contains(&want) && run.stderr.contains("[endpoint]"),
         "{run:?}"
     );
     assert!(daemon.log().contains("the endpoint cannot be opened"));
+
     home.rolekeeper(&["credential-process", "dev"]).json();
     drop(taken);
     assert_eq!(
         Endpoint::of(&home, "dev", "http").host,
         format!("127.0.0.1:{port}")
     );
+
     drop(daemon);
     let _daemon = home.daemon(&[]);
+
     assert_eq!(
         status(&home)["daemon"]["endpoints"]["container"],
         format!("127.0.0.1:{port}")
@@ -557,13 +629,15 @@ fn a_port_of_the_configuration_is_open_from_the_start_and_one_that_is_taken_is_t
 }
 
 #[test]
-fn a_service_reports_over_http_that_it_has_refused_the_credentials() {
+fn rejected_credentials_are_reported_over_http() {
     let (sandbox, home) = world();
-    // No look comes of itself in time.
+
+    // The poll interval is longer than this test.
     home.configure_more("check_every = \"150s\"", "");
     let _daemon = home.daemon(&[]);
     let http = Endpoint::of(&home, "dev", "http");
     http.credentials();
+
     let report = |token: &str| {
         http.ask(
             "POST",
@@ -571,12 +645,15 @@ fn a_service_reports_over_http_that_it_has_refused_the_credentials() {
             &[("Authorization", token)],
         )
     };
+
     assert_eq!(report("x").status, 403);
-    let said = report(&http.token());
+
+    let answer = report(&http.token());
     assert!(
-        said.status == 200 && said.json()["held"].is_null(),
-        "{said:?}"
+        answer.status == 200 && answer.json()["held"].is_null(),
+        "{answer:?}"
     );
+
     let id = status(&home)["profiles"][0]["session"]["id"]
         .as_str()
         .unwrap()
@@ -586,8 +663,9 @@ fn a_service_reports_over_http_that_it_has_refused_the_credentials() {
         sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
         204
     );
+
     report(&http.token());
-    eventually("it is held", || {
+    eventually("the profile is held", || {
         (http.credentials().json()["code"] == "held").then_some(())
     });
 }

@@ -1,25 +1,32 @@
-//! `exec` and `env`: a command finds what it is to find, and nothing of what would come before it.
+//! `exec` and `env`: the variables that a command gets, and the ones that are removed because they
+//! would take precedence.
 
 use std::process::Command;
 
 use rolekeeper_tests::harness::{Home, world};
 use serde_json::{Map, Value};
 
-/// The environment that a command has, where everything was set that shadows.
+/// The environment of a command, started with all shadowing variables set.
 fn environment(home: &Home, mode: &str, more: &[(&str, &str)]) -> Value {
     let mut command = home.client();
     for name in SHADOWING {
         command.env(name, "shadow");
     }
+
     command
         .env("AWS_BEARER_TOKEN_BEDROCK", "shadow")
         .envs(more.iter().copied());
-    let said = command
+    let output = command
         .args(["exec", "--mode", mode, "dev", "--", "env"])
         .output()
         .unwrap();
-    assert!(said.status.success() && said.stderr.is_empty(), "{mode}");
-    let lines = String::from_utf8(said.stdout).unwrap();
+
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{mode}"
+    );
+
+    let lines = String::from_utf8(output.stdout).unwrap();
     let variables = lines.lines().filter_map(|line| line.split_once('='));
     let seen: Map<String, Value> = variables
         .map(|(name, value)| (name.into(), value.into()))
@@ -28,7 +35,9 @@ fn environment(home: &Home, mode: &str, more: &[(&str, &str)]) -> Value {
         .iter()
         .filter(|(_, value)| *value == "shadow")
         .collect();
+
     assert!(shadowed.is_empty(), "{mode}: {shadowed:?}");
+
     seen.into()
 }
 
@@ -61,19 +70,22 @@ const SHADOWING: [&str; 25] = [
 ];
 
 #[test]
-fn each_mode_sets_its_own_variables_and_takes_away_those_that_shadow_them() {
+fn each_mode_sets_its_variables_and_removes_shadowing_ones() {
     let (_sandbox, home) = world();
     home.configure_more(
         "",
         "region = \"eu-central-1\"\naccount_id = \"012345678901\"",
     );
     let _daemon = home.daemon(&[]);
+
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
+
     let seen = environment(
         &home,
         "env",
         &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")],
     );
+
     assert_eq!(seen["AWS_ACCESS_KEY_ID"], ours["AccessKeyId"]);
     assert_eq!(seen["AWS_SECRET_ACCESS_KEY"], ours["SecretAccessKey"]);
     assert_eq!(seen["AWS_SESSION_TOKEN"], ours["SessionToken"]);
@@ -88,20 +100,24 @@ fn each_mode_sets_its_own_variables_and_takes_away_those_that_shadow_them() {
         (&Value::from("/my/config"), &Value::from("x.test"))
     );
     assert_eq!(seen["AWS_ACCOUNT_ID"], "012345678901");
-    let both = |seen: &Value| {
+
+    let assert_region_and_profile = |seen: &Value| {
         for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
             assert_eq!(seen[name], "eu-central-1");
         }
+
         assert_eq!(seen["ROLEKEEPER_PROFILE"], "dev");
     };
-    both(&seen);
+
+    assert_region_and_profile(&seen);
+
     for mode in ["http", "imds"] {
         let seen = environment(
             &home,
             mode,
             &[("AWS_CONFIG_FILE", "/my/config"), ("NO_PROXY", "x.test")],
         );
-        both(&seen);
+        assert_region_and_profile(&seen);
         assert_eq!(seen["AWS_SECRET_ACCESS_KEY"], Value::Null);
         for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"] {
             assert_eq!(seen[name], "/dev/null");
@@ -120,9 +136,10 @@ fn each_mode_sets_its_own_variables_and_takes_away_those_that_shadow_them() {
 }
 
 #[test]
-fn without_a_region_of_the_profile_the_callers_stays() {
+fn region_of_caller_is_kept_if_profile_has_none() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let seen = environment(&home, "env", &[("AWS_REGION", "us-test-1")]);
     assert_eq!(
         (&seen["AWS_REGION"], &seen["AWS_DEFAULT_REGION"]),
@@ -131,15 +148,26 @@ fn without_a_region_of_the_profile_the_callers_stays() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_has_the_codes_of_a_shell() {
+fn exit_code_is_127_if_missing_and_126_if_not_executable() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let file = home.private_file("not-a-program", "");
+
     for on_revoke in [&[][..], &["--on-revoke", "warn"]] {
         let run = |command: &str| {
-            home.rolekeeper(&[&["exec"], on_revoke, &["dev", "--", command]].concat())
+            let mut client = home.client();
+            client
+                .env("ROLEKEEPER_AUTOSTART", "0")
+                // A folder in `PATH` that is closed to this user would give 126.
+                .env("PATH", "/usr/bin:/bin")
+                .arg("exec")
+                .args(on_revoke)
+                .args(["dev", "--", command]);
+            home.run(client)
         };
-        let (missing, forbidden) = (run("no-such-program"), run(file.to_str().unwrap()));
+        let missing = run("no-such-program");
+        let forbidden = run(file.to_str().unwrap());
         assert_eq!(
             (missing.code, forbidden.code),
             (127, 126),
@@ -157,9 +185,10 @@ fn a_command_that_cannot_be_run_has_the_codes_of_a_shell() {
 }
 
 #[test]
-fn a_command_has_its_own_arguments_with_two_dashes_before_it_or_without() {
+fn arguments_of_the_command_are_not_parsed() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for before in [&["exec", "dev"][..], &["exec", "dev", "--"]] {
         let run = home.rolekeeper(&[before, &["echo", "a", "--", "--mode", "b"]].concat());
         assert_eq!((run.code, &*run.stdout), (0, "a -- --mode b\n"), "{run:?}");
@@ -167,9 +196,10 @@ fn a_command_has_its_own_arguments_with_two_dashes_before_it_or_without() {
 }
 
 #[test]
-fn inside_of_itself_it_is_refused_unless_that_is_meant() {
+fn nested_exec_is_refused_unless_profile_variable_is_unset() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let client = rolekeeper_tests::harness::programs()
         .rolekeeper
         .canonicalize()
@@ -183,7 +213,8 @@ fn inside_of_itself_it_is_refused_unless_that_is_meant() {
             .contains("already inside of `rolekeeper exec dev`"),
         "{nested:?}"
     );
-    let meant = [
+
+    let unset = [
         "exec",
         "dev",
         "--",
@@ -196,7 +227,8 @@ fn inside_of_itself_it_is_refused_unless_that_is_meant() {
         "--",
         "true",
     ];
-    assert_eq!(home.rolekeeper(&meant).code, 0);
+
+    assert_eq!(home.rolekeeper(&unset).code, 0);
     assert_eq!(
         home.rolekeeper(&["exec", "dev", "--", client, "credential-process", "dev"])
             .code,
@@ -204,63 +236,78 @@ fn inside_of_itself_it_is_refused_unless_that_is_meant() {
     );
 }
 
-/// What `env` prints, which is as secret as a lease.
+/// The output of `env`. It contains a lease, so it does not go through the leak search.
 fn env(home: &Home, format: &str) -> String {
-    let said = home
+    let output = home
         .client()
         .args(["env", "dev", "--format", format])
         .output()
         .unwrap();
-    assert!(said.status.success() && said.stderr.is_empty(), "{format}");
-    String::from_utf8(said.stdout).unwrap()
+
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{format}"
+    );
+
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn a_shell_that_reads_env_has_what_a_command_would_have() {
+fn env_output_gives_a_shell_the_same_variables_as_exec() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
-    let then = "printf %s \"$AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN ${AWS_PROFILE-gone} ${ROLEKEEPER_PROFILE-none}\"";
-    let want = format!(
+    let print = "printf %s \"$AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN ${AWS_PROFILE-gone} ${ROLEKEEPER_PROFILE-none}\"";
+
+    let expected = format!(
         "{} {} gone none",
         ours["AccessKeyId"].as_str().unwrap(),
         ours["SessionToken"].as_str().unwrap()
     );
+
     let mut shell = Command::new("sh");
     shell
-        .args(["-c", &format!("{}\n{then}", env(&home, "sh"))])
+        .args(["-c", &format!("{}\n{print}", env(&home, "sh"))])
         .env("AWS_PROFILE", "shadow");
+
     assert_eq!(
         String::from_utf8(shell.output().unwrap().stdout).unwrap(),
-        want
+        expected
     );
-    // From one mode to another and back.
+
+    // From mode http to mode env: the variables of the first are unset.
     let client = home.client().get_program().to_str().unwrap().to_owned();
     let mut shell = home.command(std::path::Path::new("sh"));
     let modes = format!(
         "eval \"$({client} env --mode http dev)\"; first=$AWS_CONFIG_FILE; eval \"$({client} env dev)\""
     );
+
     shell.args([
         "-c",
         &format!(
             "{modes}; echo $first ${{AWS_CONFIG_FILE-gone}} ${{AWS_SHARED_CREDENTIALS_FILE-gone}}"
         ),
     ]);
+
     assert_eq!(
         String::from_utf8(shell.output().unwrap().stdout).unwrap(),
         "/dev/null gone gone\n"
     );
+
     let json = home.rolekeeper(&["env", "dev", "--format", "json"]).json();
     assert_eq!(
         (&json["AWS_ACCESS_KEY_ID"], &json["AWS_PROFILE"]),
         (&ours["AccessKeyId"], &Value::Null)
     );
+
     for format in ["fish", "powershell", "dotenv"] {
         assert!(
             env(&home, format).contains(ours["AccessKeyId"].as_str().unwrap()),
             "{format}"
         );
     }
+
     let wrong = home.rolekeeper(&["env", "dev", "--format", "csh"]);
     assert!(
         wrong.code == 2

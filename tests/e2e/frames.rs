@@ -1,4 +1,4 @@
-//! Bad frames: each gets its own answer, and none disturbs anybody else.
+//! Malformed frames: each gets its own error, and other connections are unaffected.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,12 +13,14 @@ fn connect(home: &Home) -> UnixStream {
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
+
     stream
 }
 
-fn framed(text: &[u8]) -> Vec<u8> {
+fn frame_of(text: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend_from_slice(text);
+
     bytes
 }
 
@@ -27,21 +29,23 @@ fn reply(stream: &mut UnixStream) -> Value {
 }
 
 fn ask(stream: &mut UnixStream, text: &[u8]) -> Value {
-    stream.write_all(&framed(text)).unwrap();
+    stream.write_all(&frame_of(text)).unwrap();
     reply(stream)
 }
 
-fn good() -> Vec<u8> {
+fn lease_request() -> Vec<u8> {
     json!({ "v": 1, "request": { "lease": { "profile": "dev" } } })
         .to_string()
         .into_bytes()
 }
 
 #[test]
-fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
+fn malformed_request_gets_bad_request_and_keeps_connection() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut stream = connect(&home);
+
     let cases: [(&[u8], &str); 7] = [
         (b"not json", "bad_request"),
         (b"", "bad_request"),
@@ -57,18 +61,21 @@ fn what_is_no_request_is_told_so_and_the_connection_goes_on() {
             "unknown_profile",
         ),
     ];
+
     for (text, code) in cases {
         let reply = ask(&mut stream, text);
         assert_eq!(reply["reply"]["error"]["code"], code, "{reply}");
         assert!(!reply["reply"]["error"]["hint"].as_str().unwrap().is_empty());
     }
-    assert!(ask(&mut stream, &good())["reply"]["lease"]["session_id"].is_string());
+
+    assert!(ask(&mut stream, &lease_request())["reply"]["lease"]["session_id"].is_string());
 }
 
 #[test]
-fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
+fn malformed_request_is_not_echoed() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for text in [
         &b"canary"[..],
         br#"{"v":1,"canary":"canary"}"#,
@@ -83,35 +90,41 @@ fn a_request_that_could_not_be_read_is_not_repeated_in_the_answer() {
 }
 
 #[test]
-fn an_oversized_frame_is_refused_by_its_length_alone_and_the_connection_ends() {
+fn oversized_frame_is_refused_and_closes_connection() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for length in [frame::MAX + 1, u32::MAX as usize] {
         let mut stream = connect(&home);
         stream
             .write_all(&u32::try_from(length).unwrap().to_be_bytes())
             .unwrap();
+
         assert_eq!(
             reply(&mut stream)["reply"]["error"]["code"],
             "frame_too_large"
         );
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
-    let mut largest = good();
+
+    let mut largest = lease_request();
     largest.resize(frame::MAX, b' ');
     assert!(
         ask(&mut connect(&home), &largest)["reply"]["lease"].is_object(),
-        "64 KiB are allowed"
+        "the largest frame is accepted"
     );
 }
 
 #[test]
-fn a_truncated_frame_is_told_how_much_was_missing() {
+fn truncated_frame_is_reported_with_its_length() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     for cut in [1, 3, 4, 20] {
         let mut stream = connect(&home);
-        stream.write_all(&framed(&good())[..cut]).unwrap();
+        stream
+            .write_all(&frame_of(&lease_request())[..cut])
+            .unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let reply = reply(&mut stream);
         assert_eq!(reply["reply"]["error"]["code"], "bad_request", "{reply}");
@@ -126,28 +139,33 @@ fn a_truncated_frame_is_told_how_much_was_missing() {
 }
 
 #[test]
-fn a_frame_that_never_ends_is_given_up_within_its_deadline_and_disturbs_nobody() {
+fn incomplete_frame_times_out_and_blocks_nobody() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut silent = connect(&home);
     let mut slow = connect(&home);
-    slow.write_all(&framed(&good())[..10]).unwrap();
+    slow.write_all(&frame_of(&lease_request())[..10]).unwrap();
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
+
     for stream in [&mut slow, &mut silent] {
         let mut rest = Vec::new();
         stream
             .read_to_end(&mut rest)
-            .expect("the daemon hangs up before this side's 20 s are over");
+            .expect("the daemon closes the connection within 20 s");
     }
 }
 
 #[test]
-fn many_requests_at_once_on_one_connection_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let mut stream = connect(&home);
     let status = br#"{"v":1,"request":{"status":{}}}"#;
-    let (lease, status) = (framed(&good()), framed(status));
+    let lease = frame_of(&lease_request());
+    let status = frame_of(status);
+
     let batch: Vec<u8> = (0..100)
         .flat_map(|n| {
             if n % 2 == 0 {
@@ -157,7 +175,9 @@ fn many_requests_at_once_on_one_connection_are_answered_in_order() {
             }
         })
         .collect();
+
     stream.write_all(&batch).unwrap();
+
     for number in 0..100 {
         let reply = reply(&mut stream);
         let kind = if number % 2 == 0 { "lease" } else { "status" };
@@ -165,17 +185,28 @@ fn many_requests_at_once_on_one_connection_are_answered_in_order() {
     }
 }
 
-/// A daemon of another version, or something that is no daemon at all, behind the socket.
+/// A daemon of another version, or another program, listens on the socket.
 #[test]
-fn the_client_explains_a_daemon_that_it_cannot_understand() {
+fn client_explains_unexpected_replies() {
+    let status = json!({
+        "daemon": { "version": "1", "pid": 1, "uptime_seconds": 1, "connections": 1 },
+        "profiles": [],
+    });
+    let other_reply = json!({ "v": 1, "reply": { "status": status } }).to_string();
+
     let answers: [(&[u8], i32, &str); 6] = [
-        (&framed(br#"{"v":2,"reply":{"lease":{}}}"#), 1, "the daemon uses protocol version 2, this client version 1"),
-        (&framed(br#"{"v":1,"reply":{"status":{"daemon":{"version":"1","pid":1,"uptime_seconds":1,"connections":1},"profiles":[]}}}"#), 1, "unexpected reply"),
-        (&framed(b"nonsense"), 1, "unexpected JSON"),
+        (
+            &frame_of(br#"{"v":2,"reply":{"lease":{}}}"#),
+            1,
+            "the daemon uses protocol version 2, this client version 1",
+        ),
+        (&frame_of(other_reply.as_bytes()), 1, "unexpected reply"),
+        (&frame_of(b"nonsense"), 1, "unexpected JSON"),
         (&[0xff; 4], 1, "exceeds the limit"),
-        (&framed(b"{}")[..5], 3, "after 1 of 2 bytes"),
+        (&frame_of(b"{}")[..5], 3, "after 1 of 2 bytes"),
         (&[], 3, "disconnected"),
     ];
+
     for (answer, code, words) in answers {
         let home = Home::default();
         let folder = home.socket().parent().unwrap().to_owned();
@@ -183,8 +214,9 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
             .create(&folder)
             .unwrap();
         let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
+
         let run = std::thread::scope(|scope| {
-            // One that only goes away is asked again for a while.
+            // The client retries for a while if the daemon closes the connection.
             scope.spawn(|| {
                 while let Ok((mut stream, _)) = listener.accept()
                     && frame::read(&mut stream).is_ok()
@@ -192,11 +224,15 @@ fn the_client_explains_a_daemon_that_it_cannot_understand() {
                     stream.write_all(answer).unwrap();
                 }
             });
+
             let run = home.rolekeeper(&["credential-process", "dev"]);
-            // This asks for nothing.
+
+            // A connection without a request ends the loop above.
             drop(UnixStream::connect(home.socket()).unwrap());
+
             run
         });
+
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run:?}");
         assert!(
             run.stderr.contains(words) && run.stderr.contains("\n  try: "),

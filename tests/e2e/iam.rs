@@ -1,12 +1,15 @@
-//! `rolekeeper iam`: what it prints on a terminal and elsewhere, what it asks, and what it refuses before it asks anybody.
+//! `rolekeeper iam`: its output, its confirmations, and the errors that it finds without the
+//! upstream.
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
 /// A home whose only upstream is the administrator's.
 fn admin() -> (SandboxProcess, Home) {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(&sandbox, "admin", &[("admin", "NoTrust")]);
+
     (sandbox, home)
 }
 
@@ -17,13 +20,15 @@ fn iam(home: &Home, args: &[&str]) -> Run {
 fn terminal(home: &Home, args: &[&str], typed: &str) -> Run {
     let mut command = home.client();
     command.arg("iam").args(args);
+
     home.on_terminal(command, 120, typed)
 }
 
 #[test]
-fn a_terminal_gets_a_table_and_everything_else_json() {
+fn output_is_a_table_on_terminals_and_json_elsewhere() {
     let (_sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
+
     let json = iam(&home, &["listRoles", "--name", "S3*"]).json();
     let names: Vec<_> = json["items"]
         .as_array()
@@ -31,7 +36,9 @@ fn a_terminal_gets_a_table_and_everything_else_json() {
         .iter()
         .map(|role| role["name"].as_str().unwrap())
         .collect();
+
     assert_eq!(names, ["S3ReadOnly", "S3BucketAccess"]);
+
     let id = json["items"][0]["id"].as_str().unwrap();
 
     let table = terminal(&home, &["listRoles", "--name", "S3*"], "").stdout;
@@ -44,6 +51,7 @@ fn a_terminal_gets_a_table_and_everything_else_json() {
         lines.iter().all(|line| line.chars().count() <= 120),
         "{table}"
     );
+
     let paged = terminal(&home, &["listRoles", "--limit", "1"], "").stdout;
     assert!(
         paged.contains(&format!(
@@ -51,11 +59,13 @@ fn a_terminal_gets_a_table_and_everything_else_json() {
         )),
         "{paged}"
     );
+
     let one = terminal(&home, &["getRole", "--role-id", id], "").stdout;
     assert!(
         one.contains("name         S3ReadOnly") && one.contains("trust_policy\n{"),
         "{one}"
     );
+
     let shown: Value =
         serde_json::from_str(&terminal(&home, &["getRole", "--role-id", id, "--json"], "").stdout)
             .unwrap();
@@ -63,14 +73,15 @@ fn a_terminal_gets_a_table_and_everything_else_json() {
 }
 
 #[test]
-fn what_takes_something_away_is_asked_about_on_a_terminal_and_needs_yes_elsewhere() {
+fn destructive_methods_ask_on_terminals_or_need_yes() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
-    let make = |name: &str| {
+
+    let create_group = |name: &str| {
         let group = iam(&home, &["createGroup", "--name", name]).json();
         group["id"].as_str().unwrap().to_owned()
     };
-    let group = make("one");
+    let group = create_group("one");
     let run = iam(&home, &["deleteGroup", "--group-id", &group]);
     assert!(
         run.code == 2
@@ -79,29 +90,39 @@ fn what_takes_something_away_is_asked_about_on_a_terminal_and_needs_yes_elsewher
             ),
         "{run:?}"
     );
+
     let no = terminal(&home, &["deleteGroup", "--group-id", &group], "n\n");
     assert!(
         no.code == 2 && no.stdout.contains("Continue? [y/N]") && no.stdout.contains(&group),
         "{no:?}"
     );
+
     let nothing = terminal(&home, &["deleteGroup", "--group-id", &group], "\n");
     assert_eq!((nothing.code, sandbox.calls("deleteGroup")), (2, 0));
+
     let yes = terminal(&home, &["deleteGroup", "--group-id", &group], "y\n");
     assert!(
         yes.code == 0 && yes.stdout.contains("deleteGroup: done"),
         "{yes:?}"
     );
-    let run = iam(&home, &["deleteGroup", "--group-id", &make("two"), "--yes"]);
+
+    let run = iam(
+        &home,
+        &["deleteGroup", "--group-id", &create_group("two"), "--yes"],
+    );
+
     assert_eq!(
         (run.code, run.stdout.as_str(), run.stderr.as_str()),
         (0, "", "")
     );
+
     // Disabling an account revokes its sessions.
     let account = iam(&home, &["listServiceAccounts"]).json()["items"][0]["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    let set = |enabled| {
+
+    let set_enabled = |enabled| {
         iam(
             &home,
             &[
@@ -114,17 +135,20 @@ fn what_takes_something_away_is_asked_about_on_a_terminal_and_needs_yes_elsewher
         )
         .code
     };
-    assert_eq!((set("false"), set("true")), (2, 0));
+
+    assert_eq!((set_enabled("false"), set_enabled("true")), (2, 0));
 }
 
 #[test]
-fn a_new_secret_is_printed_once_with_a_warning_and_is_in_no_log() {
+fn new_secret_is_printed_once_and_never_logged() {
     let (_sandbox, home) = admin();
     let daemon = home.daemon(&["--log", "trace"]);
+
     let account = iam(&home, &["listServiceAccounts"]).json()["items"][0]["id"]
         .as_str()
         .unwrap()
         .to_owned();
+
     let run = iam(
         &home,
         &[
@@ -135,19 +159,23 @@ fn a_new_secret_is_printed_once_with_a_warning_and_is_in_no_log() {
             "new",
         ],
     );
+
     assert_eq!(run.code, 0);
     assert!(
         run.stderr
             .starts_with("rolekeeper: shown only once, and not stored: secret;"),
         "{run:?}"
     );
+
     let secret = serde_json::from_str::<Value>(&run.stdout).unwrap()["secret"]
         .as_str()
         .unwrap()
         .to_owned();
+
     assert!(
         !daemon.log().contains(&secret) && daemon.log().contains("createServiceAccountCredential")
     );
+
     let listed = iam(
         &home,
         &[
@@ -156,18 +184,22 @@ fn a_new_secret_is_printed_once_with_a_warning_and_is_in_no_log() {
             &account,
         ],
     );
+
     assert!(!listed.stdout.contains(&secret));
 }
 
 #[test]
-fn documents_come_from_the_line_a_file_or_standard_input_and_bad_ones_are_told() {
+fn documents_are_read_from_argument_file_or_stdin() {
     use std::io::Write;
+
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
+
     let document =
         r#"{"version":"2024-01-01","statements":[{"effect":"allow","actions":["s3:*"]}]}"#;
     let file = home.private_file("policy.json", document);
     let at = format!("@{}", file.display());
+
     for (name, source) in [("inline", document), ("file", at.as_str())] {
         let made = iam(
             &home,
@@ -176,22 +208,28 @@ fn documents_come_from_the_line_a_file_or_standard_input_and_bad_ones_are_told()
         .json();
         assert_eq!(made["document"]["statements"][0]["actions"][0], "s3:*");
     }
+
     let mut command = home.client();
     command.args(["iam", "createPolicy", "--name", "piped", "--document", "-"]);
+
     let mut child = command
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
+
     child
         .stdin
         .take()
         .unwrap()
         .write_all(document.as_bytes())
         .unwrap();
+
     assert!(child.wait_with_output().unwrap().status.success());
+
     let calls = sandbox.calls("createPolicy");
     let long = format!("{{\"x\":\"{}\"}}", "x".repeat(60_000));
+
     for (source, want) in [
         ("{", "the JSON is not JSON"),
         ("[]", "the JSON is not a JSON object"),
@@ -202,16 +240,24 @@ fn documents_come_from_the_line_a_file_or_standard_input_and_bad_ones_are_told()
             &home,
             &["createPolicy", "--name", "bad", "--document", source],
         );
+
         assert!(
             run.code == 2 && run.stderr.contains(want) && run.stderr.contains("--document: "),
             "{run:?}"
         );
     }
-    assert_eq!(sandbox.calls("createPolicy"), calls, "nobody was asked");
+
+    assert_eq!(
+        sandbox.calls("createPolicy"),
+        calls,
+        "the upstream was not called"
+    );
+
     let wrong = iam(
         &home,
         &["createPolicy", "--name", "bad", "--document", "{}"],
     );
+
     assert!(
         wrong.code == 8 && wrong.stderr.contains("document: missing field"),
         "{wrong:?}"
@@ -219,9 +265,10 @@ fn documents_come_from_the_line_a_file_or_standard_input_and_bad_ones_are_told()
 }
 
 #[test]
-fn wrong_words_are_told_with_the_nearest_right_one() {
+fn usage_errors_suggest_the_nearest_name() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
+
     for (args, want) in [
         (vec!["listRole"], "try: use `listRoles`, if you meant it"),
         (
@@ -241,19 +288,22 @@ fn wrong_words_are_told_with_the_nearest_right_one() {
             "{args:?}: {run:?}"
         );
     }
+
     let run = iam(&home, &["listRoles", "--upstream", "other"]);
     assert!(
         run.code == 2
             && run
                 .stderr
-                .contains("`other` (unknown_upstream)\n  try: --upstream with one of: sandbox")
+                .contains("`other` (unknown_upstream)\n  try: use --upstream with one of: sandbox")
     );
+
     let run = iam(&home, &["listRoles", "--profile", "admn"]);
     assert!(
-        run.code == 2 && run.stderr.contains("(unknown_profile)\n  try: `admin`"),
+        run.code == 2 && run.stderr.contains("(unknown_profile)\n  try: use `admin`"),
         "{run:?}"
     );
     assert_eq!(sandbox.calls("listRoles"), 0);
+
     let missing = iam(
         &home,
         &[
@@ -262,11 +312,13 @@ fn wrong_words_are_told_with_the_nearest_right_one() {
             "019aaaaa-0000-7000-8000-000000000000",
         ],
     );
+
     assert!(
         missing.code == 8
             && missing.stderr.contains("not_found")
             && missing.stderr.contains("the list methods")
     );
+
     let path = iam(&home, &["getRole", "--role-id", "../users"]);
     assert!(
         path.code == 8 && path.stderr.contains("role_id: it must be a UUID"),
@@ -275,7 +327,7 @@ fn wrong_words_are_told_with_the_nearest_right_one() {
 }
 
 #[test]
-fn help_groups_the_sixty_by_resource_and_shows_a_methods_parameters() {
+fn help_groups_methods_by_resource() {
     let home = Home::default();
     let help = iam(&home, &["--help"]).stdout;
     let methods = rolekeeper::contract::methods().unwrap();
@@ -283,10 +335,12 @@ fn help_groups_the_sixty_by_resource_and_shows_a_methods_parameters() {
         let line = format!("  {:31} {}", method.name, method.summary);
         assert_eq!(help.matches(&line).count(), 1, "{line}");
     }
+
     let headings: Vec<_> = help
         .lines()
         .filter(|line| line.ends_with(':') && !line.starts_with(' '))
         .collect();
+
     assert_eq!(
         headings,
         [
@@ -301,6 +355,7 @@ fn help_groups_the_sixty_by_resource_and_shows_a_methods_parameters() {
             "Options:"
         ]
     );
+
     for name in ["assumeRole", "assume-role"] {
         let help = iam(&home, &[name, "--help"]).stdout;
         assert!(
@@ -312,11 +367,13 @@ fn help_groups_the_sixty_by_resource_and_shows_a_methods_parameters() {
 }
 
 #[test]
-fn a_reply_longer_than_a_frame_comes_in_parts_and_pages_are_followed_to_the_end() {
+fn long_replies_are_split_and_all_pages_are_followed() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
-    // Quotes and backslashes are what grows in a frame.
+
+    // Quotes and backslashes are escaped in a frame, which makes it longer.
     let description = "\"\\é".repeat(300);
+
     for number in 0..150 {
         let body = json!({ "name": format!("long{number:03}"), "description": description });
         assert_eq!(
@@ -326,9 +383,11 @@ fn a_reply_longer_than_a_frame_comes_in_parts_and_pages_are_followed_to_the_end(
             201
         );
     }
+
     let page = iam(&home, &["listGroups"]).json();
     assert_eq!(page["items"].as_array().unwrap().len(), 100);
     assert!(page.to_string().len() > 64 * 1024);
+
     let before = sandbox.calls("listGroups");
     let all = iam(&home, &["listGroups", "--all", "--limit", "40"]).json();
     let names: Vec<_> = all["items"]
@@ -337,6 +396,7 @@ fn a_reply_longer_than_a_frame_comes_in_parts_and_pages_are_followed_to_the_end(
         .iter()
         .map(|group| group["name"].as_str().unwrap())
         .collect();
+
     assert_eq!(
         (names.len(), names[0], names[149]),
         (150, "long000", "long149")
@@ -352,16 +412,17 @@ fn a_reply_longer_than_a_frame_comes_in_parts_and_pages_are_followed_to_the_end(
 }
 
 #[test]
-fn an_upstream_that_does_not_answer_leaves_it_open_whether_a_change_took_effect() {
+fn change_without_reply_is_reported_as_uncertain() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
+
     for (method, args, hint) in [
         (
             "createGroup",
             vec!["createGroup", "--name", "x"],
-            "check with a list or get method",
+            "whether it took effect",
         ),
-        ("listGroups", vec!["listGroups"], "try: again in"),
+        ("listGroups", vec!["listGroups"], "try: retry in"),
     ] {
         let fault = json!({ "method": method, "fault": { "kind": "truncated" }, "times": 1 });
         sandbox.control("POST", "/faults", Some(fault));
@@ -373,14 +434,16 @@ fn an_upstream_that_does_not_answer_leaves_it_open_whether_a_change_took_effect(
             "{run:?}"
         );
     }
+
     assert_eq!(
         iam(&home, &["listGroups"]).json()["items"]
             .as_array()
             .unwrap()
             .len(),
         1,
-        "it had"
+        "the group was created"
     );
+
     home.private_file("admin.token", "byu_unknown");
     let run = iam(&home, &["listGroups"]);
     assert!(
@@ -393,37 +456,43 @@ fn an_upstream_that_does_not_answer_leaves_it_open_whether_a_change_took_effect(
 }
 
 #[test]
-fn a_change_under_way_when_the_daemon_stops_is_not_told_to_be_repeated() {
+fn change_cut_off_by_stop_is_reported_as_uncertain() {
     let (sandbox, home) = admin();
     let mut daemon = home.daemon(&[]);
+
     let fault = json!({ "method": "createGroup", "fault": { "kind": "delay", "ms": 60_000 } });
     sandbox.control("POST", "/faults", Some(fault));
+
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| iam(&home, &["createGroup", "--name", "x"]));
         eventually("the call is under way", || {
             (sandbox.calls("createGroup") == 1).then_some(())
         });
         daemon.signal(rustix::process::Signal::TERM);
+
         asking.join().unwrap()
     });
+
     assert!(
         run.code == 7 && run.stderr.contains("rolekeeperd is stopping"),
         "{run:?}"
     );
     assert!(
         run.stderr
-            .contains("  try: check with a list or get method"),
+            .contains("  try: check with a list or get method whether it took effect"),
         "{run:?}"
     );
     assert_eq!(daemon.wait(), 0);
 }
 
 #[test]
-fn a_profiles_session_that_no_longer_counts_is_not_taken_for_a_bad_token() {
+fn revoked_session_of_profile_is_not_login_needed() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let list = || iam(&home, &["listRoles", "--profile", "dev"]);
     assert_eq!(list().code, 0);
+
     let session =
         home.rolekeeper(&["status", "--json"]).json()["profiles"][0]["session"]["id"].clone();
     let path = format!("/sts/sessions/{}", session.as_str().unwrap());
@@ -431,42 +500,59 @@ fn a_profiles_session_that_no_longer_counts_is_not_taken_for_a_bad_token() {
         sandbox.api(sandbox.token("admin"), "DELETE", &path, None).0,
         204
     );
+
     let run = list();
     assert!(
         run.code == 8 && run.stderr.contains("session_revoked"),
         "{run:?}"
     );
     assert!(
-        run.stderr.contains("  try: without --profile dev"),
+        run.stderr
+            .contains("  try: leave out --profile: that profile"),
         "{run:?}"
     );
 }
 
 #[test]
-fn a_refusal_that_is_not_documented_is_an_answer_all_the_same() {
+fn undocumented_refusals_are_shown() {
     let (sandbox, home) = admin();
     let _daemon = home.daemon(&[]);
-    let fault = json!({ "kind": "status", "status": 422, "code": "quota_exceeded", "message": "no more groups" });
+
+    let fault = json!({
+        "kind": "status",
+        "status": 422,
+        "code": "quota_exceeded",
+        "message": "no more groups",
+    });
+
     sandbox.control(
         "POST",
         "/faults",
         Some(json!({ "method": "createGroup", "fault": fault, "times": 1 })),
     );
+
     let run = iam(&home, &["createGroup", "--name", "x"]);
     assert!(
         run.code == 8 && run.stderr.contains("no more groups (quota_exceeded"),
         "{run:?}"
     );
+
     let empty = iam(&home, &["getGroup", "--group-id", ""]);
     assert!(
         empty.code == 2 && empty.stderr.contains("group_id is not an id (usage)"),
         "{empty:?}"
     );
-    let huge = json!({ "method": "listGroups", "fault": { "kind": "huge", "bytes": 9_000_000 }, "times": 1 });
-    sandbox.control("POST", "/faults", Some(huge));
+
+    let fault = json!({ "kind": "huge", "bytes": 9_000_000 });
+    sandbox.control(
+        "POST",
+        "/faults",
+        Some(json!({ "method": "listGroups", "fault": fault, "times": 1 })),
+    );
+
     let huge = iam(&home, &["listGroups"]);
     assert!(
-        huge.code == 7 && huge.stderr.contains("try: a smaller --limit"),
+        huge.code == 7 && huge.stderr.contains("try: use a smaller --limit"),
         "{huge:?}"
     );
 }

@@ -151,3 +151,20 @@ fn refusals_are_rate_limited() {
     // The rate limit may have allowed a few more meanwhile.
     assert!(written < 40, "{written}");
 }
+
+#[test]
+fn command_fails_if_the_journal_is_in_memory() {
+    let (_sandbox, home) = world();
+    let state = home.path().join("state/rolekeeper");
+    fs::create_dir_all(state.parent().unwrap()).unwrap();
+    // A file in the place of the folder stops root, too.
+    fs::write(&state, "").unwrap();
+    let _daemon = home.daemon(&[]);
+
+    let run = home.rolekeeper(&["journal"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(
+        run.stderr.contains("the journal is in memory only"),
+        "{run:?}"
+    );
+}

@@ -1,5 +1,5 @@
-//! A token's way to where it is kept: shown to the upstream first, never printed, and replaced without a moment in which what
-//! is kept does not count.
+//! `login`: a token is verified, stored and never printed. Rotation always leaves a valid token in
+//! the store.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,14 +10,15 @@ use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A profile whose token is in an encrypted file that is not there yet.
-fn sealed(sandbox: &SandboxProcess, how: &str) -> Home {
+/// A profile whose token source is `source`, such as an age file that does not exist yet.
+fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     let (before, rest) = text.split_once("token = ").unwrap();
     let (_, after) = rest.split_once('\n').unwrap();
-    home.configure(&format!("{before}token = {how}\n{after}"));
+    home.configure(&format!("{before}token = {source}\n{after}"));
+
     home
 }
 
@@ -29,10 +30,12 @@ fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may have refused before it reads.
+
+    // The command may have failed before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
+
     Run {
         code: output.status.code().unwrap(),
         stdout: text(output.stdout),
@@ -45,16 +48,19 @@ fn lease(home: &Home) -> Run {
 }
 
 #[test]
-fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
+fn login_stores_token_only_after_upstream_accepts_it() {
     let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let daemon = home.daemon(&[]);
+
     let before = lease(&home);
     assert!(
         before.code == 5 && before.stderr.contains("token.age does not exist"),
         "{before:?}"
     );
+
     home.secret(sandbox.token("dev"));
+
     for (wrong, want) in [
         ("canary-wrong\n", "invalid_token"),
         ("two words\n", "white space"),
@@ -67,61 +73,67 @@ fn a_token_is_kept_once_the_upstream_has_taken_it_and_it_is_said_whose_it_is() {
         );
         assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
     }
+
     assert!(
         !home.config_path().with_file_name("token.age").exists(),
-        "nothing is kept that the upstream has not taken"
+        "a rejected token is not stored"
     );
+
     let done = with_input(
         &home,
         &["login", "sandbox"],
         &format!("{}\n", sandbox.token("dev")),
     );
+
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
         done.stdout
             .contains("accepted the token of user/dev@example.test"),
         "{done:?}"
     );
-    // What failed for want of a token does not wait for its next try.
+
+    // The new token clears the back-off of the failed attempt.
     assert_eq!(lease(&home).code, 0);
-    let kept = std::fs::read_to_string(home.config_path().with_file_name("token.age")).unwrap();
+
+    let stored = std::fs::read_to_string(home.config_path().with_file_name("token.age")).unwrap();
     assert!(
-        kept.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
-            && !kept.contains(sandbox.token("dev"))
+        stored.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
+            && !stored.contains(sandbox.token("dev"))
     );
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
-/// What a daemon may write is what it was started with.
+/// The sandbox fixes at the start what the daemon may write.
 #[test]
-fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
+fn token_file_in_new_folder_needs_restart() {
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let daemon = home.daemon(&[]);
+
     let elsewhere = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(home.config_path()).unwrap();
     let (before, rest) = text.split_once("token = ").unwrap();
     let after = rest.split_once('\n').unwrap().1;
-    let (age, key) = (
-        elsewhere.path().join("token.age"),
-        elsewhere.path().join("key"),
-    );
+    let age = elsewhere.path().join("token.age");
+    let key = elsewhere.path().join("key");
     home.configure(&format!(
         "{before}token = {{ age = {age:?}, identity = {key:?} }}\n{after}"
     ));
     daemon.reload();
     let refused = with_input(&home, &["login"], sandbox.token("dev"));
     assert!(
-        refused.code == 5 && refused.stderr.contains("cannot be written, at"),
+        refused.code == 5 && refused.stderr.contains("cannot be written to"),
         "{refused:?}"
     );
     assert!(
-        refused.stderr.contains("try: restart rolekeeperd"),
+        refused.stderr.contains("restart rolekeeperd"),
         "{refused:?}"
     );
+
     drop(daemon);
     let _daemon = home.daemon(&[]);
+
     let missing = lease(&home);
     assert!(
         missing.code == 5 && missing.stderr.contains("try: run rolekeeper login sandbox"),
@@ -131,14 +143,12 @@ fn a_place_that_is_new_after_a_reload_wants_a_restart_and_says_so() {
 }
 
 #[test]
-fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
+fn principal_is_shown_for_token_with_assume_role_only() {
     let sandbox = SandboxProcess::start(&[]);
-    let (admin, api) = (
-        sandbox.token("admin"),
-        |verb: &str, path: &str, body: Option<&Value>| {
-            sandbox.api(sandbox.token("admin"), verb, path, body)
-        },
-    );
+    let admin = sandbox.token("admin");
+    let api = |verb: &str, path: &str, body: Option<&Value>| {
+        sandbox.api(sandbox.token("admin"), verb, path, body)
+    };
     let policies = api("GET", "/policies?name=AssumeProjectRoles", None).1;
     let id = policies["items"][0]["id"].as_str().unwrap();
     let only = json!({ "document": { "version": "2024-01-01", "statements": [
@@ -149,8 +159,10 @@ fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
         200,
         "{admin}"
     );
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+
+    let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
+
     let done = with_input(&home, &["login", "--json"], sandbox.token("dev"));
     let principal = serde_json::from_str::<Value>(&done.stdout).unwrap()["principal"].clone();
     let users = api("GET", "/users", None).1;
@@ -160,73 +172,87 @@ fn whose_a_token_is_can_be_told_of_one_that_may_only_assume_a_role() {
         .iter()
         .find(|user| user["email"] == "dev@example.test")
         .unwrap();
+
     assert_eq!(principal, dev["id"], "{done:?}");
 }
 
 #[test]
-fn a_passphrase_opens_the_file_until_the_daemon_ends() {
+fn passphrase_is_remembered_until_daemon_ends() {
     let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\" }");
     for text in [sandbox.token("dev"), "canary-passphrase"] {
         home.secret(text);
     }
+
     {
         let daemon = home.daemon(&[]);
+
         let done = with_input(
             &home,
             &["login"],
             &format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
         );
+
         assert_eq!(done.code, 0, "{done:?}");
         assert_eq!(lease(&home).code, 0);
+
         daemon.reload();
         assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     }
+
     let _daemon = home.daemon(&[]);
+
     let locked = home.rolekeeper(&["refresh", "dev"]);
     assert!(
         locked.code == 5 && locked.stderr.contains("try: run rolekeeper unlock sandbox"),
         "{locked:?}"
     );
+
     let wrong = with_input(&home, &["unlock"], "not-it\n");
     assert!(
         wrong.code == 5 && wrong.stderr.contains("wrong passphrase"),
         "{wrong:?}"
     );
-    let open = with_input(&home, &["unlock"], "canary-passphrase\n");
+
+    let unlocked = with_input(&home, &["unlock"], "canary-passphrase\n");
     assert!(
-        open.code == 0 && open.stdout.contains("user/dev@example.test"),
-        "{open:?}"
+        unlocked.code == 0 && unlocked.stdout.contains("user/dev@example.test"),
+        "{unlocked:?}"
     );
     assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
 }
 
 #[test]
-fn what_is_typed_on_a_terminal_is_not_shown() {
+fn typed_token_is_not_echoed() {
     let sandbox = SandboxProcess::start(&[]);
-    let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+    let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
     let _daemon = home.daemon(&[]);
+
     home.secret(sandbox.token("dev"));
-    let on_terminal = |typed: &str| {
+
+    let login_on_terminal = |typed: &str| {
         let mut command = home.client();
         command.arg("login");
+
         home.on_terminal_when(command, "Token for sandbox", typed)
     };
-    // What is rubbed out is not part of it.
-    let done = on_terminal(&format!("wrong\x15{}x\x7f\r", sandbox.token("dev")));
+
+    // Ctrl-U and backspace edit the line.
+    let done = login_on_terminal(&format!("wrong\x15{}x\x7f\r", sandbox.token("dev")));
     assert!(
         done.code == 0 && done.stdout.contains("user/dev@example.test"),
         "{done:?}"
     );
-    let given_up = on_terminal("abc\x03");
+
+    let cancelled = login_on_terminal("abc\x03");
     assert!(
-        given_up.code == 2 && given_up.stdout.contains("cancelled"),
-        "{given_up:?}"
+        cancelled.code == 2 && cancelled.stdout.contains("cancelled"),
+        "{cancelled:?}"
     );
 }
 
 #[test]
-fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
+fn signal_at_prompt_restores_terminal_echo() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let home = Home::default();
     home.configure(&format!(
@@ -234,41 +260,47 @@ fn a_terminal_whose_question_a_signal_ends_shows_again_what_is_typed() {
          token = {{ age = \"token.age\", identity = \"key\" }}\n",
         silent.local_addr().unwrap()
     ));
+
     let _daemon = home.daemon(&[]);
-    let ended = |first: &dyn Fn(&mut File), signal: Signal| {
+
+    let assert_echo_after = |first: &dyn Fn(&mut File), signal: Signal| {
         let mut command = home.client();
         command.arg("login");
-        let (ended, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
+        let (run, shows) = home.on_terminal_until(command, "Token for sandbox", first, signal);
+
         assert!(
-            shows && ended.code == -signal.as_raw(),
-            "{signal:?}: {shows} {ended:?}"
+            shows && run.code == -signal.as_raw(),
+            "{signal:?}: {shows} {run:?}"
         );
     };
+
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
-        ended(&|_| {}, signal);
+        assert_echo_after(&|_| {}, signal);
     }
-    // Also once it is answered, and the upstream is waited for.
+
+    // Also after the answer, while the upstream checks the token.
     let asked = std::cell::RefCell::new(None);
     let answer = |terminal: &mut File| {
         terminal.write_all(b"token\r").unwrap();
         *asked.borrow_mut() = silent.accept().ok();
     };
-    ended(&answer, Signal::TERM);
+    assert_echo_after(&answer, Signal::TERM);
 }
 
 #[test]
-fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
+fn read_only_token_source_is_refused_before_prompt() {
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     for args in [&["login"][..], &["login", "--rotate"]] {
         let run = home.rolekeeper(args);
         assert!(
             run.code == 2
                 && run
                     .stderr
-                    .contains("dev.token cannot be written by rolekeeper"),
+                    .contains("dev.token is not written by rolekeeper"),
             "{run:?}"
         );
         assert!(
@@ -276,6 +308,7 @@ fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
             "{run:?}"
         );
     }
+
     let unknown = home.rolekeeper(&["login", "sandbx"]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("there is no upstream `sandbx`"),
@@ -283,7 +316,7 @@ fn where_rolekeeper_does_not_write_it_says_so_before_it_asks() {
     );
 }
 
-/// A service account that may replace its own credentials, logged in.
+/// A service account that may replace its own credentials; its token is stored.
 struct Pipeline {
     sandbox: SandboxProcess,
     home: Home,
@@ -293,12 +326,16 @@ struct Pipeline {
 impl Pipeline {
     fn new() -> Self {
         let sandbox = SandboxProcess::start(&[]);
-        let home = sealed(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+        let home = world_with_token(&sandbox, "{ age = \"token.age\", identity = \"key\" }");
+
         let admin = |verb: &str, path: &str, body: Option<&Value>| {
             let (status, reply) = sandbox.api(sandbox.token("admin"), verb, path, body);
+
             assert!(status < 300, "{verb} {path}: {reply}");
+
             reply
         };
+
         let id = |list: &Value| list["items"][0]["id"].as_str().unwrap().to_owned();
         let account = id(&admin("GET", "/service-accounts?name=ci-cd-pipeline", None));
         let policy = id(&admin("GET", "/policies?name=AdministratorAccess", None));
@@ -308,13 +345,16 @@ impl Pipeline {
             &format!("/service-accounts/{account}/policies"),
             Some(&body),
         );
+
         let pipeline = Self {
             sandbox,
             home,
             account,
         };
+
         {
             let _daemon = pipeline.home.daemon(&[]);
+
             let token = pipeline.sandbox.token("ci-cd-pipeline");
             let done = with_input(&pipeline.home, &["login"], token);
             assert!(
@@ -322,6 +362,7 @@ impl Pipeline {
                 "{done:?}"
             );
         }
+
         pipeline
     }
 
@@ -332,6 +373,7 @@ impl Pipeline {
             .api(self.sandbox.token("admin"), "GET", &path, None)
             .1;
         let items = listed["items"].as_array().unwrap();
+
         items
             .iter()
             .map(|item| item["id"].as_str().unwrap().to_owned())
@@ -343,7 +385,7 @@ impl Pipeline {
             .rolekeeper(&[&["login", "--rotate", "--json"], args].concat())
     }
 
-    /// What is kept is a token that counts, whatever was cached.
+    /// Asserts that the stored token is valid: `refresh` does not use a cached session.
     fn assert_works(&self, when: &str) {
         let run = self.home.rolekeeper(&["refresh", "dev"]);
         assert_eq!(run.code, 0, "{when}: {run:?}");
@@ -351,32 +393,39 @@ impl Pipeline {
 }
 
 #[test]
-fn a_credential_is_replaced_and_the_old_one_is_no_more() {
+fn rotation_replaces_and_deletes_old_credential() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
+
     let mut before = pipeline.credentials();
     assert_eq!(before.len(), 1);
+
     for _ in 0..2 {
         let done = pipeline.rotate(&[]).json();
         assert_eq!(done["deleted"], json!(before));
         assert_eq!(done["principal"], "service_account/ci-cd-pipeline");
+
         before = pipeline.credentials();
         assert_eq!(json!(before), json!([done["credential_id"]]));
+
         pipeline.assert_works("rotated");
     }
+
     let (status, reply) = pipeline.sandbox.api(
         pipeline.sandbox.token("ci-cd-pipeline"),
         "GET",
         "/roles",
         None,
     );
+
     assert_eq!(status, 401, "{reply}");
 }
 
 #[test]
-fn it_is_not_guessed_which_credential_is_kept() {
+fn rotation_with_several_credentials_needs_old_id() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
+
     let first = pipeline.credentials();
     let path = format!("/service-accounts/{}/credentials", pipeline.account);
     let another = json!({ "name": "another" });
@@ -392,35 +441,41 @@ fn it_is_not_guessed_which_credential_is_kept() {
             .0,
         201
     );
+
     let asked = pipeline.rotate(&[]);
     assert!(
         asked.code == 2 && asked.stderr.contains("--rotate --old ID"),
         "{asked:?}"
     );
+
     let none = pipeline.rotate(&["--old", "nonsense"]);
     assert!(
         none.code == 2 && none.stderr.contains("has no credential nonsense"),
         "{none:?}"
     );
     assert_eq!(pipeline.credentials().len(), 2);
+
     let done = pipeline.rotate(&["--old", &first[0]]).json();
     assert_eq!(done["deleted"], json!(first));
     assert_eq!(
         pipeline.credentials().len(),
         2,
-        "the other one is somebody's"
+        "the other credential remains"
     );
+
     pipeline.assert_works("rotated");
 }
 
 #[test]
-fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up() {
+fn killed_rotation_leaves_valid_token_and_next_cleans_up() {
     let pipeline = Pipeline::new();
-    // Before a call has its effect, and after it, with the answer still on its way.
+
+    // Killed before a call takes effect, and after it, before its reply arrives.
     let faults = [
         json!({ "kind": "delay", "ms": 600_000 }),
         json!({ "kind": "slow_drip", "ms": 60_000 }),
     ];
+
     for method in [
         "createServiceAccountCredential",
         "deleteServiceAccountCredential",
@@ -428,15 +483,20 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
     ] {
         for fault in &faults {
             let when = format!("{method} {fault}");
+
             {
                 let daemon = pipeline.home.daemon(&[]);
-                let (sandbox, home) = (&pipeline.sandbox, &pipeline.home);
+
+                let sandbox = &pipeline.sandbox;
+                let home = &pipeline.home;
                 let before = sandbox.calls(method);
+
                 sandbox.control(
                     "POST",
                     "/faults",
                     Some(json!({ "method": method, "fault": fault })),
                 );
+
                 let mut command = home.client();
                 command
                     .env("ROLEKEEPER_AUTOSTART", "0")
@@ -448,32 +508,38 @@ fn wherever_a_rotation_is_killed_what_is_kept_counts_and_the_next_one_cleans_up(
                 asking.wait().unwrap();
                 sandbox.clear_faults();
             }
+
             let _daemon = pipeline.home.daemon(&[]);
+
             pipeline.assert_works(&when);
             let done = pipeline.rotate(&[]).json();
             assert_eq!(
                 json!(pipeline.credentials()),
                 json!([done["credential_id"]]),
-                "{when}: nothing is left behind"
+                "{when}: the next rotation deletes leftover credentials"
             );
+
             pipeline.assert_works(&when);
         }
     }
 }
 
 #[test]
-fn a_failure_of_any_call_leaves_a_credential_that_counts() {
+fn failed_rotation_leaves_valid_token() {
     let pipeline = Pipeline::new();
     let _daemon = pipeline.home.daemon(&[]);
+
     let fault = json!({ "kind": "status", "status": 500, "code": "internal" });
+
     for method in [
         "listServiceAccountCredentials",
         "createServiceAccountCredential",
         "deleteServiceAccountCredential",
     ] {
-        let order = json!({ "method": method, "fault": fault, "times": 1 });
-        pipeline.sandbox.control("POST", "/faults", Some(order));
+        let request = json!({ "method": method, "fault": fault, "times": 1 });
+        pipeline.sandbox.control("POST", "/faults", Some(request));
         let run = pipeline.rotate(&[]);
+
         if method == "deleteServiceAccountCredential" {
             let done = run.json();
             assert_eq!(done["not_deleted"].as_array().unwrap().len(), 1, "{done}");
@@ -481,8 +547,10 @@ fn a_failure_of_any_call_leaves_a_credential_that_counts() {
         } else {
             assert_eq!(run.code, 7, "{method}: {run:?}");
         }
+
         pipeline.assert_works(method);
     }
+
     let done = pipeline.rotate(&[]).json();
     assert_eq!(done["deleted"].as_array().unwrap().len(), 2, "{done}");
     assert_eq!(pipeline.credentials().len(), 1);

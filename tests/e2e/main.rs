@@ -1,4 +1,7 @@
-//! The real programs against the sandbox: a file a promise. Nothing here needs anything but cargo.
+//! End-to-end tests: the real programs against the sandbox, one file for each feature.
+//!
+//! They need cargo and the usual programs of a Linux machine. Tests that need more are ignored,
+//! with what they need as the reason.
 
 mod approve;
 mod audit;
@@ -14,23 +17,32 @@ mod explain;
 mod frames;
 mod hardening;
 mod iam;
-mod iam_story;
-mod impostors;
+mod iam_methods;
 mod journal;
+mod lease_basics;
 mod login;
-mod main_job;
 mod metadata;
+mod multi_user;
+mod peer_spoofing;
+mod reload;
 mod revocation;
-mod revocation_random;
-mod revocation_running;
+mod revocation_stress;
+mod running_commands;
 mod sandbox_durability;
 mod sandbox_program;
 mod security_document;
 mod setup;
-mod shared;
 mod socket;
-mod succession;
 mod tls;
 mod tls_door;
 mod upstream_failures;
 mod upstream_refusals;
+
+use std::path::Path;
+
+/// The program with the attacks of these tests.
+const ATTACKER: &str = env!("CARGO_BIN_EXE_attacker");
+
+fn attacker() -> &'static Path {
+    Path::new(ATTACKER)
+}

@@ -1,4 +1,4 @@
-//! Instance metadata: version 2 to the letter, and for the processes of one user.
+//! Instance metadata: IMDSv2 exactly, and for the processes of one user.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -6,21 +6,23 @@ use std::process::Command;
 use rolekeeper_tests::harness::{Endpoint, HttpResponse, world};
 use serde_json::json;
 
-/// A token for instance metadata, in a header.
+/// A session token of IMDSv2.
 pub(super) fn imds_token(imds: &Endpoint) -> String {
-    let said = imds.ask(
+    let answer = imds.ask(
         "PUT",
         "/latest/api/token",
         &[("X-aws-ec2-metadata-token-ttl-seconds", "21600")],
     );
+
     assert!(
-        said.status == 200
-            && said
+        answer.status == 200
+            && answer
                 .head
                 .contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"),
-        "{said:?}"
+        "{answer:?}"
     );
-    said.body
+
+    answer.body
 }
 
 fn imds_get(imds: &Endpoint, path: &str) -> HttpResponse {
@@ -34,22 +36,29 @@ fn imds_get(imds: &Endpoint, path: &str) -> HttpResponse {
 pub(super) const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
 #[test]
-fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
+fn metadata_follows_imdsv2() {
     let (_sandbox, home) = world();
     home.configure_more("", "region = \"eu-central-1\"");
     let _daemon = home.daemon(&[]);
+
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let imds = Endpoint::of(&home, "dev", "imds");
     assert_eq!(imds.path, "/", "SDKs drop a path");
-    let said = imds_get(&imds, ROLES);
-    assert_eq!((said.status, said.body.as_str()), (200, "dev"));
-    let said = imds_get(&imds, &format!("{ROLES}dev"));
+
+    let answer = imds_get(&imds, ROLES);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "dev"));
+
+    let answer = imds_get(&imds, &format!("{ROLES}dev"));
     assert!(
-        said.head.contains("x-aws-ec2-metadata-token-ttl-seconds: "),
-        "{said:?}"
+        answer
+            .head
+            .contains("x-aws-ec2-metadata-token-ttl-seconds: "),
+        "{answer:?}"
     );
-    let document = said.json();
-    assert!(!said.body.contains('\n'));
+
+    let document = answer.json();
+
+    assert!(!answer.body.contains('\n'));
     assert_eq!(
         (&document["Code"], &document["Type"]),
         (&json!("Success"), &json!("AWS-HMAC"))
@@ -72,6 +81,7 @@ fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
         imds_get(&imds, "/latest/dynamic/instance-identity/document").json()["region"],
         "eu-central-1"
     );
+
     for (path, status) in [
         (format!("{ROLES}other"), 404),
         ("/".into(), 404),
@@ -79,7 +89,8 @@ fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
     ] {
         assert_eq!(imds_get(&imds, &path).status, status, "{path}");
     }
-    // Version 1, a wrong token, another port's token, a life out of range, another version of the API.
+
+    // IMDSv1; a wrong token; no lifetime; a proxy; a wrong method.
     assert_eq!(imds.ask("GET", &format!("{ROLES}dev"), &[]).status, 401);
     assert_eq!(
         imds.ask(
@@ -91,6 +102,7 @@ fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
         401
     );
     assert_eq!(imds.ask("PUT", "/latest/api/token", &[]).status, 400);
+
     let ttl = ("X-aws-ec2-metadata-token-ttl-seconds", "60");
     assert_eq!(
         imds.ask(
@@ -102,6 +114,7 @@ fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
         403
     );
     assert_eq!(imds.ask("GET", "/latest/api/token", &[ttl]).status, 405);
+
     home.rolekeeper(&["logout", "dev"]);
     let document = imds_get(&imds, &format!("{ROLES}dev")).json();
     assert_eq!(document["Code"], "AssumeRoleUnauthorizedAccess");
@@ -114,33 +127,30 @@ fn instance_metadata_is_version_two_without_a_line_end_anywhere() {
     );
 }
 
-/// There is no word that a stranger would have to know: the kernel tells who it is.
+/// The kernel names the user of each connection. Only root can connect as another user.
 #[test]
-fn instance_metadata_is_not_for_other_users() {
+#[ignore = "needs root"]
+fn other_users_are_refused() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
     let imds = Endpoint::of(&home, "dev", "imds");
-    let ask = |uid: Option<u32>| {
-        let mut command = Command::new("curl");
-        command.args([
-            "--silent",
-            "--request",
-            "PUT",
-            "--output",
-            "/dev/null",
-            "--write-out",
-            "%{http_code}",
-        ]);
-        command.args(["--header", "X-aws-ec2-metadata-token-ttl-seconds: 60"]);
-        command.arg(format!("http://{}/latest/api/token", imds.host));
-        if let Some(uid) = uid {
-            command.uid(uid).gid(uid);
-        }
-        String::from_utf8(command.output().expect("curl starts").stdout).unwrap()
-    };
-    assert_eq!(ask(None), "200");
-    // To be another user one has to be root.
-    if rustix::process::geteuid().is_root() {
-        assert_eq!(ask(Some(65_534)), "403");
+
+    assert_eq!(status_for(&imds, None), "200");
+    assert_eq!(status_for(&imds, Some(65_534)), "403");
+}
+
+/// The HTTP status that a user gets for a token request.
+fn status_for(imds: &Endpoint, uid: Option<u32>) -> String {
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--request", "PUT", "--output", "/dev/null"])
+        .args(["--write-out", "%{http_code}"])
+        .args(["--header", "X-aws-ec2-metadata-token-ttl-seconds: 60"])
+        .arg(format!("http://{}/latest/api/token", imds.host));
+
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid);
     }
+
+    String::from_utf8(command.output().expect("curl starts").stdout).unwrap()
 }

@@ -1,4 +1,4 @@
-//! `rolekeeper-sandbox` as a program: its ready line, its signals, its exit codes.
+//! `rolekeeper-sandbox`: its ready line, signals and exit codes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -8,17 +8,19 @@ use serde_json::Value;
 fn sandbox() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rolekeeper-sandbox"));
     command.arg("serve");
+
     command
 }
 
-fn refused(arguments: &[&str]) -> Output {
+fn run(arguments: &[&str]) -> Output {
     sandbox().args(arguments).output().unwrap()
 }
 
 #[cfg(unix)]
 #[test]
-fn the_sandbox_prints_one_ready_line_and_ends_well_at_a_signal() {
+fn one_ready_line_is_printed_and_signals_exit_with_0() {
     use rustix::process::{Pid, Signal, kill_process};
+
     for signal in [Signal::TERM, Signal::INT] {
         let mut child = sandbox().stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -39,7 +41,7 @@ fn the_sandbox_prints_one_ready_line_and_ends_well_at_a_signal() {
 }
 
 #[test]
-fn the_sandbox_refuses_what_it_cannot_use_with_code_2_and_advice() {
+fn invalid_arguments_exit_with_2_and_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none").join("file");
     let missing = missing.to_str().unwrap();
@@ -49,24 +51,25 @@ fn the_sandbox_refuses_what_it_cannot_use_with_code_2_and_advice() {
         (["--data", missing], missing),
         (["--fixture", missing], missing),
     ];
+
     for (arguments, expected) in table {
-        let output = refused(&arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let output = run(&arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(
-            said.starts_with("rolekeeper-sandbox: ") && said.contains(expected),
-            "{said}"
+            stderr.starts_with("rolekeeper-sandbox: ") && stderr.contains(expected),
+            "{stderr}"
         );
-        assert!(said.contains("\n  try: "), "{said}");
+        assert!(stderr.contains("\n  try: "), "{stderr}");
         assert!(output.stdout.is_empty());
     }
 }
 
 #[test]
-fn a_taken_address_is_the_machines_fault_and_code_1() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = refused(&["--listen", &address]);
+fn address_in_use_exits_with_1() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = run(&["--listen", &address]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains(&address));
 }

@@ -1,26 +1,35 @@
-//! `rolekeeper setup` and the daemon that is running.
+//! `setup` with and without a running daemon. Most tests of `setup` are in
+//! `client/tests/process/setup.rs`.
 
 use rolekeeper_tests::harness::world;
 
 #[test]
-fn a_profile_that_the_daemon_lacks_is_noted_and_set_up() {
+fn profile_unknown_to_daemon_is_set_up_with_a_warning() {
     let (_sandbox, home) = world();
-    let note = |arguments: &[&str]| {
-        let run = home.rolekeeper(&[&["setup", "aws"], arguments].concat());
-        assert_eq!(run.code, 0, "{run:?}");
-        assert!(run.stdout.contains("[profile "), "{run:?}");
-        run.stdout.contains(
-            "Note: the running daemon has no profile other\n  try: add [profile.other] to its ",
-        )
+
+    let warns = |profile: &str| {
+        let run = home.rolekeeper(&["setup", "aws", profile]);
+        assert!(
+            run.code == 0 && run.stdout.contains(&format!("[profile {profile}]")),
+            "{run:?}"
+        );
+
+        run.stdout
+            .contains(&format!("the running daemon has no profile {profile}"))
     };
+
     assert!(
-        !note(&["other"]),
-        "no daemon is running, and none is started"
+        !warns("other"),
+        "without a daemon there is no warning, and none is started"
     );
 
     let _daemon = home.daemon(&[]);
-    assert!(note(&["other"]));
-    assert!(note(&["other", "--write"]));
-    assert!(!note(&["dev"]));
-    assert!(!note(&["other", "--undo"]));
+
+    assert_eq!((warns("other"), warns("dev")), (true, false));
+
+    let undo = home.rolekeeper(&["setup", "aws", "other", "--undo"]);
+    assert!(
+        undo.code == 0 && !undo.stdout.contains("the running daemon has no profile"),
+        "{undo:?}"
+    );
 }

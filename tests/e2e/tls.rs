@@ -1,5 +1,5 @@
-//! TLS: the token is sent to whom the system's certificates vouch for, or those that the configuration names, and to nobody
-//! else, whatever is between.
+//! TLS: the token goes only to servers that the system's authorities or the configured ones vouch
+//! for, also through a proxy.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,12 +10,14 @@ use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs};
 
 use super::tls_door::{TlsDoor, tls_door};
 
-/// A home whose upstream is the door, and which trusts the authorities in `trusted`.
+/// Requests a lease of a home whose upstream is the TLS server, and which trusts the authorities in
+/// `trusted`.
 fn ask(sandbox: &SandboxProcess, door: &TlsDoor, trusted: &str) -> Run {
     ask_with(sandbox, door, trusted, "", &[])
 }
 
-/// The same with more lines for the upstream, in which `HOME` is the home's folder, and more variables.
+/// The same with more lines for the upstream, where `HOME` stands for the home's folder, and more
+/// variables.
 fn ask_with(
     sandbox: &SandboxProcess,
     door: &TlsDoor,
@@ -36,11 +38,12 @@ fn ask_with(
     );
     command.envs(variables.iter().copied());
     let _daemon = home.daemon_from(command);
+
     home.rolekeeper(&["credential-process", "dev"])
 }
 
 #[test]
-fn a_server_that_the_systems_certificates_vouch_for_is_sent_the_token() {
+fn server_trusted_by_the_system_gets_the_token() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
     assert!(ask(&sandbox, &door, &door.authority).json()["AccessKeyId"].is_string());
@@ -48,12 +51,11 @@ fn a_server_that_the_systems_certificates_vouch_for_is_sent_the_token() {
 }
 
 #[test]
-fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
+fn untrusted_authority_or_wrong_name_gets_no_token() {
     let sandbox = SandboxProcess::start(&[]);
-    let (door, other) = (
-        tls_door(sandbox.endpoint(), "127.0.0.1"),
-        tls_door(sandbox.endpoint(), "iam.example.test"),
-    );
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let other = tls_door(sandbox.endpoint(), "iam.example.test");
+
     for run in [
         ask(&sandbox, &door, &other.authority),
         ask(&sandbox, &other, &other.authority),
@@ -63,22 +65,22 @@ fn a_server_of_an_unknown_authority_or_another_name_is_sent_nothing() {
             "{run:?}"
         );
     }
+
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 
 #[test]
-fn an_upstream_with_authorities_of_its_own_is_believed_on_theirs_alone() {
+fn configured_ca_replaces_system_authorities() {
     let sandbox = SandboxProcess::start(&[]);
-    let (door, other) = (
-        tls_door(sandbox.endpoint(), "127.0.0.1"),
-        tls_door(sandbox.endpoint(), "127.0.0.1"),
-    );
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let other = tls_door(sandbox.endpoint(), "127.0.0.1");
     let pinned = "ca = \"HOME/own.pem\"";
     assert_eq!(
         ask_with(&sandbox, &door, &other.authority, pinned, &[]).code,
         0
     );
-    // Whom the system trusts is not enough then.
+
+    // The system's authorities are not used then.
     let wrong = "ca = \"HOME/authorities.pem\"";
     let run = ask_with(&sandbox, &door, &other.authority, wrong, &[]);
     assert!(
@@ -89,52 +91,56 @@ fn an_upstream_with_authorities_of_its_own_is_believed_on_theirs_alone() {
 }
 
 #[test]
-fn authorities_that_are_none_keep_the_daemon_from_starting() {
+fn invalid_ca_file_prevents_start() {
     let sandbox = SandboxProcess::start(&[]);
-    for (text, want) in [
-        ("", "there is none in it"),
+    for (text, message) in [
+        ("", "the file has no certificate"),
         ("-----BEGIN CERTIFICATE-----\nx\n", "cannot be used"),
     ] {
         let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
-        let text_of = std::fs::read_to_string(home.config_path()).unwrap();
-        home.configure(&text_of.replace(sandbox.endpoint(), "https://iam.example.test"));
+        let configuration = std::fs::read_to_string(home.config_path()).unwrap();
+        home.configure(&configuration.replace(sandbox.endpoint(), "https://iam.example.test"));
         let path = home.private_file("ca.pem", text);
         home.configure_more(&format!("ca = {path:?}"), "");
         let run = home.rolekeeperd(&[]);
         assert!(
-            run.code == 1
-                && run.stderr.contains("ca.pem cannot be used")
-                && run.stderr.contains(want),
+            run.code == 1 && run.stderr.contains("ca.pem") && run.stderr.contains(message),
             "{run:?}"
         );
         assert!(
             run.stderr
-                .contains("try: name a file with certificates in PEM"),
+                .contains("try: set the upstream's `ca` to a file with certificates in PEM"),
             "{run:?}"
         );
     }
 }
 
-/// A proxy as companies have them: what was asked of it, each time.
+/// An HTTP proxy with CONNECT, and the head of each request to it.
 fn proxy() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (sender, asked) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
+
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut outside = stream.unwrap();
             let mut head = String::new();
             let mut lines = BufReader::new(outside.try_clone().unwrap());
             while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).unwrap() > 0 {}
+
             let target = head.split(' ').nth(1).unwrap().to_owned();
+
             if sender.send(head).is_err() {
                 return;
             }
+
             let mut inside = TcpStream::connect(target).unwrap();
             outside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-            let (mut from, mut to) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+            let mut from = outside.try_clone().unwrap();
+            let mut to = inside.try_clone().unwrap();
             thread::spawn(move || std::io::copy(&mut from, &mut to));
+
             thread::spawn(move || {
                 let _ = std::io::copy(&mut inside, &mut outside);
                 let _ = outside.shutdown(std::net::Shutdown::Both);
@@ -142,21 +148,21 @@ fn proxy() -> (String, Receiver<String>) {
             });
         }
     });
-    (address, asked)
+
+    (address, requests)
 }
 
 #[test]
-fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
+fn proxy_is_used_as_configured_and_sees_no_token() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
-    let (address, asked) = proxy();
+    let (address, requests) = proxy();
     let url = format!("http://{address}");
-    let (https, other) = (
-        ("HTTPS_PROXY", url.as_str()),
-        ("HTTPS_PROXY", "http://127.0.0.1:9"),
-    );
+    let https = ("HTTPS_PROXY", url.as_str());
+    let other = ("HTTPS_PROXY", "http://127.0.0.1:9");
     let configured = format!("proxy = \"{}\"", url.replace("//", "//me:canary@"));
-    for (more, variables, is_through) in [
+
+    for (more, variables, is_used) in [
         ("", &[https][..], true),
         ("", &[https, ("NO_PROXY", "127.0.0.1")], false),
         ("proxy = \"none\"", &[https], false),
@@ -164,12 +170,14 @@ fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
     ] {
         let run = ask_with(&sandbox, &door, &door.authority, more, variables);
         assert_eq!(run.code, 0, "{more} {variables:?} {run:?}");
-        let heads: Vec<String> = asked.try_iter().collect();
+
+        let heads: Vec<String> = requests.try_iter().collect();
         assert_eq!(
             !heads.is_empty(),
-            is_through,
+            is_used,
             "{more} {variables:?}: {heads:?}"
         );
+
         for head in heads {
             assert!(
                 head.starts_with(&format!("CONNECT {} ", door.address)),
@@ -179,8 +187,9 @@ fn a_proxy_is_gone_through_where_it_is_said_and_reads_nothing() {
                 !head.to_lowercase().contains("bearer") && !head.contains(sandbox.token("dev")),
                 "{head}"
             );
-            let is_ours = head.to_lowercase().contains("proxy-authorization: basic ");
-            assert_eq!(is_ours, more.contains("canary"), "{head}");
+
+            let has_credentials = head.to_lowercase().contains("proxy-authorization: basic ");
+            assert_eq!(has_credentials, more.contains("canary"), "{head}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! TLS for a service that has none, with an authority of its own.
+//! A TLS server in front of a plain one, with its own certificate authority.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A door with TLS in front of a service: its address, and its authority's certificate.
+/// The server's address, and the certificate of its authority in PEM. It stops when dropped.
 pub(crate) struct TlsDoor {
     pub(crate) address: SocketAddr,
     pub(crate) authority: String,
     _runtime: tokio::runtime::Runtime,
 }
 
-/// `behind` is the plain URL of the service, `name` what the certificate is for.
+/// `behind` is the URL of the plain service, `name` the subject of the certificate.
 pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,10 +34,12 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
+
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let behind = behind.trim_start_matches("http://").to_owned();
+
     runtime.spawn(async move {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         while let Ok((stream, _)) = listener.accept().await {
@@ -50,6 +52,7 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
             );
         }
     });
+
     TlsDoor {
         address,
         authority: authority.pem(),

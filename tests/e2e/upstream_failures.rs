@@ -1,13 +1,13 @@
-//! The upstream is down, slow, or talks nonsense: told as what it is, no session is lost, nothing hangs, and no secret
-//! leaves for anywhere else.
+//! The upstream is down, slow or replies with garbage: the error says so, sessions survive,
+//! requests time out, and the token goes nowhere else.
 
 use std::time::{Duration, Instant};
 
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
-/// Every way of failing that the sandbox knows, and words of the message that it must get.
-fn nonsense() -> Vec<(Value, &'static str)> {
+/// Every fault of the sandbox, and words of the error that it causes.
+fn faults() -> Vec<(Value, &'static str)> {
     vec![
         (
             json!({ "kind": "status", "status": 503, "retry_after": "2" }),
@@ -35,12 +35,13 @@ fn nonsense() -> Vec<(Value, &'static str)> {
 }
 
 #[test]
-fn each_kind_of_nonsense_is_an_outage_and_not_a_verdict() {
+fn invalid_upstream_replies_count_as_unavailable() {
     let sandbox = SandboxProcess::start(&[]);
-    for (fault, words) in nonsense() {
+    for (fault, words) in faults() {
         let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         let _daemon = home.daemon(&[]);
+
         sandbox.fault(&fault);
         let run = home.rolekeeper(&["credential-process", "dev"]);
         sandbox.clear_faults();
@@ -49,18 +50,23 @@ fn each_kind_of_nonsense_is_an_outage_and_not_a_verdict() {
             run.stderr.contains("(upstream_unavailable)") && run.stderr.contains(words),
             "{fault}: {run:?}"
         );
-        assert!(run.stderr.contains("  try: again in "), "{fault}: {run:?}");
+        assert!(
+            run.stderr.contains("  try: run the command again in "),
+            "{fault}: {run:?}"
+        );
+
         let status = home.rolekeeper(&["status", "--json"]).json();
         assert_eq!(status["profiles"][0]["failure"]["attempts"], 1, "{fault}");
     }
 }
 
 #[test]
-fn an_upstream_that_is_not_there_is_told_so_with_its_address() {
+fn unreachable_upstream_is_reported_with_its_address() {
     let home = Home::default();
     let token = home.private_file("token", "canary-token");
     home.secret("canary-token");
-    // A port that was free a moment ago.
+
+    // A free port: nothing listens there.
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -70,6 +76,7 @@ fn an_upstream_that_is_not_there_is_told_so_with_its_address() {
          [profile.dev]\nupstream = \"x\"\nrole_id = \"r-1\"\n"
     ));
     let _daemon = home.daemon(&[]);
+
     let run = home.rolekeeper(&["credential-process", "dev"]);
     assert_eq!(run.code, 7, "{run:?}");
     assert!(
@@ -79,87 +86,104 @@ fn an_upstream_that_is_not_there_is_told_so_with_its_address() {
 }
 
 #[test]
-fn a_slow_upstream_makes_nobody_wait_longer_than_20_seconds_and_its_answer_is_used() {
+fn request_times_out_after_20_s_and_late_reply_is_used() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     sandbox.fault(&json!({ "kind": "delay", "ms": 21_500 }));
-    let asked = Instant::now();
+    let started = Instant::now();
     let run = home.rolekeeper(&["credential-process", "dev"]);
+
     assert!(
-        asked.elapsed() < Duration::from_secs(24),
+        started.elapsed() < Duration::from_secs(24),
         "{:?}",
-        asked.elapsed()
+        started.elapsed()
     );
     assert!(
-        run.code == 7 && run.stderr.contains("has not answered within 20 s"),
+        run.code == 7
+            && run
+                .stderr
+                .contains("no answer from the upstream within 20 s"),
         "{run:?}"
     );
-    eventually("the fetch has landed", || {
+
+    eventually("the late reply is used", || {
         (home.rolekeeper(&["credential-process", "dev"]).code == 0).then_some(())
     });
+
     assert_eq!(sandbox.calls("assumeRole"), 1);
 }
 
 #[test]
-fn a_slow_drip_within_the_limit_is_read_to_its_end() {
+fn slow_reply_within_the_limit_is_read() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     sandbox.fault(&json!({ "kind": "slow_drip", "ms": 1 }));
     assert!(home.rolekeeper(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
 }
 
 #[test]
-fn a_wrong_date_neither_lengthens_nor_shortens_a_session() {
+fn wrong_date_header_does_not_change_session_expiry() {
     let sandbox = SandboxProcess::start(&[]);
     for seconds in [-86_400, 86_400] {
         let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         let _daemon = home.daemon(&[]);
+
         sandbox.fault(&json!({ "kind": "wrong_date", "seconds": seconds }));
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+
         let status = home.rolekeeper(&["status", "--json"]).json();
         let left = status["profiles"][0]["session"]["expires_in_seconds"]
             .as_u64()
             .unwrap();
         assert!((3580..=3600).contains(&left), "{left}");
+
         sandbox.clear_faults();
     }
 }
 
 #[test]
-fn an_upstream_whose_clock_is_a_day_ahead_grants_what_it_grants() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn upstream_clock_skew_is_corrected() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     sandbox.control("POST", "/clock", Some(json!({ "advance_seconds": 86_400 })));
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
     let end: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
     let left = end.duration_since(jiff::Timestamp::now()).as_secs();
     assert!(
         (940..=960).contains(&left),
-        "by this machine's clock, which the consumer will ask: {left}"
+        "the expiry is in this machine's time, which consumers compare it with: {left}"
     );
 }
 
 #[test]
-fn an_outage_of_any_kind_keeps_a_session_that_still_has_time() {
-    // 45 s of life are 30 s of service; the refresh falls due after 16 to 21.
+fn valid_session_survives_failed_refresh() {
+    // A session of 45 s is served for 30 s. Its refresh is due after 16 to 21 s.
     let sandbox = SandboxProcess::start(&["--max-session", "45"]);
-    let homes: Vec<_> = nonsense()
+    let homes: Vec<_> = faults()
         .into_iter()
         .map(|(fault, _)| (fault, Home::default()))
         .collect();
+
     for (_, home) in &homes {
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     }
-    // One after the other would take minutes; the faults are the method's, so each kind comes to one of the daemons.
+
+    // One daemon for each fault, all at once: one after the other would take minutes.
     let daemons: Vec<_> = homes
         .iter()
         .map(|(_, home)| (home, home.daemon(&[])))
         .collect();
+
     for (home, _) in &daemons {
         assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
     }
+
     for (fault, _) in &homes {
         sandbox.control(
             "POST",
@@ -167,6 +191,7 @@ fn an_outage_of_any_kind_keeps_a_session_that_still_has_time() {
             Some(json!({ "method": "assumeRole", "fault": fault, "times": 1 })),
         );
     }
+
     for (home, _) in &daemons {
         eventually("a refresh has failed", || {
             let status = home.rolekeeper(&["status", "--json"]).json();
@@ -174,31 +199,35 @@ fn an_outage_of_any_kind_keeps_a_session_that_still_has_time() {
             assert_ne!(profile["state"], "idle", "the session is gone: {status}");
             (profile["failure"].is_object() || sandbox.calls("assumeRole") >= 20).then_some(())
         });
+
         let run = home.rolekeeper(&["credential-process", "dev"]);
         assert_eq!(run.code, 0, "a valid session was not served: {run:?}");
     }
 }
 
 #[test]
-fn a_session_is_refused_in_its_last_15_seconds_with_the_reason_and_the_next_try() {
-    let (sandbox, home) = (
-        SandboxProcess::start(&["--max-session", "30"]),
-        Home::default(),
-    );
+fn session_is_not_served_in_its_last_15_seconds() {
+    let sandbox = SandboxProcess::start(&["--max-session", "30"]);
+    let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+
     sandbox.fault(&json!({ "kind": "status", "status": 503 }));
-    let run = eventually("the session is over", || {
+    let run = eventually("the session is no longer served", || {
         let run = home.rolekeeper(&["credential-process", "dev"]);
         (run.code != 0).then_some(run)
     });
+
     assert!(
         run.code == 7 && run.stderr.contains("failed attempts") | run.stderr.contains("again in"),
         "{run:?}"
     );
+
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(status["profiles"][0]["state"], "expired");
+
     let left = status["profiles"][0]["session"]["expires_in_seconds"]
         .as_u64()
         .unwrap();
@@ -206,8 +235,9 @@ fn a_session_is_refused_in_its_last_15_seconds_with_the_reason_and_the_next_try(
 }
 
 #[test]
-fn the_token_goes_to_the_endpoint_only() {
+fn token_is_sent_to_the_endpoint_only() {
     use std::io::Read;
+
     let (sandbox, home) = world();
     let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = elsewhere.local_addr().unwrap();
@@ -215,14 +245,18 @@ fn the_token_goes_to_the_endpoint_only() {
     for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         command.env(variable, format!("http://{address}"));
     }
+
     let _daemon = home.daemon_from(command);
+
     sandbox.fault(&json!({ "kind": "redirect", "location": format!("http://{address}/") }));
     assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 7);
+
     sandbox.clear_faults();
     elsewhere.set_nonblocking(true).unwrap();
+
     if let Ok((mut stream, _)) = elsewhere.accept() {
-        let mut said = String::new();
-        let _ = stream.read_to_string(&mut said);
-        panic!("somebody else was sent {said}");
+        let mut request = String::new();
+        let _ = stream.read_to_string(&mut request);
+        panic!("another address was sent {request}");
     }
 }

@@ -1,4 +1,4 @@
-//! Many machines at one moment.
+//! Many machines at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,45 +9,71 @@ use rolekeeperd::clock::{BootTime, Clock};
 use rolekeeperd::config::LeaseLimit;
 use rolekeeperd::journal::Journal;
 
-use crate::service::Weather;
+use crate::service::Fault;
 use crate::with_seeds;
-use crate::world::{HOUR, Machine, NEVER, pass};
+use crate::world::{HOUR, Machine, NEVER, sleep};
 
-/// Machines with one profile each, whose tool asks when its lease is about to end.
+/// Machines with one profile each.
 fn fleet(size: usize, clock: &Clock) -> Vec<Arc<Machine>> {
     let journal = Journal::in_memory();
-    let machine = || {
-        Machine::on(clock.clone(), 1, 1, journal.clone(), NEVER, |_| {
+    let mut fleet = Vec::new();
+    for _ in 0..size {
+        let machine = Machine::with_clock(clock.clone(), 1, 1, journal.clone(), NEVER, |_| {
             (HOUR, LeaseLimit::Balanced)
-        })
-    };
-    (0..size).map(|_| Arc::new(machine())).collect()
+        });
+        fleet.push(Arc::new(machine));
+    }
+
+    fleet
 }
 
-fn use_it(machine: &Arc<Machine>) {
+/// Starts a consumer, which requests a lease again before the last one ends.
+fn start_consumer(machine: &Arc<Machine>) {
     let machine = Arc::clone(machine);
+
     tokio::spawn(async move {
         loop {
-            machine.ask(0).await;
-            pass(Duration::from_secs(fastrand::u64(60..960))).await;
+            machine.request(0).await;
+            sleep(Duration::from_secs(fastrand::u64(60..960))).await;
         }
     });
 }
 
-/// How many calls there were from then on in each ten seconds.
-fn in_tens(fleet: &[Arc<Machine>], from: BootTime, to: BootTime) -> Vec<usize> {
-    let mut counts = vec![0; usize::try_from(to.since(from).as_secs() / 10).expect("a number") + 1];
+/// The number of calls in each ten seconds.
+fn calls_per_ten_seconds(fleet: &[Arc<Machine>], from: BootTime, to: BootTime) -> Vec<usize> {
+    let mut counts = vec![0; index_of(to, from) + 1];
     for machine in fleet {
-        for call in machine.services[0]
-            .truth()
-            .calls
-            .iter()
-            .filter(|call| **call >= from && **call < to)
-        {
-            counts[usize::try_from(call.since(from).as_secs() / 10).expect("a number")] += 1;
+        let truth = machine.services[0].truth();
+        let calls = truth.calls.iter();
+        for call in calls.filter(|call| **call >= from && **call < to) {
+            counts[index_of(*call, from)] += 1;
         }
     }
+
     counts
+}
+
+fn index_of(time: BootTime, from: BootTime) -> usize {
+    usize::try_from(time.since(from).as_secs() / 10).expect("a number")
+}
+
+fn mean(counts: &[usize]) -> usize {
+    counts.iter().sum::<usize>() / counts.len()
+}
+
+fn max(counts: &[usize]) -> usize {
+    counts.iter().max().copied().unwrap_or(0)
+}
+
+fn granted(fleet: &[Arc<Machine>]) -> usize {
+    let granted = fleet.iter().map(|it| it.services[0].truth().granted);
+    granted.sum()
+}
+
+fn set_fault(fleet: &[Arc<Machine>], fault: Fault) {
+    for machine in fleet {
+        machine.services[0].truth().fault = fault;
+    }
 }
 
 fn virtual_clock() -> Clock {
@@ -56,25 +82,23 @@ fn virtual_clock() -> Clock {
 
 /// R3.
 #[test]
-fn daemons_started_together_do_not_refresh_together() {
+fn fleet_started_together_spreads_its_refreshes() {
     let size = short_or_long(5_000, 20_000);
+
     with_seeds(1..2, |_| async move {
         let clock = virtual_clock();
         let fleet = fleet(size, &clock);
-        fleet.iter().for_each(use_it);
-        pass(Duration::from_secs(60)).await;
+        fleet.iter().for_each(start_consumer);
+        sleep(Duration::from_secs(60)).await;
+
         let start = clock.now().boot;
-        pass(HOUR * 3).await;
-        let hours = in_tens(&fleet, start, clock.now().boot);
-        let worst = hours.iter().max().copied().unwrap_or(0);
-        println!(
-            "worst ten seconds: {worst} of {size}, {} calls",
-            hours.iter().sum::<usize>()
-        );
-        assert!(
-            hours.iter().sum::<usize>() > 3 * size,
-            "they were refreshed"
-        );
+        sleep(HOUR * 3).await;
+
+        let calls = calls_per_ten_seconds(&fleet, start, clock.now().boot);
+        let total: usize = calls.iter().sum();
+        let worst = max(&calls);
+        println!("worst ten seconds: {worst} of {size}, {total} calls");
+        assert!(total > 3 * size, "every machine refreshed its session");
         assert!(
             worst * 100 <= size * 4,
             "{worst} of {size} within ten seconds"
@@ -82,63 +106,56 @@ fn daemons_started_together_do_not_refresh_together() {
     });
 }
 
-/// R6: no herd, and one call each. "Under twice the steady rate" is read as that of the outage, when it has lasted. Under
-/// twice that of quiet times nobody could stay: in half an hour four of five daemons fall due, each for a session that ends
-/// 27 min later at the most, and these alone, spread as evenly as can be, are more calls than that.
+/// R6: no thundering herd, and one call each. "Under twice the steady rate" means the rate late in the outage. Twice the
+/// rate of quiet times is impossible: in half an hour, four of five daemons fall due, and their sessions end within 27 min.
+/// Even spread evenly, these calls exceed that rate.
 #[test]
-fn daemons_recover_from_an_outage_at_the_rate_of_their_retries() {
+fn recovery_after_outage_is_at_the_retry_rate() {
     let size = short_or_long(2_500, 10_000);
+
     with_seeds(1..2, |_| async move {
         let clock = virtual_clock();
         let fleet = fleet(size, &clock);
         for machine in &fleet {
-            use_it(machine);
-            pass(HOUR / u32::try_from(size).expect("a number")).await;
+            start_consumer(machine);
+            sleep(HOUR / u32::try_from(size).expect("a number")).await;
         }
-        pass(HOUR * 2).await;
-        let window = |from: BootTime| in_tens(&fleet, from, clock.now().boot);
-        let per_ten = |counts: &[usize]| counts.iter().sum::<usize>() / counts.len();
+        sleep(HOUR * 2).await;
+
         let steady_from = clock.now().boot;
-        pass(HOUR).await;
-        let steady = window(steady_from);
-        for machine in &fleet {
-            machine.services[0].truth().weather = Weather::Unreachable;
-        }
-        pass(HOUR / 3).await;
-        let late = clock.now().boot;
-        pass(HOUR / 6).await;
-        let outage = window(late);
-        let granted = || {
-            fleet
-                .iter()
-                .map(|machine| machine.services[0].truth().granted)
-                .sum::<usize>()
-        };
-        let before = granted();
-        for machine in &fleet {
-            machine.services[0].truth().weather = Weather::Fair;
-        }
-        let recovered = clock.now().boot;
-        pass(Duration::from_secs(600)).await;
-        let recovery = window(recovered);
-        let worst = recovery.iter().max().copied().unwrap_or(0);
+        sleep(HOUR).await;
+        let steady = calls_per_ten_seconds(&fleet, steady_from, clock.now().boot);
+
+        set_fault(&fleet, Fault::Unreachable);
+        sleep(HOUR / 3).await;
+        let late_from = clock.now().boot;
+        sleep(HOUR / 6).await;
+        let outage = calls_per_ten_seconds(&fleet, late_from, clock.now().boot);
+
+        let granted_before = granted(&fleet);
+        set_fault(&fleet, Fault::None);
+        let recovery_from = clock.now().boot;
+        sleep(Duration::from_secs(600)).await;
+        let recovery = calls_per_ten_seconds(&fleet, recovery_from, clock.now().boot);
+
+        let steady_rate = mean(&steady);
+        let outage_rate = mean(&outage);
+        let worst = max(&recovery);
+        let sessions = granted(&fleet) - granted_before;
         println!(
-            "calls in ten seconds: steady {}, late in the outage {}, worst after it {worst}; {} sessions in 10 min",
-            per_ten(&steady),
-            per_ten(&outage),
-            granted() - before,
+            "calls in ten seconds: steady {steady_rate}, late in the outage {outage_rate}, worst after it {worst}; \
+             {sessions} sessions in 10 min"
         );
         assert!(
-            worst <= 2 * per_ten(&outage),
-            "{worst} within ten seconds, {} before",
-            per_ten(&outage)
+            worst <= 2 * outage_rate,
+            "{worst} within ten seconds, {outage_rate} before"
         );
-        assert_eq!(
-            recovery.iter().sum::<usize>(),
-            granted() - before,
-            "one call each brings them back"
-        );
+        let calls: usize = recovery.iter().sum();
+        assert_eq!(calls, sessions, "one call for each session");
         let stale = fleet.iter().filter(|machine| !machine.is_fresh(0)).count();
-        assert!(stale * 50 < size, "{stale} are not back after ten minutes");
+        assert!(
+            stale * 50 < size,
+            "{stale} have no session after ten minutes"
+        );
     });
 }

@@ -1,4 +1,4 @@
-//! A service that issues sessions, follows a script, and remembers what it issued and what it was asked.
+//! A scripted upstream. It records the sessions that it issues and the calls that it gets.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,22 +14,25 @@ use rolekeeperd::upstream::{
     IssuedSession, IssuedSessionStatus, RefusalKind, Upstream, UpstreamError,
 };
 
-/// What is wrong with it.
+/// The message of a refusal, by which the failure table recognizes one.
+pub(crate) const REFUSAL: &str = "no";
+
+/// How the service fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Weather {
-    Fair,
-    /// No answer at all, at once.
+pub(crate) enum Fault {
+    None,
+    /// Connections fail at once.
     Unreachable,
-    /// No answer for 30 s.
-    Silent,
-    /// Its own answer, with or without a `Retry-After`.
+    /// A call times out after 30 s.
+    Unresponsive,
+    /// The service's own error, with or without a `Retry-After`.
     Overloaded(Option<Duration>),
-    /// A page of somebody else's, with that one's `Date`.
-    Captive,
-    /// The account is no longer good.
-    LoggedOut,
-    /// The role may not be assumed.
-    Refused,
+    /// A captive portal responds, with a `Date` of its own.
+    CaptivePortal,
+    /// The service rejects the token.
+    TokenRefused,
+    /// The service does not allow the role.
+    RoleRefused,
 }
 
 #[derive(Debug, Clone)]
@@ -43,62 +46,64 @@ struct Inner {
     truth: Mutex<Truth>,
 }
 
+/// The state of the service, which a checker may know and the daemon may not.
 #[derive(Debug)]
 pub(crate) struct Truth {
-    pub(crate) weather: Weather,
-    /// How long it takes to answer, and now and then ten times that, unless it is always the same.
+    pub(crate) fault: Fault,
+    /// The latency of a call. Unless the range is empty, a few calls take ten times as long.
     pub(crate) latency: std::ops::Range<Duration>,
-    /// Time that went by without this machine's counting it: a virtual machine that was paused.
-    pub(crate) lost: Duration,
-    /// By how much its `Date` is wrong.
-    pub(crate) date_is_wrong: SignedDuration,
-    /// Every session: when it ends, in true time.
+    /// Time that this machine did not count, such as the pause of a virtual machine.
+    pub(crate) uncounted: Duration,
+    /// The error of its `Date`.
+    pub(crate) date_error: SignedDuration,
+    /// The end of every session, in true time.
     pub(crate) ends: BTreeMap<String, Duration>,
-    /// The same by their ends.
+    /// The same, sorted by end.
     by_end: BTreeSet<(Duration, String)>,
-    /// When each role was asked for lately, in boot time: at most 12 a minute.
+    /// The calls of the last minute for each role, in boot time: at most 12.
     recent: BTreeMap<String, VecDeque<BootTime>>,
-    /// Roles that are being asked for: at most once at a time.
-    under_way: BTreeSet<String>,
-    /// How often each role was asked for.
+    /// The roles with a call in progress: at most one call for each.
+    in_progress: BTreeSet<String>,
+    /// The number of calls for each role.
     pub(crate) by_role: BTreeMap<String, usize>,
     /// Every call, in boot time.
     pub(crate) calls: Vec<BootTime>,
     pub(crate) granted: usize,
-    /// Which sessions were revoked, and when, in boot time.
+    /// The revoked sessions, and when they were revoked, in boot time.
     pub(crate) revoked: BTreeMap<String, BootTime>,
-    /// When it was asked what is active, in boot time.
-    pub(crate) looks: Vec<BootTime>,
-    /// How much of `lost` an answer of its own has told of by its time.
-    pub(crate) told: Duration,
-    pub(crate) most_at_once: usize,
+    /// The polls for active sessions, in boot time.
+    pub(crate) polls: Vec<BootTime>,
+    /// The part of `uncounted` that a `Date` of the service has revealed.
+    pub(crate) reported: Duration,
+    pub(crate) max_concurrent: usize,
 }
 
 impl Truth {
-    pub(crate) fn is_under_way(&self, role: &str) -> bool {
-        self.under_way.contains(role)
+    pub(crate) fn is_in_progress(&self, role: &str) -> bool {
+        self.in_progress.contains(role)
     }
 }
 
 impl Service {
     pub(crate) fn new(clock: &Clock, number: usize) -> Self {
         let truth = Truth {
-            weather: Weather::Fair,
+            fault: Fault::None,
             latency: Duration::from_millis(20)..Duration::from_millis(400),
-            lost: Duration::ZERO,
-            date_is_wrong: SignedDuration::ZERO,
+            uncounted: Duration::ZERO,
+            date_error: SignedDuration::ZERO,
             ends: BTreeMap::new(),
             by_end: BTreeSet::new(),
             recent: BTreeMap::new(),
-            under_way: BTreeSet::new(),
+            in_progress: BTreeSet::new(),
             by_role: BTreeMap::new(),
             calls: Vec::new(),
             granted: 0,
             revoked: BTreeMap::new(),
-            looks: Vec::new(),
-            told: Duration::ZERO,
-            most_at_once: 0,
+            polls: Vec::new(),
+            reported: Duration::ZERO,
+            max_concurrent: 0,
         };
+
         Self(Arc::new(Inner {
             number,
             clock: clock.clone(),
@@ -113,17 +118,14 @@ impl Service {
 
     /// True time since the start of the world.
     pub(crate) fn true_now(&self) -> Duration {
-        self.0.clock.now().boot.since_start() + self.truth().lost
+        self.0.clock.now().boot.since_start() + self.truth().uncounted
     }
 
-    /// What is truly left of a session.
+    /// The true remaining lifetime of a session.
     pub(crate) fn left(&self, session: &str) -> Duration {
-        let end = self
-            .truth()
-            .ends
-            .get(session)
-            .copied()
-            .expect("it issued this session");
+        let end = self.truth().ends.get(session).copied();
+        let end = end.expect("the service issued this session");
+
         end.saturating_sub(self.true_now())
     }
 
@@ -131,126 +133,173 @@ impl Service {
         self.0.clock.now().boot
     }
 
-    /// The service's own time. It is nobody else's business how it counts.
-    fn stamp(&self) -> Timestamp {
+    /// The service's own time. It differs from this machine's by years.
+    fn service_time(&self) -> Timestamp {
         Timestamp::from_second(1_800_000_000).expect("a time") + self.true_now()
     }
 
-    /// What it says that the time is, in whole seconds.
+    /// The `Date` of a reply, in whole seconds.
     fn date(&self) -> Timestamp {
-        let date = self.stamp() + self.truth().date_is_wrong;
+        let date = self.service_time() + self.truth().date_error;
+
         Timestamp::from_second(date.as_second()).expect("a time")
     }
 
     fn latency(&self) -> Duration {
-        let latency = self.truth().latency.clone();
-        let slow = if !latency.is_empty() && fastrand::u8(..) < 5 {
-            10
-        } else {
-            1
-        };
-        (latency.start + (latency.end - latency.start).mul_f64(fastrand::f64())) * slow
+        let range = self.truth().latency.clone();
+        let is_slow = !range.is_empty() && fastrand::u8(..) < 5;
+        let factor = if is_slow { 10 } else { 1 };
+        let latency = range.start + (range.end - range.start).mul_f64(fastrand::f64());
+
+        latency * factor
     }
 
-    /// It answers, in whatever words, after half the round trip.
-    async fn answer<T>(&self, sent: BootTime, what: impl FnOnce() -> T) -> T {
+    /// A reply of the service itself, with its `Date`. The service acts after half of the round trip.
+    async fn reply<T>(&self, sent: BootTime, act: impl FnOnce() -> T) -> T {
         let half = self.latency() / 2;
         tokio::time::sleep(half).await;
-        let (answer, date, lost) = (what(), self.date(), self.truth().lost);
+
+        let reply = act();
+        let date = self.date();
+        let uncounted = self.truth().uncounted;
         tokio::time::sleep(half).await;
+
         self.0.server_clock.dated(date, sent, self.boot());
-        self.truth().told = lost;
-        answer
+        self.truth().reported = uncounted;
+        reply
     }
 
-    async fn fail<T>(&self, weather: Weather, sent: BootTime) -> Result<T, UpstreamError> {
-        let away = |retry_after| UpstreamError::Unavailable {
-            what: "it is away".into(),
-            retry_after,
-        };
-        match weather {
-            Weather::Fair => unreachable!("there is no failure in fair weather"),
-            Weather::Unreachable => Err(away(None)),
-            Weather::Silent => {
+    async fn fail<T>(&self, fault: Fault, sent: BootTime) -> Result<T, UpstreamError> {
+        match fault {
+            Fault::None => unreachable!("the service has no fault"),
+            Fault::Unreachable => Err(unavailable(None)),
+            Fault::Unresponsive => {
                 tokio::time::sleep(Duration::from_secs(30)).await;
-                Err(away(None))
+                Err(unavailable(None))
             }
-            Weather::Captive => {
+            Fault::CaptivePortal => {
                 tokio::time::sleep(self.latency()).await;
-                Err(away(None))
+                Err(unavailable(None))
             }
-            Weather::Overloaded(retry_after) => self.answer(sent, || Err(away(retry_after))).await,
-            Weather::Refused => {
-                self.answer(sent, || {
-                    Err(UpstreamError::Refused {
-                        what: "no".into(),
-                        kind: RefusalKind::Other,
-                    })
-                })
-                .await
+            Fault::Overloaded(retry_after) => {
+                self.reply(sent, || Err(unavailable(retry_after))).await
             }
-            Weather::LoggedOut => {
-                let no = UpstreamError::LoginNeeded {
-                    what: "no".into(),
-                    hint: "a new token".into(),
+            Fault::RoleRefused => {
+                let error = UpstreamError::Refused {
+                    what: REFUSAL.into(),
+                    kind: RefusalKind::Other,
                 };
-                self.answer(sent, || Err(no)).await
+                self.reply(sent, || Err(error)).await
+            }
+            Fault::TokenRefused => {
+                let error = UpstreamError::LoginNeeded {
+                    what: REFUSAL.into(),
+                    hint: "use a new token".into(),
+                };
+                self.reply(sent, || Err(error)).await
             }
         }
     }
 
-    fn note(&self, role: &str, sent: BootTime) {
+    /// Records a call, and checks the limits on calls.
+    fn record_call(&self, role: &str, sent: BootTime) {
         let mut truth = self.truth();
         truth.calls.push(sent);
         *truth.by_role.entry(role.into()).or_default() += 1;
-        assert!(
-            truth.under_way.insert(role.into()),
-            "{role} is asked for twice at a time"
-        );
-        truth.most_at_once = truth.most_at_once.max(truth.under_way.len());
-        assert!(
-            truth.most_at_once <= MAX_CALLS,
-            "{} calls at a time",
-            truth.most_at_once
-        );
+
+        let is_only = truth.in_progress.insert(role.into());
+        assert!(is_only, "{role} has two calls at a time");
+
+        truth.max_concurrent = truth.max_concurrent.max(truth.in_progress.len());
+        let concurrent = truth.max_concurrent;
+        assert!(concurrent <= MAX_CALLS, "{concurrent} calls at a time");
+
         let recent = truth.recent.entry(role.into()).or_default();
         recent.push_back(sent);
         if recent.len() > 12 {
             let first = recent.pop_front().expect("there are 13");
+            let span = sent.since(first);
             assert!(
-                sent.since(first) >= Duration::from_secs(60),
-                "{role}: 13 calls within {:?}",
-                sent.since(first)
+                span >= Duration::from_secs(60),
+                "{role}: 13 calls within {span:?}"
             );
         }
     }
 
-    async fn grant(&self, role: &RoleRequest) -> Result<IssuedSession, UpstreamError> {
+    async fn issue(&self, role: &RoleRequest) -> Result<IssuedSession, UpstreamError> {
         let sent = self.boot();
-        let weather = self.truth().weather;
-        if weather != Weather::Fair {
-            return self.fail(weather, sent).await;
+        let fault = self.truth().fault;
+        if fault != Fault::None {
+            return self.fail(fault, sent).await;
         }
-        self.answer(sent, || {
-            let (issued_at, now) = (self.stamp(), self.true_now());
-            let mut truth = self.truth();
-            truth.granted += 1;
-            let session_id = format!("s-{}", truth.granted);
-            truth.ends.insert(session_id.clone(), now + role.duration);
-            truth
-                .by_end
-                .insert((now + role.duration, session_id.clone()));
-            Ok(IssuedSession {
-                session_id: session_id.into(),
-                principal: "user/u-1".into(),
-                access_key_id: "K".into(),
-                secret_access_key: "S".into(),
-                session_token: "T".into(),
-                issued_at,
-                expires_at: issued_at + role.duration,
-            })
-        })
-        .await
+
+        self.reply(sent, || Ok(self.new_session(role))).await
+    }
+
+    fn new_session(&self, role: &RoleRequest) -> IssuedSession {
+        let issued_at = self.service_time();
+        let end = self.true_now() + role.duration;
+
+        let mut truth = self.truth();
+        truth.granted += 1;
+        let session_id = format!("s-{}", truth.granted);
+        truth.ends.insert(session_id.clone(), end);
+        truth.by_end.insert((end, session_id.clone()));
+
+        IssuedSession {
+            session_id: session_id.into(),
+            principal: "user/u-1".into(),
+            access_key_id: "K".into(),
+            secret_access_key: "S".into(),
+            session_token: "T".into(),
+            issued_at,
+            expires_at: issued_at + role.duration,
+        }
+    }
+
+    fn active_ids(&self) -> BTreeSet<Box<str>> {
+        let now = self.true_now();
+        let truth = self.truth();
+        let unexpired = truth
+            .by_end
+            .range((now, String::new())..)
+            .filter(|(end, _)| *end > now);
+        let active = unexpired.filter(|(_, id)| !truth.revoked.contains_key(id));
+
+        active.map(|(_, id)| id.as_str().into()).collect()
+    }
+
+    fn status(&self, session_id: &str) -> IssuedSessionStatus {
+        let left = self.left(session_id);
+
+        if self.truth().revoked.contains_key(session_id) {
+            IssuedSessionStatus::Revoked {
+                at: None,
+                by: Some("user/admin".into()),
+                reason: None,
+            }
+        } else if left.is_zero() {
+            IssuedSessionStatus::Expired
+        } else {
+            IssuedSessionStatus::Active
+        }
+    }
+
+    /// A call about sessions. A refused role does not affect it.
+    async fn manage<T>(&self, sent: BootTime, act: impl FnOnce() -> T) -> Result<T, UpstreamError> {
+        let fault = self.truth().fault;
+
+        match fault {
+            Fault::None | Fault::RoleRefused => Ok(self.reply(sent, act).await),
+            fault => self.fail(fault, sent).await,
+        }
+    }
+}
+
+fn unavailable(retry_after: Option<Duration>) -> UpstreamError {
+    UpstreamError::Unavailable {
+        what: "it is unavailable".into(),
+        retry_after,
     }
 }
 
@@ -265,10 +314,11 @@ impl Upstream for Service {
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         async {
             let name = role.role_id.as_str();
-            self.note(name, self.boot());
-            let answer = self.grant(role).await;
-            self.truth().under_way.remove(name);
-            answer
+            self.record_call(name, self.boot());
+
+            let issued = self.issue(role).await;
+            self.truth().in_progress.remove(name);
+            issued
         }
         .boxed()
     }
@@ -287,11 +337,13 @@ impl Upstream for Service {
 
     fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
-            let (sent, weather) = (self.boot(), self.truth().weather);
-            if weather == Weather::Fair {
-                self.answer(sent, || Ok(())).await
+            let sent = self.boot();
+            let fault = self.truth().fault;
+
+            if fault == Fault::None {
+                self.reply(sent, || Ok(())).await
             } else {
-                self.fail(weather, sent).await
+                self.fail(fault, sent).await
             }
         }
         .boxed()
@@ -302,22 +354,10 @@ impl Upstream for Service {
         _principal: &'a str,
     ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
         async {
-            let (sent, weather) = (self.boot(), self.truth().weather);
-            self.truth().looks.push(sent);
-            if !matches!(weather, Weather::Fair | Weather::Refused) {
-                return self.fail(weather, sent).await;
-            }
-            let active = || {
-                let now = self.true_now();
-                let truth = self.truth();
-                let unexpired = truth
-                    .by_end
-                    .range((now, String::new())..)
-                    .filter(|(end, _)| *end > now);
-                let active = unexpired.filter(|(_, id)| !truth.revoked.contains_key(id));
-                Ok(active.map(|(_, id)| id.as_str().into()).collect())
-            };
-            self.answer(sent, active).await
+            let sent = self.boot();
+            self.truth().polls.push(sent);
+
+            self.manage(sent, || self.active_ids()).await
         }
         .boxed()
     }
@@ -326,26 +366,7 @@ impl Upstream for Service {
         &'a self,
         session_id: &'a str,
     ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
-        async {
-            let (sent, weather) = (self.boot(), self.truth().weather);
-            if !matches!(weather, Weather::Fair | Weather::Refused) {
-                return self.fail(weather, sent).await;
-            }
-            let fate = || {
-                let left = self.left(session_id);
-                Ok(match self.truth().revoked.get(session_id) {
-                    Some(_) => IssuedSessionStatus::Revoked {
-                        at: None,
-                        by: Some("user/admin".into()),
-                        reason: None,
-                    },
-                    None if left.is_zero() => IssuedSessionStatus::Expired,
-                    None => IssuedSessionStatus::Active,
-                })
-            };
-            self.answer(sent, fate).await
-        }
-        .boxed()
+        async { self.manage(self.boot(), || self.status(session_id)).await }.boxed()
     }
 
     fn revoke<'a>(
@@ -354,16 +375,11 @@ impl Upstream for Service {
         _reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), UpstreamError>> {
         async {
-            let (sent, weather) = (self.boot(), self.truth().weather);
-            if !matches!(weather, Weather::Fair | Weather::Refused) {
-                return self.fail(weather, sent).await;
-            }
-            let revoke = || {
+            self.manage(self.boot(), || {
                 let now = self.boot();
                 self.truth().revoked.entry(id.into()).or_insert(now);
-                Ok(())
-            };
-            self.answer(sent, revoke).await
+            })
+            .await
         }
         .boxed()
     }

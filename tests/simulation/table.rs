@@ -1,6 +1,7 @@
-//! The table in `daemon/failures.md`, row by row.
+//! The tables in `packaging/docs/failures.md`, row by row.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,11 +10,19 @@ use rolekeeperd::clock::Clock;
 use rolekeeperd::config::LeaseLimit;
 use rolekeeperd::journal::Journal;
 
-use crate::service::Weather;
+use crate::service::{Fault, REFUSAL};
 use crate::with_seeds;
-use crate::world::{Got, HOUR, Machine, NEVER, pass};
+use crate::world::{HOUR, Machine, NEVER, Outcome, sleep};
 
-const PAGE: &str = include_str!("../../daemon/failures.md");
+const PAGE: &str = include_str!("../../packaging/docs/failures.md");
+const PROFILE_TABLE: &str =
+    "| state | event | upstream | answer (exit code) | next state | calls | test |";
+const REVOCATION_TABLE: &str =
+    "| state | event | what the daemon does | a request gets (exit code) | next state | test |";
+const PROCESS_TABLE: &str = "| event | what the daemon does | what a user sees | test |";
+
+/// The cell for an event that no consumer waits for.
+const NO_ANSWER: &str = "-";
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -25,31 +34,34 @@ struct Row {
     calls: String,
 }
 
-/// The cells of the rows below this heading of the table.
+/// The cells of the rows below this heading of a table.
 fn rows_below(heading: &str) -> Vec<Vec<String>> {
-    let table = PAGE
-        .split_once(heading)
-        .unwrap_or_else(|| panic!("there is no table {heading}"))
-        .1;
-    let rows = table
+    let Some((_, table)) = PAGE.split_once(heading) else {
+        panic!("there is no table {heading}")
+    };
+    let lines = table
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'));
-    rows.map(|line| {
-        line.trim_matches('|')
-            .split('|')
-            .map(|cell| cell.trim().to_owned())
-            .collect()
-    })
-    .collect()
+
+    lines.map(cells).collect()
 }
 
-fn rows() -> Vec<Row> {
-    let row = |cells: Vec<String>| {
+fn cells(line: &str) -> Vec<String> {
+    let cells = line.trim_matches('|').split('|');
+
+    cells.map(|cell| cell.trim().to_owned()).collect()
+}
+
+impl Row {
+    fn new(cells: Vec<String>) -> Self {
         let [state, event, upstream, answer, next, calls, _test] = cells
             .try_into()
             .unwrap_or_else(|cells| panic!("not seven cells: {cells:?}"));
-        Row {
+        // Without the exit code in parentheses.
+        let answer = answer.split(" (").next().unwrap_or_default().to_owned();
+
+        Self {
             state,
             event,
             upstream,
@@ -57,61 +69,56 @@ fn rows() -> Vec<Row> {
             next,
             calls,
         }
-    };
-    rows_below("| state | event | upstream | answer | next state | calls | test |")
-        .into_iter()
-        .map(row)
-        .collect()
+    }
 }
 
 #[test]
-fn every_row_of_the_table_of_failures_is_what_happens() {
-    let rows = rows();
+fn every_row_of_the_failure_table_holds() {
+    let rows: Vec<Row> = rows_below(PROFILE_TABLE)
+        .into_iter()
+        .map(Row::new)
+        .collect();
     assert!(rows.len() > 30, "{}", rows.len());
-    let wrong = std::sync::Mutex::new(Vec::new());
+
+    let wrong = Mutex::new(Vec::new());
     with_seeds(1..6, |seed| {
-        let (rows, wrong) = (&rows, &wrong);
+        let rows = &rows;
+        let wrong = &wrong;
         async move {
             for row in rows {
-                let (answer, next, calls) = happen(row).await;
-                let is_kept = (
-                    answer == row.answer,
-                    next == row.next,
-                    row.calls == "any" || calls == row.calls,
-                );
-                if is_kept != (true, true, true) {
-                    wrong.lock().expect("unpoisoned").push(format!(
-                        "seed {seed}: {row:?}\n  got {answer}, {next}, {calls}"
-                    ));
+                let (answer, next, calls) = run(row).await;
+                let is_expected_calls = row.calls == "any" || calls == row.calls;
+                if answer != row.answer || next != row.next || !is_expected_calls {
+                    let got = format!("{answer}, {next}, {calls}");
+                    let message = format!("seed {seed}: {row:?}\n  got {got}");
+                    wrong.lock().expect("unpoisoned").push(message);
                 }
             }
         }
     });
+
     let wrong = wrong.into_inner().expect("unpoisoned");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_test_that_the_tables_name_is_there() {
-    let tables = [
-        "| state | event | upstream | answer | next state | calls | test |",
-        "| state | event | what happens | next state | test |",
-        "| event | what happens | test |",
-    ];
+fn every_test_named_in_the_tables_exists() {
     let mut sources = String::new();
     for folder in ["../daemon/src", "."] {
-        read_all(
-            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
-            &mut sources,
-        );
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        read_all(&folder, &mut sources);
     }
-    for row in tables.into_iter().flat_map(rows_below) {
-        let name = row.last().expect("a row has cells").trim_matches('`');
-        assert!(
-            sources.contains(&format!("fn {name}()")),
-            "{name} is not there"
-        );
+
+    let mut missing = Vec::new();
+    for heading in [PROFILE_TABLE, REVOCATION_TABLE, PROCESS_TABLE] {
+        for row in rows_below(heading) {
+            let name = row.last().expect("a row has cells").trim_matches('`');
+            if !sources.contains(&format!("fn {name}()")) {
+                missing.push(name.to_owned());
+            }
+        }
     }
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 fn read_all(folder: &Path, sources: &mut String) {
@@ -125,193 +132,203 @@ fn read_all(folder: &Path, sources: &mut String) {
     }
 }
 
-/// The row's event in the row's state: what was answered, the state after it, the calls that it cost.
-async fn happen(row: &Row) -> (String, String, String) {
+/// Runs the row's event in the row's state. Returns the answer, the next state, and the number of calls.
+async fn run(row: &Row) -> (String, String, String) {
     let clock = Clock::virtual_from(Timestamp::UNIX_EPOCH);
-    let machine = Machine::on(clock, 4, 1, Journal::in_memory(), NEVER, |_| {
+    let machine = Machine::with_clock(clock, 4, 1, Journal::in_memory(), NEVER, |_| {
         (HOUR, LeaseLimit::Balanced)
     });
     bring_to(&machine, &row.state).await;
-    let is_known = row.upstream == "is known to be away";
-    if is_known {
-        set(&machine, "away");
+
+    let is_known_unavailable = row.upstream == "known to be unavailable";
+    if is_known_unavailable {
+        set_upstream(&machine, "unavailable");
         for other in 1..4 {
-            machine.ask(other).await;
+            machine.request(other).await;
         }
     } else {
-        set(&machine, &row.upstream);
+        set_upstream(&machine, &row.upstream);
     }
-    let before = calls(&machine);
-    let ask = || async {
-        let got = machine.ask(0).await;
-        // What it sets off in the background takes less than a second, unless it takes 21.
-        pass(Duration::from_secs(1)).await;
-        match got {
-            Got::Lease => "lease".into(),
-            Got::Refused(code) => code.into(),
-        }
-    };
-    let answer = match row.event.as_str() {
-        "a consumer asks" => ask().await,
-        "a consumer asks after the pause" => {
-            pass(next_try(&machine) + Duration::from_secs(1)).await;
-            ask().await
-        }
-        "its time comes" => {
-            let planned = status(&machine)
-                .session
-                .and_then(|session| session.refresh_in_seconds);
-            let mut due = planned.map_or_else(|| next_try(&machine), Duration::from_secs);
-            let minute = Duration::from_secs(60);
-            while due > minute {
-                // It is in use, and so are the others.
-                pass(minute).await;
-                due -= minute;
-                for number in 0..if is_known { 4 } else { 1 } {
-                    machine.ask(number).await;
-                }
-            }
-            // A call that is made takes less than two seconds, unless it takes 21.
-            pass(due + Duration::from_secs(2)).await;
-            "-".into()
-        }
-        "its last 15 s begin" => {
-            while status(&machine)
-                .session
-                .is_some_and(|session| session.expires_in_seconds > 15)
-            {
-                pass(Duration::from_secs(1)).await;
-            }
-            pass(Duration::from_secs(1)).await;
-            if row.answer == "-" {
-                "-".into()
-            } else {
-                ask().await
-            }
-        }
-        "nobody uses it" => {
-            for _ in 0..180 {
-                if state(&machine) == row.next {
-                    break;
-                }
-                pass(Duration::from_secs(60)).await;
-            }
-            // What is planned before it is left alone is none of this event's.
-            return ("-".into(), state(&machine), row.calls.clone());
-        }
-        "the machine sleeps 8 h" => {
-            pass(Duration::from_secs(60)).await;
-            machine.time().suspend(HOUR * 8);
-            pass(Duration::from_secs(3)).await;
-            "-".into()
-        }
-        "the clock is set by a day" => {
-            pass(Duration::from_secs(90)).await;
-            machine.time().step(SignedDuration::from_hours(24));
-            pass(Duration::from_secs(3)).await;
-            "-".into()
-        }
-        "time passed uncounted" => {
-            pass(Duration::from_secs(90)).await;
-            machine.services[0].truth().lost += HOUR * 2;
-            machine.time().step(SignedDuration::from_hours(2));
-            pass(Duration::from_secs(3)).await;
-            "-".into()
-        }
-        other => panic!("no such event: {other}"),
-    };
-    let calls = if is_known {
-        calls_for(&machine, "r0") - calls_for_before(&row.state)
+
+    let calls_before = calls(&machine);
+    let answer = run_event(&machine, row).await;
+    let calls = if row.event == "profile is unused" {
+        // Refreshes that were due before the profile became unused are not this event's.
+        row.calls.clone()
+    } else if is_known_unavailable {
+        // Except in the first state, one call for the profile brought it there.
+        let of_state = usize::from(row.state != "idle");
+        (calls_of_first_profile(&machine) - of_state).to_string()
     } else {
-        calls(&machine) - before
+        (self::calls(&machine) - calls_before).to_string()
     };
-    (answer, state(&machine), calls.to_string())
+
+    (answer, state(&machine), calls)
 }
 
-async fn bring_to(machine: &Machine, state_wanted: &str) {
-    let (first, then) = match state_wanted {
+async fn run_event(machine: &Machine, row: &Row) -> String {
+    match row.event.as_str() {
+        "request" => return request(machine).await,
+        "request after the pause" => {
+            sleep(next_try(machine) + Duration::from_secs(1)).await;
+            return request(machine).await;
+        }
+        "refresh is due" => {
+            let consumers = if row.upstream == "known to be unavailable" {
+                4
+            } else {
+                1
+            };
+            wait_until_due(machine, consumers).await;
+        }
+        "15 s are left" => {
+            wait_until_last_seconds(machine).await;
+            if row.answer != NO_ANSWER {
+                return request(machine).await;
+            }
+        }
+        "profile is unused" => {
+            wait_for_state(machine, &row.next, Duration::from_secs(60), 180).await
+        }
+        "machine sleeps 8 h" => {
+            sleep(Duration::from_secs(60)).await;
+            machine.time().suspend(HOUR * 8);
+            sleep(Duration::from_secs(3)).await;
+        }
+        "wall clock moves by a day" => {
+            sleep(Duration::from_secs(90)).await;
+            machine.time().step(SignedDuration::from_hours(24));
+            sleep(Duration::from_secs(3)).await;
+        }
+        "lost time is noticed" => {
+            sleep(Duration::from_secs(90)).await;
+            machine.services[0].truth().uncounted += HOUR * 2;
+            machine.time().step(SignedDuration::from_hours(2));
+            sleep(Duration::from_secs(3)).await;
+        }
+        other => panic!("no such event: {other}"),
+    }
+
+    NO_ANSWER.into()
+}
+
+async fn request(machine: &Machine) -> String {
+    let outcome = machine.request(0).await;
+    // Calls in the background take less than a second, unless the upstream takes 21 s.
+    sleep(Duration::from_secs(1)).await;
+
+    match outcome {
+        Outcome::Lease => "lease".into(),
+        Outcome::Refused(code) => code.into(),
+    }
+}
+
+/// Waits for the planned refresh or retry, while this number of profiles is in use.
+async fn wait_until_due(machine: &Machine, consumers: usize) {
+    let planned = status(machine)
+        .session
+        .and_then(|session| session.refresh_in_seconds);
+    let mut due = planned.map_or_else(|| next_try(machine), Duration::from_secs);
+
+    let minute = Duration::from_secs(60);
+    while due > minute {
+        sleep(minute).await;
+        due -= minute;
+        for number in 0..consumers {
+            machine.request(number).await;
+        }
+    }
+
+    // A call takes less than two seconds, unless the upstream takes 21 s.
+    sleep(due + Duration::from_secs(2)).await;
+}
+
+async fn wait_until_last_seconds(machine: &Machine) {
+    while status(machine)
+        .session
+        .is_some_and(|session| session.expires_in_seconds > 15)
+    {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+}
+
+/// Checks the state every `interval`, and at most `times`.
+async fn wait_for_state(machine: &Machine, wanted: &str, interval: Duration, times: usize) {
+    for _ in 0..times {
+        if state(machine) == wanted {
+            return;
+        }
+        sleep(interval).await;
+    }
+}
+
+async fn bring_to(machine: &Machine, wanted: &str) {
+    let (first, then) = match wanted {
         "idle" => return,
         "fresh" => ("answers", None),
         "refreshing" => ("answers", Some("takes 21 s")),
-        "failing" => ("answers", Some("away")),
-        "refused, served" => ("answers", Some("refuses the role")),
+        "failing" => ("answers", Some("unavailable")),
+        "rejected, served" => ("answers", Some("rejects the role")),
         "unused" => ("answers", Some("answers")),
-        "waiting" => ("away", None),
-        "refused" => ("refuses the role", None),
+        "waiting" => ("unavailable", None),
+        "rejected" => ("rejects the role", None),
         other => panic!("no such state: {other}"),
     };
-    set(machine, first);
-    machine.ask(0).await;
+    set_upstream(machine, first);
+    machine.request(0).await;
+
     if let Some(then) = then {
-        set(machine, then);
-        for _ in 0..7200 {
-            if state(machine) == state_wanted {
-                break;
-            }
-            pass(Duration::from_secs(1)).await;
-        }
+        set_upstream(machine, then);
+        wait_for_state(machine, wanted, Duration::from_secs(1), 7200).await;
     }
-    assert_eq!(state(machine), state_wanted, "it can be brought there");
+    assert_eq!(state(machine), wanted, "the machine reaches the state");
 }
 
-/// A call for the profile itself was made to bring it there, except from the first state.
-fn calls_for_before(state: &str) -> usize {
-    usize::from(state != "idle")
-}
-
-fn set(machine: &Machine, upstream: &str) {
-    let quick = Duration::from_millis(100)..Duration::from_millis(100);
-    let (weather, latency) = match upstream {
-        "answers" => (Weather::Fair, quick),
-        "takes 21 s" => (
-            Weather::Fair,
-            Duration::from_secs(21)..Duration::from_secs(21),
-        ),
-        "away" => (Weather::Unreachable, quick),
-        "busy" => (Weather::Overloaded(Some(Duration::from_secs(120))), quick),
-        "refuses the token" => (Weather::LoggedOut, quick),
-        "refuses the role" => (Weather::Refused, quick),
+fn set_upstream(machine: &Machine, upstream: &str) {
+    let fault = match upstream {
+        "answers" | "takes 21 s" => Fault::None,
+        "unavailable" => Fault::Unreachable,
+        "overloaded" => Fault::Overloaded(Some(Duration::from_secs(120))),
+        "rejects the token" => Fault::TokenRefused,
+        "rejects the role" => Fault::RoleRefused,
         other => panic!("no such upstream: {other}"),
     };
+    let latency = if upstream == "takes 21 s" {
+        Duration::from_secs(21)
+    } else {
+        Duration::from_millis(100)
+    };
+
     let mut truth = machine.services[0].truth();
-    (truth.weather, truth.latency) = (weather, latency);
+    truth.fault = fault;
+    truth.latency = latency..latency;
 }
 
 fn calls(machine: &Machine) -> usize {
     machine.services[0].truth().calls.len()
 }
 
-fn calls_for(machine: &Machine, role: &str) -> usize {
-    machine.services[0]
-        .truth()
-        .by_role
-        .get(role)
-        .copied()
-        .unwrap_or(0)
+fn calls_of_first_profile(machine: &Machine) -> usize {
+    let truth = machine.services[0].truth();
+
+    truth.by_role.get("r0").copied().unwrap_or(0)
 }
 
 fn status(machine: &Machine) -> ProfileStatus {
-    machine
-        .daemon
-        .services
-        .status
-        .page(machine.peer(0), None, 0)
-        .profiles
-        .into_iter()
-        .next()
-        .expect("there is one")
+    let status = &machine.daemon.services.status;
+    let profiles = status.page(machine.peer(0), None, 0).profiles;
+
+    profiles.into_iter().next().expect("there is one")
 }
 
 fn next_try(machine: &Machine) -> Duration {
-    Duration::from_secs(
-        status(machine)
-            .failure
-            .expect("it is failing")
-            .retry_in_seconds,
-    )
+    let failure = status(machine).failure.expect("the profile is failing");
+
+    Duration::from_secs(failure.retry_in_seconds)
 }
 
-/// The state's name, by what a person can see of it.
+/// The name of the state, as it follows from the profile's status.
 fn state(machine: &Machine) -> String {
     let ProfileStatus {
         state,
@@ -321,19 +338,19 @@ fn state(machine: &Machine) -> String {
     } = status(machine);
     let is_served = matches!(state, ProfileState::Fresh | ProfileState::Aging);
     let is_unused = session.is_some_and(|session| session.is_unused);
-    let needs_a_person = failure
-        .as_ref()
-        .is_some_and(|failure| failure.message == "no");
-    match (is_served, failure.is_some(), needs_a_person) {
+    let is_failing = failure.is_some();
+    let is_refused = failure.is_some_and(|failure| failure.message == REFUSAL);
+
+    let name = match (is_served, is_failing, is_refused) {
         (true, false, _) if is_unused => "unused",
         (true, false, _) if state == ProfileState::Fresh => "fresh",
         (true, false, _) => "refreshing",
         (true, true, false) => "failing",
-        (true, true, true) => "refused, served",
+        (true, true, true) => "rejected, served",
         (false, true, false) => "waiting",
-        (false, true, true) => "refused",
+        (false, true, true) => "rejected",
         (false, false, _) if machine.is_fetching(0) => "refreshing",
         (false, false, _) => "idle",
-    }
-    .into()
+    };
+    name.into()
 }

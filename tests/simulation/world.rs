@@ -1,6 +1,6 @@
-//! One machine: a daemon's broker, its consumers, and a checker of what every one of them is given.
+//! One machine: a daemon, its consumers, and a checker of every lease that they get.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -23,16 +23,16 @@ use rolekeeperd::journal::Journal;
 use rolekeeperd::model::{MARGIN, UpstreamId};
 use rolekeeperd::upstream::handle::UpstreamHandle;
 
-use crate::service::{Service, Weather};
+use crate::service::{Fault, Service};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-/// How often most machines here ask for revocations: seldom, so that a week does not take too long.
+/// The poll interval of most machines: long, so that simulating a week takes less time.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(150);
-/// Never, for as long as a simulation takes.
+/// A poll interval that is longer than any simulation.
 pub(crate) const NEVER: Duration = Duration::from_secs(10_000 * 3600);
-/// No session is given up for lost before this is left of it: the margin, a second because a `Date` has whole ones, and a
-/// slow round trip. For a session's own round trip, which may have been slept through, see [`Machine::surely_left`].
-const SURELY: Duration = Duration::from_secs(15 + 1 + 4);
+/// A session with more than this left is not expired by the daemon's estimate: the margin, a second because a `Date` has
+/// whole seconds, and a slow round trip. For the session's own round trip, see [`Machine::certainly_left`].
+const UNCERTAINTY: Duration = Duration::from_secs(15 + 1 + 4);
 
 pub(crate) struct Machine {
     pub(crate) clock: Clock,
@@ -41,53 +41,69 @@ pub(crate) struct Machine {
     consumers: Vec<Consumer>,
 }
 
-/// Who asks for one profile.
+/// A tool that uses one profile.
 struct Consumer {
     profile: String,
     service: Service,
     peer: Peer,
-    /// The last session that it was given.
+    /// The session of its last lease.
     session: Mutex<Option<Arc<Session>>>,
 }
 
-/// What somebody got who asked.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Got {
+pub(crate) enum Outcome {
     Lease,
     /// With this code.
     Refused(&'static str),
 }
 
-pub(crate) async fn pass(span: Duration) {
+/// Lets virtual time pass.
+pub(crate) async fn sleep(span: Duration) {
     tokio::time::sleep(span).await;
 }
 
-/// From 0 to `most`, most of them small.
-pub(crate) fn some(most: Duration) -> Duration {
-    most.mul_f64(fastrand::f64().powi(2))
+/// From 0 to `max`. Small values are more frequent.
+pub(crate) fn random_up_to(max: Duration) -> Duration {
+    max.mul_f64(fastrand::f64().powi(2))
+}
+
+impl Consumer {
+    fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session_id(&self) -> Option<String> {
+        let session = self.session();
+
+        session.as_ref().map(|it| it.issued.session_id.to_string())
+    }
 }
 
 impl Machine {
-    /// Profiles in turn of as many services, with lives and leases of all kinds.
+    /// Spreads the profiles over the services. Their durations and lease limits vary.
     pub(crate) fn new(profiles: usize, services: usize, journal: Journal) -> Self {
         let clock = Clock::virtual_from(Timestamp::from_second(1_700_000_000).expect("a time"));
-        Self::on(clock, profiles, services, journal, CHECK_EVERY, |number| {
-            let lives = [Duration::from_secs(900), HOUR, HOUR, HOUR, HOUR * 12];
+
+        Self::with_clock(clock, profiles, services, journal, CHECK_EVERY, |number| {
+            let durations = [Duration::from_secs(900), HOUR, HOUR, HOUR, HOUR * 12];
             let leases = [LeaseLimit::Balanced, LeaseLimit::Full, LeaseLimit::Strict];
+            let index = number / services;
+
             (
-                lives[number / services % lives.len()],
-                leases[number / services % leases.len()],
+                durations[index % durations.len()],
+                leases[index % leases.len()],
             )
         })
     }
 
-    pub(crate) fn on(
+    pub(crate) fn with_clock(
         clock: Clock,
         profiles: usize,
         services: usize,
         journal: Journal,
         check_every: Duration,
-        kind: impl Fn(usize) -> (Duration, LeaseLimit),
+        settings: impl Fn(usize) -> (Duration, LeaseLimit),
     ) -> Self {
         let services: Vec<_> = (0..services)
             .map(|number| Service::new(&clock, number))
@@ -95,31 +111,25 @@ impl Machine {
         let upstreams: Vec<_> = services
             .iter()
             .zip(0..)
-            .map(|(service, number)| {
-                let name = format!("u{number}").into();
-                UpstreamHandle::new(
-                    name,
-                    UpstreamId::new(number),
-                    Box::new(service.clone()),
-                    check_every,
-                )
-            })
+            .map(|(service, number)| upstream(service, number, check_every))
             .collect();
-        let profile = |number: usize| {
+
+        let mut profiles_of_upstreams = Vec::new();
+        let mut consumers = Vec::new();
+        for number in 0..profiles {
             let upstream = &upstreams[number % upstreams.len()];
-            let (duration, lease) = kind(number);
-            let name = ProfileName::parse(&format!("p{number}")).expect("a name");
-            let role = RoleRequest {
-                role_id: RoleId::parse(&format!("r{number}")).expect("an id"),
-                duration,
-            };
-            let profile = Profile {
-                lease,
-                ..Profile::new(name, Arc::clone(&upstream.name), role)
-            };
-            (profile, Arc::clone(upstream))
-        };
-        let profiles_of_upstreams = (0..profiles).map(profile).collect();
+            let (duration, lease) = settings(number);
+            let profile = profile(number, &upstream.name, duration, lease);
+            profiles_of_upstreams.push((profile, Arc::clone(upstream)));
+
+            consumers.push(Consumer {
+                profile: format!("p{number}"),
+                service: services[number % services.len()].clone(),
+                peer: Peer::new(1, None),
+                session: Mutex::default(),
+            });
+        }
+
         let stores = Stores {
             journal,
             ..Stores::in_memory()
@@ -133,17 +143,11 @@ impl Machine {
         );
         daemon.start_scheduler(Timer::new(&clock).expect("a timer"));
 
-        let consumer = |number: usize| Consumer {
-            profile: format!("p{number}"),
-            service: services[number % services.len()].clone(),
-            peer: Peer::new(1, None),
-            session: Mutex::default(),
-        };
         Self {
-            consumers: (0..profiles).map(consumer).collect(),
             clock,
             daemon,
             services,
+            consumers,
         }
     }
 
@@ -154,27 +158,23 @@ impl Machine {
         time
     }
 
-    /// What is truly left of the last session that this profile's consumer was given.
+    /// The true remaining lifetime of the consumer's last session.
     pub(crate) fn left(&self, number: usize) -> Duration {
-        let Consumer {
-            session, service, ..
-        } = &self.consumers[number];
-        let session = session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.as_ref().map_or(Duration::ZERO, |session| {
-            service.left(&session.issued.session_id)
-        })
+        let consumer = &self.consumers[number];
+
+        match consumer.session_id() {
+            Some(id) => consumer.service.left(&id),
+            None => Duration::ZERO,
+        }
     }
 
-    /// What is left of it if it was issued as soon as it was asked for, which is all that can be known here.
-    fn surely_left(&self, number: usize) -> Duration {
-        let session = self.consumers[number]
-            .session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+    /// The same if the session was issued at the start of its round trip, which is all that the daemon can know.
+    fn certainly_left(&self, number: usize) -> Duration {
+        let session = self.consumers[number].session().clone();
         let round_trip = session.map_or(Duration::ZERO, |session| {
             session.received_at.since(session.obtained_at)
         });
+
         self.left(number).saturating_sub(round_trip)
     }
 
@@ -193,47 +193,44 @@ impl Machine {
         &self.consumers[number].peer
     }
 
-    /// The last session that this profile's consumer was given.
-    pub(crate) fn given(&self, number: usize) -> Option<String> {
-        let session = self.consumers[number]
-            .session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        session
-            .as_ref()
-            .map(|session| session.issued.session_id.to_string())
+    /// The id of the consumer's last session.
+    pub(crate) fn session_id(&self, number: usize) -> Option<String> {
+        self.consumers[number].session_id()
     }
 
-    /// It is over, and its consumer knows that another one has to be waited for. Returns which it was.
-    pub(crate) fn forget(&self, number: usize) -> Option<String> {
-        let session = self.consumers[number]
-            .session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+    /// Forgets the consumer's last session after its end, so that the consumer may wait for another. Returns its id.
+    pub(crate) fn take_session_id(&self, number: usize) -> Option<String> {
+        let session = self.consumers[number].session().take();
+
         session.map(|session| session.issued.session_id.to_string())
     }
 
-    /// A strict profile, and it has not been known for a while whether its session was revoked: it is looked at first.
-    pub(crate) fn is_blind(&self, number: usize) -> bool {
+    /// Whether the profile is strict, and its last poll is too long ago: a request then waits for a poll.
+    pub(crate) fn is_view_stale(&self, number: usize) -> bool {
         let entry = self.entry(number);
-        let age = |session: Arc<Session>| {
-            self.daemon
-                .services
-                .revocation
-                .view_age(entry, &session, self.clock.now().boot)
+        let Some(session) = entry.session() else {
+            return false;
         };
-        entry.profile.lease == LeaseLimit::Strict
-            && entry.session().map(age) > Some(entry.profile.max_view_age)
+        let now = self.clock.now().boot;
+        let age = self
+            .daemon
+            .services
+            .revocation
+            .view_age(entry, &session, now);
+
+        entry.profile.lease == LeaseLimit::Strict && age > entry.profile.max_view_age
     }
 
-    /// Somebody waits for its first session.
+    /// Whether a fetch for the profile is in progress.
     pub(crate) fn is_fetching(&self, number: usize) -> bool {
-        self.services[0].truth().is_under_way(&format!("r{number}"))
+        self.services[0]
+            .truth()
+            .is_in_progress(&format!("r{number}"))
     }
 
     pub(crate) fn is_fresh(&self, number: usize) -> bool {
         let entry = self.entry(number);
+
         matches!(entry.lookup(self.clock.now().boot), Freshness::Fresh(_))
     }
 
@@ -244,92 +241,107 @@ impl Machine {
             .await
     }
 
-    /// A consumer asks for a profile, and everything that was promised is checked.
-    pub(crate) async fn ask(&self, number: usize) -> Got {
+    /// A consumer requests a lease. Checks everything that the daemon promises about the result.
+    pub(crate) async fn request(&self, number: usize) -> Outcome {
         let consumer = &self.consumers[number];
-        let held = self.surely_left(number);
-        let mut asking = std::pin::pin!(self.lease(consumer));
-        let answer = match asking.as_mut().now_or_never() {
-            Some(answer) => answer,
+        let left = self.certainly_left(number);
+
+        let mut lease = std::pin::pin!(self.lease(consumer));
+        let result = match lease.as_mut().now_or_never() {
+            Some(result) => result,
             None => {
-                let may_wait = held < SURELY || self.is_blind(number);
-                assert!(
-                    may_wait,
-                    "{} waits with {held:?} left of what it was given",
-                    consumer.profile
-                );
-                let asked = self.clock.now().awake;
-                let answer = asking.await;
-                let waited = self.clock.now().awake.saturating_sub(asked);
-                assert!(
-                    waited <= WAIT + Duration::from_secs(1),
-                    "it waited for {waited:?}"
-                );
-                answer
+                let may_wait = left < UNCERTAINTY || self.is_view_stale(number);
+                let profile = &consumer.profile;
+                assert!(may_wait, "{profile} waits, and its session has {left:?}");
+
+                let started = self.clock.now().awake;
+                let result = lease.await;
+                let waited = self.clock.now().awake.saturating_sub(started);
+                let limit = WAIT + Duration::from_secs(1);
+                assert!(waited <= limit, "{profile} waited for {waited:?}");
+                result
             }
         };
-        match answer {
+
+        match result {
             Ok(lease) => {
-                self.check(consumer, &lease);
-                Got::Lease
+                check_lease(consumer, &lease, self.clock.now().wall);
+                *consumer.session() = Some(Arc::clone(&lease.session));
+                Outcome::Lease
             }
             Err(refusal) => {
-                let may_refuse = held < SURELY
-                    || matches!(
-                        refusal,
-                        RequestError::ViewStale { .. } | RequestError::Held { .. }
-                    );
-                assert!(
-                    may_refuse,
-                    "{}: {refusal} with {held:?} left",
-                    consumer.profile
-                );
-                self.check_refusal(consumer, &refusal);
-                Got::Refused(refusal.failure().code.as_str())
+                check_refusal(consumer, &refusal, left);
+                Outcome::Refused(refusal.failure().code.as_str())
             }
         }
     }
+}
 
-    /// Neither served in its last seconds, nor advertised for longer than it lives.
-    fn check(&self, consumer: &Consumer, lease: &Lease) {
-        let id = &lease.session.issued.session_id;
-        let left = consumer.service.left(id);
-        assert!(
-            left >= MARGIN,
-            "{} is given {id}, of which {left:?} is left",
-            consumer.profile
-        );
-        let advertised = lease.expires_at.duration_since(self.clock.now().wall);
-        let advertised = Duration::try_from(advertised).expect("it ends in the future");
-        assert!(
-            advertised <= left,
-            "{id} is advertised for {advertised:?} and lives for {left:?}"
-        );
-        *consumer
-            .session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lease.session));
+fn upstream(service: &Service, number: u32, check_every: Duration) -> Arc<UpstreamHandle> {
+    UpstreamHandle::new(
+        format!("u{number}").into(),
+        UpstreamId::new(number),
+        Box::new(service.clone()),
+        check_every,
+    )
+}
+
+fn profile(number: usize, upstream: &Arc<str>, duration: Duration, lease: LeaseLimit) -> Profile {
+    let name = ProfileName::parse(&format!("p{number}")).expect("a name");
+    let role = RoleRequest {
+        role_id: RoleId::parse(&format!("r{number}")).expect("an id"),
+        duration,
+    };
+
+    Profile {
+        lease,
+        ..Profile::new(name, Arc::clone(upstream), role)
     }
+}
 
-    /// It says when there will be another try, and that is soon enough.
-    fn check_refusal(&self, consumer: &Consumer, refusal: &RequestError) {
-        match refusal {
-            RequestError::Upstream(failing, now) => {
-                let wait = failing.next_try.since(now.boot);
-                assert!(
-                    wait <= Duration::from_secs(600),
-                    "{}: the next try is in {wait:?}",
-                    consumer.profile
-                );
-                assert!(failing.since <= now.boot && failing.attempts > 0);
-            }
-            RequestError::Held { .. } => {}
-            RequestError::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
-            RequestError::StillWaiting => assert!(matches!(
-                consumer.service.truth().weather,
-                Weather::Silent | Weather::Fair | Weather::Overloaded(_) | Weather::Captive
-            )),
-            other => panic!("{}: {other}", consumer.profile),
+/// A session is not leased in its last seconds, and its advertised expiry is not later than the true one.
+fn check_lease(consumer: &Consumer, lease: &Lease, now: Timestamp) {
+    let id = &lease.session.issued.session_id;
+    let left = consumer.service.left(id);
+    assert!(
+        left >= MARGIN,
+        "{} is leased {id}, which has {left:?} left",
+        consumer.profile
+    );
+
+    let advertised = lease.expires_at.duration_since(now);
+    let advertised = Duration::try_from(advertised).expect("it ends in the future");
+    assert!(
+        advertised <= left,
+        "{id} is advertised for {advertised:?} and has {left:?} left"
+    );
+}
+
+/// A refusal needs a reason. If an upstream fails, the next try is soon.
+fn check_refusal(consumer: &Consumer, refusal: &RequestError, left: Duration) {
+    let profile = &consumer.profile;
+    let is_by_revocation = matches!(
+        refusal,
+        RequestError::ViewStale { .. } | RequestError::Held { .. }
+    );
+    assert!(
+        left < UNCERTAINTY || is_by_revocation,
+        "{profile}: {refusal}, and its session has {left:?}"
+    );
+
+    match refusal {
+        RequestError::Upstream(failing, now) => {
+            let wait = failing.next_try.since(now.boot);
+            let limit = Duration::from_secs(600);
+            assert!(wait <= limit, "{profile}: the next try is in {wait:?}");
+            assert!(failing.since <= now.boot && failing.attempts > 0);
         }
+        RequestError::Held { .. } => {}
+        RequestError::ViewStale { age, .. } => assert!(*age > DEFAULT_VIEW_AGE),
+        RequestError::StillWaiting => assert!(matches!(
+            consumer.service.truth().fault,
+            Fault::Unresponsive | Fault::None | Fault::Overloaded(_) | Fault::CaptivePortal
+        )),
+        other => panic!("{profile}: {other}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What tools other than people run: what they are given, and what they are told when there is nothing to give.
+//! Commands that other tools run: their output, and their errors in each tool's format.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -8,17 +8,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const GIT: &str = "protocol=https\nhost=git.example.test\n\n";
 const REJECTED: &str = "protocol=https\nhost=git.example.test\nusername=BYIA1\npassword=canary\n\n";
 
-fn daemon() -> StandIn {
-    StandIn::answering("BYIA1")
+fn daemon() -> FakeDaemon {
+    FakeDaemon::answering("BYIA1")
 }
 
-/// Gives it this much to read, and then nothing.
-fn feed(mut command: Command, input: &str) -> Output {
+/// Runs a command with this standard input.
+fn run_with_input(mut command: Command, input: &str) -> Output {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -30,10 +30,11 @@ fn feed(mut command: Command, input: &str) -> Output {
         .unwrap()
         .write_all(input.as_bytes())
         .unwrap();
+
     child.wait_with_output().unwrap()
 }
 
-fn texts(run: &Output) -> (&str, &str) {
+fn output(run: &Output) -> (&str, &str) {
     (
         str::from_utf8(&run.stdout).unwrap(),
         str::from_utf8(&run.stderr).unwrap(),
@@ -41,17 +42,20 @@ fn texts(run: &Output) -> (&str, &str) {
 }
 
 fn json(run: &Output) -> Value {
-    assert_eq!((run.status.code(), texts(run).1), (Some(0), ""));
+    assert_eq!((run.status.code(), output(run).1), (Some(0), ""));
+
     serde_json::from_slice(&run.stdout).unwrap()
 }
 
 #[test]
-fn credential_process_ignores_standard_input() {
+fn credential_process_ignores_stdin() {
     let daemon = daemon();
+
     let words = ["credential-process", "dev"];
     let want = daemon.run(&words);
-    assert_eq!((want.status.code(), texts(&want).1), (Some(0), ""));
-    let text = texts(&want).0;
+    assert_eq!((want.status.code(), output(&want).1), (Some(0), ""));
+
+    let text = output(&want).0;
     assert!(
         text.starts_with("{\"Version\":1,") && text.ends_with("\"}\n") && text.lines().count() == 1,
         "{text}"
@@ -67,12 +71,14 @@ fn credential_process_ignores_standard_input() {
     let name = ptsname(&master, Vec::new()).unwrap();
     let terminal =
         File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
+
     let inputs = [
         Stdio::null(),
         reader.into(),
         file.try_clone().unwrap().into(),
         terminal.into(),
     ];
+
     let mut runs: Vec<_> = inputs
         .map(|input| daemon.client(&words).stdin(input).output().unwrap())
         .into();
@@ -84,6 +90,7 @@ fn credential_process_ignores_standard_input() {
             env!("CARGO_BIN_EXE_rolekeeper"),
         ])
         .args(words);
+
     runs.push(closed.output().unwrap());
 
     assert_eq!(runs, vec![want; 5]);
@@ -91,42 +98,46 @@ fn credential_process_ignores_standard_input() {
 }
 
 #[test]
-fn each_tool_gets_the_token_in_its_own_format() {
+fn each_tool_gets_the_token_in_its_format() {
     let daemon = daemon();
+
     let v1 = "client.authentication.k8s.io/v1";
     let status = json!({ "token": "token", "expirationTimestamp": "2026-01-01T00:00:00Z" });
     let kube = json!({ "apiVersion": v1, "kind": "ExecCredential", "status": status });
     assert_eq!(json(&daemon.run(&["kube", "dev"])), kube);
 
-    let docker = feed(
+    let docker = run_with_input(
         daemon.client(&["docker-credential", "dev", "get"]),
         "registry.example.test",
     );
+
     assert_eq!(
         json(&docker),
         json!({ "ServerURL": "registry.example.test", "Username": "BYIA1", "Secret": "token" })
     );
 
-    let git = feed(
+    let git = run_with_input(
         daemon.client(&["git-credential", "dev", "--username", "me", "get"]),
         GIT,
     );
     let want = "username=me\npassword=token\npassword_expiry_utc=1767225600\n";
-    assert_eq!((git.status.code(), texts(&git)), (Some(0), (want, "")));
+    assert_eq!((git.status.code(), output(&git)), (Some(0), (want, "")));
 
     let token = daemon.run(&["token", "dev"]);
     assert_eq!(
-        (token.status.code(), texts(&token)),
+        (token.status.code(), output(&token)),
         (Some(0), ("token\n", ""))
     );
+
     let want =
         json!({ "token": "token", "expires_at": "2026-01-01T00:00:00Z", "session_id": "s-1" });
     assert_eq!(json(&daemon.run(&["token", "dev", "--json"])), want);
 }
 
 #[test]
-fn kube_answers_in_the_requested_version_for_named_clusters() {
+fn kube_uses_api_version_and_allowed_clusters_only() {
     let daemon = daemon();
+
     let run = |words: &[&str], info: &str| {
         daemon
             .client(words)
@@ -134,11 +145,14 @@ fn kube_answers_in_the_requested_version_for_named_clusters() {
             .output()
             .unwrap()
     };
+
     let info = |server: &str| {
         let spec = json!({ "interactive": false, "cluster": { "server": server, "config": null } });
         let version = "client.authentication.k8s.io/v1beta1";
+
         json!({ "kind": "ExecCredential", "apiVersion": version, "spec": spec }).to_string() + "\n"
     };
+
     let guarded = [
         "kube",
         "dev",
@@ -147,9 +161,11 @@ fn kube_answers_in_the_requested_version_for_named_clusters() {
         "--server",
         "https://b.test",
     ];
+
     let answer = json(&run(&guarded, &info("https://b.test:443/")));
     assert_eq!(answer["apiVersion"], "client.authentication.k8s.io/v1beta1");
-    assert_eq!(daemon.asked(), 1);
+    assert_eq!(daemon.requests(), 1);
+
     for (words, info, code, want) in [
         (
             &guarded[..],
@@ -171,18 +187,29 @@ fn kube_answers_in_the_requested_version_for_named_clusters() {
         ),
     ] {
         let run = run(words, &info);
-        let (out, told) = texts(&run);
-        assert_eq!((run.status.code(), out), (Some(code), ""), "{told}");
-        assert!(told.contains(want) && !told.contains("canary"), "{told}");
+        let (stdout, stderr) = output(&run);
+
+        assert_eq!((run.status.code(), stdout), (Some(code), ""), "{stderr}");
+        assert!(
+            stderr.contains(want) && !stderr.contains("canary"),
+            "{stderr}"
+        );
     }
-    assert_eq!(daemon.asked(), 1, "no session is asked for in vain");
+
+    assert_eq!(
+        daemon.requests(),
+        1,
+        "the daemon is not asked for a cluster that is refused"
+    );
 }
 
 #[test]
 fn held_profile_is_reported_in_each_tools_format() {
     let daemon = daemon();
-    let told = "rolekeeper: profile held is held (held)\n  try: rolekeeper resume held\n";
-    for (words, input, code, out) in [
+
+    let stderr = "rolekeeper: profile held is held (held)\n  try: rolekeeper resume held\n";
+
+    for (words, input, code, expected) in [
         (&["credential-process", "held"][..], "", 6, ""),
         (&["kube", "held"], "", 6, ""),
         (&["token", "held"], "", 6, ""),
@@ -194,10 +221,10 @@ fn held_profile_is_reported_in_each_tools_format() {
             "profile held is held\n",
         ),
     ] {
-        let run = feed(daemon.client(words), input);
+        let run = run_with_input(daemon.client(words), input);
         assert_eq!(
-            (run.status.code(), texts(&run)),
-            (Some(code), (out, told)),
+            (run.status.code(), output(&run)),
+            (Some(code), (expected, stderr)),
             "{words:?}"
         );
     }
@@ -206,8 +233,10 @@ fn held_profile_is_reported_in_each_tools_format() {
 #[test]
 fn docker_helper_exits_with_0_or_1_and_stores_nothing() {
     let daemon = daemon();
+
     let login = r#"{"ServerURL":"registry.example.test","Username":"me","Secret":"canary"}"#;
-    for (action, input, code, out) in [
+
+    for (action, input, code, expected) in [
         ("get", "", 1, "no credentials server URL\n"),
         (
             "get",
@@ -238,35 +267,42 @@ fn docker_helper_exits_with_0_or_1_and_stores_nothing() {
             "registry.example.test",
             action,
         ];
-        let run = feed(daemon.client(&words), input);
-        let (said, told) = texts(&run);
+
+        let run = run_with_input(daemon.client(&words), input);
+        let (stdout, stderr) = output(&run);
+
         assert_eq!(
-            (run.status.code(), said),
-            (Some(code), out),
-            "{action}: {told}"
+            (run.status.code(), stdout),
+            (Some(code), expected),
+            "{action}: {stderr}"
         );
-        let is_failure = code == 1 && !out.starts_with("credentials not found");
+
+        let is_failure = code == 1 && !expected.starts_with("credentials not found");
         assert!(
-            told.is_empty() != is_failure && !told.contains("canary"),
-            "{action}: {told}"
+            stderr.is_empty() != is_failure && !stderr.contains("canary"),
+            "{action}: {stderr}"
         );
     }
-    assert_eq!(daemon.asked(), 0);
+
+    assert_eq!(daemon.requests(), 0);
 }
 
 #[test]
-fn git_erase_reports_the_rejected_password_silently() {
+fn git_erase_reports_rejected_password_silently() {
     let daemon = daemon();
+
     let reports = |words: &[&str], input: &str| {
-        let before = daemon.asked();
-        let run = feed(daemon.client(words), input);
+        let before = daemon.requests();
+        let run = run_with_input(daemon.client(words), input);
         assert_eq!(
-            (run.status.code(), texts(&run)),
+            (run.status.code(), output(&run)),
             (Some(0), ("", "")),
             "{words:?}"
         );
-        daemon.asked() - before
+
+        daemon.requests() - before
     };
+
     assert_eq!(reports(&["git-credential", "dev", "erase"], REJECTED), 1);
     assert_eq!(reports(&["git-credential", "dev", "erase"], GIT), 0);
     assert_eq!(
@@ -282,17 +318,18 @@ fn git_erase_reports_the_rejected_password_silently() {
 }
 
 #[test]
-fn git_erase_does_not_start_a_daemon() {
+fn git_erase_starts_no_daemon() {
     let daemon = daemon();
+
     let folder = daemon.home().join("nobody");
     let mut command = daemon.client(&["git-credential", "dev", "erase"]);
     command
         .env_remove("ROLEKEEPER_AUTOSTART")
         .env("ROLEKEEPER_SOCKET", folder.join("socket"));
-    let run = feed(command, REJECTED);
-    assert_eq!((run.status.code(), texts(&run)), (Some(0), ("", "")));
+    let run = run_with_input(command, REJECTED);
+    assert_eq!((run.status.code(), output(&run)), (Some(0), ("", "")));
     assert!(
         !folder.exists(),
-        "whoever starts a daemon makes its folder first"
+        "starting a daemon would create this folder"
     );
 }

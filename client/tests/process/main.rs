@@ -1,12 +1,12 @@
-//! The real command against a daemon that says what a test wants said: what upstreams, readers and terminals do to it.
+//! The real client against a fake daemon: replies, readers and terminals that misbehave.
 
 #![cfg(target_os = "linux")]
 
+mod completions;
 mod consumers;
 mod env;
-mod offers;
+mod fake_daemon;
 mod pipes;
 mod replies;
 mod setup;
-mod stand_in;
 mod terminal;

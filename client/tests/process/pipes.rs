@@ -1,18 +1,19 @@
-//! Output that nobody reads or that cannot be written.
+//! Closed pipes and full devices as output.
 
 use std::fs::File;
 use std::process::Stdio;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const ROLE: &str = r#"{"id":"r-1","name":"Reader","secret":"s"}"#;
-/// Full whenever it is written to; only Linux has it.
+/// Every write fails with `ENOSPC`.
 const FULL: &str = "/dev/full";
 
 /// A pipe without a reader.
-fn unread() -> Stdio {
+fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
+
     writer.into()
 }
 
@@ -21,8 +22,9 @@ fn full() -> Stdio {
 }
 
 #[test]
-fn reader_that_exits_early_is_not_an_error() {
-    let daemon = StandIn::answering(ROLE);
+fn closed_stdout_pipe_exits_with_0() {
+    let daemon = FakeDaemon::answering(ROLE);
+
     for line in [
         "--help",
         "--version",
@@ -34,7 +36,12 @@ fn reader_that_exits_early_is_not_an_error() {
         "completions bash",
     ] {
         let words: Vec<_> = line.split(' ').collect();
-        let run = daemon.client(&words).stdout(unread()).output().unwrap();
+        let run = daemon
+            .client(&words)
+            .stdout(closed_pipe())
+            .output()
+            .unwrap();
+
         assert_eq!(
             (
                 run.status.code(),
@@ -44,35 +51,39 @@ fn reader_that_exits_early_is_not_an_error() {
             "{line}"
         );
     }
+
     let mut shell = daemon.client(&["--", "rolekeeper", "iam", "listR"]);
     let run = shell
         .env("ROLEKEEPER_COMPLETE", "fish")
-        .stdout(unread())
+        .stdout(closed_pipe())
         .output()
         .unwrap();
+
     assert_eq!((run.status.code(), run.stderr), (Some(0), vec![]));
 }
 
 #[test]
-fn unwritable_standard_output_is_an_error() {
-    let daemon = StandIn::answering(ROLE);
+fn full_stdout_is_an_error() {
+    let daemon = FakeDaemon::answering(ROLE);
+
     for words in [
         &["status"][..],
         &["iam", "getRole", "--role-id", "r-1"],
         &["credential-process", "dev"],
     ] {
         let run = daemon.client(words).stdout(full()).output().unwrap();
-        let told = String::from_utf8(run.stderr).unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(
-            run.status.code() == Some(1) && told.contains("cannot write to standard output"),
-            "{told}"
+            run.status.code() == Some(1) && stderr.contains("cannot write to standard output"),
+            "{stderr}"
         );
     }
 }
 
 #[test]
-fn unwritable_standard_error_changes_no_result() {
-    let daemon = StandIn::answering(ROLE);
+fn unwritable_stderr_does_not_change_exit_code() {
+    let daemon = FakeDaemon::answering(ROLE);
+
     let new_secret = [
         "iam",
         "createServiceAccountCredential",
@@ -81,13 +92,14 @@ fn unwritable_standard_error_changes_no_result() {
         "--name",
         "n",
     ];
+
     for (words, code) in [
         (&["--nonsense"][..], 2),
         (&["iam", "deleteRole", "--role-id", "r-1"], 2),
         (&["--socket", "/nonexistent/socket", "status"], 3),
         (&new_secret, 0),
     ] {
-        for stderr in [full(), unread()] {
+        for stderr in [full(), closed_pipe()] {
             let run = daemon.client(words).stderr(stderr).output().unwrap();
             assert_eq!(run.status.code(), Some(code), "{words:?}");
             assert_eq!(
@@ -96,6 +108,7 @@ fn unwritable_standard_error_changes_no_result() {
                 "{words:?}"
             );
         }
+
         let mut closed = daemon.command("/bin/sh");
         closed
             .args([
@@ -104,23 +117,28 @@ fn unwritable_standard_error_changes_no_result() {
                 env!("CARGO_BIN_EXE_rolekeeper"),
             ])
             .args(words);
+
         assert_eq!(
             closed.output().unwrap().status.code(),
             Some(code),
             "{words:?}"
         );
     }
+
     let complete = || {
         let mut command = daemon.client(&["--", "rolekeeper", "iam"]);
         command.env("ROLEKEEPER_COMPLETE", "tcsh");
+
         command
     };
+
     assert!(
         String::from_utf8(complete().output().unwrap().stderr)
             .unwrap()
             .contains("unknown shell `tcsh`")
     );
-    for stderr in [full(), unread()] {
+
+    for stderr in [full(), closed_pipe()] {
         assert_eq!(complete().stderr(stderr).status().unwrap().code(), Some(0));
     }
 }

@@ -1,12 +1,13 @@
-//! JSON that is no value: whose fault it is, and that the exit code says so.
+//! JSON that is well-formed and still cannot be represented: the exit code names the side that
+//! caused it.
 
 use std::io::Write;
 use std::process::Stdio;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
-/// JSON by its grammar, and no value.
-fn unreadable() -> [String; 4] {
+/// Valid by the grammar of JSON, but not representable: too large, half a surrogate pair, too deep.
+fn unrepresentable() -> [String; 4] {
     let deep = format!("{{\"items\":{}{}}}", "[".repeat(200), "]".repeat(200));
     [
         r#"{"a":1e400}"#.into(),
@@ -17,9 +18,10 @@ fn unreadable() -> [String; 4] {
 }
 
 #[test]
-fn unsupported_reply_is_an_error_of_the_upstream() {
-    for answer in unreadable() {
-        let daemon = StandIn::answering(&answer);
+fn unrepresentable_reply_is_an_upstream_error() {
+    for answer in unrepresentable() {
+        let daemon = FakeDaemon::answering(&answer);
+
         for (words, hint) in [
             (
                 &["iam", "getRole", "--role-id", "r-1"][..],
@@ -43,61 +45,65 @@ fn unsupported_reply_is_an_error_of_the_upstream() {
             ),
         ] {
             let run = daemon.run(words);
-            let told = String::from_utf8(run.stderr).unwrap();
+            let stderr = String::from_utf8(run.stderr).unwrap();
             assert_eq!(
                 (run.status.code(), run.stdout.len()),
                 (Some(7), 0),
-                "{words:?}: {told}"
+                "{words:?}: {stderr}"
             );
             assert!(
-                told.contains("cannot show the upstream's reply: "),
-                "{told}"
+                stderr.contains("cannot show the upstream's reply: "),
+                "{stderr}"
             );
             assert!(
-                told.contains(" at line 1 column ") && told.contains("(upstream_unavailable)"),
-                "{told}"
+                stderr.contains(" at line 1 column ") && stderr.contains("(upstream_unavailable)"),
+                "{stderr}"
             );
             assert!(
-                told.contains(&format!("\n  try: {hint}")) && !told.contains("restart"),
-                "{told}"
+                stderr.contains(&format!("\n  try: {hint}")) && !stderr.contains("restart"),
+                "{stderr}"
             );
         }
     }
 }
 
 #[test]
-fn invalid_json_is_the_daemons_error_and_invalid_page_the_upstreams() {
-    let broken = StandIn::answering("{\"items\":").run(&["iam", "listRoles"]);
-    let told = String::from_utf8(broken.stderr).unwrap();
+fn broken_json_is_a_daemon_error_and_bad_page_an_upstream_one() {
+    let broken = FakeDaemon::answering("{\"items\":").run(&["iam", "listRoles"]);
+    let stderr = String::from_utf8(broken.stderr).unwrap();
     assert!(
-        broken.status.code() == Some(1) && told.contains("restart rolekeeperd"),
-        "{told}"
+        broken.status.code() == Some(1) && stderr.contains("restart rolekeeperd"),
+        "{stderr}"
     );
+
     for page in [
         r#"{"roles":[]}"#,
         r#"{"items":{}}"#,
         r#"{"items":[],"next_marker":7}"#,
     ] {
-        let run = StandIn::answering(page).run(&["iam", "listRoles", "--all"]);
-        let told = String::from_utf8(run.stderr).unwrap();
+        let run = FakeDaemon::answering(page).run(&["iam", "listRoles", "--all"]);
+        let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(
             run.status.code() == Some(7)
-                && told.contains("listRoles: unexpected response, not a list page"),
-            "{told}"
+                && stderr.contains("listRoles: unexpected response, not a list page"),
+            "{stderr}"
         );
     }
 }
 
 #[test]
-fn unsupported_document_is_a_usage_error_with_its_position() {
-    let daemon = StandIn::answering("{}");
+fn unrepresentable_document_is_a_usage_error() {
+    let daemon = FakeDaemon::answering("{}");
+
     let file = daemon.home().join("policy.json");
     let at = format!("@{}", file.display());
-    for document in unreadable() {
-        // On a line of its own, so that the place is one in the file.
+
+    for document in unrepresentable() {
+        // On the second line, so that the error's line number is that of the file.
         std::fs::write(&file, format!("\n{document}\n")).unwrap();
         let words = ["iam", "createPolicy", "--name", "p", "--document"];
         let from_file = daemon.client(&words).arg(&at).output().unwrap();
+
         let mut child = daemon
             .client(&words)
             .arg("-")
@@ -105,31 +111,36 @@ fn unsupported_document_is_a_usage_error_with_its_position() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+
         child
             .stdin
             .take()
             .unwrap()
             .write_all(format!("\n{document}").as_bytes())
             .unwrap();
+
         let from_pipe = child.wait_with_output().unwrap();
+
         for (run, from) in [
             (from_file, file.to_str().unwrap()),
             (from_pipe, "standard input"),
         ] {
-            let told = String::from_utf8(run.stderr).unwrap();
-            assert_eq!(run.status.code(), Some(2), "{told}");
+            let stderr = String::from_utf8(run.stderr).unwrap();
+            assert_eq!(run.status.code(), Some(2), "{stderr}");
             assert!(
-                told.starts_with(&format!("rolekeeper: --document: {from} cannot be sent: ")),
-                "{told}"
+                stderr.starts_with(&format!("rolekeeper: --document: {from} cannot be sent: ")),
+                "{stderr}"
             );
             assert!(
-                told.contains(" at line 2 column ")
-                    && told.contains("(usage)\n  try: use numbers up to"),
-                "{told}"
+                stderr.contains(" at line 2 column ")
+                    && stderr.contains("(usage)\n  try: use numbers up to"),
+                "{stderr}"
             );
         }
     }
-    assert_eq!(daemon.asked(), 0);
+
+    assert_eq!(daemon.requests(), 0);
+
     let deepest = format!("{}1{}", "{\"a\":".repeat(120), "}".repeat(120));
     assert!(
         daemon
@@ -137,5 +148,5 @@ fn unsupported_document_is_a_usage_error_with_its_position() {
             .status
             .success()
     );
-    assert_eq!(daemon.asked(), 1);
+    assert_eq!(daemon.requests(), 1);
 }

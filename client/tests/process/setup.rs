@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rolekeeper");
 
@@ -575,29 +575,8 @@ fn docker_gets_a_script_on_path() {
 }
 
 #[test]
-fn a_script_of_others_stays() {
-    let home = Home::new();
-    let name = ".local/bin/docker-credential-rolekeeper-dev";
-    let other = home.path("bin");
-    fs::create_dir(&other).unwrap();
-    home.write(name, "#!/bin/sh\nexec something else\n");
-    let error = home.refused("docker dev --host h --write");
-    assert!(error.contains("is not from setup"), "{error}");
-    home.done("docker dev --undo --write");
-    assert!(home.path(name).exists());
-
-    let report = home.done(&format!(
-        "docker dev --host h --bin {} --write",
-        other.display()
-    ));
-    assert!(other.join("docker-credential-rolekeeper-dev").exists());
-    let note = format!("  try: add {} to PATH\n", other.display());
-    assert!(report.contains(&note), "{report}");
-}
-
-#[test]
-fn git_gets_the_token_and_gives_it_to_no_other_helper() {
-    let daemon = StandIn::answering("BYIA1");
+fn git_gets_the_token_from_the_helper_and_tells_no_other_helper() {
+    let daemon = FakeDaemon::answering("BYIA1");
     let home = Home::new();
     // Each of these characters is special to git, to a shell, or to both.
     let folder = home.path("it's \"a\" $b; #c");

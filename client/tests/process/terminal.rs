@@ -1,4 +1,4 @@
-//! JSON on a terminal.
+//! Output on a terminal: control characters are escaped or replaced.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,10 +7,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
-/// What a command shows on a terminal.
-fn shown(daemon: &StandIn, words: &[&str]) -> String {
+/// The output of a command on a terminal.
+fn terminal_output(daemon: &FakeDaemon, words: &[&str]) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
@@ -18,25 +18,29 @@ fn shown(daemon: &StandIn, words: &[&str]) -> String {
         File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
     let mut command = daemon.client(words);
     let mut child = command.stdout(other_side).spawn().unwrap();
-    // The last hold on the other side, but for the child's.
+
+    // Closes this process's copy of the terminal's other side.
     drop(command);
     let mut bytes = Vec::new();
-    // It ends with an error when nobody is left on the other side.
+
+    // The read fails once the other side is closed.
     let _ = File::from(master).read_to_end(&mut bytes);
+
     assert!(child.wait().unwrap().success(), "{words:?}");
+
     String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
 }
 
 #[test]
-fn json_on_a_terminal_escapes_hidden_characters() {
+fn json_escapes_control_characters_on_terminals() {
     let name = "a\u{7f}\u{9b}2J\u{202e}\u{2028}\u{feff}é\"";
     let answer = serde_json::json!({ "id": "r-1", "name": name }).to_string();
-    let daemon = StandIn::answering(&answer);
+    let daemon = FakeDaemon::answering(&answer);
+
     let words = ["iam", "getRole", "--role-id", "r-1", "--json"];
-    let (terminal, pipe) = (
-        shown(&daemon, &words),
-        String::from_utf8(daemon.run(&words).stdout).unwrap(),
-    );
+    let terminal = terminal_output(&daemon, &words);
+    let pipe = String::from_utf8(daemon.run(&words).stdout).unwrap();
+
     assert!(
         terminal.contains(r#""a\u007f\u009b2J\u202e\u2028\ufeffé\"""#),
         "{terminal}"
@@ -45,16 +49,21 @@ fn json_on_a_terminal_escapes_hidden_characters() {
         pipe.contains('\u{9b}') && pipe.contains('\u{202e}'),
         "{pipe}"
     );
+
     for text in [terminal, pipe] {
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["name"], name);
     }
-    let table = shown(&daemon, &["iam", "getRole", "--role-id", "r-1"]);
+
+    let table = terminal_output(&daemon, &["iam", "getRole", "--role-id", "r-1"]);
     assert!(
         table.contains("name  a\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}\u{fffd}é\""),
         "{table}"
     );
-    let daemon = StandIn::answering("BYIA\u{9b}");
+
+    let daemon = FakeDaemon::answering("BYIA\u{9b}");
+
     assert!(
-        shown(&daemon, &["credential-process", "dev"]).contains(r#""AccessKeyId":"BYIA\u009b""#)
+        terminal_output(&daemon, &["credential-process", "dev"])
+            .contains(r#""AccessKeyId":"BYIA\u009b""#)
     );
 }

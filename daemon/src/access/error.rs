@@ -70,7 +70,8 @@ pub enum NotApprovedReason {
 }
 
 impl AccessError {
-    /// Whether the peer was refused. A lost connection is an end without a decision, and a wrong number a mistake.
+    /// Whether the peer was refused. A lost connection is an end without a decision, and a wrong
+    /// number a mistake.
     pub(super) fn is_refusal(&self) -> bool {
         !matches!(self, Self::Interrupted(_) | Self::NoPendingApproval { .. })
     }
@@ -87,39 +88,46 @@ impl AccessError {
     /// What the user can do about it, as an imperative.
     pub fn hint(&self) -> String {
         match self {
-            Self::UnknownProfile { nearest: Some(name), .. } => {
-                format!("use `{name}`, or run rolekeeper status to list the profiles")
-            }
+            Self::UnknownProfile {
+                nearest: Some(name),
+                ..
+            } => format!("use `{name}`, or run rolekeeper status to list the profiles"),
             Self::UnknownProfile { nearest: None, .. } => {
-                "run rolekeeper status to list the profiles, or add one to the daemon's configuration".into()
+                "run rolekeeper status to list the profiles, or add it to the configuration".into()
             }
-            Self::UserNotServed { .. } => "set ROLEKEEPER_SOCKET to the socket of your own daemon".into(),
-            Self::NotOwner { .. } => {
-                "ask the daemon's administrator; for credentials, run rolekeeper exec --mode env \
-                 or rolekeeper credential-process"
-                    .into()
+            Self::UserNotServed { .. } => {
+                "set ROLEKEEPER_SOCKET to the socket of your own daemon".into()
             }
+            Self::NotOwner { .. } => "ask the daemon's administrator; for credentials, \
+                run rolekeeper exec --mode env or rolekeeper credential-process"
+                .into(),
             Self::UserNotAllowed { profile, .. } => format!(
-                "ask the daemon's administrator to add your user to `users` or `groups` of [profile.{profile}]"
+                "ask the daemon's administrator to add your user to `users` or `groups` \
+                of [profile.{profile}]"
             ),
-            Self::NotOverHttp { .. } => {
-                "run rolekeeper exec --mode env or rolekeeper credential-process, which use the socket".into()
-            }
+            Self::NotOverHttp { .. } => "run rolekeeper exec --mode env \
+                or rolekeeper credential-process, which use the socket"
+                .into(),
             Self::WrongToken { .. } => {
                 "read the token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE for each request".into()
             }
             Self::UnknownCaller { profile } => format!(
-                "run the program outside of its container, or remove `callers` and `confirm` from [profile.{profile}]"
+                "run the program outside of its container, or remove `callers` and `confirm` \
+                from [profile.{profile}]"
             ),
             Self::InspectorUnavailable => "restart rolekeeperd".into(),
-            Self::ConnectionPassedOn { .. } | Self::ChallengeFailed { .. } | Self::ProcessReplaced { .. } => {
+            Self::ConnectionPassedOn { .. }
+            | Self::ChallengeFailed { .. }
+            | Self::ProcessReplaced { .. } => {
                 "use the rolekeeper command, which opens a connection per request".into()
             }
-            Self::ProgramNotAllowed { profile, .. } => {
-                format!("add the program to `callers` of [profile.{profile}], if it may use the profile")
-            }
+            Self::ProgramNotAllowed { profile, .. } => format!(
+                "add the program to `callers` of [profile.{profile}], if it may use the profile"
+            ),
             Self::NotApproved { reason, .. } => reason.hint(),
-            Self::NoPendingApproval { .. } => "run rolekeeper approve to list the pending approvals".into(),
+            Self::NoPendingApproval { .. } => {
+                "run rolekeeper approve to list the pending approvals".into()
+            }
             Self::ApproverNotIndependent => "run rolekeeper approve in another terminal".into(),
             Self::Interrupted(_) => "run the command again, which starts another daemon".into(),
         }

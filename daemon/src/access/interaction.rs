@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// A dialogue with the peer while its request is authorized. Each adapter implements it for its connections.
+/// A dialogue with the peer while its request is authorized. Each adapter implements it for its
+/// connections.
 pub trait Interaction: Send {
-    /// Sends a nonce to the peer and returns the peer's answer. Returns `None` where the protocol has no challenge.
+    /// Sends a nonce to the peer and returns the peer's answer. Returns `None` where the protocol
+    /// has no challenge.
     fn challenge(
         &mut self,
         nonce: &str,

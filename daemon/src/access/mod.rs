@@ -1,5 +1,5 @@
-//! Who may do what. [`Access`] decides every request in one function, and journals every refusal there, whatever the
-//! adapter.
+//! Who may do what. [`Access`] decides every request in one function, and journals every refusal
+//! there, whatever the adapter.
 
 pub mod approvals;
 mod error;
@@ -43,7 +43,8 @@ pub struct Access {
 enum Right {
     View,
     Own,
-    /// To know where HTTP clients get the profile's credentials. Each HTTP request is authorized by itself.
+    /// To know where HTTP clients get the profile's credentials. Each HTTP request is authorized by
+    /// itself.
     Endpoint,
     Lease,
 }
@@ -59,7 +60,7 @@ impl Access {
         }
     }
 
-    /// May the peer see the profile's status, and watch it?
+    /// May the peer watch the profile's status, and report rejected credentials?
     pub async fn authorize_view(
         &self,
         peer: &Peer,
@@ -71,7 +72,7 @@ impl Access {
         Ok(ViewGrant { entry })
     }
 
-    /// May the peer revoke, refresh, audit and explain the profile?
+    /// May the peer log out, resume, refresh, audit and explain the profile?
     pub async fn authorize_owner(
         &self,
         peer: &Peer,
@@ -119,7 +120,8 @@ impl Access {
         Ok(OwnerGrant { entry })
     }
 
-    /// May the peer have the profile's credentials? This waits for a user where the profile requires approval.
+    /// May the peer have the profile's credentials? This waits for a user where the profile
+    /// requires approval.
     pub async fn authorize_lease(
         &self,
         peer: &Peer,
@@ -156,8 +158,8 @@ impl Access {
         Ok(self.approvals.list())
     }
 
-    /// Answers a pending approval, and returns those that are still pending. The requesting program cannot approve itself,
-    /// nor can what it has started.
+    /// Answers a pending approval, and returns those that are still pending. The requesting program
+    /// cannot approve itself, nor can what it has started.
     pub async fn approve(
         &self,
         peer: &Peer,

@@ -45,8 +45,8 @@ impl Policy {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
-    /// Whether a profile is for this peer's user. Root is a user like others: it could read everything anyway, but its
-    /// tools do not use a user's tokens by accident.
+    /// Whether a profile is for this peer's user. Root is a user like others: it could read
+    /// everything anyway, but its tools do not use a user's tokens by accident.
     pub fn allows_user(&self, peer: &Peer, callers: &Callers) -> bool {
         peer.uid == self.owner || is_one_of(peer, &callers.users, &callers.groups)
     }
@@ -78,7 +78,8 @@ impl Policy {
     }
 }
 
-/// Whether a process fits one of the profile's rules. `file_id` looks up which file a path of the configuration leads to.
+/// Whether a process fits one of the profile's rules. `file_id` looks up which file a path of the
+/// configuration leads to.
 pub(super) fn fits_any(
     rules: &[CallerRule],
     process: &Inspection,
@@ -118,7 +119,8 @@ fn fits(
             .is_none_or(|terminal| process.has_terminal == terminal)
 }
 
-/// Compares files, and not paths: a process can have another file at the same path in a mount namespace of its own.
+/// Compares files, and not paths: a process can have another file at the same path in a mount
+/// namespace of its own.
 fn is_file(program: &Program, file: Option<FileId>) -> bool {
     program.file.is_some() && program.file == file
 }
@@ -157,7 +159,8 @@ mod tests {
 
     #[test]
     fn users_are_served_and_allowed_by_owner_user_and_group() {
-        let (own, shared) = (profile(&[], &[]), profile(&[1001], &[7]));
+        let own = profile(&[], &[]);
+        let shared = profile(&[1001], &[7]);
         let policy = Policy::for_all(OWNER, [&own.callers, &shared.callers]);
         assert!(policy.is_shared());
         for (peer, is_served, may_own, may_view_own, may_view_shared) in [
@@ -216,8 +219,12 @@ mod tests {
 
     #[test]
     fn rule_applies_to_the_requesting_program() {
-        let (client, sh, make) = ("/usr/bin/rolekeeper", "/bin/sh", "/usr/bin/make");
-        let (terraform, bash, sshd) = ("/usr/bin/terraform", "/bin/bash", "/usr/sbin/sshd");
+        let client = "/usr/bin/rolekeeper";
+        let sh = "/bin/sh";
+        let make = "/usr/bin/make";
+        let terraform = "/usr/bin/terraform";
+        let bash = "/bin/bash";
+        let sshd = "/usr/sbin/sshd";
         let exe = |path: &str| CallerRule {
             exe: Some(path.into()),
             ..CallerRule::default()

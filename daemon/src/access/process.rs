@@ -9,7 +9,7 @@ use crate::platform::random::random_token;
 use crate::sandbox::helper::peer_inspector::{Inspection, ProcessPin};
 
 /// The inspection of the calling process. It is `None` where the kernel does not name the process, as over HTTP, and no
-/// rule needs it; then the approval request says that the program is not certain.
+/// rule needs it; the approval request then marks the program as uncertain.
 pub(super) async fn identify<'a>(
     peer: &'a Peer,
     profile: &Profile,
@@ -30,8 +30,8 @@ pub(super) async fn identify<'a>(
     }
 }
 
-/// Sends a nonce once the inspection is complete. A process that called `exec` before the inspection cannot know it, and
-/// one that the connection was passed to answers in its own name.
+/// Sends a nonce once the inspection is complete. A process that called `exec` before the
+/// inspection cannot know it, and one that the connection was passed to answers in its own name.
 pub(super) async fn challenge(
     peer: &Peer,
     profile: &Profile,

@@ -45,6 +45,7 @@ fn access(owner: u32, profile: Profile, journal: Journal) -> Access {
 /// A connection by this process, as the socket adapter accepts it.
 fn connect(inspector: &Arc<PeerInspector>) -> Peer {
     let (ours, _theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
     let stream = Stream::UdSocket(UdSocket::try_from(OwnedFd::from(ours)).unwrap());
     let peer = Peer::of(&stream, inspector, true).unwrap();
     peer.handle().pin();
@@ -331,11 +332,11 @@ impl JournalFile {
         access.journal.flush().await;
         let text = std::fs::read_to_string(&self.path).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        let refusals = lines.filter(|line: &Value| line["event"] == "refused");
+        let refusals = lines.filter(|line: &Value| line["type"] == "refused");
         refusals
             .map(|line| {
                 (
-                    line["of"].as_str().unwrap().to_owned(),
+                    line["profile"].as_str().unwrap().to_owned(),
                     line["uid"].as_u64().unwrap(),
                     line["code"].as_str().unwrap().to_owned(),
                 )
@@ -350,7 +351,8 @@ async fn every_refusal_is_journalled_once() {
     let mut profile = profile(Confirm::Never);
     profile.callers.rules = vec![rule("/no/program")];
     let access = access(1000, profile, journal);
-    let (owner, stranger) = (Peer::new(1000, None), Peer::new(1001, None));
+    let owner = Peer::new(1000, None);
+    let stranger = Peer::new(1001, None);
     let mut none = NoInteraction;
 
     assert!(access.authorize_view(&stranger, "dev").await.is_err());
@@ -407,7 +409,8 @@ async fn grants_and_lost_connections_are_no_refusals() {
 async fn approver_without_a_terminal_is_refused_but_may_deny() {
     let (file, journal) = JournalFile::create();
     let access = access(1000, profile(Confirm::First), journal);
-    let (requester, approver) = (Peer::new(1000, None), Peer::new(1000, None));
+    let requester = Peer::new(1000, None);
+    let approver = Peer::new(1000, None);
     let mut none = NoInteraction;
     let mut lease = Box::pin(access.authorize_lease(&requester, "dev", &mut none));
     assert!(lease.as_mut().now_or_never().is_none());

@@ -142,17 +142,16 @@ impl Daemon {
     }
 }
 
+type ProfilesAndUpstreams = (
+    Vec<(Profile, Arc<UpstreamHandle>)>,
+    Vec<Arc<UpstreamHandle>>,
+);
+
 /// An upstream and its profiles, as configured.
 pub(super) fn upstream_handles(
     mut configured: Vec<UpstreamConfig>,
     command_runner: Option<&Arc<CommandRunner>>,
-) -> Result<
-    (
-        Vec<(Profile, Arc<UpstreamHandle>)>,
-        Vec<Arc<UpstreamHandle>>,
-    ),
-    SetupError,
-> {
+) -> Result<ProfilesAndUpstreams, SetupError> {
     configured.sort_by(|one, other| one.name.cmp(&other.name));
 
     let mut profiles = Vec::new();

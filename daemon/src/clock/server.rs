@@ -1,8 +1,8 @@
-//! What time it is at an upstream, as far as its replies tell.
+//! An estimate of an upstream's clock, from the timestamps in its replies.
 //!
-//! A reply that was stamped between the moment the request left and the moment the answer was there bounds how far the
-//! upstream's clock runs ahead of boot time here. Where two replies agree, both bounds hold; where they do not, one of
-//! the clocks has moved (a virtual machine that was paused counts no boot time), and the newer reply is right.
+//! The upstream sets a timestamp after the request was sent and before the reply was received. That bounds how far its clock is
+//! ahead of boot time here. Where two replies agree, both bounds hold. Where they do not, one of the clocks has jumped (a paused
+//! virtual machine has no boot time), and the newer reply is right.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,14 +11,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Now, millis};
+use super::{Now, millis};
+use crate::model::time::BootTime;
 use crate::sync::lock;
 
-/// A `Date` that is further than this from the time on a session of the same upstream is some other machine's.
-const DISAGREEMENT: i64 = 60_000;
+/// In milliseconds. A `Date` that differs more from the timestamp of a session comes from another machine, such as a proxy.
+const MAX_DISAGREEMENT: i64 = 60_000;
 /// How far the two clocks may drift apart, in parts per million.
 const DRIFT: u64 = 500;
-/// A `Date` is in whole seconds.
+/// A `Date` is in whole seconds. In milliseconds.
 const DATE_UNIT: i64 = 1000;
 const UNKNOWN: i64 = i64::MIN;
 
@@ -26,19 +27,19 @@ const UNKNOWN: i64 = i64::MIN;
 #[derive(Debug)]
 pub struct ServerClock {
     estimate: Mutex<Estimate>,
-    /// The upper bound, for readers that must not wait.
+    /// The upper bound of the estimate, for readers without the lock.
     most: AtomicI64,
 }
 
-/// What is known of an upstream's time; of use to another process on the same boot of the machine.
+/// Valid until the machine restarts, so the next daemon process can use it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Estimate {
     ahead: Option<Span>,
-    /// When it was last learnt.
+    /// When `ahead` was last updated.
     at: Option<BootTime>,
-    /// What the last `Date` said.
+    /// From the last `Date`.
     date: Option<Span>,
-    /// Whether the last session agreed with the `Date` beside it.
+    /// Whether the last session agreed with the `Date` of its reply.
     dates_agree: bool,
 }
 
@@ -58,7 +59,7 @@ impl Default for ServerClock {
 }
 
 impl ServerClock {
-    /// The latest that it can be there; nothing before the first session.
+    /// The latest time that the upstream's clock can show. None before the first session.
     pub fn latest(&self, now: BootTime) -> Option<Timestamp> {
         let most = self.most.load(Ordering::Relaxed);
         if most == UNKNOWN {
@@ -68,20 +69,20 @@ impl ServerClock {
         }
     }
 
-    /// A session was issued there between `sent` and `received`, by the clock that will also end it.
+    /// The upstream issued a session between `sent` and `received`. The same clock decides when the session expires.
     pub fn issued(&self, at: Timestamp, sent: BootTime, received: BootTime) {
         let span = Span::of(at, 0, sent, received);
         let mut estimate = lock(&self.estimate);
         let agreed = estimate.dates_agree;
         estimate.dates_agree = estimate
             .date
-            .is_some_and(|date| date.distance(span) <= DISAGREEMENT);
-        // What was learnt from dates goes with the trust in them.
+            .is_some_and(|date| date.distance(span) <= MAX_DISAGREEMENT);
+        // If the dates are no longer trusted, neither is the estimate from them.
         let before = estimate.ahead.filter(|_| estimate.dates_agree || !agreed);
         self.learn(&mut estimate, before, span, sent, received);
     }
 
-    /// A reply with this `Date` came to a request that was sent then.
+    /// A reply with this `Date` was received.
     pub fn dated(&self, date: Timestamp, sent: BootTime, received: BootTime) {
         let span = Span::of(date, DATE_UNIT, sent, received);
         let mut estimate = lock(&self.estimate);
@@ -92,7 +93,7 @@ impl ServerClock {
         }
     }
 
-    /// By how much the clock on the wall here is ahead of it at least, or behind; zero if it may be right.
+    /// How far the wall clock here is ahead of the upstream's at least; negative if it is behind. Zero if they may agree.
     pub fn wall_ahead(&self, now: &Now) -> SignedDuration {
         let Some(Span { least, most }) = lock(&self.estimate).ahead else {
             return SignedDuration::ZERO;
@@ -113,7 +114,7 @@ impl ServerClock {
         lock(&self.estimate).clone()
     }
 
-    /// Goes on from what another process knew.
+    /// Takes over the estimate of an earlier process.
     pub fn restore(&self, known: Estimate) {
         let mut estimate = lock(&self.estimate);
         *estimate = known;
@@ -134,7 +135,7 @@ impl ServerClock {
         let age = estimate.at.map_or(Duration::ZERO, |at| now.since(at));
         let drift = i64::try_from(millis(age) * DRIFT / 1_000_000).unwrap_or(i64::MAX);
         let both = before.and_then(|before| before.widened(drift).overlap(span));
-        // An answer that was long under way may be from before time was lost that a newer one has told of.
+        // A slow reply may be from before a jump that a newer reply has shown.
         let is_earlier = both.is_none() && before.is_some_and(|before| span.most < before.least);
         if is_earlier && estimate.at.is_some_and(|at| sent < at) {
             return;
@@ -147,7 +148,7 @@ impl ServerClock {
 }
 
 impl Span {
-    /// A stamp rounded down to `unit`, put on between `sent` and `received`.
+    /// From a timestamp that was rounded down to `unit`, and set between `sent` and `received`.
     fn of(stamp: Timestamp, unit: i64, sent: BootTime, received: BootTime) -> Self {
         let stamp = stamp.as_millisecond();
         Self {
@@ -200,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn a_session_bounds_the_servers_time_by_the_round_trip() {
+    fn session_bounds_server_time_by_round_trip() {
         let clock = ServerClock::default();
         assert_eq!(clock.latest(boot(5)), None);
         clock.issued(at(1000), boot(10), boot(14));
         assert_eq!(
             latest(&clock, 14),
             Some(1004),
-            "it may have been issued as soon as the request was sent"
+            "it may have been issued when the request was sent"
         );
         clock.issued(at(1100), boot(111), boot(112));
         assert_eq!(
             latest(&clock, 112),
             Some(1101),
-            "a shorter round trip says more"
+            "a shorter round trip is more precise"
         );
         let ahead = |wall: i64| {
             let now = Now {
@@ -230,30 +231,26 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_agrees_is_believed_when_it_says_that_time_was_lost() {
+    fn agreeing_date_reveals_lost_time() {
         let clock = ServerClock::default();
         clock.dated(at(1000), boot(10), boot(11));
-        assert_eq!(
-            clock.latest(boot(11)),
-            None,
-            "a date alone is nobody's word"
-        );
+        assert_eq!(clock.latest(boot(11)), None, "a date alone is not trusted");
         clock.issued(at(1000), boot(10), boot(11));
         clock.dated(at(1010), boot(20), boot(21));
         assert_eq!(latest(&clock, 21), Some(1011));
-        // This machine was paused for an hour without counting it.
+        // This machine was paused for an hour without boot time.
         clock.dated(at(4610), boot(21), boot(22));
         assert_eq!(latest(&clock, 22), Some(4612));
         clock.dated(at(1011), boot(20), boot(23));
         assert_eq!(
             latest(&clock, 23),
             Some(4613),
-            "an answer from before the pause that took longer knows nothing of it"
+            "a slow reply from before the pause is ignored"
         );
     }
 
     #[test]
-    fn a_date_of_some_other_machine_is_not_believed() {
+    fn date_of_another_machine_is_ignored() {
         for wrong in [-8 * 3600, -90, 90, 8 * 3600] {
             let clock = ServerClock::default();
             clock.dated(at(1000 + wrong), boot(10), boot(11));
@@ -264,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_goes_wrong_later_is_believed_no_longer_than_to_the_next_session() {
+    fn next_session_overrules_wrong_date() {
         let clock = ServerClock::default();
         clock.dated(at(1000), boot(10), boot(11));
         clock.issued(at(1000), boot(10), boot(11));

@@ -1,10 +1,10 @@
-//! What is planned: one time at the most for each thing that there is to do, all of them on the one timer.
+//! Everything that is due later: at most one time for each key, all on the one timer.
 
 use std::collections::BTreeSet;
 
 use tokio::sync::Notify;
 
-use crate::clock::{AtomicBootTime, BootTime};
+use crate::model::time::{AtomicBootTime, BootTime};
 use crate::model::{ProfileId, UpstreamId};
 use crate::sync::{Mutex, lock};
 
@@ -14,28 +14,28 @@ pub struct TimerQueue {
     sooner: Notify,
 }
 
-/// What there is to do.
+/// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimerKey {
-    /// A profile is looked at: refreshed, forgotten, or left alone.
+    /// Refresh a profile, or drop its session.
     Profile(ProfileId),
-    /// An upstream is asked which sessions have been revoked.
+    /// Poll an upstream for revocations.
     Poll(UpstreamId),
-    /// An upstream is told to revoke sessions.
+    /// Send revocations to an upstream.
     RevocationOutbox,
 }
 
-/// For when it is planned. Only the timer_queue writes it.
+/// When a key is due. Only the queue writes it.
 #[derive(Debug)]
 pub struct TimerSlot {
-    item: TimerKey,
+    key: TimerKey,
     at: AtomicBootTime,
 }
 
 impl TimerSlot {
-    pub fn new(item: TimerKey) -> Self {
+    pub fn new(key: TimerKey) -> Self {
         Self {
-            item,
+            key,
             at: AtomicBootTime::default(),
         }
     }
@@ -46,37 +46,38 @@ impl TimerSlot {
 }
 
 impl TimerQueue {
-    /// Plans something, in place of the time planned before.
-    pub fn set(&self, plan: &TimerSlot, at: BootTime) {
+    /// Sets or replaces the time of a key.
+    pub fn set(&self, slot: &TimerSlot, at: BootTime) {
         let mut entries = lock(&self.entries);
         let first = entries.first().copied();
-        if let Some(before) = plan.at.replace(Some(at)) {
-            entries.remove(&(before, plan.item));
+        if let Some(before) = slot.at.replace(Some(at)) {
+            entries.remove(&(before, slot.key));
         }
-        entries.insert((at, plan.item));
-        let is_sooner = first.is_none_or(|first| (at, plan.item) < first);
+        entries.insert((at, slot.key));
         drop(entries);
+
+        let is_sooner = first.is_none_or(|first| (at, slot.key) < first);
         if is_sooner {
             self.sooner.notify_one();
         }
     }
 
-    /// The same, unless it is planned for sooner.
-    pub fn set_by(&self, plan: &TimerSlot, at: BootTime) {
-        if plan.at().is_none_or(|planned| planned > at) {
-            self.set(plan, at);
+    /// The same, unless the key is due earlier.
+    pub fn set_by(&self, slot: &TimerSlot, at: BootTime) {
+        if slot.at().is_none_or(|due| due > at) {
+            self.set(slot, at);
         }
     }
 
-    /// Nothing is planned for it any more.
-    pub fn unset(&self, plan: &TimerSlot) {
+    /// Removes a key.
+    pub fn unset(&self, slot: &TimerSlot) {
         let mut entries = lock(&self.entries);
-        if let Some(before) = plan.at.replace(None) {
-            entries.remove(&(before, plan.item));
+        if let Some(before) = slot.at.replace(None) {
+            entries.remove(&(before, slot.key));
         }
     }
 
-    /// Waits until something is planned for sooner than all before; a change that came while nobody waited counts.
+    /// Waits until a key is due earlier than all others were. Returns at once if that happened since the last wait.
     pub async fn sooner(&self) {
         self.sooner.notified().await;
     }
@@ -85,20 +86,20 @@ impl TimerQueue {
         lock(&self.entries).first().map(|(at, _)| *at)
     }
 
-    /// Takes out one thing that is due.
+    /// Removes a key that is due.
     pub fn take_due<'a>(
         &self,
         now: BootTime,
-        plan_of: impl Fn(TimerKey) -> Option<&'a TimerSlot>,
+        slot_of: impl Fn(TimerKey) -> Option<&'a TimerSlot>,
     ) -> Option<TimerKey> {
         let mut entries = lock(&self.entries);
         if entries.first()?.0 > now {
             return None;
         }
-        let (_, item) = entries.pop_first()?;
-        if let Some(plan) = plan_of(item) {
-            plan.at.replace(None);
+        let (_, key) = entries.pop_first()?;
+        if let Some(slot) = slot_of(key) {
+            slot.at.replace(None);
         }
-        Some(item)
+        Some(key)
     }
 }

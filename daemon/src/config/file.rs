@@ -1,70 +1,66 @@
-//! From the configuration's file to what is in force: every error at once, each with its line and column.
+//! From the configuration file to [`Config`]: all errors at once, each with its line and column.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::SignedDuration;
-use rolekeeper::protocol::is_name;
+use rolekeeper::connect::variable;
 use thiserror::Error;
 
-use super::raw::{Faults, Table, parse};
-use super::{
-    AccountId, AlsoTo, CHECKS, Config, DEFAULT_CHECK, DEFAULT_SESSION, Endpoint, HttpTransport,
-    LONGEST_SESSION, LeaseLimit, OnRevoke, Profile, ProfileName, Proxy, Region, RevokeOn, RoleId,
-    RoleRequest, SHORTEST_SESSION, UpstreamConfig, callers, nearest, token,
-};
-use crate::model::MARGIN;
+use super::raw::{Errors, RawError, Table, parse};
+use super::{AlsoTo, Config, profile, upstream};
 use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("there is no place for a configuration: XDG_CONFIG_HOME and HOME are not set")]
-    NoPlace,
+    #[error("cannot find the configuration: XDG_CONFIG_HOME and HOME are not set")]
+    NoPath,
     #[error("the configuration {0}")]
     File(#[from] PrivateFileError),
-    #[error("the configuration {path} names no upstream", path = .0.display())]
-    Empty(PathBuf),
-    #[error("the configuration has {count}:{list}", count = count(.0.len()), list = .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
-    Faults(Vec<PlacedFault>),
+    #[error("the configuration {path} has no upstream", path = .0.display())]
+    NoUpstream(PathBuf),
+    #[error("the configuration has {}", list(.0))]
+    Invalid(Vec<InvalidConfig>),
 }
 
-/// An error in the file, with its place for editors and people: lines and columns count from 1, columns in characters.
+/// One error in the file. Lines and columns start at 1; columns are in characters.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{path}:{line}:{column}: {what}", path = .path.display())]
-pub struct PlacedFault {
+#[error("{path}:{line}:{column}: {message}", path = .path.display())]
+pub struct InvalidConfig {
     pub path: PathBuf,
     pub line: usize,
     pub column: usize,
-    pub what: String,
+    pub message: String,
 }
 
-fn count(faults: usize) -> String {
-    if faults == 1 {
-        "an error".into()
-    } else {
-        format!("{faults} errors")
+/// The number of errors, and each on its own line.
+fn list(errors: &[InvalidConfig]) -> String {
+    let mut text = match errors.len() {
+        1 => "1 error:".to_owned(),
+        count => format!("{count} errors:"),
+    };
+    for error in errors {
+        text.push_str(&format!("\n  {error}"));
     }
+    text
 }
 
 impl ConfigError {
+    /// What the user can do, as an imperative.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoPlace => {
-                "set ROLEKEEPER_CONFIG, or --config, to the configuration's path".into()
+            Self::NoPath => {
+                "set --config or ROLEKEEPER_CONFIG to the path of the configuration".into()
             }
             Self::File(PrivateFileError {
                 path,
                 kind: FileErrorKind::Missing,
             })
-            | Self::Empty(path) => {
+            | Self::NoUpstream(path) => {
                 format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
             }
             Self::File(error) => error.hint(),
-            Self::Faults(_) => {
-                "mend the file, and see that rolekeeperd --check finds nothing more".into()
-            }
+            Self::Invalid(_) => "correct the file, and check it with rolekeeperd --check".into(),
         }
     }
 }
@@ -81,345 +77,134 @@ const EXAMPLE: &str = r#"
     duration = "1h""#;
 
 /// `--config`, else `ROLEKEEPER_CONFIG`, else `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
-/// The result is absolute: a daemon that detaches works in another folder.
+/// The result is absolute, because a daemon that detaches changes its folder.
 pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
-    use rolekeeper::connect::variable;
-    flag.or_else(|| variable("ROLEKEEPER_CONFIG").map(PathBuf::from))
-        .or_else(|| {
-            variable("XDG_CONFIG_HOME")
-                .map(PathBuf::from)
-                .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")))
-                .map(|dir| dir.join("rolekeeper/config.toml"))
-        })
-        .map(|path| std::path::absolute(&path).unwrap_or(path))
-        .ok_or(ConfigError::NoPlace)
+    let path = flag
+        .or_else(|| variable("ROLEKEEPER_CONFIG").map(PathBuf::from))
+        .or_else(default_path)
+        .ok_or(ConfigError::NoPath)?;
+    Ok(std::path::absolute(&path).unwrap_or(path))
+}
+
+fn default_path() -> Option<PathBuf> {
+    let folder = match variable("XDG_CONFIG_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(&variable("HOME")?).join(".config"),
+    };
+    Some(folder.join("rolekeeper/config.toml"))
 }
 
 /// Reads and validates the configuration.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = private_file::read(path)?;
-    let config = check(&text, path).map_err(ConfigError::Faults)?;
+    let config = check(&text, path).map_err(ConfigError::Invalid)?;
     if config.upstreams.is_empty() {
-        Err(ConfigError::Empty(path.into()))
-    } else {
-        Ok(config)
+        return Err(ConfigError::NoUpstream(path.into()));
     }
+    Ok(config)
 }
 
-/// What a text says as the configuration at this path, or all that is wrong with it, in the order of the file.
-pub fn check(text: &str, path: &Path) -> Result<Config, Vec<PlacedFault>> {
-    validate(text, path.parent().unwrap_or(Path::new(""))).map_err(|faults| {
-        faults
-            .0
-            .into_iter()
-            .map(|fault| place(path, text, fault.at, fault.what))
-            .collect()
+/// Validates a text as the configuration at this path. Returns all errors in the order of the file.
+pub fn check(text: &str, path: &Path) -> Result<Config, Vec<InvalidConfig>> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    validate(text, folder).map_err(|errors| {
+        let located = errors.0.into_iter().map(|error| locate(text, path, error));
+        located.collect()
     })
 }
 
-fn place(path: &Path, text: &str, at: usize, what: String) -> PlacedFault {
-    debug_assert!(
-        text.is_char_boundary(at),
-        "{at} is no place in the text: {what}"
-    );
-    let before = text.get(..at).unwrap_or(text);
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    PlacedFault {
+fn locate(text: &str, path: &Path, error: RawError) -> InvalidConfig {
+    debug_assert!(text.is_char_boundary(error.offset), "{error:?}");
+    let before = text.get(..error.offset).unwrap_or(text);
+    let line_before = before.rsplit('\n').next().unwrap_or_default();
+    InvalidConfig {
         path: path.into(),
         line: before.matches('\n').count() + 1,
-        column,
-        what,
+        column: line_before.chars().count() + 1,
+        message: error.message,
     }
 }
 
-fn validate(text: &str, folder: &Path) -> Result<Config, Faults> {
-    let mut faults = Faults::default();
-    let mut root = parse(text, &mut faults);
-    if !faults.0.is_empty() {
-        // What stands behind an error of the syntax may not be what was meant; its errors would mislead.
-        faults.0.sort_by_key(|fault| fault.at);
-        return Err(faults);
+fn validate(text: &str, folder: &Path) -> Result<Config, Errors> {
+    let mut errors = Errors::default();
+    let root = parse(text, &mut errors);
+    // After a syntax error the rest may not mean what it seems to mean. Its errors would mislead.
+    let config = if errors.0.is_empty() {
+        Some(validate_root(root, folder, &mut errors))
+    } else {
+        None
+    };
+
+    errors.0.sort_by_key(|error| error.offset);
+    match config {
+        Some(config) if errors.0.is_empty() => Ok(config),
+        _ => Err(errors),
     }
+}
+
+fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Config {
     let mut upstreams = BTreeMap::new();
-    let named = root.named_tables("upstream", &mut faults);
-    // One text for each, however many profiles name it.
-    let names: Vec<Arc<str>> = named.iter().map(|(name, _)| name.as_str().into()).collect();
-    for ((_, table), name) in named.into_iter().zip(&names) {
-        if let Some(upstream) = upstream(name, table, folder, &mut faults) {
-            upstreams.insert(Arc::clone(name), upstream);
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for (name, table) in root.named_tables("upstream", errors) {
+        let name: Arc<str> = name.into();
+        if let Some(upstream) = upstream::parse(&name, table, folder, errors) {
+            upstreams.insert(Arc::clone(&name), upstream);
         }
+        names.push(name);
     }
+
     let endpoint_port = root
-        .table("endpoint", &mut faults)
-        .and_then(|table| endpoint_port(table, &mut faults));
+        .table("endpoint", errors)
+        .and_then(|table| endpoint_port(table, errors));
     let also_to = root
-        .table("journal", &mut faults)
-        .map(|table| also_to(table, &mut faults))
+        .table("journal", errors)
+        .map(|table| also_to(table, errors))
         .unwrap_or_default();
-    for (name, table) in root.named_tables("profile", &mut faults) {
+
+    for (name, table) in root.named_tables("profile", errors) {
         let span = table.span.clone();
-        let profile = profile(&name, table, (&names, folder), &mut faults);
-        if let Some((profile, upstream)) =
-            profile.and_then(|it| upstreams.get_mut(&it.upstream).map(|up| (it, up)))
-        {
-            if profile.max_view_age < upstream.check_every * 2 {
-                let why = "is less than twice its upstream's `check_every`: one late answer would make it too old";
-                faults.add(&span, format!("`profile.{name}.max_view_age` {why}"));
-            }
-            upstream.profiles.push(profile);
+        let profile = profile::parse(&name, table, &names, folder, errors);
+        let Some(profile) = profile else { continue };
+        // An upstream with errors is missing here. Its own errors are enough.
+        let Some(upstream) = upstreams.get_mut(&profile.upstream) else {
+            continue;
+        };
+        if profile.max_view_age < upstream.check_every * 2 {
+            let reason = "is less than twice the `check_every` of its upstream: one late poll would exceed it";
+            errors.add(&span, format!("`profile.{name}.max_view_age` {reason}"));
         }
+        upstream.profiles.push(profile);
     }
-    root.finish(&mut faults);
-    faults.0.sort_by_key(|fault| fault.at);
-    if !faults.0.is_empty() {
-        return Err(faults);
-    }
-    Ok(Config {
+
+    root.finish(errors);
+    Config {
         upstreams: upstreams.into_values().collect(),
         endpoint_port,
         also_to,
-    })
+    }
 }
 
-fn also_to(mut table: Table<'_>, faults: &mut Faults) -> Vec<AlsoTo> {
+fn also_to(mut table: Table<'_>, errors: &mut Errors) -> Vec<AlsoTo> {
     let mut also_to = Vec::new();
-    table.texts("also_to", faults, |text| {
+    table.strings("also_to", errors, |text| {
         also_to.push(match text {
             "journald" => AlsoTo::Journald,
             "syslog" => AlsoTo::Syslog,
-            _ => return Err("is none of \"journald\" and \"syslog\"".into()),
+            _ => return Err("is not a log; use \"journald\" or \"syslog\"".into()),
         });
         Ok(())
     });
-    table.finish(faults);
+    table.finish(errors);
     also_to
 }
 
-fn endpoint_port(mut table: Table<'_>, faults: &mut Faults) -> Option<u16> {
-    let port = table.integer("port", faults, |port| match u16::try_from(port) {
+fn endpoint_port(mut table: Table<'_>, errors: &mut Errors) -> Option<u16> {
+    let port = table.integer("port", errors, |port| match u16::try_from(port) {
         Ok(port @ 1024..) => Ok(port),
-        _ => Err("is out of range; a port of a user's own is from 1024 to 65535".into()),
+        _ => Err("is out of range; use 1024 to 65535".into()),
     });
-    table.finish(faults);
+    table.finish(errors);
     port
-}
-
-fn upstream(
-    name: &Arc<str>,
-    mut table: Table<'_>,
-    folder: &Path,
-    faults: &mut Faults,
-) -> Option<UpstreamConfig> {
-    check_name(name, &table, faults);
-    for (key, example) in [
-        ("kind", "\"bycloud\""),
-        ("endpoint", "\"https://iam.example.test\""),
-        ("token", "{ file = \"PATH\" }"),
-    ] {
-        if !table.has(key) {
-            table.missing(key, example, faults);
-        }
-    }
-    let kind = table.text("kind", faults, |text| match text {
-        "bycloud" => Ok(()),
-        _ => Err("is no kind of upstream; this version knows `bycloud`".into()),
-    });
-    let endpoint = table.text("endpoint", faults, Endpoint::parse);
-    let token = table
-        .table("token", faults)
-        .and_then(|token| token::source(token, folder, faults));
-    let check_every = table.text("check_every", faults, |text| {
-        let outside = "is out of range; an upstream is asked every 1s to 2m30s";
-        time_span(text).and_then(|span| {
-            if CHECKS.contains(&span) {
-                Ok(span)
-            } else {
-                Err(outside.into())
-            }
-        })
-    });
-    let ca = table.text("ca", faults, |text| file_path(text, folder));
-    let proxy = table.text("proxy", faults, proxy).unwrap_or_default();
-    table.finish(faults);
-    kind?;
-    Some(UpstreamConfig {
-        name: Arc::clone(name),
-        endpoint: endpoint?,
-        token: token?,
-        transport: HttpTransport { ca, proxy },
-        check_every: check_every.unwrap_or(DEFAULT_CHECK),
-        profiles: Vec::new(),
-    })
-}
-
-/// `none`, or a proxy's URL.
-fn proxy(text: &str) -> Result<Proxy, String> {
-    if text == "none" {
-        return Ok(Proxy::Nothing);
-    }
-    let is_proxy = reqwest::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.query().is_none()
-            && url.path() == "/"
-    });
-    if is_proxy {
-        Ok(Proxy::At(text.into()))
-    } else {
-        Err("is no proxy; write \"http://HOST:PORT\" or \"none\"".into())
-    }
-}
-
-/// `~/` is the home folder; what is not absolute lies beside the configuration.
-pub(super) fn file_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
-    match text.strip_prefix("~/") {
-        _ if text.is_empty() => Err("is no path".into()),
-        None => Ok(folder.join(text)),
-        Some(rest) => rolekeeper::connect::variable("HOME")
-            .map(|home| Path::new(&home).join(rest))
-            .ok_or_else(|| "needs HOME to be set".into()),
-    }
-}
-
-fn profile(
-    name: &str,
-    mut table: Table<'_>,
-    (upstreams, folder): (&[Arc<str>], &Path),
-    faults: &mut Faults,
-) -> Option<Profile> {
-    check_name(name, &table, faults);
-    for (key, example) in [
-        ("upstream", "\"bycloud\""),
-        ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\""),
-    ] {
-        if !table.has(key) {
-            table.missing(key, example, faults);
-        }
-    }
-    let upstream = table.text("upstream", faults, |text| {
-        let known = upstreams
-            .iter()
-            .find(|known| ***known == *text)
-            .map(Arc::clone);
-        known.ok_or_else(
-            || match nearest(text, upstreams.iter().map(AsRef::as_ref)) {
-                Some(known) => format!("is no [upstream]; did you mean `{known}`?"),
-                None => "is no [upstream] of this file".into(),
-            },
-        )
-    });
-    let role_id = table.text("role_id", faults, |text| {
-        RoleId::parse(text)
-            .ok_or_else(|| "is no role id: 1 to 64 letters, digits, `-` and `_`".into())
-    });
-    let duration = table.text("duration", faults, session_duration);
-    let lease = table.text("lease", faults, lease_limit);
-    let on_revoke = table.text("on_revoke", faults, |text| match text {
-        "hold" => Ok(OnRevoke::Hold),
-        "reassume" => Ok(OnRevoke::Reassume),
-        _ => Err("is none of \"hold\" and \"reassume\"".into()),
-    });
-    let mut revoke_on = RevokeOn::default();
-    table.texts("revoke_on", faults, |text| {
-        match text {
-            "stop" => revoke_on.stop = true,
-            "lock" => revoke_on.lock = true,
-            "sleep" => revoke_on.sleep = true,
-            _ => return Err("is none of \"stop\", \"lock\" and \"sleep\"".into()),
-        }
-        Ok(())
-    });
-    let max_view_age = table.text("max_view_age", faults, |text| {
-        let outside = "is out of range; what is known of revocations may be 10s to 12h old";
-        let ages = Duration::from_secs(10)..=LONGEST_SESSION;
-        time_span(text).and_then(|span| {
-            if ages.contains(&span) {
-                Ok(span)
-            } else {
-                Err(outside.into())
-            }
-        })
-    });
-    let region = table.text("region", faults, |text| {
-        Region::parse(text).ok_or_else(|| "is no region; write one such as \"eu-central-1\"".into())
-    });
-    let account_id = table.text("account_id", faults, |text| {
-        AccountId::parse(text).ok_or_else(|| "is no account; its number has 12 digits".into())
-    });
-    let callers = callers::callers(&mut table, folder, faults);
-    table.finish(faults);
-    let role = RoleRequest {
-        role_id: role_id?,
-        duration: duration.unwrap_or(DEFAULT_SESSION),
-    };
-    let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role);
-    Some(Profile {
-        lease: lease.unwrap_or(defaults.lease),
-        on_revoke: on_revoke.unwrap_or(defaults.on_revoke),
-        revoke_on,
-        max_view_age: max_view_age.unwrap_or(defaults.max_view_age),
-        region,
-        account_id,
-        callers,
-        ..defaults
-    })
-}
-
-fn check_name(name: &str, table: &Table<'_>, faults: &mut Faults) {
-    if !is_name(name) {
-        faults.add(
-            &table.span,
-            format!(
-                "`{}`: a name has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit",
-                table.path
-            ),
-        );
-    }
-}
-
-fn session_duration(text: &str) -> Result<Duration, String> {
-    let duration = time_span(text)?;
-    if (SHORTEST_SESSION..=LONGEST_SESSION).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("is out of range; a session lasts from 15m to 12h".into())
-    }
-}
-
-fn lease_limit(text: &str) -> Result<LeaseLimit, String> {
-    match text {
-        "full" => Ok(LeaseLimit::Full),
-        "balanced" => Ok(LeaseLimit::Balanced),
-        "strict" => Ok(LeaseLimit::Strict),
-        _ => match time_span(text) {
-            Ok(limit) if (MARGIN..=LONGEST_SESSION).contains(&limit) => {
-                Ok(LeaseLimit::Limit(limit))
-            }
-            Ok(_) => Err(format!(
-                "is out of range; a lease lasts from {}s to 12h",
-                MARGIN.as_secs()
-            )),
-            Err(_) => Err(
-                "is no lease; write \"full\", \"balanced\", \"strict\" or a time such as \"20m\""
-                    .into(),
-            ),
-        },
-    }
-}
-
-/// A time with units, in whole seconds: `90s`, `15m`, `1h30m`.
-pub(super) fn time_span(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|span| Duration::try_from(span).ok())
-        .filter(|span| span.subsec_nanos() == 0)
-        .ok_or_else(|| "is no time; write a number and a unit, such as \"15m\" or \"1h30m\"".into())
 }
 
 #[cfg(test)]

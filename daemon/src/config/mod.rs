@@ -1,9 +1,12 @@
-//! The configuration: what is in force once it has been validated. How the file is read is in [`mod@file`].
+//! The validated configuration. [`mod@file`] reads it from the file.
 
 pub mod callers;
 pub mod file;
+mod profile;
 mod raw;
 mod token;
+mod upstream;
+mod values;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -18,13 +21,17 @@ use secrecy::SecretString;
 
 pub use callers::Callers;
 
-/// The shortest and the longest session that can be asked for (ByCloud IAM: `duration_seconds`, 900 to 43200).
+/// The shortest and the longest session (ByCloud IAM: `duration_seconds`, 900 to 43200).
 pub const SHORTEST_SESSION: Duration = Duration::from_secs(900);
 pub const LONGEST_SESSION: Duration = Duration::from_secs(43_200);
 const DEFAULT_SESSION: Duration = Duration::from_secs(3600);
 
-/// How often an upstream may be asked for revocations.
-pub const CHECKS: std::ops::RangeInclusive<Duration> =
+/// A lease ends before its session does by this time, so that a request signed with it arrives in time. A session with less time
+/// left is not served.
+pub const MIN_LEASE: Duration = crate::model::MARGIN;
+
+/// The limits of `check_every`.
+pub const CHECK_INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(150);
 pub const DEFAULT_CHECK: Duration = Duration::from_secs(30);
 pub const DEFAULT_VIEW_AGE: Duration = Duration::from_secs(300);
@@ -32,10 +39,10 @@ pub const DEFAULT_VIEW_AGE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
-    /// The port on 127.0.0.1 of the container credentials endpoint, which is then open from the start; else it is opened
-    /// on any free port when somebody asks where it is.
+    /// The port of the container credentials endpoint on 127.0.0.1, which the daemon then opens at its start. Without it, the
+    /// daemon opens a free port when a client asks for the endpoint.
     pub endpoint_port: Option<u16>,
-    /// Which of the system's logs get the daemon's record, too.
+    /// The system logs that get a copy of the journal.
     pub also_to: Vec<AlsoTo>,
 }
 
@@ -60,29 +67,29 @@ pub struct UpstreamConfig {
     pub endpoint: Endpoint,
     pub token: TokenLocation,
     pub transport: HttpTransport,
-    /// How often it is asked which sessions have been revoked, while anybody holds a lease.
+    /// How often the daemon polls for revocations while there are leases.
     pub check_every: Duration,
     pub profiles: Vec<Profile>,
 }
 
-/// Where a principal's long-lived token lives. It is read at each use, so a rotated one needs no restart.
+/// Where the long-lived token of a principal is. It is read at each use, so a rotated one needs no restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenLocation {
     Env(String),
     File(PathBuf),
-    /// The system's own store: Secret Service, Keychain, Credential Manager. The name is that of the entry.
+    /// The name of an entry in the system's keyring: Secret Service, Keychain, Credential Manager.
     Keyring(String),
-    /// A file that is encrypted as age does it: to the key in a file, or with a passphrase that a person gives.
+    /// A file encrypted by age: for the key in an identity file, or with a passphrase.
     Age {
         file: PathBuf,
         identity: Option<PathBuf>,
     },
-    /// What a program prints, kept for so long in memory: most such programs are slow, or ask a person.
+    /// The output of a program, cached for `keep`: many such programs are slow, or prompt the user.
     Command {
         words: Vec<String>,
         keep: Duration,
     },
-    /// A file that systemd made for this service alone (systemd.exec(5), `LoadCredential=`).
+    /// A credential that systemd passes to the service (systemd.exec(5), `LoadCredential=`).
     SystemdCredential(String),
 }
 
@@ -103,22 +110,22 @@ impl fmt::Display for TokenLocation {
     }
 }
 
-/// Whom an upstream's certificate is to be signed by, and what is between.
+/// TLS and proxy settings of an upstream.
 #[derive(Debug, Clone, Default)]
 pub struct HttpTransport {
-    /// Only these authorities, a file of certificates in PEM; else those that the system trusts.
+    /// A PEM file with the only trusted authorities. Without it, the system's authorities are trusted.
     pub ca: Option<PathBuf>,
     pub proxy: Proxy,
 }
 
-/// What requests to an upstream go through.
+/// The proxy of an upstream.
 #[derive(Debug, Clone, Default)]
 pub enum Proxy {
-    /// What `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    /// From `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     #[default]
     Environment,
     Nothing,
-    /// It may have a password in it.
+    /// A URL, which may contain a password.
     At(SecretString),
 }
 
@@ -130,14 +137,14 @@ pub struct Profile {
     pub lease: LeaseLimit,
     pub on_revoke: OnRevoke,
     pub revoke_on: RevokeOn,
-    /// For how long what is known of revocations is good enough. A strict profile is not served on less, others are, and
-    /// it is said.
+    /// The longest time since the last successful poll for revocations. After it, a strict profile is refused, and others are
+    /// served with a warning.
     pub max_view_age: Duration,
-    /// Where its services are, for consumers that want to know.
+    /// For consumers that need the region of the services.
     pub region: Option<Region>,
-    /// The account that its role is of: 12 digits.
+    /// The account of the role.
     pub account_id: Option<AccountId>,
-    /// Which processes may have it.
+    /// Who may use the profile.
     pub callers: Callers,
 }
 
@@ -159,24 +166,24 @@ impl Profile {
     }
 }
 
-/// What happens when somebody else has revoked a session.
+/// The reaction to a revocation by another party.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnRevoke {
-    /// Nothing is served until a person resumes the profile.
+    /// The profile is held until a user resumes it.
     #[default]
     Hold,
-    /// The role is assumed again: for machines that nobody sits at.
+    /// The role is assumed again, for unattended machines.
     Reassume,
 }
 
-/// At which of this machine's events a profile's session is revoked.
+/// The events of this machine that revoke the sessions of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RevokeOn {
     /// The daemon is stopped.
     pub stop: bool,
     /// The user's screen is locked.
     pub lock: bool,
-    /// The machine goes to sleep.
+    /// The machine is suspended.
     pub sleep: bool,
 }
 
@@ -187,11 +194,11 @@ pub struct RoleRequest {
     pub duration: Duration,
 }
 
-/// How long a lease is advertised at the most. SDKs that are already running ask again only near the advertised end
-/// (botocore: 15 minutes before it), so a shorter lease ends the use of a revoked session sooner.
+/// The longest advertised lifetime. A running SDK asks again only near the advertised expiry (botocore: 15 minutes before it), so
+/// that a shorter lease ends the use of a revoked session earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LeaseLimit {
-    /// To the session's true end.
+    /// Until the session expires.
     Full,
     /// 16 minutes: botocore asks again after about one.
     #[default]
@@ -267,7 +274,7 @@ impl AccountId {
     }
 }
 
-/// A role's id at its upstream: 1 to 64 letters, digits, `-` and `_`, so that it is one segment of a path as it stands.
+/// A role's id at its upstream: 1 to 64 letters, digits, `-` and `_`, so that it is one segment of a URL path without escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleId(Box<str>);
 
@@ -286,29 +293,26 @@ impl RoleId {
     }
 }
 
-/// Where tokens may be sent: `https`, or `http` on a loopback address (assumption A1). No credentials, query or
-/// fragment in it.
+/// The URL that tokens are sent to: `https`, or `http` on a loopback address (assumption A1), without credentials, query and
+/// fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
 impl Endpoint {
-    /// The reason is a clause that follows the endpoint's text.
+    /// The error is a predicate: the text is its subject.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                "must not contain a user name or password; the token goes into `token`".into(),
-            );
+            return Err("contains a user name or password; set `token` instead".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("must not contain `?` or `#`".into());
+            return Err("contains `?` or `#`".into());
         }
         match url.scheme() {
             "https" => Ok(Self(url)),
             "http" if is_loopback(&url) => Ok(Self(url)),
             "http" => Err(
-                "would send the token in clear; use https (http is for loopback addresses only)"
-                    .into(),
+                "would send the token in clear; use https, or http on a loopback address".into(),
             ),
             other => Err(format!("has the scheme `{other}`; use https")),
         }
@@ -330,7 +334,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// An address, not a name: a name could be made to point elsewhere.
+/// Only an address: a name can resolve to another machine.
 fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         host.trim_start_matches('[')
@@ -340,7 +344,7 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// The name among `known` that `word` was probably meant to be.
+/// The known name that `word` is probably a misspelling of.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -355,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_go_to_https_or_to_loopback_addresses_only() {
+    fn endpoint_is_https_or_loopback() {
         for good in [
             "https://iam.example.test",
             "https://iam.example.test/base/",
@@ -381,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_joined_with_one_slash() {
+    fn path_is_joined_with_one_slash() {
         assert_eq!(
             Endpoint::parse("https://a.test/base/")
                 .unwrap()
@@ -395,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_ids_cannot_reach_into_paths_or_terminals() {
+    fn names_and_ids_contain_no_path_or_control_characters() {
         for bad in [
             "",
             ".",
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_found_and_a_far_one_is_not_guessed() {
+    fn only_a_near_name_is_suggested() {
         let known = ["duration", "role_id", "lease"];
         assert_eq!(nearest("durration", known), Some("duration"));
         assert_eq!(nearest("roleid", known), Some("role_id"));

@@ -1,85 +1,86 @@
-//! What the configuration says of where a principal's token lives.
+//! `token` of `[upstream.NAME]`: where the token of the principal is.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rolekeeper::protocol::is_name;
 
-use super::file::{file_path, time_span};
-use super::raw::{Faults, Table};
+use super::raw::{Errors, Table};
+use super::values::{NAME_RULE, duration_within, path};
 use super::{LONGEST_SESSION, TokenLocation};
 
-/// How long what a program printed is good for, unless the configuration says so.
-const KEEP: Duration = Duration::from_secs(15 * 60);
+/// How long the output of a token command is cached by default.
+const DEFAULT_KEEP: Duration = Duration::from_secs(15 * 60);
 
-pub(super) fn source(
+pub(super) fn parse(
     mut table: Table<'_>,
     folder: &Path,
-    faults: &mut Faults,
+    errors: &mut Errors,
 ) -> Option<TokenLocation> {
-    let (path, span) = (table.path.clone(), table.span.clone());
-    let before = faults.0.len();
-    let env = table.text("env", faults, |text| match text {
-        "" => Err("is no name of a variable".into()),
-        _ if text.contains(['=', '\0']) => Err("is no name of a variable".into()),
-        _ => Ok(TokenLocation::Env(text.into())),
+    let name = table.path.clone();
+    let span = table.span.clone();
+    let errors_before = errors.0.len();
+    let env = table.string("env", errors, |text| {
+        if text.is_empty() || text.contains(['=', '\0']) {
+            Err("is not the name of an environment variable".into())
+        } else {
+            Ok(TokenLocation::Env(text.into()))
+        }
     });
-    let file = table.text("file", faults, |text| {
-        file_path(text, folder).map(TokenLocation::File)
+    let file = table.string("file", errors, |text| {
+        path(text, folder).map(TokenLocation::File)
     });
-    let keyring = table.text("keyring", faults, |text| {
-        entry(text, "an entry's name").map(TokenLocation::Keyring)
+    let keyring = table.string("keyring", errors, |text| {
+        entry_name(text).map(TokenLocation::Keyring)
     });
-    let credential = table.text("systemd_credential", faults, |text| {
-        entry(text, "a credential's").map(TokenLocation::SystemdCredential)
+    let credential = table.string("systemd_credential", errors, |text| {
+        entry_name(text).map(TokenLocation::SystemdCredential)
     });
-    let age = age(&mut table, folder, faults);
-    let command = command(&mut table, faults);
-    table.finish(faults);
-    let mut sources = [env, file, keyring, credential, age, command]
-        .into_iter()
-        .flatten();
-    match (sources.next(), sources.next()) {
-        (Some(source), None) => Some(source),
+    let age = age(&mut table, folder, errors);
+    let command = command(&mut table, errors);
+    table.finish(errors);
+
+    let locations = [env, file, keyring, credential, age, command];
+    let mut locations = locations.into_iter().flatten();
+    match (locations.next(), locations.next()) {
+        (Some(location), None) => Some(location),
         (Some(_), Some(_)) => {
-            let kinds = "`keyring`, `age`, `command`, `file`, `env` and `systemd_credential`";
-            faults.add(
+            let keys = "`keyring`, `age`, `command`, `file`, `env` and `systemd_credential`";
+            errors.add(
                 &span,
-                format!("`{path}` has more than one source; keep one of {kinds}"),
+                format!("`{name}` has more than one location; set one of {keys}"),
             );
             None
         }
         (None, _) => {
-            if faults.0.len() == before {
+            if errors.0.len() == errors_before {
                 let example =
                     "{ keyring = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
-                faults.add(&span, format!("`{path}` has no source; write {example}"));
+                errors.add(&span, format!("`{name}` has no location; set {example}"));
             }
             None
         }
     }
 }
 
-fn entry(text: &str, what: &str) -> Result<String, String> {
-    let rule = "has 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit";
+fn entry_name(text: &str) -> Result<String, String> {
     if is_name(text) {
         Ok(text.into())
     } else {
-        Err(format!("is no name: {what} {rule}"))
+        Err(format!("is not a valid name: use {NAME_RULE}"))
     }
 }
 
-fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<TokenLocation> {
-    let file = table.text("age", faults, |text| file_path(text, folder));
-    let stray = table.span_of("identity").filter(|_| file.is_none());
-    let identity = table.text("identity", faults, |text| file_path(text, folder));
-    if let Some(span) = stray {
-        faults.add(
+fn age(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Option<TokenLocation> {
+    let file = table.string("age", errors, |text| path(text, folder));
+    let identity_span = table.span_of("identity");
+    let identity = table.string("identity", errors, |text| path(text, folder));
+    if let Some(span) = identity_span
+        && file.is_none()
+    {
+        errors.add(
             &span,
-            format!(
-                "`{}.identity` belongs to `age`, which is not here",
-                table.path
-            ),
+            format!("`{}.identity` needs `age` beside it", table.path),
         );
     }
     Some(TokenLocation::Age {
@@ -88,44 +89,41 @@ fn age(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Toke
     })
 }
 
-fn command(table: &mut Table<'_>, faults: &mut Faults) -> Option<TokenLocation> {
+fn command(table: &mut Table<'_>, errors: &mut Errors) -> Option<TokenLocation> {
     let span = table.span_of("command");
     let mut words = Vec::new();
-    table.texts("command", faults, |text| match text {
-        _ if text.contains('\0') => Err("has a NUL in it".into()),
-        _ => {
-            words.push(text.into());
-            Ok(())
+    table.strings("command", errors, |text| {
+        if text.contains('\0') {
+            return Err("contains a NUL character".into());
         }
+        words.push(text.to_owned());
+        Ok(())
     });
-    let stray = table.span_of("keep").filter(|_| span.is_none());
-    let keep = table.text("keep", faults, |text| match time_span(text) {
-        Ok(span) if span <= LONGEST_SESSION => Ok(span),
-        Ok(_) => Err("is out of range; what a program printed is kept for 0s to 12h".into()),
-        Err(why) => Err(why),
+
+    let keep_span = table.span_of("keep");
+    let keep = table.string("keep", errors, |text| {
+        duration_within(text, Duration::ZERO..=LONGEST_SESSION, "0s to 12h")
     });
-    if let Some(span) = stray {
-        faults.add(
-            &span,
-            format!(
-                "`{}.keep` belongs to `command`, which is not here",
-                table.path
-            ),
+    if let Some(keep_span) = keep_span
+        && span.is_none()
+    {
+        errors.add(
+            &keep_span,
+            format!("`{}.keep` needs `command` beside it", table.path),
         );
     }
+
     let span = span?;
     if words.first().is_none_or(String::is_empty) {
-        faults.add(
-            &span,
-            format!(
-                "`{}.command` names no program; write [\"op\", \"read\", …]",
-                table.path
-            ),
+        let message = format!(
+            "`{}.command` names no program; set, for example, [\"op\", \"read\", …]",
+            table.path
         );
+        errors.add(&span, message);
         return None;
     }
     Some(TokenLocation::Command {
         words,
-        keep: keep.unwrap_or(KEEP),
+        keep: keep.unwrap_or(DEFAULT_KEEP),
     })
 }

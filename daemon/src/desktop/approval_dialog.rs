@@ -105,7 +105,7 @@ impl Dialog {
         while let Some(signal) = signals.next().await {
             let signal = signal?;
             let header = signal.header();
-            let is_from_server = header.sender().map(|sender| sender.as_str())
+            let is_from_server = header.sender().map(zbus::names::UniqueName::as_str)
                 == self.server.as_ref().map(|server| server.as_str());
             if !is_from_server {
                 continue;

@@ -1,5 +1,5 @@
 //! The journal's file: one JSON object a line. Each line opens the file again, so that it goes to where the path leads,
-//! also after somebody moved the file.
+//! also after the file was moved.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};

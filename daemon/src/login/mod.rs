@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::access::peer::Peer;
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::error::{RequestError, WAIT, choose_upstream, unsupported};
+use crate::error::{RequestError, WAIT};
 use crate::journal::Journal;
 use crate::refresh::RefreshService;
 use crate::token_source::{TokenError, TokenErrorKind};
@@ -134,7 +134,7 @@ impl LoginService {
         &self,
         upstream: Option<&str>,
     ) -> Result<(&Arc<UpstreamHandle>, &dyn Login), RequestError> {
-        let upstream = choose_upstream(&self.upstreams, upstream)?;
+        let upstream = self.upstreams.choose(upstream)?;
 
         Ok((upstream, login_of(upstream)?))
     }
@@ -156,10 +156,8 @@ impl LoginService {
     }
 }
 
-fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, RequestError> {
-    let login = upstream.client.login();
-
-    login.ok_or_else(|| unsupported(upstream, "login").into())
+fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, CallError> {
+    upstream.require(upstream.client.login(), "login")
 }
 
 fn token_error(error: TokenError) -> RequestError {

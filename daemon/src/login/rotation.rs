@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::rotation_state::{RotationState, fingerprint};
 use super::{LoginService, login_of, token_error};
 use crate::access::peer::Peer;
-use crate::error::{RequestError, unsupported};
+use crate::error::RequestError;
 use crate::text::{one_line, printable};
 use crate::token_source::TokenErrorKind;
 use crate::upstream::handle::UpstreamHandle;
@@ -101,10 +101,7 @@ impl LoginService {
         old: Option<&str>,
     ) -> Result<RotationReport, RequestError> {
         let login = login_of(upstream)?;
-        let api = upstream
-            .client
-            .rotation()
-            .ok_or_else(|| unsupported(upstream, "login --rotate"))?;
+        let api = upstream.require(upstream.client.rotation(), "login --rotate")?;
         let _turn = self.rotations.turn.lock().await;
         let current = login.token_source().token().await.map_err(token_error)?;
         let mut rotation = Rotation {

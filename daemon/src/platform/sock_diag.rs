@@ -1,16 +1,16 @@
-//! Who is at the other end of a TCP connection on this machine, as the kernel tells (sock_diag(7)): on Linux alone. It is
-//! known for as long as the other end is open, and costs the same however many connections there are.
+//! The user and the socket at the other end of a local TCP connection (sock_diag(7), Linux only). The kernel finds it while the
+//! other end is open, in constant time.
 
 use std::net::SocketAddr;
 
-/// The other end of a connection, from which it came, and this one.
+/// The addresses of a connection: of the other end, and of this one.
 #[derive(Debug, Clone, Copy)]
 pub struct Ends {
     pub from: SocketAddr,
     pub here: SocketAddr,
 }
 
-/// A socket, as the kernel counts them.
+/// A socket with its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
     pub uid: u32,
@@ -18,7 +18,7 @@ pub struct Socket {
 }
 
 impl Ends {
-    /// The socket at the other end, unless it is closed by now, or this cannot be told here.
+    /// The socket at the other end. None if it is closed, and on other systems than Linux.
     #[cfg(target_os = "linux")]
     pub fn other(&self) -> Option<Socket> {
         use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
@@ -36,7 +36,7 @@ impl Ends {
         )
         .ok()?;
         let mut reply = [0; 512];
-        // It is there once the request is sent.
+        // The kernel replies before the send returns.
         let (length, _) = recv(&kernel, &mut reply, RecvFlags::DONTWAIT).ok()?;
         socket(reply.get(..length)?)
     }
@@ -49,10 +49,10 @@ impl Ends {
 
 /// `SOCK_DIAG_BY_FAMILY`
 const BY_FAMILY: u16 = 20;
-/// What comes before the body of a message: its length, type, flags, number and sender.
+/// The length of a message's header: length, type, flags, sequence number and sender.
 const HEADER: usize = 16;
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for the one socket whose own address is `local`.
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for the socket whose own address is `local`.
 fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
     const IPV4: u8 = 2;
     const TCP: u8 = 6;
@@ -62,10 +62,10 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(72);
     text.extend(72_u32.to_ne_bytes());
     text.extend(BY_FAMILY.to_ne_bytes());
-    // `NLM_F_REQUEST`, then the number and the sender.
+    // `NLM_F_REQUEST`, then the sequence number and the sender.
     text.extend(1_u16.to_ne_bytes());
     text.extend([0; 8]);
-    // Nothing more than is always told, in whatever state it is.
+    // No extensions, and any state.
     text.extend([IPV4, TCP, 0, 0]);
     text.extend(u32::MAX.to_ne_bytes());
     text.extend(local.port().to_be_bytes());
@@ -74,18 +74,19 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
         text.extend(address.octets());
         text.extend([0; 12]);
     }
-    // Whichever interface, and no cookie.
+    // Any interface, no cookie.
     text.extend([0; 4]);
     text.extend([0xff; 8]);
     Some(text)
 }
 
-/// `struct inet_diag_msg`. A socket that is nobody's any more has no inode, and the user 0.
+/// From `struct inet_diag_msg`. A closed socket has no inode, and the user 0.
 fn socket(reply: &[u8]) -> Option<Socket> {
     let word = |at: usize| Some(u32::from_ne_bytes(reply.get(at..at + 4)?.try_into().ok()?));
     let kind = u16::from_ne_bytes(reply.get(4..6)?.try_into().ok()?);
-    // Behind the header: family, state and timer, both addresses, the timer's end, both queues.
-    let (uid, inode) = (word(HEADER + 4 + 48 + 12)?, word(HEADER + 4 + 48 + 16)?);
+    // Family, state and timer (4), both addresses (48), the timer's expiry and both queues (12).
+    let uid = word(HEADER + 4 + 48 + 12)?;
+    let inode = word(HEADER + 4 + 48 + 16)?;
     (kind == BY_FAMILY && inode != 0).then_some(Socket { uid, inode })
 }
 
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_end_is_found_with_its_user_and_process() {
+    fn peer_socket_is_found_with_user_and_inode() {
         let (client, here) = connected("127.0.0.1");
         let socket = ends(&here).other().unwrap();
         assert_eq!(socket.uid, rustix::process::geteuid().as_raw());
@@ -123,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_for_both_kinds_of_addresses_is_found_too() {
+    fn dual_stack_peer_socket_is_found() {
         let (_client, here) = connected("[::ffff:127.0.0.1]");
         assert!(ends(&here).other().is_some());
     }
 
     #[test]
-    fn an_end_that_is_closed_is_nobodys_and_not_roots() {
+    fn closed_peer_socket_has_no_user() {
         let (client, here) = connected("127.0.0.1");
         let ends = ends(&here);
         drop(client);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_none() {
+    fn malformed_reply_is_no_socket() {
         for reply in [&[][..], &[0; 16], &[0; 200]] {
             assert_eq!(socket(reply), None);
         }

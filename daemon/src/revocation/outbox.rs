@@ -147,7 +147,7 @@ impl RevocationOutbox {
                     let outbox = Arc::clone(self);
                     let upstream = Arc::clone(upstream);
                     self.runtime.spawn(async move {
-                        outbox.attempt(&upstream, &session_id, &pending).await
+                        outbox.attempt(&upstream, &session_id, &pending).await;
                     });
                 }
                 None => self.fail_unconfigured(&session_id, now.boot),

@@ -84,7 +84,7 @@ fn landlock_allows_only_paths_of_the_work() {
 }
 
 #[test]
-fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
+fn confinement_survives_many_reloads() {
     let outside = tempfile::tempdir().unwrap();
     let paths = AllowedPaths {
         read: vec!["/usr".into()],
@@ -93,7 +93,7 @@ fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
     };
     thread::scope(|scope| {
         let often = || {
-            // As many as the kernel keeps are 16 of the one, and fewer than 200 of the other.
+            // The kernel allows 16 Landlock layers, and fewer than 200 of these filters.
             (0..20).for_each(|_| restrict_files(&paths).unwrap());
             (0..200).for_each(|_| filter_system_calls().unwrap());
             let socket = rustix::net::socket(AddressFamily::VSOCK, SocketType::STREAM, None);
@@ -107,8 +107,8 @@ fn a_daemon_that_was_reloaded_often_is_as_confined_as_it_was() {
 }
 
 #[test]
-#[allow(unsafe_code, reason = "what is probed is what no safe function does")]
-fn other_processes_and_the_system_are_out_of_reach() {
+#[allow(unsafe_code, reason = "there are no safe functions for these calls")]
+fn seccomp_denies_other_processes_and_system_calls() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     let pid = i64::from(child.id());
@@ -121,13 +121,13 @@ fn other_processes_and_the_system_are_out_of_reach() {
             outcome == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
         };
         [
-            // Whether there is such a process, as anybody may ask; and then what is in it.
+            // Allowed: does the process exist? Denied: reading it.
             refused(call(libc::SYS_kill, pid, 0)),
             refused(call(libc::SYS_kcmp, pid, pid)),
             refused(call(libc::SYS_process_vm_readv, pid, 0)),
             refused(call(libc::SYS_ptrace, i64::from(libc::PTRACE_CONT), pid)),
             refused(call(libc::SYS_unshare, 0, 0)),
-            // With a second flag that the first one does not go with.
+            // The second flag makes the call fail also without a filter.
             refused(call(
                 libc::SYS_clone,
                 i64::from(libc::CLONE_NEWUSER | libc::CLONE_FS),

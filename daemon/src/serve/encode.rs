@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use crate::credentials::Lease;
 use crate::model::to_rfc3339;
 
-/// The most text of one part, in bytes. Escaped as JSON in JSON it is at most twice as long.
+/// The text limit of one part, in bytes. The text is JSON, whose escapes at most double its length in the frame.
 const MAX_PART: usize = 30 * 1024;
 
 /// The lease with its expiry in whole seconds, rounded down.

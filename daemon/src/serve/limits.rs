@@ -1,4 +1,4 @@
-//! How many connections may be open: in total, and of one user where the daemon serves several.
+//! The limit of open connections: in total, and for each user of a shared daemon.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::sync::lock;
 
-/// One of several users gets at most this part of the connections.
+/// With several users, each gets at most one of this number of equal parts.
 const SHARES: usize = 4;
 
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// For several users, none of whom can keep the others out.
+    /// For several users. One of them cannot use up the connections of the others.
     pub(super) fn shared(max: usize) -> Self {
         Self {
             max_per_user: (max / SHARES).max(1),
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_of_several_users_gets_a_quarter() {
+    fn each_of_several_users_gets_a_quarter() {
         let limit = ConnectionLimit::shared(16);
         let of_one: Vec<_> = std::iter::from_fn(|| limit.acquire(1001)).collect();
         assert_eq!(of_one.len(), 4);

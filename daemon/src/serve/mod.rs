@@ -35,10 +35,10 @@ use socket::bind::BoundSocket;
 pub use shutdown::Shutdown;
 pub(crate) use {socket::connection::rest, socket::dispatch::parse};
 
-/// How long open requests may delay the end of the daemon.
+/// The time for open requests to end before the daemon exits.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long to wait after a failed accept. It is mostly a lack of descriptors, which ends with other connections.
+/// The pause after a failed accept. The usual reason is a lack of descriptors, which ends when other connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The services that requests are dispatched to.
@@ -57,7 +57,7 @@ pub struct Services {
     pub audit: Arc<AuditService>,
 }
 
-/// What every connection needs.
+/// The state that all connections share.
 #[derive(Debug)]
 pub struct ServerContext {
     pub services: Services,
@@ -68,7 +68,7 @@ pub struct ServerContext {
     tasks: TaskTracker,
 }
 
-/// Has stopped accepting.
+/// The server after it has stopped accepting connections.
 #[derive(Debug)]
 pub struct Stopped {
     socket: BoundSocket,
@@ -118,8 +118,8 @@ impl ServerContext {
 
 /// Accepts connections until the shutdown starts.
 pub async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Stopped {
-    for (endpoint, opened) in context.endpoints.all() {
-        http::accept(&context, endpoint, opened);
+    for (endpoint, listener) in context.endpoints.all() {
+        http::accept(&context, endpoint, listener);
     }
 
     loop {
@@ -146,7 +146,7 @@ impl Stopped {
         drain(&self.context).await;
     }
 
-    /// Lets the open requests end. New connections wait for the next process.
+    /// Lets the open requests end. New connections wait in the socket's queue for the next process.
     pub async fn drain(self) -> BoundSocket {
         drain(&self.context).await;
         self.socket
@@ -163,7 +163,7 @@ async fn drain(context: &ServerContext) {
     {
         tracing::warn!(
             connections = context.connections.open(),
-            "stopped before every request was answered"
+            "stopped, although requests are still open"
         );
     }
 }

@@ -1,17 +1,16 @@
-//! The end of serving, as the connections learn of it.
+//! The shutdown of the server, which connections await.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// How long an open request may continue after the shutdown has started: a little less than the drain, so that its
-/// reply is still sent.
-const REQUEST_LIMIT: Duration = Duration::from_secs(4);
+/// The time for an open request after the shutdown has started. It is shorter than the drain, so that the reply is sent.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     started: CancellationToken,
-    /// Another process serves next, so a request may as well be repeated there.
+    /// The next process serves clients at once, so they can repeat a request there.
     is_reload: CancellationToken,
 }
 
@@ -31,13 +30,13 @@ impl Shutdown {
         self.started.cancelled().await;
     }
 
-    /// The moment from which an open request only gets an error.
+    /// Waits until open requests get an error.
     pub(crate) async fn deadline(&self) {
         self.started.cancelled().await;
-        tokio::time::sleep(REQUEST_LIMIT).await;
+        tokio::time::sleep(REQUEST_TIMEOUT).await;
     }
 
-    /// The same for a request that can be repeated.
+    /// Waits until open requests that can be repeated get an error.
     pub(crate) async fn deadline_of_repeatable(&self) {
         tokio::select! {
             () = self.is_reload.cancelled() => {}

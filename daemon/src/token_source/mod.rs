@@ -37,7 +37,7 @@ pub struct TokenSource {
     location: TokenLocation,
     /// For a token command.
     command_runner: Option<Arc<CommandRunner>>,
-    /// One reader at a time, so that nobody is prompted twice and no command runs twice.
+    /// One reader at a time, so that the user gets one prompt, and the command runs once.
     turn: Arc<tokio::sync::Mutex<()>>,
     unlock_prompt: keyring::UnlockPrompt,
     cached: Mutex<Option<CachedToken>>,

@@ -77,7 +77,7 @@ async fn command_runs_without_shell_and_output_is_cached() {
     assert_eq!(
         literal.expose_secret(),
         "$HOME;`id`",
-        "nobody reads it but the program"
+        "no shell interprets it"
     );
 }
 
@@ -119,7 +119,8 @@ async fn hanging_command_is_killed_with_its_children() {
         "sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait",
         pids.display()
     );
-    let (words, began) = (["sh", "-c", script.as_str()], Clock::System.now().boot);
+    let words = ["sh", "-c", script.as_str()];
+    let began = Clock::System.now().boot;
     let took = || Clock::System.now().boot.since(began);
     let error = command(&words, 0).token().await.unwrap_err();
     assert!(
@@ -144,7 +145,8 @@ async fn hanging_command_is_killed_with_its_children() {
 }
 
 fn age(dir: &Path, identity: Option<&str>) -> TokenSource {
-    let (file, identity) = (dir.join("token.age"), identity.map(|name| dir.join(name)));
+    let file = dir.join("token.age");
+    let identity = identity.map(|name| dir.join(name));
     source(TokenLocation::Age { file, identity })
 }
 

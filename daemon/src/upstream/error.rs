@@ -50,7 +50,7 @@ impl UpstreamError {
     }
 }
 
-/// Why a call that a person asked for failed.
+/// Why a request of a person to an upstream failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct CallError {
@@ -65,8 +65,14 @@ pub struct CallError {
 /// What a [`CallError`] means; it decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallErrorKind {
-    /// The request or the token is of the wrong kind. It was not sent, or has no effect.
+    /// No such upstream is configured.
+    UnknownUpstream,
+    /// The upstream has no such method.
+    UnknownMethod,
+    /// The request is invalid, or the upstream does not support it. It has no effect.
     Invalid,
+    /// The configuration does not allow the request.
+    NotAllowed,
     /// The upstream rejected the call.
     Refused,
     /// The session that the call was made with is revoked.

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use super::backoff::BackoffState;
 use super::circuit_breaker::{CircuitBreaker, Permit};
 use super::limiter::{Limiter, Slot};
-use super::{Upstream, UpstreamError};
+use super::{CallError, CallErrorKind, Upstream, UpstreamError};
 use crate::clock::{AtomicBootTime, BootTime, Clock, Now};
 use crate::model::{ProfileId, UpstreamId};
 use crate::sync::lock;
@@ -60,6 +60,21 @@ impl UpstreamHandle {
         })
     }
 
+    /// A capability of the client, which `what` needs: a command or a method.
+    ///
+    /// # Errors
+    /// When the upstream does not have it.
+    pub fn require<T>(&self, capability: Option<T>, what: &str) -> Result<T, CallError> {
+        capability.ok_or_else(|| {
+            let kind = self.client.kind();
+            CallError::new(
+                CallErrorKind::Invalid,
+                format!("upstream {} ({kind}) does not support {what}", self.name),
+                "use another upstream",
+            )
+        })
+    }
+
     /// Waits for a slot.
     ///
     /// # Errors
@@ -101,7 +116,7 @@ impl UpstreamHandle {
     }
 
     /// Whether to synchronize the server clock now: not during an outage, and not within `interval` of the last time.
-    /// A yes counts as done.
+    /// A yes is recorded as the last time.
     pub fn take_clock_sync(&self, now: BootTime, interval: Duration) -> bool {
         let last = self.clock_synced_at.read();
         let is_recent = last.is_some_and(|at| now.since(at) < interval);

@@ -1,6 +1,6 @@
-// For each line on standard input: one request for the caller's identity by the AWS SDK for JavaScript, at
-// STS_ENDPOINT, with one client and the SDK's default credential chain. Says the account, or why there was none.
-// `threads N`: N requests at once, each with a client of its own. SDK names the folder that the SDK is installed in.
+// For each line on standard input: calls GetCallerIdentity at STS_ENDPOINT with the AWS SDK for JavaScript, one client
+// and the default credential chain. Prints the account or the error. `threads N`: N calls at once, each with its own
+// client. SDK is the folder in which the SDK is installed.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -13,9 +13,9 @@ const ask = async (client) => (await client.send(new GetCallerIdentityCommand({}
 
 // An error and its causes in one line.
 const chain = (error) => {
-  const said = [];
-  for (let each = error; each; each = each.cause) said.push(`${each.name}: ${each.message}`);
-  return said.join(": ").replace(/\s+/g, " ");
+  const messages = [];
+  for (let each = error; each; each = each.cause) messages.push(`${each.name}: ${each.message}`);
+  return messages.join(": ").replace(/\s+/g, " ");
 };
 
 const atOnce = async (number) => {

@@ -1,6 +1,6 @@
-"""For each line on standard input: one request for the caller's identity by botocore, at STS_ENDPOINT, with one client
-and the SDK's default credential chain. Says the account, or why there was none. `threads N`: N threads at once, each
-with a client of its own of one new session."""
+"""For each line on standard input: calls GetCallerIdentity at STS_ENDPOINT with botocore, one client and the default
+credential chain. Prints the account or the error. `threads N`: N threads call it at once, each with its own client of
+one new session."""
 
 import json
 import os
@@ -23,11 +23,11 @@ def account(client):
 
 def chain(error):
     """An exception and its causes in one line."""
-    said = []
+    messages = []
     while error is not None:
-        said.append(f"{type(error).__module__}.{type(error).__name__}: {error}")
+        messages.append(f"{type(error).__module__}.{type(error).__name__}: {error}")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return " ".join(": ".join(said).split())
+    return " ".join(": ".join(messages).split())
 
 
 def at_once(number):
@@ -52,10 +52,10 @@ for line in sys.stdin:
     words = line.split()
     try:
         if words[:1] == ["threads"]:
-            said = at_once(int(words[1]))
+            result = at_once(int(words[1]))
         else:
             client = client or new_client(botocore.session.get_session())
-            said = {"account": account(client)}
+            result = {"account": account(client)}
     except Exception as error:
-        said = {"error": chain(error)}
-    print(json.dumps(said), flush=True)
+        result = {"error": chain(error)}
+    print(json.dumps(result), flush=True)

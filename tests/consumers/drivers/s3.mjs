@@ -1,5 +1,6 @@
-// For each line on standard input: an object is put, listed, read and deleted by the S3 client of the AWS SDK for JavaScript
-// at S3_ENDPOINT. Says that it was the same, or what the service refused. SDK names the folder that the SDK is installed in.
+// For each line on standard input: writes, lists, reads and deletes an object at S3_ENDPOINT with the AWS SDK for
+// JavaScript. Prints whether the object was read back unchanged, or the error. SDK is the folder in which the SDK is
+// installed.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -13,18 +14,18 @@ const Bucket = "proof";
 let number = 0;
 for await (const _ of createInterface({ input: process.stdin })) {
   const Key = `javascript/${number++} ü+~`;
-  let said;
+  let result;
   try {
     await client.send(new PutObjectCommand({ Bucket, Key, Body: "x".repeat(100_000) }));
     const { Contents } = await client.send(new ListObjectsV2Command({ Bucket, Prefix: "javascript/" }));
     const { Body } = await client.send(new GetObjectCommand({ Bucket, Key }));
     const same = (await Body.transformToString()) === "x".repeat(100_000);
     await client.send(new DeleteObjectCommand({ Bucket, Key }));
-    said = { same: same && Contents.some((each) => each.Key === Key) };
+    result = { same: same && Contents.some((each) => each.Key === Key) };
   } catch (error) {
-    said = { error: `${error.name}: ${error.message}` };
+    result = { error: `${error.name}: ${error.message}` };
   }
-  // The SDK may be asking for other credentials meanwhile, which takes it no time to speak of in a world of long steps.
+  // The SDK may still run credential_process in the background. Virtual time must not advance meanwhile.
   while (process.getActiveResourcesInfo().includes("ProcessWrap")) await new Promise(setImmediate);
-  console.log(JSON.stringify(said));
+  console.log(JSON.stringify(result));
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rolekeeper::protocol::is_name;
-use rolekeeperd::config::file::{PlacedFault, check};
-use rolekeeperd::config::{CHECKS, LONGEST_SESSION, SHORTEST_SESSION, UpstreamConfig};
+use rolekeeperd::config::file::{InvalidConfig, check};
+use rolekeeperd::config::{CHECK_INTERVALS, LONGEST_SESSION, SHORTEST_SESSION, UpstreamConfig};
 
 pub fn run(bytes: &[u8]) {
     let text = super::text(bytes);
@@ -31,7 +31,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn keeps_within_limits(upstream: &UpstreamConfig) {
-    assert!(is_name(&upstream.name) && CHECKS.contains(&upstream.check_every));
+    assert!(is_name(&upstream.name) && CHECK_INTERVALS.contains(&upstream.check_every));
     assert!(
         upstream.endpoint.join("").starts_with("https://") || upstream.endpoint.is_loopback_http()
     );
@@ -43,8 +43,8 @@ fn keeps_within_limits(upstream: &UpstreamConfig) {
 }
 
 /// One place behind the end of a line, and one line behind the last, is where something is missing.
-fn is_in(text: &str, fault: &PlacedFault) -> bool {
+fn is_in(text: &str, fault: &InvalidConfig) -> bool {
     let line = text.split('\n').nth(fault.line - 1);
     line.is_some_and(|line| (1..=line.chars().count() + 1).contains(&fault.column))
-        && !fault.what.is_empty()
+        && !fault.message.is_empty()
 }

@@ -26,7 +26,7 @@ pub fn run(bytes: &[u8]) {
     match fuzzing::request(text) {
         Ok(_) => assert_eq!(version, Some(VERSION)),
         Err(failure) if version.is_none_or(|version| version == VERSION) => {
-            assert_eq!(failure.code, Code::BadRequest)
+            assert_eq!(failure.code, Code::BadRequest);
         }
         Err(failure) => assert_eq!(failure.code, Code::UnsupportedVersion),
     }

@@ -6,6 +6,7 @@ mod home;
 mod http;
 mod leaks;
 mod programs;
+pub mod raw_client;
 mod run;
 mod sandbox;
 mod terminal;

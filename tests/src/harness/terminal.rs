@@ -31,7 +31,7 @@ impl Home {
     /// # Panics
     /// Without a terminal, or if the program does not ask.
     pub fn on_terminal_when(&self, command: Command, question: &str, typed: &str) -> Run {
-        self.at_terminal(command, COLUMNS, question, |terminal, _| {
+        self.at_terminal(command, 120, question, |terminal, _| {
             type_on(terminal, typed);
         })
         .0

@@ -48,15 +48,12 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         true if owner == Some(profile) => without_settings(section),
         true => section.iter().map(ToString::to_string).collect(),
         false if owner.is_none() && !section.is_empty() => {
-            return Err(taken(
-                &path,
-                name,
-                "already has another profile of this name",
-            ));
+            let reason = "already has another profile of this name";
+            return Err(taken(&path, name, reason));
         }
         false => {
             check_credentials_file(name)?;
-            with_settings(section, name, settings(arguments, socket)?)
+            with_settings(section, name, &settings(arguments, socket)?)
         }
     };
 
@@ -113,45 +110,36 @@ fn check_credentials_file(name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let original = Original::read(&path)?;
-    if original
-        .text()?
-        .lines()
-        .any(|line| header(line) == Some(name))
-    {
-        return Err(taken(
-            &path,
-            name,
-            "has access keys for it, which some tools use first",
-        ));
+    let mut lines = original.text()?.lines();
+    if !lines.any(|line| header(line) == Some(name)) {
+        return Ok(());
     }
-    Ok(())
+    let reason = "has access keys for it, which some tools use first";
+    Err(taken(&path, name, reason))
 }
 
 fn taken(path: &Path, name: &str, reason: &str) -> Failure {
     let path = path.display();
     let message = format!("cannot add the AWS profile {name}: {path} {reason}");
-    Failure::new(
-        Code::Configuration,
-        message,
-        "choose another name with --name",
-    )
+    let hint = "choose another name with --name";
+    Failure::new(Code::Configuration, message, hint)
 }
 
 /// The section with these settings first.
-fn with_settings(section: &[&str], name: &str, settings: Vec<String>) -> Vec<String> {
+fn with_settings(section: &[&str], name: &str, settings: &[String]) -> Vec<String> {
     let header = match (section.first(), name) {
         (Some(header), _) => (*header).to_owned(),
         (None, "default") => "[default]\n".to_owned(),
         (None, _) => format!("[profile {name}]\n"),
     };
-    let mut new = vec![header];
-    new.extend(settings);
-    let rest = section.iter().skip(1);
-    let rest: Vec<_> = rest
-        .filter(|old| !new.iter().any(|new| key(new) == key(old)))
-        .collect();
-    new.extend(rest.into_iter().map(ToString::to_string));
-    new
+    let is_kept = |line: &&&str| !settings.iter().any(|new| key(new) == key(line));
+    let kept = section
+        .iter()
+        .skip(1)
+        .filter(is_kept)
+        .map(ToString::to_string);
+    let first = [header].into_iter().chain(settings.iter().cloned());
+    first.chain(kept).collect()
 }
 
 /// The section without the settings. If it has others, header and region stay for these.
@@ -166,17 +154,13 @@ fn without_settings(section: &[&str]) -> Vec<String> {
     kept.map(ToString::to_string).collect()
 }
 
+/// The removed and the added lines.
 fn difference(old: &[&str], new: &[String]) -> (Vec<String>, Vec<String>) {
-    let removed = old
-        .iter()
-        .filter(|old| !new.iter().any(|new| new.trim_end() == old.trim_end()));
-    let added = new
-        .iter()
-        .filter(|new| !old.iter().any(|old| new.trim_end() == old.trim_end()));
-    (
-        removed.map(|line| line.trim_end().to_owned()).collect(),
-        added.map(|line| line.trim_end().to_owned()).collect(),
-    )
+    let old: Vec<String> = old.iter().map(|line| line.trim_end().to_owned()).collect();
+    let new: Vec<String> = new.iter().map(|line| line.trim_end().to_owned()).collect();
+    let removed = old.iter().filter(|line| !new.contains(line)).cloned();
+    let added = new.iter().filter(|line| !old.contains(line)).cloned();
+    (removed.collect(), added.collect())
 }
 
 /// The key of a setting, `[` for a header, and nothing for a comment. The key of an indented line starts with a space.
@@ -190,9 +174,10 @@ fn key(line: &str) -> &str {
 
 /// The profile of a `credential_process` that setup has added.
 fn rolekeeper_profile(line: &str) -> Option<&str> {
-    let (program, rest) = line.split_once(" credential-process ")?;
-    let is_ours = key(line) == PROCESS && program.contains("rolekeeper");
-    rest.split_whitespace().next().filter(|_| is_ours)
+    let (_, command) = line.split_once('=').filter(|_| key(line) == PROCESS)?;
+    let (program, rest) = command.trim().split_once(" credential-process ")?;
+    let profile = rest.split_whitespace().next();
+    profile.filter(|_| program::is_rolekeeper(program))
 }
 
 /// The AWS profile that starts with this line.
@@ -234,6 +219,33 @@ mod tests {
     }
 
     #[test]
+    fn a_new_setting_replaces_the_old_one_and_no_other_line() {
+        let section = [
+            "[profile dev]\n",
+            "# a\n",
+            "region = x\n",
+            "# b\n",
+            " n = 1\n",
+            " m = 1\n",
+        ];
+        let new = with_settings(&section, "dev", &["region = y\n".to_owned()]);
+        let want = [
+            "[profile dev]\n",
+            "region = y\n",
+            "# a\n",
+            "# b\n",
+            " n = 1\n",
+            " m = 1\n",
+        ];
+        assert_eq!(new, want);
+        let (removed, added) = difference(&section, &new);
+        assert_eq!(
+            (removed, added),
+            (vec!["region = x".into()], vec!["region = y".into()])
+        );
+    }
+
+    #[test]
     fn only_a_command_of_setup_makes_a_section_ours() {
         for (line, want) in [
             (
@@ -245,7 +257,7 @@ mod tests {
                 Some("dev"),
             ),
             (
-                "credential_process = /bin/other credential-process dev",
+                "credential_process = /opt/rolekeeper/other credential-process dev",
                 None,
             ),
             (

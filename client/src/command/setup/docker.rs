@@ -33,13 +33,8 @@ const HELPERS: &str = "credHelpers";
 const SCRIPT_START: &str = "#!/bin/sh\nexec ";
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Common {
-        profile,
-        file,
-        undo,
-        ..
-    } = &arguments.common;
-    let path = match (file, connect::variable("DOCKER_CONFIG")) {
+    let Common { profile, undo, .. } = &arguments.common;
+    let path = match (&arguments.common.file, connect::variable("DOCKER_CONFIG")) {
         (Some(file), _) => file.into(),
         (None, Some(folder)) => Path::new(&folder).join("config.json"),
         (None, None) => program::in_home(".docker/config.json")?,
@@ -47,30 +42,29 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     let original = Original::read(&path)?;
     let mut config = parse(&original)?;
     let helper = format!("rolekeeper-{profile}");
-    let (removed, added) = match undo {
-        true => (remove(&mut config, &helper, &arguments.hosts), Vec::new()),
-        false => (
-            Vec::new(),
-            insert(&mut config, &helper, &arguments.hosts, &path)?,
-        ),
+    let hosts = match undo {
+        true => remove(&mut config, &helper, &arguments.hosts),
+        false => insert(&mut config, &helper, &arguments.hosts, &path)?,
     };
-    let is_used = helpers(&config).any(|(_, value)| *value == helper);
+    let is_used = config.get(HELPERS).and_then(Value::as_object);
+    let is_used = is_used.is_some_and(|helpers| helpers.values().any(|value| *value == helper));
     let script = script(arguments, is_used, socket)?;
     let notes = arguments.bin.iter().filter_map(|folder| path_note(folder));
 
-    let line = |host: &String| format!("\"{HELPERS}\": {{ \"{host}\": \"{helper}\" }}");
-    let removed: Vec<_> = removed.iter().map(line).collect();
-    let added: Vec<_> = added.iter().map(line).collect();
-    let config = match removed.is_empty() && added.is_empty() {
-        true => None,
-        false => Some(original.edit(written(&config)?, removed, added)),
-    };
-
+    let lines = hosts.iter();
+    let lines = lines.map(|host| format!("\"{HELPERS}\": {{ \"{host}\": \"{helper}\" }}"));
+    let lines: Vec<_> = lines.collect();
     // Docker fails if the configuration names a script that does not exist.
-    let edits = if *undo {
-        [config, script]
-    } else {
-        [script, config]
+    let edits = match (hosts.is_empty(), undo) {
+        (true, _) => [None, script],
+        (_, true) => [
+            Some(original.edit(written(&config)?, lines, Vec::new())),
+            script,
+        ],
+        (_, false) => [
+            script,
+            Some(original.edit(written(&config)?, Vec::new(), lines)),
+        ],
     };
     let host = arguments.hosts.first().map_or("HOST", String::as_str);
     Ok(Plan {
@@ -102,15 +96,6 @@ fn parse(original: &Original) -> Result<Map<String, Value>, Failure> {
         Value::Object(_) => Err(refused("is not valid: credHelpers is not a JSON object")),
         _ => Err(refused("is not a JSON object")),
     }
-}
-
-/// The registries and their helpers.
-fn helpers(config: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
-    config
-        .get(HELPERS)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
 }
 
 /// Adds the helper for each of these registries, and returns those that did not have it.
@@ -174,7 +159,11 @@ fn script(
     socket: Option<&str>,
 ) -> Result<Option<Edit>, Failure> {
     let Common { profile, undo, .. } = &arguments.common;
-    let original = Original::read(&script_path(arguments)?)?;
+    let path = match script_path(arguments) {
+        Err(_) if *undo => return Ok(None),
+        path => path?,
+    };
+    let original = Original::read(&path)?;
     let old = original.text()?.to_owned();
     let start = format!(" docker-credential {profile} ");
     let is_ours = old.starts_with(SCRIPT_START) && old.contains(&start);
@@ -227,8 +216,9 @@ fn script_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
     let folder = arguments.bin.clone().or_else(|| old.cloned());
     let folder = folder.or_else(|| new.find(|folder| search_path.contains(folder)));
     folder.map(|folder| folder.join(name)).ok_or_else(|| {
-        let message = "none of ~/.local/bin, ~/bin and rolekeeper's own folder is on PATH";
-        let hint = "name a folder on PATH for Docker's script with --bin";
+        let message =
+            "found no folder for Docker's script: neither ~/.local/bin nor ~/bin is on PATH";
+        let hint = "name a folder on PATH with --bin";
         Failure::new(Code::Configuration, message, hint)
     })
 }

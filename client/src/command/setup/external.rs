@@ -15,7 +15,7 @@ pub(super) fn run(command: &[String]) -> Result<String, Failure> {
     let output = process.output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::new(
             Code::Configuration,
-            format!("{program} is not installed, and setup changes its configuration with it"),
+            format!("{program} is not installed: setup needs it to change its configuration"),
             format!("install {program} in a folder on PATH"),
         ),
         _ => failed(command, &error.to_string()),
@@ -31,10 +31,10 @@ pub(super) fn run(command: &[String]) -> Result<String, Failure> {
 }
 
 fn failed(command: &[String], reason: &str) -> Failure {
+    let hint = match command.first() {
+        Some(program) if reason.contains("unknown") => format!("install a newer {program}"),
+        _ => "fix this and run the command again".into(),
+    };
     let message = format!("{} failed: {reason}", quoted(command));
-    Failure::new(
-        Code::Configuration,
-        message,
-        "fix this and run the command again",
-    )
+    Failure::new(Code::Configuration, message, hint)
 }

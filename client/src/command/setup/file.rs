@@ -1,7 +1,7 @@
 //! Files that setup changes itself. A new file takes the place of the old one by an atomic rename, with the same owner, mode
 //! and attributes, and only if the old one still has the content that was read.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,7 @@ pub(super) struct Edit {
     #[serde(skip)]
     pub(super) content: Option<Vec<u8>>,
     #[serde(skip)]
+    #[cfg_attr(not(unix), expect(dead_code, reason = "other systems have no modes"))]
     pub(super) new_mode: u32,
 }
 
@@ -132,7 +133,7 @@ impl Edit {
     }
 
     #[cfg(unix)]
-    fn set_attributes(&self, file: &File) -> io::Result<()> {
+    fn set_attributes(&self, file: &fs::File) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
         let mode = |mode| fs::Permissions::from_mode(mode);
@@ -153,7 +154,7 @@ impl Edit {
 
 /// Copies the access control list and the attributes of the user. The system sets all others.
 #[cfg(target_os = "linux")]
-fn copy_extended_attributes(path: &Path, file: &File) -> io::Result<()> {
+fn copy_extended_attributes(path: &Path, file: &fs::File) -> io::Result<()> {
     use rustix::fs::{XattrFlags, fsetxattr, getxattr, listxattr};
 
     const LONGEST: usize = 64 * 1024;
@@ -185,11 +186,8 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
     let message = format!("cannot change {}: {error}", path.display());
-    Failure::new(
-        Code::Unexpected,
-        message,
-        "fix this and run the command again",
-    )
+    let hint = "check the file and its folder, and run the command again";
+    Failure::new(Code::Unexpected, message, hint)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A credential helper of git for a host, by `git config`. An empty helper before it turns off the helpers for all hosts: one
 //! that stores passwords would also store the token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rolekeeper::protocol::{Code, Failure};
 
@@ -59,10 +59,8 @@ fn helpers(git: &[&str]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
     let mut helpers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in text.split_terminator('\0') {
         let (key, value) = entry.split_once('\n').unwrap_or((entry, ""));
-        helpers
-            .entry(key.to_owned())
-            .or_default()
-            .push(value.to_owned());
+        let values = helpers.entry(key.to_owned()).or_default();
+        values.push(value.to_owned());
     }
     Ok(helpers)
 }
@@ -85,7 +83,7 @@ fn additions(
     socket: Option<&str>,
 ) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::new();
-    for host in &arguments.hosts {
+    for host in arguments.hosts.iter().collect::<BTreeSet<_>>() {
         let key = key(host);
         let helper = helper(arguments, host, socket)?;
         let values = helpers.get(&key).map_or(&[][..], Vec::as_slice);
@@ -116,13 +114,8 @@ fn additions(
 /// The command of the helper. git starts it with a shell if it is an absolute path, or after a `!`.
 fn helper(arguments: &Arguments, host: &str, socket: Option<&str>) -> Result<String, Failure> {
     let program = program::path(|_| true)?;
-    let mut words = vec![
-        &program,
-        "git-credential",
-        &arguments.common.profile,
-        "--host",
-        host,
-    ];
+    let mut words = vec![&program, "git-credential", &arguments.common.profile];
+    words.extend(option("--host", [host]));
     words.extend(option("--username", arguments.username.as_deref()));
     words.extend(option("--socket", socket));
     let command = quoted(&words);
@@ -146,13 +139,12 @@ fn removals(
         let has_others = values
             .iter()
             .any(|value| !value.is_empty() && !is_ours(&value));
-        match ours.as_slice() {
-            [] => {}
-            [_, ..] if !has_others => changes.push(change(git, &["--unset-all", key])),
-            ours => changes.extend(
-                ours.iter()
-                    .map(|value| change(git, &["--fixed-value", "--unset-all", key, value])),
-            ),
+        if !ours.is_empty() && !has_others {
+            changes.push(change(git, &["--unset-all", key]));
+            continue;
+        }
+        for value in ours {
+            changes.push(change(git, &["--fixed-value", "--unset-all", key, value]));
         }
     }
     changes

@@ -48,20 +48,15 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         true => removal(user.as_ref(), name, profile),
         false => addition(user.as_ref(), name, arguments, socket)?,
     };
-    let command = (!words.is_empty()).then(|| [kubectl, words].concat());
+    let change = (!words.is_empty()).then(|| Change::Command {
+        command: [kubectl, words].concat(),
+    });
     Ok(Plan {
-        changes: command
-            .map(|command| Change::Command { command })
-            .into_iter()
-            .collect(),
-        example: quoted(&[
-            "kubectl",
-            "config",
-            "set-context",
-            "--current",
-            "--user",
-            name,
-        ]),
+        changes: change.into_iter().collect(),
+        example: format!(
+            "kubectl config set-context --current --user {}",
+            quoted(&[name])
+        ),
         notes: Vec::new(),
     })
 }
@@ -72,16 +67,15 @@ fn find_user(kubectl: &[String], name: &str) -> Result<Option<Value>, Failure> {
     let mut view: Value =
         serde_json::from_str(&external::run(&view)?).map_err(|_| connect::unexpected_reply())?;
     let users = view.get_mut("users").and_then(Value::as_array_mut);
-    Ok(users
-        .and_then(|users| users.iter_mut().find(|user| user["name"] == name))
-        .map(Value::take))
+    let user = users.and_then(|users| users.iter_mut().find(|user| user["name"] == name));
+    Ok(user.map(Value::take))
 }
 
 /// The profile of a user that setup has added.
 fn profile_of(user: &Value) -> Option<&str> {
     let exec = user.pointer("/user/exec")?;
-    let program = exec.get("command")?.as_str()?.rsplit(['/', '\\']).next()?;
-    let is_ours = program.starts_with("rolekeeper") && exec.pointer("/args/0")? == "kube";
+    let program = exec.get("command")?.as_str()?;
+    let is_ours = program::is_rolekeeper(program) && exec.pointer("/args/0")? == "kube";
     exec.pointer("/args/1")?.as_str().filter(|_| is_ours)
 }
 
@@ -102,10 +96,8 @@ fn addition(
 
     let program = program::path(|_| true)?;
     let mut args = vec!["kube", &arguments.common.profile];
-    args.extend(option(
-        "--server",
-        arguments.servers.iter().map(String::as_str),
-    ));
+    let servers = arguments.servers.iter().map(String::as_str);
+    args.extend(option("--server", servers));
     args.extend(option("--socket", socket));
     let needs_cluster = !arguments.servers.is_empty();
     let exec = json!({
@@ -136,9 +128,10 @@ fn addition(
 /// The words that remove the user, if it is of this profile. A dot separates fields in the argument of `unset`.
 fn removal(user: Option<&Value>, name: &str, profile: &str) -> Vec<String> {
     match user.and_then(profile_of) {
-        Some(found) if found != profile => Vec::new(),
-        None => Vec::new(),
-        Some(_) if name.contains('.') => vec!["delete-user".into(), name.into()],
-        Some(_) => vec!["unset".into(), format!("users.{name}")],
+        Some(found) if found == profile && name.contains('.') => {
+            vec!["delete-user".into(), name.into()]
+        }
+        Some(found) if found == profile => vec!["unset".into(), format!("users.{name}")],
+        _ => Vec::new(),
     }
 }

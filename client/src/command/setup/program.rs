@@ -30,6 +30,12 @@ pub(super) fn path(is_usable: fn(&str) -> bool) -> Result<String, Failure> {
         .ok_or_else(|| refused(&reason))
 }
 
+/// Whether this is the path of rolekeeper, of this version or another.
+pub(super) fn is_rolekeeper(program: &str) -> bool {
+    let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
+    name.starts_with("rolekeeper") || path(|_| true).is_ok_and(|own| own == program)
+}
+
 /// The absolute folders of `PATH`.
 pub(super) fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Approvals: a profile with `confirm` is served once a user at the machine allows it, who reads which program asks. No
-//! answer means denied.
+//! Approvals: a profile with `confirm` is served once a user at the machine allows it, who reads
+//! which program asks. No answer means denied.
 
 mod store;
 
@@ -23,8 +23,8 @@ use store::{ApprovalState, ApprovalStore, Waiter};
 
 /// How long an approval request waits for a user.
 pub const PATIENCE: Duration = Duration::from_secs(55);
-/// How long a decision to allow waits for a program that gave up and asks again; and how long a program that was denied is
-/// refused without another question.
+/// How long a decision to allow waits for a program that gave up and asks again; and how long a
+/// program that was denied is refused without another question.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// The most pending requests, and the most of one user.
 const PENDING: usize = 32;
@@ -56,7 +56,8 @@ impl Approvals {
         receiver
     }
 
-    /// Waits until a user decides, unless a decision is remembered. The caller has checked everything else.
+    /// Waits until a user decides, unless a decision is remembered. The caller has checked
+    /// everything else.
     pub(super) async fn require(
         &self,
         peer: &Peer,
@@ -82,8 +83,8 @@ impl Approvals {
         }
     }
 
-    /// Nothing to wait for if a decision to allow is remembered; else the request to wait for, which may be an earlier one of
-    /// the same program.
+    /// Nothing to wait for if a decision to allow is remembered; else the request to wait for,
+    /// which may be an earlier one of the same program.
     fn find_or_ask(
         &self,
         peer: &Peer,
@@ -92,6 +93,9 @@ impl Approvals {
         now: &Now,
     ) -> Result<Option<Waiter>, AccessError> {
         let confirm = entry.profile.callers.confirm;
+        // It reads file systems, which must not take their time under the lock.
+        let program = describe_requester(peer);
+
         let mut store = lock(&self.store);
         match store.state(requester, confirm, now.boot) {
             ApprovalState::Allowed => {
@@ -104,10 +108,8 @@ impl Approvals {
                 Err(not_approved(entry, NotApprovedReason::TooManyPending))
             }
             ApprovalState::Unknown => {
-                let profile = entry.profile.name.clone();
-                let program = describe_requester(peer);
-                let request =
-                    store.ask(requester.clone(), confirm, profile, program, peer, now.boot);
+                let (requester, profile) = (requester.clone(), entry.profile.name.clone());
+                let request = store.ask(requester, confirm, profile, program, peer, now.boot);
                 self.announce(peer, &request, now);
                 Ok(Some(request.waiter()))
             }
@@ -126,19 +128,24 @@ impl Approvals {
             now.wall,
         );
         if let Some(desktop) = &*lock(&self.desktop) {
-            // A desktop that is behind shows fewer dialogs; the request can be answered in a terminal.
+            // A desktop that is behind shows fewer dialogs; the request can be answered in a
+            // terminal.
             let _ = desktop.try_send(Arc::clone(request));
         }
     }
 
-    /// Ends a pending request with a decision, and journals it. Returns whether the request was still pending.
+    /// Ends a pending request with a decision, and journals it. Returns whether the request was
+    /// still pending.
     pub fn answer(&self, by: &Peer, id: u64, decision: Decision) -> bool {
         let now = self.clock.now();
         let Some(request) = lock(&self.store).answer(id, decision, now.boot) else {
             return false;
         };
 
-        tracing::info!(profile = %request.profile, program = %request.program, ?decision, "approval answered");
+        tracing::info!(
+            profile = %request.profile, program = %request.program, ?decision,
+            "approval answered"
+        );
         let recorded = match decision {
             Decision::Allow => journal::Decision::Allowed,
             Decision::Deny => journal::Decision::Denied,

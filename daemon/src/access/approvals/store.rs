@@ -27,7 +27,8 @@ pub struct Requester {
     program: Option<(String, Option<(u64, u64)>)>,
     /// The kernel does not name the process, so that the program is not certain.
     is_uncertain: bool,
-    /// The pid of an interactive shell: what a user types in one shell is not what they type in another.
+    /// The pid of an interactive shell: what a user types in one shell is not what they type in
+    /// another.
     shell: Option<i32>,
 }
 
@@ -112,8 +113,8 @@ impl ApprovalRequest {
             .unwrap_or(Decision::Timeout)
     }
 
-    /// Whether the peer has a terminal that the requesting program did not start. A peer whose parents are not all known
-    /// may be started by it.
+    /// Whether the peer has a terminal that the requesting program did not start. A peer whose
+    /// parents are not all known may be started by it.
     pub(crate) async fn is_independent_of(&self, approver: &Peer) -> bool {
         let Some(process) = approver.handle().inspection().result().await else {
             return false;
@@ -227,7 +228,7 @@ impl ApprovalStore {
         Some(request)
     }
 
-    /// For as long as the profile says.
+    /// For the time that the profile configures.
     fn allow(&mut self, request: &ApprovalRequest, now: BootTime) {
         let decision = match request.confirm {
             Confirm::First => RememberedDecision::Allowed,
@@ -415,7 +416,8 @@ mod tests {
     #[test]
     fn allow_for_one_request_goes_to_the_one_that_waits() {
         let mut store = ApprovalStore::default();
-        let (vim, always) = (requester(Some("/usr/bin/vim")), Confirm::Always);
+        let vim = requester(Some("/usr/bin/vim"));
+        let always = Confirm::Always;
         let request = ask(&mut store, &vim, always, 0);
         let waiter = request.waiter();
         assert_eq!(joins(&store, &vim, always, 1), None, "another request asks");

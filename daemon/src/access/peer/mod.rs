@@ -65,7 +65,8 @@ impl PeerHandle {
         })
     }
 
-    /// Pins the program that the process runs now. The inspection will describe this program, or fail.
+    /// Pins the program that the process runs now. The inspection will describe this program, or
+    /// fail.
     pub fn pin(&self) {
         if let (Some(inspector), PeerSource::Pid(pid)) = (&self.inspector, &self.source) {
             match inspector.pin(*pid) {
@@ -75,8 +76,8 @@ impl PeerHandle {
         }
     }
 
-    /// The process and its parents. The first call starts the inspection, and has to come while the peer waits for a
-    /// reply.
+    /// The process and its parents. The first call starts the inspection, and has to come while the
+    /// peer waits for a reply.
     pub fn inspection(&self) -> &Arc<PendingInspection> {
         self.inspection.get_or_init(|| self.inspect())
     }
@@ -202,7 +203,8 @@ impl Peer {
         }
     }
 
-    /// Notes which process has sent something. Returns whether it belongs to the user who connected.
+    /// Notes which process has sent something. Returns whether it belongs to the user who
+    /// connected.
     pub fn check_sender(&self, uid: u32, pid: i32) -> bool {
         if self.pid != Some(pid) {
             self.is_passed_on.store(true, Ordering::Relaxed);
@@ -215,8 +217,8 @@ impl Peer {
         self.is_passed_on.load(Ordering::Relaxed)
     }
 
-    /// Marks the challenge as passed. The nonce is sent only after the inspection, so a process that called `exec` in
-    /// between cannot know it.
+    /// Marks the challenge as passed. The nonce is sent only after the inspection, so a process
+    /// that called `exec` in between cannot know it.
     pub fn set_challenge_passed(&self) {
         self.has_passed_challenge.store(true, Ordering::Relaxed);
     }

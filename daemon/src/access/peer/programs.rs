@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::sandbox::helper::peer_inspector::Program;
 
-/// The programs that asked: the peer, and its parents for as long as each only passes the request on, as a shell does. The
-/// last one is the requesting program.
+/// The programs that asked: the peer, and its parents for as long as each only passes the request
+/// on, as a shell does. The last one is the requesting program.
 pub(crate) fn requesting_programs(programs: &[Program]) -> &[Program] {
     let passing_on = programs
         .iter()
@@ -21,7 +21,8 @@ pub(crate) fn describe(programs: &[Program]) -> String {
         return "an unknown process".into();
     };
 
-    let (name, pid) = (display_path(program), program.process.pid);
+    let name = display_path(program);
+    let pid = program.process.pid;
     match programs.get(requesting.len()).map(display_path) {
         Some(parent) => format!("{name} (process {pid}, by {parent})"),
         None => format!("{name} (process {pid})"),
@@ -34,8 +35,8 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence. The path is the one that
-/// the process sees; a note says if another file is at that path here.
+/// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence.
+/// The path is the one that the process sees; a note says if another file is at that path here.
 fn display_path(program: &Program) -> String {
     let path = crate::text::one_line(&program.process.program);
     let is_plain = path

@@ -1,6 +1,6 @@
 //! Container credentials (AWS SDKs and Tools Reference, "Container credential provider"): `GET /credentials/PROFILE` with the
-//! profile's token in `Authorization`. All of `AccessKeyId`, `SecretAccessKey`, `Token` and `Expiration` are in every answer,
-//! since SDKs fail on the lack of one; `AccountId` where it is known. An error is never a 2xx: some SDKs would take it for
+//! profile's token in `Authorization`. Every response has `AccessKeyId`, `SecretAccessKey`, `Token` and `Expiration`, since
+//! SDKs fail without one of them, and `AccountId` if it is known. An error is never a 2xx: some SDKs would parse it as
 //! credentials.
 
 use std::sync::Arc;
@@ -10,62 +10,83 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use rolekeeper::protocol::Code;
 
-use super::response::{Answer, Keys, failed, json, plain, refused, wrong_method};
-use super::{ANSWER, Caller};
+use super::RESPONSE_TIMEOUT;
+use super::connection::HttpConnection;
+use super::response::{CredentialFields, HttpResponse, failed, json, plain, refused, wrong_method};
 use crate::config::ProfileName;
 use crate::error::RequestError;
 
 pub(super) const PATH: &str = "/credentials/";
-/// Behind a profile's path: a service has refused its credentials.
+
+/// The suffix of a profile's path for a report that a service rejected the credentials.
 const REJECTED: &str = "/rejected";
 
-pub(super) async fn answer(caller: &Caller, request: &Request<Incoming>) -> Answer {
+pub(super) async fn respond(
+    connection: &HttpConnection,
+    request: &Request<Incoming>,
+) -> HttpResponse {
     let Some(rest) = request.uri().path().strip_prefix(PATH) else {
-        return unknown();
+        return unknown_path();
     };
-    let (name, is_report) = rest
-        .strip_suffix(REJECTED)
-        .map_or((rest, false), |name| (name, true));
+    let (name, is_report) = match rest.strip_suffix(REJECTED) {
+        Some(name) => (name, true),
+        None => (rest, false),
+    };
     let Some(profile) = ProfileName::parse(name) else {
-        return unknown();
+        return unknown_path();
     };
+
     match (request.method(), is_report) {
         (&Method::GET, false) | (&Method::POST, true) => {}
         (_, false) => return wrong_method("GET"),
         (_, true) => return wrong_method("POST"),
     }
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
-    let now = caller.context.services.clock.now().boot;
-    if !caller.context.endpoints.tokens.check(&profile, given, now) {
-        let peer = caller.unauthenticated_peer();
-        let error = caller.context.services.access.refuse_token(&peer, profile);
+
+    if !has_valid_token(connection, request, &profile) {
+        let peer = connection.unauthenticated_peer();
+        let access = &connection.context.services.access;
+        let error = access.refuse_token(&peer, profile);
         return refused(&(&error).into());
     }
+
     if is_report {
-        rejected(caller, &profile).await
+        report_rejected(connection, &profile).await
     } else {
-        credentials(caller, &profile).await
+        credentials(connection, &profile).await
     }
 }
 
-async fn credentials(caller: &Caller, profile: &ProfileName) -> Answer {
-    match caller.lease(profile).await {
+fn has_valid_token(
+    connection: &HttpConnection,
+    request: &Request<Incoming>,
+    profile: &ProfileName,
+) -> bool {
+    let header = request.headers().get(AUTHORIZATION);
+    let given = header.map(HeaderValue::as_bytes).unwrap_or_default();
+    let now = connection.context.services.clock.now().boot;
+
+    connection
+        .context
+        .endpoints
+        .tokens
+        .check(profile, given, now)
+}
+
+async fn credentials(connection: &HttpConnection, profile: &ProfileName) -> HttpResponse {
+    match connection.lease(profile).await {
+        Ok(lease) => json(&CredentialFields::of(&lease)),
         Err(failure) => refused(&failure),
-        Ok(lease) => json(&Keys::of(&lease)),
     }
 }
 
-/// The upstream is asked whether the session is revoked. Who reports it learns that in time, or else that it is being asked.
-async fn rejected(caller: &Caller, profile: &ProfileName) -> Answer {
-    let services = caller.context.services.clone();
-    let peer = Arc::clone(&caller.peer);
+/// The daemon polls the upstream for the session's revocation. The response has the result, or says that the poll takes
+/// longer.
+async fn report_rejected(connection: &HttpConnection, profile: &ProfileName) -> HttpResponse {
+    let services = connection.context.services.clone();
+    let peer = Arc::clone(&connection.peer);
     let profile = profile.clone();
 
-    // It continues when the caller stops waiting.
+    // A task continues after the client disconnects.
     let report = tokio::spawn(async move {
         let grant = services
             .access
@@ -74,20 +95,20 @@ async fn rejected(caller: &Caller, profile: &ProfileName) -> Answer {
         services.revocation.report_rejected(&peer, &grant).await
     });
 
-    match tokio::time::timeout(ANSWER, report).await {
-        Ok(Ok(Ok(watched))) => json(&watched),
+    match tokio::time::timeout(RESPONSE_TIMEOUT, report).await {
+        Ok(Ok(Ok(update))) => json(&update),
         Ok(Ok(Err(error))) => refused(&error.failure()),
-        Ok(Err(_crashed)) => refused(&RequestError::Aborted.failure()),
+        Ok(Err(_panicked)) => refused(&RequestError::Aborted.failure()),
         Err(_elapsed) => plain(
             StatusCode::ACCEPTED,
-            "{\"message\":\"the upstream is being asked\"}",
+            "{\"message\":\"polling the upstream for a revocation\"}",
             "application/json",
         ),
     }
 }
 
-fn unknown() -> Answer {
-    let message =
-        "there is nothing here; try: the URL that rolekeeper exec or rolekeeper env gives";
+fn unknown_path() -> HttpResponse {
+    let message = "unknown path; try: use the URL that rolekeeper exec or rolekeeper env prints";
+
     failed(StatusCode::NOT_FOUND, Code::BadRequest, message)
 }

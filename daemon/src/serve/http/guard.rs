@@ -1,12 +1,12 @@
-//! What every request over HTTP must be like, before it is looked at who asks for what: meant for this very address, and sent
-//! neither by a page in a browser nor through a proxy.
+//! The checks of every HTTP request before its authorization: it is meant for this address, and was sent neither by a page in
+//! a browser nor through a proxy.
 
 use hyper::Uri;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
-/// Headers that browsers and proxies add, and SDKs do not: a page whose name leads to 127.0.0.1 must not get through, nor
-/// somebody far away who has found an open proxy here.
-const STRANGERS: [&str; 10] = [
+/// Headers that browsers and proxies add, and SDKs do not. They give away a page whose host name resolves to 127.0.0.1 (DNS
+/// rebinding), and a remote client of an open proxy on this machine.
+const BROWSER_AND_PROXY_HEADERS: [&str; 10] = [
     "forwarded",
     "origin",
     "proxy-authorization",
@@ -19,48 +19,56 @@ const STRANGERS: [&str; 10] = [
     "x-real-ip",
 ];
 
-/// The reason of a refusal is a sentence.
+/// The error is a message with a hint.
 pub(super) fn check(headers: &HeaderMap, uri: &Uri, port: u16) -> Result<(), String> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let (host, another) = (hosts.next().map(HeaderValue::as_bytes), hosts.next());
-    let is_here = host.is_some_and(|host| is_here(host, port));
-    if !is_here || another.is_some() || uri.authority().is_some() {
+    if !is_for_this_host(headers, uri, port) {
         return Err(format!(
-            "this endpoint answers to the host 127.0.0.1:{port} only; try: the URL as it was given"
+            "the request is not for the host 127.0.0.1:{port}; try: use the endpoint's URL unchanged"
         ));
     }
-    let is_strange = |name: &str| STRANGERS.contains(&name) || name.starts_with("x-forwarded-");
-    if let Some(name) = headers
-        .keys()
-        .map(HeaderName::as_str)
-        .find(|name| is_strange(name))
-    {
+
+    let mut names = headers.keys().map(HeaderName::as_str);
+    if let Some(name) = names.find(|name| is_from_browser_or_proxy(name)) {
         return Err(format!(
-            "a request with the header {name} comes from a browser or through a proxy, and is not answered; \
-             try: NO_PROXY=127.0.0.1"
+            "the header {name} comes from a browser or through a proxy; try: set NO_PROXY=127.0.0.1"
         ));
     }
-    // A body that nobody reads could pass for the next request.
-    let has_body = headers.contains_key(TRANSFER_ENCODING)
-        || headers
-            .get_all(CONTENT_LENGTH)
-            .iter()
-            .any(|length| length.as_bytes() != b"0");
-    if has_body {
-        Err("a request has no body here; try: the same without one".into())
-    } else {
-        Ok(())
+
+    if has_body(headers) {
+        return Err("the request has a body; try: send it without a body".into());
     }
+
+    Ok(())
 }
 
-fn is_here(host: &[u8], port: u16) -> bool {
+fn is_for_this_host(headers: &HeaderMap, uri: &Uri, port: u16) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let first = hosts.next().map(HeaderValue::as_bytes);
+    let is_only = hosts.next().is_none();
+
+    is_only && uri.authority().is_none() && first.is_some_and(|host| is_this_host(host, port))
+}
+
+fn is_this_host(host: &[u8], port: u16) -> bool {
     let text = std::str::from_utf8(host).unwrap_or_default();
     let Some((name, given)) = text.rsplit_once(':') else {
         return false;
     };
-    // Digits alone: `+80` is a number to a parser, and to a proxy perhaps none.
+
+    // Only digits: a number parser accepts `+80`, which a proxy may not.
     let is_port = given.bytes().all(|each| each.is_ascii_digit()) && given.parse() == Ok(port);
     is_port && (name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost"))
+}
+
+fn is_from_browser_or_proxy(header: &str) -> bool {
+    BROWSER_AND_PROXY_HEADERS.contains(&header) || header.starts_with("x-forwarded-")
+}
+
+/// The daemon does not read bodies, so a body could be parsed as the next request.
+fn has_body(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+
+    headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length.as_bytes() != b"0")
 }
 
 #[cfg(test)]
@@ -69,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    fn judged(uri: &str, headers: &[(&str, &str)]) -> bool {
+    fn is_accepted(uri: &str, headers: &[(&str, &str)]) -> bool {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -79,24 +87,24 @@ mod tests {
     }
 
     #[test]
-    fn a_program_on_this_machine_gets_through() {
+    fn request_for_this_host_is_accepted() {
         for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:8080"] {
             assert!(
-                judged(
+                is_accepted(
                     "/credentials/dev",
                     &[("host", host), ("accept", "application/json")]
                 ),
                 "{host}"
             );
         }
-        assert!(judged(
+        assert!(is_accepted(
             "/latest/api/token",
             &[("host", "127.0.0.1:8080"), ("content-length", "0")]
         ));
     }
 
     #[test]
-    fn pages_proxies_and_other_names_do_not() {
+    fn other_hosts_browsers_and_proxies_are_rejected() {
         for host in [
             "",
             "127.0.0.1",
@@ -113,19 +121,22 @@ mod tests {
             "[::1]:8080",
             "2130706433:8080",
         ] {
-            assert!(!judged("/credentials/dev", &[("host", host)]), "{host}");
+            assert!(
+                !is_accepted("/credentials/dev", &[("host", host)]),
+                "{host}"
+            );
         }
-        assert!(!judged("/credentials/dev", &[]), "without a host");
-        assert!(!judged(
+        assert!(!is_accepted("/credentials/dev", &[]), "without a host");
+        assert!(!is_accepted(
             "/credentials/dev",
             &[("host", "127.0.0.1:8080"), ("host", "127.0.0.1:8080")]
         ));
         assert!(
-            !judged(
+            !is_accepted(
                 "http://127.0.0.1:8080/credentials/dev",
                 &[("host", "127.0.0.1:8080")]
             ),
-            "as to a proxy"
+            "a URL as for a proxy"
         );
         for (name, value) in [
             ("origin", "http://127.0.0.1:8080"),
@@ -142,7 +153,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
         ] {
             assert!(
-                !judged(
+                !is_accepted(
                     "/credentials/dev",
                     &[("host", "127.0.0.1:8080"), (name, value)]
                 ),

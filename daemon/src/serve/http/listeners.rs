@@ -1,5 +1,5 @@
-//! Which endpoints are open, and on which ports. They are remembered beside the socket: a program that was told of one goes
-//! on using it when another daemon follows this one.
+//! The open endpoints and their ports. The ports are stored in a file beside the socket, so that programs that use an endpoint
+//! find it again after a restart of the daemon.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use ring::hmac;
 use tokio::net::TcpListener;
 
-use super::tokens::{Tokens, kept};
+use super::tokens::{Tokens, read_or_create};
 use crate::cache::Cache;
 use crate::clock::Now;
 use crate::config::ProfileName;
@@ -22,14 +22,52 @@ use crate::platform::private_file::create_folder;
 use crate::serve::limits::ConnectionLimit;
 use crate::sync::lock;
 
-/// What listens on a port. Container credentials of all profiles share one; instance metadata has room for one role only.
+/// The most connections to an endpoint.
+const MAX_CONNECTIONS: usize = 256;
+
+/// The most endpoints in `rolekeeper status`, so that it fits a frame.
+const MAX_ADDRESSES: usize = 50;
+
+const PORTS_FILE: &str = "ports.json";
+const KEY_FILE: &str = "imds.key";
+
+/// An endpoint has its own port. All profiles share the one for container credentials. Instance metadata has one role, so
+/// each profile has its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HttpEndpoint {
     Container,
     Imds(ProfileName),
 }
 
-/// As it is called in files and by service managers.
+/// All endpoints of the daemon.
+#[derive(Debug)]
+pub struct Endpoints {
+    folder: PathBuf,
+    /// The configured port for container credentials.
+    port: Option<u16>,
+    state: Mutex<State>,
+    pub(super) tokens: Tokens,
+    /// The key that signs the tokens of instance metadata.
+    key: OnceLock<hmac::Key>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    listeners: BTreeMap<HttpEndpoint, Listener>,
+    /// The ports of all endpoints since the folder was created, open or closed.
+    ports: BTreeMap<HttpEndpoint, u16>,
+}
+
+/// An open endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    pub(super) socket: Arc<TcpListener>,
+    pub(super) connections: ConnectionLimit,
+    /// The number of connections that were refused because of the limit.
+    pub(super) refused: Arc<AtomicU64>,
+}
+
+/// The name in files and for service managers.
 impl fmt::Display for HttpEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,56 +94,65 @@ impl HttpEndpoint {
     }
 }
 
-#[derive(Debug)]
-pub struct Endpoints {
-    folder: PathBuf,
-    /// The port that the configuration wants for container credentials.
-    port: Option<u16>,
-    lines: Mutex<HttpEndpoints>,
-    pub(super) tokens: Tokens,
-    /// What signs the tokens of instance metadata.
-    key: OnceLock<hmac::Key>,
-}
+impl Listener {
+    fn new(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
 
-/// The most connections of a line.
-const CONNECTIONS: usize = 256;
-
-/// A line that is open.
-#[derive(Debug, Clone)]
-pub(crate) struct Opened {
-    pub(crate) listener: Arc<TcpListener>,
-    pub(super) connections: ConnectionLimit,
-    /// How many connections there was no place for.
-    pub(super) refused: Arc<AtomicU64>,
-}
-
-impl Opened {
-    fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let listener = Arc::new(TcpListener::from_std(listener)?);
         Ok(Self {
-            listener,
-            connections: ConnectionLimit::new(CONNECTIONS),
+            socket: Arc::new(TcpListener::from_std(socket)?),
+            connections: ConnectionLimit::new(MAX_CONNECTIONS),
             refused: Arc::default(),
         })
     }
 
-    /// By strangers, perhaps.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.connections.open() > CONNECTIONS / 2
+    /// Whether more than half of the connections are open.
+    pub(super) fn is_half_used(&self) -> bool {
+        self.connections.open() > MAX_CONNECTIONS / 2
     }
 }
 
-#[derive(Debug, Default)]
-struct HttpEndpoints {
-    open: BTreeMap<HttpEndpoint, Opened>,
-    /// Those that were asked for since the socket's folder is there, open or not.
-    ports: BTreeMap<HttpEndpoint, u16>,
+impl State {
+    /// The stored ports, and the sockets that an earlier process or a service manager passed in.
+    fn load(folder: &Path, inherited: Vec<(HttpEndpoint, OwnedFd)>) -> Self {
+        let mut state = Self {
+            ports: read_ports(folder),
+            ..Self::default()
+        };
+
+        for (endpoint, descriptor) in inherited {
+            match adopt(descriptor) {
+                Ok((port, listener)) => {
+                    state.ports.insert(endpoint.clone(), port);
+                    if state.listeners.insert(endpoint.clone(), listener).is_some() {
+                        tracing::warn!(%endpoint, "two sockets were passed in; the last one is used");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%endpoint, %error, "the socket that was passed in is ignored");
+                }
+            }
+        }
+
+        state
+    }
+
+    /// Sets the configured port. A listener on another port is closed.
+    fn set_port(&mut self, port: u16) {
+        if self.ports.insert(HttpEndpoint::Container, port) != Some(port) {
+            self.listeners.remove(&HttpEndpoint::Container);
+        }
+    }
+
+    fn remove_unknown(&mut self, cache: &Cache) {
+        self.ports.retain(|endpoint, _| endpoint.is_known(cache));
+        self.listeners
+            .retain(|endpoint, _| endpoint.is_known(cache));
+    }
 }
 
 impl Endpoints {
-    /// Opens what earlier daemons had open, or passed to this one, and what the configuration wants. A port that is taken
-    /// is an error for those who ask for it.
+    /// Opens the endpoints of earlier daemons and the configured one. A port that is in use is an error of the request
+    /// for the endpoint, and not of the start.
     pub fn start(
         socket: &Path,
         inherited: Vec<(HttpEndpoint, OwnedFd)>,
@@ -114,163 +161,154 @@ impl Endpoints {
         now: &Now,
     ) -> Self {
         let folder = folder(socket);
-        let mut lines = HttpEndpoints {
-            ports: remembered(&folder),
-            ..HttpEndpoints::default()
-        };
-        for (line, descriptor) in inherited {
-            match passed(descriptor) {
-                Ok((port, opened)) => {
-                    lines.ports.insert(line.clone(), port);
-                    if lines.open.insert(line.clone(), opened).is_some() {
-                        tracing::warn!(%line, "two sockets were passed in for it; the last one is used");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%line, %error, "the socket that was passed in for it is not used")
-                }
-            }
+        let mut state = State::load(&folder, inherited);
+        if let Some(port) = port {
+            state.set_port(port);
         }
-        if let Some(port) = port
-            && lines.ports.insert(HttpEndpoint::Container, port) != Some(port)
-        {
-            lines.open.remove(&HttpEndpoint::Container);
-        }
-        lines.ports.retain(|line, _| line.is_known(cache));
-        lines.open.retain(|line, _| line.is_known(cache));
+        state.remove_unknown(cache);
+
+        // While a port is closed, another program can listen on it, and clients send it their tokens.
+        let stayed_open = state.listeners.contains_key(&HttpEndpoint::Container);
         let profiles = cache.entries().iter().map(|entry| &entry.profile.name);
-        // Nobody else can have listened on a port that was never let go of, and have been sent them.
-        let is_kept = lines.open.contains_key(&HttpEndpoint::Container);
-        let tokens = Tokens::open(&folder, profiles, is_kept, now);
-        let wanted: Vec<HttpEndpoint> = lines.ports.keys().cloned().collect();
+        let tokens = Tokens::open(&folder, profiles, stayed_open, now);
+
+        let to_open: Vec<HttpEndpoint> = state.ports.keys().cloned().collect();
         let endpoints = Self {
             folder,
             port,
-            lines: Mutex::new(lines),
+            state: Mutex::new(state),
             tokens,
             key: OnceLock::new(),
         };
-        for line in wanted {
-            if let Err(error) = endpoints.open(&line) {
-                tracing::warn!(%line, %error, "the endpoint cannot be opened");
+        for endpoint in to_open {
+            if let Err(error) = endpoints.open(&endpoint) {
+                tracing::warn!(%endpoint, %error, "the endpoint cannot be opened");
             }
         }
+
         endpoints
     }
 
-    /// The endpoint, and whether it is new.
-    pub(super) fn open(&self, line: &HttpEndpoint) -> io::Result<(Opened, bool)> {
-        let HttpEndpoints { open, ports } = &mut *lock(&self.lines);
-        if let Some(opened) = open.get(line) {
-            return Ok((opened.clone(), false));
+    /// The open endpoint, and whether this call opened it.
+    pub(super) fn open(&self, endpoint: &HttpEndpoint) -> io::Result<(Listener, bool)> {
+        let State { listeners, ports } = &mut *lock(&self.state);
+        if let Some(listener) = listeners.get(endpoint) {
+            return Ok((listener.clone(), false));
         }
-        let before = ports.get(line).copied().unwrap_or(0);
-        let is_fixed = *line == HttpEndpoint::Container && self.port.is_some();
-        let opened = match listen(before) {
-            Err(error) if before != 0 && !is_fixed => {
-                tracing::warn!(%line, %error, "another port is used; programs that know this one will not find it");
+
+        let port_before = ports.get(endpoint).copied().unwrap_or(0);
+        let is_configured = *endpoint == HttpEndpoint::Container && self.port.is_some();
+        let listener = match listen(port_before) {
+            Err(error) if port_before != 0 && !is_configured => {
+                tracing::warn!(%endpoint, %error, "the endpoint gets another port; restart the programs that use it");
                 listen(0)?
             }
-            opened => opened?,
+            listener => listener?,
         };
-        let address = opened.listener.local_addr()?;
-        ports.insert(line.clone(), address.port());
-        create_folder(&self.folder)?;
-        let remembered: BTreeMap<String, u16> = ports
-            .iter()
-            .map(|(line, port)| (line.to_string(), *port))
-            .collect();
-        private_file::replace(&self.folder.join(PORTS), &serde_json::to_vec(&remembered)?)?;
-        tracing::info!(%line, %address, "an endpoint is open");
-        open.insert(line.clone(), opened.clone());
-        Ok((opened, true))
+        let address = listener.socket.local_addr()?;
+
+        ports.insert(endpoint.clone(), address.port());
+        write_ports(&self.folder, ports)?;
+
+        tracing::info!(%endpoint, %address, "the endpoint is open");
+        listeners.insert(endpoint.clone(), listener.clone());
+        Ok((listener, true))
     }
 
-    /// It is kept in a file, so that what it signed is good when another daemon follows this one.
+    /// The signing key. It is stored in a file, so that tokens stay valid after a restart of the daemon.
     pub(super) fn key(&self) -> io::Result<&hmac::Key> {
         if let Some(key) = self.key.get() {
             return Ok(key);
         }
-        let text = kept(&self.folder.join(KEY))?;
-        Ok(self
-            .key
-            .get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())))
+
+        let secret = read_or_create(&self.folder.join(KEY_FILE))?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Ok(self.key.get_or_init(|| key))
     }
 
-    pub(crate) fn all(&self) -> Vec<(HttpEndpoint, Opened)> {
-        lock(&self.lines)
-            .open
+    pub(crate) fn all(&self) -> Vec<(HttpEndpoint, Listener)> {
+        lock(&self.state)
+            .listeners
             .iter()
-            .map(|(line, opened)| (line.clone(), opened.clone()))
+            .map(|(endpoint, listener)| (endpoint.clone(), listener.clone()))
             .collect()
     }
 
-    /// What is open, for people, as far as there is room for it in a frame.
-    pub fn shown(&self) -> BTreeMap<String, String> {
-        let shown = |(line, opened): (HttpEndpoint, Opened)| {
-            Some((
-                line.to_string(),
-                opened.listener.local_addr().ok()?.to_string(),
-            ))
-        };
-        self.all()
-            .into_iter()
-            .filter_map(shown)
-            .take(SHOWN)
-            .collect()
+    /// The addresses of open endpoints by name, for `rolekeeper status`.
+    pub(crate) fn addresses(&self) -> BTreeMap<String, String> {
+        let mut addresses = BTreeMap::new();
+        for (endpoint, listener) in self.all().into_iter().take(MAX_ADDRESSES) {
+            if let Ok(address) = listener.socket.local_addr() {
+                addresses.insert(endpoint.to_string(), address.to_string());
+            }
+        }
+
+        addresses
     }
 
-    /// Nobody new may connect from here on.
+    /// Closes all endpoints. Open connections continue.
     pub(crate) fn close(&self) {
-        lock(&self.lines).open.clear();
+        lock(&self.state).listeners.clear();
     }
 
-    /// Another hold on each, for the process that comes next.
+    /// Duplicates each socket for the next process.
     pub fn leave_open(&self) -> io::Result<Vec<(HttpEndpoint, OwnedFd)>> {
-        let hold = |opened: Opened| opened.listener.as_fd().try_clone_to_owned();
-        self.all()
-            .into_iter()
-            .map(|(line, opened)| Ok((line, hold(opened)?)))
-            .collect()
+        let mut descriptors = Vec::new();
+        for (endpoint, listener) in self.all() {
+            descriptors.push((endpoint, listener.socket.as_fd().try_clone_to_owned()?));
+        }
+
+        Ok(descriptors)
     }
 }
 
-/// The most that is shown of them.
-const SHOWN: usize = 50;
-const PORTS: &str = "ports.json";
-const KEY: &str = "imds.key";
-
-/// Beside the socket, whose folder is closed to others.
+/// Beside the socket, in a folder that is private.
 fn folder(socket: &Path) -> PathBuf {
     let mut name = socket.as_os_str().to_owned();
     name.push(".http");
     name.into()
 }
 
-fn listen(port: u16) -> io::Result<Opened> {
+fn listen(port: u16) -> io::Result<Listener> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+
     std::net::TcpListener::bind(address)
-        .and_then(Opened::new)
+        .and_then(Listener::new)
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
-/// A socket that listens already, and its port. What is open to other machines is none of ours.
-fn passed(descriptor: OwnedFd) -> io::Result<(u16, Opened)> {
-    let listener = std::net::TcpListener::from(descriptor);
-    let address = listener.local_addr()?;
+/// A socket that already listens, and its port.
+///
+/// # Errors
+/// When other machines can connect to it.
+fn adopt(descriptor: OwnedFd) -> io::Result<(u16, Listener)> {
+    let socket = std::net::TcpListener::from(descriptor);
+    let address = socket.local_addr()?;
     if address.ip() != Ipv4Addr::LOCALHOST {
         return Err(io::Error::other(format!(
             "it listens on {address}, and not on 127.0.0.1"
         )));
     }
-    Ok((address.port(), Opened::new(listener)?))
+
+    Ok((address.port(), Listener::new(socket)?))
 }
 
-fn remembered(folder: &Path) -> BTreeMap<HttpEndpoint, u16> {
-    let text = private_file::read(&folder.join(PORTS)).unwrap_or_default();
+fn read_ports(folder: &Path) -> BTreeMap<HttpEndpoint, u16> {
+    let text = private_file::read(&folder.join(PORTS_FILE)).unwrap_or_default();
     let ports: BTreeMap<String, u16> = serde_json::from_str(&text).unwrap_or_default();
+
     ports
         .into_iter()
-        .filter_map(|(line, port)| Some((HttpEndpoint::parse(&line)?, port)))
+        .filter_map(|(name, port)| Some((HttpEndpoint::parse(&name)?, port)))
         .collect()
+}
+
+fn write_ports(folder: &Path, ports: &BTreeMap<HttpEndpoint, u16>) -> io::Result<()> {
+    let ports: BTreeMap<String, u16> = ports
+        .iter()
+        .map(|(endpoint, port)| (endpoint.to_string(), *port))
+        .collect();
+
+    create_folder(folder)?;
+    private_file::replace(&folder.join(PORTS_FILE), &serde_json::to_vec(&ports)?)
 }

@@ -1,4 +1,4 @@
-//! Answers: documents, and errors as SDKs read them.
+//! Responses: documents, and errors as SDKs read them.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -13,15 +13,15 @@ use crate::config::AccountId;
 use crate::credentials::Lease;
 use crate::model::to_rfc3339;
 
-/// About as long as credentials are, in bytes.
-const DOCUMENT: usize = 1024;
+/// The capacity for a document with credentials, in bytes. Growing would leave a copy of the secrets behind.
+const DOCUMENT_CAPACITY: usize = 1024;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
 /// Credentials as SDKs read them over HTTP.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Keys<'a> {
+pub(super) struct CredentialFields<'a> {
     access_key_id: &'a str,
     secret_access_key: &'a str,
     token: &'a str,
@@ -30,39 +30,40 @@ pub(super) struct Keys<'a> {
     account_id: Option<&'a str>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> CredentialFields<'a> {
     pub(super) fn of(lease: &'a Lease) -> Self {
         let issued = &lease.session.issued;
+        let account_id = lease.entry.profile.account_id.as_ref();
+
         Self {
             access_key_id: &issued.access_key_id,
             secret_access_key: issued.secret_access_key.expose_secret(),
             token: issued.session_token.expose_secret(),
             expiration: to_rfc3339(lease.expires_at),
-            account_id: lease
-                .entry
-                .profile
-                .account_id
-                .as_ref()
-                .map(AccountId::as_str),
+            account_id: account_id.map(AccountId::as_str),
         }
     }
 }
 
-pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>, kind: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+pub(super) fn plain(
+    status: StatusCode,
+    body: impl Into<Bytes>,
+    content_type: &'static str,
+) -> HttpResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+    response
 }
 
-/// A document that may hold secrets, which are wiped once it is sent.
-pub(super) fn json(document: &impl Serialize) -> Answer {
-    let mut text = Zeroizing::new(Vec::with_capacity(DOCUMENT));
+/// A document that may contain secrets. It is zeroized after it is sent.
+pub(super) fn json(document: &impl Serialize) -> HttpResponse {
+    let mut text = Zeroizing::new(Vec::with_capacity(DOCUMENT_CAPACITY));
+
     match serde_json::to_writer(&mut *text, document) {
         Ok(()) => plain(StatusCode::OK, Bytes::from_owner(text), "application/json"),
         Err(error) => failed(
@@ -73,19 +74,20 @@ pub(super) fn json(document: &impl Serialize) -> Answer {
     }
 }
 
-/// As SDKs read it: never with a status of success, and on one line.
-pub(super) fn failed(status: StatusCode, code: Code, message: &str) -> Answer {
+/// An error as SDKs read it: on one line, and never with a 2xx.
+pub(super) fn failed(status: StatusCode, code: Code, message: &str) -> HttpResponse {
     let body = serde_json::json!({ "code": code.as_str(), "message": message }).to_string();
-    let mut answer = plain(status, body, "application/json");
+    let mut response = plain(status, body, "application/json");
+
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        answer
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    answer
+
+    response
 }
 
-pub(super) fn refused(failure: &Failure) -> Answer {
+pub(super) fn refused(failure: &Failure) -> HttpResponse {
     failed(status(failure.code), failure.code, &sentence(failure))
 }
 
@@ -93,16 +95,17 @@ pub(super) fn sentence(Failure { message, hint, .. }: &Failure) -> String {
     format!("{message}; try: {hint}")
 }
 
-pub(super) fn wrong_method(right: &'static str) -> Answer {
-    let message = format!("this path takes {right}; try: {right}, as SDKs do");
-    let mut answer = failed(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, &message);
-    answer
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(right));
-    answer
+pub(super) fn wrong_method(allowed: &'static str) -> HttpResponse {
+    let message = format!("this path allows only {allowed}; try: send a {allowed} request");
+    let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, &message);
+
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(allowed));
+
+    response
 }
 
-/// SDKs ask again after a 5xx, at once: only what may pass by itself is one.
+/// SDKs retry at once after a 5xx, so only an error that may pass by itself is a 503.
 pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::UpstreamUnavailable | Code::ViewStale | Code::Busy | Code::ShuttingDown => {
@@ -135,7 +138,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_error_is_never_a_success_and_says_what_to_do_on_one_line() {
+    async fn error_is_never_a_2xx_and_is_one_line_with_a_hint() {
         use http_body_util::BodyExt;
 
         for code in [
@@ -144,9 +147,9 @@ mod tests {
             Code::UnknownProfile,
             Code::Unexpected,
         ] {
-            let answer = refused(&Failure::new(code, "it is \"so\"\nand so", "that"));
-            assert!(answer.status().is_client_error() || answer.status().is_server_error());
-            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let response = refused(&Failure::new(code, "it is \"so\"\nand so", "that"));
+            assert!(response.status().is_client_error() || response.status().is_server_error());
+            let body = response.into_body().collect().await.unwrap().to_bytes();
             assert!(!body.contains(&b'\n'));
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let want = serde_json::json!({ "code": code.as_str(), "message": "it is \"so\"\nand so; try: that" });

@@ -1,5 +1,5 @@
-//! Binding the socket: in a folder closed to others, with a mode that is set before it has a name, and never in the
-//! place of one that is alive.
+//! Binds the socket: in a private folder, with a mode that is set before the socket has a name. It replaces a stale socket,
+//! and never a live one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -17,28 +17,28 @@ use thiserror::Error;
 
 use crate::platform::private_file::create_folder;
 
-/// The listening socket. Dropping it removes a socket of ours, so that clients see at once that nobody is there.
+/// The listening socket. Its drop removes the socket's file, if the daemon created it, so that clients fail at once.
 #[derive(Debug)]
 pub struct BoundSocket {
     pub listener: Listener,
     pub path: PathBuf,
-    /// Of a socket of ours: who holds the lock may remove what is left of another.
-    own: Option<Own>,
+    /// Present if the daemon created the socket. The holder of the lock may remove a stale socket.
+    created: Option<CreatedSocket>,
 }
 
-/// What another process needs to serve a socket that listens already.
+/// A listening socket that passes to another process.
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct SocketDescriptors {
     pub descriptor: OwnedFd,
-    /// Of a socket that rolekeeperd made, and removes at its end. Without it the socket is the service manager's.
+    /// Present if rolekeeperd created the socket, and so removes it. A service manager's socket has no lock.
     pub lock: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
-struct Own {
+struct CreatedSocket {
     lock: File,
-    /// Device and number of the socket's file: another one at its path is not ours.
+    /// The device and inode of the socket's file. Another file at its path stays.
     file: Option<(u64, u64)>,
 }
 
@@ -61,53 +61,64 @@ impl BindError {
         match self {
             Self::Folder(failure) => failure.hint.clone(),
             Self::Running(_) => {
-                "rolekeeper status; stop that daemon first, or name another path with --socket"
-                    .into()
+                "run rolekeeper status; stop that daemon, or set another path with --socket".into()
             }
             Self::Io { .. } | Self::Foreign(_) | Self::NotASocket(_) => {
-                "another path with --socket".into()
+                "set another path with --socket".into()
             }
         }
     }
 }
 
-/// Binds `path`. What a daemon that was killed left behind is replaced; a live socket never is.
+/// Binds `path`. The stale socket of a killed daemon is replaced.
+///
+/// # Errors
+/// When the folder is not private, or another process listens at the path.
 pub fn bind(path: &Path) -> Result<BoundSocket, BindError> {
     let folder = connect::folder_of(path);
-    create_folder(folder).map_err(|error| BindError::Io {
-        path: folder.into(),
-        error,
-    })?;
+    create_folder(folder).map_err(|error| io_error(folder, error))?;
     connect::check_folder(path).map_err(BindError::Folder)?;
+
     let lock = lock(path)?;
     bind_locked(path, lock)
 }
 
 fn bind_locked(path: &Path, lock: File) -> Result<BoundSocket, BindError> {
-    let io_error = |error| BindError::Io {
-        path: path.into(),
-        error,
-    };
     remove_stale(path)?;
-    let options = ListenerOptions::new()
-        .name(connect::name(path).map_err(io_error)?)
-        .reclaim_name(false);
-    #[cfg(unix)]
-    let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
-    let listener = options.create_tokio().map_err(io_error)?;
-    tell_senders(&listener).map_err(io_error)?;
+    let listener = listen(path).map_err(|error| io_error(path, error))?;
+
     Ok(BoundSocket {
         listener,
         path: path.into(),
-        own: Some(Own {
+        created: Some(CreatedSocket {
             lock,
             file: socket_file(path),
         }),
     })
 }
 
-/// The kernel is to say who sends what, from the first byte of each connection on: they are as the listening socket is.
-fn tell_senders(listener: &Listener) -> io::Result<()> {
+fn listen(path: &Path) -> io::Result<Listener> {
+    let options = ListenerOptions::new()
+        .name(connect::name(path)?)
+        .reclaim_name(false);
+    #[cfg(unix)]
+    let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
+
+    let listener = options.create_tokio()?;
+    pass_credentials(&listener)?;
+    Ok(listener)
+}
+
+fn io_error(path: &Path, error: io::Error) -> BindError {
+    BindError::Io {
+        path: path.into(),
+        error,
+    }
+}
+
+/// The kernel adds the sender's credentials to every message. Connections inherit this option, so it holds from their first
+/// byte on.
+fn pass_credentials(listener: &Listener) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         let Listener::UdSocket(listener) = listener;
@@ -115,77 +126,84 @@ fn tell_senders(listener: &Listener) -> io::Result<()> {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = listener;
+
     Ok(())
 }
 
-/// A socket that listens already: an earlier process's, or the service manager's, which also removes it.
+/// Takes over a listening socket of an earlier process, or of the service manager, which also removes it.
 #[cfg(unix)]
 pub fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError> {
-    use interprocess::os::unix::uds_local_socket::tokio::Listener as Uds;
+    use interprocess::os::unix::uds_local_socket::tokio::Listener as UdsListener;
 
-    let unknown = |error| BindError::Io {
-        path: "the socket that was passed in".into(),
-        error,
-    };
     let listener = UnixListener::from(socket.descriptor);
-    let address = listener.local_addr().map_err(unknown)?;
-    let path = address
-        .as_pathname()
-        .ok_or_else(|| unknown(io::Error::other("it has no path")))?
-        .to_path_buf();
-    let own = socket.lock.map(|lock| Own {
+    let path = path_of(&listener).map_err(passed_in_error)?;
+    let created = socket.lock.map(|lock| CreatedSocket {
         lock: lock.into(),
         file: socket_file(&path),
     });
-    match own {
-        // Somebody has removed it, and nobody can reach it any more.
-        Some(Own { lock, file: None }) => {
-            create_folder(connect::folder_of(&path)).map_err(unknown)?;
+
+    match created {
+        // The socket's file was removed, so clients cannot connect.
+        Some(CreatedSocket { lock, file: None }) => {
+            create_folder(connect::folder_of(&path)).map_err(passed_in_error)?;
             bind_locked(&path, lock)
         }
-        own => {
-            let listener = Uds::try_from(OwnedFd::from(listener))
-                .map_err(unknown)?
-                .into();
-            tell_senders(&listener).map_err(unknown)?;
+        created => {
+            let listener = UdsListener::try_from(OwnedFd::from(listener));
+            let listener = listener.map_err(passed_in_error)?.into();
+            pass_credentials(&listener).map_err(passed_in_error)?;
+
             Ok(BoundSocket {
                 listener,
                 path,
-                own,
+                created,
             })
         }
     }
 }
 
+#[cfg(unix)]
+fn path_of(listener: &UnixListener) -> io::Result<PathBuf> {
+    let address = listener.local_addr()?;
+    let path = address.as_pathname();
+
+    path.map(Path::to_path_buf)
+        .ok_or_else(|| io::Error::other("it has no path"))
+}
+
+#[cfg(unix)]
+fn passed_in_error(error: io::Error) -> BindError {
+    io_error(Path::new("the socket that was passed in"), error)
+}
+
 impl BoundSocket {
-    /// Another hold on the socket, for the process that comes next; this one leaves it where it is.
+    /// Duplicates the socket for the next process. The drop then leaves the socket's file.
     #[cfg(unix)]
     pub fn leave_open(&mut self) -> io::Result<SocketDescriptors> {
         let Listener::UdSocket(listener) = &self.listener;
         let descriptor = listener.as_fd().try_clone_to_owned()?;
+
         Ok(SocketDescriptors {
             descriptor,
-            lock: self.own.take().map(|own| own.lock.into()),
+            lock: self.created.take().map(|created| created.lock.into()),
         })
     }
 }
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        let is_there = self
-            .own
-            .as_ref()
-            .is_some_and(|own| own.file.is_some() && own.file == socket_file(&self.path));
-        if !is_there {
+        let created = self.created.as_ref().and_then(|created| created.file);
+        if created.is_none() || created != socket_file(&self.path) {
             return;
         }
+
         if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }
 }
 
-/// Which file is the socket at this path, if one is there.
+/// The device and inode of the socket at this path.
 #[cfg(unix)]
 fn socket_file(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -193,30 +211,29 @@ fn socket_file(path: &Path) -> Option<(u64, u64)> {
     let meta = std::fs::symlink_metadata(path)
         .ok()
         .filter(|meta| meta.file_type().is_socket())?;
+
     Some((meta.dev(), meta.ino()))
 }
 
-/// The kernel releases it when its holder dies, however that happens. The file stays: removing it would let two
-/// daemons hold two locks.
+/// The kernel releases the lock when its process exits. The lock file stays: without it, two daemons could each lock a file
+/// of their own.
 fn lock(path: &Path) -> Result<File, BindError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let path_of_lock = PathBuf::from(name);
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path_of_lock).map_err(|error| BindError::Io {
-        path: path_of_lock.clone(),
-        error,
-    })?;
+    let file = options
+        .open(&lock_path)
+        .map_err(|error| io_error(&lock_path, error))?;
+
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(BindError::Running(path.into())),
-        Err(TryLockError::Error(error)) => Err(BindError::Io {
-            path: path_of_lock,
-            error,
-        }),
+        Err(TryLockError::Error(error)) => Err(io_error(&lock_path, error)),
     }
 }
 
@@ -225,27 +242,25 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     use interprocess::local_socket::traits::Stream as _;
     use std::os::unix::fs::FileTypeExt;
 
-    let io_error = |error| BindError::Io {
-        path: path.into(),
-        error,
-    };
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error(error)),
+        Err(error) => return Err(io_error(path, error)),
     };
     if !meta.file_type().is_socket() {
         return Err(BindError::NotASocket(path.into()));
     }
-    // Not one of ours, or its lock would be held; but it may be some other program's, and alive.
-    let options = ConnectOptions::new().name(connect::name(path).map_err(io_error)?);
+
+    // A live rolekeeperd would hold the lock, but another program may listen here.
+    let name = connect::name(path).map_err(|error| io_error(path, error))?;
+    let options = ConnectOptions::new().name(name);
     match interprocess::local_socket::Stream::from_options(&options) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "replacing a socket that was left behind");
-            std::fs::remove_file(path).map_err(io_error)
+            tracing::info!(path = %path.display(), "replacing a stale socket");
+            std::fs::remove_file(path).map_err(|error| io_error(path, error))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error(error)),
+        Err(error) => Err(io_error(path, error)),
         Ok(_alive) => Err(BindError::Foreign(path.into())),
     }
 }
@@ -265,12 +280,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_folder_and_the_socket_are_private_and_the_socket_goes_with_the_door() {
+    async fn folder_and_socket_are_private_and_drop_removes_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/run/socket");
-        let door = bind(&path).unwrap();
+        let socket = bind(&path).unwrap();
         assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
-        drop(door);
+        drop(socket);
         assert!(!path.exists());
     }
 
@@ -282,29 +297,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_left_behind_is_replaced() {
+    async fn stale_socket_is_replaced() {
         let dir = private_dir();
         let path = dir.path().join("socket");
         drop(UnixListener::bind(&path).unwrap());
         assert!(UnixStream::connect(&path).is_err());
-        let _door = bind(&path).unwrap();
+        let _socket = bind(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
     }
 
     #[tokio::test]
-    async fn a_live_socket_is_never_replaced() {
+    async fn live_socket_is_not_replaced() {
         let dir = private_dir();
         let path = dir.path().join("socket");
         let foreign = UnixListener::bind(&path).unwrap();
         assert!(matches!(bind(&path), Err(BindError::Foreign(_))));
         drop(foreign);
-        let _door = bind(&path).unwrap();
+        let _socket = bind(&path).unwrap();
         assert!(matches!(bind(&path), Err(BindError::Running(_))));
         assert!(UnixStream::connect(&path).is_ok());
     }
 
     #[tokio::test]
-    async fn what_is_not_a_socket_is_not_touched() {
+    async fn other_file_at_the_path_is_not_touched() {
         let dir = private_dir();
         let path = dir.path().join("socket");
         std::fs::write(&path, "precious").unwrap();
@@ -313,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_open_to_others_is_refused() {
+    async fn folder_that_others_can_use_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(matches!(

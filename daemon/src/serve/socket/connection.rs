@@ -1,4 +1,4 @@
-//! One connection on the local socket: frames in, frames out, and how long they may take.
+//! One connection on the local socket: it reads and writes frames within their deadlines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +11,34 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::credentialed_stream::CredentialedStream;
-use super::dispatch::answer;
+use super::dispatch::respond;
 use crate::access::peer::Peer;
 use crate::serve::{ServerContext, Shutdown};
 
-/// From its first byte to its last, a frame may take this long; so may the first byte of the first frame, and a reply.
-pub(super) const FRAME_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a held connection may be silent.
-const IDLE_DEADLINE: Duration = Duration::from_secs(300);
+/// The time from the first byte of a frame to the last. The first byte of the first frame has as much, and so has a reply.
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tells a peer that there is no place for it.
+/// The time between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The expected size of a reply, in bytes. Only parts of a document are longer.
+const REPLY_CAPACITY: usize = 2048;
+
+/// Replies that the limit of connections is reached.
 pub(crate) async fn refuse_busy(stream: Stream) {
     let failure = Failure::new(
         Code::Busy,
-        "the daemon has as many connections as it may have",
-        "again in a moment; rolekeeper status shows the number, and a program that holds many must close some",
+        "the daemon has reached its limit of connections",
+        "retry in a moment; rolekeeper status prints the number of open connections",
     );
-    // A peer that is gone needs no answer.
+
     let peer = Arc::new(Peer::new(0, None));
-    let _ = write(
-        &mut BufReader::with_capacity(1, CredentialedStream::new(stream, peer)),
-        Reply::Error(failure),
-    )
-    .await;
+    let mut stream = BufReader::with_capacity(1, CredentialedStream::new(stream, peer));
+    // The peer may have disconnected.
+    let _ = write(&mut stream, Reply::Error(failure)).await;
 }
 
-/// Serves a connection until its end, its deadlines, or until the daemon stops.
+/// Serves a connection until the peer disconnects, a deadline passes, or the daemon stops.
 pub(crate) async fn serve(
     stream: Stream,
     peer: Peer,
@@ -45,23 +47,26 @@ pub(crate) async fn serve(
     let peer = Arc::new(peer);
     let mut stream =
         BufReader::with_capacity(512, CredentialedStream::new(stream, Arc::clone(&peer)));
+
     if let Err(error) = context.services.access.authorize_connection(&peer) {
         tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
         return write(&mut stream, Reply::Error((&error).into())).await;
     }
+
     if peer.is_pinned() {
         peer.handle().pin();
     }
 
-    let mut silence = FRAME_DEADLINE;
+    let mut idle_timeout = FRAME_TIMEOUT;
     loop {
-        let text = next(&mut stream, silence, &context.shutdown).await;
-        silence = IDLE_DEADLINE;
+        let text = next(&mut stream, idle_timeout, &context.shutdown).await;
+        idle_timeout = IDLE_TIMEOUT;
+
         match text {
             Ok(text) => {
-                // Started only now, so that peers that ask for nothing do not delay the inspection of others.
+                // Starts only now, so that peers without a request do not delay the inspection of others.
                 peer.handle().inspection();
-                answer(&mut stream, &text, &peer, context).await?;
+                respond(&mut stream, &text, &peer, context).await?;
             }
             Err(FrameError::Closed) => return Ok(()),
             Err(error @ FrameError::Io(_)) => return Err(error),
@@ -79,50 +84,67 @@ fn bad_frame(error: &FrameError) -> Failure {
     } else {
         Code::BadRequest
     };
-    Failure::new(code, error.to_string(), "a client of this daemon's version")
+
+    Failure::new(
+        code,
+        error.to_string(),
+        "use the rolekeeper command of the daemon's version",
+    )
 }
 
-/// The next frame. Once the daemon is told to stop, the peer can send no more, and what it has sent is still read: it
-/// knows of each request whether it arrived.
+/// The next frame. When the shutdown starts, the socket receives no more, and the daemon reads what has arrived. The peer
+/// so knows of each request whether it arrived.
 pub(super) async fn next(
     stream: &mut BufReader<CredentialedStream>,
-    silence: Duration,
+    idle_timeout: Duration,
     shutdown: &Shutdown,
 ) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; HEADER];
-    // A peer that is never silent is stopped, too.
+    // A peer that is never idle is stopped here.
     if shutdown.has_started() {
-        stream.get_ref().take_no_more().map_err(FrameError::Io)?;
+        stream.get_ref().stop_receiving().map_err(FrameError::Io)?;
     }
+
     let first = tokio::select! {
         biased;
-        first = timeout(silence, stream.read(&mut header)) => first,
+        first = timeout(idle_timeout, stream.read(&mut header)) => first,
         () = shutdown.started() => {
-            stream.get_ref().take_no_more().map_err(FrameError::Io)?;
-            timeout(FRAME_DEADLINE, stream.read(&mut header)).await
+            stream.get_ref().stop_receiving().map_err(FrameError::Io)?;
+            timeout(FRAME_TIMEOUT, stream.read(&mut header)).await
         }
     };
-    let first = first.map_err(late)?.map_err(FrameError::Io)?;
+    let first = first.map_err(timed_out)?.map_err(FrameError::Io)?;
     if first == 0 {
         return Err(FrameError::Closed);
     }
-    timeout(FRAME_DEADLINE, rest(stream, header, first))
+
+    timeout(FRAME_TIMEOUT, rest(stream, header, first))
         .await
-        .map_err(late)?
+        .map_err(timed_out)?
 }
 
+/// The rest of a frame, of whose header `first` bytes are read.
 pub(crate) async fn rest(
     stream: &mut (impl AsyncRead + Unpin),
     mut header: [u8; HEADER],
     first: usize,
 ) -> Result<Vec<u8>, FrameError> {
-    let mut got = first;
-    while let Some(missing) = header.get_mut(got..).filter(|missing| !missing.is_empty()) {
+    let mut received = first;
+    while let Some(missing) = header
+        .get_mut(received..)
+        .filter(|missing| !missing.is_empty())
+    {
         match stream.read(missing).await.map_err(FrameError::Io)? {
-            0 => return Err(FrameError::Truncated { got, want: HEADER }),
-            more => got += more,
+            0 => {
+                return Err(FrameError::Truncated {
+                    got: received,
+                    want: HEADER,
+                });
+            }
+            length => received += length,
         }
     }
+
     let want = frame::length(header)?;
     let mut text = Vec::with_capacity(want.min(4096));
     let got = stream
@@ -130,6 +152,7 @@ pub(crate) async fn rest(
         .read_to_end(&mut text)
         .await
         .map_err(FrameError::Io)?;
+
     if got < want {
         Err(FrameError::Truncated { got, want })
     } else {
@@ -137,7 +160,7 @@ pub(crate) async fn rest(
     }
 }
 
-fn late(_: tokio::time::error::Elapsed) -> FrameError {
+fn timed_out(_: tokio::time::error::Elapsed) -> FrameError {
     FrameError::Io(std::io::ErrorKind::TimedOut.into())
 }
 
@@ -145,17 +168,16 @@ pub(super) async fn write(
     stream: &mut BufReader<CredentialedStream>,
     reply: Reply<'_>,
 ) -> Result<(), FrameError> {
-    let expected = if matches!(reply, Reply::Part(_)) {
+    let capacity = if matches!(reply, Reply::Part(_)) {
         frame::MAX
     } else {
-        2048
+        REPLY_CAPACITY
     };
-    let frame = Zeroizing::new(frame::encode_within(
-        &ReplyFrame { v: VERSION, reply },
-        expected,
-    )?);
-    timeout(FRAME_DEADLINE, stream.write_all(&frame))
+    let reply = ReplyFrame { v: VERSION, reply };
+    let frame = Zeroizing::new(frame::encode_within(&reply, capacity)?);
+
+    timeout(FRAME_TIMEOUT, stream.write_all(&frame))
         .await
-        .map_err(late)?
+        .map_err(timed_out)?
         .map_err(FrameError::Io)
 }

@@ -1,5 +1,5 @@
-//! A connection whose every byte is known to come from a process: the kernel says with each message who sent it (unix(7),
-//! `SO_PASSCRED`), so that one which was handed on, or inherited, is known as such.
+//! A stream that checks the sender of every message: the kernel adds the sender's credentials (unix(7), `SO_PASSCRED`). A
+//! connection that was passed on or inherited is so detected.
 
 use std::io;
 use std::pin::Pin;
@@ -22,9 +22,9 @@ impl CredentialedStream {
         Self { stream, peer }
     }
 
-    /// The peer can send no more, and what it has sent is still read.
+    /// Receives no more. What has arrived can still be read.
     #[cfg(unix)]
-    pub(super) fn take_no_more(&self) -> io::Result<()> {
+    pub(super) fn stop_receiving(&self) -> io::Result<()> {
         use std::os::fd::AsFd;
 
         let Stream::UdSocket(stream) = &self.stream;
@@ -47,11 +47,14 @@ impl AsyncRead for CredentialedStream {
 
         let Stream::UdSocket(stream) = &self.stream;
         let socket = stream.inner();
+
         loop {
             ready!(socket.poll_read_ready(context))?;
-            match socket.try_io(Interest::READABLE, || {
+
+            let received = socket.try_io(Interest::READABLE, || {
                 receive(socket.as_fd(), buffer.initialize_unfilled())
-            }) {
+            });
+            match received {
                 Ok((length, sender)) => {
                     if let Some((uid, pid)) = sender.filter(|_| length > 0)
                         && !self.peer.check_sender(uid, pid)
@@ -60,6 +63,7 @@ impl AsyncRead for CredentialedStream {
                             "another user's process uses this connection",
                         )));
                     }
+
                     buffer.advance(length);
                     return Poll::Ready(Ok(()));
                 }
@@ -70,7 +74,8 @@ impl AsyncRead for CredentialedStream {
     }
 }
 
-/// A message, or a part of one, and by whom: what different processes sent never comes together.
+/// Receives a message or a part of one. Returns its length, and its sender's user and process. The kernel does not merge
+/// messages of different senders.
 #[cfg(target_os = "linux")]
 fn receive(
     socket: std::os::fd::BorrowedFd<'_>,
@@ -81,7 +86,7 @@ fn receive(
 
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-    // Descriptors that somebody sends along do not fit, so that the kernel closes them.
+    // Passed descriptors do not fit this buffer, so the kernel closes them.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
@@ -90,12 +95,14 @@ fn receive(
         &mut control,
         RecvFlags::CMSG_CLOEXEC,
     )?;
+
     let sender = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmCredentials(sender) => {
             Some((sender.uid.as_raw(), sender.pid.as_raw_pid()))
         }
         _ => None,
     });
+
     Ok((received.bytes, sender))
 }
 

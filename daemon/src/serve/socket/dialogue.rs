@@ -1,4 +1,4 @@
-//! What the daemon asks a peer of the local socket before it replies.
+//! The exchange with a peer of the local socket before the reply: challenges, and the wait for a user.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rolekeeper::frame::FrameError;
 use rolekeeper::protocol::{Reply, Request};
 use tokio::io::BufReader;
 
-use super::connection::{FRAME_DEADLINE, next, write};
+use super::connection::{FRAME_TIMEOUT, next, write};
 use super::credentialed_stream::CredentialedStream;
 use super::dispatch::parse;
 use crate::access::{Interaction, Interrupted};
@@ -19,7 +19,7 @@ pub(super) struct Dialogue<'a> {
 }
 
 impl Dialogue<'_> {
-    /// A user may be asked before the reply, by the daemon or by a keyring, which takes `limit` at most.
+    /// Announces that the reply may wait for a user, `limit` at most: for an approval, or for a keyring's prompt.
     pub(super) async fn announce_wait(&mut self, limit: Duration) -> Result<(), FrameError> {
         let seconds = limit.as_secs();
         write(self.stream, Reply::AwaitingUser { seconds }).await
@@ -30,7 +30,8 @@ impl Dialogue<'_> {
             nonce: nonce.into(),
         };
         write(self.stream, challenge).await?;
-        let text = next(self.stream, FRAME_DEADLINE, self.shutdown).await?;
+
+        let text = next(self.stream, FRAME_TIMEOUT, self.shutdown).await?;
         match parse(&text) {
             Ok(Request::ChallengeResponse { nonce }) => Ok(Some(nonce.into_owned())),
             _ => Ok(None),
@@ -40,7 +41,9 @@ impl Dialogue<'_> {
 
 impl Interaction for Dialogue<'_> {
     async fn challenge(&mut self, nonce: &str) -> Result<Option<String>, Interrupted> {
-        self.exchange_nonce(nonce).await.map_err(disconnected)
+        self.exchange_nonce(nonce)
+            .await
+            .map_err(|error| disconnected(&error))
     }
 
     async fn await_user<T: Send>(
@@ -48,7 +51,9 @@ impl Interaction for Dialogue<'_> {
         limit: Duration,
         decision: impl Future<Output = T> + Send,
     ) -> Result<T, Interrupted> {
-        self.announce_wait(limit).await.map_err(disconnected)?;
+        self.announce_wait(limit)
+            .await
+            .map_err(|error| disconnected(&error))?;
         tokio::select! {
             biased;
             decision = decision => Ok(decision),
@@ -57,7 +62,8 @@ impl Interaction for Dialogue<'_> {
     }
 }
 
-fn disconnected(error: FrameError) -> Interrupted {
+fn disconnected(error: &FrameError) -> Interrupted {
     tracing::debug!(%error, "the connection failed while its request was authorized");
+
     Interrupted::Disconnected
 }

@@ -1,4 +1,4 @@
-//! What each request on the local socket is answered with: authorize, then one call of a service.
+//! The reply to each request on the local socket: authorize, then call one service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::revocation::subscriptions::Subscription;
 use crate::serve::{ServerContext, Shutdown, encode, http};
 
 /// Parses one request, calls a service, writes the reply.
-pub(super) async fn answer(
+pub(super) async fn respond(
     stream: &mut BufReader<CredentialedStream>,
     text: &[u8],
     peer: &Peer,
@@ -41,11 +41,15 @@ pub(super) async fn answer(
         stream: &mut *stream,
         shutdown: &context.shutdown,
     };
+
     let report = match request {
         Request::Lease { profile } => {
             let leased = context.services.lease(peer, &profile, &mut dialogue);
             match until_deadline(&context.shutdown, leased).await {
-                Ok(lease) => return write(stream, Reply::Lease(encode::lease(&lease))).await,
+                Ok(lease) => {
+                    peer.handle().inspection().wait_before_lease().await;
+                    return write(stream, Reply::Lease(encode::lease(&lease))).await;
+                }
                 Err(error) => Err(error),
             }
         }
@@ -134,15 +138,8 @@ async fn report(
             session_id,
             reason,
         } => {
-            let service = &context.services.sessions;
-            match context.services.access.authorize_daemon_owner(peer) {
-                Ok(()) => json(
-                    service
-                        .revoke(peer, upstream.as_deref(), &session_id, reason.as_deref())
-                        .await,
-                ),
-                Err(error) => Err(error.into()),
-            }
+            let upstream = upstream.as_deref();
+            revoke_session(peer, upstream, &session_id, reason.as_deref(), context).await
         }
         Request::TokenSource { .. }
         | Request::Login { .. }
@@ -208,31 +205,50 @@ async fn explain_profile(peer: &Peer, profile: &str, context: &ServerContext) ->
         .access
         .authorize_owner(peer, profile)
         .await?;
+
     json(explain(&grant).await)
 }
 
 async fn audit(peer: &Peer, profile: &str, since: Duration, context: &ServerContext) -> Report {
     let services = &context.services;
     let grant = services.access.authorize_owner(peer, profile).await?;
+
     json(services.audit.audit(&grant, since).await)
 }
 
 async fn refresh(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
     let services = &context.services;
     let grant = services.access.authorize_owner(peer, profile).await?;
+
     services.refresh.fetch_new(grant.entry()).await?;
+
     json::<RequestError>(Ok(profile_update(grant.entry(), None)))
 }
 
 async fn report_rejected(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
     let services = &context.services;
     let grant = services.access.authorize_view(peer, profile).await?;
+
     json(services.revocation.report_rejected(peer, &grant).await)
 }
 
 async fn sessions(peer: &Peer, upstream: Option<&str>, context: &ServerContext) -> Report {
     context.services.access.authorize_daemon_owner(peer)?;
+
     json(context.services.sessions.list(upstream).await)
+}
+
+async fn revoke_session(
+    peer: &Peer,
+    upstream: Option<&str>,
+    session_id: &str,
+    reason: Option<&str>,
+    context: &ServerContext,
+) -> Report {
+    context.services.access.authorize_daemon_owner(peer)?;
+
+    let service = &context.services.sessions;
+    json(service.revoke(peer, upstream, session_id, reason).await)
 }
 
 async fn endpoint(
@@ -244,11 +260,13 @@ async fn endpoint(
 ) -> Report {
     let access = &context.services.access;
     let grant = access.authorize_endpoint(peer, profile, dialogue).await?;
+
     json(http::endpoint(context, &grant, kind))
 }
 
 async fn journal(peer: &Peer, since_seconds: Option<u64>, context: &ServerContext) -> Report {
     context.services.access.authorize_daemon_owner(peer)?;
+
     let since = since_seconds.map(Duration::from_secs);
     json(context.services.audit.locate_journal(since).await)
 }
@@ -256,6 +274,7 @@ async fn journal(peer: &Peer, since_seconds: Option<u64>, context: &ServerContex
 async fn resume(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
     let services = &context.services;
     let grant = services.access.authorize_owner(peer, profile).await?;
+
     json::<RequestError>(Ok(services.revocation.resume(peer, &grant).await))
 }
 
@@ -270,6 +289,7 @@ async fn logout(
         Some(profile) => vec![services.access.authorize_owner(peer, profile).await?],
         None => services.access.authorize_owner_of_all(peer)?,
     };
+
     json::<RequestError>(Ok(services.revocation.logout(peer, &grants, revoke).await))
 }
 
@@ -283,7 +303,7 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
         protection.peer_inspector =
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
-    page.daemon.endpoints = context.endpoints.shown();
+    page.daemon.endpoints = context.endpoints.addresses();
 
     page
 }
@@ -312,20 +332,20 @@ fn json<E>(report: Result<impl Serialize, E>) -> Report
 where
     RequestError: From<E>,
 {
-    // Reports have strings for keys and no infinite numbers, so this does not fail.
+    // This succeeds: keys of reports are strings, and numbers are finite.
     let document = serde_json::to_vec(&report?).map_err(|_| RequestError::Aborted)?;
 
     Ok(document.into())
 }
 
-/// Gives up a request that can be repeated, once the daemon stops. What can be answered at once is.
+/// Gives up a repeatable request when the daemon stops. A result that is ready at once is still returned.
 async fn until_deadline<T>(
     shutdown: &Shutdown,
-    answer: impl Future<Output = Result<T, RequestError>>,
+    request: impl Future<Output = Result<T, RequestError>>,
 ) -> Result<T, RequestError> {
     tokio::select! {
         biased;
-        answer = answer => answer,
+        result = request => result,
         () = shutdown.deadline_of_repeatable() => Err(RequestError::Stopping),
     }
 }

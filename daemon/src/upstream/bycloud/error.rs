@@ -9,7 +9,7 @@ use crate::token_source::TokenError;
 use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
 /// The hint for a token that the service does not accept.
-const NEW_TOKEN: &str = "put a new token where the configuration says it is; for a keyring or an encrypted file, run rolekeeper login";
+const NEW_TOKEN: &str = "put a new token where the configuration reads it from; for a keyring or an encrypted file, run rolekeeper login";
 
 /// The service's error, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +240,7 @@ impl ServiceError {
             Self::Conflict => "use another name, or read the state with a get method",
             Self::InUse => "remove what depends on it first: policies, members, sessions",
             Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_) => {
-                "change the request as the message says"
+                "change the request: the message has the reason"
             }
         };
 

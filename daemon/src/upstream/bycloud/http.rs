@@ -62,7 +62,7 @@ impl ByCloud {
         };
         let value = serde_json::from_slice(text).map_err(|_| IamError::NoAnswer {
             what: format!(
-                "{} at {}: the reply is not the documented one",
+                "{} at {}: not the documented reply",
                 route.name,
                 self.endpoint()
             ),
@@ -122,7 +122,7 @@ impl ByCloud {
         if !is_json(&reply.body) {
             let status = reply.status.as_u16();
             return Err(sent.no_answer(
-                &format!("the reply, a {status}, is not the documented one"),
+                &format!("a {status} that is not the documented reply"),
                 None,
             ));
         }

@@ -1,4 +1,4 @@
-//! `rolekeeper login`: a token is shown to the service, which says whose it is.
+//! `rolekeeper login`: the service checks a token and identifies its principal.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

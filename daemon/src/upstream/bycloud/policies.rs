@@ -1,4 +1,4 @@
-//! Policies. Their documents are kept as they came: whoever evaluates one parses it.
+//! Policies. Their documents are unparsed JSON here: the explainer parses them.
 
 use jiff::Timestamp;
 use serde::Deserialize;

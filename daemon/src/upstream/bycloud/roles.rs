@@ -12,7 +12,7 @@ pub struct Role {
     pub id: RoleId,
     pub name: String,
     pub description: Option<String>,
-    /// A role without one trusts nobody.
+    /// A role without one trusts no principal.
     pub trust_policy: Option<Value>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

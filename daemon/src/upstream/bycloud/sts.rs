@@ -175,7 +175,7 @@ impl ByCloud {
         }
     }
 
-    /// The name of a user or service account. An id alone does not tell which of them it is.
+    /// The name of a user or service account. An id alone does not show which of them it is.
     pub(super) async fn principal_name(&self, id: &str) -> Option<String> {
         let user = GetUser { user_id: id.into() };
         if let Ok(user) = self.get_user(&user).await {
@@ -348,7 +348,8 @@ mod tests {
             let end = valid_end(&assumed(issued, session_end, credentials_end, "t"), hour).ok()?;
             Some(end.duration_since(issued.parse().unwrap()).as_secs())
         };
-        let (start, end) = ("1999-01-01T00:00:00Z", "1999-01-01T01:00:00Z");
+        let start = "1999-01-01T00:00:00Z";
+        let end = "1999-01-01T01:00:00Z";
         assert_eq!(life(start, end, end), Some(3600));
         assert_eq!(life(start, end, "1999-01-01T00:59:00Z"), Some(3540));
         assert_eq!(life(start, "1999-01-01T00:20:00Z", end), Some(1200));

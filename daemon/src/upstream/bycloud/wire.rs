@@ -162,7 +162,7 @@ ids! {
     UserId,
 }
 
-/// An enumeration that the service may extend: an unknown word is kept as `Other`.
+/// An enumeration that the service may extend: an unknown word becomes `Other`.
 macro_rules! open_enum {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
         $(#[$meta])*

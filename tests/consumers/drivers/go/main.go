@@ -1,5 +1,5 @@
-// For each line on standard input: one request for the caller's identity by the AWS SDK for Go, at STS_ENDPOINT, with
-// one client and the SDK's default credential chain. Says the account, or why there was none.
+// For each line on standard input: calls GetCallerIdentity at STS_ENDPOINT with the AWS SDK for Go, one client and the
+// default credential chain. Prints the account or the error.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-type said struct {
+type result struct {
 	Account string `json:"account,omitempty"`
 	Error   string `json:"error,omitempty"`
 }
@@ -25,10 +25,10 @@ func main() {
 	out.SetEscapeHTML(false)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		account, err := ask(&client)
-		answer := said{Account: account}
+		answer := result{Account: account}
 		if err != nil {
-			// Go's errors have the text of their causes in their own.
-			answer = said{Error: strings.Join(strings.Fields(err.Error()), " ")}
+			// The text of a Go error includes its causes.
+			answer = result{Error: strings.Join(strings.Fields(err.Error()), " ")}
 		}
 		if out.Encode(answer) != nil {
 			os.Exit(1)
@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// The client is made for the first line, and again after a line for which it could not be made.
+// Creates the client for the first line, and tries again after a line for which that failed.
 func ask(client **sts.Client) (string, error) {
 	ctx := context.Background()
 	if *client == nil {

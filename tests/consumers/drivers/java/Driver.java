@@ -10,11 +10,11 @@ import software.amazon.awssdk.awscore.retry.AwsRetryStrategy;
 import software.amazon.awssdk.services.sts.StsClient;
 
 /**
- * For each line on standard input: one request for the caller's identity by the AWS SDK for Java, at STS_ENDPOINT, with
- * one client and the SDK's default credential chain. Says the account, or why there was none.
+ * For each line on standard input: calls GetCallerIdentity at STS_ENDPOINT with the AWS SDK for Java, one client and the
+ * default credential chain. Prints the account or the error.
  */
 final class Driver {
-    /** Made for the first line, and again after a line for which it could not be made. */
+    /** Created for the first line, or for a later line if that failed. */
     private static StsClient client;
 
     public static void main(String[] arguments) throws IOException {
@@ -30,9 +30,9 @@ final class Driver {
             if (client == null) {
                 client = newClient();
             }
-            return said("account", client.getCallerIdentity().account());
+            return json("account", client.getCallerIdentity().account());
         } catch (RuntimeException error) {
-            return said("error", chain(error));
+            return json("error", chain(error));
         }
     }
 
@@ -51,8 +51,8 @@ final class Driver {
                 .replaceAll("\\s+", " ");
     }
 
-    /** JSON of a text without control characters but for those that it writes as spaces. */
-    private static String said(String key, String text) {
+    /** A JSON object with one text. Control characters become spaces. */
+    private static String json(String key, String text) {
         var quoted = text.replaceAll("\\p{Cntrl}", " ").replace("\\", "\\\\").replace("\"", "\\\"");
         return "{\"" + key + "\": \"" + quoted + "\"}";
     }

@@ -131,7 +131,7 @@ impl Runner {
         let supervise = move || {
             supervise(command, &controlled, |outcome| {
                 respond(&responses, id, outcome)
-            })
+            });
         };
         let thread = thread::Builder::new().spawn(supervise)?;
 

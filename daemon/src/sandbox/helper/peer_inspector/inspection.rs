@@ -12,6 +12,9 @@ use crate::sandbox::helper::client::{PendingResponse, Response};
 /// How long a request waits for an inspection. It takes microseconds.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// How long a lease waits for the inspection of a process that needs none to be allowed.
+const JOURNAL_WAIT: Duration = Duration::from_millis(100);
+
 /// A process and the program that it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Program {
@@ -74,6 +77,13 @@ impl PendingInspection {
     /// Waits up to two seconds. None if the process could not be inspected in that time.
     pub async fn result(&self) -> Option<&Inspection> {
         timeout(WAIT, self.response()).await.unwrap_or_default()
+    }
+
+    /// Waits up to 100 ms, so that the journal names a process that exits as soon as it has its credentials.
+    pub async fn wait_before_lease(&self) {
+        if self.get().is_none() {
+            let _ = timeout(JOURNAL_WAIT, self.response()).await;
+        }
     }
 
     /// The process and its parents, for the journal. Blocks the thread for up to two seconds.

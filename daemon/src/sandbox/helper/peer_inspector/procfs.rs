@@ -69,13 +69,9 @@ impl ProcReader {
     }
 
     pub(super) fn finish(mut self) -> Inspection {
+        self.read_rest();
         let pid = self.programs.first().map(|program| program.process.pid);
         let stat = pid.and_then(stat);
-        if self.pin.is_some() {
-            // The parent may have exited since the process was pinned, and another process have its pid.
-            self.next = stat.map(|stat| stat.parent);
-        }
-        self.read_up_to(MAX_GENERATIONS);
 
         let reached_init = self.next.is_some_and(|next| next <= 1);
         Inspection {
@@ -90,13 +86,23 @@ impl ProcReader {
 
     /// Hashes the programs that a rule may name: the intermediaries, and the first that is none.
     pub(super) fn hash_programs(&mut self, hashes: &mut Hashes) {
-        self.read_up_to(MAX_GENERATIONS);
+        self.read_rest();
         for program in &mut self.programs {
             program.sha256 = hashes.of_process(program.process.pid);
             if !program.is_intermediary {
                 break;
             }
         }
+    }
+
+    fn read_rest(&mut self) {
+        // Since the process was pinned, its parent may have exited, and another process have that pid.
+        if self.pin.is_some()
+            && let [pinned] = self.programs.as_slice()
+        {
+            self.next = stat(pinned.process.pid).map(|stat| stat.parent);
+        }
+        self.read_up_to(MAX_GENERATIONS);
     }
 
     fn read_up_to(&mut self, generations: usize) {
@@ -272,6 +278,8 @@ mod tests {
         assert_eq!(first.file, Some((meta.dev(), meta.ino())));
         assert!(first.sha256.is_some() && inspection.pin.is_some());
         assert!(inspection.programs.len() <= MAX_GENERATIONS);
+        let of_me = |program: &&Program| program.process.pid == me;
+        assert_eq!(inspection.programs.iter().filter(of_me).count(), 1);
         let pids = inspection
             .programs
             .iter()
@@ -279,8 +287,8 @@ mod tests {
         assert!(pids.min() > Some(1));
         assert!(inspection.is_complete && inspection.in_pid_namespace);
 
-        let nobody = ProcReader::start(None).finish();
-        assert!(nobody.programs.is_empty() && nobody.pin.is_none());
+        let none = ProcReader::start(None).finish();
+        assert!(none.programs.is_empty() && none.pin.is_none());
     }
 
     #[test]

@@ -122,34 +122,28 @@ fn organizations_in(pattern: &str, end: &str) -> Vec<String> {
     let cuts: Vec<_> = (0..=pattern.len())
         .filter_map(|at| pattern.split_at_checked(at))
         .collect();
-    let fits = |part: &str, text| WildMatch::new(part).matches(text);
-    let star = |text: &str| text.starts_with('*');
-    let star_ends = |text: &str| text.ends_with('*');
 
-    let mut begins: Vec<_> = cuts
-        .iter()
-        .filter(|(before, _)| fits(before, "crn:bycloud:iam:"))
-        .collect();
-    let mut ends: Vec<_> = cuts.iter().filter(|(_, after)| fits(after, end)).collect();
     // A part with a `*` before it matches all that it matches without, and all that a part with more before it does.
-    begins.drain(
-        ..begins
-            .iter()
-            .rposition(|(_, after)| star(after))
-            .unwrap_or(0),
-    );
-    begins.retain(|(before, after)| star(after) || !star_ends(before));
-    ends.truncate(
-        ends.iter()
-            .position(|(before, _)| star_ends(before))
-            .map_or(ends.len(), |first| first + 1),
-    );
-    ends.retain(|(before, after)| star_ends(before) || !star(after));
-    let parts = begins
+    let mut starts: Vec<_> = cuts
         .iter()
-        .flat_map(|begin| ends.iter().filter_map(|end| end.0.get(begin.0.len()..)));
-    let organizations = parts.filter(|part| !part.is_empty() && !part.contains([':', '/']));
-    organizations
+        .filter(|(before, _)| WildMatch::new(before).matches("crn:bycloud:iam:"))
+        .collect();
+    let last_star = starts.iter().rposition(|(_, after)| after.starts_with('*'));
+    starts.drain(..last_star.unwrap_or(0));
+    starts.retain(|(before, after)| after.starts_with('*') || !before.ends_with('*'));
+
+    let mut ends: Vec<_> = cuts
+        .iter()
+        .filter(|(_, after)| WildMatch::new(after).matches(end))
+        .collect();
+    let first_star = ends.iter().position(|(before, _)| before.ends_with('*'));
+    ends.truncate(first_star.map_or(ends.len(), |first| first + 1));
+    ends.retain(|(before, after)| before.ends_with('*') || !after.starts_with('*'));
+
+    starts
+        .iter()
+        .flat_map(|start| ends.iter().filter_map(|end| end.0.get(start.0.len()..)))
+        .filter(|part| !part.is_empty() && !part.contains([':', '/']))
         .map(|part| part.replace("***", "*").replace("**", "*"))
         .collect()
 }

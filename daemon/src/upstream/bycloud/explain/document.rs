@@ -146,7 +146,7 @@ impl Statement {
     }
 }
 
-/// Decides as A10 says: an explicit deny wins, and without an allow the answer is no.
+/// Decides by A10: an explicit deny wins, and without an allow the decision is "not allowed".
 pub fn decide<'a>(documents: &'a [Document], action: &str, target: &Entity) -> Decision<'a> {
     let mut allowed = None;
     let mut uncertain = None;
@@ -400,11 +400,8 @@ mod tests {
             kind: "user",
             ..role("ada")
         };
-        let nobody = [trust(json!({ "effect": "allow" })).unwrap()];
-        assert_eq!(
-            decide(&nobody, "sts:AssumeRole", &user),
-            Decision::NotAllowed
-        );
+        let none = [trust(json!({ "effect": "allow" })).unwrap()];
+        assert_eq!(decide(&none, "sts:AssumeRole", &user), Decision::NotAllowed);
         let ada = [trust(json!({ "effect": "allow", "principals": ["*:user/ada"] })).unwrap()];
         assert!(matches!(
             decide(&ada, "sts:AssumeRole", &user),

@@ -13,7 +13,7 @@ const OWN: &str = "own policies";
 const TRUST: &str = "trust policy";
 const UNKNOWN_OWNER: &str = "the token's owner is unknown";
 
-/// A policy, with a name that tells where it is attached.
+/// A policy, with a name that shows where it is attached.
 type NamedPolicy = (String, Policy);
 
 impl ByCloud {

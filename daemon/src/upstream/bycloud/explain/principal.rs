@@ -130,7 +130,7 @@ impl ByCloud {
     }
 }
 
-/// Whether an error says that the token is not accepted. A denied call says that it is.
+/// The outcome for an error that is about the token. A call that is denied has a valid token.
 fn rejected_token(error: &IamError) -> Option<(Outcome, &IamError)> {
     let outcome = match (error, error.service_error()) {
         (

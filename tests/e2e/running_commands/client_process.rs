@@ -1,4 +1,4 @@
-//! Clients that go on running while a test does something else.
+//! Clients that run in the background of a test.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::CommandExt;
@@ -8,37 +8,42 @@ use rolekeeper_tests::harness::Home;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-/// A client that goes on running, in a process group of its own.
-pub(super) struct Running {
+/// A running client, in its own process group. It is killed when dropped, with its commands.
+pub(super) struct ClientProcess {
     child: Child,
     pub(super) lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
-impl Running {
-    /// It starts no daemon.
+impl ClientProcess {
+    /// Starts `rolekeeper` without autostart. Its standard error goes to the file `stderr` of the
+    /// home.
     pub(super) fn start(home: &Home, args: &[&str]) -> Self {
         let mut command = home.client();
         command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
-        Self::by(home, command)
+
+        Self::start_by(home, command)
     }
 
-    pub(super) fn by(home: &Home, mut command: Command) -> Self {
+    pub(super) fn start_by(home: &Home, mut command: Command) -> Self {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(home.path().join("said"))
+            .open(home.path().join("stderr"))
             .unwrap();
-        Self::telling(command.stderr(log))
+
+        Self::spawn(command.stderr(log))
     }
 
-    pub(super) fn telling(command: &mut Command) -> Self {
+    pub(super) fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .unwrap();
+
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+
         Self {
             child,
             lines: Some(lines),
@@ -50,7 +55,7 @@ impl Running {
             .as_mut()
             .unwrap()
             .next()
-            .expect("it says something")
+            .expect("the client prints a line")
             .unwrap()
     }
 
@@ -58,7 +63,7 @@ impl Running {
         serde_json::from_str(&self.line()).unwrap()
     }
 
-    /// What else is said before everybody has ended who could say something.
+    /// All further lines, until the client and its commands have closed the output.
     pub(super) fn rest(&mut self) -> Vec<String> {
         self.lines.take().unwrap().map(Result::unwrap).collect()
     }
@@ -75,27 +80,29 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// What it has started and not reaped.
+    /// The client's child processes.
     pub(super) fn commands(&self) -> Vec<Pid> {
         let pid = self.child.id();
         let children =
             std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+
         children
             .split_whitespace()
             .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
             .collect()
     }
 
-    pub(super) fn runs(&mut self) -> bool {
+    pub(super) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 }
 
-impl Drop for Running {
+impl Drop for ClientProcess {
     fn drop(&mut self) {
         for leader in self.commands().into_iter().chain([self.pid()]) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
+
         let _ = self.child.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! What commands that are watched over are sent, and what this program is sent itself.
+//! `exec`: signals that it sends to its command, and signals that it receives.
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -7,13 +7,14 @@ use rolekeeper_tests::harness::{Home, eventually, programs, world};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal};
 
-use super::{Running, exec, logout, said, told};
+use super::{ClientProcess, count_sigterm, exec, logout, stderr_of_clients};
 
 #[test]
-fn what_a_command_has_started_ends_with_it() {
+fn revocation_ends_children_of_the_command() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(
+
+    let mut running = ClientProcess::start(
         &home,
         &exec("term", &["sh", "-c", "echo ready; sleep 600; true"]),
     );
@@ -24,18 +25,20 @@ fn what_a_command_has_started_ends_with_it() {
 }
 
 #[test]
-fn who_does_not_end_when_told_to_is_killed_whether_the_command_or_what_it_has_started() {
+fn command_or_child_that_ignores_sigterm_is_killed() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let stubborn = [
         "trap '' TERM; echo ready; while :; do sleep 600; done",
         "(trap '' TERM; echo ready; exec sleep 600) & wait",
     ];
     let mut all =
-        stubborn.map(|script| Running::start(&home, &exec("term", &["sh", "-c", script])));
+        stubborn.map(|script| ClientProcess::start(&home, &exec("term", &["sh", "-c", script])));
     all.iter_mut()
         .for_each(|running| assert_eq!(running.line(), "ready"));
     logout(&home);
+
     for running in &mut all {
         assert!(running.rest().is_empty());
         assert_eq!(running.code(), Some(6));
@@ -43,25 +46,31 @@ fn who_does_not_end_when_told_to_is_killed_whether_the_command_or_what_it_has_st
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_does_not_keep_a_command_alive() {
+fn full_stderr_does_not_keep_command_alive() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let (reader, mut full) = std::io::pipe().unwrap();
     fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+
     while full.write(&[b'.'; 4096]).is_ok() {}
+
     fcntl_setfl(&full, OFlags::empty()).unwrap();
     let mut command = home.client();
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
-        .args(exec("term", &told("2")))
+        .args(exec("term", &count_sigterm("2")))
         .stderr(full);
-    let mut running = Running::telling(&mut command);
-    // With it goes the test's own hold on that end of the pipe.
+    let mut running = ClientProcess::spawn(&mut command);
+
+    // Closes this process's copy of the full pipe.
     drop(command);
     assert_eq!(running.line(), "ready");
+
     logout(&home);
     assert_eq!(running.line(), "1");
-    eventually("it is killed", || {
+
+    eventually("the command is killed", || {
         running.commands().is_empty().then_some(())
     });
     drop(reader);
@@ -69,13 +78,16 @@ fn a_standard_error_that_nobody_reads_does_not_keep_a_command_alive() {
 }
 
 #[test]
-fn who_ends_this_program_while_its_command_ends_does_not_find_the_command_started_again() {
+fn sigterm_while_command_ends_prevents_its_restart() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(&home, &exec("restart", &told("2")));
+
+    let mut running = ClientProcess::start(&home, &exec("restart", &count_sigterm("2")));
     assert_eq!(running.line(), "ready");
+
     logout(&home);
     assert_eq!(running.line(), "1");
+
     running.signal(Signal::TERM);
     assert_eq!(
         (running.rest(), running.code()),
@@ -84,19 +96,23 @@ fn who_ends_this_program_while_its_command_ends_does_not_find_the_command_starte
 }
 
 #[test]
-fn a_command_is_stopped_and_goes_on_with_this_program() {
+fn sigtstp_and_sigcont_apply_to_the_command() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(
+
+    let mut running = ClientProcess::start(
         &home,
         &exec("term", &["sh", "-c", "echo ready; exec sleep 600"]),
     );
     running.line();
-    let both = [running.commands()[0], running.pid()];
+    let processes = [running.commands()[0], running.pid()];
+
     for (signal, are_stopped) in [(Signal::TSTP, true), (Signal::CONT, false)] {
         running.signal(signal);
-        eventually("both have heard it", || {
-            both.iter()
+
+        eventually("client and command have changed their state", || {
+            processes
+                .iter()
                 .all(|pid| is_stopped(*pid) == are_stopped)
                 .then_some(())
         });
@@ -108,8 +124,8 @@ fn is_stopped(pid: Pid) -> bool {
     status.lines().any(|line| line.starts_with("State:\tT"))
 }
 
-/// A command that waits for a profile to be resumed, started by a shell after these words.
-fn waiting(home: &Home, first: &str) -> Running {
+/// `exec --on-revoke restart` of a held profile, started by a shell after the commands in `first`.
+fn start_waiting(home: &Home, first: &str) -> ClientProcess {
     let mut command = home.command("/bin/sh".as_ref());
     command
         .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
@@ -117,43 +133,48 @@ fn waiting(home: &Home, first: &str) -> Running {
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .args(exec("restart", &["true"]));
-    let before = said(home).matches("waiting to start").count();
-    let running = Running::by(home, command);
-    eventually("it waits", || {
-        (said(home).matches("waiting to start").count() > before).then_some(())
+    let before = stderr_of_clients(home).matches("waiting to start").count();
+    let running = ClientProcess::start_by(home, command);
+    eventually("the client waits for the hold to end", || {
+        (stderr_of_clients(home).matches("waiting to start").count() > before).then_some(())
     });
+
     running
 }
 
 #[test]
-fn a_signal_ends_this_program_while_it_waits_for_somebody_unless_it_was_started_to_ignore_it() {
+fn signal_ends_waiting_exec_unless_ignored_at_start() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    std::fs::write(home.path().join("said"), "").unwrap();
+
+    std::fs::write(home.path().join("stderr"), "").unwrap();
     logout(&home);
+
     for (signal, code) in [(Signal::INT, 130), (Signal::HUP, 129), (Signal::TERM, 143)] {
-        let mut running = waiting(&home, "");
+        let mut running = start_waiting(&home, "");
         running.signal(signal);
         assert_eq!(running.code(), Some(code));
     }
-    let mut running = waiting(&home, "trap '' HUP;");
+
+    let mut running = start_waiting(&home, "trap '' HUP;");
     running.signal(Signal::HUP);
     running.signal(Signal::INT);
     assert_eq!(running.code(), Some(130));
 }
 
 #[test]
-fn a_signal_ends_this_program_though_the_daemon_does_not_answer() {
+fn signal_ends_exec_while_daemon_is_silent() {
     let home = Home::default();
     let folder = home.socket().parent().unwrap().to_owned();
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
         .create(folder)
         .unwrap();
     let listener = UnixListener::bind(home.socket()).unwrap();
-    let mut running = Running::start(&home, &exec("term", &["true"]));
+    let mut running = ClientProcess::start(&home, &exec("term", &["true"]));
     let _silent = listener.accept().unwrap();
     running.signal(Signal::TERM);
     assert_eq!(running.code(), Some(143));
-    // Otherwise the home would ask it whether it is there.
+
+    // Otherwise the home, when dropped, would ask the silent daemon for its status.
     std::fs::remove_file(home.socket()).unwrap();
 }

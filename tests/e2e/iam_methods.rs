@@ -1,20 +1,21 @@
-//! All sixty methods by `rolekeeper iam`: an organisation is set up, a role assumed, denied, allowed, revoked, audited,
-//! and everything torn down.
+//! All sixty methods of ByCloud IAM by `rolekeeper iam`: an organisation is set up, used and
+//! deleted again.
 
 use rolekeeper_tests::harness::{Home, SandboxProcess};
 use serde_json::{Value, json};
 
-/// The home in which somebody types.
-struct Desk<'a> {
+/// `rolekeeper iam` with the token of one upstream.
+struct Caller<'a> {
     home: &'a Home,
     upstream: &'a str,
 }
 
-impl Desk<'_> {
-    /// A method's reply; the options are written as on a command line.
+impl Caller<'_> {
+    /// Calls a method, as on a command line, and returns its reply.
     fn iam(&self, line: &str) -> Value {
         let run = self.home.rolekeeper(&self.words(line));
         assert_eq!(run.code, 0, "{line}: {run:?}");
+
         serde_json::from_str(&run.stdout).unwrap_or(Value::Null)
     }
 
@@ -29,7 +30,7 @@ impl Desk<'_> {
             .collect()
     }
 
-    fn refused(&self, line: &str, code: &str) {
+    fn assert_refused(&self, line: &str, code: &str) {
         let run = self.home.rolekeeper(&self.words(line));
         assert!(run.code == 8 && run.stdout.is_empty(), "{run:?}");
         assert!(
@@ -52,8 +53,9 @@ fn id(thing: &Value) -> &str {
 }
 
 #[test]
-fn an_organisation_lives_by_all_sixty_methods() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+fn all_sixty_methods_manage_an_organisation() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     let token = sandbox.token_file(&home, "admin");
     let admins = format!(
         "[upstream.admin]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
@@ -61,12 +63,13 @@ fn an_organisation_lives_by_all_sixty_methods() {
     );
     home.configure(&admins);
     let daemon = home.daemon(&[]);
-    let admin = Desk {
+
+    let admin = Caller {
         home: &home,
         upstream: "admin",
     };
 
-    // People and groups.
+    // Users and groups.
     let group = admin.iam("createGroup --name developers");
     let group = id(&group);
     let described = admin.iam(&format!(
@@ -77,6 +80,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
         described
     );
     assert_eq!(admin.ids("listGroups --name dev*"), [group]);
+
     let invited = admin.iam(&format!(
         "addUser --email ada@example.test --group-ids {group}"
     ));
@@ -87,13 +91,16 @@ fn an_organisation_lives_by_all_sixty_methods() {
     ));
     let cancelled = admin.iam(&format!("getInvitation --invitation-id {}", id(&other)));
     assert_eq!(cancelled["status"], "cancelled");
+
     let user = sandbox.control(
         "POST",
         &format!("/invitations/{}/accept", id(&invited)),
         None,
     );
+
     home.secret(user["token"].as_str().unwrap());
     let user = id(&user);
+
     assert_eq!(
         admin.ids("listInvitations --status accepted"),
         [id(&invited)]
@@ -127,7 +134,9 @@ fn an_organisation_lives_by_all_sixty_methods() {
         document
     );
     assert_eq!(admin.ids("listPolicies --name Looking"), [policy]);
-    let assume = json!({ "version": "2024-01-01", "statements": [{ "effect": "allow", "actions": ["sts:AssumeRole"] }] });
+
+    let statement = json!({ "effect": "allow", "actions": ["sts:AssumeRole"] });
+    let assume = json!({ "version": "2024-01-01", "statements": [statement] });
     let assume = admin.iam(&format!("createPolicy --name Assume --document {assume}"));
     let assume = id(&assume);
 
@@ -137,11 +146,13 @@ fn an_organisation_lives_by_all_sixty_methods() {
     admin.iam(&format!(
         "updateServiceAccount --service-account-id {account} --description builds"
     ));
+
     assert_eq!(
         admin.iam(&format!("getServiceAccount --service-account-id {account}"))["enabled"],
         true
     );
     assert_eq!(admin.ids("listServiceAccounts").len(), 2);
+
     let credential = admin.iam(&format!(
         "createServiceAccountCredential --service-account-id {account} --name key"
     ));
@@ -151,21 +162,26 @@ fn an_organisation_lives_by_all_sixty_methods() {
         )),
         [id(&credential)]
     );
-    let trust = json!({ "version": "2024-01-01", "statements": [
-        { "effect": "allow", "principals": [format!("crn:bycloud:iam:*:service-account/{account}")] }] });
+
+    let builder = format!("crn:bycloud:iam:*:service-account/{account}");
+    let statement = json!({ "effect": "allow", "principals": [builder] });
+    let trust = json!({ "version": "2024-01-01", "statements": [statement] });
     let role = admin.iam("createRole --name Deploy");
     let role = id(&role);
     admin.iam(&format!(
         "updateRole --role-id {role} --trust-policy {trust}"
     ));
+
     assert_eq!(
         admin.iam(&format!("getRole --role-id {role}"))["trust_policy"],
         trust
     );
     assert_eq!(admin.ids("list-roles --name Dep* --limit 10"), [role]);
+
     admin.iam(&format!(
         "attachRolePolicy --role-id {role} --policy-id {policy}"
     ));
+
     assert_eq!(
         admin.ids(&format!("listRolePolicies --role-id {role}")),
         [policy]
@@ -175,24 +191,28 @@ fn an_organisation_lives_by_all_sixty_methods() {
         [role]
     );
 
-    // The builder's token goes to the daemon; the role is denied, allowed by a group, and assumed.
+    // The service account's role is denied, allowed by a group, and assumed.
     let token = home.private_file("builder.token", credential["secret"].as_str().unwrap());
     let builders = format!(
         "[upstream.builder]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n\
          [profile.deploy]\nupstream = \"builder\"\nrole_id = \"{role}\"\n",
         sandbox.endpoint()
     );
+
     home.configure(&(admins + &builders));
     assert_eq!(daemon.stop(), 0);
+
     let _daemon = home.daemon(&[]);
-    let builder = Desk {
+
+    let builder = Caller {
         home: &home,
         upstream: "builder",
     };
-    builder.refused(&format!("assumeRole --role-id {role}"), "access_denied");
+    builder.assert_refused(&format!("assumeRole --role-id {role}"), "access_denied");
     admin.iam(&format!(
         "attachGroupPolicy --group-id {group} --policy-id {assume}"
     ));
+
     assert_eq!(
         admin.ids(&format!("listGroupPolicies --group-id {group}")),
         [assume]
@@ -201,9 +221,11 @@ fn an_organisation_lives_by_all_sixty_methods() {
         admin.ids(&format!("listPolicyGroups --policy-id {assume}")),
         [group]
     );
+
     admin.iam(&format!(
         "addServiceAccountToGroup --service-account-id {account} --group-id {group}"
     ));
+
     assert_eq!(
         admin.ids(&format!(
             "listServiceAccountGroups --service-account-id {account}"
@@ -214,28 +236,32 @@ fn an_organisation_lives_by_all_sixty_methods() {
         admin.ids(&format!("listGroupServiceAccounts --group-id {group}")),
         [account]
     );
+
     let assumed = builder.iam(&format!(
         "assumeRole --role-id {role} --duration-seconds 900"
     ));
     assert_eq!(assumed["session"]["role_name"], "Deploy");
+
     let roles = home
         .rolekeeper(&["iam", "listRoles", "--profile", "deploy"])
         .json();
     assert_eq!(
         roles["items"].as_array().unwrap().len(),
         5,
-        "the session may look at roles"
+        "the role's policy allows listRoles"
     );
+
     let run = home.rolekeeper(&["iam", "listUsers", "--profile", "deploy"]);
     assert!(
         run.code == 8 && run.stderr.contains("access_denied"),
         "{run:?}"
     );
 
-    // More ways of getting a policy.
+    // Policies of service accounts and users.
     admin.iam(&format!(
         "attachServiceAccountPolicy --service-account-id {account} --policy-id {policy}"
     ));
+
     assert_eq!(
         admin.ids(&format!(
             "listServiceAccountPolicies --service-account-id {account}"
@@ -246,9 +272,11 @@ fn an_organisation_lives_by_all_sixty_methods() {
         admin.ids(&format!("listPolicyServiceAccounts --policy-id {policy}")),
         [account]
     );
+
     admin.iam(&format!(
         "attachUserPolicy --user-id {user} --policy-id {policy}"
     ));
+
     assert_eq!(
         admin.ids(&format!("listUserPolicies --user-id {user}")),
         [policy]
@@ -258,23 +286,26 @@ fn an_organisation_lives_by_all_sixty_methods() {
         [user]
     );
 
-    // Revoked, and to be read in the audit log.
-    admin.refused(
+    // Sessions are revoked, and the audit log shows the denied calls.
+    admin.assert_refused(
         &format!("deletePolicy --policy-id {policy} --yes"),
         "in_use",
     );
     let active = admin.ids(&format!("listSTSSessions --role-id {role} --active-only"));
-    assert_eq!(active.len(), 2, "the one by hand, and the profile's");
+    assert_eq!(active.len(), 2, "the one of assumeRole, and the profile's");
+
     for session in &active {
         admin.iam(&format!(
             "revokeSTSSession --session-id {session} --reason done --yes"
         ));
     }
+
     let revoked = admin.iam(&format!("getSTSSession --session-id {}", active[0]));
     assert_eq!(
         (&revoked["status"], &revoked["revoke_reason"]),
         (&json!("revoked"), &json!("done"))
     );
+
     let denied = admin.iam(&format!(
         "listAuditLogs --actor-id {account} --status denied --all"
     ));
@@ -288,7 +319,7 @@ fn an_organisation_lives_by_all_sixty_methods() {
         active[1]
     );
 
-    // Torn down.
+    // Everything is deleted.
     admin.iam(&format!(
         "detachServiceAccountPolicy --service-account-id {account} --policy-id {policy} --yes"
     ));
@@ -320,9 +351,11 @@ fn an_organisation_lives_by_all_sixty_methods() {
         "detachRolePolicy --role-id {role} --policy-id {policy} --yes"
     ));
     admin.iam(&format!("deleteRole --role-id {role} --yes"));
+
     for policy in [policy, assume] {
         admin.iam(&format!("deletePolicy --policy-id {policy} --yes"));
     }
+
     let counts = sandbox.control("GET", "/calls/counts", None)["counts"].clone();
     assert_eq!(counts.as_object().unwrap().len(), 60, "{counts}");
 }

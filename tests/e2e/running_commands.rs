@@ -1,16 +1,17 @@
-//! V6 and V7 for what is running: subscribers, and commands that cannot notice by themselves.
+//! Revocation while commands run: `watch` prints it, `exec --on-revoke` warns, ends or restarts the
+//! command.
 
-mod running;
+mod client_process;
 mod signals;
 
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use self::running::Running;
+use self::client_process::ClientProcess;
 
-fn said(home: &Home) -> String {
-    std::fs::read_to_string(home.path().join("said")).unwrap()
+fn stderr_of_clients(home: &Home) -> String {
+    std::fs::read_to_string(home.path().join("stderr")).unwrap()
 }
 
 fn logout(home: &Home) {
@@ -18,11 +19,11 @@ fn logout(home: &Home) {
     assert_eq!(run.code, 0, "{run:?}");
 }
 
-/// Waits until a client other than the one that asks here is connected.
-fn subscribed(home: &Home) {
+/// Waits until a client is connected besides the one that reads the status.
+fn await_subscription(home: &Home) {
     let connections =
         || home.rolekeeper(&["status", "--json"]).json()["daemon"]["connections"].as_u64();
-    eventually("it has subscribed", || {
+    eventually("the client has subscribed", || {
         (connections() == Some(2)).then_some(())
     });
 }
@@ -31,15 +32,15 @@ fn resume(home: &Home) {
     assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
 }
 
-/// A command that says which credentials it has, and then waits.
-const WAIT: [&str; 3] = [
+/// A command that prints its credentials and waits.
+const PRINT_AND_WAIT: [&str; 3] = [
     "sh",
     "-c",
     "echo $AWS_ACCESS_KEY_ID $ROLEKEEPER_PROFILE $AWS_PROFILE; exec sleep 600",
 ];
 
-/// A command that counts how often it is told to end, and does so, with 7, when it was that often.
-fn told(times: &str) -> [&str; 4] {
+/// A command that counts SIGTERM, and exits with 7 at the given count.
+fn count_sigterm(times: &str) -> [&str; 4] {
     let script = "trap 'n=$((n + 1)); echo $n; [ $n = $0 ] && exit 7' TERM; echo ready; while :; do sleep 600 & wait; done";
     ["sh", "-c", script, times]
 }
@@ -49,52 +50,62 @@ fn exec<'a>(on_revoke: &'a str, command: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_subscriber_is_told_how_things_are_and_of_every_change_also_by_the_next_daemon() {
+fn watch_prints_each_change_also_after_restart() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
-    let mut watch = Running::start(&home, &["watch", "dev"]);
+
+    let mut watch = ClientProcess::start(&home, &["watch", "dev"]);
     assert_eq!(watch.json(), json!({ "profile": "dev", "generation": 0 }));
+
     home.rolekeeper(&["credential-process", "dev"]).json();
     let id = watch.json()["session"]["id"].as_str().unwrap().to_owned();
     logout(&home);
-    let told = watch.json();
+    let event = watch.json();
     assert_eq!(
-        (&told["generation"], &told["held"]["session_id"]),
+        (&event["generation"], &event["held"]["session_id"]),
         (&1.into(), &id.clone().into())
     );
     assert_eq!(
-        (&told["held"]["cause"], &told["session"]),
+        (&event["held"]["cause"], &event["session"]),
         (&"logged_out".into(), &Value::Null)
     );
+
     resume(&home);
     assert_eq!(watch.json()["held"], Value::Null);
+
     logout(&home);
     assert_eq!(watch.json()["generation"], 2);
+
     drop(daemon);
     let _daemon = home.daemon(&[]);
+
     assert_eq!(watch.json()["held"]["cause"], "logged_out");
-    let nobody = home.rolekeeper(&["watch", "nobody"]);
+
+    let unknown = home.rolekeeper(&["watch", "nobody"]);
     assert!(
-        nobody.code == 2 && nobody.stderr.contains("there is no profile `nobody`"),
-        "{nobody:?}"
+        unknown.code == 2 && unknown.stderr.contains("there is no profile `nobody`"),
+        "{unknown:?}"
     );
 }
 
 #[test]
-fn a_command_has_the_credentials_and_its_own_exit_code() {
+fn exec_passes_credentials_and_exit_code() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let ours = home.rolekeeper(&["credential-process", "dev"]).json();
     let mut command = home.client();
     command
         .env("AWS_PROFILE", "other")
         .env("AWS_SECURITY_TOKEN", "old")
         .args(["exec", "dev", "--"]);
+
     command.args([
         "sh",
         "-c",
         "echo $AWS_ACCESS_KEY_ID $AWS_PROFILE $AWS_SECURITY_TOKEN $ROLEKEEPER_PROFILE; exit 42",
     ]);
+
     let run = home.run(command);
     assert_eq!(
         (run.code, run.stdout.trim()),
@@ -103,6 +114,7 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
             format!("{} dev", ours["AccessKeyId"].as_str().unwrap()).as_str()
         )
     );
+
     for (arguments, code, word) in [
         (
             vec!["exec", "nobody", "--", "true"],
@@ -117,9 +129,16 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),
     ] {
-        let run = home.rolekeeper(&arguments);
+        let mut client = home.client();
+        client
+            .env("ROLEKEEPER_AUTOSTART", "0")
+            // A folder in `PATH` that is closed to this user would give 126.
+            .env("PATH", "/usr/bin:/bin")
+            .args(arguments);
+        let run = home.run(client);
         assert!(run.code == code && run.stderr.contains(word), "{run:?}");
     }
+
     let signalled = home.rolekeeper(&exec("warn", &["sh", "-c", "kill -USR1 $$"]));
     assert_eq!(signalled.code, 128 + 10);
     assert_eq!(
@@ -130,74 +149,88 @@ fn a_command_has_the_credentials_and_its_own_exit_code() {
 }
 
 #[test]
-fn a_command_is_warned_of_ended_or_started_again_when_its_credentials_are_revoked() {
+fn revocation_warns_ends_or_restarts_the_command() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let (mut warned, mut ended, mut again) = (
-        Running::start(&home, &exec("warn", &WAIT)),
-        Running::start(&home, &exec("term", &WAIT)),
-        Running::start(&home, &exec("restart", &WAIT)),
-    );
+
+    let mut warned = ClientProcess::start(&home, &exec("warn", &PRINT_AND_WAIT));
+    let mut ended = ClientProcess::start(&home, &exec("term", &PRINT_AND_WAIT));
+    let mut restarted = ClientProcess::start(&home, &exec("restart", &PRINT_AND_WAIT));
     let first = warned.line();
     assert!(
         first.starts_with("BYIA") && first.ends_with(" dev"),
         "{first}"
     );
-    assert_eq!((ended.line(), again.line()), (first.clone(), first.clone()));
+    assert_eq!(
+        (ended.line(), restarted.line()),
+        (first.clone(), first.clone())
+    );
+
     logout(&home);
     assert_eq!(ended.code(), Some(6));
-    eventually("all have said so", || {
-        let said = said(&home);
-        (said.matches("were revoked while the command ran").count() == 3
-            && said.contains(
+
+    eventually("all three clients report the revocation", || {
+        let text = stderr_of_clients(&home);
+        (text.matches("were revoked while the command ran").count() == 3
+            && text.contains(
                 "the command was terminated because the credentials of profile dev were revoked",
             )
-            && said.contains("waiting to start the command"))
+            && text.contains("waiting to start the command"))
         .then_some(())
     });
-    assert!(warned.runs(), "it goes on");
+
+    assert!(warned.is_running(), "the command keeps running");
+
     resume(&home);
-    let second = again.line();
+    let second = restarted.line();
     assert!(second.starts_with("BYIA") && second != first, "{second}");
-    // Who is told to end ends its command.
-    again.signal(Signal::TERM);
-    assert_eq!(again.code(), Some(128 + 15));
+
+    // SIGTERM ends the client and its command.
+    restarted.signal(Signal::TERM);
+    assert_eq!(restarted.code(), Some(128 + 15));
 }
 
 #[test]
-fn a_daemon_that_is_replaced_is_no_revocation_and_what_the_next_one_revokes_is_noticed_once() {
+fn daemon_restart_is_no_revocation() {
     let (_sandbox, home): (SandboxProcess, Home) = world();
     let mut daemon = home.daemon(&[]);
-    // Up to a generation that no daemon begins with.
+
+    // The generation is higher than that of a fresh daemon.
     logout(&home);
     resume(&home);
-    let mut running = Running::start(&home, &exec("term", &told("1")));
+    let mut running = ClientProcess::start(&home, &exec("term", &count_sigterm("1")));
     assert_eq!(running.line(), "ready");
+
     for _ in 0..2 {
         daemon.kill();
         daemon = home.daemon(&[]);
-        subscribed(&home);
+        await_subscription(&home);
     }
-    assert!(running.runs());
+
+    assert!(running.is_running());
+
     logout(&home);
     assert_eq!(
         (running.rest(), running.code()),
         (vec!["1".to_owned()], Some(6))
     );
-    assert!(said(&home).contains("rolekeeper resume dev"));
+    assert!(stderr_of_clients(&home).contains("rolekeeper resume dev"));
 }
 
 #[test]
-fn a_reload_is_no_revocation_and_hides_none() {
+fn reload_is_no_revocation() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     logout(&home);
     resume(&home);
-    let mut running = Running::start(&home, &exec("term", &told("1")));
+    let mut running = ClientProcess::start(&home, &exec("term", &count_sigterm("1")));
     assert_eq!(running.line(), "ready");
+
     daemon.reload();
-    subscribed(&home);
-    assert!(running.runs());
+    await_subscription(&home);
+    assert!(running.is_running());
+
     logout(&home);
     assert_eq!(
         (running.rest(), running.code()),
@@ -206,60 +239,87 @@ fn a_reload_is_no_revocation_and_hides_none() {
 }
 
 #[test]
-fn a_subscriber_starts_no_daemon_and_says_when_there_is_none_and_when_there_is_one_again() {
+fn exec_reports_lost_and_restored_daemon() {
     let (_sandbox, home) = world();
     let daemon = home.daemon(&[]);
+
     let mut command = home.client();
-    command.args(exec("warn", &WAIT));
-    let mut running = Running::by(&home, command);
+    command.args(exec("warn", &PRINT_AND_WAIT));
+    let mut running = ClientProcess::start_by(&home, command);
     running.line();
     assert_eq!(daemon.stop(), 0);
-    eventually("it is said", || {
-        said(&home).contains("are not reported until").then_some(())
+
+    eventually("the client reports it", || {
+        stderr_of_clients(&home)
+            .contains("are not reported until")
+            .then_some(())
     });
+
     assert_eq!(
         home.rolekeeper(&["status"]).code,
         3,
-        "nobody has started another"
+        "the client starts no daemon"
     );
+
     let _daemon = home.daemon(&[]);
-    eventually("it is said", || {
-        said(&home).contains("are reported again").then_some(())
+
+    eventually("the client reports it", || {
+        stderr_of_clients(&home)
+            .contains("are reported again")
+            .then_some(())
     });
+
     logout(&home);
-    eventually("it is noticed", || {
-        said(&home)
+
+    eventually("the client reports the revocation", || {
+        stderr_of_clients(&home)
             .contains("were revoked while the command ran")
             .then_some(())
     });
-    assert_eq!(said(&home).matches("noticed").count(), 2, "{}", said(&home));
-    assert!(running.runs());
+
+    assert_eq!(
+        stderr_of_clients(&home).matches("noticed").count(),
+        2,
+        "{}",
+        stderr_of_clients(&home)
+    );
+    assert!(running.is_running());
 }
 
 #[test]
-fn a_command_that_is_to_be_started_again_waits_for_an_upstream_that_is_away() {
+fn restart_waits_for_unavailable_upstream() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut running = Running::start(&home, &exec("restart", &WAIT));
+
+    let mut running = ClientProcess::start(&home, &exec("restart", &PRINT_AND_WAIT));
     let first = running.line();
     logout(&home);
-    eventually("it waits", || said(&home).contains("(held)").then_some(()));
+    eventually("the client waits for the hold to end", || {
+        stderr_of_clients(&home).contains("(held)").then_some(())
+    });
     sandbox.fault(&json!({ "kind": "status", "status": 503 }));
     resume(&home);
-    eventually("it waits on", || {
-        said(&home).contains("(upstream_unavailable)").then_some(())
+
+    eventually("the client waits for the upstream", || {
+        stderr_of_clients(&home)
+            .contains("(upstream_unavailable)")
+            .then_some(())
     });
+
     sandbox.clear_faults();
     assert_ne!(running.line(), first);
 }
 
 #[test]
-fn a_command_is_told_when_its_session_ends_and_not_when_somebody_would_ask_again() {
+fn exec_gives_session_expiry_not_lease_expiry() {
     let (_sandbox, home) = world();
     home.configure_more("", "lease = \"strict\"");
     let _daemon = home.daemon(&[]);
-    let asked_again = home.rolekeeper(&["credential-process", "dev"]).json()["Expiration"].clone();
-    let ends = Running::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
+
+    let lease_expiry = home.rolekeeper(&["credential-process", "dev"]).json()["Expiration"].clone();
+    let session_expiry =
+        ClientProcess::start(&home, &["watch", "dev"]).json()["session"]["expires_at"].clone();
+
     let run = home.rolekeeper(&[
         "exec",
         "dev",
@@ -268,15 +328,17 @@ fn a_command_is_told_when_its_session_ends_and_not_when_somebody_would_ask_again
         "-c",
         "echo $AWS_CREDENTIAL_EXPIRATION",
     ]);
-    assert_eq!(run.stdout.trim(), ends, "{run:?}");
-    assert_ne!(ends, asked_again);
+
+    assert_eq!(run.stdout.trim(), session_expiry, "{run:?}");
+    assert_ne!(session_expiry, lease_expiry);
 }
 
 #[test]
-fn a_subscriber_ends_with_its_reader_though_nothing_changes() {
+fn watch_ends_when_its_reader_closes() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut watch = Running::start(&home, &["watch", "dev"]);
+
+    let mut watch = ClientProcess::start(&home, &["watch", "dev"]);
     watch.json();
     watch.lines = None;
     assert_eq!(watch.code(), Some(0));

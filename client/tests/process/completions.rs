@@ -1,13 +1,13 @@
-//! What a shell is offered when an upstream has a say in it.
+//! Completions from an upstream: hostile ids and names do not reach the shell.
 
-use super::stand_in::StandIn;
+use super::fake_daemon::FakeDaemon;
 
 const HOSTILE: &str = r#"{"items":[
     {"id":"r-1","name":"Reader"}, {"id":"$(touch${IFS}here)"}, {"id":"`id`"}, {"id":"*"}, {"id":"a b"}, {"id":"--yes"},
     {"id":"a\nb"}, {"id":"a\u000bb"}, {"id":"é"}, {"id":"r.2_x","name":"\u001b[2J\u202e"}
 ]}"#;
 
-fn offered(daemon: &StandIn, shell: &str, words: &[&str]) -> String {
+fn completions(daemon: &FakeDaemon, shell: &str, words: &[&str]) -> String {
     let index = words.len().to_string();
     let mut command = daemon.client(&["--", "rolekeeper"]);
     command
@@ -15,34 +15,41 @@ fn offered(daemon: &StandIn, shell: &str, words: &[&str]) -> String {
         .env("ROLEKEEPER_COMPLETE", shell)
         .env("_CLAP_COMPLETE_INDEX", index)
         .env("_CLAP_IFS", "\n");
+
     let run = command.output().unwrap();
     assert!(run.status.success() && run.stderr.is_empty());
+
     String::from_utf8(run.stdout).unwrap()
 }
 
 #[test]
-fn completion_offers_only_harmless_ids() {
-    let daemon = StandIn::answering(HOSTILE);
+fn only_shell_safe_ids_are_completed() {
+    let daemon = FakeDaemon::answering(HOSTILE);
+
     let words = ["iam", "deleteRole", "--role-id", ""];
     for shell in ["bash", "elvish"] {
-        assert_eq!(offered(&daemon, shell, &words), "r-1\nr.2_x", "{shell}");
+        assert_eq!(completions(&daemon, shell, &words), "r-1\nr.2_x", "{shell}");
     }
-    for (shell, between, end) in [
+
+    for (shell, separator, end) in [
         ("fish", "\t", "\n"),
         ("powershell", "\t", "\n"),
         ("zsh", ":", ""),
     ] {
-        let want = format!("r-1{between}Reader\nr.2_x{between}\u{fffd}[2J\u{fffd}{end}");
-        assert_eq!(offered(&daemon, shell, &words), want, "{shell}");
+        let want = format!("r-1{separator}Reader\nr.2_x{separator}\u{fffd}[2J\u{fffd}{end}");
+        assert_eq!(completions(&daemon, shell, &words), want, "{shell}");
     }
 }
 
 #[test]
-fn completion_offers_upstreams_of_profiles() {
+fn upstreams_of_profiles_are_completed() {
     let words = ["iam", "listRoles", "--upstream", ""];
     assert_eq!(
-        offered(&StandIn::new("", "cloud"), "fish", &words),
+        completions(&FakeDaemon::new("", "cloud"), "fish", &words),
         "cloud\n"
     );
-    assert_eq!(offered(&StandIn::new("", "$(id)"), "fish", &words), "");
+    assert_eq!(
+        completions(&FakeDaemon::new("", "$(id)"), "fish", &words),
+        ""
+    );
 }

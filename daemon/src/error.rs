@@ -1,7 +1,5 @@
 //! Why a request failed, named for what its sender can do about it.
 
-mod upstream_request;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +12,7 @@ use crate::clock::Now;
 use crate::model::{SessionEnded, to_rfc3339};
 use crate::report;
 use crate::upstream::backoff::BackoffState;
-use crate::upstream::{CallError, RefusalKind, UpstreamError};
-
-pub use upstream_request::UpstreamRequestError;
-pub(crate) use upstream_request::{choose_upstream, unsupported};
+use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
 /// How long a consumer waits for the upstream. The call continues without it.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -59,7 +54,7 @@ pub enum RequestError {
     #[error("cannot open an HTTP endpoint: {0}")]
     NoEndpoint(String),
     #[error(transparent)]
-    UpstreamRequest(#[from] UpstreamRequestError),
+    Call(#[from] CallError),
     /// A service refused it, and says what to do.
     #[error("{message}")]
     Rejected {
@@ -67,12 +62,6 @@ pub enum RequestError {
         message: String,
         hint: String,
     },
-}
-
-impl From<CallError> for RequestError {
-    fn from(error: CallError) -> Self {
-        Self::UpstreamRequest(error.into())
-    }
 }
 
 impl RequestError {
@@ -88,7 +77,7 @@ impl RequestError {
                 );
                 return Failure::new(Code::Held, message, hint);
             }
-            Self::UpstreamRequest(error) => (error.code(), error.hint()),
+            Self::Call(error) => (code(error.kind), error.hint.clone()),
             Self::Rejected { code, hint, .. } => (*code, hint.clone()),
             Self::ViewStale { .. } => (
                 Code::ViewStale,
@@ -121,6 +110,19 @@ impl RequestError {
         };
 
         Failure::new(code, self.to_string(), hint)
+    }
+}
+
+/// The code of a request to an upstream that failed.
+pub(crate) fn code(kind: CallErrorKind) -> Code {
+    match kind {
+        CallErrorKind::UnknownUpstream => Code::UnknownUpstream,
+        CallErrorKind::UnknownMethod => Code::UnknownMethod,
+        CallErrorKind::Invalid => Code::Usage,
+        CallErrorKind::NotAllowed => Code::NotAllowed,
+        CallErrorKind::Refused | CallErrorKind::SessionRevoked => Code::UpstreamRefused,
+        CallErrorKind::Unavailable => Code::UpstreamUnavailable,
+        CallErrorKind::LoginNeeded => Code::LoginNeeded,
     }
 }
 

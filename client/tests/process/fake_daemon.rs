@@ -1,4 +1,5 @@
-//! A daemon without an upstream: it has one profile, and another one that is held, and answers every call with the same text.
+//! A daemon without an upstream. It has the profile `dev` and the held profile `held`, and one
+//! reply for every call.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -15,16 +16,16 @@ use rolekeeper::protocol::{
 };
 use tempfile::TempDir;
 
-/// It stops when dropped.
-pub(super) struct StandIn {
+/// A thread that serves the socket until this is dropped.
+pub(super) struct FakeDaemon {
     home: TempDir,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl StandIn {
-    /// Answers calls and reports with this text, and tells of a profile of this upstream.
+impl FakeDaemon {
+    /// Replies to calls with `answer`; its profile is of this upstream.
     pub(super) fn new(answer: &str, upstream: &str) -> Self {
         let only_mine = std::fs::Permissions::from_mode(0o700);
         let home = tempfile::Builder::new()
@@ -33,20 +34,24 @@ impl StandIn {
             .unwrap();
         let listener = UnixListener::bind(home.path().join("socket")).unwrap();
         let (stop, stopped) = mpsc::channel();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (answer, upstream, counter) =
-            (answer.to_owned(), upstream.to_owned(), Arc::clone(&asked));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let answer = answer.to_owned();
+        let upstream = upstream.to_owned();
+        let counter = Arc::clone(&requests);
+
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
                     return;
                 }
+
                 serve(stream.unwrap(), &answer, &upstream, &counter);
             }
         });
+
         Self {
             home,
-            asked,
+            requests,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -56,20 +61,22 @@ impl StandIn {
         Self::new(answer, "up")
     }
 
-    /// The command, which can reach this daemon and start no other.
+    /// `rolekeeper`, connected to this daemon and without autostart.
     pub(super) fn client(&self, words: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_rolekeeper"));
         command.args(words);
+
         command
     }
 
-    /// A program, with the environment that such a command needs.
+    /// A program with the environment of [`Self::client`].
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
             .env("ROLEKEEPER_SOCKET", self.home.path().join("socket"))
             .env("ROLEKEEPER_AUTOSTART", "0");
+
         command
     }
 
@@ -81,30 +88,33 @@ impl StandIn {
         self.home.path()
     }
 
-    /// How many requests there were.
-    pub(super) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    /// The number of requests so far.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for StandIn {
+impl Drop for FakeDaemon {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // It looks for its end when somebody comes.
+
+        // The thread checks for its end at each connection.
         let _ = UnixStream::connect(self.home.path().join("socket"));
         let ended = self.thread.take().unwrap().join();
         assert!(
             ended.is_ok() || std::thread::panicking(),
-            "the stand-in panicked"
+            "the fake daemon panicked"
         );
     }
 }
 
-fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsize) {
+fn serve(mut stream: UnixStream, answer: &str, upstream: &str, requests: &AtomicUsize) {
     use std::io::Write;
+
     while let Ok(text) = frame::read(&mut stream) {
-        asked.fetch_add(1, Ordering::SeqCst);
+        requests.fetch_add(1, Ordering::SeqCst);
         let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
+
         let reply = match request {
             Request::Lease { profile } if profile == "held" => Reply::Error(Failure::new(
                 Code::Held,
@@ -129,6 +139,7 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, asked: &AtomicUsi
                 more: false,
             }),
         };
+
         stream
             .write_all(&frame::encode(&ReplyFrame { v: VERSION, reply }).unwrap())
             .unwrap();
@@ -145,6 +156,7 @@ fn status(upstream: &str) -> StatusPage {
         failure: None,
         held: None,
     };
+
     let daemon = DaemonStatus {
         version: "0.1.0".into(),
         pid: 7,
@@ -154,6 +166,7 @@ fn status(upstream: &str) -> StatusPage {
         protection: None,
         clocks: Vec::new(),
     };
+
     StatusPage {
         daemon,
         profiles: vec![profile],

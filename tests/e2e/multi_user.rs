@@ -1,16 +1,17 @@
-//! One daemon for several users: each gets the profiles that are for them, and nothing of the others'. Needs root, to be
-//! several users; elsewhere the unit tests of the policy have to do.
+//! One daemon for several users: each gets the profiles that are for them, and no others.
+//!
+//! Only root can start processes of several users; without it, the unit tests of the policy remain.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs};
-use rustix::process::geteuid;
+
+use crate::attacker;
 
 const NOBODY: u32 = 65_534;
 const GROUP: u32 = 64_999;
@@ -22,33 +23,36 @@ struct Machine {
 }
 
 impl Machine {
-    fn new() -> Option<Self> {
-        if !geteuid().is_root() {
-            return None;
-        }
-        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    fn new() -> Self {
+        let sandbox = SandboxProcess::start(&[]);
+        let home = Home::default();
         home.configure_for(
             &sandbox,
             "dev",
             &[("own", "S3ReadOnly"), ("team", "S3BucketAccess")],
         );
+
         let text = fs::read_to_string(home.config_path()).unwrap();
         let (others, team) = text.split_once("[profile.team]\n").unwrap();
         let text =
             format!("{others}[profile.team]\nusers = [{NOBODY}]\ngroups = [{GROUP}]\n{team}");
         home.configure(&text);
         let client = home.copy_of(&programs().rolekeeper);
-        Some(Self {
+
+        Self {
             sandbox,
             home,
             client,
-        })
+        }
     }
 
-    /// As a service manager sets it up: everybody may come in, and nobody else may write there.
+    /// Permissions as a service manager sets them: every user can connect, only the owner can
+    /// write.
     fn daemon(&self) -> Daemon<'_> {
         let daemon = self.home.daemon(&[]);
+
         let folder = self.home.socket().parent().unwrap().to_owned();
+
         for (path, mode) in [
             (self.home.path().to_owned(), 0o755),
             (self.home.path().join("run"), 0o755),
@@ -58,45 +62,49 @@ impl Machine {
         ] {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
+
         daemon
     }
 
-    fn by(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
+    fn run_as(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
         let mut command = Command::new(&self.client);
         command
             .env_clear()
             .env("ROLEKEEPER_SOCKET", self.home.socket())
             .env("HOME", "/nonexistent");
         command.args(args).uid(uid).gid(gid);
+
         self.home.run(command)
     }
 }
 
 #[test]
-fn each_user_gets_what_is_for_them() {
-    let Some(machine) = Machine::new() else {
-        return;
-    };
+#[ignore = "needs root"]
+fn users_get_only_their_profiles() {
+    let machine = Machine::new();
     let daemon = machine.daemon();
+
     assert_eq!(
         machine
-            .by(NOBODY, NOBODY, &["credential-process", "team"])
+            .run_as(NOBODY, NOBODY, &["credential-process", "team"])
             .code,
         0
     );
     assert_eq!(
         machine
-            .by(64_123, GROUP, &["credential-process", "team"])
+            .run_as(64_123, GROUP, &["credential-process", "team"])
             .code,
         0,
-        "by the group"
+        "allowed by the group"
     );
-    let stranger = machine.by(64_123, 64_123, &["credential-process", "team"]);
+
+    let stranger = machine.run_as(64_123, 64_123, &["credential-process", "team"]);
     assert!(
         stranger.code == 4 && stranger.stderr.contains("does not serve user 64123"),
         "{stranger:?}"
     );
-    let other = machine.by(NOBODY, NOBODY, &["credential-process", "own"]);
+
+    let other = machine.run_as(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
         other.code == 4
             && other
@@ -104,14 +112,17 @@ fn each_user_gets_what_is_for_them() {
                 .contains("profile own does not allow user 65534"),
         "{other:?}"
     );
-    let listed = machine.by(NOBODY, NOBODY, &["status", "--json"]).json();
+
+    let listed = machine.run_as(NOBODY, NOBODY, &["status", "--json"]).json();
     let names: Vec<_> = listed["profiles"]
         .as_array()
         .unwrap()
         .iter()
         .map(|each| each["profile"].clone())
         .collect();
-    assert_eq!(names, ["team"], "others' profiles are not shown");
+
+    assert_eq!(names, ["team"], "profiles of others are hidden");
+
     for args in [
         &["logout", "team"][..],
         &["logout"],
@@ -125,17 +136,19 @@ fn each_user_gets_what_is_for_them() {
         &["unlock"],
         &["approve"],
     ] {
-        let run = machine.by(NOBODY, NOBODY, args);
+        let run = machine.run_as(NOBODY, NOBODY, args);
         assert!(
             run.code == 4 && run.stderr.contains("only the daemon's owner may do this"),
             "{args:?}: {run:?}"
         );
     }
-    let over_http = machine.by(
+
+    let over_http = machine.run_as(
         NOBODY,
         NOBODY,
         &["exec", "team", "--mode", "http", "--", "true"],
     );
+
     assert!(
         over_http.code != 0
             && over_http
@@ -145,32 +158,35 @@ fn each_user_gets_what_is_for_them() {
     );
     assert_eq!(
         machine
-            .by(NOBODY, NOBODY, &["exec", "team", "--", "true"])
+            .run_as(NOBODY, NOBODY, &["exec", "team", "--", "true"])
             .code,
         0
     );
     assert_eq!(
         machine
-            .by(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"])
+            .run_as(NOBODY, NOBODY, &["iam", "listRoles", "--profile", "team"])
             .code,
         8,
-        "the role's own rights"
+        "refused by the role's policies"
     );
-    // It is known who had it.
-    let audit = machine.home_client(&["audit", "team", "--json"]).json();
+
+    // The audit names both users.
+    let audit = machine.run_as_owner(&["audit", "team", "--json"]).json();
     let users: Vec<_> = audit["holders"]
         .as_array()
         .unwrap()
         .iter()
         .map(|holder| holder["uid"].clone())
         .collect();
+
     assert!(
         users.contains(&NOBODY.into()) && users.contains(&64_123.into()),
         "{audit}"
     );
     assert_eq!(machine.sandbox.calls("listRoles"), 1);
+
     drop(daemon);
-    let none = machine.by(NOBODY, NOBODY, &["credential-process", "team"]);
+    let none = machine.run_as(NOBODY, NOBODY, &["credential-process", "team"]);
     assert!(
         none.code == 3
             && none
@@ -181,45 +197,28 @@ fn each_user_gets_what_is_for_them() {
 }
 
 impl Machine {
-    /// As the daemon's own user, for whom the folder is as it would be without the others.
-    fn home_client(&self, args: &[&str]) -> Run {
+    /// Runs `rolekeeper` as the daemon's user, which refuses a folder that is open to others.
+    fn run_as_owner(&self, args: &[&str]) -> Run {
         let folder = self.home.socket().parent().unwrap().to_owned();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         let run = self.home.rolekeeper(args);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+
         run
     }
 }
 
-/// A part of the test below, as another user.
 #[test]
-fn what_the_crowd_does() {
-    let Some(socket) = std::env::var_os("ROLEKEEPER_TEST_CROWD") else {
-        return;
-    };
-    let mut held = Vec::new();
-    while let Ok(stream) = UnixStream::connect(&socket) {
-        held.push(stream);
-        if held.len() == 2000 {
-            break;
-        }
-    }
-    println!("\ncrowded: {}", held.len());
-    // Until whoever runs the test has seen enough.
-    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
-}
-
-#[test]
-fn a_crowd_of_one_user_keeps_nobody_else_out() {
-    let Some(machine) = Machine::new() else {
-        return;
-    };
+#[ignore = "needs root"]
+fn connections_of_one_user_do_not_block_others() {
+    let machine = Machine::new();
     let mut command = machine.home.command(&PathBuf::from("prlimit"));
     command
         .args(["--nofile=512:512"])
         .arg(&programs().rolekeeperd);
     let folder = machine.home.socket().parent().unwrap().to_owned();
     let _daemon = machine.home.daemon_from(command);
+
     for (path, mode) in [
         (machine.home.path().to_owned(), 0o755),
         (machine.home.path().join("run"), 0o755),
@@ -228,45 +227,52 @@ fn a_crowd_of_one_user_keeps_nobody_else_out() {
     ] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    let me = machine.home.copy_of(&std::env::current_exe().unwrap());
-    fs::set_permissions(&me, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut crowd = Command::new(&me);
-    crowd
-        .args(["--exact", "shared::what_the_crowd_does", "--nocapture"])
-        .env_clear();
-    crowd
-        .env("ROLEKEEPER_TEST_CROWD", machine.home.socket())
+
+    let attacker = machine.home.copy_of(attacker());
+    fs::set_permissions(&attacker, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut attack = Command::new(&attacker);
+    attack
+        .arg("exhaust-connections")
+        .arg(machine.home.socket())
+        .env_clear()
         .uid(NOBODY)
         .gid(NOBODY);
-    let mut crowd = crowd
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
+
+    let mut attack = attack
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let open = || {
-        machine.home_client(&["status", "--json"]).json()["daemon"]["connections"]
+
+    let open_connections = || {
+        machine.run_as_owner(&["status", "--json"]).json()["daemon"]["connections"]
             .as_u64()
             .unwrap()
     };
-    let mut lines = BufReader::new(crowd.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("crowded: ")));
-    eventually("they are as many as they may be", || {
-        (open() >= (512 - 64) / 4).then_some(())
+
+    let mut lines = BufReader::new(attack.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("connected: ")));
+
+    eventually("the limit of one user is reached", || {
+        (open_connections() >= (512 - 64) / 4).then_some(())
     });
+
     assert!(
-        open() <= (512 - 64) / 4 + 1,
-        "a quarter of the places, and this very connection: {}",
-        open()
+        open_connections() <= (512 - 64) / 4 + 1,
+        "a quarter of the limit, and this connection: {}",
+        open_connections()
     );
-    assert_eq!(machine.home_client(&["credential-process", "own"]).code, 0);
-    let refused = machine.by(NOBODY, NOBODY, &["status"]);
+    assert_eq!(machine.run_as_owner(&["credential-process", "own"]).code, 0);
+
+    let refused = machine.run_as(NOBODY, NOBODY, &["status"]);
     assert!(
         refused.code == 3 && refused.stderr.contains("(busy)"),
         "{refused:?}"
     );
-    drop(crowd.stdin.take());
-    crowd.wait().unwrap();
-    eventually("there is room again", || {
-        (machine.by(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
+
+    drop(attack.stdin.take());
+    attack.wait().unwrap();
+    eventually("connections are accepted again", || {
+        (machine.run_as(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
     });
 }

@@ -1,4 +1,4 @@
-//! A service that answers as a test wants, and notes what it was asked.
+//! A mock HTTP server. The test gives the responses, and the server records the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,14 +13,15 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut of = self
+        let mut values = self
             .headers
             .iter()
-            .filter(|(each, _)| each.eq_ignore_ascii_case(name));
-        of.next().map(|(_, value)| value.as_str())
+            .filter(|(header, _)| header.eq_ignore_ascii_case(name));
+
+        values.next().map(|(_, value)| value.as_str())
     }
 
-    /// The access key and the session token that it was signed with.
+    /// The access key and the session token that signed the request.
     pub(crate) fn signer(&self) -> Option<(String, String)> {
         let key = self
             .header("authorization")?
@@ -28,18 +29,15 @@ impl Request {
             .1
             .split('/')
             .next()?;
-        Some((
-            key.into(),
-            self.header("x-amz-security-token")
-                .unwrap_or_default()
-                .into(),
-        ))
+        let token = self.header("x-amz-security-token").unwrap_or_default();
+
+        Some((key.into(), token.into()))
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// `200 OK`, and more headers behind it, each on a line.
+    /// The status, such as `200 OK`. More headers may follow, each on a line.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -53,55 +51,62 @@ impl Reply {
     }
 }
 
-pub(crate) struct Witness {
+pub(crate) struct MockServer {
     pub(crate) url: String,
-    seen: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
-impl Witness {
-    pub(crate) fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+impl MockServer {
+    pub(crate) fn start(respond: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let seen = Arc::default();
-        let (noted, answer) = (Arc::clone(&seen), Arc::new(answer));
+        let requests = Arc::default();
+        let respond = Arc::new(respond);
+
+        let recorded = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (noted, answer) = (Arc::clone(&noted), Arc::clone(&answer));
-                std::thread::spawn(move || while once(&stream, &noted, &*answer).is_some() {});
+                let recorded = Arc::clone(&recorded);
+                let respond = Arc::clone(&respond);
+                std::thread::spawn(
+                    move || while serve_request(&stream, &recorded, &*respond).is_some() {},
+                );
             }
         });
-        Self { url, seen }
+
+        Self { url, requests }
     }
 
-    /// An STS that takes everybody for somebody of this account.
+    /// A mock STS. It answers every `GetCallerIdentity` with this account.
     pub(crate) fn sts(account: &str) -> Self {
         let body = format!(
             "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
              <Arn>arn</Arn><UserId>user</UserId><Account>{account}</Account></GetCallerIdentityResult>\
              <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
         );
+
         Self::start(move |_| Reply::new("200 OK\r\nContent-Type: text/xml", body.clone()))
     }
 
-    /// What it was asked since the last time.
-    pub(crate) fn seen(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.seen.lock().expect("unpoisoned"))
+    /// Takes the requests since the last call.
+    pub(crate) fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.requests.lock().expect("not poisoned"))
     }
 
-    /// Who signed what it was asked since the last time.
+    /// Takes the signers of the requests since the last call.
     pub(crate) fn signers(&self) -> Vec<(String, String)> {
-        self.seen()
+        self.take_requests()
             .iter()
             .map(|request| request.signer().expect("a signature"))
             .collect()
     }
 }
 
-/// One request. `None` at the end of the connection.
-fn once(
+/// Serves one request. Returns `None` at the end of the connection.
+fn serve_request(
     mut stream: &TcpStream,
-    seen: &Mutex<Vec<Request>>,
-    answer: &impl Fn(&Request) -> Reply,
+    requests: &Mutex<Vec<Request>>,
+    respond: &impl Fn(&Request) -> Reply,
 ) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut lines = reader
@@ -117,14 +122,17 @@ fn once(
         line,
         headers: headers.collect(),
     };
+
     let length = request
         .header("content-length")
         .map_or(Some(0), |length| length.parse().ok())?;
     std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
-    let Reply { head, body } = answer(&request);
-    // Before whoever asks can go on.
-    seen.lock().expect("unpoisoned").push(request);
-    // In one piece: the SDK for Go closes what it sends once a head has come.
+
+    let Reply { head, body } = respond(&request);
+    // Record the request first: after the response the client and the test continue.
+    requests.lock().expect("not poisoned").push(request);
+
+    // Write the response in one piece: the SDK for Go closes its request once it has the head.
     let text = format!(
         "HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

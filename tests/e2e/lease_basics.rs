@@ -1,21 +1,23 @@
-//! A role is assumed, cached, refreshed before it expires, and served; then everything stops cleanly.
+//! The basics: a role is assumed, cached, served, and refreshed before it expires; the daemon stops
+//! cleanly.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use rolekeeper::frame;
+use rolekeeper_tests::harness::raw_client::{lease_request, read_reply};
 use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[test]
-fn a_role_is_assumed_once_and_served_twice() {
+fn second_request_is_served_from_cache() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 
     let first = home.rolekeeper(&["credential-process", "dev"]).json();
     let second = home.rolekeeper(&["credential-process", "dev"]).json();
 
-    assert_eq!(first["Version"], 1, "a number, as every SDK wants it");
+    assert_eq!(first["Version"], 1, "SDKs need a number");
+
     for field in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
         assert!(
             first[field].as_str().is_some_and(|text| !text.is_empty()),
@@ -23,6 +25,7 @@ fn a_role_is_assumed_once_and_served_twice() {
         );
         assert_eq!(first[field], second[field]);
     }
+
     let expiration = first["Expiration"].as_str().unwrap();
     assert!(
         expiration.len() == "2026-01-01T00:00:00Z".len() && expiration.ends_with('Z'),
@@ -32,15 +35,17 @@ fn a_role_is_assumed_once_and_served_twice() {
 }
 
 #[test]
-fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
+fn upstream_accepts_leased_credentials() {
     let (sandbox, home) = world();
     let _daemon = home.daemon(&[]);
+
     let lease = home.rolekeeper(&["credential-process", "dev"]).json();
     let status = home.rolekeeper(&["status", "--json"]).json();
     let session = status["profiles"][0]["session"]["id"].as_str().unwrap();
 
     let path = format!("/sts/sessions/{session}");
     let (code, body) = sandbox.api(lease["SessionToken"].as_str().unwrap(), "GET", &path, None);
+
     assert_eq!(code, 200, "{body}");
     assert_eq!(
         (&body["id"], &body["role_name"], &body["status"]),
@@ -49,14 +54,13 @@ fn the_credentials_are_good_at_the_upstream_and_name_the_session() {
 }
 
 #[test]
-fn a_session_is_refreshed_before_it_expires_without_anybody_asking() {
-    // 31 s of life are 16 s of service; the refresh is due after 9 to 11.
-    let (sandbox, home) = (
-        SandboxProcess::start(&["--max-session", "31"]),
-        Home::default(),
-    );
+fn session_is_refreshed_before_it_expires() {
+    // A session of 31 s is served for 16 s. Its refresh is due after 9 to 11 s.
+    let sandbox = SandboxProcess::start(&["--max-session", "31"]);
+    let home = Home::default();
     home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
+
     let first = home.rolekeeper(&["credential-process", "dev"]).json();
 
     eventually("a second assumeRole", || {
@@ -66,37 +70,45 @@ fn a_session_is_refreshed_before_it_expires_without_anybody_asking() {
         let lease = home.rolekeeper(&["credential-process", "dev"]).json();
         (lease["AccessKeyId"] != first["AccessKeyId"]).then_some(lease)
     });
+
     assert!(second["Expiration"].as_str() > first["Expiration"].as_str());
     assert_eq!(sandbox.calls("assumeRole"), 2);
 }
 
 #[test]
-fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
-    let (token, role) = (sandbox.token_file(&home, "dev"), sandbox.role("S3ReadOnly"));
+fn lease_setting_limits_advertised_expiry() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let token = sandbox.token_file(&home, "dev");
+    let role = sandbox.role("S3ReadOnly");
     let upstream = format!(
         "[upstream.s]\nkind = \"bycloud\"\nendpoint = \"{}\"\ntoken = {{ file = {token:?} }}\n",
         sandbox.endpoint()
     );
+
     let profile = |name: &str, lease: &str| {
         format!(
             "[profile.{name}]\nupstream = \"s\"\nrole_id = \"{role}\"\nduration = \"2h\"\nlease = \"{lease}\"\n"
         )
     };
+
     home.configure(
         &(upstream + &profile("a", "full") + &profile("b", "balanced") + &profile("c", "20m")),
     );
     let _daemon = home.daemon(&[]);
 
-    let end = |name| {
+    let seconds_left = |name| {
         let lease = home.rolekeeper(&["credential-process", name]).json();
-        let end: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
-        end.duration_since(jiff::Timestamp::now()).as_secs_f64()
+        let expiry: jiff::Timestamp = lease["Expiration"].as_str().unwrap().parse().unwrap();
+
+        expiry.duration_since(jiff::Timestamp::now()).as_secs_f64()
     };
-    for (name, want) in [("a", 7200.0), ("b", 960.0), ("c", 1200.0)] {
-        let left = end(name);
-        assert!(left <= want && left > want - 10.0, "{name}: {left}");
+
+    for (name, limit) in [("a", 7200.0), ("b", 960.0), ("c", 1200.0)] {
+        let left = seconds_left(name);
+        assert!(left <= limit && left > limit - 10.0, "{name}: {left}");
     }
+
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert!(
         status["profiles"][1]["session"]["expires_in_seconds"]
@@ -108,13 +120,16 @@ fn a_lease_lasts_as_long_as_its_profile_says_and_the_session_longer() {
 
 #[test]
 fn status_shows_each_profile_and_the_daemon() {
-    let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
     home.configure_for(
         &sandbox,
         "dev",
         &[("dev", "S3ReadOnly"), ("idle", "S3BucketAccess")],
     );
+
     let daemon = home.daemon(&[]);
+
     home.rolekeeper(&["credential-process", "dev"]).json();
 
     let json = home.rolekeeper(&["status", "--json"]).json();
@@ -123,6 +138,7 @@ fn status_shows_each_profile_and_the_daemon() {
         (&json["profiles"][0]["state"], &json["profiles"][1]["state"]),
         (&json!("fresh"), &json!("idle"))
     );
+
     let next = json["profiles"][0]["session"]["refresh_in_seconds"]
         .as_u64()
         .unwrap();
@@ -138,22 +154,25 @@ fn status_shows_each_profile_and_the_daemon() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
+fn stop_does_not_wait_for_slow_upstream() {
     let (sandbox, home) = world();
     let mut daemon = home.daemon(&[]);
+
     sandbox.fault(&json!({ "kind": "delay", "ms": 60_000 }));
     let mut stream = UnixStream::connect(home.socket()).unwrap();
-    let request = json!({ "v": 1, "request": { "lease": { "profile": "dev" } } });
-    stream.write_all(&frame::encode(&request).unwrap()).unwrap();
+    stream.write_all(&lease_request("dev")).unwrap();
+
     let run = std::thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-        eventually("the request is under way", || {
+        eventually("the request has reached the upstream", || {
             (sandbox.calls("assumeRole") == 1).then_some(())
         });
         daemon.signal(rustix::process::Signal::TERM);
+
         asking.join().unwrap()
     });
-    let reply: Value = serde_json::from_slice(&frame::read(&mut stream).unwrap()).unwrap();
+
+    let reply = read_reply(&mut stream).unwrap();
     assert_eq!(reply["reply"]["error"]["code"], "shutting_down", "{reply}");
     assert!(
         reply["reply"]["error"]["hint"]
@@ -162,7 +181,8 @@ fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
             .contains("again"),
         "{reply}"
     );
-    // The client has asked again, and may not start a daemon here.
+
+    // The client retries; autostart is off in this test.
     assert!(
         run.code == 3 && run.stderr.contains("no daemon is running"),
         "{run:?}"
@@ -171,23 +191,28 @@ fn a_stop_does_not_wait_for_a_slow_upstream_and_tells_who_was_waiting() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_stop_answers_what_is_under_way_and_leaves_nothing_behind() {
+fn stop_answers_open_requests_and_removes_socket() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
-        let (sandbox, home) = (SandboxProcess::start(&[]), Home::default());
+        let sandbox = SandboxProcess::start(&[]);
+        let home = Home::default();
         home.configure_for(&sandbox, "dev", &[("dev", "S3ReadOnly")]);
         let mut daemon = home.daemon(&[]);
+
         sandbox.fault(&json!({ "kind": "delay", "ms": 1500 }));
+
         let run = std::thread::scope(|scope| {
             let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
-            eventually("the request is under way", || {
+            eventually("the request has reached the upstream", || {
                 (sandbox.calls("assumeRole") == 1).then_some(())
             });
             daemon.signal(signal);
-            eventually("nobody new may connect", || {
+            eventually("new connections are refused", || {
                 (!home.socket().exists()).then_some(())
             });
+
             asking.join().unwrap()
         });
+
         assert!(run.json()["AccessKeyId"].is_string());
         assert_eq!(daemon.wait(), 0, "{}", daemon.log());
         assert_eq!(home.rolekeeper(&["status"]).code, 3);

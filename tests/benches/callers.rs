@@ -1,4 +1,5 @@
-//! What rules about callers cost, and what a crowd costs others. Each beside the same without it, in turn, in one run.
+//! The costs of caller rules, and of misbehaving clients for others. Each measurement alternates with the same one without
+//! them.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -10,13 +11,13 @@ use rolekeeper::frame;
 use rolekeeper_tests::harness::{Home, SandboxProcess, StopOnDrop};
 use serde_json::{Value, json};
 
-use shown::{micros, percentile, row};
+use report::{micros, percentile, row};
 
-#[path = "shown.rs"]
-mod shown;
+#[path = "report.rs"]
+mod report;
 
 fn main() {
-    // cargo passes `--bench`; tests of the workspace pass nothing, and get nothing.
+    // `cargo bench` passes `--bench`. `cargo test` does not, and so runs no benchmark.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -31,7 +32,7 @@ fn main() {
     );
     {
         let _daemon = home.daemon(&[]);
-        crowded(&home, "p99 of a good client, alone");
+        crowded(&home, "p99 of a well-behaved client, alone");
     }
     let me = std::env::current_exe().expect("this program");
     let text = std::fs::read_to_string(home.config_path()).expect("a configuration");
@@ -41,12 +42,9 @@ fn main() {
     );
     home.configure(&format!("{text}{rule}\n"));
     let _daemon = home.daemon(&[]);
-    held(&home);
-    anew(&home);
-    crowded(
-        &home,
-        "the same where there are rules, and who connects is looked at",
-    );
+    open_connection(&home);
+    new_connection(&home);
+    crowded(&home, "the same with rules, so that each peer is inspected");
 }
 
 fn hash(path: &std::path::Path) -> String {
@@ -71,16 +69,16 @@ fn connect(home: &Home) -> UnixStream {
     UnixStream::connect(home.socket()).expect("the daemon listens")
 }
 
-/// A lease, with the word said that is asked for.
+/// Requests a lease, and responds to a challenge.
 fn lease(stream: &mut UnixStream, request: &[u8]) {
     stream.write_all(request).expect("it is sent");
     let mut text = frame::read(stream).expect("a reply");
     if text.starts_with(br#"{"v":1,"reply":{"challenge""#) {
-        let asked: Value = serde_json::from_slice(&text).expect("JSON");
-        let word = &asked["reply"]["challenge"]["nonce"];
-        let proof = json!({ "v": 1, "request": { "challenge_response": { "nonce": word } } });
+        let challenge: Value = serde_json::from_slice(&text).expect("JSON");
+        let nonce = &challenge["reply"]["challenge"]["nonce"];
+        let response = json!({ "v": 1, "request": { "challenge_response": { "nonce": nonce } } });
         stream
-            .write_all(&frame::encode(&proof).expect("a frame"))
+            .write_all(&frame::encode(&response).expect("a frame"))
             .expect("it is sent");
         text = frame::read(stream).expect("a reply");
     }
@@ -91,68 +89,60 @@ fn lease(stream: &mut UnixStream, request: &[u8]) {
     );
 }
 
-/// On a connection that is held, in turn.
-fn held(home: &Home) {
+/// On one open connection for each profile, in turn.
+fn open_connection(home: &Home) {
     let open = request("open");
     let ruled = request("ruled");
     let mut streams = [connect(home), connect(home)];
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..40_000 {
-        for (at, request) in [&open, &ruled].into_iter().enumerate() {
-            let asked = Instant::now();
-            lease(&mut streams[at], request);
+        for (index, request) in [&open, &ruled].into_iter().enumerate() {
+            let started = Instant::now();
+            lease(&mut streams[index], request);
             if round > 1_000 {
-                times[at].push(asked.elapsed());
+                times[index].push(started.elapsed());
             }
         }
     }
-    report("a warm request on a held connection", &times, "20 us");
+    print("a warm request on an open connection", &times, "20 us");
 }
 
-/// With a connection for each.
-fn anew(home: &Home) {
+/// With a new connection for each request.
+fn new_connection(home: &Home) {
     let open = request("open");
     let ruled = request("ruled");
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..4_000 {
-        for (at, request) in [&open, &ruled].into_iter().enumerate() {
-            let asked = Instant::now();
+        for (index, request) in [&open, &ruled].into_iter().enumerate() {
+            let started = Instant::now();
             lease(&mut connect(home), request);
             if round > 100 {
-                times[at].push(asked.elapsed());
+                times[index].push(started.elapsed());
             }
         }
     }
-    report("a warm request, connection included", &times, "");
+    print("a warm request, connection included", &times, "");
 }
 
-fn report(what: &str, times: &[Vec<Duration>; 2], bound: &str) {
+fn print(what: &str, times: &[Vec<Duration>; 2], bound: &str) {
     let [open, ruled] = times.each_ref().map(|times| percentile(times.clone(), 50));
     row(&format!("{what}, median"), micros(open), "");
-    row("  by a profile with rules about callers", micros(ruled), "");
-    row("  more", micros(ruled.saturating_sub(open)), bound);
+    row("  for a profile with caller rules", micros(ruled), "");
+    row("  difference", micros(ruled.saturating_sub(open)), bound);
 }
 
-/// A good client beside a thousand others, half of which send a part of a frame and no more, and half of which send junk, as
-/// fast as they are let.
+/// A well-behaved client beside a thousand others. Half of them send a part of a frame and stop, and half send junk as fast
+/// as they can.
 fn crowded(home: &Home, what: &str) {
     let request = request("open");
     let mut stream = connect(home);
-    let mut some = |times: &mut Vec<Duration>| {
-        for _ in 0..2_000 {
-            let asked = Instant::now();
-            lease(&mut stream, &request);
-            thread::sleep(Duration::from_micros(200));
-            times.push(asked.elapsed().saturating_sub(Duration::from_micros(200)));
-        }
-    };
     let mut alone = Vec::new();
     let mut among = Vec::new();
-    // In turn: a machine is not the same for long.
+    // In turn, since the speed of a machine varies.
     for _ in 0..6 {
-        some(&mut alone);
-        beside_a_crowd(home, || some(&mut among));
-        // What the crowd has left behind is closed.
+        alone.extend(lease_times(&mut stream, &request));
+        beside_a_crowd(home, || among.extend(lease_times(&mut stream, &request)));
+        // The daemon closes the connections of the crowd.
         thread::sleep(Duration::from_millis(500));
     }
     let [alone, among] = [alone, among].map(|times| percentile(times, 99));
@@ -169,14 +159,27 @@ fn crowded(home: &Home, what: &str) {
     );
 }
 
+fn lease_times(stream: &mut UnixStream, request: &[u8]) -> Vec<Duration> {
+    let pause = Duration::from_micros(200);
+    let mut times = Vec::new();
+    for _ in 0..2_000 {
+        let started = Instant::now();
+        lease(stream, request);
+        thread::sleep(pause);
+        times.push(started.elapsed().saturating_sub(pause));
+    }
+
+    times
+}
+
 fn beside_a_crowd(home: &Home, act: impl FnOnce()) {
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _over = StopOnDrop(&over);
+        let _stop = StopOnDrop(&stop);
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                // They are put out after 5 s.
-                let held: Vec<_> = (0..500)
+            while !stop.load(Ordering::Relaxed) {
+                // The daemon disconnects them after 5 s.
+                let streams: Vec<_> = (0..500)
                     .map(|_| {
                         let mut stream = connect(home);
                         let _ = stream.write_all(&[0, 0]);
@@ -184,17 +187,17 @@ fn beside_a_crowd(home: &Home, act: impl FnOnce()) {
                     })
                     .collect();
                 let until = Instant::now() + Duration::from_secs(4);
-                while Instant::now() < until && !over.load(Ordering::Relaxed) {
+                while Instant::now() < until && !stop.load(Ordering::Relaxed) {
                     thread::sleep(Duration::from_millis(20));
                 }
-                drop(held);
+                drop(streams);
             }
         });
         scope.spawn(|| {
-            let mut held: Vec<_> = (0..500).map(|_| connect(home)).collect();
-            while !over.load(Ordering::Relaxed) {
-                for stream in &mut held {
-                    // Whoever sends junk is answered, and put out.
+            let mut streams: Vec<_> = (0..500).map(|_| connect(home)).collect();
+            while !stop.load(Ordering::Relaxed) {
+                for stream in &mut streams {
+                    // The daemon replies to junk with an error, and disconnects.
                     if stream.write_all(b"\xff\xff\xff\xffjunk").is_err() {
                         *stream = connect(home);
                     }

@@ -1,5 +1,4 @@
-//! The numbers of what consumers use beside `credential-process`, each beside a floor of the same run. Run it by
-//! `tests/bench`.
+//! Measurements of HTTP endpoints and of `exec`, each beside a floor from the same run. `tests/bench` runs them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -15,16 +14,16 @@ use hyper::{Response, header};
 use hyper_util::rt::TokioIo;
 use rolekeeper_tests::harness::{Endpoint, Home, world};
 
-use shown::{micros, percentile, row};
+use report::{micros, percentile, row};
 
-#[path = "shown.rs"]
-mod shown;
+#[path = "report.rs"]
+mod report;
 
 fn main() {
-    // cargo passes `--bench`; tests of the workspace pass nothing, and get nothing.
+    // `cargo bench` passes `--bench`. `cargo test` does not, and so runs no benchmark.
     let args: Vec<String> = std::env::args().collect();
-    match args.iter().position(|arg| arg == BARE) {
-        Some(at) => bare(&args[at + 1]),
+    match args.iter().position(|arg| arg == BARE_SERVER) {
+        Some(index) => run_bare_server(&args[index + 1]),
         None if args.iter().any(|arg| arg == "--bench") => {
             let (_sandbox, home) = world();
             let _daemon = home.daemon(&[]);
@@ -35,8 +34,8 @@ fn main() {
     }
 }
 
-/// This program as a server that does nothing but answer with these bytes.
-const BARE: &str = "bare-server";
+/// The argument for this program as a server that replies with fixed bytes.
+const BARE_SERVER: &str = "bare-server";
 
 fn endpoint(home: &Home) {
     let http = Endpoint::of(home, "dev", "http");
@@ -47,19 +46,15 @@ fn endpoint(home: &Home) {
         http.token()
     );
     let body = http.credentials().body;
-    let server = Bare::start(&body);
+    let server = BareServer::start(&body);
     let mut ours = Vec::new();
     let mut floors = Vec::new();
-    // In turn, since other things go on on this machine.
+    // In turn, since the speed of a machine varies.
     for _ in 0..5 {
         ours.push(load(&http.host, &request));
         floors.push(load(&server.host, &request));
     }
-    let best = |runs: Vec<(f64, Duration)>| {
-        runs.into_iter()
-            .max_by(|one, other| one.0.total_cmp(&other.0))
-    };
-    let ((rate, p99), (floor, floor_p99)) = best(ours).zip(best(floors)).expect("five");
+    let ((rate, p99), (floor, floor_p99)) = fastest(ours).zip(fastest(floors)).expect("five");
     row(
         "container credentials, warm, requests a second",
         format!("{rate:.0}"),
@@ -79,17 +74,22 @@ fn endpoint(home: &Home) {
     );
 }
 
-/// A process that answers whatever it is asked with the same bytes.
-struct Bare {
+fn fastest(runs: Vec<(f64, Duration)>) -> Option<(f64, Duration)> {
+    runs.into_iter()
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+}
+
+/// A process that replies to every request with the same bytes.
+struct BareServer {
     process: Child,
     host: String,
 }
 
-impl Bare {
+impl BareServer {
     fn start(body: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         let mut process = command
-            .args([BARE, body])
+            .args([BARE_SERVER, body])
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
@@ -104,16 +104,16 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
+impl Drop for BareServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// With as many threads as the daemon has for those who ask.
+/// It has as many threads as the daemon has for requests.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn bare(body: &str) {
+async fn run_bare_server(body: &str) {
     let body = Bytes::from(body.to_owned());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -144,13 +144,13 @@ async fn bare(body: &str) {
     }
 }
 
-/// Two held connections, one request in flight on each. Every answer has the same length.
+/// Two open connections, one request in flight on each. Every response has the same length.
 fn load(host: &str, request: &str) -> (f64, Duration) {
     const EACH: usize = 20_000;
     let started = Instant::now();
     let times: Vec<Duration> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..2)
-            .map(|_| scope.spawn(|| ask(host, request, EACH)))
+            .map(|_| scope.spawn(|| request_times(host, request, EACH)))
             .collect();
         workers
             .into_iter()
@@ -162,21 +162,23 @@ fn load(host: &str, request: &str) -> (f64, Duration) {
     (rate, percentile(times, 99))
 }
 
-fn ask(host: &str, request: &str, count: usize) -> Vec<Duration> {
+fn request_times(host: &str, request: &str, count: usize) -> Vec<Duration> {
     let mut stream = TcpStream::connect(host).expect("it listens");
     stream.set_nodelay(true).expect("it is set");
     let mut buffer = vec![0; 4096];
-    let mut once = || {
-        let asked = Instant::now();
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let started = Instant::now();
         stream.write_all(request.as_bytes()).expect("it is sent");
-        let got = stream.read(&mut buffer).expect("an answer");
-        assert!(buffer.starts_with(b"HTTP/1.1 200 ") && buffer[..got].ends_with(b"}"));
-        asked.elapsed()
-    };
-    (0..count).map(|_| once()).collect()
+        let length = stream.read(&mut buffer).expect("a response");
+        assert!(buffer.starts_with(b"HTTP/1.1 200 ") && buffer[..length].ends_with(b"}"));
+        times.push(started.elapsed());
+    }
+
+    times
 }
 
-/// `exec` against `env`, both of which put a command in the place of themselves.
+/// `exec` against `env`. Both replace themselves by the command.
 fn exec(home: &Home) {
     let client =
         PathBuf::from(std::env::var_os("ROLEKEEPER_BENCH_CLIENT").expect("tests/bench sets it"));

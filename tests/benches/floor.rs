@@ -1,5 +1,5 @@
-//! The floor under `credential-process`: the least that a program can do with the standard library alone. It connects,
-//! sends one frame and prints the reply. Built by `tests/bench` with nothing but rustc.
+//! The floor for `credential-process`: the smallest program with the standard library. It connects, sends one frame and prints
+//! the reply. `tests/bench` builds it with rustc.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

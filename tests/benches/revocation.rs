@@ -1,4 +1,4 @@
-//! How soon a revocation is in force: with 1,000 subscribers, 100 of whom never read. Run it by `tests/bench`.
+//! The time until a revocation is in force, with 1,000 subscribers, 100 of which never read. `tests/bench` runs it.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ const STALLED: usize = 100;
 const READING: usize = SUBSCRIBERS - STALLED;
 const READERS: usize = 10;
 const ROUNDS: usize = 100;
-/// As many changes as fill the buffers of those who never read.
+/// The number of changes that fill the buffers of subscribers that never read.
 const UNREAD: usize = 400;
 
 fn main() {
@@ -23,65 +23,65 @@ fn main() {
     }
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
-    let mut person = connect(&home);
+    let mut owner = connect(&home);
     let mut tool = connect(&home);
-    assert!(ask(&mut tool, &lease())["lease"].is_object());
+    assert!(exchange(&mut tool, &lease())["lease"].is_object());
     let stalled: Vec<_> = (0..STALLED).map(|_| watch(&home)).collect();
     for _ in 0..UNREAD {
-        ask(
-            &mut person,
+        exchange(
+            &mut owner,
             &json!({ "logout": { "profile": "dev", "revoke": false } }),
         );
-        ask(&mut person, &json!({ "resume": { "profile": "dev" } }));
+        exchange(&mut owner, &json!({ "resume": { "profile": "dev" } }));
     }
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     for _ in 0..READERS {
         let streams: Vec<_> = (0..READING / READERS).map(|_| watch(&home)).collect();
-        let tell = tell.clone();
-        std::thread::spawn(move || read_all(streams, &tell));
+        let sender = sender.clone();
+        std::thread::spawn(move || read_all(streams, &sender));
     }
-    let mut noticed = Vec::new();
+    let mut notified = Vec::new();
     let mut refused = Vec::new();
     for _ in 0..ROUNDS {
-        assert!(ask(&mut tool, &lease())["lease"].is_object());
-        let began = Instant::now();
+        assert!(exchange(&mut tool, &lease())["lease"].is_object());
+        let started = Instant::now();
         send(
-            &mut person,
+            &mut owner,
             &json!({ "logout": { "profile": "dev", "revoke": false } }),
         );
-        while ask(&mut tool, &lease())["lease"].is_object() {}
-        refused.push(began.elapsed());
-        let told = (0..READING).map(|_| {
-            told.recv_timeout(Duration::from_secs(10))
-                .expect("they are told")
-        });
-        noticed.extend(told.map(|at| at.saturating_duration_since(began)));
-        receive(&mut person);
-        ask(&mut person, &json!({ "resume": { "profile": "dev" } }));
+        while exchange(&mut tool, &lease())["lease"].is_object() {}
+        refused.push(started.elapsed());
+        for _ in 0..READING {
+            let received = receiver.recv_timeout(Duration::from_secs(10));
+            let at = received.expect("every subscriber gets the update");
+            notified.push(at.saturating_duration_since(started));
+        }
+        receive(&mut owner);
+        exchange(&mut owner, &json!({ "resume": { "profile": "dev" } }));
     }
     row("revoked here, to the first refusal, p99", &mut refused);
     row(
-        "  to the last of 900 subscribers told, 100 more never read, p99",
-        &mut noticed,
+        "  to the update of 900 subscribers, 100 more never read, p99",
+        &mut notified,
     );
     drop(stalled);
 }
 
-/// When each of these subscribers is told of each revocation.
-fn read_all(mut streams: Vec<UnixStream>, tell: &mpsc::Sender<Instant>) {
+/// Sends the time at which each of these subscribers gets the update of each revocation.
+fn read_all(mut streams: Vec<UnixStream>, sender: &mpsc::Sender<Instant>) {
     for revocation in UNREAD + 1..=UNREAD + ROUNDS {
         for stream in &mut streams {
-            // What came between is told as one, so there may be more or fewer words than changes.
+            // One update may cover several changes.
             while generation(stream) < revocation as u64 {}
-            let _ = tell.send(Instant::now());
+            let _ = sender.send(Instant::now());
         }
     }
 }
 
 fn generation(stream: &mut UnixStream) -> u64 {
-    let text = frame::read(stream).expect("it is told");
+    let text = frame::read(stream).expect("an update");
     let value: Value = serde_json::from_slice(&text).expect("JSON");
-    value["reply"]["watched"]["generation"]
+    value["reply"]["profile_update"]["generation"]
         .as_u64()
         .expect("a generation")
 }
@@ -93,7 +93,7 @@ fn connect(home: &Home) -> UnixStream {
 fn watch(home: &Home) -> UnixStream {
     let mut stream = connect(home);
     send(&mut stream, &json!({ "watch": { "profile": "dev" } }));
-    frame::read(&mut stream).expect("the first word");
+    frame::read(&mut stream).expect("the first update");
     stream
 }
 
@@ -113,7 +113,7 @@ fn receive(stream: &mut UnixStream) -> Value {
     reply["reply"].take()
 }
 
-fn ask(stream: &mut UnixStream, request: &Value) -> Value {
+fn exchange(stream: &mut UnixStream, request: &Value) -> Value {
     send(stream, request);
     receive(stream)
 }

@@ -1,5 +1,5 @@
-//! The sandbox under load: with 10,000 roles and 100,000 audit entries stored, it must never be the bottleneck of a
-//! benchmark. Run it by `tests/bench`.
+//! The sandbox with 10,000 roles and 100,000 audit entries. It must not be the bottleneck of another benchmark. `tests/bench` runs
+//! it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ const ENTRIES: usize = 100_000;
 const ROUNDS: usize = 2_000;
 
 fn main() {
-    // cargo passes `--bench`; tests of the workspace pass nothing, and get nothing.
+    // `cargo bench` passes `--bench`. `cargo test` does not, and so runs no benchmark.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -40,7 +40,7 @@ fn main() {
     );
 }
 
-/// One administrator, and roles that trust everybody.
+/// One administrator, and roles that trust every principal.
 fn fixture() -> Value {
     let document = |rest: &str, value: &str| {
         let mut statement = json!({ "effect": "allow" });
@@ -130,7 +130,7 @@ fn median(
     times[times.len() / 2]
 }
 
-/// A held connection without a client's own cost.
+/// An open connection without the costs of an HTTP client.
 struct Connection {
     stream: BufReader<TcpStream>,
     token: String,
@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// One request; the status of its answer, which is read to the end.
+    /// Sends one request, reads the whole response, and returns its status.
     fn call(&mut self, verb: &str, path: &str, body: &str) -> u16 {
         let request = format!(
             "{verb} /iam/v1{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,5 +1,4 @@
-//! What it costs to keep sessions: memory of 100,000 that are scheduled, and what an idle process does meanwhile. Run it by
-//! `tests/bench`.
+//! The costs of 100,000 scheduled sessions: their memory, and the wakeups of an idle process. `tests/bench` runs it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,16 +21,22 @@ use rolekeeperd::model::UpstreamId;
 use rolekeeperd::upstream::handle::UpstreamHandle;
 use rolekeeperd::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
 
-const SESSIONS: usize = 100_000;
+use report::row;
 
-/// Grants at once, with texts as long as the sandbox's.
+#[path = "report.rs"]
+mod report;
+
+const SESSIONS: usize = 100_000;
+const THREADS: &str = "/proc/self/task";
+
+/// Issues sessions without delay, with texts as long as the sandbox's.
 #[derive(Debug, Default)]
-struct Instantly {
+struct InstantUpstream {
     server_clock: ServerClock,
     principal: std::sync::OnceLock<Arc<str>>,
 }
 
-impl Upstream for Instantly {
+impl Upstream for InstantUpstream {
     fn kind(&self) -> &'static str {
         "scripted"
     }
@@ -61,11 +66,11 @@ impl Upstream for Instantly {
     }
 
     fn identity(&self) -> String {
-        "instantly".into()
+        "instant".into()
     }
 
     fn location(&self) -> String {
-        "instantly".into()
+        "instant".into()
     }
 
     fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
@@ -117,7 +122,7 @@ async fn sessions() {
     let upstream = UpstreamHandle::new(
         Arc::clone(&name),
         UpstreamId::new(0),
-        Box::new(Instantly::default()),
+        Box::new(InstantUpstream::default()),
         DEFAULT_CHECK,
     );
     let before = resident();
@@ -148,9 +153,9 @@ async fn sessions() {
             .await
             .expect("a lease");
     }
-    // Until all of it is written, too.
+    // Waits until the journal is written.
     daemon.journal.history_of("p00000").await;
-    let held = resident();
+    let cached = resident();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     row(
         "100,000 profiles configured, resident",
@@ -158,12 +163,12 @@ async fn sessions() {
         "",
     );
     row(
-        "100,000 sessions held and scheduled, in addition",
-        mib(held - configured),
+        "100,000 sessions cached and scheduled, in addition",
+        mib(cached - configured),
         "40 MiB",
     );
     let cpu = cpu();
-    let switches = switches();
+    let switches = report::context_switches(THREADS);
     let started = Instant::now();
     tokio::time::sleep(Duration::from_secs(20)).await;
     row(
@@ -173,27 +178,27 @@ async fn sessions() {
     );
     row(
         "  times woken in 20 s, this timer's included",
-        self::switches() - switches,
+        report::context_switches(THREADS) - switches,
         "",
     );
     assert!(started.elapsed() >= Duration::from_secs(20));
 }
 
-/// The record of who was given credentials, as long as it gets.
+/// A journal with the most records of issuances.
 async fn journal() -> Journal {
     let journal = Journal::in_memory();
     let session = Session {
-        issued: Instantly::default()
+        issued: InstantUpstream::default()
             .assume(&role(0))
             .await
-            .expect("it grants"),
+            .expect("a session"),
         obtained_at: Clock::System.now().boot,
         received_at: Clock::System.now().boot,
         refresh_left: Duration::ZERO,
         generation: Generation::default(),
         list_presence: ListPresence::default(),
     };
-    // Of many that are alike only so many are written.
+    // The journal limits similar records, so the users differ.
     for number in 0..10_000 {
         let used = UsedSession {
             profile: "p00000",
@@ -203,9 +208,9 @@ async fn journal() -> Journal {
         };
         journal.record_issuance(Peer::new(number / 10, None).caller(), used);
     }
-    // It is written by a thread of its own.
-    let held = journal.history_of("p00000").await.uses;
-    assert_eq!(held.len(), 10_000);
+    // Waits for the writer thread.
+    let uses = journal.history_of("p00000").await.uses;
+    assert_eq!(uses.len(), 10_000);
     journal
 }
 
@@ -215,10 +220,6 @@ fn role(number: usize) -> RoleRequest {
         role_id,
         duration: Duration::from_secs(3600),
     }
-}
-
-fn row(what: &str, measured: impl std::fmt::Display, bound: &str) {
-    println!("{what:58} {measured:>12} {bound:>12}");
 }
 
 fn resident() -> u64 {
@@ -231,7 +232,7 @@ fn resident() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// Of all threads.
+/// The CPU time of all threads.
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("it can be read");
     let fields: Vec<&str> = stat
@@ -245,24 +246,4 @@ fn cpu() -> Duration {
         .map(|ticks| ticks.parse::<u64>().expect("a number"))
         .sum();
     Duration::from_millis(ticks * 10)
-}
-
-/// Voluntary context switches of all threads.
-fn switches() -> u64 {
-    let threads = std::fs::read_dir("/proc/self/task").expect("it can be read");
-    let of = |status: String| -> u64 {
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("voluntary_ctxt_switches"))
-            .expect("a count");
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|count| count.parse().ok())
-            .expect("a number")
-    };
-    threads
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok())
-        .map(of)
-        .sum()
 }

@@ -188,7 +188,7 @@ async fn run_event(machine: &Machine, row: &Row) -> String {
             }
         }
         "profile is unused" => {
-            wait_for_state(machine, &row.next, Duration::from_secs(60), 180).await
+            wait_for_state(machine, &row.next, Duration::from_secs(60), 180).await;
         }
         "machine sleeps 8 h" => {
             sleep(Duration::from_secs(60)).await;

@@ -25,23 +25,20 @@ fn unrepresentable_reply_is_an_upstream_error() {
         for (words, hint) in [
             (
                 &["iam", "getRole", "--role-id", "r-1"][..],
-                "report it to the upstream's administrator",
+                "tell whoever runs the upstream",
             ),
             (
                 &["iam", "listRoles", "--all"],
-                "report it to the upstream's administrator",
+                "tell whoever runs the upstream",
             ),
-            (
-                &["explain", "dev"],
-                "report it to the upstream's administrator",
-            ),
+            (&["explain", "dev"], "tell whoever runs the upstream"),
             (
                 &["audit", "dev", "--json"],
-                "report it to the upstream's administrator",
+                "tell whoever runs the upstream",
             ),
             (
                 &["iam", "createGroup", "--name", "g"],
-                "check with a list or get method",
+                "see whether it took effect",
             ),
         ] {
             let run = daemon.run(words);

@@ -1,4 +1,4 @@
-//! The numbers of the main job, each beside a floor that is measured in the same run. Run it by `tests/bench`.
+//! Measurements of leases, each beside a floor from the same run. `tests/bench` runs them.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -11,15 +11,15 @@ use rolekeeper::frame;
 use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess};
 use serde_json::{Value, json};
 
-use shown::{micros, percentile, row};
+use report::{micros, percentile, row};
 
-#[path = "shown.rs"]
-mod shown;
+#[path = "report.rs"]
+mod report;
 
 const PROFILES: usize = 1000;
 
 fn main() {
-    // cargo passes `--bench`; tests of the workspace pass nothing, and get nothing.
+    // `cargo bench` passes `--bench`. `cargo test` does not, and so runs no benchmark.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -27,7 +27,7 @@ fn main() {
     let names: Vec<_> = (0..PROFILES)
         .map(|number| format!("p{number:04}"))
         .collect();
-    refreshed_meanwhile(&names);
+    reads_during_refreshes(&names);
     if std::env::args().any(|arg| arg == "refreshed") {
         return;
     }
@@ -41,7 +41,7 @@ fn main() {
             .map(|name| (name.as_str(), "S3ReadOnly"))
             .collect::<Vec<_>>(),
     );
-    // While somebody holds a lease, the upstream is asked for revocations: nobody does by the time that it is idle.
+    // While a lease is valid, the daemon polls for revocations. With a short lease it soon becomes idle.
     home.configure_more("", "lease = \"30s\"");
     let daemon = home.daemon(&[]);
     row(
@@ -51,60 +51,47 @@ fn main() {
     );
     let mut stream = connect(&home);
     for name in &names {
-        assert!(ask(&mut stream, &request(name))["reply"]["lease"].is_object());
+        assert!(exchange(&mut stream, &request(name))["reply"]["lease"].is_object());
+    }
+    row("resident, 1,000 sessions", megabytes(&daemon), "20 MiB");
+    credential_process(&home);
+    for (connections, in_flight) in [(1, 1), (1, 4), (2, 1), (4, 1)] {
+        warm_requests(&home, connections, in_flight);
     }
     row(
-        "resident, 1,000 sessions held",
+        "resident, after these requests",
         megabytes(&daemon),
         "20 MiB",
     );
-    processes(&home);
-    for (connections, in_flight) in [(1, 1), (1, 4), (2, 1), (4, 1)] {
-        warm(&home, connections, in_flight);
-    }
-    row("resident, after all of this", megabytes(&daemon), "20 MiB");
     drop(stream);
     idle(&daemon);
     drop(daemon);
     cold_start(&sandbox);
-    killed(&sandbox);
-    herd(&sandbox);
+    lease_after_kill(&sandbox);
+    thundering_herd(&sandbox);
 }
 
-/// How often a daemon that holds 1,000 sessions wakes up in a minute in which nobody asks. Before it, it is given the time to
-/// look for revocations once more after the last lease has ended, and to close its connections to the upstream.
+/// How often a daemon with 1,000 sessions wakes up in a minute without requests. Before that minute, it has time for its last
+/// poll for revocations, and to close its connections to the upstream.
 fn idle(daemon: &Daemon<'_>) {
     std::thread::sleep(Duration::from_secs(130));
     let before = switches(daemon);
     std::thread::sleep(Duration::from_secs(60));
     row(
-        "times woken in an idle minute, 1,000 sessions held",
+        "times woken in an idle minute, with 1,000 sessions",
         switches(daemon) - before,
         "0",
     );
 }
 
-/// Voluntary context switches of all its threads.
+/// Voluntary context switches of all threads.
 fn switches(daemon: &Daemon<'_>) -> u64 {
-    let count = |status: String| -> u64 {
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("voluntary_ctxt_switches"))
-            .expect("a count");
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|count| count.parse().ok())
-            .expect("a number")
-    };
-    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs");
-    let status =
-        |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("status")).ok();
-    threads.flatten().filter_map(status).map(count).sum()
+    report::context_switches(&format!("/proc/{}/task", daemon.pid()))
 }
 
-/// Reads at an easy pace while nothing happens, and while every one of 1,000 profiles is refreshed.
-fn refreshed_meanwhile(names: &[String]) {
-    // 60 s of life are 45 s of service: every refresh falls between the 24th second and the 32nd.
+/// Reads at a low rate without refreshes, and while 1,000 profiles are refreshed.
+fn reads_during_refreshes(names: &[String]) {
+    // Sessions of 60 s are served for 45 s, so every refresh is between the 24th second and the 32nd.
     let sandbox = SandboxProcess::start(&["--max-session", "60"]);
     let home = Home::default();
     sandbox.lower_priority();
@@ -120,7 +107,7 @@ fn refreshed_meanwhile(names: &[String]) {
     let started = Instant::now();
     let mut stream = connect(&home);
     for name in names {
-        assert!(ask(&mut stream, &request(name))["reply"]["lease"].is_object());
+        assert!(exchange(&mut stream, &request(name))["reply"]["lease"].is_object());
     }
     assert!(
         started.elapsed() < Duration::from_secs(5),
@@ -134,10 +121,10 @@ fn refreshed_meanwhile(names: &[String]) {
         let mut times = Vec::new();
         while Instant::now() < to {
             let request = request(&names[times.len() % names.len()]);
-            let asked = Instant::now();
+            let started = Instant::now();
             stream.write_all(&request).expect("it is sent");
             frame::read(&mut stream).expect("a reply");
-            times.push(asked.elapsed());
+            times.push(started.elapsed());
             std::thread::sleep(Duration::from_micros(300));
         }
         percentile(times, 99)
@@ -146,11 +133,7 @@ fn refreshed_meanwhile(names: &[String]) {
     let calls = sandbox.calls("assumeRole");
     let busy = p99(24, 32);
     let refreshed = sandbox.calls("assumeRole") - calls;
-    row(
-        "p99 of warm reads, nothing else going on",
-        micros(quiet),
-        "",
-    );
+    row("p99 of warm reads, without refreshes", micros(quiet), "");
     row(
         &format!("  while {refreshed} profiles are refreshed in 8 s"),
         micros(busy),
@@ -163,8 +146,8 @@ fn refreshed_meanwhile(names: &[String]) {
     );
 }
 
-/// From a kill to the next lease, by a daemon that finds what the one before left behind.
-fn killed(sandbox: &SandboxProcess) {
+/// From a kill to the next lease, by a daemon that finds the stale socket.
+fn lease_after_kill(sandbox: &SandboxProcess) {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("p0000", "S3ReadOnly")]);
     let mut daemon = home.daemon(&[]);
@@ -173,7 +156,7 @@ fn killed(sandbox: &SandboxProcess) {
         daemon.kill();
         let started = Instant::now();
         daemon = home.daemon(&[]);
-        assert!(ask(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
+        assert!(exchange(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
         times.push(started.elapsed());
     }
     row(
@@ -193,7 +176,7 @@ fn connect(home: &Home) -> UnixStream {
     UnixStream::connect(home.socket()).expect("the daemon listens")
 }
 
-fn ask(stream: &mut UnixStream, request: &[u8]) -> Value {
+fn exchange(stream: &mut UnixStream, request: &[u8]) -> Value {
     stream.write_all(request).expect("it is sent");
     serde_json::from_slice(&frame::read(stream).expect("a reply")).expect("JSON")
 }
@@ -214,7 +197,7 @@ fn megabytes(daemon: &Daemon<'_>) -> String {
 }
 
 /// `credential-process` against the floor and `/bin/true`, whole processes in turn.
-fn processes(home: &Home) {
+fn credential_process(home: &Home) {
     let program =
         |variable: &str| PathBuf::from(std::env::var_os(variable).expect("tests/bench sets it"));
     let client = program("ROLEKEEPER_BENCH_CLIENT");
@@ -280,9 +263,9 @@ fn run(mut command: Command) -> Duration {
     started.elapsed()
 }
 
-/// Requests on held connections, some in flight on each, against a server that only copies bytes. One in flight on one
-/// connection measures how fast this machine wakes a process, twice a request.
-fn warm(home: &Home, connections: usize, in_flight: usize) {
+/// Requests on open connections with several in flight, against a server that only copies bytes. One in flight on one
+/// connection measures the time to wake a process, twice for each request.
+fn warm_requests(home: &Home, connections: usize, in_flight: usize) {
     let reply = {
         let mut stream = connect(home);
         stream.write_all(&request("p0000")).expect("it is sent");
@@ -296,15 +279,14 @@ fn warm(home: &Home, connections: usize, in_flight: usize) {
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
                 let mut request = vec![0; request("p0000").len()];
-                let answer = vec![b' '; reply];
-                while stream.read_exact(&mut request).is_ok() && stream.write_all(&answer).is_ok() {
-                }
+                let bytes = vec![b' '; reply];
+                while stream.read_exact(&mut request).is_ok() && stream.write_all(&bytes).is_ok() {}
             });
         }
     });
     let (floor_rate, floor_p99) = load(connections, in_flight, reply, &echo);
     let what =
-        format!("warm requests a second, {connections} held connection(s), {in_flight} in flight");
+        format!("warm requests a second, {connections} open connection(s), {in_flight} in flight");
     row(&what, format!("{rate:.0}"), "30000");
     row("  p99", micros(p99), "150 us");
     row(
@@ -316,7 +298,7 @@ fn warm(home: &Home, connections: usize, in_flight: usize) {
     row("  ratio of rates", format!("{:.2}", rate / floor_rate), "");
 }
 
-/// Every reply of the same request has the same length, so replies can be counted as bytes.
+/// Every reply has the same length, so the number of bytes gives the number of replies.
 fn load(
     connections: usize,
     in_flight: usize,
@@ -332,15 +314,16 @@ fn load(
                 scope.spawn(|| {
                     let mut stream = UnixStream::connect(socket).expect("it listens");
                     let mut buffer = vec![0; 64 * 1024];
-                    let (mut times, mut asked, mut bytes) =
-                        (Vec::with_capacity(EACH), VecDeque::new(), 0);
+                    let mut times = Vec::with_capacity(EACH);
+                    let mut sent = VecDeque::new();
+                    let mut bytes = 0;
                     while times.len() < EACH {
-                        let more = in_flight - asked.len();
-                        asked.extend(std::iter::repeat_n(Instant::now(), more));
+                        let more = in_flight - sent.len();
+                        sent.extend(std::iter::repeat_n(Instant::now(), more));
                         stream.write_all(&request.repeat(more)).expect("it is sent");
                         bytes += stream.read(&mut buffer).expect("a reply");
                         for _ in 0..bytes / reply {
-                            times.push(asked.pop_front().expect("it was asked for").elapsed());
+                            times.push(sent.pop_front().expect("it was sent").elapsed());
                         }
                         bytes %= reply;
                     }
@@ -358,7 +341,7 @@ fn load(
     (rate, percentile(times, 99))
 }
 
-/// From the start of the daemon's process to the first lease, less what the upstream alone takes.
+/// From the start of the daemon's process to the first lease, less the time of the upstream.
 fn cold_start(sandbox: &SandboxProcess) {
     let mut starts = Vec::new();
     let mut upstream = Vec::new();
@@ -367,7 +350,7 @@ fn cold_start(sandbox: &SandboxProcess) {
         home.configure_for(sandbox, "dev", &[("p0000", "S3ReadOnly")]);
         let started = Instant::now();
         let _daemon = home.daemon(&[]);
-        assert!(ask(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
+        assert!(exchange(&mut connect(&home), &request("p0000"))["reply"]["lease"].is_object());
         starts.push(started.elapsed());
         let path = format!("/roles/{}/assume", sandbox.role("S3ReadOnly"));
         let started = Instant::now();
@@ -388,8 +371,8 @@ fn cold_start(sandbox: &SandboxProcess) {
     );
 }
 
-/// 5,000 cold requests for one role while the upstream takes 2 s.
-fn herd(sandbox: &SandboxProcess) {
+/// 5,000 cold requests for one role, while the upstream takes 2 s.
+fn thundering_herd(sandbox: &SandboxProcess) {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("p0000", "S3ReadOnly")]);
     let _daemon = home.daemon(&[]);
@@ -416,7 +399,7 @@ fn herd(sandbox: &SandboxProcess) {
         "1",
     );
     row(
-        "  until the last was answered, less the upstream's 2 s",
+        "  until the last reply, less the upstream's 2 s",
         micros(took.saturating_sub(Duration::from_secs(2))),
         "",
     );

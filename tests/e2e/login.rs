@@ -64,7 +64,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     for (wrong, want) in [
         ("canary-wrong\n", "invalid_token"),
         ("two words\n", "white space"),
-        ("\n", "nothing was typed"),
+        ("\n", "the secret is empty"),
     ] {
         let refused = with_input(&home, &["login"], wrong);
         assert!(
@@ -88,7 +88,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
         done.stdout
-            .contains("takes the token, which is that of user/dev@example.test"),
+            .contains("accepted the token of user/dev@example.test"),
         "{done:?}"
     );
 

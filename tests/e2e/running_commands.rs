@@ -124,7 +124,7 @@ fn exec_passes_credentials_and_exit_code() {
         (
             vec!["exec", "dev", "--", "no-such-program"],
             127,
-            "no-such-program cannot be started",
+            "no-such-program: No such file",
         ),
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),

@@ -25,20 +25,23 @@ fn unrepresentable_reply_is_an_upstream_error() {
         for (words, hint) in [
             (
                 &["iam", "getRole", "--role-id", "r-1"][..],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
             (
                 &["iam", "listRoles", "--all"],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
-            (&["explain", "dev"], "tell whoever runs the upstream"),
+            (
+                &["explain", "dev"],
+                "report it to the upstream's administrator",
+            ),
             (
                 &["audit", "dev", "--json"],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
             (
                 &["iam", "createGroup", "--name", "g"],
-                "see whether it took effect",
+                "check with a list or get method",
             ),
         ] {
             let run = daemon.run(words);

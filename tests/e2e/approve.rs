@@ -87,7 +87,10 @@ fn approval_is_valid_for_the_shown_program_only() {
     });
 
     assert_eq!(ask(&home).code, 0, "one approval is enough");
-    assert_eq!(home.rolekeeper(&["approve"]).stdout, "nothing is asked\n");
+    assert_eq!(
+        home.rolekeeper(&["approve"]).stdout,
+        "no pending approvals\n"
+    );
     assert!(
         daemon
             .log()
@@ -103,7 +106,7 @@ fn approval_is_valid_for_the_shown_program_only() {
         let refused = home.rolekeeper(&["approve", &id, "--deny"]);
         assert_eq!(
             (refused.code, refused.stdout),
-            (0, format!("{id}: refused\n"))
+            (0, format!("{id}: denied\n"))
         );
 
         let run = asking.join().unwrap();
@@ -185,7 +188,7 @@ fn always_asks_each_time_and_requester_cannot_approve() {
             .contains("must come from a terminal that the requesting program did not start"),
         "{run:?}"
     );
-    assert!(run.stdout.contains("5: refused"), "{run:?}");
+    assert!(run.stdout.contains("5: denied"), "{run:?}");
 }
 
 #[test]

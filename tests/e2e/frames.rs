@@ -198,17 +198,13 @@ fn client_explains_unexpected_replies() {
         (
             &frame_of(br#"{"v":2,"reply":{"lease":{}}}"#),
             1,
-            "the daemon speaks version 2 of the protocol, this client version 1",
+            "the daemon uses protocol version 2, this client version 1",
         ),
-        (
-            &frame_of(other_reply.as_bytes()),
-            1,
-            "not an answer to the request",
-        ),
-        (&frame_of(b"nonsense"), 1, "not the JSON that was expected"),
-        (&[0xff; 4], 1, "over the limit"),
+        (&frame_of(other_reply.as_bytes()), 1, "unexpected reply"),
+        (&frame_of(b"nonsense"), 1, "unexpected JSON"),
+        (&[0xff; 4], 1, "exceeds the limit"),
         (&frame_of(b"{}")[..5], 3, "after 1 of 2 bytes"),
-        (&[], 3, "went away"),
+        (&[], 3, "disconnected"),
     ];
 
     for (answer, code, words) in answers {

@@ -54,7 +54,9 @@ fn output_is_a_table_on_terminals_and_json_elsewhere() {
 
     let paged = terminal(&home, &["listRoles", "--limit", "1"], "").stdout;
     assert!(
-        paged.contains(&format!("There is more: --all, or --marker {id}")),
+        paged.contains(&format!(
+            "There are more items; use --all, or --marker {id}"
+        )),
         "{paged}"
     );
 
@@ -83,15 +85,15 @@ fn destructive_methods_ask_on_terminals_or_need_yes() {
     let run = iam(&home, &["deleteGroup", "--group-id", &group]);
     assert!(
         run.code == 2
-            && run
-                .stderr
-                .contains("no terminal to ask on (usage)\n  try: the same with --yes"),
+            && run.stderr.contains(
+                "no terminal to ask for confirmation (usage)\n  try: repeat the command with --yes"
+            ),
         "{run:?}"
     );
 
     let no = terminal(&home, &["deleteGroup", "--group-id", &group], "n\n");
     assert!(
-        no.code == 2 && no.stdout.contains("Go on? [y/N]") && no.stdout.contains(&group),
+        no.code == 2 && no.stdout.contains("Continue? [y/N]") && no.stdout.contains(&group),
         "{no:?}"
     );
 
@@ -161,7 +163,7 @@ fn new_secret_is_printed_once_and_never_logged() {
     assert_eq!(run.code, 0);
     assert!(
         run.stderr
-            .starts_with("rolekeeper: shown this once, and kept nowhere: secret;"),
+            .starts_with("rolekeeper: shown only once, and not stored: secret;"),
         "{run:?}"
     );
 
@@ -268,16 +270,16 @@ fn usage_errors_suggest_the_nearest_name() {
     let _daemon = home.daemon(&[]);
 
     for (args, want) in [
-        (vec!["listRole"], "try: `listRoles`, if that was meant"),
+        (vec!["listRole"], "try: use `listRoles`, if you meant it"),
         (
             vec!["listRoles", "--nam", "x"],
-            "try: `--name`, if that was meant",
+            "try: use `--name`, if you meant it",
         ),
         (vec!["listRoles", "--limit", "0"], "0 is not in 1..=1000"),
         (vec!["getRole"], "--role-id <ID>"),
         (
             vec![],
-            "a method is missing (usage)\n  try: rolekeeper iam --help",
+            "a method is missing (usage)\n  try: run rolekeeper iam --help",
         ),
     ] {
         let run = iam(&home, &args);

@@ -64,7 +64,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     for (wrong, want) in [
         ("canary-wrong\n", "invalid_token"),
         ("two words\n", "white space"),
-        ("\n", "nothing was typed"),
+        ("\n", "the secret is empty"),
     ] {
         let refused = with_input(&home, &["login"], wrong);
         assert!(
@@ -88,7 +88,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
         done.stdout
-            .contains("takes the token, which is that of user/dev@example.test"),
+            .contains("accepted the token of user/dev@example.test"),
         "{done:?}"
     );
 
@@ -246,7 +246,7 @@ fn typed_token_is_not_echoed() {
 
     let cancelled = login_on_terminal("abc\x03");
     assert!(
-        cancelled.code == 2 && cancelled.stdout.contains("it was given up"),
+        cancelled.code == 2 && cancelled.stdout.contains("cancelled"),
         "{cancelled:?}"
     );
 }

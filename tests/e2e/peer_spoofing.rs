@@ -316,7 +316,7 @@ fn passed_connection_never_reaches_approval() {
     );
     assert_eq!(
         target.home.rolekeeper(&["approve"]).stdout,
-        "nothing is asked\n"
+        "no pending approvals\n"
     );
 }
 

@@ -124,7 +124,7 @@ fn exec_passes_credentials_and_exit_code() {
         (
             vec!["exec", "dev", "--", "no-such-program"],
             127,
-            "no-such-program cannot be started",
+            "no-such-program: No such file",
         ),
         (vec!["exec", "dev"], 2, "<COMMAND>"),
         (exec("explode", &["true"]), 2, "invalid value 'explode'"),
@@ -172,8 +172,10 @@ fn revocation_warns_ends_or_restarts_the_command() {
     eventually("all three clients report the revocation", || {
         let text = stderr_of_clients(&home);
         (text.matches("were revoked while the command ran").count() == 3
-            && text.contains("the command was ended with the credentials of profile dev")
-            && text.contains("the command is started then"))
+            && text.contains(
+                "the command was terminated because the credentials of profile dev were revoked",
+            )
+            && text.contains("waiting to start the command"))
         .then_some(())
     });
 
@@ -249,7 +251,7 @@ fn exec_reports_lost_and_restored_daemon() {
 
     eventually("the client reports it", || {
         stderr_of_clients(&home)
-            .contains("are not noticed until")
+            .contains("are not reported until")
             .then_some(())
     });
 
@@ -263,7 +265,7 @@ fn exec_reports_lost_and_restored_daemon() {
 
     eventually("the client reports it", || {
         stderr_of_clients(&home)
-            .contains("are noticed again")
+            .contains("are reported again")
             .then_some(())
     });
 

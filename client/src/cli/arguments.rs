@@ -49,7 +49,7 @@ pub(super) enum Command {
     /// Print a profile's session token
     #[command(after_help = command::token::HELP)]
     Token(command::token::Arguments),
-    /// Configure another tool to use rolekeeper
+    /// Configure another tool to get its credentials from rolekeeper
     #[command(after_help = command::setup::HELP)]
     Setup {
         #[command(subcommand)]

@@ -171,14 +171,19 @@ fn kube_uses_api_version_and_allowed_clusters_only() {
             &guarded[..],
             info("https://evil.test"),
             4,
-            "profile dev is not for the cluster https://evil.test (not_allowed)",
+            "profile dev is not allowed for the cluster https://evil.test (not_allowed)",
         ),
-        (&guarded, String::new(), 2, "try: provideClusterInfo: true"),
+        (
+            &guarded,
+            String::new(),
+            2,
+            "try: set provideClusterInfo: true",
+        ),
         (
             &["kube", "dev"],
             "{\"canary".into(),
             2,
-            "KUBERNETES_EXEC_INFO does not hold an ExecCredential",
+            "KUBERNETES_EXEC_INFO is not an ExecCredential",
         ),
     ] {
         let run = run(words, &info);
@@ -243,7 +248,7 @@ fn docker_helper_exits_with_0_or_1_and_stores_nothing() {
             "store",
             login,
             1,
-            "nothing can be stored here: the credentials are those of rolekeeper's profile dev\n",
+            "cannot store credentials: this helper returns those of profile dev\n",
         ),
         ("erase", "registry.example.test", 0, ""),
         ("list", "", 0, "{}\n"),
@@ -253,7 +258,7 @@ fn docker_helper_exits_with_0_or_1_and_stores_nothing() {
             0,
             concat!("rolekeeper ", env!("CARGO_PKG_VERSION"), "\n"),
         ),
-        ("\u{1b}[2J", "", 1, "there is no action `\u{fffd}[2J`\n"),
+        ("\u{1b}[2J", "", 1, "unknown action `\u{fffd}[2J`\n"),
     ] {
         let words = [
             "docker-credential",

@@ -113,8 +113,7 @@ fn dotenv_is_written_only_if_all_readers_agree() {
             "{stderr}"
         );
         assert!(
-            stderr.contains("cannot be written for a file of this kind")
-                && stderr.contains("--format json"),
+            stderr.contains("cannot be written to this format") && stderr.contains("--format json"),
             "{stderr}"
         );
     }

@@ -74,7 +74,7 @@ fn full_stdout_is_an_error() {
         let run = daemon.client(words).stdout(full()).output().unwrap();
         let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(
-            run.status.code() == Some(1) && stderr.contains("standard output cannot be written"),
+            run.status.code() == Some(1) && stderr.contains("cannot write to standard output"),
             "{stderr}"
         );
     }

@@ -25,20 +25,23 @@ fn unrepresentable_reply_is_an_upstream_error() {
         for (words, hint) in [
             (
                 &["iam", "getRole", "--role-id", "r-1"][..],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
             (
                 &["iam", "listRoles", "--all"],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
-            (&["explain", "dev"], "tell whoever runs the upstream"),
+            (
+                &["explain", "dev"],
+                "report it to the upstream's administrator",
+            ),
             (
                 &["audit", "dev", "--json"],
-                "tell whoever runs the upstream",
+                "report it to the upstream's administrator",
             ),
             (
                 &["iam", "createGroup", "--name", "g"],
-                "see whether it took effect",
+                "check with a list or get method",
             ),
         ] {
             let run = daemon.run(words);
@@ -49,7 +52,7 @@ fn unrepresentable_reply_is_an_upstream_error() {
                 "{words:?}: {stderr}"
             );
             assert!(
-                stderr.contains("what the upstream answered cannot be shown: "),
+                stderr.contains("cannot show the upstream's reply: "),
                 "{stderr}"
             );
             assert!(
@@ -82,7 +85,7 @@ fn broken_json_is_a_daemon_error_and_bad_page_an_upstream_one() {
         let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(
             run.status.code() == Some(7)
-                && stderr.contains("listRoles: what the upstream answered is no page"),
+                && stderr.contains("listRoles: unexpected response, not a list page"),
             "{stderr}"
         );
     }
@@ -130,7 +133,7 @@ fn unrepresentable_document_is_a_usage_error() {
             );
             assert!(
                 stderr.contains(" at line 2 column ")
-                    && stderr.contains("(usage)\n  try: mend it there"),
+                    && stderr.contains("(usage)\n  try: use numbers up to"),
                 "{stderr}"
             );
         }

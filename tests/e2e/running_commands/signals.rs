@@ -133,10 +133,10 @@ fn start_waiting(home: &Home, first: &str) -> ClientProcess {
     command
         .env("ROLEKEEPER_AUTOSTART", "0")
         .args(exec("restart", &["true"]));
-    let before = stderr_of_clients(home).matches("is started then").count();
+    let before = stderr_of_clients(home).matches("waiting to start").count();
     let running = ClientProcess::start_by(home, command);
     eventually("the client waits for the hold to end", || {
-        (stderr_of_clients(home).matches("is started then").count() > before).then_some(())
+        (stderr_of_clients(home).matches("waiting to start").count() > before).then_some(())
     });
 
     running

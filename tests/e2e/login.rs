@@ -300,7 +300,7 @@ fn read_only_token_source_is_refused_before_prompt() {
             run.code == 2
                 && run
                     .stderr
-                    .contains("dev.token is not written by rolekeeper"),
+                    .contains("dev.token cannot be written by rolekeeper"),
             "{run:?}"
         );
         assert!(

@@ -191,7 +191,7 @@ fn users_get_only_their_profiles() {
         none.code == 3
             && none
                 .stderr
-                .contains("which the machine's administrator starts"),
+                .contains("ask the administrator to run systemctl start rolekeeperd.socket"),
         "{none:?}"
     );
 }

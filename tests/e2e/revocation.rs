@@ -202,7 +202,7 @@ fn report_rejected_asks_the_upstream() {
         good.code == 0
             && good
                 .stdout
-                .starts_with(&format!("profile dev: session {id} until 2")),
+                .starts_with(&format!("profile dev: session {id} expires at 2")),
         "{good:?}"
     );
 

@@ -278,7 +278,9 @@ fn exec_reports_lost_and_restored_daemon() {
     });
 
     assert_eq!(
-        stderr_of_clients(&home).matches("noticed").count(),
+        stderr_of_clients(&home)
+            .matches("connected; changes of profile dev")
+            .count(),
         2,
         "{}",
         stderr_of_clients(&home)

@@ -210,7 +210,11 @@ fn missing_or_readable_token_file_is_refused_and_not_sent() {
             .replace(&format!("file = {token:?}"), "env = \"NO_SUCH_TOKEN\""),
     );
 
-    assert_failed(&ask(), 5, &["the variable NO_SUCH_TOKEN is not set"]);
+    assert_failed(
+        &ask(),
+        5,
+        &["the environment variable NO_SUCH_TOKEN is not set"],
+    );
     assert_eq!(sandbox.calls("assumeRole"), 0);
 }
 

@@ -96,6 +96,7 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
     if let Some(stream) = connect::open(socket)? {
         return Ok(stream);
     }
+
     let log = Log::open()?;
     let mut daemon = spawn(socket, &log)?;
     match ready(&mut daemon) {
@@ -205,12 +206,14 @@ fn ready(daemon: &mut Child) -> Ready {
     let Some(out) = daemon.stdout.take() else {
         return Ready::Exited;
     };
+
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = BufReader::new(out).read_line(&mut line);
         let _ = sender.send(read.is_ok_and(|bytes| bytes > 0));
     });
+
     match receiver.recv_timeout(START_DEADLINE) {
         Ok(true) => Ready::Yes,
         Ok(false) => Ready::Exited,
@@ -225,16 +228,19 @@ fn not_started(daemon: &mut Child, log: &Log) -> Failure {
         Ok(None) => Code::ShuttingDown,
         _ => Code::NoDaemon,
     };
+
     let output = log.new_text();
     // The hint of the daemon's error becomes the hint of this one.
     let (what, hint) = match output.rsplit_once("\n  try: ") {
         Some((what, hint)) => (what, hint.trim()),
         None => (output.as_str(), "run rolekeeperd --check"),
     };
+
     let what = match what.trim().trim_start_matches("rolekeeperd: ") {
         "" => "it printed no error",
         what => what,
     };
+
     Failure::new(code, format!("rolekeeperd cannot start: {what}"), hint)
 }
 

@@ -51,6 +51,7 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
             "set ROLEKEEPER_SOCKET or --socket to a shorter path",
         ));
     }
+
     Ok(path)
 }
 
@@ -93,22 +94,27 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
             ));
         }
     };
+
     let me = rustix::process::geteuid().as_raw();
     if !meta.is_dir() {
         return Err(unsafe_folder(folder, "is not a folder", OTHER_PATH));
     }
+
     if is_of_machine(socket) {
         return Ok(());
     }
+
     if meta.uid() != me {
         let reason = format!("belongs to user {}, not to you (user {me})", meta.uid());
         return Err(unsafe_folder(folder, &reason, OTHER_PATH));
     }
+
     if meta.mode() & 0o077 != 0 {
         let reason = format!("is open to others (mode {:04o})", meta.mode() & 0o7777);
         let hint = format!("run chmod 700 {}", folder.display());
         return Err(unsafe_folder(folder, &reason, &hint));
     }
+
     Ok(())
 }
 
@@ -136,6 +142,7 @@ pub fn is_of_machine(socket: &Path) -> bool {
         let is_meant = socket == Path::new(OF_MACHINE) || !rustix::process::geteuid().is_root();
         is_meant && std::fs::symlink_metadata(folder_of(socket)).is_ok_and(is_roots)
     }
+
     #[cfg(not(unix))]
     {
         let _ = socket;
@@ -201,6 +208,7 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
     {
         text = exchange(stream, Request::ChallengeResponse { nonce })?;
     }
+
     if text.starts_with(AWAITING_USER)
         && let Reply::AwaitingUser { seconds } = reply(&text)?
     {
@@ -213,6 +221,7 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
             .set_recv_timeout(Some(REPLY_DEADLINE))
             .map_err(|error| broken(&FrameError::Io(error)))?;
     }
+
     Ok(text)
 }
 
@@ -228,6 +237,7 @@ fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failur
             "use shorter names and documents",
         )
     })?;
+
     // A daemon that rejects the connection replies and disconnects without reading. Its reply matters more than this error.
     let sent = stream.write_all(&frame);
     frame::read(stream)

@@ -91,6 +91,7 @@ impl Method {
             }
             kebab.extend(letter.to_lowercase());
         }
+
         kebab
     }
 
@@ -125,12 +126,14 @@ pub fn methods() -> Result<Vec<Method>, String> {
             );
         }
     }
+
     methods.sort_by_key(|method| {
         document
             .tags
             .iter()
             .position(|tag| tag.name == method.resource)
     });
+
     Ok(methods)
 }
 
@@ -236,6 +239,7 @@ impl Document {
         {
             parameters.push(self.parameter(name, location, required, description, schema)?);
         }
+
         let body = operation
             .request_body
             .unwrap_or_default()
@@ -253,12 +257,14 @@ impl Document {
                 schema,
             )?);
         }
+
         let mut secrets = Vec::new();
         for response in operation.responses.values() {
             let Body { content } =
                 Body::deserialize(response).map_err(|error| error.to_string())?;
             self.secrets(&self.resolve(content.json.schema)?, "", &mut secrets)?;
         }
+
         Ok(Method {
             name,
             verb: verb.into(),
@@ -289,6 +295,7 @@ impl Document {
             Some("array") => Kind::List,
             other => return Err(format!("{name}: unsupported type {other:?}")),
         };
+
         Ok(Parameter {
             name,
             location,
@@ -331,6 +338,7 @@ impl Document {
             }
             self.secrets(&property, &format!("{path}."), found)?;
         }
+
         Ok(())
     }
 }

@@ -80,6 +80,7 @@ pub fn encode_within(message: &impl Serialize, expected: usize) -> Result<Vec<u8
     for (byte, value) in frame.iter_mut().zip(header.to_be_bytes()) {
         *byte = value;
     }
+
     Ok(frame)
 }
 
@@ -91,6 +92,7 @@ pub fn read(stream: &mut impl Read) -> Result<Vec<u8>, FrameError> {
         HEADER => {}
         got => return Err(FrameError::Truncated { got, want: HEADER }),
     }
+
     let want = length(header)?;
     let mut text = vec![0; want];
     let got = fill(stream, &mut text)?;
@@ -111,6 +113,7 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, FrameError> 
             Err(error) => return Err(FrameError::Io(error)),
         }
     }
+
     Ok(got)
 }
 

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         _ if cli::complete() => Ok(ExitCode::SUCCESS),
         _ => cli::run(),
     };
+
     outcome.unwrap_or_else(|failure| report(&failure))
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn complete() -> bool {
     let Some(shell) = std::env::var_os(completions::VARIABLE) else {
         return false;
     };
+
     let args: Vec<_> = std::env::args_os().collect();
     let folder = std::env::current_dir().ok();
 
@@ -115,6 +116,7 @@ fn run_command(command: Command, socket: Option<PathBuf>) -> Result<ExitCode, Fa
             revocation::report_rejected(&given.profile, given.json, socket)
         }
     };
+
     done(outcome)
 }
 

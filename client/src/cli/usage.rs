@@ -31,6 +31,7 @@ fn one_line(text: &str) -> String {
         };
         message += part;
     }
+
     message
 }
 
@@ -45,6 +46,7 @@ fn suggestion(error: &clap::Error) -> Option<String> {
         ContextKind::SuggestedArg,
         ContextKind::SuggestedValue,
     ];
+
     let nearest = kinds.into_iter().find_map(|kind| match error.get(kind)? {
         ContextValue::String(one) => Some(one.clone()),
         // The last is the most similar.

@@ -67,6 +67,7 @@ impl Origin {
         if self.scheme == Scheme::Https || is_loopback {
             return Ok(());
         }
+
         Err(Failure::new(
             Code::NotAllowed,
             format!("{self} would receive the token unencrypted"),
@@ -81,6 +82,7 @@ impl fmt::Display for Origin {
             Scheme::Https => "https",
             Scheme::Http => "http",
         };
+
         write!(f, "{scheme}://{}", self.name)?;
         if self.port == self.scheme.port() {
             Ok(())
@@ -136,6 +138,7 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
             (name.to_ascii_lowercase(), port)
         }
     };
+
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => None,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -143,6 +146,7 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
         }
         _ => return None,
     };
+
     Some((name, port))
 }
 

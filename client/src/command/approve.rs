@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             command::print_error(&failure.to_string());
         }
     }
+
     Ok(())
 }
 
@@ -103,6 +104,7 @@ fn line(request: &Approval) -> String {
         expires_in_seconds,
         ..
     } = request;
+
     let program = printable(program);
 
     format!(

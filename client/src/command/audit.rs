@@ -39,10 +39,12 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             },
         )
     };
+
     let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
     command::print_report(&text, arguments.json, prose)?;
 
     let audit: Audit = serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
+
     audit.failure.map_or(Ok(()), Err)
 }
 
@@ -55,10 +57,12 @@ pub(crate) fn span(text: &str) -> Result<u64, Failure> {
         'd' => Some(86_400),
         _ => None,
     };
+
     let seconds = text.char_indices().next_back().and_then(|(at, last)| {
         let number: u64 = text.get(..at)?.parse().ok()?;
         number.checked_mul(unit(last)?)
     });
+
     seconds.ok_or_else(|| {
         Failure::new(
             Code::Usage,
@@ -79,19 +83,24 @@ fn prose(audit: &Audit) -> String {
         ended_sessions,
         ..
     } = audit;
+
     let mut text = format!(
         "profile {profile}: {} since {since}\n",
         counted(calls.len(), "call")
     );
+
     for call in calls {
         text += &call_lines(call, holders);
     }
+
     for ended in ended_sessions {
         let _ = writeln!(text, "\n{}  {ended}", ended.noticed_at);
     }
+
     if *truncated {
         text += "\nThere are more calls; use a shorter --since\n";
     }
+
     match journal_since {
         Some(at) if !holders.is_empty() => {
             let _ = writeln!(
@@ -101,6 +110,7 @@ fn prose(audit: &Audit) -> String {
         }
         _ => text += "\nThe journal has no program that received credentials\n",
     }
+
     for holder in holders {
         let _ = writeln!(
             text,
@@ -109,6 +119,7 @@ fn prose(audit: &Audit) -> String {
             holder_line(holder)
         );
     }
+
     text
 }
 
@@ -130,9 +141,11 @@ fn call_lines(call: &AuditedCall, holders: &[HolderGroup]) -> String {
     for holder in indices.iter().filter_map(|index| holders.get(*index)) {
         let _ = writeln!(text, "  {}", holder_line(holder));
     }
+
     if indices.is_empty() {
         text += "  the journal has no record of who had these credentials\n";
     }
+
     text
 }
 
@@ -152,11 +165,13 @@ fn holder_line(HolderGroup { count, first }: &HolderGroup) -> String {
     } else {
         chain.join(" < ")
     };
+
     let more = if *count > 1 {
         format!(", and {} more", count - 1)
     } else {
         String::new()
     };
+
     match first.request_id {
         Some(_) => format!("{chain}, user {}, by rolekeeper iam{more}", first.uid),
         None => format!("{chain}, user {}, since {}{more}", first.uid, first.at),

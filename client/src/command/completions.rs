@@ -43,7 +43,9 @@ pub(crate) fn run(shell: &str) -> Result<(), Failure> {
         "rolekeeper",
         &mut lines,
     );
+
     written.map_err(|error| unwritable(&error.to_string()))?;
+
     command::print(&String::from_utf8_lossy(&lines))
 }
 

@@ -29,6 +29,7 @@ fn document(lease: &Lease<'_>) -> Result<String, Failure> {
         #[serde(skip_serializing_if = "Option::is_none")]
         account_id: Option<&'a str>,
     }
+
     serde_json::to_string(&Document {
         version: 1,
         access_key_id: &lease.access_key_id,

@@ -84,6 +84,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<Exit
         "version" => Ok(concat!("rolekeeper ", env!("CARGO_PKG_VERSION"), "\n").into()),
         other => Err(unknown(other).into()),
     };
+
     let message = match answer {
         Ok(text) => {
             return command::print(&command::for_standard_output(text)).map(|()| ExitCode::SUCCESS);
@@ -94,7 +95,9 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<Exit
             failure.message
         }
     };
+
     command::print(&(command::printable(&message) + "\n"))?;
+
     Ok(ExitCode::from(1))
 }
 
@@ -113,6 +116,7 @@ fn get(
                 .map_or(address.as_str(), |(host, _path)| host),
         ),
     };
+
     let Some(origin) = origin else {
         let hint = "use a host with an optional port, or a URL";
         return Err(Failure::new(
@@ -122,9 +126,11 @@ fn get(
         )
         .into());
     };
+
     if !address::is_allowed_host(&arguments.hosts, &origin) {
         return Err(Refusal::NotFound);
     }
+
     origin.check_encryption()?;
     let username = arguments.username.as_deref();
     Ok(lease::ask(&arguments.profile, socket, |lease| {
@@ -142,6 +148,7 @@ fn address(input: impl Read) -> Result<String, Failure> {
             "standard input is longer than the address of a registry",
         ));
     }
+
     let text = String::from_utf8(bytes).map_err(|_| refuse("docker's request is not UTF-8"))?;
     match text.trim() {
         "" => Err(refuse(NO_SERVER)),
@@ -166,6 +173,7 @@ fn document(address: &str, username: Option<&str>, lease: &Lease<'_>) -> Result<
         username: &'a str,
         secret: &'a str,
     }
+
     let username = username.unwrap_or(&lease.access_key_id);
     serde_json::to_string(&Document {
         server_url: address,
@@ -199,8 +207,10 @@ fn list(
             .iter()
             .map(|host| (host.written.clone(), Value::from(name.as_str())))
     });
+
     let entries: Map<String, Value> = entries.collect();
     let text = serde_json::to_string(&entries).map_err(|_| connect::unexpected_reply())?;
+
     Ok(text + "\n")
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         format,
         mode,
     } = arguments;
+
     let socket = connect::socket_path(socket)?;
     let environment = autostart::ask(&socket, |stream| Environment::ask(stream, profile, *mode))?;
 
@@ -62,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             "redirect the output, or use --format json",
         ));
     }
+
     super::print(&text)
 }
 
@@ -74,6 +76,7 @@ impl Format {
             name.bytes()
                 .all(|each| each.is_ascii_alphanumeric() || each == b'_')
         };
+
         let unset: Vec<&str> = unset.iter().filter(is_name).map(String::as_str).collect();
         match self {
             Self::Json => return json(environment),
@@ -88,6 +91,7 @@ impl Format {
                 });
             }
         }
+
         for (name, value) in set {
             // Writing to a string cannot fail.
             let _ = match self {
@@ -97,6 +101,7 @@ impl Format {
                 Self::Dotenv | Self::Json => writeln!(text, "{name}={}", dotenv(value)?),
             };
         }
+
         Ok(text)
     }
 }
@@ -112,6 +117,7 @@ fn json(environment: &Environment) -> Result<String, Failure> {
         .map(|name| (name.clone(), Value::Null));
     let document: Map<String, Value> = set.chain(unset).collect();
     let text = serde_json::to_string_pretty(&document).map_err(|_| connect::unexpected_reply())?;
+
     Ok(super::for_standard_output(text + "\n"))
 }
 

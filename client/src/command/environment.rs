@@ -81,18 +81,22 @@ impl Environment {
                 profile: profile.into(),
             },
         )?;
+
         let Reply::Lease(lease) = connect::reply(&text)? else {
             return Err(connect::unexpected_reply());
         };
+
         if let Some(seconds) = lease.view_age_seconds {
             super::print_error(&format!(
                 "rolekeeper: the last successful revocation check for {profile} was {seconds} s ago"
             ));
         }
+
         let mut set = match mode {
             Mode::Env => keys(&lease),
             Mode::Http | Mode::Imds => address(&endpoint(stream, profile, mode)?)?,
         };
+
         if let Some(region) = &lease.region {
             // botocore reads only the second, other SDKs the first.
             set.extend([
@@ -100,6 +104,7 @@ impl Environment {
                 ("AWS_DEFAULT_REGION", region.to_string()),
             ]);
         }
+
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let mut unset: Vec<String> = names
             .filter(|name| name.starts_with(SHADOWING_PREFIX))
@@ -114,6 +119,7 @@ impl Environment {
                 |name: &&str| connect::variable(name).is_some_and(|value| value == NULL_DEVICE);
             unset.extend(AWS_FILES.into_iter().filter(is_null_device).map(Into::into));
         }
+
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
         unset.sort();
         let generation = (!lease.session_expires_at.is_empty()).then_some(lease.generation);
@@ -139,17 +145,21 @@ fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
     } else {
         &lease.session_expires_at
     };
+
     let mut set = vec![
         (ACCESS_KEY, lease.access_key_id.to_string()),
         (SECRET_KEY, lease.secret_access_key.to_string()),
         (EXPIRATION, expiration.to_string()),
     ];
+
     if !lease.session_token.is_empty() {
         set.push((TOKEN, lease.session_token.to_string()));
     }
+
     if let Some(account) = &lease.account_id {
         set.push(("AWS_ACCOUNT_ID", account.to_string()));
     }
+
     set
 }
 
@@ -159,6 +169,7 @@ fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, 
     } else {
         EndpointKind::Container
     };
+
     let text = connect::document(
         stream,
         Request::Endpoint {
@@ -176,6 +187,7 @@ fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, 
             "restart rolekeeperd",
         )
     })?;
+
     serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())
 }
 
@@ -198,14 +210,17 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
             ]
         }
     };
+
     for file in AWS_FILES.into_iter().chain([BOTO_CONFIG]) {
         set.push((file, NULL_DEVICE.into()));
     }
+
     let before = |name| connect::variable(name).and_then(|value| value.into_string().ok());
     let lower = before("no_proxy");
     let upper = before("NO_PROXY");
     set.push(("no_proxy", no_proxy(lower.as_deref().or(upper.as_deref()))));
     set.push(("NO_PROXY", no_proxy(upper.as_deref().or(lower.as_deref()))));
+
     Ok(set)
 }
 
@@ -223,6 +238,7 @@ fn no_proxy(before: Option<&str>) -> String {
             names.push(here);
         }
     }
+
     names.join(",")
 }
 

@@ -17,7 +17,9 @@ pub(crate) fn run(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<
             },
         )
     };
+
     let text = autostart::ask(&connect::socket_path(socket)?, ask)?;
+
     command::print_report(&text, json, prose)
 }
 
@@ -32,6 +34,7 @@ fn prose(explanation: &Explanation) -> String {
         checks,
         last_failure,
     } = explanation;
+
     let role = role_name
         .as_ref()
         .map_or_else(|| role_id.clone(), |name| format!("{name} ({role_id})"));
@@ -41,13 +44,16 @@ fn prose(explanation: &Explanation) -> String {
         Outcome::No => "cannot",
         Outcome::Unknown => "may be able to",
     };
+
     let mut text = format!(
         "profile {profile}: {principal} {can} assume role {role} at upstream {upstream}\n\n"
     );
+
     text += &table::text(checks.iter().flat_map(rows));
     if let Some(failure) = last_failure {
         text += &format!("\nThe daemon's last attempt failed: {failure}\n");
     }
+
     text
 }
 
@@ -59,6 +65,7 @@ fn rows(check: &Check) -> Vec<[String; 3]> {
         reason,
         statement,
     } = check;
+
     let outcome = match outcome {
         Outcome::Yes => "yes",
         Outcome::No => "no",
@@ -69,6 +76,7 @@ fn rows(check: &Check) -> Vec<[String; 3]> {
     if let Some(statement) = statement {
         rows.push([String::new(), String::new(), statement.text.to_string()]);
     }
+
     rows
 }
 

@@ -89,6 +89,7 @@ fn get(
     else {
         return Ok(String::new());
     };
+
     origin.check_encryption()?;
     let username = request
         .username
@@ -114,6 +115,7 @@ fn report_rejected(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure
     let Some(mut stream) = connect::open(&connect::socket_path(socket)?)? else {
         return Ok(());
     };
+
     if stream.set_recv_timeout(Some(REPORT_DEADLINE)).is_ok() {
         connect::document(
             &mut stream,
@@ -122,6 +124,7 @@ fn report_rejected(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure
             },
         )?;
     }
+
     Ok(())
 }
 
@@ -172,7 +175,9 @@ impl CredentialRequest {
                 _ => {}
             }
         }
+
         request.origin = scheme.and_then(|scheme| Origin::of_host(scheme, &host));
+
         Ok(request)
     }
 
@@ -199,19 +204,23 @@ fn epoch_seconds(time: &str) -> Option<u64> {
     let is_leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
     };
+
     let length_of = |month: u64| match month {
         2 if is_leap(year) => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
+
     let is_time = hour < 24 && minute < 60 && second < 60;
     if year < 1970 || !(1..=12).contains(&month) || day < 1 || day > length_of(month) || !is_time {
         return None;
     }
+
     let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
     let days_before_year = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969);
     let days = days_before_year + (1..month).map(length_of).sum::<u64>() + day - 1;
+
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
@@ -226,6 +235,7 @@ fn numbers(text: &str, between: char, digits: [usize; 3]) -> Option<[u64; 3]> {
         }
         *number = part.parse().ok()?;
     }
+
     parts.next().is_none().then_some(numbers)
 }
 

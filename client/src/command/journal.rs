@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
         connect::document(stream, Request::Journal { since_seconds })
     })?;
+
     let location: JournalLocation =
         serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         arguments.profile.as_deref(),
         location.since.as_deref(),
     );
+
     if arguments.json {
         let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
         command::print(&command::for_standard_output(lines))
@@ -106,6 +108,7 @@ fn details(record: &Value) -> String {
             words.push(format!("{name}={}", quoted(text)));
         }
     }
+
     words.join(" ")
 }
 

@@ -82,16 +82,19 @@ fn parse_request(info: Option<OsString>) -> Result<ExecRequest, Failure> {
         kind: String,
         spec: Option<Spec>,
     }
+
     #[derive(Deserialize)]
     struct Spec {
         cluster: Option<Cluster>,
     }
+
     let Some(info) = info else {
         return Ok(ExecRequest {
             version: "v1",
             cluster: None,
         });
     };
+
     let info = info
         .into_string()
         .map_err(|_| unreadable("it is not UTF-8"))?;
@@ -103,14 +106,17 @@ fn parse_request(info: Option<OsString>) -> Result<ExecRequest, Failure> {
             error.column()
         ))
     })?;
+
     if info.kind != "ExecCredential" {
         return Err(unreadable("its kind differs"));
     }
+
     let version = match info.api_version.strip_prefix(GROUP) {
         Some("v1") => "v1",
         Some("v1beta1") => "v1beta1",
         _ => return Err(other_version(&info.api_version)),
     };
+
     Ok(ExecRequest {
         version,
         cluster: info.spec.and_then(|spec| spec.cluster),
@@ -132,6 +138,7 @@ fn other_version(theirs: &str) -> Failure {
     } else {
         "unknown"
     };
+
     Failure::new(
         Code::Usage,
         format!(
@@ -149,9 +156,11 @@ fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), 
     {
         origin.check_encryption()?;
     }
+
     if servers.is_empty() {
         return Ok(());
     }
+
     let Some(Cluster { server }) = cluster else {
         return Err(Failure::new(
             Code::Usage,
@@ -161,6 +170,7 @@ fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), 
             "set provideClusterInfo: true beside the command in the kubeconfig",
         ));
     };
+
     let (which, hint) = match Origin::of_url(&server) {
         Some((origin, _path)) if servers.contains(&origin) => return Ok(()),
         Some((origin, _path)) => (
@@ -172,6 +182,7 @@ fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), 
             "use scheme, host and port as the cluster's server".into(),
         ),
     };
+
     Err(Failure::new(
         Code::NotAllowed,
         format!("profile {profile} is not allowed for {which}"),
@@ -187,16 +198,19 @@ fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
         kind: &'a str,
         status: Status<'a>,
     }
+
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Status<'a> {
         token: &'a str,
         expiration_timestamp: &'a str,
     }
+
     let status = Status {
         token: lease::token(lease)?,
         expiration_timestamp: &lease.expires_at,
     };
+
     serde_json::to_string(&Document {
         api_version: format!("{GROUP}{version}"),
         kind: "ExecCredential",

@@ -38,6 +38,7 @@ pub(super) fn token<'a>(lease: &'a Lease<'_>) -> Result<&'a str, Failure> {
             "use credential-process, env or exec, for tools that sign with keys",
         ));
     }
+
     if !lease
         .session_token
         .bytes()
@@ -49,6 +50,7 @@ pub(super) fn token<'a>(lease: &'a Lease<'_>) -> Result<&'a str, Failure> {
             "use credential-process, or env --format json",
         ));
     }
+
     Ok(&lease.session_token)
 }
 

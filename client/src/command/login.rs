@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         old,
         json,
     } = arguments;
+
     let socket = connect::socket_path(socket)?;
     let upstream = upstream.as_deref();
 
@@ -62,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         "Token for {} at {}: ",
         source.upstream, source.endpoint
     ))?;
+
     let passphrase = if source.has_passphrase {
         Some(new_passphrase()?)
     } else {
@@ -73,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         token: secret(&token),
         passphrase: passphrase.as_deref().map(secret),
     };
+
     let text = document(&socket, &request)?;
     command::print_report(&text, *json, |done: &LoginReport| {
         format!(
@@ -111,10 +114,12 @@ pub(crate) fn unlock(
     } else {
         None
     };
+
     let request = Request::Unlock {
         upstream: name(upstream),
         passphrase: passphrase.as_deref().map(secret),
     };
+
     let text = document(&socket, &request)?;
     command::print_report(&text, json, |done: &LoginReport| {
         format!("{} is unlocked, and {}\n", done.location, accepted(done))
@@ -179,12 +184,15 @@ fn rotated(done: &RotationReport) -> String {
         not_deleted,
         failure,
     } = done;
+
     let mut text = format!(
         "upstream {upstream}: the new credential {credential_id} of {principal} is stored in {location}\n"
     );
+
     if !deleted.is_empty() {
         text += &format!("deleted: {}\n", deleted.join(", "));
     }
+
     if !not_deleted.is_empty() {
         let why = failure.as_deref().unwrap_or("unknown reason");
         text += &format!(
@@ -192,5 +200,6 @@ fn rotated(done: &RotationReport) -> String {
             not_deleted.join(", ")
         );
     }
+
     text
 }

@@ -20,6 +20,7 @@ pub(super) fn disable_core_dumps() {
             },
         );
     }
+
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
@@ -36,6 +37,7 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
     } else {
         piped()
     };
+
     let text = text.map_err(|error| {
         Failure::new(
             Code::Usage,
@@ -43,6 +45,7 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
             "type it at the prompt, or pass it on standard input: rolekeeper login < FILE",
         )
     })?;
+
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Failure::new(
@@ -51,6 +54,7 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
             "run the command again, and type the secret",
         ));
     }
+
     Ok(text.to_owned())
 }
 
@@ -101,6 +105,7 @@ fn typed(question: &str) -> io::Result<String> {
     drop(echo_off);
     eprint("\n");
     read?;
+
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
@@ -140,6 +145,7 @@ mod no_echo {
             if let Some(error) = failed {
                 return Err(error);
             }
+
             let before = tcgetattr(io::stdin())?;
             let mut no_echo = before.clone();
             no_echo.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
@@ -148,6 +154,7 @@ mod no_echo {
             let mut modes = lock();
             set(&no_echo)?;
             *modes = Some(Modes { before, no_echo });
+
             Ok(Self(()))
         }
     }
@@ -171,6 +178,7 @@ mod no_echo {
                 let _ = modes.as_ref().map(|modes| set(&modes.no_echo));
             }
         });
+
         Ok(())
     }
 

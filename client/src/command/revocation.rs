@@ -64,6 +64,7 @@ pub(crate) fn report_rejected(
         },
         socket,
     )?;
+
     command::print_report(&text, json, prose)?;
     let update: ProfileUpdate =
         serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
@@ -91,6 +92,7 @@ fn prose(update: &ProfileUpdate) -> String {
         ended,
         ..
     } = update;
+
     let ended = ended
         .as_ref()
         .or(held.as_ref())
@@ -116,10 +118,12 @@ fn logged_out(report: &LogoutReport) -> String {
         }
         text.push('\n');
     }
+
     let which = match &*report.profiles {
         [only] => &only.profile,
         _ => "PROFILE",
     };
+
     text + &format!("To resume: rolekeeper resume {which}\n")
 }
 

@@ -35,9 +35,11 @@ pub(crate) fn revoke(
         session_id: session_id.into(),
         reason: reason.map(Into::into),
     };
+
     let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
         connect::document(stream, request())
     })?;
+
     command::print_report(
         &text,
         json,
@@ -62,6 +64,7 @@ fn prose(report: &Sessions) -> String {
         "EXPIRES",
         "FROM",
     ];
+
     let text = table::text(std::iter::once(header).chain(report.sessions.iter().map(row)));
 
     if report.truncated {

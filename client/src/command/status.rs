@@ -85,6 +85,7 @@ fn prose(status: &Status) -> String {
         "NEXT REFRESH",
         "SESSION",
     ];
+
     let rows = std::iter::once(header.map(String::from)).chain(status.profiles.iter().map(row));
     let mut lines = table::lines(rows).into_iter();
     text.extend(lines.next().map(|header| header + "\n"));
@@ -94,6 +95,7 @@ fn prose(status: &Status) -> String {
             text += &format!("  {}\n", printable(&note));
         }
     }
+
     text
 }
 
@@ -113,6 +115,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         "rolekeeperd {version}, process {pid}, up {}, {connections} connection{plural}",
         duration(*uptime_seconds),
     )];
+
     lines.extend(protection.as_ref().map(protection_line));
     for (name, address) in endpoints {
         lines.push(match name.strip_prefix("imds.") {
@@ -120,6 +123,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
             None => format!("container credentials: {address}"),
         });
     }
+
     lines.extend(clocks.iter().map(clock_line));
 
     lines.iter().map(|line| printable(line)).collect()
@@ -150,6 +154,7 @@ fn clock_line(clock: &ClockStatus) -> String {
     } else {
         "behind"
     };
+
     format!(
         "this machine's clock is {difference} {direction} the clock of {upstream}; services may reject signed requests"
     )
@@ -163,6 +168,7 @@ fn row(profile: &ProfileStatus) -> [String; 6] {
         ProfileState::Expired => "expired",
         ProfileState::Held => "held",
     };
+
     let [age, expiry, refresh, id] = match &profile.session {
         Some(session) => session_cells(session),
         None => [const { String::new() }; 4],

@@ -51,6 +51,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             session_id: lease.session_id.to_string(),
         })
     })?;
+
     if arguments.json {
         command::print_json(&document)
     } else {

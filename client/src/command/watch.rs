@@ -23,6 +23,7 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
         || autostart::open(&socket),
         |stream| subscribe(stream, profile),
     );
+
     let (mut update, stream) = first?;
     let mut subscription = Subscription::new(socket, profile, Some(stream));
     loop {
@@ -127,11 +128,13 @@ impl Subscription {
             failure.code,
             Code::Busy | Code::NoDaemon | Code::ShuttingDown
         );
+
         let cause = if is_away {
             Code::NoDaemon
         } else {
             failure.code
         };
+
         let since = *self.disconnected_since.get_or_insert_with(Instant::now);
         let may_return = is_away && since.elapsed() < autostart::FOLLOW_DEADLINE;
         if self.reported == Some(cause) || may_return {
@@ -157,6 +160,7 @@ fn exit_with_the_reader() {
     if !matches!(kind, Ok(FileType::Fifo | FileType::Socket)) {
         return;
     }
+
     thread::spawn(move || {
         // Without requested events, poll returns when the reader has exited.
         let closed =

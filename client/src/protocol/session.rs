@@ -54,10 +54,12 @@ impl fmt::Display for SessionEnded {
             reason,
             noticed_at,
         } = self;
+
         match session_id {
             Some(id) => write!(f, "session {id}")?,
             None => write!(f, "the profile")?,
         }
+
         f.write_str(match cause {
             EndCause::LoggedOut => " was logged out",
             EndCause::AccountDisabled => " was revoked because its account was disabled",
@@ -66,9 +68,11 @@ impl fmt::Display for SessionEnded {
             EndCause::DaemonStopped => " was dropped when the daemon stopped",
             EndCause::Revoked | EndCause::Unknown => " was revoked",
         })?;
+
         if let Some(by) = by {
             write!(f, " by {by}")?;
         }
+
         write!(f, " at {}", at.as_ref().unwrap_or(noticed_at))?;
         reason
             .as_ref()

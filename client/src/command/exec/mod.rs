@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: Arguments, socket: Option<PathBuf>) -> Result<ExitC
             format!("leave it, or run env -u {PROFILE_VARIABLE} rolekeeper exec ..."),
         ));
     }
+
     let socket = connect::socket_path(socket)?;
     match arguments.on_revoke {
         None => {
@@ -97,10 +98,12 @@ impl Arguments {
                 "run rolekeeper exec PROFILE -- COMMAND",
             )
         })?;
+
         let environment = Environment::ask(stream, &self.profile, self.mode)?;
         let mut command = Command::new(program);
         environment.apply_to(command.args(arguments));
         command.env(PROFILE_VARIABLE, &self.profile);
+
         Ok((command, environment.generation))
     }
 }
@@ -127,6 +130,7 @@ fn not_started(command: &Command, error: &std::io::Error) -> Failure {
     } else {
         Code::CommandNotRun
     };
+
     Failure::new(
         code,
         format!(

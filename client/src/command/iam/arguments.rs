@@ -44,6 +44,7 @@ fn by_resource(methods: &[Method]) -> String {
         }
         text += &format!("  {:wide$}  {}\n", method.name, method.summary);
     }
+
     text + "\nA method's name can be written with hyphens (list-roles). METHOD --help shows its parameters."
 }
 
@@ -54,6 +55,7 @@ fn method_command(method: &Method) -> Command {
     for parameter in &method.parameters {
         command = command.arg(argument(parameter));
     }
+
     command = command
         .next_help_heading("Call and output")
         .arg(
@@ -77,6 +79,7 @@ fn method_command(method: &Method) -> Command {
     if method.is_paginated() {
         command = command.arg(switch("all", "Fetch all pages; --limit is the page size"));
     }
+
     if method.destructive
         || method
             .parameters
@@ -85,6 +88,7 @@ fn method_command(method: &Method) -> Command {
     {
         command = command.arg(switch("yes", "Skip the confirmation"));
     }
+
     command
 }
 
@@ -107,6 +111,7 @@ fn argument(parameter: &Parameter) -> Arg {
     if hyphened != parameter.name {
         arg = arg.alias(parameter.name.clone());
     }
+
     let mut help = parameter.description.clone();
     if !parameter.choices.is_empty() {
         help += &format!(" [{}]", parameter.choices.join(", "));
@@ -115,9 +120,11 @@ fn argument(parameter: &Parameter) -> Arg {
             choices.iter().map(|word| word.as_str().into()).collect()
         }));
     }
+
     if let Some(list) = suggest::list_of(&parameter.name) {
         arg = arg.add(ArgValueCandidates::new(move || suggest::ids(list)));
     }
+
     match parameter.kind {
         Kind::Text => arg.value_name(if parameter.name.ends_with("_id") {
             "ID"
@@ -182,6 +189,7 @@ pub(super) fn parameters(
         };
         parameters.extend(value.map(|value| (name.clone(), value)));
     }
+
     Ok(parameters)
 }
 
@@ -201,6 +209,7 @@ fn document(name: &str, source: &str) -> Result<Value, Failure> {
             "use a readable file, or - for standard input",
         )
     })?;
+
     if text.len() as u64 > MAX_DOCUMENT {
         return Err(Failure::new(
             Code::Usage,
@@ -227,6 +236,7 @@ fn document(name: &str, source: &str) -> Result<Value, Failure> {
             ),
         ),
     };
+
     Err(Failure::new(
         Code::Usage,
         format!("{option}: {origin} {reason}"),

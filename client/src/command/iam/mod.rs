@@ -38,6 +38,7 @@ pub(crate) fn run(
             "run rolekeeper iam --help to list the methods",
         ));
     };
+
     let method = methods
         .iter()
         .find(|method| method.name == name)
@@ -51,13 +52,16 @@ pub(crate) fn run(
         json: arguments::flag(given, "json") || !std::io::stdout().is_terminal(),
         all: arguments::flag(given, "all"),
     };
+
     let reply = ask(&connect::socket_path(socket)?, method, parameters, &options)?;
     match &reply {
         Value::Null if options.json => {}
         reply if options.json => command::print_json(reply)?,
         reply => command::print(&output::show(method, reply))?,
     }
+
     warn_of_secrets(method);
+
     Ok(())
 }
 
@@ -136,20 +140,24 @@ fn call(
         };
         connect::document(stream, Request::Iam(call))
     };
+
     // Only reading methods are idempotent.
     let text = if method.verb == "GET" {
         autostart::ask(socket, ask)
     } else {
         autostart::open(socket).and_then(|mut stream| ask(&mut stream))
     };
+
     let text = text.map_err(|failure| match failure.code {
         // Disconnected, or no answer in time.
         Code::NoDaemon | Code::ShuttingDown | Code::Unexpected => unknown_outcome(method, failure),
         _ => failure,
     })?;
+
     if text.is_empty() {
         return Ok(Value::Null);
     }
+
     json::reply(&text, &format!("{}: ", method.name))
         .map_err(|failure| unknown_outcome(method, failure))
 }
@@ -171,9 +179,11 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
         parameter.destructive.is_some()
             && parameters.get(&parameter.name) == parameter.destructive.as_ref()
     };
+
     if yes || !(method.destructive || method.parameters.iter().any(by_value)) {
         return Ok(());
     }
+
     let what = parameters
         .iter()
         .fold(method.name.clone(), |what, (name, value)| {
@@ -190,16 +200,19 @@ fn confirm(method: &Method, parameters: &Map<String, Value>, yes: bool) -> Resul
             "repeat the command with --yes",
         ));
     }
+
     let question = format!(
         "{}\nThis is destructive. Continue? [y/N] ",
         command::printable(&what)
     );
+
     let mut answer = String::new();
     let asked = std::io::stderr().write_all(question.as_bytes());
     let read = asked.and_then(|()| std::io::stdin().read_line(&mut answer));
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
+
     Err(Failure::new(
         Code::Usage,
         format!("{} was not called", method.name),

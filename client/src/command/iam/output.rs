@@ -51,6 +51,7 @@ fn list(items: &[Value], next: Option<&str>) -> String {
             shown.push((name, cells));
         }
     }
+
     let rows = (0..=items.len()).map(|row| {
         let cells = shown.iter().filter_map(|(_, cells)| cells.get(row));
         cells.collect::<Vec<_>>()
@@ -66,18 +67,21 @@ fn list(items: &[Value], next: Option<&str>) -> String {
     } else {
         table::text(rows)
     };
+
     if !hidden.is_empty() {
         text += &format!(
             "\nColumns that do not fit: {}; use --json to see all\n",
             hidden.join(", ")
         );
     }
+
     if let Some(marker) = next {
         text += &format!(
             "\nThere are more items; use --all, or --marker {}\n",
             printable(marker)
         );
     }
+
     text
 }
 
@@ -89,6 +93,7 @@ fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
             names.push(name);
         }
     }
+
     names.sort_by_key(|name| {
         let first = FIRST
             .iter()
@@ -96,6 +101,7 @@ fn columns(items: &[Value]) -> Vec<(&str, Vec<String>)> {
             .unwrap_or(FIRST.len());
         (LAST.contains(name), first)
     });
+
     names
         .into_iter()
         .map(|name| (name, cells(name, items)))
@@ -128,6 +134,7 @@ fn fields(object: &Map<String, Value>) -> String {
             _ => rows.push([title(key), cell(value)]),
         }
     }
+
     table::text(rows) + &nested
 }
 

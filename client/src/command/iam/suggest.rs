@@ -69,6 +69,7 @@ fn list_ids(list: &str) -> Option<Vec<CompletionCandidate>> {
         method: list.into(),
         parameters,
     };
+
     let reply: Value =
         serde_json::from_str(&connect::document(&mut open()?, Request::Iam(call)).ok()?).ok()?;
     Some(

@@ -61,6 +61,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     if !content.is_empty() && !content.ends_with('\n') {
         content.push('\n');
     }
+
     content += &new.concat();
     content += &after.concat();
     let (removed, added) = difference(section, &new);
@@ -90,6 +91,7 @@ fn settings(arguments: &Arguments, socket: Option<&str>) -> Result<Vec<String>, 
     if let Some(region) = &arguments.region {
         lines.push(format!("{REGION} = {region}\n"));
     }
+
     let program = program::path(program::is_plain)?;
     let mut words = vec![&program, "credential-process", &arguments.common.profile];
     words.extend(option("--socket", socket));
@@ -98,7 +100,9 @@ fn settings(arguments: &Arguments, socket: Option<&str>) -> Result<Vec<String>, 
         let hint = "choose a path of letters, digits and `-_./`";
         return Err(Failure::new(Code::Usage, message, hint));
     }
+
     lines.push(format!("{PROCESS} = {}\n", words.join(" ")));
+
     Ok(lines)
 }
 
@@ -109,12 +113,15 @@ fn check_credentials_file(name: &str) -> Result<(), Failure> {
     if !path.is_file() {
         return Ok(());
     }
+
     let original = Original::read(&path)?;
     let mut lines = original.text()?.lines();
     if !lines.any(|line| header(line) == Some(name)) {
         return Ok(());
     }
+
     let reason = "has access keys for it, which some tools use first";
+
     Err(taken(&path, name, reason))
 }
 
@@ -132,6 +139,7 @@ fn with_settings(section: &[&str], name: &str, settings: &[String]) -> Vec<Strin
         (None, "default") => "[default]\n".to_owned(),
         (None, _) => format!("[profile {name}]\n"),
     };
+
     let is_kept = |line: &&&str| !settings.iter().any(|new| key(new) == key(line));
     let kept = section
         .iter()
@@ -139,6 +147,7 @@ fn with_settings(section: &[&str], name: &str, settings: &[String]) -> Vec<Strin
         .filter(is_kept)
         .map(ToString::to_string);
     let first = [header].into_iter().chain(settings.iter().cloned());
+
     first.chain(kept).collect()
 }
 

@@ -39,6 +39,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         (None, Some(folder)) => Path::new(&folder).join("config.json"),
         (None, None) => program::in_home(".docker/config.json")?,
     };
+
     let original = Original::read(&path)?;
     let mut config = parse(&original)?;
     let helper = format!("rolekeeper-{profile}");
@@ -46,6 +47,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         true => remove(&mut config, &helper, &arguments.hosts),
         false => insert(&mut config, &helper, &arguments.hosts, &path)?,
     };
+
     let is_used = config.get(HELPERS).and_then(Value::as_object);
     let is_used = is_used.is_some_and(|helpers| helpers.values().any(|value| *value == helper));
     let script = script(arguments, is_used, socket)?;
@@ -66,6 +68,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
             Some(original.edit(written(&config)?, Vec::new(), lines)),
         ],
     };
+
     let host = arguments.hosts.first().map_or("HOST", String::as_str);
     Ok(Plan {
         changes: edits.into_iter().flatten().map(Change::File).collect(),
@@ -84,10 +87,12 @@ fn parse(original: &Original) -> Result<Map<String, Value>, Failure> {
             "fix the file and run the command again",
         )
     };
+
     let content = original.content.as_deref().unwrap_or_default();
     if content.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
+
     // The error has the line and the column, and no text of the file.
     let config: Value = serde_json::from_slice(content)
         .map_err(|error| refused(&format!("is not valid JSON: {error}")))?;
@@ -121,6 +126,7 @@ fn insert(
             helpers.insert(host.clone(), helper.into());
         }
     }
+
     Ok(added)
 }
 
@@ -130,14 +136,17 @@ fn remove(config: &mut Map<String, Value>, helper: &str, hosts: &[String]) -> Ve
     let Some(helpers) = config.get_mut(HELPERS).and_then(Value::as_object_mut) else {
         return removed;
     };
+
     helpers.retain(|host, value| {
         let is_kept = *value != helper || !(hosts.is_empty() || hosts.contains(host));
         removed.extend((!is_kept).then(|| host.clone()));
         is_kept
     });
+
     if helpers.is_empty() {
         config.shift_remove(HELPERS);
     }
+
     removed
 }
 
@@ -163,6 +172,7 @@ fn script(
         Err(_) if *undo => return Ok(None),
         path => path?,
     };
+
     let original = Original::read(&path)?;
     let old = original.text()?.to_owned();
     let start = format!(" docker-credential {profile} ");
@@ -170,6 +180,7 @@ fn script(
     if *undo && (is_used || !is_ours) {
         return Ok(None);
     }
+
     if !is_ours && original.content.is_some() {
         let message = format!("{} is not from setup", original.path.display());
         let hint = "remove it, or choose another folder with --bin";
@@ -181,6 +192,7 @@ fn script(
     } else {
         script_text(arguments, socket)?
     };
+
     let edit = Edit {
         file: original.path.display().to_string(),
         backup: None,
@@ -190,6 +202,7 @@ fn script(
         content: (!undo).then(|| new.clone().into_bytes()),
         new_mode: 0o755,
     };
+
     Ok((old != new).then_some(edit))
 }
 

@@ -25,8 +25,10 @@ pub(super) fn run(command: &[String]) -> Result<String, Failure> {
     if output.status.success() || has_found_none {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
+
     let errors = String::from_utf8_lossy(&output.stderr);
     let first = errors.lines().find(|line| !line.trim().is_empty());
+
     Err(failed(command, first.unwrap_or(&output.status.to_string())))
 }
 

@@ -88,13 +88,16 @@ fn read(path: &Path) -> io::Result<Original> {
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+
     #[cfg(unix)]
     if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
         return Err(io::Error::other(
             "it has hard links, which a rename would separate",
         ));
     }
+
     let content = Some(fs::read(&path)?);
+
     Ok(Original { path, content })
 }
 
@@ -115,9 +118,11 @@ impl Edit {
         if let (Some(backup), Some(old)) = (&self.backup, old) {
             self.temporary(old)?.persist(backup)?;
         }
+
         let new = self.temporary(content)?;
         self.original.check_unchanged()?;
         new.persist(path)?;
+
         Ok(())
     }
 
@@ -140,14 +145,17 @@ impl Edit {
         if self.original.content.is_none() {
             return file.set_permissions(mode(self.new_mode));
         }
+
         let old = fs::metadata(&self.original.path)?;
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             fchown(file, Some(old.uid()), Some(old.gid()))?;
         }
+
         file.set_permissions(mode(old.mode() & 0o7777))?;
         #[cfg(target_os = "linux")]
         copy_extended_attributes(&self.original.path, file)?;
+
         Ok(())
     }
 }
@@ -163,6 +171,7 @@ fn copy_extended_attributes(path: &Path, file: &fs::File) -> io::Result<()> {
         Err(rustix::io::Errno::NOTSUP) => 0,
         length => length?,
     };
+
     names.truncate(length);
 
     for name in names.split(|&byte| byte == 0) {
@@ -173,6 +182,7 @@ fn copy_extended_attributes(path: &Path, file: &fs::File) -> io::Result<()> {
             fsetxattr(file, name, &value, XattrFlags::empty())?;
         }
     }
+
     Ok(())
 }
 

@@ -27,11 +27,13 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         Some(file) => vec!["git", "config", "--file", file],
         None => vec!["git", "config", "--global"],
     };
+
     let helpers = helpers(&git)?;
     let changes = match arguments.common.undo {
         true => removals(&git, arguments, &helpers),
         false => additions(&git, arguments, &helpers, socket)?,
     };
+
     let host = arguments.hosts.first().map_or("HOST", String::as_str);
     Ok(Plan {
         changes,
@@ -108,6 +110,7 @@ fn additions(
             }
         }
     }
+
     Ok(changes)
 }
 
@@ -147,5 +150,6 @@ fn removals(
             changes.push(change(git, &["--fixed-value", "--unset-all", key, value]));
         }
     }
+
     changes
 }

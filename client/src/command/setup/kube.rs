@@ -48,9 +48,11 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         true => removal(user.as_ref(), name, profile),
         false => addition(user.as_ref(), name, arguments, socket)?,
     };
+
     let change = (!words.is_empty()).then(|| Change::Command {
         command: [kubectl, words].concat(),
     });
+
     Ok(Plan {
         changes: change.into_iter().collect(),
         example: format!(
@@ -107,6 +109,7 @@ fn addition(
         "interactiveMode": "Never",
         "provideClusterInfo": needs_cluster,
     });
+
     let old = user.and_then(|user| user.pointer("/user/exec"));
     let mut fields = exec.as_object().into_iter().flatten();
     if old.is_some_and(|old| fields.all(|(field, value)| old.get(field) == Some(value))) {
@@ -121,7 +124,9 @@ fn addition(
         "--exec-interactive-mode=Never".to_owned(),
         format!("--exec-provide-cluster-info={needs_cluster}"),
     ];
+
     words.extend(args.iter().map(|arg| format!("--exec-arg={arg}")));
+
     Ok(words)
 }
 

@@ -72,18 +72,21 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
         Tool::Docker(arguments) => &arguments.common,
         Tool::Git(arguments) => &arguments.common,
     };
+
     let mut plan = plan(tool, socket)?;
 
     if common.write {
         plan.changes.iter().try_for_each(plan::Change::apply)?;
         check_written(tool, socket)?;
     }
+
     if !common.undo && is_unknown(&common.profile, socket) {
         plan.notes.push(Note {
             message: format!("the running daemon has no profile {}", common.profile),
             hint: format!("add [profile.{}] to its configuration", common.profile),
         });
     }
+
     plan.report(common)
 }
 

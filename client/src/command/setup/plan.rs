@@ -53,6 +53,7 @@ impl Plan {
             json,
             ..
         } = common;
+
         let example = (!undo).then_some(self.example.as_str());
         if *json {
             return command::print_json(&Report {
@@ -70,17 +71,21 @@ impl Plan {
             (None, _) if *undo => format!("Profile {profile} is not set up.\n"),
             (None, _) => format!("Profile {profile} is already set up.\n"),
         };
+
         text.extend(self.changes.iter().map(|change| change.prose(*write)));
         let is_preview = !write && !self.changes.is_empty();
         if is_preview {
             text += "Run the command again with --write to make the changes.\n";
         }
+
         if let Some(example) = example.filter(|_| !is_preview) {
             let _ = writeln!(text, "Example: {example}");
         }
+
         for Note { message, hint } in &self.notes {
             let _ = writeln!(text, "Note: {message}\n  try: {hint}");
         }
+
         command::print(&(printable_lines(&text) + "\n"))
     }
 }
@@ -98,19 +103,23 @@ impl Change {
             Self::Command { command } => return format!("  {}\n", quoted(command)),
             Self::File(edit) => edit,
         };
+
         let verb = match (&edit.content, is_done) {
             (Some(_), true) => "Written",
             (Some(_), false) => "Will write",
             (None, true) => "Removed",
             (None, false) => "Will remove",
         };
+
         let mut text = format!("{verb}: {}\n", edit.file);
         if let Some(backup) = &edit.backup {
             let _ = writeln!(text, "Backup: {backup}");
         }
+
         for (sign, lines) in [('-', &edit.removed), ('+', &edit.added)] {
             text.extend(lines.iter().map(|line| format!("  {sign} {line}\n")));
         }
+
         text
     }
 }

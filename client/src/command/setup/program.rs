@@ -14,6 +14,7 @@ pub(super) fn path(is_usable: fn(&str) -> bool) -> Result<String, Failure> {
         let hint = "put a link to rolekeeper on PATH, such as /usr/local/bin/rolekeeper";
         Failure::new(Code::Configuration, message, hint)
     };
+
     let itself = std::env::current_exe().and_then(|path| path.canonicalize());
     let itself = itself.map_err(|error| refused(&error.to_string()))?;
 

@@ -107,6 +107,7 @@ impl CredentialSupply {
                 connect::open(&self.socket)?.ok_or_else(|| autostart::no_daemon(&self.socket))
             }
         };
+
         loop {
             let (answer, stream) = autostart::ask_and_keep(open, |stream| {
                 let (command, generation) = self.arguments.prepare(stream)?;

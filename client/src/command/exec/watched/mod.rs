@@ -73,6 +73,7 @@ pub(super) fn run(
 
     let outcome = supervise(&supply, has_group, &events);
     stderr.flush();
+
     outcome
 }
 
@@ -200,6 +201,7 @@ fn failure(now: &ProfileUpdate) -> Failure {
         Some(_) => format!("rolekeeper resume {profile}"),
         None => "run the command again with new credentials".into(),
     };
+
     Failure::new(
         Code::Held,
         format!(

@@ -32,6 +32,7 @@ impl Process {
         if has_group {
             command.process_group(0);
         }
+
         let child = command
             .spawn()
             .map_err(|error| not_started(&command, &error))?;
@@ -46,6 +47,7 @@ impl Process {
             });
             let _ = sender.send(Event::Exited);
         });
+
         Ok(Self {
             child,
             pid,

@@ -32,6 +32,7 @@ pub(super) fn forward(has_group: bool, sender: Sender<Event>) -> Result<(), Fail
             }
         }
     });
+
     Ok(())
 }
 

@@ -29,6 +29,7 @@ impl Default for Stderr {
                 }
             }
         });
+
         Self(sender)
     }
 }

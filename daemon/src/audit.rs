@@ -65,6 +65,7 @@ impl AuditService {
             principals: &principals,
             since,
         };
+
         let LogExtract {
             entries,
             truncated,
@@ -221,6 +222,7 @@ impl Holders {
         } else {
             SignedDuration::ZERO
         };
+
         let until = at.saturating_add(rounding).unwrap_or(at);
         self.by_session
             .get(session)

@@ -42,6 +42,7 @@ async fn five_thousand_cold_requests_make_one_call() {
             ..scripted([])
         },
     ));
+
     let ask = || {
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move {
@@ -51,6 +52,7 @@ async fn five_thousand_cold_requests_make_one_call() {
                 .map(|lease| lease.session.issued.session_id.clone())
         })
     };
+
     let first = ask();
     pass(1).await;
     let others: Vec<_> = (0..5000).map(|_| ask()).collect();
@@ -59,6 +61,7 @@ async fn five_thousand_cold_requests_make_one_call() {
     for other in others {
         assert_eq!(other.await.unwrap().unwrap(), "s-1".into());
     }
+
     assert_eq!(daemon.upstream.calls(), 1);
 }
 
@@ -71,6 +74,7 @@ async fn waiters_on_a_failing_upstream_share_one_failure() {
             ..scripted([down()])
         },
     ));
+
     let waiters: Vec<_> = (0..20)
         .map(|_| {
             let daemon = Arc::clone(&daemon);
@@ -83,10 +87,12 @@ async fn waiters_on_a_failing_upstream_share_one_failure() {
             Err(RequestError::Upstream(..))
         ));
     }
+
     assert!(
         matches!(daemon.lease().await, Err(RequestError::Upstream(..))),
         "asked again too soon"
     );
+
     assert_eq!(daemon.upstream.calls(), 1);
     pass(10).await;
     assert!(daemon.lease().await.is_ok());
@@ -109,6 +115,7 @@ async fn warm_reads_never_wait_for_a_refresh() {
             "below this botocore asks at every signing: {left}"
         );
     }
+
     let calls = daemon.upstream.calls();
     assert!(
         (24 * 60 / 42..=24 * 60 / 32).contains(&calls),
@@ -134,6 +141,7 @@ async fn outage_serves_until_the_margin_then_fails_closed() {
             break;
         }
     }
+
     let calls = lock(&daemon.upstream.calls).clone();
     for window in calls.windows(13) {
         assert!(
@@ -153,6 +161,7 @@ async fn failed_refresh_is_retried_without_a_request() {
         4,
         "nobody asked, and the fourth call succeeded"
     );
+
     assert!(matches!(
         daemon.entry().lookup(daemon.clock.now().boot),
         Freshness::Fresh(_)
@@ -167,10 +176,12 @@ async fn refusal_is_not_retried_and_keeps_the_session() {
             kind: RefusalKind::Other,
         })
     };
+
     let daemon = TestDaemon::new(
         LeaseLimit::Full,
         scripted([Ok(HOUR), refused(), refused(), refused()]),
     );
+
     daemon.lease().await.unwrap();
     pass(50 * 60).await;
     assert_eq!(daemon.upstream.calls(), 2);
@@ -187,6 +198,7 @@ async fn advertised_expiry_is_limited_by_lease_and_session() {
         (LeaseLimit::Balanced, 960),
         (LeaseLimit::Strict, 600),
     ];
+
     for (limit, want) in cases {
         let daemon = TestDaemon::new(limit, scripted([]));
         let lease = daemon.lease().await.unwrap();
@@ -198,10 +210,12 @@ async fn advertised_expiry_is_limited_by_lease_and_session() {
             want
         );
     }
+
     let daemon = TestDaemon::new(
         LeaseLimit::Balanced,
         scripted([Ok(Duration::from_secs(100))]),
     );
+
     let lease = daemon.lease().await.unwrap();
     assert_eq!(
         lease
@@ -234,10 +248,12 @@ async fn slow_fetch_times_out_after_20_s_and_continues() {
             ..scripted([])
         },
     );
+
     assert!(matches!(
         daemon.lease().await,
         Err(RequestError::StillWaiting)
     ));
+
     pass(6).await;
     assert!(
         daemon
@@ -246,6 +262,7 @@ async fn slow_fetch_times_out_after_20_s_and_continues() {
             .expect("it has landed")
             .is_ok()
     );
+
     assert_eq!(daemon.upstream.calls(), 1);
 }
 
@@ -260,6 +277,7 @@ async fn unanswered_approval_denies_without_a_fetch() {
         tokio::time::timeout(almost, &mut asking).await.is_err(),
         "it waits for the user"
     );
+
     let refused = asking.await.unwrap_err();
     assert!(
         matches!(
@@ -271,6 +289,7 @@ async fn unanswered_approval_denies_without_a_fetch() {
         ),
         "{refused}"
     );
+
     assert_eq!(daemon.upstream.calls(), 0);
     assert!(
         daemon
@@ -295,10 +314,12 @@ async fn other_user_is_denied_and_unknown_profile_names_the_nearest() {
             ..
         }))
     ));
+
     let refusal = daemon.lease_as(&me(), "dve").await.unwrap_err();
     assert!(
         matches!(refusal, RequestError::Access(AccessError::UnknownProfile { nearest: Some(name), .. }) if name == "dev")
     );
+
     let hostile = daemon
         .lease_as(&me(), "\u{1b}[31m\n")
         .await
@@ -317,6 +338,7 @@ async fn status_pages_list_each_profile_once_and_fit_a_frame() {
             kind: RefusalKind::Other,
         })
     };
+
     let profiles = (0..1000).map(|number| {
         let mut longest = Profile {
             upstream: "u".repeat(64).into(),
@@ -326,6 +348,7 @@ async fn status_pages_list_each_profile_once_and_fit_a_frame() {
         longest.role.role_id = RoleId::parse(&"r".repeat(64)).unwrap();
         longest
     });
+
     let script = std::iter::repeat_with(refused).take(1000);
     let daemon = TestDaemon::with_profiles(profiles, scripted(script));
 
@@ -333,6 +356,7 @@ async fn status_pages_list_each_profile_once_and_fit_a_frame() {
     for name in &names {
         assert!(daemon.lease_as(&me(), name).await.is_err());
     }
+
     let mut seen = Vec::new();
     let mut after = None;
     loop {
@@ -348,5 +372,6 @@ async fn status_pages_list_each_profile_once_and_fit_a_frame() {
             break;
         }
     }
+
     assert_eq!(seen, names);
 }

@@ -83,6 +83,7 @@ impl IamService {
 
         let error = reply.as_ref().err().map(tracing::field::display);
         tracing::info!(pid = ?peer.pid, method = name, error, "called");
+
         Ok(reply?.body)
     }
 
@@ -138,10 +139,12 @@ impl IamService {
             Ok(reply) => reply.request_id.as_deref(),
             Err(error) => error.request_id.as_deref(),
         };
+
         if let Some(request_id) = request_id {
             let used = UsedSession::new(entry, &session, self.clock.now().boot);
             self.journal.record_call(peer.caller(), used, request_id);
         }
+
         if matches!(&reply, Err(error) if error.kind == CallErrorKind::SessionRevoked) {
             self.revocation.session_refused(entry, session.id());
         }

@@ -73,6 +73,7 @@ impl SessionService {
             let profile = profiles.get(&session.id).cloned();
             listed.push(reported(session, profile));
         }
+
         listed.sort_by(|one, other| one.issued_at.cmp(&other.issued_at));
 
         Ok(Sessions {

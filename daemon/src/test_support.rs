@@ -127,6 +127,7 @@ impl TestDaemon {
             Stores::in_memory(),
             Clock::virtual_from(Timestamp::UNIX_EPOCH),
         );
+
         daemon.start_scheduler(Timer::new(&daemon.clock).unwrap());
 
         Self { daemon, upstream }
@@ -240,6 +241,7 @@ impl ScriptedUpstream {
             calls.push(tokio::time::Instant::now());
             calls.len()
         };
+
         let line = lock(&self.script).pop_front().unwrap_or(Ok(HOUR));
         tokio::time::sleep(self.delay).await;
 

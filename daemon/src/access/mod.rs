@@ -178,9 +178,11 @@ impl Access {
         } else {
             Decision::Deny
         };
+
         if !self.approvals.answer(peer, id, decision) {
             return Err(AccessError::NoPendingApproval { id });
         }
+
         Ok(self.approvals.list())
     }
 
@@ -207,12 +209,14 @@ impl Access {
         let Some(entry) = self.cache.find(name) else {
             return Err(self.unknown_profile(peer, name));
         };
+
         let profile = &entry.profile;
 
         match right {
             Right::View | Right::Lease => self.policy.check_user(peer, profile)?,
             Right::Own | Right::Endpoint => self.policy.check_owner(peer)?,
         }
+
         if matches!(right, Right::View | Right::Own) || !profile.callers.is_guarded() {
             return Ok(Arc::clone(entry));
         }
@@ -237,6 +241,7 @@ impl Access {
                 process::check_unchanged(peer, profile, process)?;
             }
         }
+
         Ok(Arc::clone(entry))
     }
 

@@ -103,6 +103,7 @@ fn fits(
         let has_hash = rule.sha256.is_none_or(|hash| program.sha256 == Some(hash));
         has_path && has_hash
     };
+
     let is_under = |path: &Path| {
         let mut parents = process.programs.iter().skip(1);
         parents.any(|parent| is_file(parent, file_id(path)))

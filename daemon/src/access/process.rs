@@ -76,6 +76,7 @@ pub(super) async fn check_program(
     if callers.rules.is_empty() || policy::fits_any(&callers.rules, inspected, file_id) {
         return Ok(());
     }
+
     Err(AccessError::ProgramNotAllowed {
         profile: profile.name.clone(),
         program: describe(&process.programs),

@@ -137,6 +137,7 @@ fn expected(
     if user == User::Stranger {
         return Some("profile dev does not allow user");
     }
+
     match answer {
         Answer::Wrong | Answer::Nothing if is_guarded => {
             return Some("the caller failed the identity challenge for profile dev");
@@ -144,9 +145,11 @@ fn expected(
         Answer::Disconnected if is_guarded => return Some("the connection failed"),
         _ => {}
     }
+
     if rules == Rules::DoNotFit {
         return Some("profile dev does not allow /");
     }
+
     match approval {
         Some(Decision::Deny) => Some("profile dev requires approval: denied"),
         Some(Decision::Timeout) => Some("profile dev requires approval: timed out"),
@@ -229,6 +232,7 @@ async fn challenge_is_sent_once_per_connection() {
         let grant = access.authorize_lease(&peer, "dev", &mut script).await;
         assert_eq!(grant.unwrap().entry().profile.name.as_str(), "dev");
     }
+
     assert_eq!(script.challenges, 1);
 }
 
@@ -244,6 +248,7 @@ async fn passed_on_connection_is_refused_before_approval() {
         refusal,
         Err(AccessError::ConnectionPassedOn { .. })
     ));
+
     assert_eq!(script.approvals, 0);
 }
 
@@ -302,6 +307,7 @@ async fn unknown_profile_names_the_nearest_that_the_user_may_see() {
         };
         assert_eq!(named.as_deref(), nearest);
     }
+
     let hostile = access
         .authorize_view(&Peer::new(1000, None), "\u{1b}[31m\n")
         .await;
@@ -375,6 +381,7 @@ async fn every_refusal_is_journalled_once() {
         ("-", 1001, "not_allowed"),
         ("-", 1001, "not_allowed"),
     ];
+
     let want = want.map(|(of, uid, code)| (of.to_owned(), uid, code.to_owned()));
     assert_eq!(file.refusals(&access).await, want);
 }
@@ -392,6 +399,7 @@ async fn grants_and_lost_connections_are_no_refusals() {
             .await
             .is_err()
     );
+
     let mut good = Script::new(&access, Answer::Right, Decision::Allow);
     assert!(
         access
@@ -399,6 +407,7 @@ async fn grants_and_lost_connections_are_no_refusals() {
             .await
             .is_ok()
     );
+
     assert!(access.authorize_view(&peer, "dev").await.is_ok());
     let none = access.approve(&peer, 7, true).await;
     assert_eq!(none.unwrap_err(), AccessError::NoPendingApproval { id: 7 });

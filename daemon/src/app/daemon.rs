@@ -58,6 +58,7 @@ impl Daemon {
             Arc::clone(&journal),
             clock.clone(),
         ));
+
         let revocation = RevocationService::new(
             Arc::clone(&cache),
             Arc::clone(&upstreams),
@@ -67,6 +68,7 @@ impl Daemon {
             stores.revocations,
             runtime.clone(),
         );
+
         let refresh = RefreshService::new(
             Arc::clone(&cache),
             Arc::clone(&upstreams),
@@ -75,12 +77,14 @@ impl Daemon {
             Arc::clone(&revocation),
             runtime.clone(),
         );
+
         let credentials = CredentialService::new(
             clock.clone(),
             Arc::clone(&journal),
             Arc::clone(&refresh),
             Arc::clone(&revocation),
         );
+
         let iam = IamService::new(
             Arc::clone(&access),
             Arc::clone(&cache),
@@ -90,6 +94,7 @@ impl Daemon {
             Arc::clone(&credentials),
             Arc::clone(&revocation),
         );
+
         let login = LoginService::new(
             Arc::clone(&cache),
             Arc::clone(&upstreams),
@@ -99,6 +104,7 @@ impl Daemon {
             stores.rotations,
             runtime,
         );
+
         let status = StatusService::new(
             Arc::clone(&access),
             Arc::clone(&cache),
@@ -106,12 +112,14 @@ impl Daemon {
             clock.clone(),
             Arc::clone(&revocation),
         );
+
         let sessions = SessionService::new(
             Arc::clone(&cache),
             Arc::clone(&upstreams),
             Arc::clone(&journal),
             Arc::clone(&revocation),
         );
+
         let audit = AuditService::new(clock.clone(), Arc::clone(&journal));
 
         Self {

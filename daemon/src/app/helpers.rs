@@ -39,6 +39,7 @@ impl Helpers {
             }
             None => None,
         };
+
         Ok(Self {
             peer_inspector,
             command_runner: command_runner.map(Arc::new),

@@ -209,6 +209,7 @@ impl InheritedState {
         for (name, descriptor) in single {
             named.extend(descriptor.map(|descriptor| (name.to_owned(), descriptor)));
         }
+
         for (endpoint, descriptor) in &self.endpoints {
             named.push((format!("{HTTP}{endpoint}"), descriptor));
         }

@@ -112,6 +112,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
         socket: socket.path.clone(),
         log: args.log,
     };
+
     let next = serving
         .block_on(lifecycle::serve_until_stopped(
             socket,

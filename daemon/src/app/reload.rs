@@ -71,7 +71,9 @@ impl Program {
         if child.wait().await?.success() {
             return Ok(());
         }
+
         let message = String::from_utf8_lossy(&message);
+
         Err(io::Error::other(message.trim().to_owned()))
     }
 }
@@ -85,6 +87,7 @@ impl Next {
             socket,
             log,
         } = self.program;
+
         let arguments = [
             "--config".into(),
             config.into(),

@@ -337,6 +337,7 @@ fn restore_session(daemon: &Daemon, packed: PackedSession<SecretString>, now: &N
             expires_at: packed.expires_at,
         },
     };
+
     let services = &daemon.services;
     if !is_usable(entry, &session, now) || services.revocation.store.is_revoked(session.id()) {
         return None;
@@ -390,6 +391,7 @@ fn read(memory: OwnedFd) -> io::Result<Snapshot<SecretString>> {
     if snapshot.version != VERSION {
         return Err(invalid("it is of another version"));
     }
+
     if snapshot.boot_id != boot_id()? {
         return Err(invalid("the machine was restarted since"));
     }

@@ -149,6 +149,7 @@ impl SessionState {
         if let Some(replaced) = self.session.load_full() {
             SupersededSession::append(&mut rest.superseded, &replaced, now);
         }
+
         self.session.store(Some(session));
 
         true

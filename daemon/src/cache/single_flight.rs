@@ -56,6 +56,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         });
 
         *current = Some(receiver.clone());
+
         FlightHandle(receiver)
     }
 

@@ -98,6 +98,7 @@ impl ServerClock {
         let Some(Span { least, most }) = lock(&self.estimate).ahead else {
             return SignedDuration::ZERO;
         };
+
         let wall = now
             .wall
             .as_millisecond()
@@ -107,6 +108,7 @@ impl ServerClock {
         } else {
             wall.saturating_sub(least).min(0)
         };
+
         SignedDuration::from_millis(ahead)
     }
 
@@ -140,6 +142,7 @@ impl ServerClock {
         if is_earlier && estimate.at.is_some_and(|at| sent < at) {
             return;
         }
+
         let ahead = both.unwrap_or(span);
         estimate.ahead = Some(ahead);
         estimate.at = Some(now);

@@ -59,6 +59,7 @@ impl Timer {
             #[cfg(not(target_os = "linux"))]
             Clock::System => Backend::EveryMinute,
         };
+
         Ok(Self {
             clock: clock.clone(),
             backend,
@@ -129,7 +130,9 @@ fn jump(before: &Now, now: &Now) -> Option<Wakeup> {
     } else {
         Duration::ZERO
     };
+
     let is_jump = !slept.is_zero() || stepped.unsigned_abs() > TOLERANCE;
+
     is_jump.then_some(Wakeup::Jumped { slept, stepped })
 }
 

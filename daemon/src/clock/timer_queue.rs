@@ -53,6 +53,7 @@ impl TimerQueue {
         if let Some(before) = slot.at.replace(Some(at)) {
             entries.remove(&(before, slot.key));
         }
+
         entries.insert((at, slot.key));
         drop(entries);
 

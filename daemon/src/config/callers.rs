@@ -73,16 +73,20 @@ pub(super) fn parse(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -
         callers.users.push(number_of(name, "user", users::uid_of)?);
         Ok(())
     });
+
     table.names("groups", errors, |name| {
         callers
             .groups
             .push(number_of(name, "group", users::gid_of)?);
         Ok(())
     });
+
     for each in table.tables("callers", errors) {
         callers.rules.extend(rule(each, folder, errors));
     }
+
     callers.confirm = table.string("confirm", errors, confirm).unwrap_or_default();
+
     callers
 }
 
@@ -94,6 +98,7 @@ fn rule(mut table: Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Call
         unit: table.string("unit", errors, unit),
         terminal: table.boolean("terminal", errors),
     };
+
     if table.is_empty() {
         let message = format!(
             "`{}` contains an empty rule; set {{ exe = \"PATH\" }}",
@@ -101,7 +106,9 @@ fn rule(mut table: Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Call
         );
         errors.add(&table.span, message);
     }
+
     table.finish(errors);
+
     (rule != CallerRule::default()).then_some(rule)
 }
 
@@ -131,12 +138,14 @@ fn sha256(text: &str) -> Result<[u8; 32], String> {
     if text.len() != 64 || !text.is_ascii() {
         return Err(error());
     }
+
     for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
         *byte = text
             .get(at..at + 2)
             .and_then(|pair| u8::from_str_radix(pair, 16).ok())
             .ok_or_else(error)?;
     }
+
     Ok(hash)
 }
 

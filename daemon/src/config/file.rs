@@ -194,7 +194,9 @@ fn also_to(mut table: Table<'_>, errors: &mut Errors) -> Vec<AlsoTo> {
         });
         Ok(())
     });
+
     table.finish(errors);
+
     also_to
 }
 

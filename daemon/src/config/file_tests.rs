@@ -63,29 +63,35 @@ fn valid_file_is_read() {
     let [bycloud, local] = config.upstreams.as_slice() else {
         panic!("{config:?}")
     };
+
     assert_eq!(bycloud.token, TokenLocation::File("/conf/token".into()));
     assert_eq!(local.token, TokenLocation::Env("LOCAL_TOKEN".into()));
     assert!(local.profiles.is_empty());
     let [ci, dev] = bycloud.profiles.as_slice() else {
         panic!("{bycloud:?}")
     };
+
     assert_eq!(
         (dev.role.duration, dev.lease),
         (Duration::from_secs(5400), LeaseLimit::Strict)
     );
+
     assert_eq!(
         (dev.on_revoke, dev.max_view_age),
         (OnRevoke::Reassume, Duration::from_secs(60))
     );
+
     assert_eq!(config.endpoint_port, Some(9911));
     assert_eq!(
         dev.region.as_ref().map(Region::as_str),
         Some("eu-central-1")
     );
+
     assert_eq!(
         dev.account_id.as_ref().map(AccountId::as_str),
         Some("012345678901")
     );
+
     assert_eq!((&ci.region, &ci.account_id), (&None, &None));
     assert_eq!(
         dev.revoke_on,
@@ -95,14 +101,17 @@ fn valid_file_is_read() {
             sleep: true
         }
     );
+
     assert_eq!(
         (ci.on_revoke, ci.revoke_on),
         (OnRevoke::Hold, RevokeOn::default())
     );
+
     assert_eq!(
         (bycloud.check_every, local.check_every),
         (Duration::from_secs(10), DEFAULT_CHECK)
     );
+
     assert_eq!(
         (ci.role.duration, ci.lease),
         (

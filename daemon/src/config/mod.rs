@@ -305,9 +305,11 @@ impl Endpoint {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("contains a user name or password; set `token` instead".into());
         }
+
         if url.query().is_some() || url.fragment().is_some() {
             return Err("contains `?` or `#`".into());
         }
+
         match url.scheme() {
             "https" => Ok(Self(url)),
             "http" if is_loopback(&url) => Ok(Self(url)),

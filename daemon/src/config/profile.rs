@@ -28,6 +28,7 @@ pub(super) fn parse(
         ("upstream", "\"bycloud\""),
         ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\""),
     ];
+
     table.require(&required, errors);
 
     let upstream = table.string("upstream", errors, |text| find_upstream(text, upstreams));
@@ -38,17 +39,21 @@ pub(super) fn parse(
         "reassume" => Ok(OnRevoke::Reassume),
         _ => Err("is not an option; use \"hold\" or \"reassume\"".into()),
     });
+
     let revoke_on = revoke_on(&mut table, errors);
     let max_view_age = table.string("max_view_age", errors, |text| {
         duration_within(text, MIN_VIEW_AGE..=LONGEST_SESSION, "10s to 12h")
     });
+
     let region = table.string("region", errors, |text| {
         Region::parse(text)
             .ok_or_else(|| "is not a region; use a name such as \"eu-central-1\"".into())
     });
+
     let account_id = table.string("account_id", errors, |text| {
         AccountId::parse(text).ok_or_else(|| "is not an account; use its 12 digits".into())
     });
+
     let callers = callers::parse(&mut table, folder, errors);
     table.finish(errors);
 
@@ -80,9 +85,11 @@ fn role(table: &mut Table<'_>, errors: &mut Errors) -> Option<RoleRequest> {
         RoleId::parse(text)
             .ok_or_else(|| "is not a role id; use 1 to 64 letters, digits, `-` and `_`".into())
     });
+
     let duration = table.string("duration", errors, |text| {
         duration_within(text, SHORTEST_SESSION..=LONGEST_SESSION, "15m to 12h")
     });
+
     Some(RoleRequest {
         role_id: role_id?,
         duration: duration.unwrap_or(DEFAULT_SESSION),
@@ -115,5 +122,6 @@ fn revoke_on(table: &mut Table<'_>, errors: &mut Errors) -> RevokeOn {
         }
         Ok(())
     });
+
     revoke_on
 }

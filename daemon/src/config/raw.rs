@@ -171,6 +171,7 @@ impl<'i> Table<'i> {
                 ),
             }
         }
+
         tables
     }
 
@@ -192,6 +193,7 @@ impl<'i> Table<'i> {
                 None => errors.add(&span, format!("`{path}` must be a table: [{path}]")),
             }
         }
+
         tables
     }
 

@@ -27,15 +27,19 @@ pub(super) fn parse(
             Ok(TokenLocation::Env(text.into()))
         }
     });
+
     let file = table.string("file", errors, |text| {
         path(text, folder).map(TokenLocation::File)
     });
+
     let keyring = table.string("keyring", errors, |text| {
         entry_name(text).map(TokenLocation::Keyring)
     });
+
     let credential = table.string("systemd_credential", errors, |text| {
         entry_name(text).map(TokenLocation::SystemdCredential)
     });
+
     let age = age(&mut table, folder, errors);
     let command = command(&mut table, errors);
     table.finish(errors);
@@ -83,6 +87,7 @@ fn age(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Toke
             format!("`{}.identity` needs `age` beside it", table.path),
         );
     }
+
     Some(TokenLocation::Age {
         file: file?,
         identity,
@@ -104,6 +109,7 @@ fn command(table: &mut Table<'_>, errors: &mut Errors) -> Option<TokenLocation> 
     let keep = table.string("keep", errors, |text| {
         duration_within(text, Duration::ZERO..=LONGEST_SESSION, "0s to 12h")
     });
+
     if let Some(keep_span) = keep_span
         && span.is_none()
     {
@@ -122,6 +128,7 @@ fn command(table: &mut Table<'_>, errors: &mut Errors) -> Option<TokenLocation> 
         errors.add(&span, message);
         return None;
     }
+
     Some(TokenLocation::Command {
         words,
         keep: keep.unwrap_or(DEFAULT_KEEP),

@@ -23,12 +23,14 @@ pub(super) fn parse(
         ("endpoint", "\"https://iam.example.test\""),
         ("token", "{ file = \"PATH\" }"),
     ];
+
     table.require(&required, errors);
 
     let kind = table.string("kind", errors, |text| match text {
         "bycloud" => Ok(()),
         _ => Err("is not a kind of upstream; use \"bycloud\"".into()),
     });
+
     let endpoint = table.string("endpoint", errors, Endpoint::parse);
     let token = table
         .table("token", errors)
@@ -36,6 +38,7 @@ pub(super) fn parse(
     let check_every = table.string("check_every", errors, |text| {
         duration_within(text, CHECK_INTERVALS, "1s to 2m30s")
     });
+
     let ca = table.string("ca", errors, |text| path(text, folder));
     let proxy = table.string("proxy", errors, proxy).unwrap_or_default();
     table.finish(errors);
@@ -56,12 +59,14 @@ fn proxy(text: &str) -> Result<Proxy, String> {
     if text == "none" {
         return Ok(Proxy::Nothing);
     }
+
     let is_proxy = reqwest::Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.query().is_none()
             && url.path() == "/"
     });
+
     if is_proxy {
         Ok(Proxy::At(text.into()))
     } else {

@@ -41,9 +41,11 @@ pub(super) fn path(text: &str, folder: &Path) -> Result<PathBuf, String> {
     if text.is_empty() {
         return Err("is not a path".into());
     }
+
     let Some(rest) = text.strip_prefix("~/") else {
         return Ok(folder.join(text));
     };
+
     match variable("HOME") {
         Some(home) => Ok(Path::new(&home).join(rest)),
         None => Err("starts with `~/`, but HOME is not set".into()),

@@ -62,6 +62,7 @@ async fn ask(request: &ApprovalRequest) -> zbus::Result<Option<Decision>> {
         decision = dialog.decision(&mut signals) => decision,
         _ = request.decision() => Ok(None),
     };
+
     dialog.close().await;
 
     decision
@@ -76,6 +77,7 @@ impl Dialog {
             ("urgency", Value::U8(2)),
             ("category", Value::from("security")),
         ]);
+
         let timeout = i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX);
         let arguments = (
             "rolekeeper",

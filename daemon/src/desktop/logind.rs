@@ -74,6 +74,7 @@ async fn listen(
         bus,
         delays_sleep,
     };
+
     let mut inhibitor = listener.inhibit_sleep().await?;
     tracing::info!("screen locks and sleeps are detected");
     *was_logged = false;
@@ -97,6 +98,7 @@ async fn listen(
     }
 
     drop(inhibitor);
+
     Ok(())
 }
 
@@ -168,6 +170,7 @@ impl Listener {
             "revokes sessions before the machine sleeps",
             "delay",
         );
+
         let reply = self
             .bus
             .call_method(Some(LOGIND), PATH, Some(MANAGER), "Inhibit", &arguments)
@@ -204,6 +207,7 @@ fn is_lock(signal: &Message) -> bool {
     let Ok((interface, changed, _)) = signal.body().deserialize::<PropertiesChanged>() else {
         return false;
     };
+
     let locked = changed
         .get("LockedHint")
         .and_then(|hint| hint.downcast_ref::<bool>().ok());

@@ -42,6 +42,7 @@ async fn show(notifications: &[Notification]) -> zbus::Result<()> {
         ("urgency", Value::U8(2)),
         ("category", Value::from("security")),
     ]);
+
     let no_actions: &[&str] = &[];
     let arguments = (
         "rolekeeper",

@@ -35,6 +35,7 @@ impl JournalFile {
             bytes: 0,
             is_torn: true,
         };
+
         for line in read_lines(path)? {
             let line = line?;
             file.lines += 1;
@@ -48,6 +49,7 @@ impl JournalFile {
             // Creates it, so that an error shows now and not at the first record.
             private_file::writable().append(true).open(path)?;
         }
+
         Ok(file)
     }
 
@@ -59,6 +61,7 @@ impl JournalFile {
         if self.lines >= 2 * RETAINED || self.bytes >= MAX_BYTES {
             self.rotate()?;
         }
+
         if self.is_torn {
             self.end_torn_line()?;
         }
@@ -75,6 +78,7 @@ impl JournalFile {
 
         self.lines += 1;
         self.bytes += line.len();
+
         Ok(())
     }
 
@@ -94,6 +98,7 @@ impl JournalFile {
         }
 
         self.is_torn = false;
+
         Ok(())
     }
 
@@ -116,11 +121,13 @@ impl JournalFile {
             text.extend_from_slice(line);
             text.push(b'\n');
         }
+
         private_file::replace(&self.path, &text)?;
 
         self.lines = retained;
         self.bytes = bytes;
         self.is_torn = false;
+
         Ok(())
     }
 }
@@ -134,6 +141,7 @@ fn read_lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<
             "not a regular file",
         ));
     }
+
     match File::open(path) {
         Ok(file) => Ok(Box::new(BufReader::new(file.take(READ_LIMIT)).split(b'\n'))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Box::new(std::iter::empty())),

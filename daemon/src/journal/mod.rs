@@ -154,6 +154,7 @@ impl Journal {
             suppressed: 0,
             caller: caller.record(),
         };
+
         self.send(usage.into(), Some(caller.inspection));
     }
 
@@ -175,6 +176,7 @@ impl Journal {
             suppressed,
             caller: caller.record(),
         };
+
         self.send(record, Some(caller.inspection));
     }
 
@@ -264,6 +266,7 @@ impl Journal {
             ended: Vec::new(),
             since: records.front().map(|record| record.at().to_owned()),
         };
+
         for record in &*records {
             match record {
                 Record::Issued(usage) | Record::Called(usage) if usage.profile == profile => {
@@ -275,6 +278,7 @@ impl Journal {
                 _ => {}
             }
         }
+
         history
     }
 
@@ -294,6 +298,7 @@ impl Journal {
                 sessions.insert(usage.session_id.clone(), last);
             }
         }
+
         sessions
     }
 }

@@ -55,7 +55,9 @@ impl UserRefusals {
             self.suppressed += 1;
             return None;
         }
+
         self.level += 1;
+
         Some(std::mem::take(&mut self.suppressed))
     }
 }
@@ -95,6 +97,7 @@ impl SessionUseLimiter {
             usage.suppressed = kind.suppressed.take().map_or(0, |last| last.suppressed + 1);
             kind.suppressed = Some(Box::new(usage));
         }
+
         written
     }
 

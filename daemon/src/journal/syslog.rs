@@ -48,9 +48,11 @@ impl Forwarder {
             self.is_failing = false;
             return;
         };
+
         if !self.is_failing {
             tracing::warn!(path = %self.path.display(), %error, "cannot forward the journal");
         }
+
         self.is_failing = true;
         // The next record connects again: the log may have restarted.
         self.socket = None;
@@ -62,6 +64,7 @@ impl Forwarder {
             AlsoTo::Journald => journald_entry(record, &json)?,
             AlsoTo::Syslog => format!("<{PRIORITY}>rolekeeperd[{}]: {json}", std::process::id()),
         };
+
         if let Some(socket) = &self.socket
             && socket.send(text.as_bytes()).is_ok()
         {
@@ -73,6 +76,7 @@ impl Forwarder {
         socket.connect(&self.path)?;
         socket.send(text.as_bytes())?;
         self.socket = Some(socket);
+
         Ok(())
     }
 }
@@ -94,11 +98,13 @@ fn journald_entry(record: &Record, json: &str) -> io::Result<String> {
     for (name, value) in value.as_object().into_iter().flatten() {
         add(name, value);
     }
+
     if let Some(process) = value.pointer("/processes/0") {
         for (name, value) in process.as_object().into_iter().flatten() {
             add(name, value);
         }
     }
+
     Ok(entry)
 }
 

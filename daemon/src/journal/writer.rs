@@ -63,6 +63,7 @@ impl Writer {
                 return;
             }
         };
+
         if let Some(caller) = record.caller_mut()
             && let Some(inspection) = inspection
         {
@@ -84,10 +85,12 @@ impl Writer {
         for forwarder in &mut self.forwarders {
             forwarder.send(&record);
         }
+
         if self.file.is_some() {
             push_bounded(&mut self.unwritten, record.clone());
             self.write_to_file();
         }
+
         if record.is_read() {
             push_bounded(&mut lock(&self.records), record);
         }

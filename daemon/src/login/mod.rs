@@ -81,6 +81,7 @@ impl LoginService {
         if !source.is_writable() {
             return Err(token_error(source.error(TokenErrorKind::ReadOnly)));
         }
+
         let token = source.parse(&token).map_err(token_error)?;
         let principal = self.check_token(upstream, login, &token).await?;
 
@@ -97,6 +98,7 @@ impl LoginService {
             principal.as_deref(),
             self.clock.now().wall,
         );
+
         self.refresh.retry_after_login(upstream);
         Ok(LoginReport {
             upstream: upstream.name.to_string(),

@@ -92,6 +92,7 @@ impl LoginService {
             Some(&rotated.principal),
             self.clock.now().wall,
         );
+
         Ok(rotated)
     }
 
@@ -164,6 +165,7 @@ impl Rotation<'_> {
             }
             return Err(error);
         }
+
         self.owner.token = new.secret;
 
         Ok(new.id)
@@ -229,6 +231,7 @@ fn in_use<'a>(
     state.replaced.sort();
     state.replaced.dedup();
     state.replaced.retain(|id| *id != in_use.id);
+
     Ok(in_use)
 }
 

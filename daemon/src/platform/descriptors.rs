@@ -12,6 +12,7 @@ pub(crate) fn adopt(raw: i32) -> io::Result<OwnedFd> {
             format!("descriptor {raw} is a standard stream"),
         ));
     }
+
     // SAFETY: it is only queried, which fails if it is not open.
     rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(raw) })?;
     // SAFETY: it is open, and was passed to this process to own. This process has opened no other descriptor yet.

@@ -34,7 +34,9 @@ pub(crate) fn connection_cap() -> usize {
     let Some(limit) = descriptors else {
         return MAX_CONNECTIONS;
     };
+
     let left = usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
+
     left.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
@@ -53,7 +55,9 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
         permitted: none,
         inheritable: none,
     };
+
     set_capabilities(None, sets)?;
+
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn hide_memory() {
         };
         let _ = setrlimit(Resource::Core, none);
     }
+
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }

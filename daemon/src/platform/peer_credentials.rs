@@ -33,6 +33,7 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
     let Ok(mut length) = libc::socklen_t::try_from(groups.len() * size_of::<u32>()) else {
         return Vec::new();
     };
+
     let to = groups.as_mut_ptr().cast();
     let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
     // SAFETY: `groups` and `length` outlive the call, and `length` is the size of `groups` in bytes.
@@ -41,6 +42,7 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
     let bytes = if outcome == 0 { length as usize } else { 0 };
     groups.truncate(bytes / size_of::<u32>());
     groups.shrink_to_fit();
+
     groups
 }
 

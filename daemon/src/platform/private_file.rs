@@ -104,10 +104,12 @@ fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileErrorKind::Missing,
         _ => FileErrorKind::Unreadable(error),
     })?;
+
     let meta = file.metadata().map_err(FileErrorKind::Unreadable)?;
     if !meta.is_file() {
         return Err(FileErrorKind::NotAFile);
     }
+
     check_owner(&meta, forbidden_mode(path))?;
 
     // With its capacity from the start: growing would leave copies behind.
@@ -120,6 +122,7 @@ fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
     if length as u64 > most {
         return Err(FileErrorKind::TooLong { most });
     }
+
     Ok(bytes)
 }
 
@@ -134,6 +137,7 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = writable().create_new(true).open(&new)?;
     file.write_all(text)?;
     file.sync_all()?;
+
     std::fs::rename(&new, path)
 }
 
@@ -187,6 +191,7 @@ fn check_owner(meta: &Metadata, forbidden: u32) -> Result<(), FileErrorKind> {
     if mode & forbidden != 0 {
         return Err(FileErrorKind::OpenToOthers { mode });
     }
+
     Ok(())
 }
 

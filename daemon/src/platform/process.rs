@@ -22,6 +22,7 @@ pub(crate) fn prepare(detach: bool, keep: &[i32]) {
             leave_session();
         }
     }
+
     #[cfg(not(unix))]
     let _ = (detach, keep);
 }

@@ -38,6 +38,7 @@ impl Ends {
         let mut reply = [0; 512];
         // The kernel replies before the send returns.
         let (length, _) = recv(&kernel, &mut reply, RecvFlags::DONTWAIT).ok()?;
+
         socket(reply.get(..length)?)
     }
 
@@ -59,6 +60,7 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
     let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) else {
         return None;
     };
+
     let mut text = Vec::with_capacity(72);
     text.extend(72_u32.to_ne_bytes());
     text.extend(BY_FAMILY.to_ne_bytes());
@@ -74,9 +76,11 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
         text.extend(address.octets());
         text.extend([0; 12]);
     }
+
     // Any interface, no cookie.
     text.extend([0; 4]);
     text.extend([0xff; 8]);
+
     Some(text)
 }
 

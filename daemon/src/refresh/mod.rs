@@ -66,6 +66,7 @@ impl RefreshService {
 
         entry.mark_used(&self.clock.now(), USE_GRACE);
         let unwanted = entry.session();
+
         self.await_flight(entry, unwanted).await
     }
 
@@ -134,6 +135,7 @@ impl RefreshService {
         let Ok(generation) = entry.state.start_fetch() else {
             return Ok(());
         };
+
         entry.backoff(|backoff| backoff.permit(self.clock.now().boot))?;
 
         let permit = match entry.upstream.acquire(priority, &self.clock).await {
@@ -183,6 +185,7 @@ impl RefreshService {
             generation,
             list_presence: ListPresence::default(),
         };
+
         self.install_session(entry, session);
     }
 

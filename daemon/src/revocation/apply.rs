@@ -42,12 +42,14 @@ impl RevocationService {
             superseded,
             ..
         } = entry.state.end(selector, &ended, reaction, now.boot)?;
+
         self.subscriptions
             .publish(entry, SessionEvent::Ended(Arc::clone(&ended)));
 
         if reaction == Reaction::Hold {
             self.store.update_hold(entry);
         }
+
         self.schedule_next_session(entry, reaction, ended.cause);
 
         if reaction == Reaction::Hold || current.is_some() {

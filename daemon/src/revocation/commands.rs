@@ -212,6 +212,7 @@ impl RevocationService {
             reason: reason.map(crate::text::one_line),
             ..SessionEnded::new(EndCause::Revoked, now.wall)
         };
+
         let selector = [session_id.into()];
         if let Some(outcome) = self.apply(entry, SessionSelector::Ids(&selector), ended) {
             self.record(entry, &outcome.ended);
@@ -221,6 +222,7 @@ impl RevocationService {
         self.outbox.wait_until_tried(&[session_id.to_owned()]).await;
 
         let profile = entry.profile.name.to_string();
+
         self.outbox.result(session_id.into(), Some(profile), true)
     }
 }

@@ -111,6 +111,7 @@ impl RevocationService {
         {
             tracing::warn!("stopped before every ended session was recorded");
         }
+
         self.enrichments.reopen();
 
         self.store.flush().await;

@@ -180,6 +180,7 @@ impl RevocationOutbox {
             what: "its upstream is no longer configured".into(),
             retry_after: None,
         };
+
         self.store.record_failure(session_id, &error, now);
     }
 

@@ -152,6 +152,7 @@ impl RevocationService {
         let Some(poll) = self.poll_state(upstream) else {
             return Ok(());
         };
+
         let requested_at = self.clock.now().boot;
 
         loop {
@@ -172,6 +173,7 @@ impl RevocationService {
         let Some(poll) = self.poll_state(&entry.upstream) else {
             return;
         };
+
         if poll.timer.at().is_some() || !entry.has_sessions() {
             return;
         }
@@ -248,6 +250,7 @@ impl RevocationService {
         let Some(poll) = self.poll_state(upstream) else {
             return Ok(());
         };
+
         let started_at = self.clock.now().boot;
         poll.started_at.replace(Some(started_at));
 
@@ -270,6 +273,7 @@ impl RevocationService {
                 retry_after.clamp(MIN_INTERVAL, BACKOFF_CAP)
             }
         };
+
         *lock(&poll.failure) = polled.as_ref().err().map(ToString::to_string);
 
         if self

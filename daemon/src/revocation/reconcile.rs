@@ -128,11 +128,13 @@ impl RevocationService {
             }
             Err(error) => return Err(error),
         };
+
         upstream.record_reply(self.clock.now().boot);
 
         for (_, sessions) in &mut profiles {
             sessions.retain(|session| !is_listed(session, active.contains(session.id())));
         }
+
         profiles.retain(|(_, missing)| !missing.is_empty());
 
         let checks = profiles

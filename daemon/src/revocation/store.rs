@@ -222,6 +222,7 @@ impl RevocationStore {
             let time = upstream_time(pending).unwrap_or(now.wall);
             !pending.was_tried() || pending.expires_at > time
         });
+
         let has_expired = state.pending.len() < count;
 
         let due = state

@@ -54,11 +54,13 @@ async fn revoked_profile_is_held_with_details_until_resumed() {
     ] {
         assert!(words.contains(word), "{words}");
     }
+
     sleep(HOUR * 2).await;
     assert!(
         matches!(daemon.leased_id().await, Err(RequestError::Held { .. })),
         "only a person ends the hold"
     );
+
     assert_eq!(daemon.upstream.calls(), 1);
     daemon.resume().await;
     assert_eq!(daemon.leased_id().await.unwrap(), "s-2");
@@ -74,6 +76,7 @@ async fn reassume_profile_gets_a_new_session_at_once() {
         },
         scripted([]),
     );
+
     assert_eq!(daemon.leased_id().await.unwrap(), "s-1");
     daemon.upstream.revoke("s-1");
     sleep(ONE_POLL).await;
@@ -102,17 +105,20 @@ async fn fetch_under_way_during_logout_is_discarded_and_revoked() {
         delay: Duration::from_secs(3),
         ..scripted([])
     };
+
     let daemon = Arc::new(TestDaemon::new(LeaseLimit::Balanced, slow));
     let asking = tokio::spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.leased_id().await }
     });
+
     sleep(Duration::from_secs(1)).await;
     daemon.logout(false).await;
     assert!(matches!(
         asking.await.unwrap(),
         Err(RequestError::Held { .. })
     ));
+
     sleep(Duration::from_secs(60)).await;
     assert!(daemon.entry().session().is_none());
     assert!(daemon.upstream.is_revoked("s-1"), "it is never served");
@@ -129,11 +135,13 @@ async fn logout_holds_at_once_and_retries_the_revocation() {
         (withdrawn.session_id.as_str(), withdrawn.at_upstream),
         ("s-1", UpstreamRevocation::Pending)
     );
+
     assert!(withdrawn.failure.unwrap().contains("revoking is down"));
     assert!(matches!(
         daemon.leased_id().await,
         Err(RequestError::Held { .. })
     ));
+
     sleep(Duration::from_secs(600)).await;
     assert!(daemon.services.revocation.store.pending("s-1").is_some());
     daemon.upstream.set_down_for_polls(false);
@@ -221,6 +229,7 @@ async fn subscriber_gets_the_latest_state_coalesced() {
         ),
         (None, None)
     );
+
     daemon.leased_id().await.unwrap();
     watching.changed().await;
     let first = watching.current();
@@ -235,10 +244,12 @@ async fn subscriber_gets_the_latest_state_coalesced() {
         (last.session.unwrap().id.as_str(), last.held),
         ("s-2", None)
     );
+
     assert_eq!(
         (last.generation, last.ended.unwrap().session_id.as_deref()),
         (first.generation + 1, Some("s-1"))
     );
+
     assert_eq!(
         watching.changed().now_or_never(),
         None,
@@ -254,10 +265,12 @@ async fn disabled_account_ends_sessions_and_recovers_by_itself() {
             kind: RefusalKind::AccountDisabled,
         })
     };
+
     let daemon = TestDaemon::new(
         LeaseLimit::Full,
         scripted([Ok(HOUR), disabled(), disabled()]),
     );
+
     daemon.leased_id().await.unwrap();
     sleep(HOUR * 3 / 4).await;
     assert_eq!(
@@ -265,15 +278,18 @@ async fn disabled_account_ends_sessions_and_recovers_by_itself() {
         2,
         "it was refreshed, and by then the account was disabled"
     );
+
     let answer = daemon.leased_id().await;
     assert!(
         matches!(answer, Err(RequestError::Upstream(..))),
         "{answer:?}"
     );
+
     assert_eq!(
         journalled_causes(&daemon).await,
         [EndCause::AccountDisabled]
     );
+
     sleep(Duration::from_secs(31)).await;
     assert_eq!(daemon.leased_id().await.unwrap(), "s-4");
 }
@@ -295,6 +311,7 @@ async fn failed_poll_is_not_repeated_for_every_request() {
         },
         scripted([]),
     );
+
     daemon.leased_id().await.unwrap();
     daemon.upstream.set_down_for_polls(true);
     sleep(Duration::from_secs(301)).await;
@@ -305,6 +322,7 @@ async fn failed_poll_is_not_repeated_for_every_request() {
             Err(RequestError::ViewStale { .. })
         ));
     }
+
     assert!(daemon.upstream.polls() <= before + 1);
 }
 
@@ -354,6 +372,7 @@ async fn unreadable_session_is_revoked_after_two_lists_without_it() {
         "s-1",
         "this upstream does not show it"
     );
+
     let status = daemon.status().session.clone().unwrap();
     assert!(
         status
@@ -361,6 +380,7 @@ async fn unreadable_session_is_revoked_after_two_lists_without_it() {
             .unwrap()
             .contains("session s-1 is not listed, and its status cannot be read")
     );
+
     lock(&daemon.upstream.hidden).clear();
     sleep(ONE_POLL).await;
     lock(&daemon.upstream.hidden).insert("s-1".into());
@@ -368,11 +388,13 @@ async fn unreadable_session_is_revoked_after_two_lists_without_it() {
     while daemon.upstream.polls() < looks + 1 {
         sleep(Duration::from_secs(1)).await;
     }
+
     assert_eq!(
         daemon.leased_id().await.unwrap(),
         "s-1",
         "one list may be late"
     );
+
     sleep(ONE_POLL).await;
     assert!(matches!(
         daemon.leased_id().await,
@@ -387,6 +409,7 @@ async fn fast_clock_discards_no_pending_revocation() {
     let Clock::Virtual(time) = &daemon.clock else {
         unreachable!()
     };
+
     time.step(SignedDuration::from_hours(240));
     daemon.upstream.set_down_for_polls(true);
     let out = with_time_paused(daemon.logout(true)).await;
@@ -394,6 +417,7 @@ async fn fast_clock_discards_no_pending_revocation() {
         out.profiles[0].sessions[0].at_upstream,
         UpstreamRevocation::Pending
     );
+
     daemon.upstream.set_down_for_polls(false);
     sleep(Duration::from_secs(301)).await;
     assert!(daemon.upstream.is_revoked("s-1"));

@@ -54,6 +54,7 @@ impl AllowedPaths {
             }
             paths.add_token(&upstream.token);
         }
+
         paths
     }
 

@@ -20,6 +20,7 @@ pub(super) fn restrict(paths: &AllowedPaths) -> Result<(), String> {
             tracing::warn!(folder = %folder.display(), %error, "cannot create the folder");
         }
     }
+
     // After a reload, the rules of the earlier process are still in force.
     for folder in paths.read.iter().chain(&paths.write) {
         let read = std::fs::read_dir(folder);
@@ -62,6 +63,7 @@ fn rules(paths: &AllowedPaths) -> Result<RulesetCreated, RulesetError> {
     let rules = allow(rules, &paths.write, write)?;
     let rules = allow(rules, &paths.execute, execute)?;
     let rules = allow(rules, &loaders(), execute)?;
+
     allow(rules, &["/dev/null".into()], read | AccessFs::WriteFile)
 }
 
@@ -87,5 +89,6 @@ fn loaders() -> Vec<PathBuf> {
             loaders.push(path);
         }
     }
+
     loaders
 }

@@ -43,12 +43,15 @@ pub(crate) fn confine(paths: &AllowedPaths) {
         seccomp: filter_system_calls(),
         landlock: restrict_files(paths),
     };
+
     if let Err(error) = &in_force.landlock {
         tracing::warn!(%error, "Landlock is off");
     }
+
     if let Err(error) = &in_force.seccomp {
         tracing::warn!(%error, "seccomp is off");
     }
+
     let _ = IN_FORCE.set(in_force);
 }
 

@@ -123,6 +123,7 @@ pub(super) fn apply(filter: &Filter) -> Result<(), String> {
             outcome => outcome.map_err(|error| error.to_string())?,
         }
     }
+
     Ok(())
 }
 
@@ -151,11 +152,13 @@ fn main_program(filter: &Filter) -> Result<BpfProgram, BackendError> {
     for family in filter.allowed_socket_families {
         other_families.push(first_argument(SeccompCmpOp::Ne, *family)?);
     }
+
     let sockets = if other_families.is_empty() {
         Vec::new()
     } else {
         vec![SeccompRule::new(other_families)?]
     };
+
     rules.insert(libc::SYS_socket, sockets);
 
     let mut namespaces = Vec::new();
@@ -163,7 +166,9 @@ fn main_program(filter: &Filter) -> Result<BpfProgram, BackendError> {
         let has_flag = first_argument(SeccompCmpOp::MaskedEq(bits(*flag)), *flag)?;
         namespaces.push(SeccompRule::new(vec![has_flag])?);
     }
+
     rules.insert(libc::SYS_clone, namespaces);
+
     compile(rules, libc::EPERM)
 }
 
@@ -180,6 +185,7 @@ fn x32_program() -> BpfProgram {
     if !cfg!(target_arch = "x86_64") {
         return BpfProgram::new();
     }
+
     vec![
         // The number is the first word of what a filter reads.
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),

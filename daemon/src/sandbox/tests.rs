@@ -24,6 +24,7 @@ fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
         write: vec![folder.to_owned()],
         execute: Vec::new(),
     };
+
     let free = probes();
     let confined = thread::scope(|scope| {
         let confined = scope.spawn(|| {
@@ -33,6 +34,7 @@ fn probe<T: Send>(folder: &Path, probes: impl Fn() -> T + Sync) -> (T, T) {
         });
         confined.join().unwrap()
     });
+
     (free, confined)
 }
 
@@ -42,6 +44,7 @@ fn landlock_allows_only_paths_of_the_work() {
     for folder in [&inside, &outside] {
         fs::write(folder.path().join("file"), "text").unwrap();
     }
+
     let kind = |outcome: std::io::Result<()>| outcome.err().map(|error| error.kind());
     let probes = || {
         let of = |folder: &Path| {
@@ -67,6 +70,7 @@ fn landlock_allows_only_paths_of_the_work() {
         );
         (of(inside.path()), of(outside.path()), program, overwrite)
     };
+
     let (free, confined) = probe(inside.path(), probes);
     let denied = Some(ErrorKind::PermissionDenied);
     assert_eq!((free.0, free.1, free.2), ([None; 5], [None; 5], None));
@@ -77,6 +81,7 @@ fn landlock_allows_only_paths_of_the_work() {
         confined.1[3] == denied || confined.1[3] == missing,
         "{confined:?}"
     );
+
     assert_eq!(
         (confined.1[4], confined.2, confined.3),
         (denied, denied, denied)
@@ -91,6 +96,7 @@ fn confinement_survives_many_reloads() {
         write: Vec::new(),
         execute: Vec::new(),
     };
+
     thread::scope(|scope| {
         let often = || {
             // The kernel allows 16 Landlock layers, and fewer than 200 of these filters.
@@ -154,6 +160,7 @@ fn seccomp_denies_other_processes_and_system_calls() {
             )),
         ]
     };
+
     let (free, confined) = probe(folder.path(), probes);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -66,6 +66,7 @@ pub(super) fn write(file: &Path, key: &AgeKey, token: &SecretString) -> Result<(
             encrypt(&scrypt::Recipient::new(passphrase.clone()), token)
         }
     };
+
     let encrypted =
         encrypted.map_err(|error| TokenErrorKind::EncryptionFailed(error.to_string()))?;
     write_private(file, &encrypted)

@@ -62,6 +62,7 @@ pub(super) async fn run(
         | io::ErrorKind::NotConnected => TokenErrorKind::CommandRunnerExited,
         _ => TokenErrorKind::CommandNotStarted(error),
     })?;
+
     timeout(TIME_LIMIT, read(stdout, running))
         .await
         .unwrap_or(Err(TokenErrorKind::CommandTimedOut))
@@ -92,6 +93,7 @@ async fn read(stdout: OwnedFd, running: RunningCommand) -> Result<SecretString, 
 
     let token = super::from_utf8(&printed)?;
     running.accept();
+
     Ok(token)
 }
 

@@ -82,6 +82,7 @@ async fn with_entry<T: Send + 'static>(
         let _turn = turn;
         entry(&name).and_then(work).map_err(error_kind)
     });
+
     match timeout(TIME_LIMIT, working).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panicked)) => Err(TokenErrorKind::Keyring("internal error".into())),
@@ -143,6 +144,7 @@ async fn unlock(name: &str, prompt: &UnlockPrompt) -> Result<(), TokenErrorKind>
             Err(_elapsed) => Unanswered::StillOpen,
         },
     };
+
     lock(&prompt.0).replace(unanswered);
     Err(match unanswered {
         Unanswered::Dismissed => TokenErrorKind::KeyringLocked,

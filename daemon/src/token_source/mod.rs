@@ -110,6 +110,7 @@ impl TokenSource {
                 return Ok(token);
             }
         };
+
         self.parse(&text)
     }
 
@@ -157,6 +158,7 @@ impl TokenSource {
             .await
             .map_err(|kind| self.error(kind))?;
         self.set_passphrase(passphrase);
+
         Ok(())
     }
 
@@ -261,6 +263,7 @@ impl TokenSource {
         if let Some(passphrase) = passphrase {
             self.set_passphrase(passphrase);
         }
+
         Ok(())
     }
 

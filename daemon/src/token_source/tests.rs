@@ -35,6 +35,7 @@ async fn invalid_token_is_rejected_and_not_printed() {
         );
         assert!(!format!("{error} {} {error:?}", error.hint()).contains("canary"));
     }
+
     let open = read_file("canary", 0o644).await.unwrap_err();
     assert!(open.to_string().contains("mode 0644") && open.hint().starts_with("run chmod 600"));
     let unset = source(TokenLocation::Env("ROLEKEEPER_TEST_UNSET".into()))
@@ -67,12 +68,14 @@ async fn command_runs_without_shell_and_output_is_cached() {
     for want in ["token-1", "token-1"] {
         assert_eq!(kept.token().await.unwrap().expose_secret(), want);
     }
+
     kept.discard_cached();
     assert_eq!(kept.token().await.unwrap().expose_secret(), "token-2");
     let fresh = command(&["sh", "-c", script, "sh", &path], 0);
     for want in ["token-3", "token-4"] {
         assert_eq!(fresh.token().await.unwrap().expose_secret(), want);
     }
+
     let literal = command(&["echo", "$HOME;`id`"], 0).token().await.unwrap();
     assert_eq!(
         literal.expose_secret(),
@@ -119,6 +122,7 @@ async fn hanging_command_is_killed_with_its_children() {
         "sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait",
         pids.display()
     );
+
     let words = ["sh", "-c", script.as_str()];
     let began = Clock::System.now().boot;
     let took = || Clock::System.now().boot.since(began);
@@ -127,10 +131,12 @@ async fn hanging_command_is_killed_with_its_children() {
         matches!(error.kind, TokenErrorKind::CommandTimedOut),
         "{error}"
     );
+
     assert!(
         took() < Duration::from_secs(20),
         "the clock stands still in this test"
     );
+
     let listed = std::fs::read_to_string(&pids).unwrap_or_default();
     for pid in listed.lines() {
         let gone = || {
@@ -158,11 +164,13 @@ async fn age_file_needs_its_identity() {
         sealed.token().await.unwrap_err().kind,
         TokenErrorKind::File(_)
     ));
+
     sealed.store(&"canary-token".into(), None).await.unwrap();
     assert_eq!(
         sealed.token().await.unwrap().expose_secret(),
         "canary-token"
     );
+
     for name in ["key", "token.age"] {
         let meta = std::fs::metadata(dir.path().join(name)).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
@@ -172,6 +180,7 @@ async fn age_file_needs_its_identity() {
                 .contains("canary")
         );
     }
+
     std::fs::rename(dir.path().join("key"), dir.path().join("other")).unwrap();
     let other = tempfile::tempdir().unwrap();
     age(other.path(), Some("key"))
@@ -199,16 +208,19 @@ async fn age_file_needs_its_passphrase() {
             && error.hint().contains("rolekeeper unlock up"),
         "{error}"
     );
+
     assert!(matches!(
         sealed.unlock("wrong".into()).await.unwrap_err().kind,
         TokenErrorKind::WrongPassphrase
     ));
+
     assert!(sealed.token().await.is_err());
     sealed.unlock("canary-word".into()).await.unwrap();
     assert_eq!(
         sealed.token().await.unwrap().expose_secret(),
         "canary-token"
     );
+
     std::fs::write(
         dir.path().join("token.age"),
         "age-encryption.org/v1\nnonsense",

@@ -58,6 +58,7 @@ impl Backoff {
             next_try: now.plus(delay(attempts, &error, jitter)),
             error,
         };
+
         self.0 = Some(Box::new(failing.clone()));
 
         failing
@@ -76,12 +77,14 @@ fn delay(attempts: u32, error: &UpstreamError, jitter: f64) -> Duration {
     } else {
         PERSON_CAP
     };
+
     let ceiling = BACKOFF_FLOOR
         .saturating_mul(1 << attempts.clamp(1, 10))
         .min(cap);
     let spread = (ceiling - BACKOFF_FLOOR).mul_f64(jitter.clamp(0.0, 1.0));
 
     let least = error.retry_after().unwrap_or_default();
+
     least.clamp(BACKOFF_FLOOR, BACKOFF_CAP) + spread
 }
 

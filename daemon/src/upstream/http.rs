@@ -150,6 +150,7 @@ fn build(endpoint: &Endpoint, transport: &HttpTransport) -> Result<reqwest::Clie
         endpoint: endpoint.clone(),
         cause,
     };
+
     let builder = reqwest::Client::builder()
         .user_agent(concat!("rolekeeper/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -173,6 +174,7 @@ fn build(endpoint: &Endpoint, transport: &HttpTransport) -> Result<reqwest::Clie
         Proxy::Nothing => builder.no_proxy(),
         Proxy::At(url) => builder.proxy(reqwest::Proxy::all(url.expose_secret()).map_err(failed)?),
     };
+
     let builder = builder.https_only(true).tls_version_min(Version::TLS_1_2);
     let builder = match &transport.ca {
         Some(path) => builder.tls_certs_only(authorities(path)?),
@@ -188,6 +190,7 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
         path: path.to_owned(),
         why,
     };
+
     let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let found = Certificate::from_pem_bundle(&text).map_err(|error| failed(error.to_string()))?;
 
@@ -222,6 +225,7 @@ fn no_reply(error: reqwest::Error) -> HttpError {
         causes.push(inner.to_string());
         cause = inner.source();
     }
+
     causes.dedup();
 
     HttpError::NoReply(causes.join(": "))

@@ -42,6 +42,7 @@ impl Limiter {
             Priority::Background => self.background.acquire().await.ok(),
             Priority::Interactive => None,
         };
+
         let any = self.all.acquire().await.ok();
 
         Slot {

@@ -121,12 +121,14 @@ impl Approvals {
             profile = %request.profile, program = %request.program, id = request.id,
             "approval required: rolekeeper approve"
         );
+
         self.journal.record_approval_request(
             peer.caller(),
             request.profile.as_str(),
             &request.program,
             now.wall,
         );
+
         if let Some(desktop) = &*lock(&self.desktop) {
             // A desktop that is behind shows fewer dialogs; the request can be answered in a
             // terminal.
@@ -146,11 +148,13 @@ impl Approvals {
             profile = %request.profile, program = %request.program, ?decision,
             "approval answered"
         );
+
         let recorded = match decision {
             Decision::Allow => journal::Decision::Allowed,
             Decision::Deny => journal::Decision::Denied,
             Decision::Timeout => journal::Decision::TimedOut,
         };
+
         self.journal.record_approval_decision(
             by.caller(),
             request.profile.as_str(),
@@ -158,6 +162,7 @@ impl Approvals {
             recorded,
             now.wall,
         );
+
         true
     }
 
@@ -182,6 +187,7 @@ impl Approvals {
                 expires_in_seconds: PATIENCE.saturating_sub(waited).as_secs(),
             }
         });
+
         ApprovalList {
             pending: pending.collect(),
         }

@@ -170,11 +170,13 @@ impl ApprovalStore {
             }
             _ => {}
         }
+
         let joinable = self.pending(now).find(|request| {
             // A decision for one request goes to the one that waits for it.
             let is_free = confirm != Confirm::Always || !request.has_waiters();
             request.requester == *requester && requester.program.is_some() && is_free
         });
+
         match joinable {
             Some(request) => ApprovalState::Pending(Arc::clone(request)),
             None => ApprovalState::Unknown,
@@ -207,7 +209,9 @@ impl ApprovalStore {
             waiting: AtomicUsize::new(0),
             decision: watch::Sender::new(None),
         });
+
         self.requests.insert(self.last_id, Arc::clone(&request));
+
         request
     }
 

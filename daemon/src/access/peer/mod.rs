@@ -86,6 +86,7 @@ impl PeerHandle {
         let Some(inspector) = &self.inspector else {
             return PendingInspection::unavailable();
         };
+
         match &self.source {
             PeerSource::Unknown => PendingInspection::unavailable(),
             PeerSource::Pid(pid) => match lock(&self.start).take() {
@@ -152,10 +153,13 @@ impl Peer {
         if inspector.pins_peers() {
             peer.pidfd = peer_pidfd(stream.as_fd());
         }
+
         if wants_groups {
             peer.groups = peer_groups(stream.as_fd());
         }
+
         peer.groups.push(credentials.gid());
+
         Ok(peer)
     }
 

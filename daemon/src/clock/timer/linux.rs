@@ -47,6 +47,7 @@ impl Timers {
         let at = then.map_or(Duration::ZERO, |then| {
             then.since_start().max(Duration::from_nanos(1))
         });
+
         let seconds = i64::try_from(at.as_secs()).unwrap_or(NEVER);
         if let Err(error) = set(
             &self.boot,
@@ -58,6 +59,7 @@ impl Timers {
             tracing::warn!(%error, "cannot set the kernel timer");
             return tokio::time::sleep(left.unwrap_or(Duration::from_secs(60))).await;
         }
+
         tokio::select! {
             biased;
             () = expired(&self.wall) => {
@@ -90,10 +92,12 @@ fn set(
         tv_sec: 0,
         tv_nsec: 0,
     };
+
     let spec = Itimerspec {
         it_interval,
         it_value,
     };
+
     match timerfd_settime(timer, flags, &spec) {
         // The wall clock was set again since the last wait. The timer is armed all the same.
         Ok(_) | Err(rustix::io::Errno::CANCELED) => Ok(()),

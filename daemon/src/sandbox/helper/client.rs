@@ -64,6 +64,7 @@ impl<R: Response> Helper<R> {
         }
 
         drop(command.spawn()?);
+
         Ok(Self::with_socket(kind, ours))
     }
 
@@ -146,7 +147,9 @@ impl<R: Response> Helper<R> {
             helper: Arc::clone(self),
             is_settled: false,
         };
+
         self.send(id, Request::Start(work), descriptors)?;
+
         Ok(started)
     }
 
@@ -265,6 +268,7 @@ impl<R> PendingResponse<R> {
         if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {
             self.health.is_stuck.store(true, Ordering::Relaxed);
         }
+
         self.get()
     }
 }

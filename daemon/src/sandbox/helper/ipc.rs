@@ -69,6 +69,7 @@ pub(super) fn send(
 
     let slices = [IoSlice::new(&text)];
     sendmsg(socket, &slices, &mut control, flags | SendFlags::NOSIGNAL)?;
+
     Ok(())
 }
 
@@ -112,5 +113,6 @@ fn receive_message(
             descriptors.extend(rights);
         }
     }
+
     Ok((message.bytes, descriptors))
 }

@@ -56,6 +56,7 @@ impl HelperKind {
         let Ok(socket) = socket.as_fd().try_clone_to_owned() else {
             return;
         };
+
         match self {
             Self::PeerInspector => {
                 super::confine_peer_inspector();

@@ -53,6 +53,7 @@ impl HttpConnection {
             HttpEndpoint::Container => context.services.access.policy.owner,
             HttpEndpoint::Imds(_) => user_of(&ends),
         };
+
         let peer = Arc::new(Peer::over_tcp(uid, ends, &context.peer_inspector));
 
         Self {
@@ -141,6 +142,7 @@ impl HttpConnection {
         // The path and the headers may contain secrets.
         let status = response.status().as_u16();
         tracing::debug!(endpoint = %self.endpoint, method = %request.method(), status, "responded");
+
         response
     }
 

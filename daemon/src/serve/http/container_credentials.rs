@@ -28,10 +28,12 @@ pub(super) async fn respond(
     let Some(rest) = request.uri().path().strip_prefix(PATH) else {
         return unknown_path();
     };
+
     let (name, is_report) = match rest.strip_suffix(REJECTED) {
         Some(name) => (name, true),
         None => (rest, false),
     };
+
     let Some(profile) = ProfileName::parse(name) else {
         return unknown_path();
     };

@@ -58,6 +58,7 @@ pub(super) async fn respond(
         Ok(grant) => grant,
         Err(error) => return refused(&(&error).into()),
     };
+
     let key = match connection.context.endpoints.key() {
         Ok(key) => key,
         Err(error) => {
@@ -79,6 +80,7 @@ pub(super) async fn respond(
             wrong_method("PUT")
         };
     }
+
     if request.method() != Method::GET {
         return wrong_method("GET");
     }
@@ -87,6 +89,7 @@ pub(super) async fn respond(
         let message = "the token is missing, wrong or expired; try: PUT /latest/api/token first";
         return failed(StatusCode::UNAUTHORIZED, Code::NotAllowed, message);
     };
+
     let mut response = metadata(connection, &grant, path).await;
     response.headers_mut().insert(TTL, HeaderValue::from(ttl));
 
@@ -121,6 +124,7 @@ fn region_metadata(entry: &CacheEntry, path: &str) -> HttpResponse {
     let Some(region) = &entry.profile.region else {
         return unknown_path();
     };
+
     let region = region.as_str();
 
     match path {
@@ -187,6 +191,7 @@ fn issue_token(
 
     let mut response = plain(StatusCode::OK, token, "text/plain");
     response.headers_mut().insert(TTL, HeaderValue::from(ttl));
+
     response
 }
 

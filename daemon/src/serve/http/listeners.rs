@@ -165,6 +165,7 @@ impl Endpoints {
         if let Some(port) = port {
             state.set_port(port);
         }
+
         state.remove_unknown(cache);
 
         // While a port is closed, another program can listen on it, and clients send it their tokens.
@@ -180,6 +181,7 @@ impl Endpoints {
             tokens,
             key: OnceLock::new(),
         };
+
         for endpoint in to_open {
             if let Err(error) = endpoints.open(&endpoint) {
                 tracing::warn!(%endpoint, %error, "the endpoint cannot be opened");
@@ -205,6 +207,7 @@ impl Endpoints {
             }
             listener => listener?,
         };
+
         let address = listener.socket.local_addr()?;
 
         ports.insert(endpoint.clone(), address.port());
@@ -212,6 +215,7 @@ impl Endpoints {
 
         tracing::info!(%endpoint, %address, "the endpoint is open");
         listeners.insert(endpoint.clone(), listener.clone());
+
         Ok((listener, true))
     }
 

@@ -123,6 +123,7 @@ fn start_connection(
     let Ok(here) = stream.local_addr() else {
         return;
     };
+
     let ends = Ends { from, here };
     let owner = context.services.access.policy.owner;
 

@@ -247,6 +247,7 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error(path, error)),
     };
+
     if !meta.file_type().is_socket() {
         return Err(BindError::NotASocket(path.into()));
     }

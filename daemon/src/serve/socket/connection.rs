@@ -113,6 +113,7 @@ pub(super) async fn next(
             timeout(FRAME_TIMEOUT, stream.read(&mut header)).await
         }
     };
+
     let first = first.map_err(timed_out)?.map_err(FrameError::Io)?;
     if first == 0 {
         return Err(FrameError::Closed);
@@ -173,6 +174,7 @@ pub(super) async fn write(
     } else {
         REPLY_CAPACITY
     };
+
     let reply = ReplyFrame { v: VERSION, reply };
     let frame = Zeroizing::new(frame::encode_within(&reply, capacity)?);
 

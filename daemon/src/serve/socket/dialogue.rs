@@ -29,6 +29,7 @@ impl Dialogue<'_> {
         let challenge = Reply::Challenge {
             nonce: nonce.into(),
         };
+
         write(self.stream, challenge).await?;
 
         let text = next(self.stream, FRAME_TIMEOUT, self.shutdown).await?;

@@ -303,6 +303,7 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
         protection.peer_inspector =
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
+
     page.daemon.endpoints = context.endpoints.addresses();
 
     page

@@ -49,6 +49,7 @@ async fn search(
         .call_method(Some(BUS), PATH, Some(INTERFACE), "SearchItems", &attributes)
         .await?;
     let (unlocked, locked) = reply.body().deserialize()?;
+
     Ok((session, unlocked, locked))
 }
 

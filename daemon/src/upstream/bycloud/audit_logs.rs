@@ -86,6 +86,7 @@ impl From<AuditLogEntry> for AuditEntry {
             Some(id) => format!("{}/{id}", entry.resource_type),
             None => entry.resource_type,
         };
+
         let session_id = entry.session_id.as_ref().map(SessionId::to_string);
 
         Self {

@@ -49,6 +49,7 @@ impl ByCloud {
             limit: Some(1),
             ..ListStsSessions::default()
         };
+
         let (error, request_id) = match self.send(&one).await {
             Ok(reply) => (None, reply.request_id),
             Err(error) => {
@@ -61,10 +62,12 @@ impl ByCloud {
             action: Some("sts.*".into()),
             ..ListAuditLogs::default()
         };
+
         let entry = match request_id {
             Some(id) => self.find_call(&id, search).await,
             None => None,
         };
+
         let is_session = entry
             .as_ref()
             .is_some_and(|entry| entry.session_id.is_some());
@@ -98,11 +101,13 @@ impl ByCloud {
             limit: Some(1000),
             ..search
         });
+
         let of_call =
             entries.try_filter(|entry| std::future::ready(entry.request_id == request_id));
         let mut of_call = std::pin::pin!(of_call);
 
         let found = tokio::time::timeout(TIMEOUT, of_call.try_next()).await;
+
         found.ok().and_then(Result::ok).flatten()
     }
 }

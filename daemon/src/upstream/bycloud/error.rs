@@ -179,6 +179,7 @@ impl IamError {
                 ),
             },
         };
+
         error.request_id = self.request_id().map(Into::into);
 
         error

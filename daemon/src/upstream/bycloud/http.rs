@@ -60,6 +60,7 @@ impl ByCloud {
         } else {
             &raw.body
         };
+
         let value = serde_json::from_slice(text).map_err(|_| IamError::NoAnswer {
             what: format!(
                 "{} at {}: not the documented reply",
@@ -68,6 +69,7 @@ impl ByCloud {
             ),
             retry_after: None,
         })?;
+
         self.learn_time(raw.date);
 
         Ok(Reply {
@@ -88,6 +90,7 @@ impl ByCloud {
             method: route.name,
             why,
         })?;
+
         let token = match session_token.or(self.token.as_ref()) {
             Some(token) => token.clone(),
             None => self.token_source.token().await?,
@@ -103,11 +106,13 @@ impl ByCloud {
                 .header(CONTENT_TYPE, "application/json")
                 .body(Value::Object(parameters).to_string()),
         };
+
         let sent = SentCall {
             method: route.name,
             endpoint: self.endpoint(),
             token: &token,
         };
+
         let reply = self
             .http
             .send(request)
@@ -119,6 +124,7 @@ impl ByCloud {
             self.learn_from(&error, reply.date, session_token);
             return Err(error);
         }
+
         if !is_json(&reply.body) {
             let status = reply.status.as_u16();
             return Err(sent.no_answer(
@@ -151,6 +157,7 @@ impl ByCloud {
         if service.is_rejection() {
             self.learn_time(date);
         }
+
         let is_from_source = session_token.is_none() && self.token.is_none();
         if is_from_source
             && matches!(

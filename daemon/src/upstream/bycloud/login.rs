@@ -35,6 +35,7 @@ impl ByCloud {
             principal,
             is_session,
         } = self.caller_identity().await;
+
         if is_session {
             return Err(CallError::new(
                 CallErrorKind::Invalid,
@@ -42,6 +43,7 @@ impl ByCloud {
                 "use the access token of a user, or the secret of a service account's credential",
             ));
         }
+
         // A principal need not be allowed to list sessions.
         if let Some(error) = error
             && error.service_error() != Some(&ServiceError::AccessDenied)
@@ -54,6 +56,7 @@ impl ByCloud {
             (None, Some(role)) => self.identify_by_assuming(role).await,
             (None, None) => None,
         };
+
         match id {
             Some(id) => Ok(self.name_of(&id).await.or(Some(id))),
             None => Ok(None),
@@ -66,6 +69,7 @@ impl ByCloud {
             role_id: role.role_id.clone(),
             duration: SHORTEST_SESSION,
         };
+
         let session = self.assume(&shortest).await.ok()?;
 
         let reason = "assumed to identify the principal of a token";
@@ -74,6 +78,7 @@ impl ByCloud {
         }
 
         let (_, id) = session.principal.split_once('/')?;
+
         Some(id.to_owned())
     }
 }

@@ -35,6 +35,7 @@ fn method(route: &'static Route) -> ApiMethod {
         AssumeRole::ROUTE.name,
         CreateServiceAccountCredential::ROUTE.name,
     ];
+
     let is_revocation = route.name == RevokeStsSession::ROUTE.name;
 
     ApiMethod {

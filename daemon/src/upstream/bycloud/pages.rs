@@ -27,6 +27,7 @@ impl ByCloud {
             seen: HashSet::new(),
             is_last: false,
         };
+
         stream::try_unfold(start, move |mut at| async move {
             loop {
                 if let Some(item) = at.page.pop_front() {

@@ -95,6 +95,7 @@ impl ByCloud {
             role_id: role.role_id.as_str().into(),
             duration_seconds: Some(role.duration.as_secs()),
         };
+
         let assumed = self.assume_role(&request).await?;
         let expires_at = valid_end(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
             what: format!("assumeRole at {}: invalid reply: {why}", self.endpoint()),
@@ -105,6 +106,7 @@ impl ByCloud {
             session,
             credentials,
         } = assumed;
+
         Ok(IssuedSession {
             session_id: session.id.as_str().into(),
             principal: self.shared_text(&session.principal()),
@@ -134,6 +136,7 @@ impl ByCloud {
         let request = GetStsSession {
             session_id: session_id.into(),
         };
+
         let session = match self.get_sts_session(&request).await {
             Ok(session) => session,
             Err(error) => {
@@ -185,7 +188,9 @@ impl ByCloud {
         let account = GetServiceAccount {
             service_account_id: id.into(),
         };
+
         let account = self.get_service_account(&account).await.ok()?;
+
         Some(one_line(&format!("service_account/{}", account.name)))
     }
 
@@ -290,6 +295,7 @@ pub(crate) fn valid_end(assumed: &AssumedRole, requested: Duration) -> Result<Ti
         session,
         credentials,
     } = assumed;
+
     let secret_access_key = credentials.secret_access_key.expose_secret();
     let session_token = credentials.session_token.expose_secret();
     let fields = [
@@ -304,6 +310,7 @@ pub(crate) fn valid_end(assumed: &AssumedRole, requested: Duration) -> Result<Ti
         ("credentials.secret_access_key", secret_access_key, 1024),
         ("credentials.session_token", session_token, 32 * 1024),
     ];
+
     for (field, text, longest) in fields {
         let has_valid_length = (1..=longest).contains(&text.len());
         if !has_valid_length || !text.chars().all(|each| each.is_ascii_graphic()) {

@@ -46,6 +46,7 @@ pub(in crate::sandbox::helper) fn run_worker(socket: &OwnedFd) {
         eprintln!("rolekeeperd: token commands are off: cannot drop capabilities: {error}");
         return;
     }
+
     let Ok(responses) = socket.try_clone() else {
         return;
     };
@@ -56,6 +57,7 @@ pub(in crate::sandbox::helper) fn run_worker(socket: &OwnedFd) {
         controls: BTreeMap::new(),
         threads: Vec::new(),
     };
+
     worker::run(socket, &mut runner);
     runner.stop();
 }
@@ -95,6 +97,7 @@ impl Worker for Runner {
                 None
             }
         };
+
         if let Some(outcome) = outcome {
             let _ = respond(&self.responses, id, outcome);
         }
@@ -133,11 +136,13 @@ impl Runner {
                 respond(&responses, id, outcome)
             });
         };
+
         let thread = thread::Builder::new().spawn(supervise)?;
 
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
         self.controls.insert(id, control);
+
         Ok(())
     }
 
@@ -176,10 +181,12 @@ fn supervise(
             false
         }
     };
+
     // No other group can have this id before the wait.
     if !is_accepted {
         let _ = kill_process_group(group, Signal::KILL);
     }
+
     let _ = child.wait();
 }
 
@@ -190,6 +197,7 @@ fn await_exit(pid: Pid, control: &UnixStream) -> io::Result<Option<i32>> {
         PollFd::new(&process, PollFlags::IN),
         PollFd::new(control, PollFlags::IN),
     ];
+
     poll_retrying(&mut ready)?;
     if ready[0].revents().is_empty() {
         return Ok(None);

@@ -40,6 +40,7 @@ impl Hashes {
             size: meta.len(),
             changed: (meta.ctime(), meta.ctime_nsec()),
         };
+
         if let Some(hash) = self.0.get(&version) {
             return Some(*hash);
         }
@@ -48,7 +49,9 @@ impl Hashes {
         if self.0.len() >= CAPACITY {
             self.0.clear();
         }
+
         self.0.insert(version, hash);
+
         Some(hash)
     }
 }
@@ -64,6 +67,7 @@ fn hash(file: &mut File) -> io::Result<[u8; 32]> {
     }
 
     let digest = context.finish();
+
     digest.as_ref().try_into().map_err(io::Error::other)
 }
 

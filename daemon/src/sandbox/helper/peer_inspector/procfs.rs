@@ -64,7 +64,9 @@ impl ProcReader {
             pin: pin.map(|file| ProcessPin::new(file.into())),
             ..Self::default()
         };
+
         reader.read_up_to(1);
+
         reader
     }
 
@@ -173,6 +175,7 @@ fn executable(pid: i32) -> (String, Option<Metadata>) {
     while path.len() > MAX_PATH {
         path.pop();
     }
+
     (path, std::fs::metadata(&link).ok())
 }
 
@@ -214,6 +217,7 @@ fn units_of(line: &str) -> Option<Vec<String>> {
     if !matches!(hierarchy, "" | "name=systemd") {
         return None;
     }
+
     let mut units = Vec::new();
     for part in path
         .split('/')
@@ -225,6 +229,7 @@ fn units_of(line: &str) -> Option<Vec<String>> {
             break;
         }
     }
+
     Some(units)
 }
 
@@ -242,6 +247,7 @@ pub(super) fn socket_owner(inode: u32) -> Option<i32> {
             return Some(pid);
         }
     }
+
     None
 }
 

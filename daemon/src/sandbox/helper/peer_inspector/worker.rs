@@ -37,6 +37,7 @@ pub(in crate::sandbox::helper) fn run_worker(socket: &OwnedFd) {
     let Ok(responses) = socket.try_clone() else {
         return;
     };
+
     // Reading a large program takes a while. Other inspections go on meanwhile.
     thread::spawn(move || {
         let mut hashes = Hashes::default();
@@ -52,6 +53,7 @@ pub(in crate::sandbox::helper) fn run_worker(socket: &OwnedFd) {
         accepted: Vec::new(),
         pinned: PinnedProcesses::new(connection_cap()),
     };
+
     worker::run(socket, &mut inspector);
 }
 
@@ -130,6 +132,7 @@ fn respond(socket: &OwnedFd, id: u64, mut inspection: Inspection) -> io::Result<
         id,
         body: inspection,
     };
+
     match ipc::send(socket, &response, &pins, SendFlags::empty()) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             // Too many long paths. A rule about a parent or a unit does not match then.

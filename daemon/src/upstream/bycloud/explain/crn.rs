@@ -61,6 +61,7 @@ impl Entity {
         if self.matches_in("\u{fffd}", pattern) && self.matches_in("\u{fffd}\u{fffd}", pattern) {
             return Match::Yes;
         }
+
         if pattern.len() > LONGEST_PATTERN {
             return Match::Uncertain;
         }
@@ -74,6 +75,7 @@ impl Entity {
         if candidates.is_empty() {
             return self.no_match();
         }
+
         if candidates.len() > MAX_CANDIDATES {
             return Match::Uncertain;
         }

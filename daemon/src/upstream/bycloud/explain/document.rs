@@ -109,6 +109,7 @@ impl Statement {
         } else {
             (raw.resources, raw.principals)
         };
+
         let has_unknown_fields = other.is_some() || !raw.unknown.is_empty();
 
         Ok(Self {
@@ -126,6 +127,7 @@ impl Statement {
                 .iter()
                 .any(|pattern| WildMatch::new(pattern).matches(action))
         });
+
         if !acts {
             return Match::No;
         }
@@ -138,6 +140,7 @@ impl Statement {
                 .min_by_key(Match::rank)
                 .unwrap_or(Match::No),
         };
+
         if self.has_unknown_fields && best != Match::No {
             Match::Uncertain
         } else {

@@ -38,6 +38,7 @@ impl ByCloud {
         let request = GetRole {
             role_id: role_id.clone(),
         };
+
         let (role, request_id) = match self.send(&request).await {
             Ok(reply) => (Ok(reply.value), reply.request_id),
             Err(error) => {
@@ -45,6 +46,7 @@ impl ByCloud {
                 (Err(error), request_id)
             }
         };
+
         let mut principal = self
             .principal_of_token(&role_id, request_id.as_deref(), cached_principal)
             .await;
@@ -56,6 +58,7 @@ impl ByCloud {
         if let Err(error) = &role {
             checks.push(unread_role(error, &role_id));
         }
+
         let role = role.ok();
         let names = [role_id.to_string()];
         let entity = Entity {
@@ -67,6 +70,7 @@ impl ByCloud {
             is_complete: role.is_some(),
             organization: None,
         };
+
         checks.push(self.check_own_policies(principal.as_ref(), &entity).await);
         checks.push(policies::check_trust(role.as_ref(), principal.as_ref()));
 

@@ -26,6 +26,7 @@ impl ByCloud {
         let Some(principal) = principal else {
             return check(OWN, Outcome::Unknown, UNKNOWN_OWNER);
         };
+
         let policies = match self.policies_of(principal).await {
             Ok(policies) => policies,
             Err(error) => {
@@ -93,6 +94,7 @@ pub(super) fn check_trust(role: Option<&Role>, principal: Option<&Principal>) ->
     let Some(role) = role else {
         return check(TRUST, Outcome::Unknown, "the role cannot be read");
     };
+
     let Some(document) = &role.trust_policy else {
         let reason = format!(
             "role {} has no trust policy, so it trusts no one",
@@ -100,11 +102,13 @@ pub(super) fn check_trust(role: Option<&Role>, principal: Option<&Principal>) ->
         );
         return check(TRUST, Outcome::No, reason);
     };
+
     let name = format!("the trust policy of role {}", role.name);
     let document = match Document::parse(&name, document, true) {
         Ok(document) => [document],
         Err(why) => return check(TRUST, Outcome::Unknown, why),
     };
+
     let Some(principal) = principal else {
         return check(TRUST, Outcome::Unknown, UNKNOWN_OWNER);
     };
@@ -154,6 +158,7 @@ fn decided(condition: &'static str, outcome: Outcome, does: &str, by: &Statement
         Some(pattern) => format!(", if {pattern} is your organisation"),
         None => String::new(),
     };
+
     let reason = format!(
         "statement {} of {} {does} it{organization}",
         by.number, by.document

@@ -71,6 +71,7 @@ impl ByCloud {
         }
 
         let (kind, id) = cached_principal?.split_once('/')?;
+
         Some(Principal::new(kind.to_owned().into(), id, true))
     }
 
@@ -84,6 +85,7 @@ impl ByCloud {
         if let Some((outcome, error)) = error.and_then(rejected_token) {
             return check(CONDITION, outcome, error.to_string());
         }
+
         let Some(principal) = principal else {
             return check(
                 CONDITION,
@@ -98,6 +100,7 @@ impl ByCloud {
         } else {
             ""
         };
+
         match names {
             Ok(names) => {
                 principal.names.extend(names);
@@ -126,6 +129,7 @@ impl ByCloud {
         }
 
         let user = self.get_user(&GetUser { user_id: id.into() }).await?;
+
         Ok(vec![user.name, user.email])
     }
 }

@@ -93,7 +93,7 @@ async fn upstream_is_polled_only_while_leases_last() {
     assert!((32..=40).contains(&looks), "{looks} in 16 min");
     sleep(HOUR * 10).await;
     assert!(daemon.upstream.polls() <= looks + 1);
-    // Whoever comes back is told at once what was missed.
+    // A new subscriber gets the current state at once.
     daemon.leased_id().await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert!(daemon.upstream.polls() <= looks + 2);
@@ -351,7 +351,7 @@ async fn revoking_a_superseded_session_ends_the_current_one() {
         assert_eq!(now.generation, generation + 1);
         if reassumes {
             assert_eq!(daemon.leased_id().await.unwrap(), "s-3");
-            // The second one may still be used by somebody.
+            // The second one may still be in use.
             daemon.upstream.revoke("s-2");
             sleep(ONE_POLL).await;
             assert_eq!(daemon.leased_id().await.unwrap(), "s-4");

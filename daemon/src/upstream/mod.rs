@@ -56,7 +56,7 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// The service and the principal, without secrets. Sessions are interchangeable if this is equal.
     fn identity(&self) -> String;
 
-    /// The service, whoever the principal is.
+    /// The service, the same for every principal.
     fn location(&self) -> String;
 
     /// Makes any call that changes nothing: its reply, even a refusal, updates the server clock.

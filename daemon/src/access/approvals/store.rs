@@ -52,7 +52,7 @@ impl Requester {
 pub enum Decision {
     Allow,
     Deny,
-    /// Nobody answered in time.
+    /// No answer arrived in time.
     Timeout,
 }
 

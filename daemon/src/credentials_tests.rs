@@ -159,7 +159,7 @@ async fn failed_refresh_is_retried_without_a_request() {
     assert_eq!(
         daemon.upstream.calls(),
         4,
-        "nobody asked, and the fourth call succeeded"
+        "no request came, and the fourth call succeeded"
     );
 
     assert!(matches!(

@@ -184,7 +184,7 @@ async fn stale_view_refuses_strict_and_marks_balanced_leases() {
             sleep(Duration::from_secs(5)).await;
             assert!(
                 daemon.lease().await.is_ok(),
-                "it is looked at when somebody asks"
+                "a report of rejected credentials starts a poll"
             );
         } else {
             assert_eq!(answer.unwrap().stale_view.unwrap().as_secs(), 301);

@@ -139,7 +139,7 @@ fn truncated_frame_is_reported_with_its_length() {
 }
 
 #[test]
-fn incomplete_frame_times_out_and_blocks_no_other() {
+fn incomplete_frame_times_out_without_blocking_others() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);
 

@@ -8,11 +8,13 @@ use thiserror::Error;
 /// connections.
 pub trait Interaction: Send {
     /// Sends a nonce to the peer and returns the peer's answer. Returns `None` where the protocol
-    /// has no challenge.
+    /// has no challenge, which is the default.
     fn challenge(
         &mut self,
-        nonce: &str,
-    ) -> impl Future<Output = Result<Option<String>, Interrupted>> + Send;
+        _nonce: &str,
+    ) -> impl Future<Output = Result<Option<String>, Interrupted>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// Tells the peer that a user is asked, for `limit` at most, and waits for the user's decision.
     fn await_user<T: Send>(
@@ -36,10 +38,6 @@ pub enum Interrupted {
 pub struct NoInteraction;
 
 impl Interaction for NoInteraction {
-    async fn challenge(&mut self, _nonce: &str) -> Result<Option<String>, Interrupted> {
-        Ok(None)
-    }
-
     async fn await_user<T: Send>(
         &mut self,
         _limit: Duration,

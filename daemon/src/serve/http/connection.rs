@@ -193,10 +193,6 @@ struct AwaitedApproval {
 }
 
 impl Interaction for AwaitedApproval {
-    async fn challenge(&mut self, _nonce: &str) -> Result<Option<String>, Interrupted> {
-        Ok(None)
-    }
-
     async fn await_user<T: Send>(
         &mut self,
         _limit: Duration,

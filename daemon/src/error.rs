@@ -49,6 +49,9 @@ pub enum RequestError {
     Aborted,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
     Stopping,
+    /// It is in force until this daemon ends.
+    #[error("it is done, but a restart undoes it, because it cannot be stored in {0}")]
+    NotStored(String),
     #[error("the journal is in memory only")]
     NoJournal,
     #[error("cannot open an HTTP endpoint: {0}")]
@@ -94,6 +97,10 @@ impl RequestError {
             Self::Stopping => (
                 Code::ShuttingDown,
                 "run the command again, which starts the daemon".into(),
+            ),
+            Self::NotStored(_) => (
+                Code::Configuration,
+                "make room in the state folder, or make it writable, and run the command again".into(),
             ),
             Self::NoJournal => (
                 Code::Configuration,

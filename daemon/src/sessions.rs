@@ -131,10 +131,10 @@ impl SessionService {
         let admin = session_admin(upstream)?;
 
         if let Some(entry) = self.cache.entry_of_session(upstream, session_id) {
-            return Ok(self
+            return self
                 .revocation
                 .revoke_session(peer, entry, session_id, reason)
-                .await);
+                .await;
         }
 
         tokio::time::timeout(WAIT, admin.revoke_session(session_id, reason))

@@ -157,11 +157,16 @@ impl TestDaemon {
             .revocation
             .logout(&me(), &grants, revoke)
             .await
+            .unwrap()
     }
 
     pub(crate) async fn resume(&self) {
         let grant = self.owner_grant().await;
-        self.services.revocation.resume(&me(), &grant).await;
+        self.services
+            .revocation
+            .resume(&me(), &grant)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn fetch_new(&self) -> Result<(), RequestError> {

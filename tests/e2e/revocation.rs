@@ -498,3 +498,37 @@ fn superseded_session_is_polled_also_after_reload() {
     await_hold(&home, "dev");
     assert!(ask(&home, "dev").stderr.contains(&first));
 }
+
+/// A hold is reported as done only if the next daemon has it, too.
+#[test]
+fn logout_and_resume_fail_until_they_can_be_stored() {
+    let (_sandbox, home) = world("");
+    let daemon = home.daemon(&[]);
+    ask(&home, "dev").json();
+
+    // A file instead of the state folder: not even root can write there.
+    let state = home.path().join("state/rolekeeper");
+    let aside = home.path().join("state/aside");
+    std::fs::rename(&state, &aside).unwrap();
+    std::fs::write(&state, "").unwrap();
+
+    for command in ["logout", "resume"] {
+        let run = home.rolekeeper(&[command, "dev"]);
+        assert!(
+            run.code == 2
+                && run.stdout.is_empty()
+                && run.stderr.contains("cannot be stored in")
+                && run.stderr.contains("run the command again"),
+            "{command}: {run:?}"
+        );
+    }
+
+    std::fs::remove_file(&state).unwrap();
+    std::fs::rename(&aside, &state).unwrap();
+    assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+
+    drop(daemon);
+    let _daemon = home.daemon(&[]);
+    assert_eq!(ask(&home, "dev").code, 6);
+}

@@ -223,7 +223,8 @@ impl Checker {
         let revocation = &self.machine.daemon.services.revocation;
         revocation
             .logout(self.machine.peer(number), &[grant], false)
-            .await;
+            .await
+            .expect("it is stored");
 
         let outcome = self.machine.request(number).await;
         assert_eq!(outcome, Outcome::Refused("held"));
@@ -241,7 +242,10 @@ impl Checker {
 
         let grant = self.own(number).await;
         let revocation = &self.machine.daemon.services.revocation;
-        revocation.resume(self.machine.peer(number), &grant).await;
+        revocation
+            .resume(self.machine.peer(number), &grant)
+            .await
+            .expect("it is stored");
     }
 
     async fn own(&self, number: usize) -> OwnerGrant {

@@ -28,7 +28,7 @@ impl RevocationService {
         peer: &Peer,
         grants: &[OwnerGrant],
         revoke: bool,
-    ) -> LogoutReport {
+    ) -> Result<LogoutReport, RequestError> {
         let entries: Vec<_> = grants
             .iter()
             .map(|grant| Arc::clone(grant.entry()))
@@ -39,17 +39,19 @@ impl RevocationService {
         };
 
         let session_ids = self.end_all(&entries, &ended, revoke).await;
-        self.store.flush().await;
+        let stored = self.store.flush().await;
         if revoke {
             self.outbox.wait_until_tried(&session_ids.concat()).await;
         }
 
+        stored.map_err(RequestError::NotStored)?;
+
         let profiles = entries.iter().zip(session_ids);
-        LogoutReport {
+        Ok(LogoutReport {
             profiles: profiles
                 .map(|(entry, ids)| self.logout_of(entry, ids, revoke))
                 .collect(),
-        }
+        })
     }
 
     fn logout_of(&self, entry: &CacheEntry, ids: Vec<String>, revoke: bool) -> ProfileLogout {
@@ -150,17 +152,23 @@ impl RevocationService {
     }
 
     /// Serves a held profile again.
-    pub async fn resume(&self, peer: &Peer, grant: &OwnerGrant) -> ProfileUpdate {
+    pub async fn resume(
+        &self,
+        peer: &Peer,
+        grant: &OwnerGrant,
+    ) -> Result<ProfileUpdate, RequestError> {
         let entry = grant.entry();
 
         if entry.state.resume().is_some() {
             tracing::info!(profile = %entry.profile.name, pid = ?peer.pid, "resumed");
             self.store.update_hold(entry);
-            self.store.flush().await;
             self.subscriptions.publish(entry, SessionEvent::Resumed);
         }
 
-        report::profile_update(entry, None)
+        // Also if it was resumed before: that may not have been stored.
+        self.store.flush().await.map_err(RequestError::NotStored)?;
+
+        Ok(report::profile_update(entry, None))
     }
 
     pub fn watch(&self, grant: &ViewGrant) -> Subscription {
@@ -195,7 +203,7 @@ impl RevocationService {
         entry: &Arc<CacheEntry>,
         session_id: &str,
         reason: Option<&str>,
-    ) -> SessionRevocation {
+    ) -> Result<SessionRevocation, RequestError> {
         let now = self.clock.now();
         // A superseded session expires no later than one that would be issued now.
         let expires_at = entry
@@ -218,12 +226,12 @@ impl RevocationService {
             self.record(entry, &outcome.ended);
         }
 
-        self.store.flush().await;
+        let stored = self.store.flush().await;
         self.outbox.wait_until_tried(&[session_id.to_owned()]).await;
+        stored.map_err(RequestError::NotStored)?;
 
         let profile = entry.profile.name.to_string();
-
-        self.outbox.result(session_id.into(), Some(profile), true)
+        Ok(self.outbox.result(session_id.into(), Some(profile), true))
     }
 }
 

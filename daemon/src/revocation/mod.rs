@@ -114,7 +114,8 @@ impl RevocationService {
 
         self.enrichments.reopen();
 
-        self.store.flush().await;
+        // The writer has logged a failure.
+        let _ = self.store.flush().await;
     }
 
     /// A new session is served.

@@ -32,7 +32,7 @@ pub struct RevocationStore {
 }
 
 /// The sender is dropped once the state is written.
-type WriteRequest = Option<oneshot::Sender<()>>;
+type WriteRequest = Option<oneshot::Sender<Result<(), String>>>;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
@@ -253,15 +253,18 @@ impl RevocationStore {
             .min()
     }
 
-    /// Waits until every change is written, as far as it can be.
-    pub async fn flush(&self) {
+    /// Waits until every change is written. Fails with the path and the reason if that is not possible.
+    pub async fn flush(&self) -> Result<(), String> {
         let (done, wait) = oneshot::channel();
 
         if let Some(writer) = &self.writer
             && writer.send(Some(done)).is_ok()
+            && let Ok(written) = wait.await
         {
-            let _ = wait.await;
+            return written;
         }
+
+        Ok(())
     }
 
     fn write_soon(&self) {
@@ -318,8 +321,9 @@ fn write_changes(requests: &Receiver<WriteRequest>, state: &Mutex<State>, path: 
         }
         is_failing = written.is_err();
 
+        let written = written.map_err(|error| format!("{}: {error}", path.display()));
         for done in waiting {
-            let _ = done.send(());
+            let _ = done.send(written.clone());
         }
     }
 }
@@ -348,7 +352,7 @@ mod tests {
             let pending = PendingRevocation::new(daemon.entry(), "lost laptop", expires_at);
             store.add(&format!("s-{number}"), pending);
         }
-        store.flush().await;
+        store.flush().await.unwrap();
 
         assert!(std::fs::metadata(&file).unwrap().len() > 1024 * 1024);
         let reopened = RevocationStore::open(&file).unwrap();

@@ -275,7 +275,7 @@ async fn resume(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
     let services = &context.services;
     let grant = services.access.authorize_owner(peer, profile).await?;
 
-    json::<RequestError>(Ok(services.revocation.resume(peer, &grant).await))
+    json(services.revocation.resume(peer, &grant).await)
 }
 
 async fn logout(
@@ -290,7 +290,7 @@ async fn logout(
         None => services.access.authorize_owner_of_all(peer)?,
     };
 
-    json::<RequestError>(Ok(services.revocation.logout(peer, &grants, revoke).await))
+    json(services.revocation.logout(peer, &grants, revoke).await)
 }
 
 fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPage {

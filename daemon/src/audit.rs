@@ -24,18 +24,22 @@ use crate::upstream::{AuditEntry, AuditLog, AuditQuery, CallError};
 const MAX_CALLS: usize = 5_000;
 
 #[derive(Debug)]
-pub struct AuditService {
+pub(crate) struct AuditService {
     clock: Clock,
     journal: Arc<Journal>,
 }
 
 impl AuditService {
-    pub fn new(clock: Clock, journal: Arc<Journal>) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock, journal: Arc<Journal>) -> Arc<Self> {
         Arc::new(Self { clock, journal })
     }
 
     /// The calls that a profile's sessions made at the upstream, each with the processes that may have made it.
-    pub async fn audit(&self, grant: &OwnerGrant, back: Duration) -> Result<Audit, RequestError> {
+    pub(crate) async fn audit(
+        &self,
+        grant: &OwnerGrant,
+        back: Duration,
+    ) -> Result<Audit, RequestError> {
         let entry = grant.entry();
         let upstream = &entry.upstream;
         let log = upstream.require(upstream.client.audit_log(), "audit")?;
@@ -96,7 +100,7 @@ impl AuditService {
     }
 
     /// The journal's file, with all records until now written.
-    pub async fn locate_journal(
+    pub(crate) async fn locate_journal(
         &self,
         back: Option<Duration>,
     ) -> Result<JournalLocation, RequestError> {
@@ -298,7 +302,7 @@ mod tests {
             caller: CallerRecord {
                 uid: 1000,
                 via: None,
-                processes: vec![journal::Process {
+                processes: vec![journal::record::Process {
                     pid: 7,
                     program: program.into(),
                 }],

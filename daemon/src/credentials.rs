@@ -20,7 +20,7 @@ use crate::revocation::RevocationService;
 use crate::revocation::poller::is_stale;
 
 #[derive(Debug)]
-pub struct CredentialService {
+pub(crate) struct CredentialService {
     clock: Clock,
     journal: Arc<Journal>,
     refresh: Arc<RefreshService>,
@@ -32,15 +32,15 @@ pub struct CredentialService {
 pub struct Lease {
     pub session: Arc<Session>,
     /// The profile that it is a lease of.
-    pub entry: Arc<CacheEntry>,
+    pub(crate) entry: Arc<CacheEntry>,
     /// By this machine's wall clock, which the consumer compares it with.
     pub expires_at: Timestamp,
     /// How long ago the session was last known to be valid, if that is longer than the profile allows.
-    pub stale_view: Option<Duration>,
+    pub(crate) stale_view: Option<Duration>,
 }
 
 impl CredentialService {
-    pub fn new(
+    pub(crate) fn new(
         clock: Clock,
         journal: Arc<Journal>,
         refresh: Arc<RefreshService>,
@@ -54,7 +54,11 @@ impl CredentialService {
         })
     }
 
-    pub async fn lease(&self, peer: &Peer, grant: &LeaseGrant) -> Result<Lease, RequestError> {
+    pub(crate) async fn lease(
+        &self,
+        peer: &Peer,
+        grant: &LeaseGrant,
+    ) -> Result<Lease, RequestError> {
         let session = self.session(peer, grant).await?;
 
         Ok(self.issue_lease(peer, grant, session))

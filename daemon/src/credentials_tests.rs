@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use crate::access::AccessError;
+use crate::access::error::NotApprovedReason;
 use crate::access::peer::Peer;
-use crate::access::{AccessError, NotApprovedReason};
 use crate::cache::freshness::Freshness;
 use crate::config::callers::Confirm;
 use crate::config::{LeaseLimit, Profile, ProfileName, RoleId};
@@ -352,7 +353,12 @@ async fn status_pages_list_each_profile_once_and_fit_a_frame() {
     let script = std::iter::repeat_with(refused).take(1000);
     let daemon = TestDaemon::with_profiles(profiles, scripted(script));
 
-    let names: Vec<String> = daemon.cache.names().map(Into::into).collect();
+    let names: Vec<String> = daemon
+        .cache
+        .entries()
+        .iter()
+        .map(|entry| entry.profile.name.as_str().to_owned())
+        .collect();
     for name in &names {
         assert!(daemon.lease_as(&me(), name).await.is_err());
     }

@@ -23,7 +23,7 @@ use crate::upstream::{
 };
 
 #[derive(Debug)]
-pub struct IamService {
+pub(crate) struct IamService {
     access: Arc<Access>,
     cache: Arc<Cache>,
     upstreams: Arc<Upstreams>,
@@ -34,7 +34,7 @@ pub struct IamService {
 }
 
 impl IamService {
-    pub fn new(
+    pub(crate) fn new(
         access: Arc<Access>,
         cache: Arc<Cache>,
         upstreams: Arc<Upstreams>,
@@ -55,7 +55,7 @@ impl IamService {
     }
 
     /// Makes one call and returns the reply unread. The call is given up when `stop` completes.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         peer: &Peer,
         call: IamCall<'_>,

@@ -15,29 +15,29 @@
 
 pub mod access;
 pub mod app;
-pub mod audit;
+pub(crate) mod audit;
 pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod credentials;
 #[cfg(target_os = "linux")]
-pub mod desktop;
+pub(crate) mod desktop;
 pub mod error;
-pub mod explain;
+pub(crate) mod explain;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod iam;
+pub(crate) mod iam;
 pub mod journal;
-pub mod login;
+pub(crate) mod login;
 pub mod model;
-pub mod platform;
-pub mod refresh;
+pub(crate) mod platform;
+pub(crate) mod refresh;
 mod report;
-pub mod revocation;
+pub(crate) mod revocation;
 pub mod sandbox;
-pub mod serve;
-pub mod sessions;
-pub mod status;
+pub(crate) mod serve;
+pub(crate) mod sessions;
+pub(crate) mod status;
 mod sync;
 #[cfg(test)]
 mod test_support;

@@ -20,7 +20,7 @@ use crate::upstream::{ActiveSession, CallError, SessionAdmin, Upstreams};
 const MAX_SESSIONS: usize = 1000;
 
 #[derive(Debug)]
-pub struct SessionService {
+pub(crate) struct SessionService {
     cache: Arc<Cache>,
     upstreams: Arc<Upstreams>,
     journal: Arc<Journal>,
@@ -28,7 +28,7 @@ pub struct SessionService {
 }
 
 impl SessionService {
-    pub fn new(
+    pub(crate) fn new(
         cache: Arc<Cache>,
         upstreams: Arc<Upstreams>,
         journal: Arc<Journal>,
@@ -43,7 +43,7 @@ impl SessionService {
     }
 
     /// The active sessions of the principal, or of all principals if it is not known.
-    pub async fn list(&self, upstream: Option<&str>) -> Result<Sessions, RequestError> {
+    pub(crate) async fn list(&self, upstream: Option<&str>) -> Result<Sessions, RequestError> {
         let upstream = self.upstreams.choose(upstream)?;
         let admin = session_admin(upstream)?;
 
@@ -120,7 +120,7 @@ impl SessionService {
     }
 
     /// Revokes a session: if it is one of the daemon's, at once here, and then at the upstream.
-    pub async fn revoke(
+    pub(crate) async fn revoke(
         &self,
         peer: &Peer,
         upstream: Option<&str>,

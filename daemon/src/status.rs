@@ -38,7 +38,7 @@ pub struct StatusService {
 }
 
 impl StatusService {
-    pub fn new(
+    pub(crate) fn new(
         access: Arc<Access>,
         cache: Arc<Cache>,
         upstreams: Arc<Upstreams>,

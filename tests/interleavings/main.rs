@@ -68,9 +68,9 @@ impl Profile {
             BootTime,
         );
 
-        if let Some(ended) = ended {
-            self.least_generation
-                .fetch_max(ended.generation.number(), Ordering::SeqCst);
+        if ended.is_some() {
+            let in_force = self.state.snapshot().generation.number();
+            self.least_generation.fetch_max(in_force, Ordering::SeqCst);
         }
     }
 

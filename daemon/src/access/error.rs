@@ -76,7 +76,7 @@ impl AccessError {
         !matches!(self, Self::Interrupted(_) | Self::NoPendingApproval { .. })
     }
 
-    pub fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::UnknownProfile { .. } => Code::UnknownProfile,
             Self::NoPendingApproval { .. } => Code::Usage,
@@ -86,7 +86,7 @@ impl AccessError {
     }
 
     /// What the user can do about it, as an imperative.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::UnknownProfile {
                 nearest: Some(name),

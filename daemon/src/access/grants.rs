@@ -30,19 +30,19 @@ pub struct LeaseGrant {
 }
 
 impl ViewGrant {
-    pub fn entry(&self) -> &Arc<CacheEntry> {
+    pub(crate) fn entry(&self) -> &Arc<CacheEntry> {
         &self.entry
     }
 }
 
 impl OwnerGrant {
-    pub fn entry(&self) -> &Arc<CacheEntry> {
+    pub(crate) fn entry(&self) -> &Arc<CacheEntry> {
         &self.entry
     }
 }
 
 impl LeaseGrant {
-    pub fn entry(&self) -> &Arc<CacheEntry> {
+    pub(crate) fn entry(&self) -> &Arc<CacheEntry> {
         &self.entry
     }
 }

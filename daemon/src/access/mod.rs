@@ -1,8 +1,8 @@
 //! Who may do what. [`Access`] decides every request in one function, and journals every refusal
 //! there, whatever the adapter.
 
-pub mod approvals;
-mod error;
+pub(crate) mod approvals;
+pub(crate) mod error;
 mod grants;
 mod interaction;
 pub mod peer;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rolekeeper::protocol::Approvals as ApprovalList;
 
-pub use error::{AccessError, NotApprovedReason};
+pub(crate) use error::AccessError;
 pub use grants::{LeaseGrant, OwnerGrant, ViewGrant};
 pub use interaction::{Interaction, Interrupted, NoInteraction};
 
@@ -50,7 +50,12 @@ enum Right {
 }
 
 impl Access {
-    pub fn new(policy: Policy, cache: Arc<Cache>, journal: Arc<Journal>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        policy: Policy,
+        cache: Arc<Cache>,
+        journal: Arc<Journal>,
+        clock: Clock,
+    ) -> Self {
         Self {
             policy,
             approvals: Approvals::new(Arc::clone(&journal), clock.clone()),
@@ -61,7 +66,7 @@ impl Access {
     }
 
     /// May the peer watch the profile's status, and report rejected credentials?
-    pub async fn authorize_view(
+    pub(crate) async fn authorize_view(
         &self,
         peer: &Peer,
         profile: &str,
@@ -85,7 +90,10 @@ impl Access {
     }
 
     /// The same for every profile.
-    pub fn authorize_owner_of_all(&self, peer: &Peer) -> Result<Vec<OwnerGrant>, AccessError> {
+    pub(crate) fn authorize_owner_of_all(
+        &self,
+        peer: &Peer,
+    ) -> Result<Vec<OwnerGrant>, AccessError> {
         self.authorize_daemon_owner(peer)?;
         let entries = self.cache.entries().iter();
 
@@ -108,7 +116,7 @@ impl Access {
     }
 
     /// May the peer know where HTTP clients get the profile's credentials?
-    pub async fn authorize_endpoint(
+    pub(crate) async fn authorize_endpoint(
         &self,
         peer: &Peer,
         profile: &str,
@@ -122,7 +130,7 @@ impl Access {
 
     /// May the peer have the profile's credentials? This waits for a user where the profile
     /// requires approval.
-    pub async fn authorize_lease(
+    pub(crate) async fn authorize_lease(
         &self,
         peer: &Peer,
         profile: &str,
@@ -135,32 +143,32 @@ impl Access {
     }
 
     /// May the peer connect at all?
-    pub fn authorize_connection(&self, peer: &Peer) -> Result<(), AccessError> {
+    pub(crate) fn authorize_connection(&self, peer: &Peer) -> Result<(), AccessError> {
         let decision = self.policy.check_served(peer);
         decision.map_err(|error| self.refuse(peer, NO_PROFILE, error))
     }
 
     /// May the peer do what concerns the whole daemon, such as a login?
-    pub fn authorize_daemon_owner(&self, peer: &Peer) -> Result<(), AccessError> {
+    pub(crate) fn authorize_daemon_owner(&self, peer: &Peer) -> Result<(), AccessError> {
         let decision = self.policy.check_owner(peer);
         decision.map_err(|error| self.refuse(peer, NO_PROFILE, error))
     }
 
     /// Refuses a request whose HTTP token is not the profile's.
-    pub fn refuse_token(&self, peer: &Peer, profile: ProfileName) -> AccessError {
+    pub(crate) fn refuse_token(&self, peer: &Peer, profile: ProfileName) -> AccessError {
         let name = profile.to_string();
         self.refuse(peer, &name, AccessError::WrongToken { profile })
     }
 
     /// The pending approvals, oldest first.
-    pub fn list_approvals(&self, peer: &Peer) -> Result<ApprovalList, AccessError> {
+    pub(crate) fn list_approvals(&self, peer: &Peer) -> Result<ApprovalList, AccessError> {
         self.authorize_daemon_owner(peer)?;
         Ok(self.approvals.list())
     }
 
     /// Answers a pending approval, and returns those that are still pending. The requesting program
     /// cannot approve itself, nor can what it has started.
-    pub async fn approve(
+    pub(crate) async fn approve(
         &self,
         peer: &Peer,
         id: u64,

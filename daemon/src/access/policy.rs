@@ -15,7 +15,7 @@ type FileId = (u64, u64);
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// The user that the daemon runs as.
-    pub owner: u32,
+    pub(crate) owner: u32,
     /// The users and groups that profiles name.
     users: Vec<u32>,
     groups: Vec<u32>,
@@ -31,7 +31,7 @@ impl Policy {
     }
 
     /// For a daemon that also serves the users whom its profiles name.
-    pub fn for_all<'a>(owner: u32, profiles: impl IntoIterator<Item = &'a Callers>) -> Self {
+    pub(crate) fn for_all<'a>(owner: u32, profiles: impl IntoIterator<Item = &'a Callers>) -> Self {
         let mut policy = Self::of(owner);
         for callers in profiles {
             policy.users.extend(&callers.users);
@@ -41,13 +41,13 @@ impl Policy {
     }
 
     /// Whether the daemon serves other users than its own.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
     /// Whether a profile is for this peer's user. Root is a user like others: it could read
     /// everything anyway, but its tools do not use a user's tokens by accident.
-    pub fn allows_user(&self, peer: &Peer, callers: &Callers) -> bool {
+    pub(crate) fn allows_user(&self, peer: &Peer, callers: &Callers) -> bool {
         peer.uid == self.owner || is_one_of(peer, &callers.users, &callers.groups)
     }
 

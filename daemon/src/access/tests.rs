@@ -10,6 +10,7 @@ use interprocess::os::unix::uds_local_socket::tokio::Stream as UdSocket;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::error::NotApprovedReason;
 use super::*;
 use crate::config::Profile;
 use crate::config::callers::CallerRule;

@@ -31,7 +31,7 @@ use crate::upstream::{SetupError, Upstreams};
 pub struct Daemon {
     pub clock: Clock,
     pub cache: Arc<Cache>,
-    pub upstreams: Arc<Upstreams>,
+    pub(crate) upstreams: Arc<Upstreams>,
     pub timers: Arc<TimerQueue>,
     pub journal: Arc<Journal>,
     pub services: Services,
@@ -125,7 +125,6 @@ impl Daemon {
         Self {
             services: Services {
                 clock: clock.clone(),
-                cache: Arc::clone(&cache),
                 access,
                 credentials,
                 refresh,

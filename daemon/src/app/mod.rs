@@ -3,7 +3,7 @@
 mod args;
 pub mod daemon;
 mod helpers;
-pub mod inherited_fds;
+pub(crate) mod inherited_fds;
 mod lifecycle;
 mod reload;
 #[cfg(target_os = "linux")]

@@ -450,7 +450,7 @@ mod tests {
     }
 
     fn token_source(daemon: &Daemon) -> &TokenSource {
-        let upstream = daemon.upstreams.find("u").unwrap();
+        let upstream = daemon.upstreams.iter().next().unwrap();
         upstream.client.login().unwrap().token_source()
     }
 

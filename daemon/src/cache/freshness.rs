@@ -16,7 +16,7 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    pub fn of(session: Option<Arc<Session>>, now: BootTime, server: &ServerClock) -> Self {
+    pub(crate) fn of(session: Option<Arc<Session>>, now: BootTime, server: &ServerClock) -> Self {
         let Some(session) = session else {
             return Self::Expired;
         };

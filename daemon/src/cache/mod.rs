@@ -3,7 +3,7 @@
 pub mod freshness;
 pub mod session;
 pub mod session_state;
-pub mod single_flight;
+pub(crate) mod single_flight;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use single_flight::SingleFlight;
 
 /// How long after its last lease has expired a profile is still in use. Time during which the machine sleeps is not
 /// counted.
-pub const USE_GRACE: Duration = Duration::from_secs(30 * 60);
+pub(crate) const USE_GRACE: Duration = Duration::from_secs(30 * 60);
 
 /// The entries of all configured profiles, in order of name. A boxed slice, because a vector would keep the memory of
 /// the profiles that it is made from.
@@ -36,7 +36,7 @@ pub(crate) type Fetched = Result<(), BackoffState>;
 /// A profile and what the daemon holds for it.
 #[derive(Debug)]
 pub struct CacheEntry {
-    pub id: ProfileId,
+    pub(crate) id: ProfileId,
     pub profile: Profile,
     pub upstream: Arc<UpstreamHandle>,
     pub(crate) state: SessionState,
@@ -50,7 +50,7 @@ pub struct CacheEntry {
 }
 
 impl Cache {
-    pub fn new(profiles: impl IntoIterator<Item = (Profile, Arc<UpstreamHandle>)>) -> Self {
+    pub(crate) fn new(profiles: impl IntoIterator<Item = (Profile, Arc<UpstreamHandle>)>) -> Self {
         let mut profiles: Vec<_> = profiles.into_iter().collect();
         profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
 
@@ -74,16 +74,16 @@ impl Cache {
         self.0.get(index)
     }
 
-    pub fn get(&self, id: ProfileId) -> Option<&Arc<CacheEntry>> {
+    pub(crate) fn get(&self, id: ProfileId) -> Option<&Arc<CacheEntry>> {
         self.0.get(id.index())
     }
 
-    pub fn entries(&self) -> &[Arc<CacheEntry>] {
+    pub(crate) fn entries(&self) -> &[Arc<CacheEntry>] {
         &self.0
     }
 
     /// The entries behind `after`, in order of name.
-    pub fn entries_after(&self, after: Option<&str>) -> &[Arc<CacheEntry>] {
+    pub(crate) fn entries_after(&self, after: Option<&str>) -> &[Arc<CacheEntry>] {
         let first = after.map_or(0, |after| {
             self.0
                 .partition_point(|entry| entry.profile.name.as_str() <= after)
@@ -99,17 +99,13 @@ impl Cache {
     }
 
     /// The entry that has this session of the upstream, as the current or a superseded one.
-    pub fn entry_of_session(
+    pub(crate) fn entry_of_session(
         &self,
         upstream: &UpstreamHandle,
         session_id: &str,
     ) -> Option<&Arc<CacheEntry>> {
         self.entries_of(upstream)
             .find(|entry| entry.has_session(session_id))
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|entry| entry.profile.name.as_str())
     }
 }
 
@@ -187,7 +183,7 @@ impl CacheEntry {
 
     /// Whether a session is fetched without a request: the profile is in use, and its last failure, if any, may pass by
     /// itself.
-    pub fn is_wanted(&self, now: &Now) -> bool {
+    pub(crate) fn is_wanted(&self, now: &Now) -> bool {
         !self.use_left(now).is_zero() && !self.needs_user_action()
     }
 
@@ -219,7 +215,7 @@ impl CacheEntry {
     }
 
     /// How much longer the profile is in use.
-    pub fn use_left(&self, now: &Now) -> Duration {
+    pub(crate) fn use_left(&self, now: &Now) -> Duration {
         Duration::from_millis(self.used_until.load(Ordering::Relaxed)).saturating_sub(now.awake)
     }
 }

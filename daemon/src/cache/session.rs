@@ -31,12 +31,12 @@ pub struct Session {
 
 /// A session that a newer one has replaced. A consumer may use it until it expires. It holds no secret.
 #[derive(Debug)]
-pub struct SupersededSession {
-    pub session_id: Box<str>,
-    pub principal: Arc<str>,
-    pub ends_at: BootTime,
+pub(crate) struct SupersededSession {
+    pub(crate) session_id: Box<str>,
+    pub(crate) principal: Arc<str>,
+    pub(crate) ends_at: BootTime,
     /// The same by the upstream's clock.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// Whether the upstream's lists of active sessions contained a session, and whether the last list missed it.
@@ -44,13 +44,13 @@ pub struct SupersededSession {
 pub struct ListPresence(AtomicU8);
 
 impl Session {
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.issued.session_id
     }
 
     /// The time to its expiry. It is counted from when the request was sent, and by the upstream's clock; the shorter
     /// one is returned, so the expiry is never assumed to be later than it is.
-    pub fn left(&self, now: BootTime, server: &ServerClock) -> Duration {
+    pub(crate) fn left(&self, now: BootTime, server: &ServerClock) -> Duration {
         let by_life = self.ends_at().since(now);
 
         let by_server = server.latest(now).map_or(by_life, |latest| {
@@ -63,7 +63,7 @@ impl Session {
 
     /// The time by the upstream's clock, whatever this machine's clock shows: never late, and early by the round trip of
     /// the request.
-    pub fn upstream_time(&self, now: BootTime) -> Timestamp {
+    pub(crate) fn upstream_time(&self, now: BootTime) -> Timestamp {
         let issued_at = self.issued.issued_at;
         issued_at
             .saturating_add(now.since(self.received_at))
@@ -71,13 +71,13 @@ impl Session {
     }
 
     /// In boot time, unless the upstream's clock reveals lost time.
-    pub fn ends_at(&self) -> BootTime {
+    pub(crate) fn ends_at(&self) -> BootTime {
         self.obtained_at.plus(self.issued.life())
     }
 }
 
 impl SupersededSession {
-    pub fn of(session: &Session) -> Self {
+    pub(crate) fn of(session: &Session) -> Self {
         Self {
             session_id: session.issued.session_id.clone(),
             principal: Arc::clone(&session.issued.principal),
@@ -100,12 +100,12 @@ impl ListPresence {
     const SEEN: u8 = 1;
     const MISSED: u8 = 2;
 
-    pub fn set_seen(&self) {
+    pub(crate) fn set_seen(&self) {
         self.0.store(Self::SEEN, Ordering::Relaxed);
     }
 
     /// Records that a list did not contain the session. Returns whether an earlier list did, and the last two did not.
-    pub fn set_missed(&self) -> bool {
+    pub(crate) fn set_missed(&self) -> bool {
         self.0.compare_exchange(
             Self::SEEN,
             Self::MISSED,

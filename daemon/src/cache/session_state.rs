@@ -14,7 +14,7 @@ use crate::sync::{Arc, Mutex, Swap, lock};
 pub struct Generation(u32);
 
 #[derive(Debug, Default)]
-pub struct SessionState {
+pub(crate) struct SessionState {
     session: Swap<Session>,
     rest: Mutex<Rest>,
 }
@@ -28,17 +28,17 @@ struct Rest {
 
 /// Everything at one moment.
 #[derive(Debug)]
-pub struct Snapshot {
-    pub generation: Generation,
-    pub session: Option<Arc<Session>>,
+pub(crate) struct Snapshot {
+    pub(crate) generation: Generation,
+    pub(crate) session: Option<Arc<Session>>,
     /// Why the profile is held, if it is.
-    pub hold: Option<Arc<SessionEnded>>,
+    pub(crate) hold: Option<Arc<SessionEnded>>,
 }
 
 /// The sessions of a profile that a revocation is about. All sessions of a profile end with any of them, because the
 /// person who revoked an older one means the newer ones, too.
 #[derive(Debug, Clone, Copy)]
-pub enum SessionSelector<'a> {
+pub(crate) enum SessionSelector<'a> {
     Any,
     /// One of these. If the profile has none of them any more, nothing ends.
     Ids(&'a [Box<str>]),
@@ -46,7 +46,7 @@ pub enum SessionSelector<'a> {
 
 /// What happens to a profile whose session has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reaction {
+pub(crate) enum Reaction {
     /// No new session until a person resumes it.
     Hold,
     /// A new session at once. The superseded sessions that were not revoked stay monitored.
@@ -58,15 +58,14 @@ pub enum Reaction {
 /// What [`SessionState::end`] ended.
 #[derive(Debug)]
 pub struct EndedSessions {
-    pub generation: Generation,
     /// The session that was served until then.
-    pub current: Option<Arc<Session>>,
+    pub(crate) current: Option<Arc<Session>>,
     /// The superseded sessions that are not monitored any more.
-    pub superseded: Vec<Arc<SupersededSession>>,
+    pub(crate) superseded: Vec<Arc<SupersededSession>>,
 }
 
 impl Generation {
-    pub fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         self.0.into()
     }
 
@@ -93,21 +92,21 @@ impl SessionSelector<'_> {
 }
 
 impl SessionState {
-    pub fn session(&self) -> Option<Arc<Session>> {
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
         self.session.load_full()
     }
 
     /// Why the profile is held, if it is.
-    pub fn hold(&self) -> Option<Arc<SessionEnded>> {
+    pub(crate) fn hold(&self) -> Option<Arc<SessionEnded>> {
         lock(&self.rest).hold.clone()
     }
 
     /// The sessions before this one that a consumer may still use.
-    pub fn superseded(&self) -> Vec<Arc<SupersededSession>> {
+    pub(crate) fn superseded(&self) -> Vec<Arc<SupersededSession>> {
         lock(&self.rest).superseded.clone()
     }
 
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let rest = lock(&self.rest);
 
         Snapshot {
@@ -118,7 +117,7 @@ impl SessionState {
     }
 
     /// Continues from the state of an earlier process.
-    pub fn restore(&self, generation: u64, superseded: Vec<Arc<SupersededSession>>) {
+    pub(crate) fn restore(&self, generation: u64, superseded: Vec<Arc<SupersededSession>>) {
         let generation = Generation(u32::try_from(generation).unwrap_or(u32::MAX));
         let mut rest = lock(&self.rest);
 
@@ -127,7 +126,7 @@ impl SessionState {
     }
 
     /// Returns the generation under which the fetched session can be installed, or why the profile is held.
-    pub fn start_fetch(&self) -> Result<Generation, Arc<SessionEnded>> {
+    pub(crate) fn start_fetch(&self) -> Result<Generation, Arc<SessionEnded>> {
         let rest = lock(&self.rest);
 
         match &rest.hold {
@@ -139,7 +138,12 @@ impl SessionState {
     /// Installs a session that was fetched under `fetched_under`, unless there was a revocation since. Returns whether
     /// it was installed. The session before it becomes a superseded one.
     #[must_use]
-    pub fn install(&self, session: Arc<Session>, fetched_under: Generation, now: BootTime) -> bool {
+    pub(crate) fn install(
+        &self,
+        session: Arc<Session>,
+        fetched_under: Generation,
+        now: BootTime,
+    ) -> bool {
         let mut rest = lock(&self.rest);
 
         if rest.generation != fetched_under || rest.hold.is_some() {
@@ -156,7 +160,7 @@ impl SessionState {
     }
 
     /// Ends the sessions and invalidates the fetches under way. Returns nothing if the selector matches no session.
-    pub fn end(
+    pub(crate) fn end(
         &self,
         selector: SessionSelector<'_>,
         ended: &Arc<SessionEnded>,
@@ -189,14 +193,13 @@ impl SessionState {
         }
 
         Some(EndedSessions {
-            generation: rest.generation,
             current,
             superseded,
         })
     }
 
     /// Drops this session if it is still the current one.
-    pub fn drop_session(&self, old: &Arc<Session>) {
+    pub(crate) fn drop_session(&self, old: &Arc<Session>) {
         let _rest = lock(&self.rest);
         let current = self.session.load_full();
 
@@ -206,7 +209,11 @@ impl SessionState {
     }
 
     /// Replaces the reason of the hold `known` by one that says more. Returns false if the profile is not held for it.
-    pub fn update_hold(&self, known: &Arc<SessionEnded>, enriched: &Arc<SessionEnded>) -> bool {
+    pub(crate) fn update_hold(
+        &self,
+        known: &Arc<SessionEnded>,
+        enriched: &Arc<SessionEnded>,
+    ) -> bool {
         let mut rest = lock(&self.rest);
         let is_same = rest
             .hold
@@ -221,7 +228,7 @@ impl SessionState {
     }
 
     /// Removes the hold and returns it.
-    pub fn resume(&self) -> Option<Arc<SessionEnded>> {
+    pub(crate) fn resume(&self) -> Option<Arc<SessionEnded>> {
         lock(&self.rest).hold.take()
     }
 }

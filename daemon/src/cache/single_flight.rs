@@ -13,15 +13,15 @@ use crate::sync::lock;
 
 /// The flight that may be under way. The channel holds `None` until it has ended.
 #[derive(Debug)]
-pub struct SingleFlight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
+pub(crate) struct SingleFlight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
 
 /// Awaits the result of a flight.
 #[derive(Debug)]
-pub struct FlightHandle<T>(watch::Receiver<Option<T>>);
+pub(crate) struct FlightHandle<T>(watch::Receiver<Option<T>>);
 
 /// The task ended without a result: it panicked, or the daemon is stopping.
 #[derive(Debug)]
-pub struct Aborted;
+pub(crate) struct Aborted;
 
 impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
@@ -32,7 +32,7 @@ impl<T> Default for SingleFlight<T> {
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// Joins the flight of `owner` that is under way, or starts one in `runtime`. Dropping the handle does not cancel the
     /// flight.
-    pub fn join<O, F>(
+    pub(crate) fn join<O, F>(
         runtime: &Handle,
         owner: &Arc<O>,
         flight: fn(&O) -> &Self,
@@ -79,7 +79,7 @@ fn is_under_way<T>(receiver: &watch::Receiver<Option<T>>) -> bool {
 }
 
 impl<T: Clone> FlightHandle<T> {
-    pub async fn result(mut self) -> Result<T, Aborted> {
+    pub(crate) async fn result(mut self) -> Result<T, Aborted> {
         let result = self
             .0
             .wait_for(Option::is_some)

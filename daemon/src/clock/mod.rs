@@ -11,7 +11,7 @@
 
 mod server;
 mod timer;
-pub mod timer_queue;
+pub(crate) mod timer_queue;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,7 +35,7 @@ pub struct Now {
 
 impl Now {
     /// The wall time of an earlier point, for people.
-    pub fn wall_of(&self, then: BootTime) -> Timestamp {
+    pub(crate) fn wall_of(&self, then: BootTime) -> Timestamp {
         let ago = SignedDuration::try_from(self.boot.since(then)).unwrap_or(SignedDuration::MAX);
         self.wall.checked_sub(ago).unwrap_or(self.wall)
     }

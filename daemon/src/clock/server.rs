@@ -94,7 +94,7 @@ impl ServerClock {
     }
 
     /// How far the wall clock here is ahead of the upstream's at least; negative if it is behind. Zero if they may agree.
-    pub fn wall_ahead(&self, now: &Now) -> SignedDuration {
+    pub(crate) fn wall_ahead(&self, now: &Now) -> SignedDuration {
         let Some(Span { least, most }) = lock(&self.estimate).ahead else {
             return SignedDuration::ZERO;
         };
@@ -112,12 +112,12 @@ impl ServerClock {
         SignedDuration::from_millis(ahead)
     }
 
-    pub fn estimate(&self) -> Estimate {
+    pub(crate) fn estimate(&self) -> Estimate {
         lock(&self.estimate).clone()
     }
 
     /// Takes over the estimate of an earlier process.
-    pub fn restore(&self, known: Estimate) {
+    pub(crate) fn restore(&self, known: Estimate) {
         let mut estimate = lock(&self.estimate);
         *estimate = known;
         self.most.store(

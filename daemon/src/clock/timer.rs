@@ -68,7 +68,7 @@ impl Timer {
     }
 
     /// Waits until this point in boot time, without limit for None, or until time has jumped. Cancel safe.
-    pub async fn wait(&mut self, then: Option<BootTime>) -> Wakeup {
+    pub(crate) async fn wait(&mut self, then: Option<BootTime>) -> Wakeup {
         loop {
             let due = then.is_some_and(|then| self.clock.now().boot >= then);
             if !due {

@@ -16,7 +16,7 @@ pub struct TimerQueue {
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TimerKey {
+pub(crate) enum TimerKey {
     /// Refresh a profile, or drop its session.
     Profile(ProfileId),
     /// Poll an upstream for revocations.
@@ -27,27 +27,27 @@ pub enum TimerKey {
 
 /// When a key is due. Only the queue writes it.
 #[derive(Debug)]
-pub struct TimerSlot {
+pub(crate) struct TimerSlot {
     key: TimerKey,
     at: AtomicBootTime,
 }
 
 impl TimerSlot {
-    pub fn new(key: TimerKey) -> Self {
+    pub(crate) fn new(key: TimerKey) -> Self {
         Self {
             key,
             at: AtomicBootTime::default(),
         }
     }
 
-    pub fn at(&self) -> Option<BootTime> {
+    pub(crate) fn at(&self) -> Option<BootTime> {
         self.at.read()
     }
 }
 
 impl TimerQueue {
     /// Sets or replaces the time of a key.
-    pub fn set(&self, slot: &TimerSlot, at: BootTime) {
+    pub(crate) fn set(&self, slot: &TimerSlot, at: BootTime) {
         let mut entries = lock(&self.entries);
         let first = entries.first().copied();
         if let Some(before) = slot.at.replace(Some(at)) {
@@ -64,14 +64,14 @@ impl TimerQueue {
     }
 
     /// The same, unless the key is due earlier.
-    pub fn set_by(&self, slot: &TimerSlot, at: BootTime) {
+    pub(crate) fn set_by(&self, slot: &TimerSlot, at: BootTime) {
         if slot.at().is_none_or(|due| due > at) {
             self.set(slot, at);
         }
     }
 
     /// Removes a key.
-    pub fn unset(&self, slot: &TimerSlot) {
+    pub(crate) fn unset(&self, slot: &TimerSlot) {
         let mut entries = lock(&self.entries);
         if let Some(before) = slot.at.replace(None) {
             entries.remove(&(before, slot.key));
@@ -79,7 +79,7 @@ impl TimerQueue {
     }
 
     /// Waits until a key is due earlier than all others were. Returns at once if that happened since the last wait.
-    pub async fn sooner(&self) {
+    pub(crate) async fn sooner(&self) {
         self.sooner.notified().await;
     }
 
@@ -88,7 +88,7 @@ impl TimerQueue {
     }
 
     /// Removes a key that is due.
-    pub fn take_due<'a>(
+    pub(crate) fn take_due<'a>(
         &self,
         now: BootTime,
         slot_of: impl Fn(TimerKey) -> Option<&'a TimerSlot>,

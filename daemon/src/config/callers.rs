@@ -11,32 +11,32 @@ use crate::platform::users;
 #[derive(Debug, Clone, Default)]
 pub struct Callers {
     /// Users besides the daemon's own, by number.
-    pub users: Vec<u32>,
+    pub(crate) users: Vec<u32>,
     /// Groups whose members may use the profile, by number.
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
     /// A process must match one of them. Without rules, every process of these users may use the profile.
-    pub rules: Vec<CallerRule>,
-    pub confirm: Confirm,
+    pub(crate) rules: Vec<CallerRule>,
+    pub(crate) confirm: Confirm,
 }
 
 /// What a process must be. It must match every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CallerRule {
+pub(crate) struct CallerRule {
     /// The calling program: the peer, or the nearest of its ancestors that is no intermediary (the client or a shell).
-    pub exe: Option<PathBuf>,
+    pub(crate) exe: Option<PathBuf>,
     /// The hash of that program's file.
-    pub sha256: Option<[u8; 32]>,
+    pub(crate) sha256: Option<[u8; 32]>,
     /// The program of any ancestor of the peer.
-    pub under: Option<PathBuf>,
+    pub(crate) under: Option<PathBuf>,
     /// The systemd unit that contains the peer.
-    pub unit: Option<String>,
+    pub(crate) unit: Option<String>,
     /// Whether the peer has a controlling terminal.
-    pub terminal: Option<bool>,
+    pub(crate) terminal: Option<bool>,
 }
 
 /// When a lease needs approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Confirm {
+pub(crate) enum Confirm {
     #[default]
     Never,
     /// Once for each program, until the daemon stops.
@@ -49,17 +49,17 @@ pub enum Confirm {
 
 impl Callers {
     /// Whether there are rules, which need to know the calling process.
-    pub fn asks_for_process(&self) -> bool {
+    pub(crate) fn asks_for_process(&self) -> bool {
         !self.rules.is_empty()
     }
 
     /// Whether the user alone does not decide. The process must then stay the same during its connection.
-    pub fn is_guarded(&self) -> bool {
+    pub(crate) fn is_guarded(&self) -> bool {
         self.asks_for_process() || self.confirm != Confirm::Never
     }
 
     /// Whether a rule needs the hash of the program.
-    pub fn asks_for_hash(&self) -> bool {
+    pub(crate) fn asks_for_hash(&self) -> bool {
         self.rules.iter().any(|rule| rule.sha256.is_some())
     }
 }

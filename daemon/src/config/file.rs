@@ -27,7 +27,7 @@ pub enum ConfigError {
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("{path}:{line}:{column}: {message}", path = .path.display())]
 pub struct InvalidConfig {
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     pub line: usize,
     pub column: usize,
     pub message: String,
@@ -47,7 +47,7 @@ fn list(errors: &[InvalidConfig]) -> String {
 
 impl ConfigError {
     /// What the user can do, as an imperative.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::NoPath => {
                 "set --config or ROLEKEEPER_CONFIG to the path of the configuration".into()
@@ -78,7 +78,7 @@ const EXAMPLE: &str = r#"
 
 /// `--config`, else `ROLEKEEPER_CONFIG`, else `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
 /// The result is absolute, because a daemon that detaches changes its folder.
-pub fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+pub(crate) fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let path = flag
         .or_else(|| variable("ROLEKEEPER_CONFIG").map(PathBuf::from))
         .or_else(default_path)
@@ -95,7 +95,7 @@ fn default_path() -> Option<PathBuf> {
 }
 
 /// Reads and validates the configuration.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = private_file::read(path)?;
     let config = check(&text, path).map_err(ConfigError::Invalid)?;
     if config.upstreams.is_empty() {

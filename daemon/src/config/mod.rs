@@ -1,6 +1,6 @@
 //! The validated configuration. [`mod@file`] reads it from the file.
 
-pub mod callers;
+pub(crate) mod callers;
 pub mod file;
 mod profile;
 mod raw;
@@ -19,7 +19,7 @@ use reqwest::Url;
 use rolekeeper::protocol::is_name;
 use secrecy::SecretString;
 
-pub use callers::Callers;
+pub(crate) use callers::Callers;
 
 /// The shortest and the longest session (ByCloud IAM: `duration_seconds`, 900 to 43200).
 pub const SHORTEST_SESSION: Duration = Duration::from_secs(900);
@@ -28,7 +28,7 @@ const DEFAULT_SESSION: Duration = Duration::from_secs(3600);
 
 /// A lease ends before its session does by this time, so that a request signed with it arrives in time. A session with less time
 /// left is not served.
-pub const MIN_LEASE: Duration = crate::model::MARGIN;
+pub(crate) const MIN_LEASE: Duration = crate::model::MARGIN;
 
 /// The limits of `check_every`.
 pub const CHECK_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -43,11 +43,11 @@ pub struct Config {
     /// daemon opens a free port when a client asks for the endpoint.
     pub endpoint_port: Option<u16>,
     /// The system logs that get a copy of the journal.
-    pub also_to: Vec<AlsoTo>,
+    pub(crate) also_to: Vec<AlsoTo>,
 }
 
 impl Config {
-    pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
+    pub(crate) fn profiles(&self) -> impl Iterator<Item = &Profile> {
         self.upstreams
             .iter()
             .flat_map(|upstream| &upstream.profiles)
@@ -55,7 +55,7 @@ impl Config {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlsoTo {
+pub(crate) enum AlsoTo {
     Journald,
     Syslog,
 }
@@ -65,8 +65,8 @@ pub enum AlsoTo {
 pub struct UpstreamConfig {
     pub name: Arc<str>,
     pub endpoint: Endpoint,
-    pub token: TokenLocation,
-    pub transport: HttpTransport,
+    pub(crate) token: TokenLocation,
+    pub(crate) transport: HttpTransport,
     /// How often the daemon polls for revocations while there are leases.
     pub check_every: Duration,
     pub profiles: Vec<Profile>,
@@ -114,13 +114,13 @@ impl fmt::Display for TokenLocation {
 #[derive(Debug, Clone, Default)]
 pub struct HttpTransport {
     /// A PEM file with the only trusted authorities. Without it, the system's authorities are trusted.
-    pub ca: Option<PathBuf>,
-    pub proxy: Proxy,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) proxy: Proxy,
 }
 
 /// The proxy of an upstream.
 #[derive(Debug, Clone, Default)]
-pub enum Proxy {
+pub(crate) enum Proxy {
     /// From `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     #[default]
     Environment,
@@ -180,11 +180,11 @@ pub enum OnRevoke {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RevokeOn {
     /// The daemon is stopped.
-    pub stop: bool,
+    pub(crate) stop: bool,
     /// The user's screen is locked.
-    pub lock: bool,
+    pub(crate) lock: bool,
     /// The machine is suspended.
-    pub sleep: bool,
+    pub(crate) sleep: bool,
 }
 
 #[derive(Debug)]
@@ -209,7 +209,7 @@ pub enum LeaseLimit {
 }
 
 impl LeaseLimit {
-    pub fn limit(self) -> Option<Duration> {
+    pub(crate) fn limit(self) -> Option<Duration> {
         match self {
             Self::Full => None,
             Self::Balanced => Some(Duration::from_secs(16 * 60)),
@@ -250,11 +250,11 @@ impl fmt::Display for ProfileName {
 pub struct Region(Box<str>);
 
 impl Region {
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         is_name(text).then(|| Self(text.into()))
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -264,12 +264,12 @@ impl Region {
 pub struct AccountId(Box<str>);
 
 impl AccountId {
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         (text.len() == 12 && text.bytes().all(|each| each.is_ascii_digit()))
             .then(|| Self(text.into()))
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -347,7 +347,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The known name that `word` is probably a misspelling of.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(word, name), name))

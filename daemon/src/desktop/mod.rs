@@ -15,7 +15,7 @@ use crate::config::callers::Confirm;
 use crate::revocation::RevocationService;
 
 /// Starts what the configuration needs. The daemon serves without it, too.
-pub fn start(
+pub(crate) fn start(
     access: &Arc<Access>,
     revocation: &Arc<RevocationService>,
     cache: &Cache,

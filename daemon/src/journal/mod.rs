@@ -5,7 +5,7 @@
 
 mod file;
 mod rate_limit;
-mod record;
+pub(crate) mod record;
 mod syslog;
 mod writer;
 
@@ -32,7 +32,7 @@ use rate_limit::RefusalLimiter;
 use record::Record;
 use writer::{Writer, push_bounded};
 
-pub use record::{CallerRecord, Decision, Process, SessionEnded, SessionUse, Via};
+pub(crate) use record::{CallerRecord, Decision, SessionEnded, SessionUse, Via};
 
 /// A handle to the journal. Its clones write to the same one.
 #[derive(Debug, Clone)]
@@ -47,10 +47,10 @@ pub struct Journal {
 /// The process that made a request, while its inspection may still be pending.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Absent for requests without a connection, such as a click on a desktop notification.
-    pub via: Option<Via>,
-    pub inspection: Arc<PendingInspection>,
+    pub(crate) via: Option<Via>,
+    pub(crate) inspection: Arc<PendingInspection>,
 }
 
 /// The session that a caller uses.
@@ -64,7 +64,7 @@ pub struct UsedSession<'a> {
 }
 
 impl<'a> UsedSession<'a> {
-    pub fn new(entry: &'a CacheEntry, session: &'a Session, now: BootTime) -> Self {
+    pub(crate) fn new(entry: &'a CacheEntry, session: &'a Session, now: BootTime) -> Self {
         Self {
             profile: entry.profile.name.as_str(),
             session_id: session.id(),
@@ -78,18 +78,18 @@ impl<'a> UsedSession<'a> {
 #[derive(Debug)]
 pub struct ProfileHistory {
     pub uses: Vec<SessionUse>,
-    pub ended: Vec<SessionEnded>,
+    pub(crate) ended: Vec<SessionEnded>,
     /// RFC 3339: the time of the journal's oldest record, of whatever profile.
-    pub since: Option<String>,
+    pub(crate) since: Option<String>,
 }
 
 /// The last use of a session.
 #[derive(Debug)]
-pub struct LastUse {
-    pub profile: String,
-    pub principal: String,
+pub(crate) struct LastUse {
+    pub(crate) profile: String,
+    pub(crate) principal: String,
     /// By the upstream's clock.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the path leads to something else than a regular file, or the file cannot be read or created.
-    pub fn open(path: &Path, also_to: &[AlsoTo]) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, also_to: &[AlsoTo]) -> io::Result<Self> {
         let mut records = VecDeque::new();
         let file = JournalFile::open(path, |record| {
             if record.is_read() {
@@ -140,7 +140,7 @@ impl Journal {
     }
 
     /// Records one API call that the daemon made with a session for a caller.
-    pub fn record_call(&self, caller: Caller, session: UsedSession<'_>, request_id: &str) {
+    pub(crate) fn record_call(&self, caller: Caller, session: UsedSession<'_>, request_id: &str) {
         self.record_use(caller, session, Some(request_id.into()));
     }
 
@@ -159,7 +159,7 @@ impl Journal {
     }
 
     /// Records that a request for credentials was refused, unless the user has had too many refusals.
-    pub fn record_refusal(
+    pub(crate) fn record_refusal(
         &self,
         caller: Caller,
         profile: &str,
@@ -181,7 +181,7 @@ impl Journal {
     }
 
     /// Records that the user is asked to approve a program, as `program` describes it.
-    pub fn record_approval_request(
+    pub(crate) fn record_approval_request(
         &self,
         caller: Caller,
         profile: &str,
@@ -198,7 +198,7 @@ impl Journal {
     }
 
     /// Records a decision, with the caller that made it.
-    pub fn record_approval_decision(
+    pub(crate) fn record_approval_decision(
         &self,
         caller: Caller,
         profile: &str,
@@ -217,7 +217,7 @@ impl Journal {
     }
 
     /// Records that a token was stored for an upstream.
-    pub fn record_login(
+    pub(crate) fn record_login(
         &self,
         caller: Caller,
         upstream: &str,
@@ -234,7 +234,7 @@ impl Journal {
     }
 
     /// Records that a session ended before it expired.
-    pub fn record_session_end(&self, profile: &str, ended: &model::SessionEnded) {
+    pub(crate) fn record_session_end(&self, profile: &str, ended: &model::SessionEnded) {
         let record = Record::SessionEnded(SessionEnded::new(profile, ended));
         self.send(record, None);
     }
@@ -245,12 +245,12 @@ impl Journal {
     }
 
     /// The path of the file, unless the journal is in memory.
-    pub fn path(&self) -> Option<PathBuf> {
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         self.path.as_deref().map(Path::to_owned)
     }
 
     /// Waits until all earlier records are written.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         let (done, wait) = oneshot::channel();
         if self.queue.send(Message::Flush(done)).is_ok() {
             let _ = wait.await;
@@ -283,7 +283,7 @@ impl Journal {
     }
 
     /// Every session in the journal, by its id.
-    pub async fn sessions(&self) -> BTreeMap<String, LastUse> {
+    pub(crate) async fn sessions(&self) -> BTreeMap<String, LastUse> {
         self.flush().await;
         let mut sessions = BTreeMap::new();
         for record in &*lock(&self.records) {

@@ -58,70 +58,70 @@ pub(super) enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionUse {
     /// RFC 3339, by the upstream's clock.
-    pub at: String,
-    pub profile: String,
-    pub session_id: String,
+    pub(crate) at: String,
+    pub(crate) profile: String,
+    pub(crate) session_id: String,
     /// The session's principal: `user/019…`.
-    pub principal: String,
+    pub(crate) principal: String,
     /// Of the API call, in a record of the type `called`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     /// The number of similar records that the rate limit left out.
     #[serde(skip_serializing_if = "is_zero", default)]
-    pub suppressed: u64,
+    pub(crate) suppressed: u64,
     #[serde(flatten)]
-    pub caller: CallerRecord,
+    pub(crate) caller: CallerRecord,
 }
 
 /// A session that ended before it expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionEnded {
+pub(crate) struct SessionEnded {
     /// RFC 3339, by this machine's clock: when the daemon dropped the session.
-    pub at: String,
-    pub profile: String,
+    pub(crate) at: String,
+    pub(crate) profile: String,
     /// Absent if the profile had no session.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub session_id: Option<String>,
-    pub cause: EndCause,
+    pub(crate) session_id: Option<String>,
+    pub(crate) cause: EndCause,
     /// Who ended it: `user/dev@example.test`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub by: Option<String>,
+    pub(crate) by: Option<String>,
     /// RFC 3339, by the upstream's clock.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub revoked_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// The process that made a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallerRecord {
-    pub uid: u32,
+pub(crate) struct CallerRecord {
+    pub(crate) uid: u32,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub via: Option<Via>,
+    pub(crate) via: Option<Via>,
     /// The process itself, then its parents, as far as the peer inspector saw them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub processes: Vec<Process>,
+    pub(crate) processes: Vec<Process>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    pub pid: i32,
+pub(crate) struct Process {
+    pub(crate) pid: i32,
     /// The path of its executable. Its arguments may contain secrets, so the journal leaves them out.
-    pub program: String,
+    pub(crate) program: String,
 }
 
 /// The interface that a request used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Via {
+pub(crate) enum Via {
     Socket,
     Http,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decision {
+pub(crate) enum Decision {
     Allowed,
     Denied,
     TimedOut,
@@ -194,7 +194,7 @@ impl From<protocol::Process> for Process {
 }
 
 impl Via {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Socket => "socket",
             Self::Http => "http",

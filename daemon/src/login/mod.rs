@@ -19,11 +19,10 @@ use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{CallError, Login, Upstreams};
 
-pub use rotation::RotationError;
-pub use rotation_state::RotationStates;
+pub(crate) use rotation_state::RotationStates;
 
 #[derive(Debug)]
-pub struct LoginService {
+pub(crate) struct LoginService {
     cache: Arc<Cache>,
     upstreams: Arc<Upstreams>,
     clock: Clock,
@@ -34,7 +33,7 @@ pub struct LoginService {
 }
 
 impl LoginService {
-    pub fn new(
+    pub(crate) fn new(
         cache: Arc<Cache>,
         upstreams: Arc<Upstreams>,
         clock: Clock,
@@ -55,7 +54,10 @@ impl LoginService {
     }
 
     /// Where the token of an upstream is stored, so that a person sees it before they enter one.
-    pub fn token_source(&self, upstream: Option<&str>) -> Result<TokenSourceInfo, RequestError> {
+    pub(crate) fn token_source(
+        &self,
+        upstream: Option<&str>,
+    ) -> Result<TokenSourceInfo, RequestError> {
         let (upstream, login) = self.login_of(upstream)?;
         let source = login.token_source();
 
@@ -69,7 +71,7 @@ impl LoginService {
     }
 
     /// Stores a token that the upstream accepts.
-    pub async fn login(
+    pub(crate) async fn login(
         &self,
         peer: &Peer,
         upstream: Option<&str>,
@@ -108,7 +110,7 @@ impl LoginService {
     }
 
     /// Unlocks the token source, and checks the token in it.
-    pub async fn unlock(
+    pub(crate) async fn unlock(
         &self,
         upstream: Option<&str>,
         passphrase: Option<SecretString>,

@@ -30,7 +30,7 @@ pub enum RotationError {
 
 impl RotationError {
     /// What the person can do, as an imperative.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::AmbiguousCredential(_) | Self::UnknownCredential(_) => {
                 "list the credentials (rolekeeper iam), and run rolekeeper login --rotate --old ID"
@@ -66,7 +66,7 @@ struct Rotation<'a> {
 
 impl LoginService {
     /// Rotates a credential. A rotation that has started continues without its caller.
-    pub async fn rotate(
+    pub(crate) async fn rotate(
         self: &Arc<Self>,
         peer: &Peer,
         upstream: Option<&str>,

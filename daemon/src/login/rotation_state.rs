@@ -47,7 +47,7 @@ pub(super) fn fingerprint(token: &SecretString) -> String {
 
 impl RotationStates {
     /// Without a path every rotation is refused.
-    pub fn at(path: Option<PathBuf>) -> Self {
+    pub(crate) fn at(path: Option<PathBuf>) -> Self {
         Self {
             path,
             turn: tokio::sync::Mutex::default(),

@@ -9,11 +9,11 @@ pub struct ProfileId(u32);
 pub struct UpstreamId(u32);
 
 impl ProfileId {
-    pub const fn new(number: u32) -> Self {
+    pub(crate) const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -23,7 +23,7 @@ impl UpstreamId {
         Self(number)
     }
 
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }

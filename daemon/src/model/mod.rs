@@ -3,9 +3,9 @@
 mod ids;
 mod session;
 mod session_ended;
-pub mod time;
+pub(crate) mod time;
 
 pub use ids::{ProfileId, UpstreamId};
 pub use session::MARGIN;
-pub use session_ended::{EndCause, SessionEnded};
+pub(crate) use session_ended::{EndCause, SessionEnded};
 pub(crate) use time::{to_rfc3339, to_rfc3339_millis};

@@ -4,22 +4,22 @@ use serde::{Deserialize, Serialize};
 /// A session that ended before its expiry: the one event that every revocation becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionEnded {
-    pub cause: EndCause,
+    pub(crate) cause: EndCause,
     /// Absent if the profile had no session at that moment.
-    pub session_id: Option<Box<str>>,
+    pub(crate) session_id: Option<Box<str>>,
     /// Who ended it, as far as it is known: an id of the upstream, or `user/dev@example.test`.
-    pub by: Option<String>,
+    pub(crate) by: Option<String>,
     /// When it was ended, by the upstream's clock.
-    pub at: Option<Timestamp>,
-    pub reason: Option<String>,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) reason: Option<String>,
     /// When it took effect here, by this machine's wall clock.
-    pub noticed_at: Timestamp,
+    pub(crate) noticed_at: Timestamp,
 }
 
 /// Why a session ended before its expiry. State files contain these names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EndCause {
+pub(crate) enum EndCause {
     /// At the upstream, or by `rolekeeper sessions revoke` here.
     Revoked,
     /// The principal's account was disabled, which revokes all of its sessions.
@@ -32,7 +32,7 @@ pub enum EndCause {
 
 impl SessionEnded {
     /// With nothing known yet but the cause.
-    pub fn new(cause: EndCause, noticed_at: Timestamp) -> Self {
+    pub(crate) fn new(cause: EndCause, noticed_at: Timestamp) -> Self {
         Self {
             cause,
             session_id: None,

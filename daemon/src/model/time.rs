@@ -24,7 +24,7 @@ impl BootTime {
     }
 
     #[must_use]
-    pub fn minus(self, span: Duration) -> Self {
+    pub(crate) fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(Self::from_start(span).0))
     }
 
@@ -53,12 +53,12 @@ impl Default for AtomicBootTime {
 impl AtomicBootTime {
     const NONE: u64 = u64::MAX;
 
-    pub fn read(&self) -> Option<BootTime> {
+    pub(crate) fn read(&self) -> Option<BootTime> {
         Self::decode(self.0.load(Ordering::Relaxed))
     }
 
     /// Returns the value before.
-    pub fn replace(&self, time: Option<BootTime>) -> Option<BootTime> {
+    pub(crate) fn replace(&self, time: Option<BootTime>) -> Option<BootTime> {
         let nanos = time.map_or(Self::NONE, |time| time.0);
         Self::decode(self.0.swap(nanos, Ordering::Relaxed))
     }

@@ -5,7 +5,7 @@ pub(crate) mod descriptors;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod peer_credentials;
-pub mod private_file;
+pub(crate) mod private_file;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod signals;

@@ -14,12 +14,12 @@ const MAX_LENGTH: u64 = 1024 * 1024;
 #[derive(Debug, Error)]
 #[error("{path} {kind}", path = .path.display())]
 pub struct PrivateFileError {
-    pub path: PathBuf,
-    pub kind: FileErrorKind,
+    pub(crate) path: PathBuf,
+    pub(crate) kind: FileErrorKind,
 }
 
 #[derive(Debug, Error)]
-pub enum FileErrorKind {
+pub(crate) enum FileErrorKind {
     #[error("does not exist")]
     Missing,
     #[error("cannot be read: {0}")]
@@ -38,7 +38,7 @@ pub enum FileErrorKind {
 
 impl PrivateFileError {
     /// What the user can do, as an imperative.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         let path = self.path.display();
         match &self.kind {
             FileErrorKind::OpenToOthers { .. } => format!("run chmod 600 {path}"),
@@ -60,17 +60,17 @@ impl PrivateFileError {
 }
 
 /// The text of a file that belongs to this user or to root, and that no other user can read or write.
-pub fn read(path: &Path) -> Result<String, PrivateFileError> {
+pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     read_within(path, MAX_LENGTH)
 }
 
 /// The same for a file of up to `most` bytes.
-pub fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
+pub(crate) fn read_within(path: &Path, most: u64) -> Result<String, PrivateFileError> {
     text(path, bytes(path, most)?)
 }
 
 /// The same for a file that need not be text.
-pub fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, PrivateFileError> {
     bytes(path, MAX_LENGTH)
 }
 
@@ -127,7 +127,7 @@ fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
 }
 
 /// Replaces a file atomically, and syncs the new one to disk first.
-pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
@@ -143,7 +143,7 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 
 /// The daemon's file of this kind in the user's state folder. Its name contains the path of the socket, so that two daemons do
 /// not write the same file.
-pub fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
+pub(crate) fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
     let bytes = socket.as_os_str().as_encoded_bytes();
     let socket = percent_encoding::percent_encode(bytes, NOT_IN_NAME).to_string();
     folder.join(format!("{what}{}.{kind}", socket.replace('/', "-")))
@@ -153,7 +153,7 @@ pub fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBu
 const NOT_IN_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
 
 /// Creates a folder that only the user can enter, with its parents. An existing one is not changed.
-pub fn create_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -161,7 +161,7 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Options to open or create a file for writing. A new file can be read by the user alone.
-pub fn writable() -> OpenOptions {
+pub(crate) fn writable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true);
     #[cfg(unix)]

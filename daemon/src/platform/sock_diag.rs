@@ -5,22 +5,22 @@ use std::net::SocketAddr;
 
 /// The addresses of a connection: of the other end, and of this one.
 #[derive(Debug, Clone, Copy)]
-pub struct Ends {
-    pub from: SocketAddr,
-    pub here: SocketAddr,
+pub(crate) struct Ends {
+    pub(crate) from: SocketAddr,
+    pub(crate) here: SocketAddr,
 }
 
 /// A socket with its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Socket {
-    pub uid: u32,
-    pub inode: u32,
+pub(crate) struct Socket {
+    pub(crate) uid: u32,
+    pub(crate) inode: u32,
 }
 
 impl Ends {
     /// The socket at the other end. None if it is closed, and on other systems than Linux.
     #[cfg(target_os = "linux")]
-    pub fn other(&self) -> Option<Socket> {
+    pub(crate) fn other(&self) -> Option<Socket> {
         use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
         use rustix::net::{
             AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
@@ -43,7 +43,7 @@ impl Ends {
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub fn other(&self) -> Option<Socket> {
+    pub(crate) fn other(&self) -> Option<Socket> {
         None
     }
 }

@@ -1,6 +1,6 @@
 //! Fetches sessions and keeps them fresh: one call per profile at a time, as often as the policy says.
 
-pub mod policy;
+pub(crate) mod policy;
 mod scheduler;
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::upstream::{IssuedSession, RefusalKind, UpstreamError, Upstreams};
 use policy::{RECOVERY_SPREAD, refresh_left, spread};
 
 #[derive(Debug)]
-pub struct RefreshService {
+pub(crate) struct RefreshService {
     cache: Arc<Cache>,
     upstreams: Arc<Upstreams>,
     clock: Clock,
@@ -34,7 +34,7 @@ pub struct RefreshService {
 }
 
 impl RefreshService {
-    pub fn new(
+    pub(crate) fn new(
         cache: Arc<Cache>,
         upstreams: Arc<Upstreams>,
         clock: Clock,

@@ -13,12 +13,12 @@ const FRACTION: std::ops::Range<f64> = 0.55..0.70;
 /// What is due at the same moment is spread over this time per profile.
 const SPREAD_PER_PROFILE: Duration = Duration::from_millis(50);
 /// The most that what was due during a sleep is spread over: the user has just opened the lid.
-pub const RESUME_SPREAD: Duration = Duration::from_secs(5);
+pub(crate) const RESUME_SPREAD: Duration = Duration::from_secs(5);
 /// The most that what was due during an outage is spread over.
-pub const RECOVERY_SPREAD: Duration = Duration::from_secs(60);
+pub(crate) const RECOVERY_SPREAD: Duration = Duration::from_secs(60);
 
 /// How much of a session's life is left when it is due for a refresh.
-pub fn refresh_left(life: Duration, jitter: f64) -> Duration {
+pub(crate) fn refresh_left(life: Duration, jitter: f64) -> Duration {
     let fraction = FRACTION.start + (FRACTION.end - FRACTION.start) * jitter.clamp(0.0, 1.0);
     let usable = life.saturating_sub(MARGIN);
 
@@ -26,7 +26,7 @@ pub fn refresh_left(life: Duration, jitter: f64) -> Duration {
 }
 
 /// The delay of one of `count` profiles that are due at the same moment.
-pub fn spread(count: usize, limit: Duration, jitter: f64) -> Duration {
+pub(crate) fn spread(count: usize, limit: Duration, jitter: f64) -> Duration {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
 
     SPREAD_PER_PROFILE
@@ -37,7 +37,7 @@ pub fn spread(count: usize, limit: Duration, jitter: f64) -> Duration {
 
 /// What to do about a profile that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Fetch a new session.
     Refresh,
     /// Look again when this much is left of the session.
@@ -47,7 +47,7 @@ pub enum Due {
 }
 
 /// A session that is not wanted is left to expire.
-pub fn due(freshness: &Freshness, is_wanted: bool) -> Due {
+pub(crate) fn due(freshness: &Freshness, is_wanted: bool) -> Due {
     match freshness {
         Freshness::Fresh(session) => Due::Later {
             left: session.refresh_left,

@@ -20,7 +20,7 @@ const MIN_TIME_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RefreshService {
     /// Runs until the daemon ends.
-    pub async fn run(self: Arc<Self>, mut timer: Timer) {
+    pub(crate) async fn run(self: Arc<Self>, mut timer: Timer) {
         loop {
             let wakeup = tokio::select! {
                 biased;

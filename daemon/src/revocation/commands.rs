@@ -66,7 +66,7 @@ impl RevocationService {
 
     /// Ends the sessions of the profiles that are configured for an event of this machine. They have ended here before
     /// this first waits. Returns the ids of the sessions that the upstream is to revoke.
-    pub async fn revoke_on(
+    pub(crate) async fn revoke_on(
         self: &Arc<Self>,
         cause: EndCause,
         is_configured: impl Fn(RevokeOn) -> bool,
@@ -171,7 +171,7 @@ impl RevocationService {
         Ok(report::profile_update(entry, None))
     }
 
-    pub fn watch(&self, grant: &ViewGrant) -> Subscription {
+    pub(crate) fn watch(&self, grant: &ViewGrant) -> Subscription {
         let subscription = self.subscriptions.subscribe(grant.entry());
         self.schedule_poll(grant.entry());
 
@@ -179,7 +179,7 @@ impl RevocationService {
     }
 
     /// A service has rejected credentials of the profile: polls the upstream and reports the state afterwards.
-    pub async fn report_rejected(
+    pub(crate) async fn report_rejected(
         self: &Arc<Self>,
         peer: &Peer,
         grant: &ViewGrant,

@@ -7,12 +7,12 @@
 mod apply;
 mod commands;
 mod enrich;
-pub mod notifications;
-pub mod outbox;
-pub mod poller;
+pub(crate) mod notifications;
+pub(crate) mod outbox;
+pub(crate) mod poller;
 mod reconcile;
-pub mod store;
-pub mod subscriptions;
+pub(crate) mod store;
+pub(crate) mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct RevocationService {
 }
 
 impl RevocationService {
-    pub fn new(
+    pub(crate) fn new(
         cache: Arc<Cache>,
         upstreams: Arc<Upstreams>,
         clock: Clock,
@@ -92,7 +92,7 @@ impl RevocationService {
     }
 
     /// Restores the holds of an earlier daemon, and continues with the revocations that it had still to request.
-    pub fn restore(&self) {
+    pub(crate) fn restore(&self) {
         for entry in self.cache.entries() {
             if let Some(ended) = self.store.hold_of(entry) {
                 self.restore_hold(entry, ended);
@@ -103,7 +103,7 @@ impl RevocationService {
     }
 
     /// Waits until the revocations that are in force are recorded, but not longer than `limit`.
-    pub async fn flush(&self, limit: Duration) {
+    pub(crate) async fn flush(&self, limit: Duration) {
         self.enrichments.close();
         if tokio::time::timeout(limit, self.enrichments.wait())
             .await

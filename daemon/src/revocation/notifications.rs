@@ -10,18 +10,18 @@ const MAX_WAITING: usize = 256;
 
 /// Sends notifications to the desktop, once it has opened the channel.
 #[derive(Debug, Default)]
-pub struct Notifications(Mutex<Option<mpsc::Sender<Notification>>>);
+pub(crate) struct Notifications(Mutex<Option<mpsc::Sender<Notification>>>);
 
 /// A session of a profile has ended.
 #[derive(Debug, Clone)]
-pub struct Notification {
-    pub profile: String,
-    pub ended: SessionEnded,
-    pub is_held: bool,
+pub(crate) struct Notification {
+    pub(crate) profile: String,
+    pub(crate) ended: SessionEnded,
+    pub(crate) is_held: bool,
 }
 
 impl Notifications {
-    pub fn open(&self) -> mpsc::Receiver<Notification> {
+    pub(crate) fn open(&self) -> mpsc::Receiver<Notification> {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         *lock(&self.0) = Some(sender);
 

@@ -23,7 +23,7 @@ use crate::upstream::{UpstreamError, Upstreams};
 const WAIT: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
-pub struct RevocationOutbox {
+pub(crate) struct RevocationOutbox {
     store: Arc<RevocationStore>,
     cache: Arc<Cache>,
     upstreams: Arc<Upstreams>,
@@ -37,7 +37,7 @@ pub struct RevocationOutbox {
 
 /// A session that an upstream has still to revoke.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PendingRevocation {
+pub(crate) struct PendingRevocation {
     /// The upstream and its principal, whose token is used if it is still configured.
     identity: String,
     /// The upstream. Another principal there is used otherwise.

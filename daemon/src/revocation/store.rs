@@ -77,7 +77,7 @@ pub enum RevocationStoreError {
 }
 
 impl RevocationStoreError {
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::Unreadable(error) => error.hint(),
             Self::Invalid { path, .. } => format!(
@@ -89,7 +89,7 @@ impl RevocationStoreError {
 }
 
 impl RevocationStore {
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self {
             state: Arc::default(),
             writer: None,
@@ -97,7 +97,7 @@ impl RevocationStore {
     }
 
     /// Reads the file of an earlier daemon, if there is one, and starts the writer thread.
-    pub fn open(path: &Path) -> Result<Self, RevocationStoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, RevocationStoreError> {
         let state = match private_file::read_within(path, MAX_SIZE) {
             Ok(text) => {
                 serde_json::from_str(&text).map_err(|error| RevocationStoreError::Invalid {
@@ -254,7 +254,7 @@ impl RevocationStore {
     }
 
     /// Waits until every change is written. Fails with the path and the reason if that is not possible.
-    pub async fn flush(&self) -> Result<(), String> {
+    pub(crate) async fn flush(&self) -> Result<(), String> {
         let (done, wait) = oneshot::channel();
 
         if let Some(writer) = &self.writer

@@ -26,7 +26,7 @@ pub(crate) enum SessionEvent {
 type LastEnded = Option<Arc<SessionEnded>>;
 
 #[derive(Debug, Default)]
-pub struct Subscriptions {
+pub(crate) struct Subscriptions {
     by_profile: Mutex<BTreeMap<ProfileId, watch::Sender<LastEnded>>>,
     /// A session was installed or has ended.
     sessions_changed: Notify,
@@ -34,7 +34,7 @@ pub struct Subscriptions {
 
 /// A subscription to one profile.
 #[derive(Debug)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     entry: Arc<CacheEntry>,
     changes: watch::Receiver<LastEnded>,
 }
@@ -92,12 +92,12 @@ impl Subscriptions {
 
 impl Subscription {
     /// The current state. [`Self::changed`] waits for a later one.
-    pub fn current(&mut self) -> ProfileUpdate {
+    pub(crate) fn current(&mut self) -> ProfileUpdate {
         let last_ended = self.changes.borrow_and_update().clone();
         report::profile_update(&self.entry, last_ended.as_deref())
     }
 
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
             // The daemon is stopping: there will be no further change.
             std::future::pending::<()>().await;

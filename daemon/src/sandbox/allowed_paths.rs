@@ -9,7 +9,7 @@ use crate::config::{Config, TokenLocation};
 /// Folders that the daemon may read, write, and start programs from. A rule for a file would not match the file that
 /// replaces it.
 #[derive(Debug, Default)]
-pub struct AllowedPaths {
+pub(crate) struct AllowedPaths {
     pub(super) read: Vec<PathBuf>,
     pub(super) write: Vec<PathBuf>,
     pub(super) execute: Vec<PathBuf>,
@@ -33,7 +33,7 @@ const SYSTEM_FOLDERS: &[&str] = &[
 
 impl AllowedPaths {
     /// For a daemon with this program, configuration file, socket and state folder.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         program: &Path,
         config_file: &Path,

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use rolekeeper::protocol::Protection;
 
-pub use allowed_paths::AllowedPaths;
+pub(crate) use allowed_paths::AllowedPaths;
 
 use crate::platform::{limits, memory};
 

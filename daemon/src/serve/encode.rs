@@ -10,7 +10,7 @@ use crate::model::to_rfc3339;
 const MAX_PART: usize = 30 * 1024;
 
 /// The lease with its expiry in whole seconds, rounded down.
-pub fn lease(lease: &Lease) -> protocol::Lease<'_> {
+pub(crate) fn lease(lease: &Lease) -> protocol::Lease<'_> {
     let issued = &lease.session.issued;
     let profile = &lease.entry.profile;
 

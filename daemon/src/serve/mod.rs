@@ -1,11 +1,11 @@
 //! The adapters: they accept connections, parse requests, call one service function, and encode its result. They contain
 //! no rule.
 
-pub mod encode;
-pub mod http;
+pub(crate) mod encode;
+pub(crate) mod http;
 mod limits;
 mod shutdown;
-pub mod socket;
+pub(crate) mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 use crate::access::peer::Peer;
 use crate::access::{Access, Interaction};
 use crate::audit::AuditService;
-use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::credentials::{CredentialService, Lease};
 use crate::error::RequestError;
@@ -32,11 +31,11 @@ use http::Endpoints;
 use limits::ConnectionLimit;
 use socket::bind::BoundSocket;
 
-pub use shutdown::Shutdown;
+pub(crate) use shutdown::Shutdown;
 pub(crate) use {socket::connection::rest, socket::dispatch::parse};
 
 /// The time for open requests to end before the daemon exits.
-pub const DRAIN: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
 /// The pause after a failed accept. The usual reason is a lack of descriptors, which ends when other connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,33 +43,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The services that requests are dispatched to.
 #[derive(Debug, Clone)]
 pub struct Services {
-    pub clock: Clock,
-    pub cache: Arc<Cache>,
+    pub(crate) clock: Clock,
     pub access: Arc<Access>,
-    pub credentials: Arc<CredentialService>,
-    pub refresh: Arc<RefreshService>,
+    pub(crate) credentials: Arc<CredentialService>,
+    pub(crate) refresh: Arc<RefreshService>,
     pub revocation: Arc<RevocationService>,
-    pub iam: Arc<IamService>,
-    pub login: Arc<LoginService>,
+    pub(crate) iam: Arc<IamService>,
+    pub(crate) login: Arc<LoginService>,
     pub status: Arc<StatusService>,
-    pub sessions: Arc<SessionService>,
-    pub audit: Arc<AuditService>,
+    pub(crate) sessions: Arc<SessionService>,
+    pub(crate) audit: Arc<AuditService>,
 }
 
 /// The state that all connections share.
 #[derive(Debug)]
-pub struct ServerContext {
-    pub services: Services,
-    pub endpoints: Arc<Endpoints>,
-    pub peer_inspector: Arc<PeerInspector>,
+pub(crate) struct ServerContext {
+    pub(crate) services: Services,
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) peer_inspector: Arc<PeerInspector>,
     connections: ConnectionLimit,
-    pub shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     tasks: TaskTracker,
 }
 
 /// The server after it has stopped accepting connections.
 #[derive(Debug)]
-pub struct Stopped {
+pub(crate) struct Stopped {
     socket: BoundSocket,
     context: Arc<ServerContext>,
 }
@@ -93,7 +91,7 @@ impl Services {
 }
 
 impl ServerContext {
-    pub fn new(
+    pub(crate) fn new(
         services: Services,
         endpoints: Arc<Endpoints>,
         peer_inspector: Arc<PeerInspector>,
@@ -117,7 +115,7 @@ impl ServerContext {
 }
 
 /// Accepts connections until the shutdown starts.
-pub async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Stopped {
+pub(crate) async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Stopped {
     for (endpoint, listener) in context.endpoints.all() {
         http::accept(&context, endpoint, listener);
     }
@@ -140,14 +138,14 @@ pub async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Stopped {
 
 impl Stopped {
     /// Closes the socket, then lets the open requests end.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         drop(self.socket);
         self.context.endpoints.close();
         drain(&self.context).await;
     }
 
     /// Lets the open requests end. New connections wait in the socket's queue for the next process.
-    pub async fn drain(self) -> BoundSocket {
+    pub(crate) async fn drain(self) -> BoundSocket {
         drain(&self.context).await;
         self.socket
     }

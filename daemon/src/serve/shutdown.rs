@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     started: CancellationToken,
     /// The next process serves clients at once, so they can repeat a request there.
     is_reload: CancellationToken,
 }
 
 impl Shutdown {
-    pub fn start(&self, is_reload: bool) {
+    pub(crate) fn start(&self, is_reload: bool) {
         if is_reload {
             self.is_reload.cancel();
         }

@@ -91,7 +91,7 @@ impl std::error::Error for TokenError {}
 
 impl TokenError {
     /// What the user can do, as an imperative.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         let upstream = &self.upstream;
         match &self.kind {
             TokenErrorKind::EnvNotSet

@@ -22,7 +22,7 @@ use crate::sync::lock;
 use age_file::AgeKey;
 use command::CachedToken;
 
-pub use error::TokenError;
+pub(crate) use error::TokenError;
 pub(crate) use error::TokenErrorKind;
 
 /// The longest token, in bytes.
@@ -65,12 +65,12 @@ impl TokenSource {
         }
     }
 
-    pub fn location(&self) -> &TokenLocation {
+    pub(crate) fn location(&self) -> &TokenLocation {
         &self.location
     }
 
     /// Whether `rolekeeper login` can store a token.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         matches!(
             self.location,
             TokenLocation::Keyring(_) | TokenLocation::Age { .. }
@@ -78,12 +78,12 @@ impl TokenSource {
     }
 
     /// Whether the user has to enter a passphrase.
-    pub fn has_passphrase(&self) -> bool {
+    pub(crate) fn has_passphrase(&self) -> bool {
         matches!(self.location, TokenLocation::Age { identity: None, .. })
     }
 
     /// Reads the token.
-    pub async fn token(&self) -> Result<SecretString, TokenError> {
+    pub(crate) async fn token(&self) -> Result<SecretString, TokenError> {
         let text = match &self.location {
             TokenLocation::Env(name) => self.read_env(name)?,
             TokenLocation::File(path) => self.read_file(path)?,
@@ -115,7 +115,7 @@ impl TokenSource {
     }
 
     /// Replaces the stored token, and reads it back.
-    pub async fn store(
+    pub(crate) async fn store(
         &self,
         token: &SecretString,
         passphrase: Option<SecretString>,
@@ -143,7 +143,7 @@ impl TokenSource {
     }
 
     /// Remembers the passphrase of an encrypted file, if it decrypts the file.
-    pub async fn unlock(&self, passphrase: SecretString) -> Result<(), TokenError> {
+    pub(crate) async fn unlock(&self, passphrase: SecretString) -> Result<(), TokenError> {
         let TokenLocation::Age {
             file,
             identity: None,
@@ -163,17 +163,17 @@ impl TokenSource {
     }
 
     /// The passphrase that the user has entered, for the daemon process that comes next.
-    pub fn passphrase(&self) -> Option<SecretString> {
+    pub(crate) fn passphrase(&self) -> Option<SecretString> {
         lock(&self.passphrase).clone()
     }
 
-    pub fn set_passphrase(&self, passphrase: SecretString) {
+    pub(crate) fn set_passphrase(&self, passphrase: SecretString) {
         lock_in_memory(&passphrase);
         *lock(&self.passphrase) = Some(passphrase);
     }
 
     /// Identifies the file that the passphrase belongs to.
-    pub fn passphrase_id(&self) -> Option<String> {
+    pub(crate) fn passphrase_id(&self) -> Option<String> {
         match &self.location {
             TokenLocation::Age {
                 file,
@@ -184,17 +184,17 @@ impl TokenSource {
     }
 
     /// Must be called when the upstream has rejected the token: the cached one may be out of date.
-    pub fn discard_cached(&self) {
+    pub(crate) fn discard_cached(&self) {
         lock(&self.cached).take();
     }
 
     /// Allows a prompt to unlock the keyring after one was dismissed: a user is present.
-    pub fn allow_prompt(&self) {
+    pub(crate) fn allow_prompt(&self) {
         self.unlock_prompt.reset();
     }
 
     /// A token of this source, without white space around it. Fails for a text that cannot be a bearer token.
-    pub fn parse(&self, text: &SecretString) -> Result<SecretString, TokenError> {
+    pub(crate) fn parse(&self, text: &SecretString) -> Result<SecretString, TokenError> {
         let token = text.expose_secret().trim();
         match defect(token) {
             Some(reason) => Err(self.error(TokenErrorKind::InvalidToken(reason))),

@@ -7,15 +7,15 @@ use super::UpstreamError;
 use crate::clock::BootTime;
 
 /// The least time between two attempts: 12 a minute, whatever fails.
-pub const BACKOFF_FLOOR: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF_FLOOR: Duration = Duration::from_secs(5);
 /// The largest ceiling of the delay, and the longest `Retry-After` that is honoured.
-pub const BACKOFF_CAP: Duration = Duration::from_secs(300);
+pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(300);
 /// The ceiling for errors that a person has to fix, so that the fix is noticed soon.
 const PERSON_CAP: Duration = Duration::from_secs(30);
 
 /// Counts the failures of one profile, or of one upstream.
 #[derive(Debug, Clone, Default)]
-pub struct Backoff(Option<Box<BackoffState>>);
+pub(crate) struct Backoff(Option<Box<BackoffState>>);
 
 /// A row of failures that has not ended.
 #[derive(Debug, Clone)]
@@ -25,24 +25,24 @@ pub struct BackoffState {
     pub attempts: u32,
     pub next_try: BootTime,
     /// Of the last attempt.
-    pub error: UpstreamError,
+    pub(crate) error: UpstreamError,
 }
 
 impl Backoff {
     /// # Errors
     /// The row of failures, if the next attempt is not due yet.
-    pub fn permit(&self, now: BootTime) -> Result<(), BackoffState> {
+    pub(crate) fn permit(&self, now: BootTime) -> Result<(), BackoffState> {
         match &self.0 {
             Some(failing) if now < failing.next_try => Err(BackoffState::clone(failing)),
             _ => Ok(()),
         }
     }
 
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.0 = None;
     }
 
-    pub fn record_failure(
+    pub(crate) fn record_failure(
         &mut self,
         error: UpstreamError,
         now: BootTime,
@@ -64,7 +64,7 @@ impl Backoff {
         failing
     }
 
-    pub fn state(&self) -> Option<&BackoffState> {
+    pub(crate) fn state(&self) -> Option<&BackoffState> {
         self.0.as_deref()
     }
 }

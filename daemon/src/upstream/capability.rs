@@ -65,24 +65,24 @@ pub trait CredentialRotation: Send + Sync {
 /// An account, and the token with which it manages its own credentials.
 #[derive(Debug, Clone)]
 pub struct CredentialOwner {
-    pub token: SecretString,
-    pub id: String,
+    pub(crate) token: SecretString,
+    pub(crate) id: String,
     /// By type and id: `service_account/019…`.
-    pub principal: String,
+    pub(crate) principal: String,
 }
 
 /// A credential without its secret.
 #[derive(Debug, Clone)]
 pub struct CredentialInfo {
-    pub id: String,
-    pub name: String,
-    pub created_at: Timestamp,
-    pub expires_at: Option<Timestamp>,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 pub struct NewCredential {
-    pub id: String,
+    pub(crate) id: String,
     pub secret: SecretString,
 }
 
@@ -108,15 +108,15 @@ pub trait SessionAdmin: Send + Sync {
 /// A session as the upstream lists it, without credentials.
 #[derive(Debug, Clone)]
 pub struct ActiveSession {
-    pub id: String,
-    pub role_id: String,
-    pub role_name: String,
+    pub(crate) id: String,
+    pub(crate) role_id: String,
+    pub(crate) role_name: String,
     /// By type and id: `user/019…`.
-    pub principal: String,
+    pub(crate) principal: String,
     /// By the upstream's clock.
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub source_ip: Option<String>,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) source_ip: Option<String>,
 }
 
 /// Reads the upstream's audit log.
@@ -127,23 +127,23 @@ pub trait AuditLog: Send + Sync {
 
 #[derive(Debug, Clone, Copy)]
 pub struct AuditQuery<'a> {
-    pub sessions: &'a BTreeSet<&'a str>,
+    pub(crate) sessions: &'a BTreeSet<&'a str>,
     /// The principals of these sessions.
-    pub principals: &'a BTreeSet<&'a str>,
-    pub since: Timestamp,
+    pub(crate) principals: &'a BTreeSet<&'a str>,
+    pub(crate) since: Timestamp,
 }
 
 /// A call that the upstream's audit log has.
 #[derive(Debug, Clone)]
 pub struct AuditEntry {
     /// By the upstream's clock, and with its precision.
-    pub at: Timestamp,
-    pub action: String,
-    pub resource: String,
-    pub status: String,
-    pub ip_address: String,
-    pub session_id: String,
-    pub request_id: String,
+    pub(crate) at: Timestamp,
+    pub(crate) action: String,
+    pub(crate) resource: String,
+    pub(crate) status: String,
+    pub(crate) ip_address: String,
+    pub(crate) session_id: String,
+    pub(crate) request_id: String,
 }
 
 /// Explains from policies and accounts, read now, why a role can or cannot be assumed.
@@ -160,26 +160,26 @@ pub trait Explainer: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct RoleExplanation {
     /// Absent if the role could not be read.
-    pub role_name: Option<String>,
+    pub(crate) role_name: Option<String>,
     /// `user/dev@example.test`; absent if it is not known.
-    pub principal: Option<String>,
+    pub(crate) principal: Option<String>,
     /// All conditions, in the order in which the upstream evaluates them.
-    pub checks: Vec<Check>,
+    pub(crate) checks: Vec<Check>,
 }
 
 /// One condition for assuming a role.
 #[derive(Debug, Clone)]
-pub struct Check {
+pub(crate) struct Check {
     /// `account`, `own policies`, `trust policy`.
-    pub condition: &'static str,
-    pub outcome: Outcome,
-    pub reason: String,
+    pub(crate) condition: &'static str,
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: String,
     /// The statement that decides, if one does.
-    pub statement: Option<PolicyStatement>,
+    pub(crate) statement: Option<PolicyStatement>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Yes,
     No,
     Unknown,
@@ -187,17 +187,17 @@ pub enum Outcome {
 
 /// A statement of a policy document.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PolicyStatement {
+pub(crate) struct PolicyStatement {
     /// `policy AssumeProjectRoles of group developers`
-    pub document: String,
+    pub(crate) document: String,
     /// Counted from 1.
-    pub number: usize,
-    pub text: Value,
+    pub(crate) number: usize,
+    pub(crate) text: Value,
 }
 
 impl RoleExplanation {
     /// No if any condition fails, yes if all are met.
-    pub fn verdict(&self) -> Outcome {
+    pub(crate) fn verdict(&self) -> Outcome {
         let any = |outcome| self.checks.iter().any(|check| check.outcome == outcome);
 
         if any(Outcome::No) {
@@ -227,13 +227,13 @@ pub trait ManagementApi: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct ApiMethod {
     /// As documented: `listRoles`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// It is not a read: repeating it may do something twice.
-    pub changes: bool,
+    pub(crate) changes: bool,
     /// Its reply has credentials in it.
-    pub returns_credentials: bool,
+    pub(crate) returns_credentials: bool,
     /// It revokes the session whose id is the parameter of this name.
-    pub revokes: Option<&'static str>,
+    pub(crate) revokes: Option<&'static str>,
 }
 
 /// Whose credentials a call is made with.
@@ -245,9 +245,9 @@ pub enum ApiCaller<'a> {
 
 pub struct ApiReply {
     /// JSON; empty if the method has no result.
-    pub body: Zeroizing<Vec<u8>>,
+    pub(crate) body: Zeroizing<Vec<u8>>,
     /// The id of the call in the upstream's audit log.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 impl std::fmt::Debug for ApiReply {

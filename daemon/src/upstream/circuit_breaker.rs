@@ -12,7 +12,7 @@ use crate::upstream::UpstreamError;
 const FAILED_PROFILES: usize = 3;
 
 #[derive(Debug, Default)]
-pub struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     /// The profiles whose calls failed since the last reply.
     failed: BTreeSet<ProfileId>,
     /// The outage, while the breaker is open.
@@ -21,7 +21,7 @@ pub struct CircuitBreaker {
 
 /// Whether a call may be made.
 #[derive(Debug)]
-pub enum Permit {
+pub(crate) enum Permit {
     Go,
     /// One call may be made, as a probe.
     Probe,
@@ -29,7 +29,7 @@ pub enum Permit {
 }
 
 impl CircuitBreaker {
-    pub fn permit(&self, now: BootTime) -> Permit {
+    pub(crate) fn permit(&self, now: BootTime) -> Permit {
         match self.outage.permit(now) {
             Err(failing) => Permit::No(failing),
             Ok(()) if self.outage.state().is_some() => Permit::Probe,
@@ -38,17 +38,17 @@ impl CircuitBreaker {
     }
 
     /// The outage, while the breaker is open.
-    pub fn outage(&self) -> Option<&BackoffState> {
+    pub(crate) fn outage(&self) -> Option<&BackoffState> {
         self.outage.state()
     }
 
     /// The upstream has replied, if only with a refusal.
-    pub fn replied(&mut self) {
+    pub(crate) fn replied(&mut self) {
         *self = Self::default();
     }
 
     /// A call for a profile failed in a way that may be the upstream's.
-    pub fn failed(
+    pub(crate) fn failed(
         &mut self,
         profile: ProfileId,
         error: &UpstreamError,

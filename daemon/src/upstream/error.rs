@@ -45,7 +45,7 @@ impl UpstreamError {
     }
 
     /// Whether the same call may succeed later without a person's help.
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 }
@@ -54,12 +54,12 @@ impl UpstreamError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct CallError {
-    pub kind: CallErrorKind,
-    pub message: String,
+    pub(crate) kind: CallErrorKind,
+    pub(crate) message: String,
     /// What the person can do, as an imperative.
-    pub hint: String,
+    pub(crate) hint: String,
     /// The upstream's id of the call, if it replied.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 /// What a [`CallError`] means; it decides the exit code.
@@ -84,7 +84,11 @@ pub enum CallErrorKind {
 }
 
 impl CallError {
-    pub fn new(kind: CallErrorKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        kind: CallErrorKind,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
             message: message.into(),
@@ -94,7 +98,11 @@ impl CallError {
     }
 
     /// There is no reply. Repeating a call that `changes` something may do it twice.
-    pub fn unavailable(message: String, changes: bool, retry_after: Option<Duration>) -> Self {
+    pub(crate) fn unavailable(
+        message: String,
+        changes: bool,
+        retry_after: Option<Duration>,
+    ) -> Self {
         let hint = match retry_after {
             _ if changes => {
                 "check with a list or get method whether it took effect before you retry".into()

@@ -15,16 +15,16 @@ use crate::clock::{AtomicBootTime, BootTime, Clock, Now};
 use crate::model::{ProfileId, UpstreamId};
 use crate::sync::lock;
 
-pub use super::limiter::Priority;
+pub(crate) use super::limiter::Priority;
 
 #[derive(Debug)]
 pub struct UpstreamHandle {
     /// Its name in the configuration.
     pub name: Arc<str>,
     pub client: Box<dyn Upstream>,
-    pub id: UpstreamId,
+    pub(crate) id: UpstreamId,
     /// The interval of the polls for revocations.
-    pub poll_interval: Duration,
+    pub(crate) poll_interval: Duration,
     breaker: Mutex<CircuitBreaker>,
     /// Held by the one call that probes whether the upstream is back.
     probe: AsyncMutex<()>,
@@ -35,7 +35,7 @@ pub struct UpstreamHandle {
 
 /// The right to make one call, whose result is reported by [`CallPermit::record`].
 #[derive(Debug)]
-pub struct CallPermit<'a> {
+pub(crate) struct CallPermit<'a> {
     upstream: &'a UpstreamHandle,
     probe: Option<AsyncMutexGuard<'a, ()>>,
     _slot: Slot<'a>,
@@ -64,7 +64,7 @@ impl UpstreamHandle {
     ///
     /// # Errors
     /// When the upstream does not have it.
-    pub fn require<T>(&self, capability: Option<T>, what: &str) -> Result<T, CallError> {
+    pub(crate) fn require<T>(&self, capability: Option<T>, what: &str) -> Result<T, CallError> {
         capability.ok_or_else(|| {
             let kind = self.client.kind();
             CallError::new(
@@ -79,7 +79,7 @@ impl UpstreamHandle {
     ///
     /// # Errors
     /// The outage, while the circuit breaker is open.
-    pub async fn acquire(
+    pub(crate) async fn acquire(
         &self,
         priority: Priority,
         clock: &Clock,
@@ -107,7 +107,7 @@ impl UpstreamHandle {
     }
 
     /// Waits for a slot, also while the circuit breaker is open: for the poll for revocations, which is also a probe.
-    pub async fn acquire_for_poll(&self) -> CallPermit<'_> {
+    pub(crate) async fn acquire_for_poll(&self) -> CallPermit<'_> {
         CallPermit {
             upstream: self,
             probe: None,
@@ -117,7 +117,7 @@ impl UpstreamHandle {
 
     /// Whether to synchronize the server clock now: not during an outage, and not within `interval` of the last time.
     /// A yes is recorded as the last time.
-    pub fn take_clock_sync(&self, now: BootTime, interval: Duration) -> bool {
+    pub(crate) fn take_clock_sync(&self, now: BootTime, interval: Duration) -> bool {
         let last = self.clock_synced_at.read();
         let is_recent = last.is_some_and(|at| now.since(at) < interval);
         if is_recent || self.outage().is_some() {
@@ -129,7 +129,7 @@ impl UpstreamHandle {
     }
 
     /// The upstream has replied, if only with a refusal: an outage has ended.
-    pub fn record_reply(&self, now: BootTime) {
+    pub(crate) fn record_reply(&self, now: BootTime) {
         let mut breaker = lock(&self.breaker);
         if let Some(outage) = breaker.outage() {
             tracing::info!(upstream = %self.name, outage = ?now.since(outage.since), "the upstream is available again");
@@ -138,13 +138,13 @@ impl UpstreamHandle {
     }
 
     /// The upstream's time as far as it is known, else this machine's.
-    pub fn server_time(&self, now: &Now) -> Timestamp {
+    pub(crate) fn server_time(&self, now: &Now) -> Timestamp {
         let server = self.client.server_clock().latest(now.boot);
         server.unwrap_or(now.wall)
     }
 
     /// The failures of the upstream as a whole, while the circuit breaker is open.
-    pub fn outage(&self) -> Option<BackoffState> {
+    pub(crate) fn outage(&self) -> Option<BackoffState> {
         lock(&self.breaker).outage().cloned()
     }
 
@@ -155,7 +155,7 @@ impl UpstreamHandle {
 
 impl CallPermit<'_> {
     /// Reports the result of a call for a profile.
-    pub fn record(
+    pub(crate) fn record(
         self,
         profile: ProfileId,
         error: Option<&UpstreamError>,

@@ -40,7 +40,7 @@ pub enum SetupError {
 
 impl SetupError {
     /// What the person can do, as an imperative.
-    pub fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Client { .. } => {
                 "install the system's certificate store (Debian: apt install ca-certificates)"

@@ -9,7 +9,7 @@ const MAX_BACKGROUND_CALLS: usize = 24;
 
 /// Whether a consumer waits for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
+pub(crate) enum Priority {
     Interactive,
     Background,
 }

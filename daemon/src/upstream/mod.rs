@@ -1,10 +1,10 @@
 //! Services that issue sessions. [`Upstream`] is what all of them can do; what only some can do is a trait of its own in
 //! `capability`. A new kind of upstream is a module here and a kind in `config`, and changes nothing else.
 
-pub mod backoff;
+pub(crate) mod backoff;
 pub mod bycloud;
 mod capability;
-pub mod circuit_breaker;
+pub(crate) mod circuit_breaker;
 mod error;
 pub mod handle;
 mod http;
@@ -27,14 +27,14 @@ use crate::platform::memory::lock_in_memory;
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::token_source::TokenSource;
 
-pub use capability::{
+pub(crate) use capability::{
     ActiveSession, ApiCaller, ApiMethod, ApiReply, AuditEntry, AuditLog, AuditQuery, Check,
     CredentialInfo, CredentialOwner, CredentialRotation, Explainer, Login, ManagementApi,
     NewCredential, Outcome, PolicyStatement, RoleExplanation, SessionAdmin,
 };
 pub use error::{CallError, CallErrorKind, RefusalKind, UpstreamError};
-pub use http::SetupError;
-pub use registry::Upstreams;
+pub(crate) use http::SetupError;
+pub(crate) use registry::Upstreams;
 
 /// How much longer than requested a session may last before the reply is rejected as invalid.
 pub const SLACK: Duration = Duration::from_secs(60);
@@ -150,12 +150,12 @@ pub struct IssuedSession {
 
 impl IssuedSession {
     /// Locks its secrets in memory, as far as the limits allow.
-    pub fn lock_in_memory(&self) {
+    pub(crate) fn lock_in_memory(&self) {
         lock_in_memory(&self.secret_access_key);
         lock_in_memory(&self.session_token);
     }
 
-    pub fn life(&self) -> Duration {
+    pub(crate) fn life(&self) -> Duration {
         Duration::try_from(self.expires_at.duration_since(self.issued_at)).unwrap_or_default()
     }
 }

@@ -10,11 +10,11 @@ use crate::text::printable;
 
 /// The upstreams in order of name.
 #[derive(Debug, Default)]
-pub struct Upstreams(BTreeMap<Arc<str>, Arc<UpstreamHandle>>);
+pub(crate) struct Upstreams(BTreeMap<Arc<str>, Arc<UpstreamHandle>>);
 
 impl Upstreams {
     /// Their ids have to be their positions in order of name.
-    pub fn new(upstreams: impl IntoIterator<Item = Arc<UpstreamHandle>>) -> Self {
+    pub(crate) fn new(upstreams: impl IntoIterator<Item = Arc<UpstreamHandle>>) -> Self {
         let by_name = upstreams
             .into_iter()
             .map(|upstream| (Arc::clone(&upstream.name), upstream));
@@ -26,7 +26,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// When there is no such upstream, or several and no name.
-    pub fn choose(&self, name: Option<&str>) -> Result<&Arc<UpstreamHandle>, CallError> {
+    pub(crate) fn choose(&self, name: Option<&str>) -> Result<&Arc<UpstreamHandle>, CallError> {
         let found = match name {
             Some(name) => self.0.get(name),
             None if self.0.len() == 1 => self.0.values().next(),
@@ -53,15 +53,11 @@ impl Upstreams {
         CallError::new(CallErrorKind::UnknownUpstream, message, hint)
     }
 
-    pub fn find(&self, name: &str) -> Option<&Arc<UpstreamHandle>> {
-        self.0.get(name)
-    }
-
-    pub fn get(&self, id: UpstreamId) -> Option<&Arc<UpstreamHandle>> {
+    pub(crate) fn get(&self, id: UpstreamId) -> Option<&Arc<UpstreamHandle>> {
         self.0.values().nth(id.index())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<UpstreamHandle>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<UpstreamHandle>> {
         self.0.values()
     }
 }

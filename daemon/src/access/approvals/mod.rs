@@ -18,11 +18,11 @@ use crate::clock::{Clock, Now};
 use crate::journal::{self, Journal};
 use crate::sync::{Mutex, lock};
 
-pub use store::{ApprovalRequest, Decision, Requester};
+pub(crate) use store::{ApprovalRequest, Decision, Requester};
 use store::{ApprovalState, ApprovalStore, Waiter};
 
 /// How long an approval request waits for a user.
-pub const PATIENCE: Duration = Duration::from_secs(55);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(55);
 /// How long a decision to allow waits for a program that gave up and asks again; and how long a
 /// program that was denied is refused without another question.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ const PENDING_OF_USER: usize = 8;
 
 /// The pending approval requests, and the decisions that are remembered.
 #[derive(Debug)]
-pub struct Approvals {
+pub(crate) struct Approvals {
     store: Mutex<ApprovalStore>,
     desktop: Mutex<Option<mpsc::Sender<Arc<ApprovalRequest>>>>,
     journal: Arc<Journal>,
@@ -50,7 +50,7 @@ impl Approvals {
     }
 
     /// New requests, for a dialog on the desktop.
-    pub fn subscribe(&self) -> mpsc::Receiver<Arc<ApprovalRequest>> {
+    pub(crate) fn subscribe(&self) -> mpsc::Receiver<Arc<ApprovalRequest>> {
         let (sender, receiver) = mpsc::channel(PENDING);
         *lock(&self.desktop) = Some(sender);
         receiver
@@ -138,7 +138,7 @@ impl Approvals {
 
     /// Ends a pending request with a decision, and journals it. Returns whether the request was
     /// still pending.
-    pub fn answer(&self, by: &Peer, id: u64, decision: Decision) -> bool {
+    pub(crate) fn answer(&self, by: &Peer, id: u64, decision: Decision) -> bool {
         let now = self.clock.now();
         let Some(request) = lock(&self.store).answer(id, decision, now.boot) else {
             return false;

@@ -20,7 +20,7 @@ const REMEMBERED: usize = 4096;
 
 /// A user's program that wants a profile. Decisions are remembered by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Requester {
+pub(crate) struct Requester {
     profile: ProfileId,
     uid: u32,
     /// Its path and file. A program that cannot be identified is never taken for another.
@@ -49,7 +49,7 @@ impl Requester {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     Allow,
     Deny,
     /// No answer arrived in time.
@@ -58,13 +58,13 @@ pub enum Decision {
 
 /// A question to the user: may this program have this profile?
 #[derive(Debug)]
-pub struct ApprovalRequest {
-    pub id: u64,
-    pub profile: ProfileName,
+pub(crate) struct ApprovalRequest {
+    pub(crate) id: u64,
+    pub(crate) profile: ProfileName,
     /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
-    pub program: String,
-    pub uid: u32,
-    pub asked_at: BootTime,
+    pub(crate) program: String,
+    pub(crate) uid: u32,
+    pub(crate) asked_at: BootTime,
     /// The requesting program's process.
     pid: Option<i32>,
     requester: Requester,
@@ -104,7 +104,7 @@ impl ApprovalRequest {
     }
 
     /// Waits until the request is answered, or ends without an answer.
-    pub async fn decision(&self) -> Decision {
+    pub(crate) async fn decision(&self) -> Decision {
         let mut decision = self.decision.subscribe();
         let settled = decision.wait_for(Option::is_some).await;
         settled

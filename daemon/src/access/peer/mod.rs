@@ -22,10 +22,10 @@ pub(crate) use programs::{describe, file_id, requesting_programs};
 #[derive(Debug)]
 pub struct Peer {
     /// Its effective user when it connected.
-    pub uid: u32,
-    pub pid: Option<i32>,
+    pub(crate) uid: u32,
+    pub(crate) pid: Option<i32>,
     /// Its groups when it connected, if a profile names groups.
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
     handle: Arc<PeerHandle>,
     /// Refers to the process itself, where a rule may depend on it.
     pidfd: Option<OwnedFd>,
@@ -38,7 +38,7 @@ pub struct Peer {
 
 /// Finds the process of a connection and inspects it, once.
 #[derive(Debug)]
-pub struct PeerHandle {
+pub(crate) struct PeerHandle {
     inspector: Option<Arc<PeerInspector>>,
     source: PeerSource,
     start: Mutex<Option<InspectionStart>>,
@@ -67,7 +67,7 @@ impl PeerHandle {
 
     /// Pins the program that the process runs now. The inspection will describe this program, or
     /// fail.
-    pub fn pin(&self) {
+    pub(crate) fn pin(&self) {
         if let (Some(inspector), PeerSource::Pid(pid)) = (&self.inspector, &self.source) {
             match inspector.pin(*pid) {
                 Some(start) => *lock(&self.start) = Some(start),
@@ -78,7 +78,7 @@ impl PeerHandle {
 
     /// The process and its parents. The first call starts the inspection, and has to come while the
     /// peer waits for a reply.
-    pub fn inspection(&self) -> &Arc<PendingInspection> {
+    pub(crate) fn inspection(&self) -> &Arc<PendingInspection> {
         self.inspection.get_or_init(|| self.inspect())
     }
 
@@ -101,7 +101,7 @@ impl PeerHandle {
     }
 
     /// The same as [`Self::inspection`], with the SHA-256 of the programs' files.
-    pub fn inspection_with_hashes(&self) -> &Arc<PendingInspection> {
+    pub(crate) fn inspection_with_hashes(&self) -> &Arc<PendingInspection> {
         self.hashed
             .get_or_init(|| match (&self.inspector, &self.source) {
                 (Some(inspector), PeerSource::Pid(pid)) => inspector.inspect_with_hashes(*pid),
@@ -109,7 +109,7 @@ impl PeerHandle {
             })
     }
 
-    pub fn is_inspector_gone(&self) -> bool {
+    pub(crate) fn is_inspector_gone(&self) -> bool {
         let inspector = self.inspector.as_ref();
         inspector.is_some_and(|inspector| inspector.has_exited())
     }
@@ -136,7 +136,7 @@ impl Peer {
 
     /// The other end of a connection on the local socket.
     #[cfg(unix)]
-    pub fn of(
+    pub(crate) fn of(
         stream: &Stream,
         inspector: &Arc<PeerInspector>,
         wants_groups: bool,
@@ -164,31 +164,31 @@ impl Peer {
     }
 
     /// The other end of a TCP connection. Its process is found once it is needed.
-    pub fn over_tcp(uid: u32, ends: Ends, inspector: &Arc<PeerInspector>) -> Self {
+    pub(crate) fn over_tcp(uid: u32, ends: Ends, inspector: &Arc<PeerInspector>) -> Self {
         let handle = PeerHandle::new(Some(inspector), PeerSource::Tcp(ends));
         Self::with_handle(uid, None, handle)
     }
 
-    pub fn handle(&self) -> &Arc<PeerHandle> {
+    pub(crate) fn handle(&self) -> &Arc<PeerHandle> {
         &self.handle
     }
 
     /// Whether a rule may depend on the process that connected.
-    pub fn is_pinned(&self) -> bool {
+    pub(crate) fn is_pinned(&self) -> bool {
         self.pidfd.is_some()
     }
 
     /// Whether the process that connected still runs. If so, its pid has been its own since then.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.pidfd.as_ref().is_some_and(is_alive)
     }
 
     /// Whether the kernel names the process that connected.
-    pub fn has_process(&self) -> bool {
+    pub(crate) fn has_process(&self) -> bool {
         matches!(self.handle.source, PeerSource::Pid(_))
     }
 
-    pub fn is_over_http(&self) -> bool {
+    pub(crate) fn is_over_http(&self) -> bool {
         matches!(self.handle.source, PeerSource::Tcp(_))
     }
 
@@ -209,7 +209,7 @@ impl Peer {
 
     /// Notes which process has sent something. Returns whether it belongs to the user who
     /// connected.
-    pub fn check_sender(&self, uid: u32, pid: i32) -> bool {
+    pub(crate) fn check_sender(&self, uid: u32, pid: i32) -> bool {
         if self.pid != Some(pid) {
             self.is_passed_on.store(true, Ordering::Relaxed);
         }
@@ -217,22 +217,22 @@ impl Peer {
     }
 
     /// Whether another process than the one that connected has sent something.
-    pub fn is_passed_on(&self) -> bool {
+    pub(crate) fn is_passed_on(&self) -> bool {
         self.is_passed_on.load(Ordering::Relaxed)
     }
 
     /// Marks the challenge as passed. The nonce is sent only after the inspection, so a process
     /// that called `exec` in between cannot know it.
-    pub fn set_challenge_passed(&self) {
+    pub(crate) fn set_challenge_passed(&self) {
         self.has_passed_challenge.store(true, Ordering::Relaxed);
     }
 
-    pub fn has_passed_challenge(&self) -> bool {
+    pub(crate) fn has_passed_challenge(&self) -> bool {
         self.has_passed_challenge.load(Ordering::Relaxed)
     }
 
     /// Whether it gets this session's credentials for the first time.
-    pub fn is_first_time(&self, session: &str) -> bool {
+    pub(crate) fn is_first_time(&self, session: &str) -> bool {
         let mut given = lock(&self.given);
         !given.contains(session) && given.insert(session.into())
     }

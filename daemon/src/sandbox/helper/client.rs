@@ -206,7 +206,7 @@ impl<R: Response> Drop for StartedWork<R> {
 
 /// A response that may still have to arrive.
 #[derive(Debug)]
-pub struct PendingResponse<R> {
+pub(crate) struct PendingResponse<R> {
     response: OnceLock<Option<R>>,
     arrived: Notify,
     waiting: Mutex<()>,
@@ -226,7 +226,7 @@ impl<R> PendingResponse<R> {
     }
 
     /// No response, and no need to wait for it.
-    pub fn unavailable() -> Arc<Self> {
+    pub(crate) fn unavailable() -> Arc<Self> {
         let pending = Self::new(&Arc::default());
         pending.resolve(None);
         Arc::new(pending)
@@ -241,7 +241,7 @@ impl<R> PendingResponse<R> {
     }
 
     /// The response, if it has arrived.
-    pub fn get(&self) -> Option<&R> {
+    pub(crate) fn get(&self) -> Option<&R> {
         self.response.get()?.as_ref()
     }
 
@@ -256,7 +256,7 @@ impl<R> PendingResponse<R> {
     }
 
     /// Waits for the response in a thread that may block. None also if it takes longer than two seconds.
-    pub fn wait(&self) -> Option<&R> {
+    pub(crate) fn wait(&self) -> Option<&R> {
         if self.health.is_stuck.load(Ordering::Relaxed) {
             return self.get();
         }

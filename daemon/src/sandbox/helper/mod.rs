@@ -11,7 +11,7 @@
 mod client;
 pub(crate) mod command_runner;
 mod ipc;
-pub mod peer_inspector;
+pub(crate) mod peer_inspector;
 mod worker;
 
 use std::ffi::OsStr;

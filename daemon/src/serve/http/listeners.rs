@@ -34,14 +34,14 @@ const KEY_FILE: &str = "imds.key";
 /// An endpoint has its own port. All profiles share the one for container credentials. Instance metadata has one role, so
 /// each profile has its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HttpEndpoint {
+pub(crate) enum HttpEndpoint {
     Container,
     Imds(ProfileName),
 }
 
 /// All endpoints of the daemon.
 #[derive(Debug)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     folder: PathBuf,
     /// The configured port for container credentials.
     port: Option<u16>,
@@ -78,7 +78,7 @@ impl fmt::Display for HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("imds.") {
             Some(profile) => ProfileName::parse(profile).map(Self::Imds),
             None => (text == "container").then_some(Self::Container),
@@ -153,7 +153,7 @@ impl State {
 impl Endpoints {
     /// Opens the endpoints of earlier daemons and the configured one. A port that is in use is an error of the request
     /// for the endpoint, and not of the start.
-    pub fn start(
+    pub(crate) fn start(
         socket: &Path,
         inherited: Vec<(HttpEndpoint, OwnedFd)>,
         port: Option<u16>,
@@ -256,7 +256,7 @@ impl Endpoints {
     }
 
     /// Duplicates each socket for the next process.
-    pub fn leave_open(&self) -> io::Result<Vec<(HttpEndpoint, OwnedFd)>> {
+    pub(crate) fn leave_open(&self) -> io::Result<Vec<(HttpEndpoint, OwnedFd)>> {
         let mut descriptors = Vec::new();
         for (endpoint, listener) in self.all() {
             descriptors.push((endpoint, listener.socket.as_fd().try_clone_to_owned()?));

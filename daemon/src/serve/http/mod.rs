@@ -30,7 +30,7 @@ use crate::platform::sock_diag::Ends;
 use connection::HttpConnection;
 use listeners::Listener;
 
-pub use listeners::{Endpoints, HttpEndpoint};
+pub(crate) use listeners::{Endpoints, HttpEndpoint};
 
 /// The time to respond in. SDKs time out after 500 ms (Go, instance metadata) to 2 s (botocore, container credentials).
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(400);

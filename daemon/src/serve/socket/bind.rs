@@ -19,9 +19,9 @@ use crate::platform::private_file::create_folder;
 
 /// The listening socket. Its drop removes the socket's file, if the daemon created it, so that clients fail at once.
 #[derive(Debug)]
-pub struct BoundSocket {
-    pub listener: Listener,
-    pub path: PathBuf,
+pub(crate) struct BoundSocket {
+    pub(crate) listener: Listener,
+    pub(crate) path: PathBuf,
     /// Present if the daemon created the socket. The holder of the lock may remove a stale socket.
     created: Option<CreatedSocket>,
 }
@@ -29,10 +29,10 @@ pub struct BoundSocket {
 /// A listening socket that passes to another process.
 #[cfg(unix)]
 #[derive(Debug)]
-pub struct SocketDescriptors {
-    pub descriptor: OwnedFd,
+pub(crate) struct SocketDescriptors {
+    pub(crate) descriptor: OwnedFd,
     /// Present if rolekeeperd created the socket, and so removes it. A service manager's socket has no lock.
-    pub lock: Option<OwnedFd>,
+    pub(crate) lock: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub enum BindError {
 }
 
 impl BindError {
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::Folder(failure) => failure.hint.clone(),
             Self::Running(_) => {
@@ -74,7 +74,7 @@ impl BindError {
 ///
 /// # Errors
 /// When the folder is not private, or another process listens at the path.
-pub fn bind(path: &Path) -> Result<BoundSocket, BindError> {
+pub(crate) fn bind(path: &Path) -> Result<BoundSocket, BindError> {
     let folder = connect::folder_of(path);
     create_folder(folder).map_err(|error| io_error(folder, error))?;
     connect::check_folder(path).map_err(BindError::Folder)?;
@@ -132,7 +132,7 @@ fn pass_credentials(listener: &Listener) -> io::Result<()> {
 
 /// Takes over a listening socket of an earlier process, or of the service manager, which also removes it.
 #[cfg(unix)]
-pub fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError> {
+pub(crate) fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError> {
     use interprocess::os::unix::uds_local_socket::tokio::Listener as UdsListener;
 
     let listener = UnixListener::from(socket.descriptor);
@@ -179,7 +179,7 @@ fn passed_in_error(error: io::Error) -> BindError {
 impl BoundSocket {
     /// Duplicates the socket for the next process. The drop then leaves the socket's file.
     #[cfg(unix)]
-    pub fn leave_open(&mut self) -> io::Result<SocketDescriptors> {
+    pub(crate) fn leave_open(&mut self) -> io::Result<SocketDescriptors> {
         let Listener::UdSocket(listener) = &self.listener;
         let descriptor = listener.as_fd().try_clone_to_owned()?;
 

@@ -1,6 +1,6 @@
 //! The local socket: bind it, serve its connections, dispatch their requests.
 
-pub mod bind;
+pub(crate) mod bind;
 pub(crate) mod connection;
 mod credentialed_stream;
 mod dialogue;

@@ -33,7 +33,7 @@ pub enum ServiceError {
 
 impl ServiceError {
     /// Whether the service evaluated the request, and rejected it.
-    pub fn is_rejection(&self) -> bool {
+    pub(crate) fn is_rejection(&self) -> bool {
         !matches!(
             self,
             Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_)
@@ -103,7 +103,7 @@ impl IamError {
     }
 
     /// The id of the call in the audit log, if the service replied.
-    pub fn request_id(&self) -> Option<&str> {
+    pub(crate) fn request_id(&self) -> Option<&str> {
         match self {
             Self::Service { request_id, .. } => request_id.as_deref(),
             _ => None,

@@ -25,10 +25,10 @@ const MESSAGE_CAP: usize = 200;
 
 /// A typed reply.
 #[derive(Debug)]
-pub struct Reply<T> {
-    pub value: T,
+pub(crate) struct Reply<T> {
+    pub(crate) value: T,
     /// The id of the call in the audit log (A6).
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 /// The reply to a call that succeeded, not yet parsed.
@@ -44,7 +44,7 @@ impl ByCloud {
     ///
     /// # Errors
     /// When the token cannot be read, the service rejects the call, or there is no valid reply.
-    pub async fn send<M: Method>(&self, request: &M) -> Result<Reply<M::Reply>, IamError> {
+    pub(crate) async fn send<M: Method>(&self, request: &M) -> Result<Reply<M::Reply>, IamError> {
         let route = M::ROUTE;
         let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
             return Err(IamError::Invalid {

@@ -38,7 +38,6 @@ use crate::token_source::TokenSource;
 pub use audit_logs::*;
 pub use error::{IamError, ServiceError};
 pub use groups::*;
-pub use http::Reply;
 pub(crate) use http::SentCall;
 pub use invitations::*;
 pub use management::routes;

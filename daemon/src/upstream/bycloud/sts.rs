@@ -35,17 +35,17 @@ open_enum! {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Session {
     pub id: SessionId,
-    pub role_id: RoleId,
+    pub(crate) role_id: RoleId,
     pub role_name: String,
-    pub principal_id: PrincipalId,
+    pub(crate) principal_id: PrincipalId,
     pub principal_type: PrincipalType,
     pub status: SessionStatus,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
-    pub revoked_by: Option<PrincipalId>,
+    pub(crate) revoked_by: Option<PrincipalId>,
     pub revoke_reason: Option<String>,
-    pub source_ip: Option<String>,
+    pub(crate) source_ip: Option<String>,
 }
 
 /// A7.
@@ -57,10 +57,10 @@ pub struct AssumedRole {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Credentials {
-    pub access_key_id: String,
-    pub secret_access_key: SecretString,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: SecretString,
     pub session_token: SecretString,
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 methods! {

@@ -17,31 +17,31 @@ const JOURNAL_WAIT: Duration = Duration::from_millis(100);
 
 /// A process and the program that it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Program {
+pub(crate) struct Program {
     #[serde(flatten)]
-    pub process: Process,
+    pub(crate) process: Process,
     /// Device and inode of the program's file. None for a process of another user that must not be read.
-    pub file: Option<(u64, u64)>,
+    pub(crate) file: Option<(u64, u64)>,
     /// The rolekeeper client, or a system shell without a terminal of its own: it acts for the process that started it.
-    pub is_intermediary: bool,
+    pub(crate) is_intermediary: bool,
     /// Only where the hash was requested.
-    pub sha256: Option<[u8; 32]>,
+    pub(crate) sha256: Option<[u8; 32]>,
 }
 
 /// A process at the time of its connection, or a little later.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// The process itself, then its parent, and so on, without the first process of the system.
-    pub programs: Vec<Program>,
+    pub(crate) programs: Vec<Program>,
     /// The units of the system's service manager that contain the process, the outermost first.
-    pub units: Vec<String>,
-    pub has_terminal: bool,
+    pub(crate) units: Vec<String>,
+    pub(crate) has_terminal: bool,
     /// `programs` reaches up to the first process of the system.
-    pub is_complete: bool,
+    pub(crate) is_complete: bool,
     /// The process is in the daemon's pid namespace. From another namespace, a message can carry the pid of any process.
-    pub in_pid_namespace: bool,
+    pub(crate) in_pid_namespace: bool,
     #[serde(skip)]
-    pub pin: Option<ProcessPin>,
+    pub(crate) pin: Option<ProcessPin>,
 }
 
 impl Response for Inspection {
@@ -53,7 +53,7 @@ impl Response for Inspection {
 /// Whether a process still runs the program that was inspected: a view of its address space, which ends with exec and with
 /// exit (proc_pid_pagemap(5), proc_pid_maps(5)).
 #[derive(Debug)]
-pub struct ProcessPin(OwnedFd);
+pub(crate) struct ProcessPin(OwnedFd);
 
 impl ProcessPin {
     pub(super) fn new(descriptor: OwnedFd) -> Self {
@@ -64,30 +64,30 @@ impl ProcessPin {
         self.0.as_fd()
     }
 
-    pub fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         // One entry of the pagemap, or the first bytes of the maps.
         let mut entry = [0; 8];
         rustix::io::pread(&self.0, &mut entry, 0).is_ok_and(|length| length > 0)
     }
 }
 
-pub type PendingInspection = PendingResponse<Inspection>;
+pub(crate) type PendingInspection = PendingResponse<Inspection>;
 
 impl PendingInspection {
     /// Waits up to two seconds. None if the process could not be inspected in that time.
-    pub async fn result(&self) -> Option<&Inspection> {
+    pub(crate) async fn result(&self) -> Option<&Inspection> {
         timeout(WAIT, self.response()).await.unwrap_or_default()
     }
 
     /// Waits up to 100 ms, so that the journal names a process that exits as soon as it has its credentials.
-    pub async fn wait_before_lease(&self) {
+    pub(crate) async fn wait_before_lease(&self) {
         if self.get().is_none() {
             let _ = timeout(JOURNAL_WAIT, self.response()).await;
         }
     }
 
     /// The process and its parents, for the journal. Blocks the thread for up to two seconds.
-    pub fn processes(&self) -> Vec<Process> {
+    pub(crate) fn processes(&self) -> Vec<Process> {
         let programs = self.wait().map(|inspection| &inspection.programs);
         programs
             .into_iter()

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use inspection::{Inspection, PendingInspection, ProcessPin, Program};
-pub use procfs::is_intermediary_name;
+pub(crate) use inspection::{Inspection, PendingInspection, ProcessPin, Program};
+pub(crate) use procfs::is_intermediary_name;
 pub(super) use worker::run_worker;
 
 use super::HelperKind;
@@ -22,7 +22,7 @@ use worker::{InspectTarget, Work};
 
 /// The daemon's side of the peer inspector process.
 #[derive(Debug)]
-pub struct PeerInspector {
+pub(crate) struct PeerInspector {
     helper: Arc<Helper<Inspection>>,
     /// Whether a profile's rules need a process to stay the same from its connection to its last request.
     pins_peers: AtomicBool,
@@ -42,7 +42,7 @@ impl PeerInspector {
     }
 
     #[cfg(test)]
-    pub fn in_thread() -> io::Result<Arc<Self>> {
+    pub(crate) fn in_thread() -> io::Result<Arc<Self>> {
         let helper = Helper::in_thread(HelperKind::PeerInspector, run_worker)?;
         Ok(Self::with(helper))
     }
@@ -65,7 +65,7 @@ impl PeerInspector {
     }
 
     /// A confined daemon cannot start another one.
-    pub fn has_exited(&self) -> bool {
+    pub(crate) fn has_exited(&self) -> bool {
         self.helper.has_exited()
     }
 
@@ -74,7 +74,7 @@ impl PeerInspector {
         self.helper.try_clone_socket()
     }
 
-    pub fn set_pins_peers(&self, pins_peers: bool) {
+    pub(crate) fn set_pins_peers(&self, pins_peers: bool) {
         self.pins_peers.store(pins_peers, Ordering::Relaxed);
     }
 

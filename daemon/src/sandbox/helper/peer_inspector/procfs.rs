@@ -23,7 +23,7 @@ const MAX_PATH: usize = 1024;
 const MAX_UNITS: usize = 16;
 
 /// Whether a program of this name acts for the process that started it: the client, or a shell.
-pub fn is_intermediary_name(program: &str) -> bool {
+pub(crate) fn is_intermediary_name(program: &str) -> bool {
     let path = program.trim_end_matches(" (deleted)");
     let name = path.rsplit('/').next().unwrap_or(path);
     matches!(

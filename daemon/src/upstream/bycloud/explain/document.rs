@@ -20,7 +20,7 @@ pub enum Effect {
 #[derive(Debug, Clone)]
 pub struct Document {
     /// For people: `policy AssumeProjectRoles`.
-    pub name: String,
+    pub(crate) name: String,
     statements: Vec<Statement>,
 }
 
@@ -64,7 +64,7 @@ pub enum Decision<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatementRef<'a> {
     /// The document's name.
-    pub document: &'a str,
+    pub(crate) document: &'a str,
     /// Counted from 1.
     pub number: usize,
     pub text: &'a Value,

@@ -501,10 +501,11 @@ fn superseded_session_is_polled_also_after_reload() {
 
 /// A hold is reported as done only if the next daemon has it, too.
 #[test]
-fn logout_and_resume_fail_until_they_can_be_stored() {
+fn logout_resume_and_revocations_fail_until_they_can_be_stored() {
     let (_sandbox, home) = world("");
     let daemon = home.daemon(&[]);
     ask(&home, "dev").json();
+    let id = session(&home, "dev");
 
     // A file instead of the state folder: not even root can write there.
     let state = home.path().join("state/rolekeeper");
@@ -512,14 +513,18 @@ fn logout_and_resume_fail_until_they_can_be_stored() {
     std::fs::rename(&state, &aside).unwrap();
     std::fs::write(&state, "").unwrap();
 
-    for command in ["logout", "resume"] {
-        let run = home.rolekeeper(&[command, "dev"]);
+    for command in [
+        &["logout", "dev"][..],
+        &["resume", "dev"],
+        &["sessions", "revoke", &id],
+    ] {
+        let run = home.rolekeeper(command);
         assert!(
             run.code == 2
                 && run.stdout.is_empty()
                 && run.stderr.contains("cannot be stored in")
                 && run.stderr.contains("run the command again"),
-            "{command}: {run:?}"
+            "{command:?}: {run:?}"
         );
     }
 

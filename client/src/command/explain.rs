@@ -115,7 +115,7 @@ mod tests {
                 check(
                     "trust policy",
                     Outcome::No,
-                    "role S3ReadOnly has none, so it trusts nobody",
+                    "role S3ReadOnly has no trust policy, so it trusts no one",
                 ),
             ],
             last_failure: None,
@@ -127,7 +127,7 @@ profile dev: user/dev@example.test cannot assume role S3ReadOnly (r-1) at upstre
 
 yes  own policies  statement 1 of policy Assume allows it
                    {\"effect\":\"allow\",\"actions\":[\"sts:*\"]}
-no   trust policy  role S3ReadOnly has none, so it trusts nobody
+no   trust policy  role S3ReadOnly has no trust policy, so it trusts no one
 "
         );
     }

@@ -149,10 +149,12 @@ fn max_connections(peer_inspector: &PeerInspector) -> usize {
 
 /// Prints the line that tells the client to connect. The process that started the daemon may have stopped reading.
 fn announce(socket: &Path) {
+    // The log has this line before anybody is told, so that whoever waits finds it there.
+    tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+
     let line = serde_json::json!({ "ready": true, "socket": socket, "pid": std::process::id() });
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 
     inherited_fds::ready();
-    tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 }

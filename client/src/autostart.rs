@@ -1,19 +1,20 @@
 //! Starts the daemon if none is running. A lock ensures that concurrent clients start one daemon. If it cannot start, its
 //! error is reported.
 
+mod environment;
+
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
-use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::connect::{self, CONFIG_VARIABLE, variable};
+use rolekeeper::places;
+use rolekeeper::protocol::{Code, DaemonStatus, Failure, Reply, Request};
 
-/// From starting a daemon to its readiness line, and for another client's start to end.
-const START_DEADLINE: Duration = Duration::from_secs(10);
+/// For another client's start to end. The daemon itself gives up after 10 s.
+const START_DEADLINE: Duration = Duration::from_secs(12);
 
 /// For a daemon that goes away to be followed by another one: a little more than it may take to end.
 pub(crate) const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
@@ -21,9 +22,6 @@ pub(crate) const FOLLOW_DEADLINE: Duration = Duration::from_secs(6);
 /// The interval between two attempts, which doubles up to a maximum.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
-
-/// The size in bytes above which the next start truncates the log.
-const MAX_LOG: u64 = 1024 * 1024;
 
 /// A connection to the daemon. Starts the daemon if none is running.
 pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
@@ -49,7 +47,38 @@ pub(crate) fn ask<T>(
     socket: &Path,
     exchange: impl Fn(&mut Stream) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    ask_again(|| open(socket), exchange)
+    let answer = ask_again(|| open(socket), exchange);
+    answer.map_err(|failure| match failure.code {
+        Code::UpstreamUnavailable => explain_network(socket, failure),
+        _ => failure,
+    })
+}
+
+/// Adds to an upstream's failure that the daemon is in another network.
+fn explain_network(socket: &Path, mut failure: Failure) -> Failure {
+    if let Some(daemon) = daemon_status(socket)
+        && let Some(note) = other_network(daemon.launch.network.as_deref())
+    {
+        failure.message += &format!("; {note}");
+        failure.hint = format!("run kill {} and then the command again", daemon.pid);
+    }
+
+    failure
+}
+
+fn daemon_status(socket: &Path) -> Option<DaemonStatus> {
+    let mut stream = connect::open(socket).ok()??;
+    let text = connect::ask(&mut stream, Request::Status { after: None }).ok()?;
+    match connect::reply(&text).ok()? {
+        Reply::Status(page) => Some(page.daemon),
+        _ => None,
+    }
+}
+
+/// What to say if the daemon may be unable to reach what this process can.
+pub(crate) fn other_network(network: Option<&str>) -> Option<&'static str> {
+    let is_other = network.is_some() && network != connect::network().as_deref();
+    is_other.then_some("the daemon was started in another network namespace than this one")
 }
 
 /// Makes an idempotent request. If the daemon exits before it answers, repeats the request with the next daemon.
@@ -91,42 +120,42 @@ pub(crate) fn no_daemon(socket: &Path) -> Failure {
 }
 
 fn start(socket: &Path) -> Result<Stream, Failure> {
+    check_configuration()?;
+
     let _only_one = lock(socket)?;
     // Another client may have started it while this one waited for the lock.
     if let Some(stream) = connect::open(socket)? {
         return Ok(stream);
     }
 
-    let log = Log::open()?;
-    let mut daemon = spawn(socket, &log)?;
-    match ready(&mut daemon) {
-        Ready::Yes => connect::open(socket)?.ok_or_else(|| {
-            Failure::new(
-                Code::ShuttingDown,
-                "rolekeeperd exited as soon as it was ready",
-                "run the command again",
-            )
-        }),
+    let output = run_daemon(socket)?;
+    match connect::open(socket) {
+        Ok(Some(stream)) => Ok(stream),
+        _ if output.status.success() => Err(Failure::new(
+            Code::ShuttingDown,
+            "rolekeeperd exited as soon as it was ready",
+            "run the command again",
+        )),
         // Another process, such as a service manager, may have started it first.
-        Ready::Exited => match connect::open(socket) {
-            Ok(Some(stream)) => Ok(stream),
-            _ => Err(not_started(&mut daemon, &log)),
-        },
-        Ready::TimedOut => {
-            let _ = daemon.kill();
-            Err(Failure::new(
-                Code::NoDaemon,
-                format!(
-                    "rolekeeperd was not ready within {} s",
-                    START_DEADLINE.as_secs()
-                ),
-                format!(
-                    "read {}, or run rolekeeperd in the foreground",
-                    log.path.display()
-                ),
-            ))
-        }
+        _ => Err(not_started(&output)),
     }
+}
+
+/// A daemon outlives its client, and serves all others. Only a person starts it with another configuration.
+fn check_configuration() -> Result<(), Failure> {
+    let wanted = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
+    let Some(wanted) = wanted.filter(|wanted| Some(wanted) != places::default_config().as_ref())
+    else {
+        return Ok(());
+    };
+
+    Err(Failure::new(
+        Code::NoDaemon,
+        format!(
+            "no daemon is running, and rolekeeper starts none with the configuration of {CONFIG_VARIABLE}"
+        ),
+        format!("run rolekeeperd --detach --config {}", wanted.display()),
+    ))
 }
 
 /// The lock file, locked until the daemon is ready. Creates the socket's folder with mode 700.
@@ -163,16 +192,16 @@ fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
     )
 }
 
-fn spawn(socket: &Path, log: &Log) -> Result<Child, Failure> {
+/// Starts the daemon in the background. Returns once it serves, or has failed.
+fn run_daemon(socket: &Path) -> Result<Output, Failure> {
     let program = program();
     Command::new(&program)
-        .arg("--detach")
-        .arg("--socket")
+        .args(["--detach", "--socket"])
         .arg(socket)
+        .env_clear()
+        .envs(environment::of_daemon())
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log.stderr()?)
-        .spawn()
+        .output()
         .map_err(|error| {
             Failure::new(
                 Code::NoDaemon,
@@ -195,45 +224,19 @@ fn program() -> PathBuf {
         .unwrap_or_else(|| name.into())
 }
 
-enum Ready {
-    Yes,
-    Exited,
-    TimedOut,
-}
-
-/// Waits for the daemon's first line of output, which means that it serves. Without a line it failed to start.
-fn ready(daemon: &mut Child) -> Ready {
-    let Some(out) = daemon.stdout.take() else {
-        return Ready::Exited;
-    };
-
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = BufReader::new(out).read_line(&mut line);
-        let _ = sender.send(read.is_ok_and(|bytes| bytes > 0));
-    });
-
-    match receiver.recv_timeout(START_DEADLINE) {
-        Ok(true) => Ready::Yes,
-        Ok(false) => Ready::Exited,
-        Err(_) => Ready::TimedOut,
-    }
-}
-
-fn not_started(daemon: &mut Child, log: &Log) -> Failure {
-    let code = match daemon.wait().map(|status| status.code()) {
-        Ok(Some(2)) => Code::Configuration,
+fn not_started(output: &Output) -> Failure {
+    let code = match output.status.code() {
+        Some(2) => Code::Configuration,
         // A signal terminated it.
-        Ok(None) => Code::ShuttingDown,
-        _ => Code::NoDaemon,
+        None => Code::ShuttingDown,
+        Some(_) => Code::NoDaemon,
     };
 
-    let output = log.new_text();
+    let text = String::from_utf8_lossy(&output.stderr);
     // The hint of the daemon's error becomes the hint of this one.
-    let (what, hint) = match output.rsplit_once("\n  try: ") {
+    let (what, hint) = match text.rsplit_once("\n  try: ") {
         Some((what, hint)) => (what, hint.trim()),
-        None => (output.as_str(), "run rolekeeperd --check"),
+        None => (&*text, "run rolekeeperd --check"),
     };
 
     let what = match what.trim().trim_start_matches("rolekeeperd: ") {
@@ -242,63 +245,6 @@ fn not_started(daemon: &mut Child, log: &Log) -> Failure {
     };
 
     Failure::new(code, format!("rolekeeperd cannot start: {what}"), hint)
-}
-
-/// The log of a daemon that a client started: `rolekeeperd.log` in the state folder.
-struct Log {
-    path: PathBuf,
-    file: File,
-    start: u64,
-}
-
-impl Log {
-    fn open() -> Result<Self, Failure> {
-        let folder = connect::state_folder().unwrap_or_else(std::env::temp_dir);
-        let path = folder.join("rolekeeperd.log");
-        private_folder(&folder)
-            .and_then(|()| private_file().append(true).read(true).open(&path))
-            .and_then(|file| {
-                if file.metadata()?.len() > MAX_LOG {
-                    file.set_len(0)?;
-                }
-                let start = file.metadata()?.len();
-                Ok(Self {
-                    path: path.clone(),
-                    file,
-                    start,
-                })
-            })
-            .map_err(|error| {
-                Failure::new(
-                    Code::NoDaemon,
-                    format!(
-                        "no daemon is running, and its log {} cannot be written: {error}",
-                        path.display()
-                    ),
-                    "start rolekeeperd yourself, or set XDG_STATE_HOME to a folder of your own",
-                )
-            })
-    }
-
-    fn stderr(&self) -> Result<Stdio, Failure> {
-        self.file.try_clone().map(Stdio::from).map_err(|error| {
-            Failure::new(
-                Code::Unexpected,
-                format!("cannot pass the log to the daemon: {error}"),
-                "run the command again",
-            )
-        })
-    }
-
-    /// The text that was written since the log was opened.
-    fn new_text(&self) -> String {
-        let mut text = String::new();
-        let mut file = &self.file;
-        let read = file
-            .seek(SeekFrom::Start(self.start))
-            .and_then(|_| file.read_to_string(&mut text));
-        read.map_or_else(|error| format!("its log cannot be read: {error}"), |_| text)
-    }
 }
 
 #[cfg(unix)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, prelude::*};
 
 use crate::frame::{self, FrameError};
+use crate::places;
 use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
 
 /// The maximum length of a socket's path in bytes: `sun_path` of `sockaddr_un` without its final NUL.
@@ -16,25 +17,29 @@ pub const MAX_PATH: usize = 107;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub const MAX_PATH: usize = 103;
 
+/// Names the configuration of a daemon that a person starts. A client that has it is refused by a daemon with another one.
+pub const CONFIG_VARIABLE: &str = "ROLEKEEPER_CONFIG";
+/// Tells a daemon that a client has started it.
+pub const STARTED_BY_CLIENT: &str = "ROLEKEEPER_STARTED_BY_CLIENT";
+/// Tells it which variables of the client it did not get, although they would matter. Their names are separated by commas.
+pub const IGNORED_VARIABLES: &str = "ROLEKEEPER_IGNORED_VARIABLES";
+
 /// The deadline of a reply. The daemon answers within 20 s, even if its upstream does not.
 const REPLY_DEADLINE: Duration = Duration::from_secs(25);
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
 /// The maximum wait for a user's approval, in seconds.
 const MAX_APPROVAL_WAIT: u64 = 600;
 
-/// The path of the socket: `--socket`, else `ROLEKEEPER_SOCKET`, else `$XDG_RUNTIME_DIR/rolekeeper/socket`, else
-/// `run/socket` in the state folder. An empty variable is the same as an unset one. The result is absolute.
+/// The path of the socket: `--socket`, else `ROLEKEEPER_SOCKET`, else the user's place for it on this machine
+/// ([`places::default_socket`]). The result is absolute.
 pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = flag
         .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
-        .or_else(|| {
-            variable("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("rolekeeper/socket"))
-        })
-        .or_else(|| state_folder().map(|dir| dir.join("run/socket")))
+        .or_else(places::default_socket)
         .ok_or_else(|| {
             Failure::new(
                 Code::Configuration,
-                "no path for the socket: XDG_RUNTIME_DIR and HOME are not set",
+                "no place for the socket: neither the home nor the runtime folder of this user can be written",
                 "set ROLEKEEPER_SOCKET to a path in a folder of mode 700",
             )
         })?;
@@ -53,14 +58,6 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 
     Ok(path)
-}
-
-/// `$XDG_STATE_HOME/rolekeeper`, else `~/.local/state/rolekeeper`.
-pub fn state_folder() -> Option<PathBuf> {
-    variable("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/state")))
-        .map(|dir| dir.join("rolekeeper"))
 }
 
 /// An environment variable that is set and not empty.
@@ -111,8 +108,12 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
 
     if meta.mode() & 0o077 != 0 {
         let reason = format!("is open to others (mode {:04o})", meta.mode() & 0o7777);
-        let hint = format!("run chmod 700 {}", folder.display());
-        return Err(unsafe_folder(folder, &reason, &hint));
+        // Another folder may be shared on purpose.
+        let hint = match places::is_default_folder(folder) {
+            true => &format!("run chmod 700 {}", folder.display()),
+            false => OTHER_PATH,
+        };
+        return Err(unsafe_folder(folder, &reason, hint));
     }
 
     Ok(())
@@ -157,7 +158,8 @@ pub fn check_folder(_socket: &Path) -> Result<(), Failure> {
 }
 
 #[cfg(unix)]
-const OTHER_PATH: &str = "set ROLEKEEPER_SOCKET or --socket to a path in a folder of your own";
+const OTHER_PATH: &str =
+    "set ROLEKEEPER_SOCKET or --socket to a path in a folder of your own with mode 700";
 
 /// The folder of a socket.
 pub fn folder_of(socket: &Path) -> &Path {
@@ -167,8 +169,24 @@ pub fn folder_of(socket: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// A connection to the daemon at `socket`, or `None` if no daemon is running there.
+/// A connection to the daemon at `socket`, or `None` if no daemon is running there. If it is a default place, the daemon
+/// may also be at another one.
 pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
+    if let Some(stream) = open_only(socket)? {
+        return Ok(Some(stream));
+    }
+
+    for other in places::other_default_sockets(socket) {
+        // A folder that is open to others matters only if it is the one to be used.
+        if let Ok(Some(stream)) = open_only(&other) {
+            return Ok(Some(stream));
+        }
+    }
+
+    Ok(None)
+}
+
+fn open_only(socket: &Path) -> Result<Option<Stream>, Failure> {
     check_folder(socket)?;
     match connect(socket) {
         Ok(stream) => Ok(Some(stream)),
@@ -186,6 +204,17 @@ pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
             "stop rolekeeperd, remove the socket, and start it again",
         )),
     }
+}
+
+/// Identifies this process's network namespace. In another one, other addresses can be reached.
+pub fn network() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/net").ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+/// Whether a program listens at the socket.
+pub fn is_listening(socket: &Path) -> bool {
+    connect(socket).is_ok()
 }
 
 fn connect(socket: &Path) -> io::Result<Stream> {
@@ -225,9 +254,17 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
     Ok(text)
 }
 
+/// The configuration that the environment names, as the daemon names its own.
+fn wanted_config() -> Option<String> {
+    let path = PathBuf::from(variable(CONFIG_VARIABLE)?);
+    let path = path.canonicalize().or_else(|_| std::path::absolute(&path));
+    Some(path.ok()?.to_string_lossy().into_owned())
+}
+
 fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
     let frame = frame::encode(&RequestFrame {
         v: VERSION,
+        config: wanted_config().map(Into::into),
         request,
     })
     .map_err(|error| {

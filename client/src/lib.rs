@@ -18,4 +18,5 @@
 pub mod connect;
 pub mod contract;
 pub mod frame;
+pub mod places;
 pub mod protocol;

@@ -30,7 +30,7 @@ pub fn frame(bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
 
 /// What the text of a frame asks for, as the local socket reads it.
 pub fn request(text: &[u8]) -> Result<Request<'_>, Failure> {
-    serve::parse(text)
+    serve::parse(text).map(|frame| frame.request)
 }
 
 /// How an answer is taken that is no success; nothing, if its status is none.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 
     match app::run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("rolekeeperd: {error}\n  try: {}", error.hint());
             ExitCode::from(error.exit_code())

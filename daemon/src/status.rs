@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, FailureStatus, ProfileState, ProfileStatus, STATUS_PAGE,
-    SessionStatus, StatusPage,
+    ClockStatus, DaemonStatus, FailureStatus, LaunchStatus, ProfileState, ProfileStatus,
+    STATUS_PAGE, SessionStatus, StatusPage,
 };
 
 use crate::access::Access;
@@ -84,6 +84,7 @@ impl StatusService {
             pid: std::process::id(),
             uptime_seconds: now.boot.since(self.started_at).as_secs(),
             connections,
+            launch: LaunchStatus::default(),
             endpoints: BTreeMap::new(),
             protection: Some(crate::sandbox::protection()),
             clocks: self

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["sync", "text"],
     &["model"],
-    &["clock"],
     &["platform"],
+    &["clock"],
     &["config"],
     &["sandbox"],
     &["token_source"],

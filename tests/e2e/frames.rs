@@ -209,10 +209,7 @@ fn client_explains_unexpected_replies() {
 
     for (answer, code, words) in answers {
         let home = Home::default();
-        let folder = home.socket().parent().unwrap().to_owned();
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&folder)
-            .unwrap();
+        home.create_socket_folder();
         let listener = std::os::unix::net::UnixListener::bind(home.socket()).unwrap();
 
         let run = std::thread::scope(|scope| {

@@ -23,6 +23,7 @@ mod lease_basics;
 mod login;
 mod metadata;
 mod multi_user;
+mod one_daemon;
 mod peer_spoofing;
 mod reload;
 mod revocation;

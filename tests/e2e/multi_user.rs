@@ -51,17 +51,8 @@ impl Machine {
     fn daemon(&self) -> Daemon<'_> {
         let daemon = self.home.daemon(&[]);
 
-        let folder = self.home.socket().parent().unwrap().to_owned();
-
-        for (path, mode) in [
-            (self.home.path().to_owned(), 0o755),
-            (self.home.path().join("run"), 0o755),
-            (folder, 0o755),
-            (self.home.socket(), 0o666),
-            (self.client.clone(), 0o755),
-        ] {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        }
+        open_to_others(&self.home);
+        fs::set_permissions(&self.client, fs::Permissions::from_mode(0o755)).unwrap();
 
         daemon
     }
@@ -196,6 +187,14 @@ fn users_get_only_their_profiles() {
     );
 }
 
+/// Every user can reach the socket.
+fn open_to_others(home: &Home) {
+    for path in home.socket_and_folders() {
+        let mode = if path == home.socket() { 0o666 } else { 0o755 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
 impl Machine {
     /// Runs `rolekeeper` as the daemon's user, which refuses a folder that is open to others.
     fn run_as_owner(&self, args: &[&str]) -> Run {
@@ -216,17 +215,8 @@ fn connections_of_one_user_do_not_block_others() {
     command
         .args(["--nofile=512:512"])
         .arg(&programs().rolekeeperd);
-    let folder = machine.home.socket().parent().unwrap().to_owned();
     let _daemon = machine.home.daemon_from(command);
-
-    for (path, mode) in [
-        (machine.home.path().to_owned(), 0o755),
-        (machine.home.path().join("run"), 0o755),
-        (folder, 0o755),
-        (machine.home.socket(), 0o666),
-    ] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
+    open_to_others(&machine.home);
 
     let attacker = machine.home.copy_of(attacker());
     fs::set_permissions(&attacker, fs::Permissions::from_mode(0o755)).unwrap();

@@ -23,7 +23,7 @@ const WATCH_HELP: &str =
 #[command(name = "rolekeeper", version, disable_help_subcommand = true)]
 #[command(after_help = HELP)]
 pub(super) struct Cli {
-    /// The daemon's socket [default: $ROLEKEEPER_SOCKET, else $XDG_RUNTIME_DIR/rolekeeper/socket]
+    /// The daemon's socket [default: $ROLEKEEPER_SOCKET, else the user's place on this machine]
     #[arg(long, global = true, value_name = "PATH", display_order = 1000)]
     pub(super) socket: Option<PathBuf>,
     #[command(subcommand)]

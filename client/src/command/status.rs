@@ -7,8 +7,8 @@ use interprocess::local_socket::Stream;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, Failure, FailureStatus, ProfileState, ProfileStatus, Protection,
-    Reply, Request, SessionStatus, StatusPage,
+    ClockStatus, DaemonStatus, Failure, FailureStatus, LaunchStatus, ProfileState, ProfileStatus,
+    Protection, Reply, Request, SessionStatus, StatusPage,
 };
 use serde::Serialize;
 
@@ -105,6 +105,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         pid,
         uptime_seconds,
         connections,
+        launch,
         endpoints,
         protection,
         clocks,
@@ -116,6 +117,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         duration(*uptime_seconds),
     )];
 
+    lines.extend(launch_lines(launch, *pid));
     lines.extend(protection.as_ref().map(protection_line));
     for (name, address) in endpoints {
         lines.push(match name.strip_prefix("imds.") {
@@ -127,6 +129,32 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
     lines.extend(clocks.iter().map(clock_line));
 
     lines.iter().map(|line| printable(line)).collect()
+}
+
+fn launch_lines(launch: &LaunchStatus, pid: u32) -> Vec<String> {
+    let LaunchStatus {
+        config,
+        socket,
+        started_by,
+        ignored_variables,
+        network,
+    } = launch;
+
+    let mut lines = vec![format!(
+        "configuration {config}; socket {socket}; started by the {started_by}"
+    )];
+    if !ignored_variables.is_empty() {
+        lines.push(format!(
+            "not used: {} of the environment that it was started from; set proxy and ca in the configuration instead",
+            ignored_variables.join(", ")
+        ));
+    }
+    lines.extend(
+        autostart::other_network(network.as_deref())
+            .map(|note| format!("{note}; to start it here, run kill {pid} and then any command")),
+    );
+
+    lines
 }
 
 fn protection_line(protection: &Protection) -> String {
@@ -314,6 +342,13 @@ mod tests {
                 pid: 7,
                 uptime_seconds: 90_000,
                 connections: 1,
+                launch: LaunchStatus {
+                    config: "/home/me/config.toml".into(),
+                    socket: "/home/me/socket".into(),
+                    started_by: "client".into(),
+                    ignored_variables: vec!["HTTPS_PROXY".into(), "SSL_CERT_FILE".into()],
+                    network: Some("net:[1]".into()),
+                },
                 endpoints: [
                     ("container", "127.0.0.1:9911"),
                     ("imds.dev", "127.0.0.1:9912"),
@@ -337,6 +372,9 @@ mod tests {
             prose(&status),
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
+configuration /home/me/config.toml; socket /home/me/socket; started by the client
+not used: HTTPS_PROXY, SSL_CERT_FILE of the environment that it was started from; set proxy and ca in the configuration instead
+the daemon was started in another network namespace than this one; to start it here, run kill 7 and then any command
 protection: memory active; Landlock active; seccomp off: no kernel; peer inspector off: gone
 container credentials: 127.0.0.1:9911
 instance metadata of dev: 127.0.0.1:9912

@@ -13,6 +13,8 @@ mod request;
 mod session;
 mod status;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 pub use approval::*;
@@ -45,6 +47,9 @@ pub fn is_name(text: &str) -> bool {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFrame<'a> {
     pub v: u32,
+    /// The configuration that the caller wants, if it wants a certain one. A daemon with another one refuses.
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    pub config: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub request: Request<'a>,
 }

@@ -41,6 +41,8 @@ pub struct DaemonStatus {
     pub pid: u32,
     pub uptime_seconds: u64,
     pub connections: usize,
+    #[serde(flatten)]
+    pub launch: LaunchStatus,
     /// The addresses of the HTTP endpoints. The keys are `container`, and `imds.` with a profile's name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub endpoints: BTreeMap<String, String>,
@@ -50,6 +52,24 @@ pub struct DaemonStatus {
     /// Upstreams whose clock differs from this machine's.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub clocks: Vec<ClockStatus>,
+}
+
+/// How the daemon was started, and what it works with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LaunchStatus {
+    #[serde(default)]
+    pub config: String,
+    #[serde(default)]
+    pub socket: String,
+    /// `client`, `service manager` or `person`.
+    #[serde(default)]
+    pub started_by: String,
+    /// Variables that would matter, and that a daemon which a client starts does not get.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ignored_variables: Vec<String>,
+    /// Identifies the network namespace, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub network: Option<String>,
 }
 
 /// The protections of the daemon's process: each is `active`, or `off: ` and the reason.

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 
 use rolekeeper::frame;
 use rolekeeper::protocol::{
-    Code, DaemonStatus, Failure, Lease, Part, ProfileState, ProfileStatus, Reply, ReplyFrame,
-    Request, RequestFrame, StatusPage, VERSION,
+    Code, DaemonStatus, Failure, LaunchStatus, Lease, Part, ProfileState, ProfileStatus, Reply,
+    ReplyFrame, Request, RequestFrame, StatusPage, VERSION,
 };
 use tempfile::TempDir;
 
@@ -158,6 +158,7 @@ fn status(upstream: &str) -> StatusPage {
     };
 
     let daemon = DaemonStatus {
+        launch: LaunchStatus::default(),
         version: "0.1.0".into(),
         pid: 7,
         uptime_seconds: 1,

@@ -8,7 +8,9 @@ use rolekeeper::protocol::Failure;
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
+use super::stores::StateInUse;
 use crate::config::file::ConfigError;
+use crate::platform::limits::MIN_DESCRIPTORS;
 use crate::revocation::store::RevocationStoreError;
 use crate::serve::socket::bind::BindError;
 use crate::upstream::SetupError;
@@ -17,7 +19,7 @@ use crate::upstream::SetupError;
 #[derive(Debug, Parser)]
 #[command(name = "rolekeeperd", version)]
 #[command(
-    after_help = "Exit codes: 0 stopped by a signal, 1 unexpected, 2 usage or configuration, 3 the socket cannot be served.\n\n\
+    after_help = "Exit codes: 0 stopped by a signal, 1 unexpected, 2 usage or configuration, 3 the socket cannot be served, or another\n    rolekeeperd has the state folder.\n\n\
     Prints one line of JSON on standard output once it serves, and logs to standard error. SIGTERM and SIGINT stop it:\n\
     open requests get up to 5 s. SIGHUP reloads the program and the configuration from disk if they are valid: sessions\n\
     stay, and no request for credentials is lost."
@@ -26,7 +28,7 @@ pub struct Args {
     /// Configuration file [default: $ROLEKEEPER_CONFIG, else $XDG_CONFIG_HOME/rolekeeper/config.toml]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Socket [default: $ROLEKEEPER_SOCKET, else $XDG_RUNTIME_DIR/rolekeeper/socket]
+    /// Socket [default: $ROLEKEEPER_SOCKET, else the user's place on this machine, which rolekeeper status prints]
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// Validate the configuration, list all errors, and exit
@@ -35,9 +37,12 @@ pub struct Args {
     /// What to log: a level, or target=level, separated by commas
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(super) log: Targets,
-    /// Leave the terminal's session and the working folder, as a daemon that the client starts does
+    /// Start the daemon in the background, and exit once it serves
     #[arg(long)]
     pub(super) detach: bool,
+    /// The daemon that --detach starts
+    #[arg(long, hide = true)]
+    pub(super) in_background: bool,
 }
 
 #[derive(Debug, Error)]
@@ -51,7 +56,15 @@ pub enum AppError {
     #[error(transparent)]
     Upstream(#[from] SetupError),
     #[error(transparent)]
+    StateInUse(#[from] StateInUse),
+    #[error(transparent)]
     RevocationStore(#[from] RevocationStoreError),
+    #[error("cannot start in the background: {0}")]
+    Background(io::Error),
+    #[error("not ready within 10 s")]
+    NotReady(Option<PathBuf>),
+    #[error("the limit on open files is {0}, and rolekeeperd needs {MIN_DESCRIPTORS}")]
+    Descriptors(u64),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
     #[error("cannot use the inherited descriptors: {0}")]
@@ -66,11 +79,19 @@ impl AppError {
             Self::Config(error) => error.hint(),
             Self::Socket(failure) => failure.hint.clone(),
             Self::Bind(error) => error.hint(),
+            Self::StateInUse(error) => error.hint(),
             Self::RevocationStore(error) => error.hint(),
             Self::Upstream(error) => error.hint().into(),
             Self::Inherited(_) => {
                 "check LISTEN_FDS, LISTEN_FDNAMES and the sockets of the systemd unit".into()
             }
+            Self::Descriptors(_) => {
+                "raise it with ulimit -n where the command runs, or start rolekeeperd elsewhere"
+                    .into()
+            }
+            Self::NotReady(Some(log)) => format!("read {}", log.display()),
+            Self::NotReady(None) => "run rolekeeperd in the foreground: without --detach".into(),
+            Self::Background(_) => "run rolekeeperd without --detach".into(),
             Self::Reload(_) => "start rolekeeperd again".into(),
             Self::Runtime(_) => "check the limits on processes and descriptors: ulimit -a".into(),
         }
@@ -79,9 +100,12 @@ impl AppError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Socket(_) => 2,
-            Self::Bind(_) => 3,
+            Self::Bind(_) | Self::StateInUse(_) => 3,
             Self::Upstream(_)
             | Self::RevocationStore(_)
+            | Self::Background(_)
+            | Self::Descriptors(_)
+            | Self::NotReady(_)
             | Self::Runtime(_)
             | Self::Inherited(_)
             | Self::Reload(_) => 1,

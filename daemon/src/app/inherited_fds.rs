@@ -26,6 +26,7 @@ const SESSIONS: &str = "sessions";
 const HTTP: &str = "http.";
 const SOCKET: &str = "socket";
 const LOCK: &str = "lock";
+const STATE_LOCK: &str = "state-lock";
 const PEER_INSPECTOR: &str = "peer-inspector";
 const COMMAND_RUNNER: &str = "command-runner";
 
@@ -37,6 +38,7 @@ const SYSTEMD_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAME
 pub(super) struct Inherited {
     socket: Option<OwnedFd>,
     lock: Option<OwnedFd>,
+    pub(super) state_lock: Option<OwnedFd>,
     /// Of earlier processes, in any order.
     pub(super) sessions: Vec<OwnedFd>,
     pub(super) endpoints: Vec<(HttpEndpoint, OwnedFd)>,
@@ -48,6 +50,7 @@ pub(super) struct Inherited {
 #[derive(Debug)]
 pub(super) struct InheritedState {
     pub(super) socket: SocketDescriptors,
+    pub(super) state_lock: Option<OwnedFd>,
     pub(super) endpoints: Vec<(HttpEndpoint, OwnedFd)>,
     /// Absent if they could not be packed. The next process fetches sessions anew.
     pub(super) sessions: Option<OwnedFd>,
@@ -90,6 +93,8 @@ impl Inherited {
             self.endpoints.push((endpoint, descriptor));
         } else if name == LOCK && self.lock.is_none() {
             self.lock = Some(descriptor);
+        } else if name == STATE_LOCK && self.state_lock.is_none() {
+            self.state_lock = Some(descriptor);
         } else if name == PEER_INSPECTOR && self.peer_inspector.is_none() {
             self.peer_inspector = Some(descriptor);
         } else if name == COMMAND_RUNNER && self.command_runner.is_none() {
@@ -127,6 +132,7 @@ impl Inherited {
         self.socket
             .iter()
             .chain(&self.lock)
+            .chain(&self.state_lock)
             .chain(&self.peer_inspector)
             .chain(&self.command_runner)
             .chain(&self.sessions)
@@ -200,6 +206,7 @@ impl InheritedState {
         let single = [
             (SOCKET, Some(&self.socket.descriptor)),
             (LOCK, self.socket.lock.as_ref()),
+            (STATE_LOCK, self.state_lock.as_ref()),
             (SESSIONS, self.sessions.as_ref()),
             (PEER_INSPECTOR, self.peer_inspector.as_ref()),
             (COMMAND_RUNNER, self.command_runner.as_ref()),

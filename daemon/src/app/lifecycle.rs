@@ -13,12 +13,14 @@ use super::helpers::Helpers;
 use super::inherited_fds::{self, InheritedState};
 use super::reload::{Next, Program, pack, store};
 use super::state_transfer::HandoffTarget;
+use super::stores::StateFolder;
 use crate::model::EndCause;
 use crate::platform::limits;
 use crate::platform::signals::{SignalRequest, Signals};
 use crate::sandbox::helper::peer_inspector::PeerInspector;
 use crate::serve::http::Endpoints;
-use crate::serve::socket::bind::BoundSocket;
+use crate::serve::launch::Launch;
+use crate::serve::socket::bind::{BoundSocket, SocketWatch};
 use crate::serve::{self, ServerContext};
 
 /// How long open requests and revocations may delay the end.
@@ -30,21 +32,32 @@ pub(super) async fn serve_until_stopped(
     daemon: Arc<Daemon>,
     endpoints: Arc<Endpoints>,
     helpers: Helpers,
+    state_folder: Option<&StateFolder>,
     program: Program,
 ) -> io::Result<Option<Next>> {
     let mut signals = Signals::new()?;
+    let launch = Arc::new(Launch::new(
+        &program.config,
+        &socket.path,
+        inherited_fds::is_supervised(),
+    ));
     announce(&socket.path);
 
     loop {
         let context = ServerContext::new(
             daemon.services.clone(),
+            Arc::clone(&launch),
             Arc::clone(&endpoints),
             Arc::clone(&helpers.peer_inspector),
             max_connections(&helpers.peer_inspector),
         );
+        let watch = socket.watch();
         let serving = tokio::spawn(serve::run(socket, Arc::clone(&context)));
 
-        let signal = next_signal(&mut signals, &program).await;
+        let signal = tokio::select! {
+            signal = next_signal(&mut signals, &program) => signal,
+            signal = socket_removed(watch, &program) => signal,
+        };
         tracing::info!(?signal, "stopping");
         context.shutdown.start(signal == SignalRequest::Reload);
         let stopped = serving.await.map_err(io::Error::other)?;
@@ -69,8 +82,22 @@ pub(super) async fn serve_until_stopped(
             return Ok(None);
         }
 
-        let state = hand_over(&daemon, &mut socket, &endpoints, &helpers).await?;
+        let state = hand_over(&daemon, &mut socket, &endpoints, &helpers, state_folder).await?;
         return Ok(Some(Next { program, state }));
+    }
+}
+
+/// A daemon that no client can find makes its socket anew: the next process does. If that cannot start, this one stops.
+async fn socket_removed(watch: Option<SocketWatch>, program: &Program) -> SignalRequest {
+    let Some(watch) = watch else {
+        return std::future::pending().await;
+    };
+    watch.removed().await;
+
+    tracing::warn!(path = %program.socket.display(), "the socket was removed");
+    match program.is_valid().await {
+        true => SignalRequest::Reload,
+        false => SignalRequest::Stop("the removal of the socket"),
     }
 }
 
@@ -94,6 +121,7 @@ async fn hand_over(
     socket: &mut BoundSocket,
     endpoints: &Endpoints,
     helpers: &Helpers,
+    state_folder: Option<&StateFolder>,
 ) -> io::Result<InheritedState> {
     let sessions = pack(daemon, HandoffTarget::Successor);
     flush(daemon).await;
@@ -101,6 +129,7 @@ async fn hand_over(
     let command_runner = helpers.command_runner.as_ref();
     Ok(InheritedState {
         socket: socket.leave_open()?,
+        state_lock: state_folder.map_or(Ok(None), StateFolder::try_clone_lock)?,
         endpoints: endpoints.leave_open()?,
         sessions,
         peer_inspector: Some(helpers.peer_inspector.try_clone_socket()?),

@@ -1,6 +1,7 @@
 //! The daemon's program: arguments, configuration, early bind, sandbox, wiring, serving.
 
 mod args;
+mod background;
 pub mod daemon;
 mod helpers;
 pub(crate) mod inherited_fds;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rolekeeper::connect;
+use rolekeeper::{connect, places};
 use tokio::runtime::{self, Runtime};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -31,29 +32,43 @@ use daemon::{Daemon, upstream_handles};
 use helpers::Helpers;
 use inherited_fds::Inherited;
 use reload::{Program, keep_stored, take_over};
-use stores::Stores;
+use stores::{StateFolder, Stores};
 
 pub use args::{AppError, Args};
 
 /// How long a task that cannot be cancelled, such as a name lookup, may delay the end.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
 
-pub fn run(args: Args) -> Result<(), AppError> {
+/// Returns the exit code.
+pub fn run(args: Args) -> Result<u8, AppError> {
     let program = program_path().map_err(AppError::Runtime)?;
     let config_path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
+    // Absolute, because the working folder changes below.
+    let socket_path = connect::socket_path(args.socket).map_err(AppError::Socket)?;
+    let state_folder = places::state_folder();
+
+    if args.detach && !args.check {
+        return background::start(&background::Start {
+            program: &program,
+            config: &config_path,
+            socket: &socket_path,
+            state_folder: state_folder.as_deref(),
+            log: &args.log,
+        });
+    }
+
     let config = file::load(&config_path)?;
     if args.check {
         print_summary(&config, &config_path);
-        return Ok(());
+        return Ok(0);
     }
 
-    // Absolute, because the working folder changes below.
-    let socket_path = connect::socket_path(args.socket).map_err(AppError::Socket)?;
-    let state_folder = connect::state_folder().and_then(|folder| std::path::absolute(folder).ok());
-
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
-    process::prepare(args.detach, &inherited.raw());
+    process::prepare(args.in_background, &inherited.raw());
     log_to_stderr(args.log.clone());
+    if let Some(limit) = limits::too_few_descriptors() {
+        return Err(AppError::Descriptors(limit));
+    }
 
     let helpers = Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
     let bound_at = inherited
@@ -77,9 +92,11 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let background = runtime(1, limits::lower_priority)?;
 
     let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
+    let state_folder = state_folder
+        .map(|path| StateFolder::take(path, &socket.path, inherited.state_lock.take()))
+        .transpose()?;
     let endpoint_port = config.endpoint_port;
-    let daemon =
-        background.block_on(async { build(config, state_folder, &socket.path, &helpers) })?;
+    let daemon = background.block_on(async { build(config, state_folder.as_ref(), &helpers) })?;
     let timer = background
         .block_on(async { Timer::new(&daemon.clock) })
         .map_err(AppError::Runtime)?;
@@ -119,6 +136,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
             daemon,
             Arc::new(endpoints),
             helpers,
+            state_folder.as_ref(),
             program,
         ))
         .map_err(AppError::Runtime)?;
@@ -128,7 +146,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
     background.shutdown_timeout(RUNTIME_LIMIT);
 
     match next {
-        None => Ok(()),
+        None => Ok(0),
         Some(next) => Err(AppError::Reload(next.start())),
     }
 }
@@ -159,11 +177,10 @@ fn open_socket(inherited: &mut Inherited, path: &Path) -> Result<BoundSocket, Ap
 
 fn build(
     config: Config,
-    state_folder: Option<PathBuf>,
-    socket: &Path,
+    state_folder: Option<&StateFolder>,
     helpers: &Helpers,
 ) -> Result<Arc<Daemon>, AppError> {
-    let stores = Stores::open(state_folder, socket, &config.also_to)?;
+    let stores = Stores::open(state_folder, &config.also_to)?;
     let (profiles, upstreams) =
         upstream_handles(config.upstreams, helpers.command_runner.as_ref())?;
     let callers = profiles.iter().map(|(profile, _)| &profile.callers);

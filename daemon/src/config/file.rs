@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rolekeeper::connect::variable;
+use rolekeeper::connect::{CONFIG_VARIABLE, variable};
+use rolekeeper::places;
 use thiserror::Error;
 
 use super::raw::{Errors, RawError, Table, parse};
@@ -13,7 +14,7 @@ use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("cannot find the configuration: XDG_CONFIG_HOME and HOME are not set")]
+    #[error("cannot find the configuration: XDG_CONFIG_HOME is not set, and this user has no home")]
     NoPath,
     #[error("the configuration {0}")]
     File(#[from] PrivateFileError),
@@ -80,18 +81,10 @@ const EXAMPLE: &str = r#"
 /// The result is absolute, because a daemon that detaches changes its folder.
 pub(crate) fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let path = flag
-        .or_else(|| variable("ROLEKEEPER_CONFIG").map(PathBuf::from))
-        .or_else(default_path)
+        .or_else(|| variable(CONFIG_VARIABLE).map(PathBuf::from))
+        .or_else(places::default_config)
         .ok_or(ConfigError::NoPath)?;
     Ok(std::path::absolute(&path).unwrap_or(path))
-}
-
-fn default_path() -> Option<PathBuf> {
-    let folder = match variable("XDG_CONFIG_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(&variable("HOME")?).join(".config"),
-    };
-    Some(folder.join("rolekeeper/config.toml"))
 }
 
 /// Reads and validates the configuration.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rolekeeper::connect::variable;
+use rolekeeper::places;
 
 /// The rule for the names of profiles, upstreams and keyring entries.
 pub(super) const NAME_RULE: &str =
@@ -46,8 +46,8 @@ pub(super) fn path(text: &str, folder: &Path) -> Result<PathBuf, String> {
         return Ok(folder.join(text));
     };
 
-    match variable("HOME") {
-        Some(home) => Ok(Path::new(&home).join(rest)),
-        None => Err("starts with `~/`, but HOME is not set".into()),
+    match places::home() {
+        Some(home) => Ok(home.join(rest)),
+        None => Err("starts with `~/`, but this user has no home".into()),
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
+use tokio::io::unix::AsyncFd;
+
 /// Takes over a descriptor that the process before this one, or the service manager, passed.
 #[allow(unsafe_code, reason = "a number becomes an owned descriptor")]
 pub(crate) fn adopt(raw: i32) -> io::Result<OwnedFd> {
@@ -17,6 +19,16 @@ pub(crate) fn adopt(raw: i32) -> io::Result<OwnedFd> {
     rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(raw) })?;
     // SAFETY: it is open, and was passed to this process to own. This process has opened no other descriptor yet.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Registers a descriptor with the runtime. Must be called within it.
+#[allow(
+    unsafe_code,
+    reason = "a caller promises that the descriptor stays the same"
+)]
+pub(crate) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is the same until it is dropped, and it is dropped with its registration.
+    unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
 }
 
 /// Closes the descriptors that a parent left open, such as the pipe of a build: its reader would wait until the daemon exits.

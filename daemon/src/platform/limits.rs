@@ -10,6 +10,13 @@ const MIN_CONNECTIONS: usize = 16;
 /// Descriptors for upstreams, files and the runtime.
 const RESERVED: u64 = 64;
 
+/// For these, and three for each of a few connections.
+pub(crate) const MIN_DESCRIPTORS: u64 = 128;
+
+/// The hard limit on descriptors that systemd gives a service.
+#[cfg(unix)]
+const USUAL_DESCRIPTORS: u64 = 524_288;
+
 /// Raises the soft limits to the hard limits. A limit that stays low allows fewer connections, or less locked memory.
 #[cfg(unix)]
 pub(super) fn raise() {
@@ -22,6 +29,62 @@ pub(super) fn raise() {
         };
         let _ = setrlimit(resource, raised);
     }
+}
+
+/// Undoes what the process that asked for this one may have set for itself: limits, priority, processors and when the
+/// system ends it for lack of memory. What this user may not undo stays.
+#[cfg(unix)]
+pub(super) fn reset() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    for resource in [
+        Resource::Cpu,
+        Resource::Fsize,
+        Resource::Data,
+        Resource::Rss,
+        Resource::Nproc,
+        Resource::As,
+    ] {
+        let maximum = getrlimit(resource).maximum;
+        let reset = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        let _ = setrlimit(resource, reset);
+    }
+
+    // Only root may raise a hard limit.
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let usual = hard.map(|hard| hard.max(USUAL_DESCRIPTORS));
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: usual,
+            maximum: usual,
+        },
+    );
+
+    let _ = rustix::process::setpriority_process(None, 0);
+
+    #[cfg(target_os = "linux")]
+    {
+        let mut all = rustix::thread::CpuSet::new();
+        for processor in 0..rustix::thread::CpuSet::MAX_CPU {
+            all.set(processor);
+        }
+        let _ = rustix::thread::sched_setaffinity(None, &all);
+        let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    }
+}
+
+/// The limit on descriptors, if it is too low to serve.
+pub(crate) fn too_few_descriptors() -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .filter(|&limit| limit < MIN_DESCRIPTORS);
+    #[cfg(not(unix))]
+    None
 }
 
 /// The most connections at once. Each has one descriptor.

@@ -5,7 +5,6 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use thiserror::Error;
 
 /// The longest file, in bytes, unless the caller sets another limit.
@@ -141,17 +140,6 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// The daemon's file of this kind in the user's state folder. Its name contains the path of the socket, so that two daemons do
-/// not write the same file.
-pub(crate) fn of_socket(folder: &Path, what: &str, socket: &Path, kind: &str) -> PathBuf {
-    let bytes = socket.as_os_str().as_encoded_bytes();
-    let socket = percent_encoding::percent_encode(bytes, NOT_IN_NAME).to_string();
-    folder.join(format!("{what}{}.{kind}", socket.replace('/', "-")))
-}
-
-/// What is escaped in the path of a socket. A slash becomes a dash.
-const NOT_IN_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_');
-
 /// Creates a folder that only the user can enter, with its parents. An existing one is not changed.
 pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
@@ -216,19 +204,6 @@ mod tests {
         std::fs::write(&path, "text").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
-    }
-
-    #[test]
-    fn each_socket_has_its_own_file() {
-        let folder = Path::new("/state");
-        let names = ["/run/a/socket", "/run/a-socket", "/run/a%2Dsocket"]
-            .map(|socket| of_socket(folder, "revocations", Path::new(socket), "json"));
-        assert_eq!(names[0], folder.join("revocations-run-a-socket.json"));
-        assert!(
-            names[0] != names[1] && names[1] != names[2] && names[0] != names[2],
-            "{names:?}"
-        );
-        assert!(names.iter().all(|name| name.parent() == Some(folder)));
     }
 
     #[test]

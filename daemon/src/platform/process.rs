@@ -3,9 +3,9 @@
 #[cfg(unix)]
 use super::{descriptors, limits, signals};
 
-/// Must be called once, before other threads start. With `detach`, leaves the terminal's session and the working folder, and
-/// closes every descriptor but the standard streams and `keep`.
-pub(crate) fn prepare(detach: bool, keep: &[i32]) {
+/// Must be called once, before other threads start. In the background, nothing of the process that asked for the daemon
+/// stays: its session, working folder, limits and priority, and every descriptor but the standard streams and `keep`.
+pub(crate) fn prepare(in_background: bool, keep: &[i32]) {
     // Fails if one is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
@@ -17,14 +17,15 @@ pub(crate) fn prepare(detach: bool, keep: &[i32]) {
         signals::ignore(libc::SIGXFSZ);
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         limits::raise();
-        if detach {
+        if in_background {
             descriptors::close_inherited(keep);
             leave_session();
+            limits::reset();
         }
     }
 
     #[cfg(not(unix))]
-    let _ = (detach, keep);
+    let _ = (in_background, keep);
 }
 
 /// Signals of the terminal do not reach the daemon from here on, and the folder can be unmounted.

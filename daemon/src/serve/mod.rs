@@ -3,6 +3,7 @@
 
 pub(crate) mod encode;
 pub(crate) mod http;
+pub(crate) mod launch;
 mod limits;
 mod shutdown;
 pub(crate) mod socket;
@@ -25,6 +26,7 @@ use crate::login::LoginService;
 use crate::refresh::RefreshService;
 use crate::revocation::RevocationService;
 use crate::sandbox::helper::peer_inspector::PeerInspector;
+use crate::serve::launch::Launch;
 use crate::sessions::SessionService;
 use crate::status::StatusService;
 use http::Endpoints;
@@ -59,6 +61,7 @@ pub struct Services {
 #[derive(Debug)]
 pub(crate) struct ServerContext {
     pub(crate) services: Services,
+    pub(crate) launch: Arc<Launch>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) peer_inspector: Arc<PeerInspector>,
     connections: ConnectionLimit,
@@ -93,6 +96,7 @@ impl Services {
 impl ServerContext {
     pub(crate) fn new(
         services: Services,
+        launch: Arc<Launch>,
         endpoints: Arc<Endpoints>,
         peer_inspector: Arc<PeerInspector>,
         max_connections: usize,
@@ -105,6 +109,7 @@ impl ServerContext {
 
         Arc::new(Self {
             services,
+            launch,
             endpoints,
             peer_inspector,
             connections,

@@ -165,10 +165,7 @@ fn signal_ends_waiting_exec_unless_ignored_at_start() {
 #[test]
 fn signal_ends_exec_while_daemon_is_silent() {
     let home = Home::default();
-    let folder = home.socket().parent().unwrap().to_owned();
-    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-        .create(folder)
-        .unwrap();
+    home.create_socket_folder();
     let listener = UnixListener::bind(home.socket()).unwrap();
     let mut running = ClientProcess::start(&home, &exec("term", &["true"]));
     let _silent = listener.accept().unwrap();

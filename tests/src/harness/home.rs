@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rolekeeper::places;
 use tempfile::TempDir;
 
 use super::SandboxProcess;
@@ -45,8 +46,38 @@ impl Home {
         self.folder.path()
     }
 
+    /// The default socket.
     pub fn socket(&self) -> PathBuf {
-        self.path().join("run/rolekeeper/socket")
+        let folder = self.path().join(".local/state/rolekeeper");
+        folder.join(places::machine()).join("socket")
+    }
+
+    /// Creates the folder of the default socket, for a test that listens there itself.
+    ///
+    /// # Panics
+    /// If it cannot be created.
+    pub fn create_socket_folder(&self) {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.socket().parent().expect("a folder"))
+            .expect("a folder");
+    }
+
+    /// The default socket, and every folder from its own up to the home, which other users cannot enter.
+    pub fn socket_and_folders(&self) -> Vec<PathBuf> {
+        let socket = self.socket();
+        let above = socket.ancestors();
+        above
+            .take_while(|path| path.starts_with(self.path()))
+            .map(Path::to_owned)
+            .collect()
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> PathBuf {
+        let folder = self.path().join("state/rolekeeper");
+        folder.join(places::machine())
     }
 
     /// Adds a text that no program may print or store, except in a lease.
@@ -91,20 +122,9 @@ impl Home {
         copy
     }
 
-    /// The path of the daemon's journal.
-    ///
-    /// # Panics
-    /// If there is not exactly one.
+    /// The daemon's journal.
     pub fn journal(&self) -> PathBuf {
-        let folder = self.path().join("state/rolekeeper");
-        let mut journals: Vec<_> = fs::read_dir(folder)
-            .expect("a folder")
-            .map(|entry| entry.expect("a file").path())
-            .filter(|path| is_journal(path))
-            .collect();
-        assert_eq!(journals.len(), 1, "{journals:?}");
-
-        journals.remove(0)
+        self.state().join("journal.jsonl")
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -169,11 +189,6 @@ impl Home {
         command.env("XDG_CONFIG_HOME", self.path().join("config"));
         command.env("XDG_STATE_HOME", self.path().join("state"));
     }
-}
-
-fn is_journal(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("journal-"))
 }
 
 fn insert_after(text: &str, line: &str, more: &str) -> String {

@@ -11,6 +11,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::model::time::BootTime;
+use crate::platform::descriptors::register;
 /// The year 2500, in seconds: a wall clock is never set so far ahead.
 const NEVER: i64 = 16_725_225_600;
 
@@ -24,7 +25,7 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = |clock| watch(timerfd_create(clock, flags)?);
+        let timer = |clock| register(timerfd_create(clock, flags)?);
         let timers = Self {
             boot: timer(TimerfdClockId::Boottime)?,
             wall: timer(TimerfdClockId::Realtime)?,
@@ -70,15 +71,6 @@ impl Timers {
             () = expired(&self.boot) => {}
         }
     }
-}
-
-#[allow(
-    unsafe_code,
-    reason = "a caller promises that the descriptor stays the same"
-)]
-fn watch(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an owned descriptor is the same until it is dropped, and it is dropped with its registration.
-    unsafe { AsyncFd::register(timer) }.map_err(Into::into)
 }
 
 fn set(

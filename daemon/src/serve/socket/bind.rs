@@ -1,13 +1,14 @@
 //! Binds the socket: in a private folder, with a mode that is set before the socket has a name. It replaces a stale socket,
 //! and never a live one.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io;
 #[cfg(unix)]
 use std::os::fd::{AsFd, OwnedFd};
 #[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{ConnectOptions, ListenerOptions};
@@ -15,7 +16,12 @@ use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
 use thiserror::Error;
 
+use crate::platform::lock_file::{self, Holder, LockError, is_at};
 use crate::platform::private_file::create_folder;
+use crate::platform::removal::FolderWatch;
+
+/// For a daemon that ends, which gives the lock back within milliseconds of its last answer.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The listening socket. Its drop removes the socket's file, if the daemon created it, so that clients fail at once.
 #[derive(Debug)]
@@ -40,6 +46,14 @@ struct CreatedSocket {
     lock: File,
     /// The device and inode of the socket's file. Another file at its path stays.
     file: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SocketWatch {
+    folder: FolderWatch,
+    path: PathBuf,
+    /// The device and inode.
+    file: (u64, u64),
 }
 
 #[derive(Debug, Error)]
@@ -144,10 +158,11 @@ pub(crate) fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError>
 
     match created {
         // The socket's file was removed, so clients cannot connect.
-        Some(CreatedSocket { lock, file: None }) => {
-            create_folder(connect::folder_of(&path)).map_err(passed_in_error)?;
+        Some(CreatedSocket { lock, file: None }) if is_at(&lock, &lock_path(&path)) => {
             bind_locked(&path, lock)
         }
+        // So was the lock's, and another daemon may have one of its own meanwhile.
+        Some(CreatedSocket { file: None, .. }) => bind(&path),
         created => {
             let listener = UdsListener::try_from(OwnedFd::from(listener));
             let listener = listener.map_err(passed_in_error)?.into();
@@ -190,6 +205,36 @@ impl BoundSocket {
     }
 }
 
+impl BoundSocket {
+    /// For a socket that the daemon has created: notices that clients cannot find it any more. Must be called within the
+    /// runtime.
+    pub(crate) fn watch(&self) -> Option<SocketWatch> {
+        let file = self.created.as_ref()?.file?;
+        match FolderWatch::new(&self.path) {
+            Ok(folder) => Some(SocketWatch {
+                folder,
+                path: self.path.clone(),
+                file,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "cannot notice that the socket is removed");
+                None
+            }
+        }
+    }
+}
+
+impl SocketWatch {
+    /// Returns once another file, or none, is at the socket's path.
+    pub(crate) async fn removed(&self) {
+        while socket_file(&self.path) == Some(self.file) {
+            if self.folder.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
 impl Drop for BoundSocket {
     fn drop(&mut self) {
         let created = self.created.as_ref().and_then(|created| created.file);
@@ -215,26 +260,23 @@ fn socket_file(path: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
-/// The kernel releases the lock when its process exits. The lock file stays: without it, two daemons could each lock a file
-/// of their own.
+/// A daemon that ends gives the lock back soon, and one that serves keeps it.
 fn lock(path: &Path) -> Result<File, BindError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
+    let lock_path = lock_path(path);
+    let holder = Holder::this(path);
+    let is_serving = |_: &Holder| connect::is_listening(path);
 
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options
-        .open(&lock_path)
-        .map_err(|error| io_error(&lock_path, error))?;
-
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(BindError::Running(path.into())),
-        Err(TryLockError::Error(error)) => Err(io_error(&lock_path, error)),
+    match lock_file::lock(&lock_path, &holder, LOCK_PATIENCE, is_serving) {
+        Ok(file) => Ok(file),
+        Err(LockError::Held(_)) => Err(BindError::Running(path.into())),
+        Err(LockError::Io(error)) => Err(io_error(&lock_path, error)),
     }
+}
+
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
 }
 
 #[cfg(unix)]

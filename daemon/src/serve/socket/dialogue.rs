@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rolekeeper::frame::FrameError;
-use rolekeeper::protocol::{Reply, Request};
+use rolekeeper::protocol::{Reply, Request, RequestFrame};
 use tokio::io::BufReader;
 
 use super::connection::{FRAME_TIMEOUT, next, write};
@@ -34,7 +34,10 @@ impl Dialogue<'_> {
 
         let text = next(self.stream, FRAME_TIMEOUT, self.shutdown).await?;
         match parse(&text) {
-            Ok(Request::ChallengeResponse { nonce }) => Ok(Some(nonce.into_owned())),
+            Ok(RequestFrame {
+                request: Request::ChallengeResponse { nonce },
+                ..
+            }) => Ok(Some(nonce.into_owned())),
             _ => Ok(None),
         }
     }

@@ -32,7 +32,11 @@ pub(super) async fn respond(
     peer: &Peer,
     context: &Arc<ServerContext>,
 ) -> Result<(), FrameError> {
-    let request = match parse(text) {
+    let parsed = parse(text).and_then(|frame| {
+        context.launch.check_config(frame.config.as_deref())?;
+        Ok(frame.request)
+    });
+    let request = match parsed {
         Ok(request) => request,
         Err(failure) => return write(stream, Reply::Error(failure)).await,
     };
@@ -82,7 +86,10 @@ pub(super) async fn respond(
         Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
             Err(FrameError::Closed)
         }
-        Err(error) => write(stream, Reply::Error(error.failure())).await,
+        Err(error) => {
+            let failure = context.launch.explain(error.failure());
+            write(stream, Reply::Error(failure)).await
+        }
     }
 }
 
@@ -304,6 +311,7 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
 
+    page.daemon.launch = context.launch.status.clone();
     page.daemon.endpoints = context.endpoints.addresses();
 
     page
@@ -355,13 +363,9 @@ fn secret(text: SecretText<'_>) -> SecretString {
     text.0.into_owned().into()
 }
 
-pub(crate) fn parse(text: &[u8]) -> Result<Request<'_>, Failure> {
-    if let Ok(RequestFrame {
-        v: VERSION,
-        request,
-    }) = serde_json::from_slice(text)
-    {
-        return Ok(request);
+pub(crate) fn parse(text: &[u8]) -> Result<RequestFrame<'_>, Failure> {
+    if let Ok(frame @ RequestFrame { v: VERSION, .. }) = serde_json::from_slice(text) {
+        return Ok(frame);
     }
 
     Err(match serde_json::from_slice::<Version>(text) {

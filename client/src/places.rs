@@ -1,0 +1,200 @@
+//! Where rolekeeper's files are. Every process of a user has to find the same daemon, so the place of its socket depends on
+//! the user's home and the machine alone, and on no other variable of the environment.
+
+use std::path::{Path, PathBuf};
+
+use crate::connect::{MAX_PATH, variable};
+
+/// The socket's name in its folder.
+const SOCKET: &str = "socket";
+/// How much of the machine's id names its folder: enough to tell machines apart, and short in the path of a socket.
+const MACHINE_ID: usize = 12;
+
+/// An environment variable that is an absolute path. Others are ignored, as the XDG specification says: a relative path
+/// would name another place in each working folder.
+pub fn absolute(name: &str) -> Option<PathBuf> {
+    variable(name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+}
+
+/// The user's home: `HOME`, unless it belongs to another user, as after `sudo -E`; else the one of the user database.
+pub fn home() -> Option<PathBuf> {
+    match absolute("HOME").filter(|home| is_trusted(home)) {
+        Some(home) => Some(home),
+        None => home_of_user(),
+    }
+}
+
+/// `$XDG_STATE_HOME/rolekeeper`, else `~/.local/state/rolekeeper`, and in it the folder of this machine: homes can be
+/// shared by several. None if the folder would be created in a folder of another user.
+pub fn state_folder() -> Option<PathBuf> {
+    let folder = match absolute("XDG_STATE_HOME") {
+        Some(folder) => folder.join("rolekeeper").join(machine()),
+        None => folder_in_home()?,
+    };
+    is_in_own_folder(&folder).then_some(folder)
+}
+
+/// `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
+pub fn default_config() -> Option<PathBuf> {
+    let folder = absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))?;
+    Some(folder.join("rolekeeper/config.toml"))
+}
+
+/// The default socket: in the user's home or, where the home cannot hold one, in the runtime folder.
+pub fn default_socket() -> Option<PathBuf> {
+    sockets().find(|socket| socket.parent().is_some_and(can_be_written))
+}
+
+/// The default sockets without this one, if it is one of them. Their daemon may have been started while another place was
+/// writable, or by the service manager.
+pub fn other_default_sockets(socket: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<_> = sockets().collect();
+    match all.iter().position(|each| each == socket) {
+        Some(index) => {
+            all.remove(index);
+            all
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Whether the folder is one of rolekeeper's own, in the user's home or runtime folder.
+pub fn is_default_folder(folder: &Path) -> bool {
+    sockets().any(|socket| socket.parent() == Some(folder))
+}
+
+fn sockets() -> impl Iterator<Item = PathBuf> {
+    let in_home = folder_in_home().map(|folder| folder.join(SOCKET));
+    let in_runtime = runtime_folder().map(|folder| folder.join("rolekeeper").join(SOCKET));
+    in_home
+        .into_iter()
+        .chain(in_runtime)
+        .filter(|path| path.as_os_str().len() <= MAX_PATH)
+}
+
+fn folder_in_home() -> Option<PathBuf> {
+    Some(home()?.join(".local/state/rolekeeper").join(machine()))
+}
+
+/// `XDG_RUNTIME_DIR`, else `/run/user/UID`, if it is this user's.
+fn runtime_folder() -> Option<PathBuf> {
+    let of_variable = absolute("XDG_RUNTIME_DIR").filter(|folder| is_own(folder));
+    of_variable.or_else(of_login_manager)
+}
+
+/// The name of this machine's folder: the beginning of its id or, without one, its host name.
+pub fn machine() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let is_id =
+        |id: &&str| id.len() >= MACHINE_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = id.get(..MACHINE_ID).filter(is_id);
+    id.map_or_else(host, Into::into)
+}
+
+/// The host's name, as one component of a path.
+fn host() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    #[cfg(not(unix))]
+    let name = variable("COMPUTERNAME")
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+
+    let name: String = name
+        .chars()
+        .filter(|each| each.is_ascii_alphanumeric() || *each == '-')
+        .take(32)
+        .collect();
+    if name.is_empty() {
+        "local".into()
+    } else {
+        name
+    }
+}
+
+#[cfg(unix)]
+mod owner {
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+
+    use rustix::fs::Access;
+
+    fn me() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn of(folder: &Path) -> Option<u32> {
+        Some(std::fs::metadata(folder).ok()?.uid())
+    }
+
+    pub(super) fn is_own(folder: &Path) -> bool {
+        of(folder) == Some(me())
+    }
+
+    /// A home of root's is one that an administrator has made for this user.
+    pub(super) fn is_trusted(home: &Path) -> bool {
+        of(home).is_some_and(|owner| owner == me() || owner == 0)
+    }
+
+    /// Whether the folder, or the nearest one above it that exists, is this user's.
+    pub(super) fn is_in_own_folder(folder: &Path) -> bool {
+        let owner = folder.ancestors().find_map(of);
+        owner == Some(me())
+    }
+
+    /// Whether a file can be created in the folder, and the folder if it does not exist.
+    pub(super) fn can_be_written(folder: &Path) -> bool {
+        let existing = folder.ancestors().find(|each| each.exists());
+        existing.is_some_and(|existing| {
+            is_own(existing)
+                && rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+        })
+    }
+
+    pub(super) fn of_login_manager() -> Option<PathBuf> {
+        let folder = PathBuf::from(format!("/run/user/{}", me()));
+        is_own(&folder).then_some(folder)
+    }
+
+    pub(super) fn home_of_user() -> Option<PathBuf> {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+        let home = user.ok()??.dir;
+        home.is_absolute().then_some(home)
+    }
+}
+
+#[cfg(not(unix))]
+mod owner {
+    use std::path::{Path, PathBuf};
+
+    pub(super) fn is_own(_folder: &Path) -> bool {
+        true
+    }
+
+    pub(super) fn is_trusted(_home: &Path) -> bool {
+        true
+    }
+
+    pub(super) fn is_in_own_folder(_folder: &Path) -> bool {
+        true
+    }
+
+    pub(super) fn can_be_written(_folder: &Path) -> bool {
+        true
+    }
+
+    pub(super) fn of_login_manager() -> Option<PathBuf> {
+        None
+    }
+
+    pub(super) fn home_of_user() -> Option<PathBuf> {
+        std::env::home_dir()
+    }
+}
+
+use owner::{can_be_written, home_of_user, is_in_own_folder, is_own, is_trusted, of_login_manager};

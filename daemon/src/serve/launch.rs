@@ -1,0 +1,76 @@
+//! How this daemon was started, and what it works with: for `rolekeeper status`, and for errors that have their cause there.
+
+use std::path::Path;
+
+use rolekeeper::connect::{
+    CONFIG_VARIABLE, IGNORED_VARIABLES, STARTED_BY_CLIENT, network, variable,
+};
+use rolekeeper::protocol::{Code, Failure, LaunchStatus};
+
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(super) status: LaunchStatus,
+}
+
+impl Launch {
+    /// Must be called before the process is confined.
+    pub(crate) fn new(config: &Path, socket: &Path, is_supervised: bool) -> Self {
+        let config = config.canonicalize().unwrap_or_else(|_| config.into());
+        let started_by = match (variable(STARTED_BY_CLIENT), is_supervised) {
+            (_, true) => "service manager",
+            (Some(_), false) => "client",
+            (None, false) => "person",
+        };
+        let ignored = variable(IGNORED_VARIABLES).unwrap_or_default();
+
+        Self {
+            status: LaunchStatus {
+                config: config.to_string_lossy().into_owned(),
+                socket: socket.to_string_lossy().into_owned(),
+                started_by: started_by.into(),
+                ignored_variables: ignored
+                    .to_string_lossy()
+                    .split_terminator(',')
+                    .map(Into::into)
+                    .collect(),
+                network: network(),
+            },
+        }
+    }
+
+    /// Refuses a caller that wants another configuration.
+    pub(super) fn check_config(&self, wanted: Option<&str>) -> Result<(), Failure> {
+        let own = &self.status.config;
+        let Some(wanted) = wanted.filter(|wanted| wanted != own) else {
+            return Ok(());
+        };
+
+        Err(Failure::new(
+            Code::Configuration,
+            format!(
+                "{CONFIG_VARIABLE} is {wanted}, and the running daemon has the configuration {own}"
+            ),
+            format!(
+                "unset {CONFIG_VARIABLE}, or run kill {} and then rolekeeperd --detach --config {wanted}",
+                std::process::id()
+            ),
+        ))
+    }
+
+    /// Adds what this daemon was not given, if that may be why an upstream cannot be reached.
+    pub(super) fn explain(&self, mut failure: Failure) -> Failure {
+        let ignored = &self.status.ignored_variables;
+        if failure.code == Code::UpstreamUnavailable && !ignored.is_empty() {
+            failure.message += &format!(
+                "; {} of the environment does not reach a daemon that a client starts",
+                ignored.join(", ")
+            );
+            failure.hint = format!(
+                "set proxy or ca of the upstream in {}, if it needs them, or: {}",
+                self.status.config, failure.hint
+            );
+        }
+
+        failure
+    }
+}

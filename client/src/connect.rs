@@ -10,6 +10,7 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, 
 use crate::frame::{self, FrameError};
 use crate::places;
 use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
+use crate::waiting;
 
 /// The maximum length of a socket's path in bytes: `sun_path` of `sockaddr_un` without its final NUL.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -245,6 +246,7 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
         stream
             .set_recv_timeout(Some(patience))
             .map_err(|error| broken(&FrameError::Io(error)))?;
+        waiting::for_reply(stream, waiting::Reason::Approval(seconds), patience);
         text = next(stream)?;
         stream
             .set_recv_timeout(Some(REPLY_DEADLINE))
@@ -277,6 +279,9 @@ fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failur
 
     // A daemon that rejects the connection replies and disconnects without reading. Its reply matters more than this error.
     let sent = stream.write_all(&frame);
+    if sent.is_ok() {
+        waiting::for_reply(stream, waiting::Reason::Request, REPLY_DEADLINE);
+    }
     frame::read(stream)
         .map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
 }

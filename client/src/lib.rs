@@ -20,3 +20,4 @@ pub mod contract;
 pub mod frame;
 pub mod places;
 pub mod protocol;
+mod waiting;

@@ -13,7 +13,7 @@ const HELP: &str = "Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 
     of exec: 126 command cannot be executed, 127 command not found.\n\
     A reader that exits early, such as head, is not an error.\n\n\
     Environment: ROLEKEEPER_SOCKET (path of the socket), ROLEKEEPER_AUTOSTART=0 (never start a daemon),\n\
-    ROLEKEEPER_CONFIG (configuration of a daemon that is started).";
+    ROLEKEEPER_CONFIG (configuration that the daemon must have).";
 
 const WATCH_HELP: &str =
     "Reconnects if the daemon restarts; does not start one. Exits when its reader does.";

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rolekeeper::frame;
 use rolekeeper::protocol::{
@@ -15,6 +16,9 @@ use rolekeeper::protocol::{
     ReplyFrame, Request, RequestFrame, StatusPage, VERSION,
 };
 use tempfile::TempDir;
+
+/// How long the reply takes to a request for the profile `slow`.
+const SLOW: Duration = Duration::from_millis(1500);
 
 /// A thread that serves the socket until this is dropped.
 pub(super) struct FakeDaemon {
@@ -114,6 +118,10 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, requests: &Atomic
     while let Ok(text) = frame::read(&mut stream) {
         requests.fetch_add(1, Ordering::SeqCst);
         let RequestFrame { request, .. } = serde_json::from_slice(&text).unwrap();
+
+        if matches!(&request, Request::Lease { profile } if profile == "slow") {
+            std::thread::sleep(SLOW);
+        }
 
         let reply = match request {
             Request::Lease { profile } if profile == "held" => Reply::Error(Failure::new(

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -11,13 +12,22 @@ use super::fake_daemon::FakeDaemon;
 
 /// The output of a command on a terminal.
 fn terminal_output(daemon: &FakeDaemon, words: &[&str]) -> String {
+    on_terminal(daemon, words, |command, terminal| command.stdout(terminal))
+}
+
+/// What a command prints on a terminal that is connected to it as `connect` says.
+fn on_terminal(
+    daemon: &FakeDaemon,
+    words: &[&str],
+    connect: impl Fn(&mut Command, File) -> &mut Command,
+) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
     let other_side =
         File::from(rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
     let mut command = daemon.client(words);
-    let mut child = command.stdout(other_side).spawn().unwrap();
+    let mut child = connect(&mut command, other_side).spawn().unwrap();
 
     // Closes this process's copy of the terminal's other side.
     drop(command);
@@ -29,6 +39,29 @@ fn terminal_output(daemon: &FakeDaemon, words: &[&str]) -> String {
     assert!(child.wait().unwrap().success(), "{words:?}");
 
     String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+}
+
+#[test]
+fn slow_reply_is_explained_and_the_line_erased() {
+    let daemon = FakeDaemon::answering("BYIA");
+    let errors = |profile| {
+        on_terminal(
+            &daemon,
+            &["credential-process", profile],
+            |command, terminal| command.stdout(Stdio::null()).stderr(terminal),
+        )
+    };
+
+    assert_eq!(errors("dev"), "");
+    assert_eq!(
+        errors("slow"),
+        "\r\x1b[Kwaiting for rolekeeperd and the upstream (0 s)\
+         \r\x1b[Kwaiting for rolekeeperd and the upstream (1 s)\r\x1b[K"
+    );
+
+    // A tool reads standard error, too.
+    let run = daemon.run(&["credential-process", "slow"]);
+    assert_eq!(String::from_utf8(run.stderr).unwrap(), "");
 }
 
 #[test]

@@ -43,15 +43,13 @@ const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
 pub fn run(args: Args) -> Result<u8, AppError> {
     let program = program_path().map_err(AppError::Runtime)?;
     let config_path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
-    // Absolute, because the working folder changes below.
-    let socket_path = connect::socket_path(args.socket).map_err(AppError::Socket)?;
     let state_folder = places::state_folder();
 
     if args.detach && !args.check {
         return background::start(&background::Start {
             program: &program,
             config: &config_path,
-            socket: &socket_path,
+            socket: &connect::socket_path(args.socket).map_err(AppError::Socket)?,
             state_folder: state_folder.as_deref(),
             log: &args.log,
         });
@@ -64,6 +62,11 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     }
 
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
+    // Absolute, because the working folder changes below.
+    let socket_path = match inherited.socket_path() {
+        Some(path) => path,
+        None => connect::socket_path(args.socket).map_err(AppError::Socket)?,
+    };
     process::prepare(args.in_background, &inherited.raw());
     log_to_stderr(args.log.clone());
     if let Some(limit) = limits::too_few_descriptors() {
@@ -71,14 +74,11 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     }
 
     let helpers = Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;
-    let bound_at = inherited
-        .socket_path()
-        .unwrap_or_else(|| socket_path.clone());
     sandbox::confine(&AllowedPaths::new(
         &config,
         &program,
         &config_path,
-        &bound_at,
+        &socket_path,
         state_folder.as_deref(),
     ));
 

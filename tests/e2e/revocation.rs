@@ -534,3 +534,34 @@ fn logout_and_resume_fail_until_they_can_be_stored() {
     let _daemon = home.daemon(&[]);
     assert_eq!(ask(&home, "dev").code, 6);
 }
+
+/// Also a session that nobody was given, and what an earlier logout left valid at the upstream.
+#[test]
+fn logout_with_revoke_ends_every_session_of_the_profile() {
+    let (sandbox, home) = world("");
+    let mut daemon = home.daemon(&[]);
+
+    ask(&home, "dev").json();
+    let mut ids = vec![session(&home, "dev")];
+    assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
+    ids.push(session(&home, "dev"));
+
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+    for id in &ids {
+        assert_eq!(upstream_status(&sandbox, id), "active");
+    }
+
+    // What was left is known to the next daemon, too.
+    daemon.kill();
+    let _daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
+    ask(&home, "dev").json();
+    ids.push(session(&home, "dev"));
+
+    let logout = home.rolekeeper(&["logout", "dev", "--revoke", "--json"]);
+    assert_eq!(logout.code, 0, "{logout:?}");
+    for id in &ids {
+        assert_eq!(upstream_status(&sandbox, id), "revoked");
+        assert!(logout.stdout.contains(id), "{id}: {logout:?}");
+    }
+}

@@ -10,8 +10,8 @@ const MIN_CONNECTIONS: usize = 16;
 /// Descriptors for upstreams, files and the runtime.
 const RESERVED: u64 = 64;
 
-/// For these, and three for each of a few connections.
-pub(crate) const MIN_DESCRIPTORS: u64 = 128;
+/// For these, and two for each of the fewest connections.
+pub(crate) const MIN_DESCRIPTORS: u64 = 96;
 
 /// The hard limit on descriptors that systemd gives a service.
 #[cfg(unix)]

@@ -81,15 +81,21 @@ impl RevocationService {
         outcome: &RevocationOutcome,
         reason: &str,
     ) {
-        let current = outcome.current.iter().map(|session| &session.issued);
-        let current = current.map(|issued| (&issued.session_id, issued.expires_at));
-        let superseded = outcome.superseded.iter();
-        let superseded = superseded.map(|session| (&session.session_id, session.expires_at));
-
-        for (session_id, expires_at) in current.chain(superseded) {
-            let pending = PendingRevocation::new(entry, reason, expires_at);
+        for (session_id, pending) in revocations_of(entry, outcome, reason) {
             self.outbox.add(session_id, pending);
         }
+    }
+
+    /// Remembers what was ended here alone, for a later logout that revokes.
+    pub(super) fn leave_at_upstream(
+        &self,
+        entry: &CacheEntry,
+        outcome: &RevocationOutcome,
+        reason: &str,
+    ) {
+        let upstream_time = entry.upstream.server_time(&self.clock.now());
+        let sessions = revocations_of(entry, outcome, reason);
+        self.store.leave(sessions, upstream_time);
     }
 
     fn schedule_next_session(&self, entry: &CacheEntry, reaction: Reaction, cause: EndCause) {
@@ -105,6 +111,27 @@ impl RevocationService {
             entry.mark_unused();
         }
     }
+}
+
+/// The revocation of each session that was ended.
+fn revocations_of<'a>(
+    entry: &'a CacheEntry,
+    outcome: &'a RevocationOutcome,
+    reason: &'a str,
+) -> impl Iterator<Item = (&'a str, PendingRevocation)> {
+    let current = outcome.current.iter().map(|session| &session.issued);
+    let current = current.map(|issued| (&*issued.session_id, issued.expires_at));
+    let superseded = outcome.superseded.iter();
+    let superseded = superseded.map(|session| (&*session.session_id, session.expires_at));
+
+    current
+        .chain(superseded)
+        .map(move |(session_id, expires_at)| {
+            (
+                session_id,
+                PendingRevocation::new(entry, reason, expires_at),
+            )
+        })
 }
 
 /// The session that the event is about.

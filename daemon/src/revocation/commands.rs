@@ -102,6 +102,8 @@ impl RevocationService {
                 }
                 if revoke {
                     self.revoke_at_upstream(entry, &outcome, LOGGED_OUT);
+                } else {
+                    self.leave_at_upstream(entry, &outcome, LOGGED_OUT);
                 }
                 ids.extend(outcome.current.map(|session| session.id().to_owned()));
             }
@@ -121,8 +123,8 @@ impl RevocationService {
         session_ids
     }
 
-    /// Sessions that an earlier daemon leased are still valid at the upstream. Their expiry is not known; none lives
-    /// longer than one that would be issued now.
+    /// Sessions of earlier logouts, and those that an earlier daemon leased, are still valid at the upstream. The expiry of
+    /// the latter is not known; none lives longer than one that would be issued now.
     async fn revoke_earlier_sessions(&self, entries: &[Arc<CacheEntry>]) {
         let leased = self.journal.sessions().await;
         let now = self.clock.now();
@@ -130,6 +132,10 @@ impl RevocationService {
         for entry in entries {
             let upstream_time = entry.upstream.server_time(&now);
             let current = entry.session();
+
+            for (id, pending) in self.store.take_left(entry.profile.name.as_str()) {
+                self.outbox.add(&id, pending);
+            }
 
             for (id, issuance) in &leased {
                 if issuance.profile != entry.profile.name.as_str() {

@@ -42,6 +42,9 @@ struct State {
     /// By the id of the session.
     #[serde(default)]
     pending: BTreeMap<Box<str>, PendingRevocation>,
+    /// Sessions that a logout has ended here, and not at the upstream.
+    #[serde(default)]
+    left: BTreeMap<Box<str>, PendingRevocation>,
     /// Sessions whose revocation the upstream has confirmed, until they would have expired.
     #[serde(default)]
     confirmed: BTreeMap<Box<str>, Timestamp>,
@@ -161,6 +164,31 @@ impl RevocationStore {
 
         drop(state);
         self.write_soon();
+    }
+
+    /// Remembers sessions that are ended here, and still valid at the upstream.
+    pub(super) fn leave<'a>(
+        &self,
+        sessions: impl Iterator<Item = (&'a str, PendingRevocation)>,
+        upstream_time: Timestamp,
+    ) {
+        let mut state = lock(&self.state);
+        let sessions = sessions.map(|(id, pending)| (id.into(), pending));
+        state.left.extend(sessions);
+        state
+            .left
+            .retain(|_, pending| pending.expires_at > upstream_time);
+
+        drop(state);
+        self.write_soon();
+    }
+
+    /// The sessions of a profile that were left valid at the upstream. They are to be revoked now.
+    pub(super) fn take_left(&self, profile: &str) -> Vec<(Box<str>, PendingRevocation)> {
+        lock(&self.state)
+            .left
+            .extract_if(.., |_, pending| pending.profile.as_deref() == Some(profile))
+            .collect()
     }
 
     /// The upstream has confirmed the revocation.

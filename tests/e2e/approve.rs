@@ -202,3 +202,35 @@ fn approve_unknown_id_is_an_error() {
         "{none:?}"
     );
 }
+
+/// Ctrl-C at the tool: nobody would get what is approved.
+#[test]
+fn request_of_a_client_that_is_gone_is_withdrawn() {
+    let (sandbox, home) = world_with_confirm("first");
+    let _daemon = home.daemon(&[]);
+    let mut asking = home
+        .command(&programs().rolekeeper)
+        .args(["credential-process", "dev"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let id = pending_approval(&home)["id"].to_string();
+
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    eventually("nothing is pending", || {
+        let pending = home.rolekeeper(&["approve"]).stdout;
+        (pending == "no pending approvals\n").then_some(())
+    });
+
+    let late = home.rolekeeper(&["approve", &id, "--deny"]);
+    assert!(
+        late.code != 0 && late.stderr.contains("no pending"),
+        "{late:?}"
+    );
+    assert_eq!(sandbox.calls("assumeRole"), 0);
+    eventually("the withdrawal is journalled", || {
+        let journal = home.rolekeeper(&["journal", "--json"]).stdout;
+        journal.contains("withdrawn").then_some(())
+    });
+}

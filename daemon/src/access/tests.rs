@@ -153,7 +153,9 @@ fn expected(
 
     match approval {
         Some(Decision::Deny) => Some("profile dev requires approval: denied"),
-        Some(Decision::Timeout) => Some("profile dev requires approval: timed out"),
+        Some(Decision::Timeout | Decision::Withdrawn) => {
+            Some("profile dev requires approval: timed out")
+        }
         Some(Decision::Allow) | None => None,
     }
 }

@@ -125,6 +125,7 @@ pub(crate) enum Decision {
     Allowed,
     Denied,
     TimedOut,
+    Withdrawn,
 }
 
 impl Record {

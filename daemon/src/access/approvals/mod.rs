@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::error::{AccessError, NotApprovedReason};
-use super::interaction::Interaction;
+use super::interaction::{Interaction, Interrupted};
 use super::peer::{Peer, describe};
 use crate::cache::CacheEntry;
 use crate::clock::{Clock, Now};
@@ -73,10 +73,20 @@ impl Approvals {
         let request = waiter.request();
         let left = PATIENCE.saturating_sub(now.boot.since(request.asked_at));
         let decision = timeout(left, request.decision());
-        match interaction.await_user(left, decision).await? {
+        let decided = match interaction.await_user(left, decision).await {
+            Err(interrupted) => {
+                if interrupted == Interrupted::Disconnected && !request.has_other_waiters() {
+                    self.answer(peer, request.id, Decision::Withdrawn);
+                }
+                return Err(interrupted.into());
+            }
+            Ok(decided) => decided,
+        };
+
+        match decided {
             Ok(Decision::Allow) => Ok(()),
             Ok(Decision::Deny) => Err(not_approved(entry, NotApprovedReason::Denied)),
-            Ok(Decision::Timeout) | Err(_) => {
+            Ok(Decision::Timeout | Decision::Withdrawn) | Err(_) => {
                 self.answer(peer, request.id, Decision::Timeout);
                 Err(not_approved(entry, NotApprovedReason::TimedOut))
             }
@@ -153,6 +163,7 @@ impl Approvals {
             Decision::Allow => journal::Decision::Allowed,
             Decision::Deny => journal::Decision::Denied,
             Decision::Timeout => journal::Decision::TimedOut,
+            Decision::Withdrawn => journal::Decision::Withdrawn,
         };
 
         self.journal.record_approval_decision(

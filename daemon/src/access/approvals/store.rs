@@ -54,6 +54,8 @@ pub(crate) enum Decision {
     Deny,
     /// No answer arrived in time.
     Timeout,
+    /// Nobody waits for an answer any more.
+    Withdrawn,
 }
 
 /// A question to the user: may this program have this profile?
@@ -93,6 +95,11 @@ impl ApprovalRequest {
     pub(super) fn waiter(self: &Arc<Self>) -> Waiter {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiter(Arc::clone(self))
+    }
+
+    /// Whether another request than the one that asks this waits, too.
+    pub(super) fn has_other_waiters(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 1
     }
 
     fn has_waiters(&self) -> bool {
@@ -226,7 +233,7 @@ impl ApprovalStore {
         match decision {
             Decision::Allow => self.allow(&request, now),
             Decision::Deny => self.deny(&request, now),
-            Decision::Timeout => {}
+            Decision::Timeout | Decision::Withdrawn => {}
         }
         request.settle(decision);
         Some(request)

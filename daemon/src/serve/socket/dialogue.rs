@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rolekeeper::frame::FrameError;
 use rolekeeper::protocol::{Reply, Request, RequestFrame};
-use tokio::io::BufReader;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::connection::{FRAME_TIMEOUT, next, write};
 use super::credentialed_stream::CredentialedStream;
@@ -61,8 +61,17 @@ impl Interaction for Dialogue<'_> {
         tokio::select! {
             biased;
             decision = decision => Ok(decision),
+            () = disconnect(self.stream) => Err(Interrupted::Disconnected),
             () = self.shutdown.deadline_of_repeatable() => Err(Interrupted::Stopping),
         }
+    }
+}
+
+/// Returns once the peer has disconnected.
+async fn disconnect(stream: &mut BufReader<CredentialedStream>) {
+    // A peer that sends its next request early is still there.
+    if stream.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
+        std::future::pending::<()>().await;
     }
 }
 

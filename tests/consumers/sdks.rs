@@ -368,6 +368,25 @@ fn held_profile_is_an_error_in_each_sdk() {
     });
 }
 
+/// The SDKs' own retries reach a session that the upstream takes its time for.
+#[test]
+fn sdks_wait_for_the_first_session() {
+    for milliseconds in [1_500, 4_000] {
+        for_each_pair(|sdk, delivery| {
+            if delivery != Delivery::Container {
+                return;
+            }
+
+            let fixture = Fixture::new("");
+            let daemon = fixture.daemon();
+            fixture
+                .sandbox
+                .fault(&serde_json::json!({ "kind": "delay", "ms": milliseconds }));
+            fixture.run_requests(&daemon, sdk, delivery, 1);
+        });
+    }
+}
+
 /// The session is short, so that botocore requests it again for each request.
 #[test]
 fn upstream_outage_does_not_affect_sdks_with_a_cached_session() {

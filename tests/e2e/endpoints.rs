@@ -1,6 +1,7 @@
 //! The HTTP endpoints: opened on demand, only for authorized requests, answered in time, and
 //! restored by the next daemon.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -564,6 +565,80 @@ fn reload_refuses_no_connection() {
         drop(stop);
         assert!(asking.join().unwrap() > 10);
     });
+}
+
+/// Clients that keep their connections: each request is answered, and the last answer of a connection says that it closes.
+#[test]
+fn reload_answers_each_request_of_a_kept_connection() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let http = Endpoint::of(&home, "dev", "http");
+    assert_eq!(http.credentials().status, 200);
+    let stopped = AtomicBool::new(false);
+
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answered = 0;
+                    while !stopped.load(Ordering::Relaxed) {
+                        answered += ask_until_closed(&http, &stopped);
+                    }
+                    answered
+                })
+            })
+            .collect();
+
+        let stop = StopOnDrop(&stopped);
+        for _ in 0..10 {
+            daemon.reload();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        drop(stop);
+
+        for each in asking {
+            assert!(each.join().unwrap() > 10);
+        }
+    });
+}
+
+/// Requests credentials on one connection until the daemon says that it closes it. Returns how many were answered.
+fn ask_until_closed(http: &Endpoint, stopped: &AtomicBool) -> usize {
+    let mut stream = BufReader::new(TcpStream::connect(&http.host).unwrap());
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\n\r\n",
+        http.path,
+        http.host,
+        http.token()
+    );
+
+    let mut answered = 0;
+    let mut closes = false;
+    while !closes && !stopped.load(Ordering::Relaxed) {
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+
+        let mut length = 0;
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(
+                stream.read_line(&mut line).unwrap(),
+                0,
+                "closed unanswered after {answered} answers"
+            );
+            let line = line.to_lowercase();
+            closes |= line.starts_with("connection: close");
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        answered += 1;
+    }
+
+    answered
 }
 
 #[test]

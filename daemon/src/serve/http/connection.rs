@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::listeners::HttpEndpoint;
 use super::response::{HttpResponse, failed};
-use super::{RESPONSE_TIMEOUT, container_credentials, guard, instance_metadata};
+use super::{CONTAINER_TIMEOUT, METADATA_TIMEOUT, container_credentials, guard, instance_metadata};
 use crate::access::peer::Peer;
 use crate::access::{Interaction, Interrupted};
 use crate::config::ProfileName;
@@ -31,7 +32,7 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After the start of the shutdown: the time until the first request, and then the time for the connection to end.
+/// After the start of the shutdown: the time for a last request, and then the time for the connection to end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The size limit of a request's line and headers, in bytes.
@@ -116,20 +117,17 @@ impl HttpConnection {
         }
     }
 
-    /// Waits for the shutdown. The first request may be on its way, and gets a response.
+    /// Waits for the shutdown. A request may be on its way, and gets a response.
     async fn until_shutdown(&self) {
         self.context.shutdown.started().await;
-
-        if self.requests.load(Ordering::Relaxed) == 0 {
-            sleep(SHUTDOWN_TIMEOUT).await;
-        }
+        sleep(SHUTDOWN_TIMEOUT).await;
     }
 
     async fn respond(&self, request: Request<Incoming>) -> HttpResponse {
         self.requests.fetch_add(1, Ordering::Relaxed);
 
         let checked = guard::check(request.headers(), request.uri(), self.ends.here.port());
-        let response = match (checked, &self.endpoint) {
+        let mut response = match (checked, &self.endpoint) {
             (Err(reason), _) => failed(StatusCode::FORBIDDEN, Code::NotAllowed, &reason),
             (Ok(()), HttpEndpoint::Container) => {
                 container_credentials::respond(self, &request).await
@@ -138,6 +136,12 @@ impl HttpConnection {
                 instance_metadata::respond(self, profile, &request).await
             }
         };
+
+        // The client must not send its next request on a connection that ends.
+        if self.context.shutdown.has_started() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
 
         // The path and the headers may contain secrets.
         let status = response.status().as_u16();
@@ -149,10 +153,11 @@ impl HttpConnection {
     /// A lease in time for SDKs, or the reason why there is none. A fetch or an approval that takes longer continues.
     pub(super) async fn lease(&self, profile: &ProfileName) -> Result<Lease, Failure> {
         let mut approval = AwaitedApproval::default();
-        let leased = timeout(
-            RESPONSE_TIMEOUT,
-            self.authorized_lease(profile, &mut approval),
-        );
+        let limit = match self.endpoint {
+            HttpEndpoint::Container => CONTAINER_TIMEOUT,
+            HttpEndpoint::Imds(_) => METADATA_TIMEOUT,
+        };
+        let leased = timeout(limit, self.authorized_lease(profile, &mut approval));
 
         match leased.await {
             Ok(lease) => lease.map_err(|error| error.failure()),

@@ -10,7 +10,7 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use rolekeeper::protocol::Code;
 
-use super::RESPONSE_TIMEOUT;
+use super::CONTAINER_TIMEOUT;
 use super::connection::HttpConnection;
 use super::response::{CredentialFields, HttpResponse, failed, json, plain, refused, wrong_method};
 use crate::config::ProfileName;
@@ -97,7 +97,7 @@ async fn report_rejected(connection: &HttpConnection, profile: &ProfileName) -> 
         services.revocation.report_rejected(&peer, &grant).await
     });
 
-    match tokio::time::timeout(RESPONSE_TIMEOUT, report).await {
+    match tokio::time::timeout(CONTAINER_TIMEOUT, report).await {
         Ok(Ok(Ok(update))) => json(&update),
         Ok(Ok(Err(error))) => refused(&error.failure()),
         Ok(Err(_panicked)) => refused(&RequestError::Aborted.failure()),

@@ -32,8 +32,12 @@ use listeners::Listener;
 
 pub(crate) use listeners::{Endpoints, HttpEndpoint};
 
-/// The time to respond in. SDKs time out after 500 ms (Go, instance metadata) to 2 s (botocore, container credentials).
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(400);
+/// The time to respond in with container credentials: botocore times out after 2 s. It asks three times, as Go and Rust do,
+/// so a session that takes 5 s is still received.
+const CONTAINER_TIMEOUT: Duration = Duration::from_millis(1800);
+
+/// The time to respond in with instance metadata: Go times out after 500 ms.
+const METADATA_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The size of a socket's send buffer, in bytes: a few responses that the client has not read.
 const SEND_BUFFER: usize = 32 * 1024;

@@ -137,7 +137,12 @@ fn errors_have_a_status_a_code_and_a_hint() {
         );
     };
 
-    refused(http.ask("GET", &http.path, &[]), 403, "not_allowed");
+    let none = http.ask("GET", &http.path, &[]);
+    assert!(
+        none.body.contains("an AWS CLI from 1.30 or 2.15 on"),
+        "{none:?}"
+    );
+    refused(none, 403, "not_allowed");
 
     for wrong in [
         "",

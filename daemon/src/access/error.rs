@@ -28,6 +28,8 @@ pub enum AccessError {
     NotOverHttp { profile: ProfileName },
     #[error("the Authorization header does not contain the token of profile {profile}")]
     WrongToken { profile: ProfileName },
+    #[error("the request has no Authorization header with the token of profile {profile}")]
+    NoToken { profile: ProfileName },
     #[error("cannot identify the calling program, which profile {profile} requires")]
     UnknownCaller { profile: ProfileName },
     #[error("cannot identify the calling program: the peer inspector process has exited")]
@@ -110,6 +112,11 @@ impl AccessError {
                 .into(),
             Self::WrongToken { .. } => {
                 "read the token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE for each request".into()
+            }
+            Self::NoToken { .. } => {
+                "use an AWS CLI from 1.30 or 2.15 on, or an AWS SDK from 2024 on, which read \
+                AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; or run it by rolekeeper exec --mode env"
+                    .into()
             }
             Self::UnknownCaller { profile } => format!(
                 "run the program outside of its container, or remove `callers` and `confirm` \

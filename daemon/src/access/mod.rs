@@ -154,10 +154,20 @@ impl Access {
         decision.map_err(|error| self.refuse(peer, NO_PROFILE, error))
     }
 
-    /// Refuses a request whose HTTP token is not the profile's.
-    pub(crate) fn refuse_token(&self, peer: &Peer, profile: ProfileName) -> AccessError {
+    /// Refuses a request whose HTTP token is not the profile's, or that has none.
+    pub(crate) fn refuse_token(
+        &self,
+        peer: &Peer,
+        profile: ProfileName,
+        has_token: bool,
+    ) -> AccessError {
         let name = profile.to_string();
-        self.refuse(peer, &name, AccessError::WrongToken { profile })
+        let error = match has_token {
+            true => AccessError::WrongToken { profile },
+            false => AccessError::NoToken { profile },
+        };
+
+        self.refuse(peer, &name, error)
     }
 
     /// The pending approvals, oldest first.

@@ -47,7 +47,8 @@ pub(super) async fn respond(
     if !has_valid_token(connection, request, &profile) {
         let peer = connection.unauthenticated_peer();
         let access = &connection.context.services.access;
-        let error = access.refuse_token(&peer, profile);
+        let has_token = request.headers().contains_key(AUTHORIZATION);
+        let error = access.refuse_token(&peer, profile, has_token);
         return refused(&(&error).into());
     }
 

@@ -137,6 +137,12 @@ fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
     let wait = backoff.next_try.since(now.boot).as_secs_f64().ceil();
 
     let (code, hint) = match &backoff.error {
+        UpstreamError::Unavailable {
+            hint: Some(hint), ..
+        } => (
+            Code::UpstreamUnavailable,
+            format!("{hint}; the upstream is asked again after {wait} s"),
+        ),
         UpstreamError::Unavailable { .. } => {
             let history = history(backoff, now.wall_of(backoff.since));
             let hint = format!(

@@ -78,6 +78,7 @@ fn unavailable(what: &str) -> UpstreamError {
     UpstreamError::Unavailable {
         what: what.into(),
         retry_after: None,
+        hint: None,
     }
 }
 

@@ -116,7 +116,10 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         duration(*uptime_seconds),
     )];
 
-    lines.extend(protection.as_ref().map(protection_line));
+    if let Some(protection) = protection {
+        lines.push(protection_line(protection));
+        lines.extend(protection.unreadable_files.iter().cloned());
+    }
     for (name, address) in endpoints {
         lines.push(match name.strip_prefix("imds.") {
             Some(profile) => format!("instance metadata of {profile}: {address}"),
@@ -135,6 +138,7 @@ fn protection_line(protection: &Protection) -> String {
         landlock,
         seccomp,
         peer_inspector,
+        unreadable_files: _,
     } = protection;
 
     format!(
@@ -325,6 +329,7 @@ mod tests {
                     landlock: "active".into(),
                     seccomp: "off: no kernel".into(),
                     peer_inspector: "off: gone".into(),
+                    unreadable_files: vec!["rolekeeperd cannot read /etc/hosts".into()],
                 }),
                 clocks: vec![ClockStatus {
                     upstream: "bycloud".into(),
@@ -338,6 +343,7 @@ mod tests {
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
 protection: memory active; Landlock active; seccomp off: no kernel; peer inspector off: gone
+rolekeeperd cannot read /etc/hosts
 container credentials: 127.0.0.1:9911
 instance metadata of dev: 127.0.0.1:9912
 this machine's clock is 1h 1m behind the clock of bycloud; services may reject signed requests

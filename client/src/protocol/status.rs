@@ -64,6 +64,9 @@ pub struct Protection {
     /// Identifies the calling processes.
     #[serde(default)]
     pub peer_inspector: String,
+    /// Files of the system's resolver and certificate store that the daemon cannot read, each with the remedy.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unreadable_files: Vec<String>,
 }
 
 /// A clock difference. Services reject signatures whose time differs too much, usually by five minutes.

@@ -228,6 +228,7 @@ impl RevocationService {
             Err(UpstreamError::Unavailable {
                 what: "internal error: the revocation check panicked".into(),
                 retry_after: None,
+                hint: None,
             })
         })
     }
@@ -259,6 +260,7 @@ impl RevocationService {
             Err(UpstreamError::Unavailable {
                 what: format!("no complete answer within {} s", LIMIT.as_secs()),
                 retry_after: None,
+                hint: None,
             })
         });
 

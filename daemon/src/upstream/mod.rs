@@ -10,6 +10,7 @@ pub mod handle;
 mod http;
 pub mod limiter;
 mod registry;
+mod transport_error;
 
 use std::collections::BTreeSet;
 use std::fmt;

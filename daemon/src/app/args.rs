@@ -8,6 +8,7 @@ use rolekeeper::protocol::Failure;
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
+use super::log_filter;
 use crate::config::file::ConfigError;
 use crate::revocation::store::RevocationStoreError;
 use crate::serve::socket::bind::BindError;
@@ -32,8 +33,11 @@ pub struct Args {
     /// Validate the configuration, list all errors, and exit
     #[arg(long)]
     pub(super) check: bool,
+    /// The check before a reload: a running daemon needs no token
+    #[arg(long, hide = true)]
+    pub(super) reload: bool,
     /// What to log: a level, or target=level, separated by commas
-    #[arg(long, value_name = "FILTER", default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = log_filter::parse)]
     pub(super) log: Targets,
     /// Leave the terminal's session and the working folder, as a daemon that the client starts does
     #[arg(long)]

@@ -5,6 +5,7 @@ pub mod daemon;
 mod helpers;
 pub(crate) mod inherited_fds;
 mod lifecycle;
+mod log_filter;
 mod reload;
 #[cfg(target_os = "linux")]
 pub mod state_transfer;
@@ -22,6 +23,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::access::policy::Policy;
 use crate::clock::{Clock, Timer};
+use crate::config::used_files::check_used_files;
 use crate::config::{Config, file};
 use crate::platform::{limits, process, users};
 use crate::sandbox::{self, AllowedPaths};
@@ -43,6 +45,9 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let config_path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
     let config = file::load(&config_path)?;
     if args.check {
+        if !args.reload {
+            check_used_files(&config)?;
+        }
         print_summary(&config, &config_path);
         return Ok(());
     }

@@ -54,7 +54,7 @@ impl Program {
 
     async fn check(&self) -> io::Result<()> {
         let mut child = Command::new(&self.path)
-            .arg("--check")
+            .args(["--check", "--reload"])
             .arg("--config")
             .arg(&self.config)
             .stdin(Stdio::null())

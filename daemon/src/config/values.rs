@@ -1,11 +1,13 @@
 //! Parsers of single values. An error is a predicate: the value is its subject.
 
+use std::ffi::OsStr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use rolekeeper::connect::variable;
+use rustix::fs::{Access, access};
 
 /// The rule for the names of profiles, upstreams and keyring entries.
 pub(super) const NAME_RULE: &str =
@@ -34,6 +36,32 @@ pub(super) fn duration_within(
     } else {
         Err(format!("is out of range; use {limits}"))
     }
+}
+
+/// The path of a program. A name alone is rejected: whoever starts the daemon would decide by its `PATH` what it means.
+pub(super) fn program(text: &str, folder: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('/') {
+        return path(text, folder);
+    }
+
+    match on_path(text, &variable("PATH").unwrap_or_default()) {
+        Some(found) => Err(format!(
+            "is not a path; write {:?}",
+            found.display().to_string()
+        )),
+        None => Err("is not a path; write the absolute path of the program".into()),
+    }
+}
+
+fn on_path(name: &str, folders: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(folders)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_executable(path))
+}
+
+pub(super) fn is_executable(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
 /// `~/` is the home folder. A relative path starts at the folder of the configuration.

@@ -11,7 +11,9 @@ use crate::access::AccessError;
 use crate::clock::Now;
 use crate::model::{SessionEnded, to_rfc3339};
 use crate::report;
+use crate::token_source::TokenWait;
 use crate::upstream::backoff::BackoffState;
+use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
 /// How long a consumer waits for the upstream. The call continues without it.
@@ -45,6 +47,15 @@ pub enum RequestError {
     /// The call was cancelled.
     #[error("the upstream did not complete its answer within {} s", WAIT.as_secs())]
     TooSlow,
+    /// The upstream was not even called.
+    #[error("{} has given no token within {} s", .0.location, WAIT.as_secs())]
+    NoTokenYet(TokenWait),
+    /// A token command requests what needs its own output.
+    #[error(
+        "the token command of upstream {upstream} waits for itself: it asks rolekeeper for what needs the token of upstream \
+         {target}"
+    )]
+    TokenRecursion { upstream: String, target: String },
     #[error("internal error: the task of this request panicked")]
     Aborted,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
@@ -68,6 +79,22 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// The upstream's answer, or its token, has taken too long. The call continues in the background.
+    pub(crate) fn still_waiting(upstream: &UpstreamHandle) -> Self {
+        match upstream.client.token_wait() {
+            Some(wait) => Self::NoTokenYet(wait),
+            None => Self::StillWaiting,
+        }
+    }
+
+    /// The same for a call that is cancelled.
+    pub(crate) fn too_slow(upstream: &UpstreamHandle) -> Self {
+        match upstream.client.token_wait() {
+            Some(wait) => Self::NoTokenYet(wait),
+            None => Self::TooSlow,
+        }
+    }
+
     /// As the client prints it: a code, a message, and what to do.
     pub fn failure(&self) -> Failure {
         let (code, hint) = match self {
@@ -89,6 +116,13 @@ impl RequestError {
             Self::StillWaiting => (
                 Code::UpstreamUnavailable,
                 "run the command again in a minute; the upstream is still asked".into(),
+            ),
+            Self::NoTokenYet(wait) => (Code::LoginNeeded, wait.hint.clone()),
+            Self::TokenRecursion { upstream, .. } => (
+                Code::Configuration,
+                format!(
+                    "take the token of [upstream.{upstream}] from elsewhere, or from a profile of another upstream"
+                ),
             ),
             Self::TooSlow => (
                 Code::UpstreamUnavailable,

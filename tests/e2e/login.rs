@@ -61,14 +61,24 @@ fn login_stores_token_only_after_upstream_accepts_it() {
 
     home.secret(sandbox.token("dev"));
 
-    for (wrong, want) in [
-        ("canary-wrong\n", "invalid_token"),
-        ("two words\n", "white space"),
-        ("\n", "the secret is empty"),
+    let again = "try: copy the whole token, check that it has neither expired nor been revoked";
+    for (wrong, want, hint) in [
+        ("canary-wrong\n", "invalid_token", again),
+        (
+            "two words\n",
+            "what was entered is not a token: it has white space",
+            again,
+        ),
+        (
+            "t\0o\0\n",
+            "what was entered is not a token: it has NUL characters, as UTF-16",
+            again,
+        ),
+        ("\n", "the secret is empty", "try: run the command again"),
     ] {
         let refused = with_input(&home, &["login"], wrong);
         assert!(
-            refused.code != 0 && refused.stderr.contains(want),
+            refused.code != 0 && refused.stderr.contains(want) && refused.stderr.contains(hint),
             "{refused:?}"
         );
         assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
@@ -82,7 +92,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     let done = with_input(
         &home,
         &["login", "sandbox"],
-        &format!("{}\n", sandbox.token("dev")),
+        &format!("\u{feff}{}\n", sandbox.token("dev")),
     );
 
     assert_eq!(done.code, 0, "{done:?}");

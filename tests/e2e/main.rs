@@ -36,6 +36,7 @@ mod socket;
 mod system_files;
 mod tls;
 mod tls_door;
+mod token_command;
 mod upstream_failures;
 mod upstream_refusals;
 

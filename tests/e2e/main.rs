@@ -33,6 +33,7 @@ mod sandbox_program;
 mod security_document;
 mod setup;
 mod socket;
+mod status;
 mod system_files;
 mod tls;
 mod tls_door;

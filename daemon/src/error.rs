@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::access::AccessError;
 use crate::clock::Now;
+use crate::config::ProfileName;
 use crate::model::{SessionEnded, to_rfc3339};
 use crate::report;
 use crate::token_source::TokenWait;
@@ -40,7 +41,7 @@ pub enum RequestError {
     },
     /// The upstream failed, and the next attempt is not due yet.
     #[error("{}", .0.error)]
-    Upstream(BackoffState, Now),
+    Upstream(BackoffState, Now, ProfileName),
     /// The fetch continues in the background.
     #[error("no answer from the upstream within {} s", WAIT.as_secs())]
     StillWaiting,
@@ -99,7 +100,7 @@ impl RequestError {
     pub fn failure(&self) -> Failure {
         let (code, hint) = match self {
             Self::Access(error) => return error.into(),
-            Self::Upstream(backoff, now) => return upstream_failure(backoff, now),
+            Self::Upstream(backoff, now, profile) => return upstream_failure(backoff, now, profile),
             Self::Held { profile, ended } => {
                 let message = format!("{self}: {}", report::session_ended(ended));
                 let hint = format!(
@@ -167,7 +168,7 @@ pub(crate) fn code(kind: CallErrorKind) -> Code {
     }
 }
 
-fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
+fn upstream_failure(backoff: &BackoffState, now: &Now, profile: &ProfileName) -> Failure {
     let wait = backoff.next_try.since(now.boot).as_secs_f64().ceil();
 
     let (code, hint) = match &backoff.error {
@@ -189,7 +190,7 @@ fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
             (Code::LoginNeeded, hint)
         }
         UpstreamError::Refused { kind, .. } => {
-            let (code, action) = refusal(*kind);
+            let (code, action) = refusal(*kind, profile);
             (
                 code,
                 format!("{action}; the upstream is asked again after {wait} s"),
@@ -207,23 +208,27 @@ fn history(backoff: &BackoffState, since: Timestamp) -> String {
     }
 }
 
-fn refusal(kind: RefusalKind) -> (Code, &'static str) {
+fn refusal(kind: RefusalKind, profile: &ProfileName) -> (Code, String) {
     match kind {
         RefusalKind::NotFound => (
             Code::RoleGone,
-            "check the profile's role_id; the role may have been deleted",
+            format!("check role_id of [profile.{profile}]; the role may have been deleted"),
         ),
         RefusalKind::NotTrusted => (
             Code::TrustDenied,
-            "run rolekeeper explain PROFILE to compare the role's trust policy with the token's owner",
+            format!(
+                "run rolekeeper explain {profile} to compare the role's trust policy with the token's owner"
+            ),
         ),
         RefusalKind::AccountDisabled => (
             Code::AccountDisabled,
-            "ask the account's administrator to enable it",
+            "ask the account's administrator to enable it".into(),
         ),
         RefusalKind::Other => (
             Code::UpstreamRefused,
-            "check the profile's role_id and duration, and the policies of the role and of the token's owner",
+            format!(
+                "run rolekeeper explain {profile}, or check role_id and duration of [profile.{profile}]"
+            ),
         ),
     }
 }

@@ -113,6 +113,36 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     assert!(!daemon.log().contains(sandbox.token("dev")));
 }
 
+#[test]
+fn hint_for_several_upstreams_works_as_printed() {
+    let sandbox = SandboxProcess::start(&[]);
+    let source = "{ age = \"token.age\", identity = \"key\" }";
+    let home = world_with_token(&sandbox, source);
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    let endpoint = sandbox.endpoint();
+    let other = format!(
+        "[upstream.other]\nkind = \"bycloud\"\nendpoint = \"{endpoint}\"\ntoken = {{ env = \"NONE\" }}\n"
+    );
+    home.configure(&(text + &other));
+    let _daemon = home.daemon(&[]);
+
+    let token = format!("{}\n", sandbox.token("dev"));
+    for command in ["login", "unlock", "sessions"] {
+        let run = with_input(&home, &[command], &token);
+        assert!(
+            run.code == 2
+                && run
+                    .stderr
+                    .contains("try: use --upstream with one of: other, sandbox"),
+            "{command}: {run:?}"
+        );
+        let run = with_input(&home, &[command, "--upstream", "sandbox"], &token);
+        assert_eq!(run.code, 0, "{command}: {run:?}");
+        // A principal may list its own sessions once it has one.
+        assert_eq!(lease(&home).code, 0);
+    }
+}
+
 /// The sandbox fixes at the start what the daemon may write.
 #[test]
 fn token_file_in_new_folder_needs_restart() {

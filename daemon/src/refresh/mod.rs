@@ -93,7 +93,10 @@ impl RefreshService {
 
         match tokio::time::timeout(WAIT, flight.result()).await {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(backoff))) => Err(RequestError::Upstream(backoff, self.clock.now())),
+            Ok(Ok(Err(backoff))) => {
+                let profile = entry.profile.name.clone();
+                Err(RequestError::Upstream(backoff, self.clock.now(), profile))
+            }
             Ok(Err(_aborted)) => Err(RequestError::Aborted),
             Err(_elapsed) => Err(RequestError::still_waiting(&entry.upstream)),
         }

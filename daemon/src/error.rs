@@ -41,7 +41,7 @@ pub enum RequestError {
     },
     /// The upstream failed, and the next attempt is not due yet.
     #[error("{}", .0.error)]
-    Upstream(BackoffState, Now, ProfileName),
+    Upstream(Box<BackoffState>, Now, ProfileName),
     /// The fetch continues in the background.
     #[error("no answer from the upstream within {} s", WAIT.as_secs())]
     StillWaiting,

@@ -41,9 +41,10 @@ fn problem(token: &TokenLocation) -> Option<String> {
             };
             Some(format!("the token command {} {reason}", program.display()))
         }
-        // `rolekeeper login` writes these.
-        TokenLocation::Keyring(_) | TokenLocation::Age { .. } => None,
-        // These are the daemon's own, and not of this process.
-        TokenLocation::Env(_) | TokenLocation::SystemdCredential(_) => None,
+        // `rolekeeper login` writes the first two, and the others are the daemon's own, and not of this process.
+        TokenLocation::Keyring(_)
+        | TokenLocation::Age { .. }
+        | TokenLocation::Env(_)
+        | TokenLocation::SystemdCredential(_) => None,
     }
 }

@@ -87,7 +87,7 @@ impl LoginService {
             return Err(token_error(source.error(TokenErrorKind::ReadOnly)));
         }
 
-        let token = source.parse(&token).map_err(not_a_token)?;
+        let token = source.parse(&token).map_err(|error| not_a_token(&error))?;
         let principal = self
             .check_token(upstream, login, &token)
             .await
@@ -171,7 +171,7 @@ fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, CallError> {
 }
 
 /// For a text that the user has just entered.
-fn not_a_token(error: TokenError) -> RequestError {
+fn not_a_token(error: &TokenError) -> RequestError {
     let message = match error.invalid_token() {
         Some(reason) => format!("what was entered is not a token: {reason}"),
         None => error.to_string(),

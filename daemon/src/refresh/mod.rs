@@ -95,7 +95,11 @@ impl RefreshService {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(backoff))) => {
                 let profile = entry.profile.name.clone();
-                Err(RequestError::Upstream(backoff, self.clock.now(), profile))
+                Err(RequestError::Upstream(
+                    Box::new(backoff),
+                    self.clock.now(),
+                    profile,
+                ))
             }
             Ok(Err(_aborted)) => Err(RequestError::Aborted),
             Err(_elapsed) => Err(RequestError::still_waiting(&entry.upstream)),

@@ -86,6 +86,33 @@ fn hosts_file_is_read_through_a_link() {
 
 #[test]
 #[ignore = "needs root"]
+fn certificates_are_read_through_links() {
+    let sandbox = SandboxProcess::start(&[]);
+    let door = tls_door(sandbox.endpoint(), HOST);
+    let home = home_with_own_etc(&sandbox, &door);
+    let text = fs::read_to_string(home.config_path()).unwrap();
+    let without_ca: Vec<_> = text
+        .lines()
+        .filter(|line| !line.starts_with("ca = "))
+        .collect();
+    home.configure(&(without_ca.join("\n") + "\n"));
+    link_hosts(&home, Path::new("/mnt/wsl/hosts"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    fs::write(&authority, &door.authority).unwrap();
+    let certificates = home.path().join("etc/ssl/certs");
+    let _ = fs::remove_dir_all(&certificates);
+    fs::create_dir_all(&certificates).unwrap();
+    symlink(authority, certificates.join("ca-certificates.crt")).unwrap();
+
+    let _daemon = start(&home);
+    let run = home.rolekeeper(&["refresh", "dev"]);
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
 fn unreadable_hosts_file_is_named_with_its_target() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), HOST);

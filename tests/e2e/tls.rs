@@ -169,16 +169,18 @@ fn invalid_ca_file_prevents_start() {
         home.configure(&configuration.replace(sandbox.endpoint(), "https://iam.example.test"));
         let path = home.private_file("ca.pem", text);
         home.configure_more(&format!("ca = {path:?}"), "");
-        let run = home.rolekeeperd(&[]);
-        assert!(
-            run.code == 1 && run.stderr.contains("ca.pem") && run.stderr.contains(message),
-            "{run:?}"
-        );
-        assert!(
-            run.stderr
-                .contains("try: set the upstream's `ca` to a file with certificates in PEM"),
-            "{run:?}"
-        );
+        for args in [&[][..], &["--check"]] {
+            let run = home.rolekeeperd(args);
+            assert!(
+                run.code == 1 && run.stderr.contains("ca.pem") && run.stderr.contains(message),
+                "{run:?}"
+            );
+            assert!(
+                run.stderr
+                    .contains("try: set the upstream's `ca` to a file with certificates in PEM"),
+                "{run:?}"
+            );
+        }
     }
 }
 

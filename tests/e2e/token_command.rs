@@ -51,6 +51,8 @@ fn command_that_waits_for_itself_is_named_at_once() {
             "sh -c 'ROLEKEEPER exec dev -- true' && cat HOME/dev.token",
             CAT,
         ),
+        ("ROLEKEEPER refresh dev; exit 1", CAT),
+        ("ROLEKEEPER explain dev; exit 1", CAT),
         ("ROLEKEEPER iam listRoles --upstream sandbox && exit 1", CAT),
         (by_other, "ROLEKEEPER token dev || exit 5"),
     ] {

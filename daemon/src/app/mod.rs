@@ -45,9 +45,7 @@ pub fn run(args: Args) -> Result<(), AppError> {
     let config_path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
     let config = file::load(&config_path)?;
     if args.check {
-        if !args.reload {
-            check_used_files(&config)?;
-        }
+        check(&config, args.reload)?;
         print_summary(&config, &config_path);
         return Ok(());
     }
@@ -136,6 +134,20 @@ pub fn run(args: Args) -> Result<(), AppError> {
         None => Ok(()),
         Some(next) => Err(AppError::Reload(next.start())),
     }
+}
+
+/// What a start needs besides a valid configuration. A running daemon needs no token.
+fn check(config: &Config, is_reload: bool) -> Result<(), AppError> {
+    process::install_crypto_provider();
+    for upstream in &config.upstreams {
+        crate::upstream::client(upstream, None)?;
+    }
+
+    if !is_reload {
+        check_used_files(config)?;
+    }
+
+    Ok(())
 }
 
 fn print_summary(config: &Config, path: &Path) {

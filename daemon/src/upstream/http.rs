@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::transport_error::no_reply;
+use super::transport_error::{no_reply, proxy_problem};
 use crate::clock::{BootTime, Clock, ServerClock};
 use crate::config::{Endpoint, HttpTransport, Proxy};
 use crate::sandbox::system_files;
@@ -97,6 +97,11 @@ pub(crate) enum HttpError {
 impl HttpClient {
     pub(crate) fn new(endpoint: Endpoint, transport: HttpTransport) -> Result<Self, SetupError> {
         let client = ArcSwap::from_pointee(build(&endpoint, &transport)?);
+        if !endpoint.is_loopback_http()
+            && let Some(problem) = proxy_problem(&transport)
+        {
+            tracing::warn!(%endpoint, "{problem}");
+        }
 
         Ok(Self {
             client,

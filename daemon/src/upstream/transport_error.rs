@@ -89,6 +89,17 @@ fn chain(error: &reqwest::Error) -> String {
     causes.join(": ")
 }
 
+/// Why the proxy of the environment cannot be used.
+pub(super) fn proxy_problem(transport: &HttpTransport) -> Option<String> {
+    if !matches!(transport.proxy, Proxy::Environment) {
+        return None;
+    }
+
+    let (name, value) = proxy_variable()?;
+    let reason = unusable_proxy(&value)?;
+    Some(format!("the proxy of the variable {name} {reason}"))
+}
+
 /// The variable that decides, and its value.
 fn proxy_variable() -> Option<(&'static str, String)> {
     PROXY_VARIABLES.iter().find_map(|pair| {

@@ -301,6 +301,7 @@ fn interval(upstream: &UpstreamHandle) -> Duration {
 pub(crate) fn is_stale(entry: &CacheEntry, age: Duration) -> bool {
     age > entry.profile.max_view_age
 }
+
 /// What has taken longer than `limit`: the upstream, or its token.
 fn no_answer(upstream: &UpstreamHandle, limit: Duration) -> String {
     let limit = limit.as_secs();

@@ -165,6 +165,21 @@ fn token_command_without_a_path_is_refused() {
     let home = Home::default();
     home.configure(&GOOD.replace("{ env = \"TOKEN\" }", "{ command = [\"sh\", \"-c\"] }"));
     assert_refused(&home, &["`sh` is not a path; write \"/"]);
+
+    // It is not on PATH, as for a daemon that a client has started.
+    fs::create_dir_all(home.path().join(".local/bin")).unwrap();
+    let program = home.private_file(".local/bin/rk-mytok", "");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    home.configure(&GOOD.replace("{ env = \"TOKEN\" }", "{ command = [\"rk-mytok\"] }"));
+    let advice = format!("`rk-mytok` is not a path; write {program:?}");
+    assert_refused(&home, &[&advice]);
+
+    // What it prints works.
+    home.configure(&GOOD.replace(
+        "{ env = \"TOKEN\" }",
+        &format!("{{ command = [{program:?}] }}"),
+    ));
+    assert_eq!(check(&home).code, 0);
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn invalid_value_has_its_own_message() {
         (
             "token = { file = \"token\" }",
             "token = { command = [\"no-such-program\"] }",
-            "`no-such-program` is not a path; write the absolute path of the program",
+            "`no-such-program` is not a path; write the one that `command -v no-such-program` prints",
         ),
         (
             "lease = \"20m\"",

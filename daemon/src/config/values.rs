@@ -1,6 +1,5 @@
 //! Parsers of single values. An error is a predicate: the value is its subject.
 
-use std::ffi::OsStr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +11,18 @@ use rustix::fs::{Access, access};
 /// The rule for the names of profiles, upstreams and keyring entries.
 pub(super) const NAME_RULE: &str =
     "1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit";
+
+/// In the home folder, or absolute.
+const USER_FOLDERS: &[&str] = &[
+    ".local/bin",
+    "bin",
+    ".cargo/bin",
+    "go/bin",
+    "/usr/local/bin",
+    "/opt/homebrew/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+    "/snap/bin",
+];
 
 /// A duration in whole seconds with units: `90s`, `15m`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -44,17 +55,25 @@ pub(super) fn program(text: &str, folder: &Path) -> Result<PathBuf, String> {
         return path(text, folder);
     }
 
-    match on_path(text, &variable("PATH").unwrap_or_default()) {
+    match find_program(text) {
         Some(found) => Err(format!(
             "is not a path; write {:?}",
             found.display().to_string()
         )),
-        None => Err("is not a path; write the absolute path of the program".into()),
+        None => Err(format!(
+            "is not a path; write the one that `command -v {text}` prints"
+        )),
     }
 }
 
-fn on_path(name: &str, folders: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(folders)
+/// In `PATH`, and where users install programs: a daemon that a client has started has the system's `PATH`.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let of_process = variable("PATH").unwrap_or_default();
+    let home = variable("HOME").map(PathBuf::from).unwrap_or_default();
+    let of_user = USER_FOLDERS.iter().map(|folder| home.join(folder));
+
+    std::env::split_paths(&of_process)
+        .chain(of_user)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
         .find(|path| is_executable(path))

@@ -22,7 +22,7 @@ fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
     home
 }
 
-fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
+fn with_input(home: &Home, args: &[&str], input: impl AsRef<[u8]>) -> Run {
     let mut command = home.client();
     command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
     command
@@ -32,7 +32,7 @@ fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
     let mut child = command.spawn().unwrap();
 
     // The command may have failed before it reads.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
 
@@ -82,6 +82,20 @@ fn login_stores_token_only_after_upstream_accepts_it() {
             "{refused:?}"
         );
         assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
+    }
+
+    for (wrong, want) in [
+        (
+            &b"\xff\xfet\0\n\0"[..],
+            "it is UTF-16 text; save it as UTF-8",
+        ),
+        (b"\xe9\n", "it is not UTF-8 text"),
+    ] {
+        let refused = with_input(&home, &["login"], wrong);
+        assert!(
+            refused.code == 2 && refused.stderr.contains(want),
+            "{refused:?}"
+        );
     }
 
     assert!(
@@ -254,7 +268,7 @@ fn passphrase_is_remembered_until_daemon_ends() {
         "{wrong:?}"
     );
 
-    let unlocked = with_input(&home, &["unlock"], "canary-passphrase\n");
+    let unlocked = with_input(&home, &["unlock"], "\u{feff}canary-passphrase\n");
     assert!(
         unlocked.code == 0 && unlocked.stdout.contains("user/dev@example.test"),
         "{unlocked:?}"

@@ -46,6 +46,8 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
         )
     })?;
 
+    // Editors and PowerShell put a byte order mark before a text.
+    let text = text.trim_start_matches('\u{feff}');
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Failure::new(

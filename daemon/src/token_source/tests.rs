@@ -244,6 +244,10 @@ async fn age_file_needs_its_identity() {
         );
     }
 
+    let key = std::fs::read_to_string(dir.path().join("key")).unwrap();
+    private_file::replace(&dir.path().join("key"), format!("\u{feff}{key}").as_bytes()).unwrap();
+    assert!(sealed.token().await.is_ok(), "a byte order mark is ignored");
+
     std::fs::rename(dir.path().join("key"), dir.path().join("other")).unwrap();
     let other = tempfile::tempdir().unwrap();
     age(other.path(), Some("key"))

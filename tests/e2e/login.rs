@@ -106,7 +106,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     let done = with_input(
         &home,
         &["login", "sandbox"],
-        &format!("\u{feff}{}\n", sandbox.token("dev")),
+        format!("\u{feff}{}\n", sandbox.token("dev")),
     );
 
     assert_eq!(done.code, 0, "{done:?}");
@@ -244,7 +244,7 @@ fn passphrase_is_remembered_until_daemon_ends() {
         let done = with_input(
             &home,
             &["login"],
-            &format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
+            format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
         );
 
         assert_eq!(done.code, 0, "{done:?}");

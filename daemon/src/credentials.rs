@@ -15,9 +15,10 @@ use crate::cache::{CacheEntry, USE_GRACE};
 use crate::clock::Clock;
 use crate::error::RequestError;
 use crate::journal::{Journal, UsedSession};
-use crate::refresh::RefreshService;
+use crate::refresh::{RefreshService, TokenWaitGuard};
 use crate::revocation::RevocationService;
 use crate::revocation::poller::is_stale;
+use crate::upstream::handle::UpstreamHandle;
 
 #[derive(Debug)]
 pub(crate) struct CredentialService {
@@ -54,6 +55,15 @@ impl CredentialService {
         })
     }
 
+    /// See [`RefreshService::start_token_wait`].
+    pub(crate) async fn start_token_wait(
+        &self,
+        peer: &Peer,
+        upstream: &UpstreamHandle,
+    ) -> Result<Option<TokenWaitGuard<'_>>, RequestError> {
+        self.refresh.start_token_wait(peer, upstream).await
+    }
+
     pub(crate) async fn lease(
         &self,
         peer: &Peer,
@@ -73,7 +83,7 @@ impl CredentialService {
         let entry = grant.entry();
         entry.mark_used(&self.clock.now(), USE_GRACE);
 
-        let session = self.valid_session(entry).await;
+        let session = self.valid_session(peer, entry).await;
         if let Err(error) = &session {
             self.journal.record_refusal(
                 peer.caller(),
@@ -86,7 +96,11 @@ impl CredentialService {
         session
     }
 
-    async fn valid_session(&self, entry: &Arc<CacheEntry>) -> Result<Arc<Session>, RequestError> {
+    async fn valid_session(
+        &self,
+        peer: &Peer,
+        entry: &Arc<CacheEntry>,
+    ) -> Result<Arc<Session>, RequestError> {
         let mut was_polled = false;
 
         loop {
@@ -98,6 +112,8 @@ impl CredentialService {
                 }
                 Freshness::Expired => {
                     self.check_hold(entry)?;
+                    let refresh = &self.refresh;
+                    let _waiting = refresh.start_token_wait(peer, &entry.upstream).await?;
                     // Looked up once more afterwards, because the session may have been revoked while it was fetched.
                     self.refresh.await_fetch(entry).await?;
                     continue;
@@ -108,6 +124,8 @@ impl CredentialService {
                 return Ok(session);
             }
 
+            let refresh = &self.refresh;
+            let _waiting = refresh.start_token_wait(peer, &entry.upstream).await?;
             self.revocation.await_poll(entry).await?;
             was_polled = true;
         }

@@ -15,6 +15,7 @@ use crate::error::RequestError;
 use crate::model::MARGIN;
 use crate::sync::lock;
 use crate::test_support::{HOUR, ScriptedUpstream, TestDaemon, down, me, profile, scripted};
+use crate::token_source::TokenWait;
 use crate::upstream::{RefusalKind, UpstreamError};
 
 async fn pass(seconds: u64) {
@@ -238,6 +239,28 @@ async fn too_short_session_is_refused_without_a_new_call() {
         );
     }
     assert_eq!(daemon.upstream.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_token_is_named_and_not_the_upstream() {
+    let upstream = ScriptedUpstream {
+        delay: Duration::from_secs(25),
+        ..scripted([])
+    };
+    *lock(&upstream.token_wait) = Some(TokenWait {
+        location: "the program /opt/token".into(),
+        hint: "run it by hand".into(),
+    });
+    let daemon = TestDaemon::new(LeaseLimit::Full, upstream);
+
+    let failure = daemon.lease().await.unwrap_err().failure();
+    assert_eq!(
+        (failure.message.as_str(), failure.hint.as_str()),
+        (
+            "the program /opt/token has given no token within 20 s",
+            "run it by hand"
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]

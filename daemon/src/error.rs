@@ -9,9 +9,12 @@ use thiserror::Error;
 
 use crate::access::AccessError;
 use crate::clock::Now;
+use crate::config::ProfileName;
 use crate::model::{SessionEnded, to_rfc3339};
 use crate::report;
+use crate::token_source::TokenWait;
 use crate::upstream::backoff::BackoffState;
+use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
 /// How long a consumer waits for the upstream. The call continues without it.
@@ -38,13 +41,22 @@ pub enum RequestError {
     },
     /// The upstream failed, and the next attempt is not due yet.
     #[error("{}", .0.error)]
-    Upstream(BackoffState, Now),
+    Upstream(Box<BackoffState>, Now, ProfileName),
     /// The fetch continues in the background.
     #[error("no answer from the upstream within {} s", WAIT.as_secs())]
     StillWaiting,
     /// The call was cancelled.
     #[error("the upstream did not complete its answer within {} s", WAIT.as_secs())]
     TooSlow,
+    /// The upstream was not even called.
+    #[error("{} has given no token within {} s", .0.location, WAIT.as_secs())]
+    NoTokenYet(TokenWait),
+    /// A token command requests what needs its own output.
+    #[error(
+        "the token command of upstream {upstream} waits for itself: it asks rolekeeper for what needs the token of upstream \
+         {target}"
+    )]
+    TokenRecursion { upstream: String, target: String },
     #[error("internal error: the task of this request panicked")]
     Aborted,
     #[error("rolekeeperd is stopping, and the upstream has not answered yet")]
@@ -68,11 +80,27 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// The upstream's answer, or its token, has taken too long. The call continues in the background.
+    pub(crate) fn still_waiting(upstream: &UpstreamHandle) -> Self {
+        match upstream.client.token_wait() {
+            Some(wait) => Self::NoTokenYet(wait),
+            None => Self::StillWaiting,
+        }
+    }
+
+    /// The same for a call that is cancelled.
+    pub(crate) fn too_slow(upstream: &UpstreamHandle) -> Self {
+        match upstream.client.token_wait() {
+            Some(wait) => Self::NoTokenYet(wait),
+            None => Self::TooSlow,
+        }
+    }
+
     /// As the client prints it: a code, a message, and what to do.
     pub fn failure(&self) -> Failure {
         let (code, hint) = match self {
             Self::Access(error) => return error.into(),
-            Self::Upstream(backoff, now) => return upstream_failure(backoff, now),
+            Self::Upstream(backoff, now, profile) => return upstream_failure(backoff, now, profile),
             Self::Held { profile, ended } => {
                 let message = format!("{self}: {}", report::session_ended(ended));
                 let hint = format!(
@@ -89,6 +117,13 @@ impl RequestError {
             Self::StillWaiting => (
                 Code::UpstreamUnavailable,
                 "run the command again in a minute; the upstream is still asked".into(),
+            ),
+            Self::NoTokenYet(wait) => (Code::LoginNeeded, wait.hint.clone()),
+            Self::TokenRecursion { upstream, .. } => (
+                Code::Configuration,
+                format!(
+                    "take the token of [upstream.{upstream}] from elsewhere, or from a profile of another upstream"
+                ),
             ),
             Self::TooSlow => (
                 Code::UpstreamUnavailable,
@@ -133,10 +168,16 @@ pub(crate) fn code(kind: CallErrorKind) -> Code {
     }
 }
 
-fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
+fn upstream_failure(backoff: &BackoffState, now: &Now, profile: &ProfileName) -> Failure {
     let wait = backoff.next_try.since(now.boot).as_secs_f64().ceil();
 
     let (code, hint) = match &backoff.error {
+        UpstreamError::Unavailable {
+            hint: Some(hint), ..
+        } => (
+            Code::UpstreamUnavailable,
+            format!("{hint}; the upstream is asked again after {wait} s"),
+        ),
         UpstreamError::Unavailable { .. } => {
             let history = history(backoff, now.wall_of(backoff.since));
             let hint = format!(
@@ -149,7 +190,7 @@ fn upstream_failure(backoff: &BackoffState, now: &Now) -> Failure {
             (Code::LoginNeeded, hint)
         }
         UpstreamError::Refused { kind, .. } => {
-            let (code, action) = refusal(*kind);
+            let (code, action) = refusal(*kind, profile);
             (
                 code,
                 format!("{action}; the upstream is asked again after {wait} s"),
@@ -167,23 +208,27 @@ fn history(backoff: &BackoffState, since: Timestamp) -> String {
     }
 }
 
-fn refusal(kind: RefusalKind) -> (Code, &'static str) {
+fn refusal(kind: RefusalKind, profile: &ProfileName) -> (Code, String) {
     match kind {
         RefusalKind::NotFound => (
             Code::RoleGone,
-            "check the profile's role_id; the role may have been deleted",
+            format!("check role_id of [profile.{profile}]; the role may have been deleted"),
         ),
         RefusalKind::NotTrusted => (
             Code::TrustDenied,
-            "run rolekeeper explain PROFILE to compare the role's trust policy with the token's owner",
+            format!(
+                "run rolekeeper explain {profile} to compare the role's trust policy with the token's owner"
+            ),
         ),
         RefusalKind::AccountDisabled => (
             Code::AccountDisabled,
-            "ask the account's administrator to enable it",
+            "ask the account's administrator to enable it".into(),
         ),
         RefusalKind::Other => (
             Code::UpstreamRefused,
-            "check the profile's role_id and duration, and the policies of the role and of the token's owner",
+            format!(
+                "run rolekeeper explain {profile}, or check role_id and duration of [profile.{profile}]"
+            ),
         ),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) async fn explain(grant: &OwnerGrant) -> Result<protocol::Explanation,
     let role = &entry.profile.role;
     let explanation = tokio::time::timeout(WAIT, explainer.explain(role, principal))
         .await
-        .map_err(|_elapsed| RequestError::TooSlow)?;
+        .map_err(|_elapsed| RequestError::too_slow(upstream))?;
 
     let last_failure =
         entry.backoff(|backoff| backoff.state().map(|state| state.error.to_string()));

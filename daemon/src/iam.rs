@@ -67,17 +67,19 @@ impl IamService {
         let reply = match &call.profile {
             None => {
                 let (upstream, method) = self.authorize_principal(peer, &call)?;
+                let _waiting = self.credentials.start_token_wait(peer, upstream).await?;
                 let making = self.call_as_principal(upstream, method, call.parameters);
-                until(stop, method, making).await
+                until(stop, upstream, method, making).await
             }
             Some(profile) => {
                 let grant = self
                     .access
                     .authorize_lease(peer, profile, interaction)
                     .await?;
-                let method = find_method(&grant.entry().upstream, &call.method)?;
+                let upstream = &grant.entry().upstream;
+                let method = find_method(upstream, &call.method)?;
                 let making = self.call_with_session(peer, &grant, method, call.parameters);
-                until(stop, method, making).await
+                until(stop, upstream, method, making).await
             }
         };
 
@@ -209,12 +211,16 @@ fn find_method<'a>(upstream: &'a UpstreamHandle, name: &str) -> Result<&'a ApiMe
 /// Waits for a call, but at most 20 s, and not once the daemon stops.
 async fn until(
     stop: impl Future<Output = ()>,
+    upstream: &UpstreamHandle,
     method: &ApiMethod,
     making: impl Future<Output = Result<ApiReply, RequestError>>,
 ) -> Result<ApiReply, RequestError> {
     let reason = tokio::select! {
         reply = making => return reply,
-        () = tokio::time::sleep(WAIT) => format!("no reply within {} s", WAIT.as_secs()),
+        () = tokio::time::sleep(WAIT) => match upstream.client.token_wait() {
+            Some(wait) => return Err(RequestError::NoTokenYet(wait)),
+            None => format!("no reply within {} s", WAIT.as_secs()),
+        },
         () = stop => "no reply yet, and rolekeeperd is stopping".into(),
     };
 

@@ -49,7 +49,7 @@ impl SessionService {
 
         tokio::time::timeout(WAIT, self.list_sessions(upstream, admin))
             .await
-            .map_err(|_elapsed| RequestError::TooSlow)?
+            .map_err(|_elapsed| RequestError::too_slow(upstream))?
     }
 
     async fn list_sessions(
@@ -139,7 +139,7 @@ impl SessionService {
 
         tokio::time::timeout(WAIT, admin.revoke_session(session_id, reason))
             .await
-            .map_err(|_elapsed| RequestError::TooSlow)??;
+            .map_err(|_elapsed| RequestError::too_slow(upstream))??;
 
         Ok(SessionRevocation {
             session_id: printable(session_id),

@@ -1,11 +1,11 @@
 //! What `rolekeeper status` prints, page by page: ids and times, never a credential.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, FailureStatus, LaunchStatus, ProfileState, ProfileStatus,
-    STATUS_PAGE, SessionStatus, StatusPage,
+    ClockStatus, DaemonStatus, FailedReload, FailureStatus, LaunchStatus, ProfileState,
+    ProfileStatus, STATUS_PAGE, SessionStatus, StatusPage,
 };
 
 use crate::access::Access;
@@ -14,9 +14,11 @@ use crate::cache::freshness::Freshness;
 use crate::cache::session::Session;
 use crate::cache::{Cache, CacheEntry};
 use crate::clock::{BootTime, Clock, Now};
+use crate::model::to_rfc3339;
 use crate::report;
 use crate::revocation::RevocationService;
 use crate::revocation::poller::is_stale;
+use crate::sync::lock;
 use crate::upstream::Upstreams;
 use crate::upstream::handle::UpstreamHandle;
 
@@ -26,6 +28,21 @@ const MAX_MESSAGE: usize = 300;
 const MIN_SKEW: i64 = 60;
 /// The most clocks in a page, so that it fits a frame.
 const MAX_CLOCKS: usize = 20;
+
+/// The last reload of this process that failed. A reload that succeeds replaces the process.
+static FAILED_RELOAD: Mutex<Option<FailedReload>> = Mutex::new(None);
+
+/// Records why a reload was rejected.
+pub(crate) fn record_failed_reload(reason: &str) {
+    let words: Vec<_> = reason
+        .trim_start_matches("rolekeeperd: ")
+        .split_whitespace()
+        .collect();
+    *lock(&FAILED_RELOAD) = Some(FailedReload {
+        at: to_rfc3339(Clock::System.now().wall),
+        reason: shorten(crate::text::one_line(&words.join(" "))),
+    });
+}
 
 #[derive(Debug)]
 pub struct StatusService {
@@ -72,13 +89,16 @@ impl StatusService {
         let last = profiles.last().map(|last| last.profile.clone());
 
         StatusPage {
-            daemon: self.daemon(connections, &now),
+            daemon: self.daemon(peer, connections, &now),
             profiles,
             next: last.filter(|_| visible.next().is_some()),
         }
     }
 
-    fn daemon(&self, connections: usize, now: &Now) -> DaemonStatus {
+    fn daemon(&self, peer: &Peer, connections: usize, now: &Now) -> DaemonStatus {
+        // The reason repeats parts of the configuration.
+        let failed_reload = lock(&FAILED_RELOAD).clone();
+
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -93,6 +113,7 @@ impl StatusService {
                 .filter_map(|upstream| clock_status(upstream, now))
                 .take(MAX_CLOCKS)
                 .collect(),
+            failed_reload: failed_reload.filter(|_| self.access.is_owner(peer)),
         }
     }
 
@@ -101,7 +122,7 @@ impl StatusService {
             profile: entry.profile.name.to_string(),
             upstream: entry.profile.upstream.to_string(),
             role_id: entry.profile.role.role_id.as_str().into(),
-            state: profile_state(entry, now),
+            state: self.profile_state(entry, now),
             session: entry
                 .session()
                 .map(|session| self.session(entry, &session, now)),
@@ -111,6 +132,23 @@ impl StatusService {
                 ended.reason = ended.reason.map(shorten);
                 ended
             }),
+        }
+    }
+
+    fn profile_state(&self, entry: &CacheEntry, now: &Now) -> ProfileState {
+        let freshness = entry.lookup(now.boot);
+        if entry.state.hold().is_none() && self.access.is_waiting_for_approval(entry) {
+            return ProfileState::WaitingForApproval;
+        }
+
+        match freshness {
+            Freshness::Fresh(_) => ProfileState::Fresh,
+            Freshness::Aging(_) => ProfileState::Aging,
+            Freshness::Expired if entry.state.hold().is_some() => ProfileState::Held,
+            Freshness::Expired if entry.flight.is_under_way() => ProfileState::Fetching,
+            Freshness::Expired if is_failing(entry, now) => ProfileState::Failing,
+            Freshness::Expired if entry.session().is_some() => ProfileState::Expired,
+            Freshness::Expired => ProfileState::Idle,
         }
     }
 
@@ -142,14 +180,12 @@ fn clock_status(upstream: &UpstreamHandle, now: &Now) -> Option<ClockStatus> {
     })
 }
 
-fn profile_state(entry: &CacheEntry, now: &Now) -> ProfileState {
-    match entry.lookup(now.boot) {
-        Freshness::Fresh(_) => ProfileState::Fresh,
-        Freshness::Aging(_) => ProfileState::Aging,
-        Freshness::Expired if entry.state.hold().is_some() => ProfileState::Held,
-        Freshness::Expired if entry.session().is_some() => ProfileState::Expired,
-        Freshness::Expired => ProfileState::Idle,
-    }
+/// Its last call failed, or it is in use and its upstream is unavailable.
+fn is_failing(entry: &CacheEntry, now: &Now) -> bool {
+    let has_failed = entry.backoff(|backoff| backoff.state().is_some());
+    let is_used = !entry.use_left(now).is_zero();
+
+    has_failed || (is_used && entry.upstream.outage().is_some())
 }
 
 /// The profile's own failure or its upstream's, whichever is retried later: nothing is tried before both may be.
@@ -160,10 +196,15 @@ fn failure_status(entry: &CacheEntry, now: &Now) -> Option<FailureStatus> {
         .chain(entry.upstream.outage())
         .max_by_key(|failure| failure.next_try)?;
 
+    // The timer may be later, so that not all profiles call an upstream at once.
+    let timer = entry.timer.at().filter(|_| entry.is_wanted(now));
+    let next_try = timer.map_or(failure.next_try, |at| at.max(failure.next_try));
+
     Some(FailureStatus {
         since_seconds: now.boot.since(failure.since).as_secs(),
         attempts: failure.attempts,
-        retry_in_seconds: seconds_until(failure.next_try, now),
+        retry_in_seconds: seconds_until(next_try, now),
+        is_retried_on_request: timer.is_none(),
         message: shorten(failure.error.to_string()),
     })
 }

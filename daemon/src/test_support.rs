@@ -23,6 +23,7 @@ use crate::error::RequestError;
 use crate::model::UpstreamId;
 use crate::revocation::subscriptions::Subscription;
 use crate::sync::lock;
+use crate::token_source::TokenWait;
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
 
@@ -51,6 +52,8 @@ pub(crate) struct ScriptedUpstream {
     pub(crate) is_down_for_polls: Mutex<bool>,
     /// Sessions that are neither listed nor readable.
     pub(crate) hidden: Mutex<BTreeSet<String>>,
+    /// What its token comes from, while a test has it read.
+    pub(crate) token_wait: Mutex<Option<TokenWait>>,
 }
 
 /// For the daemon, which owns its upstream, and the test, which inspects it.
@@ -78,6 +81,7 @@ fn unavailable(what: &str) -> UpstreamError {
     UpstreamError::Unavailable {
         what: what.into(),
         retry_after: None,
+        hint: None,
     }
 }
 
@@ -311,6 +315,10 @@ impl Upstream for SharedUpstream {
 
     fn server_clock(&self) -> &ServerClock {
         &self.0.server_clock
+    }
+
+    fn token_wait(&self) -> Option<TokenWait> {
+        lock(&self.0.token_wait).clone()
     }
 
     fn identity(&self) -> String {

@@ -65,6 +65,8 @@ fn shown_example_passes_the_check() {
     let run = check(&home);
     let (_, example) = run.stderr.split_once("like this:").unwrap();
     home.configure(example);
+    fs::create_dir_all(home.path().join(".config/rolekeeper")).unwrap();
+    home.private_file(".config/rolekeeper/token", "canary-token");
     assert_eq!(check(&home).code, 0);
 }
 
@@ -119,14 +121,79 @@ fn every_error_is_listed_with_line_and_column() {
 }
 
 #[test]
+fn check_fails_for_a_missing_token_file_or_command() {
+    let home = Home::default();
+    for (token, problem) in [
+        (
+            "{ file = \"missing\" }",
+            "upstream sandbox: the token file HOME/missing does not exist",
+        ),
+        (
+            "{ command = [\"./missing\"] }",
+            "upstream sandbox: the token command HOME/./missing does not exist",
+        ),
+        (
+            "{ command = [\"./config.toml\"] }",
+            "upstream sandbox: the token command HOME/./config.toml is not an executable file",
+        ),
+    ] {
+        home.configure(&GOOD.replace("{ env = \"TOKEN\" }", token));
+        let run = check(&home);
+        let folder = home.path().join("config/rolekeeper");
+        let problem = problem.replace("HOME", folder.to_str().unwrap());
+        assert!(
+            run.code == 2 && run.stdout.is_empty() && run.stderr.contains(&problem),
+            "{run:?}"
+        );
+        assert!(run.stderr.contains("try: create the file (chmod 600)"));
+        // The token may come later.
+        assert_eq!(home.daemon(&[]).stop(), 0);
+    }
+}
+
+#[test]
+fn reload_does_not_need_the_token_file() {
+    let home = Home::default();
+    home.configure(&GOOD.replace("{ env = \"TOKEN\" }", "{ file = \"missing\" }"));
+    let daemon = home.daemon(&[]);
+    daemon.reload();
+    assert_eq!(daemon.starts(), 2);
+}
+
+#[test]
+fn token_command_without_a_path_is_refused() {
+    let home = Home::default();
+    home.configure(&GOOD.replace("{ env = \"TOKEN\" }", "{ command = [\"sh\", \"-c\"] }"));
+    assert_refused(&home, &["`sh` is not a path; write \"/"]);
+
+    // It is not on PATH, as for a daemon that a client has started.
+    fs::create_dir_all(home.path().join(".local/bin")).unwrap();
+    let program = home.private_file(".local/bin/rk-mytok", "");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    home.configure(&GOOD.replace("{ env = \"TOKEN\" }", "{ command = [\"rk-mytok\"] }"));
+    let advice = format!("`rk-mytok` is not a path; write {program:?}");
+    assert_refused(&home, &[&advice]);
+
+    // What it prints works.
+    home.configure(&GOOD.replace(
+        "{ env = \"TOKEN\" }",
+        &format!("{{ command = [{program:?}] }}"),
+    ));
+    assert_eq!(check(&home).code, 0);
+}
+
+#[test]
 fn unknown_option_of_the_daemon_is_refused() {
     let home = Home::default();
     let run = home.rolekeeperd(&["--confg", "x"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("--config"), "{run:?}");
 
-    let run = home.rolekeeperd(&["--log", "rolekeeperd=loud"]);
-    assert_eq!(run.code, 2, "{run:?}");
+    for filter in ["loud", "rolekeeperd=loud"] {
+        let run = home.rolekeeperd(&["--log", filter]);
+        let levels = "`loud` is not a level; use off, error, warn, info, debug, trace";
+        assert!(run.code == 2 && run.stderr.contains(levels), "{run:?}");
+    }
 }
 
 #[test]

@@ -342,7 +342,7 @@ fn token_command_is_not_sandboxed_but_daemon_is() {
     let configure_command = |script: &str| {
         let script = format!("{script} {}", token.display());
         home.configure(&format!(
-            "{before}token = {{ command = [\"sh\", \"-c\", {script:?}], keep = \"0s\" }}\n{after}"
+            "{before}token = {{ command = [\"/bin/sh\", \"-c\", {script:?}], keep = \"0s\" }}\n{after}"
         ));
     };
 

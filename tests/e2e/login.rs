@@ -22,7 +22,7 @@ fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
     home
 }
 
-fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
+fn with_input(home: &Home, args: &[&str], input: impl AsRef<[u8]>) -> Run {
     let mut command = home.client();
     command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
     command
@@ -32,7 +32,7 @@ fn with_input(home: &Home, args: &[&str], input: &str) -> Run {
     let mut child = command.spawn().unwrap();
 
     // The command may have failed before it reads.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
 
@@ -61,17 +61,41 @@ fn login_stores_token_only_after_upstream_accepts_it() {
 
     home.secret(sandbox.token("dev"));
 
-    for (wrong, want) in [
-        ("canary-wrong\n", "invalid_token"),
-        ("two words\n", "white space"),
-        ("\n", "the secret is empty"),
+    let again = "try: copy the whole token, check that it has neither expired nor been revoked";
+    for (wrong, want, hint) in [
+        ("canary-wrong\n", "invalid_token", again),
+        (
+            "two words\n",
+            "what was entered is not a token: it has white space",
+            again,
+        ),
+        (
+            "t\0o\0\n",
+            "what was entered is not a token: it has NUL characters, as UTF-16",
+            again,
+        ),
+        ("\n", "the secret is empty", "try: run the command again"),
     ] {
         let refused = with_input(&home, &["login"], wrong);
         assert!(
-            refused.code != 0 && refused.stderr.contains(want),
+            refused.code != 0 && refused.stderr.contains(want) && refused.stderr.contains(hint),
             "{refused:?}"
         );
         assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
+    }
+
+    for (wrong, want) in [
+        (
+            &b"\xff\xfet\0\n\0"[..],
+            "it is UTF-16 text; save it as UTF-8",
+        ),
+        (b"\xe9\n", "it is not UTF-8 text"),
+    ] {
+        let refused = with_input(&home, &["login"], wrong);
+        assert!(
+            refused.code == 2 && refused.stderr.contains(want),
+            "{refused:?}"
+        );
     }
 
     assert!(
@@ -82,7 +106,7 @@ fn login_stores_token_only_after_upstream_accepts_it() {
     let done = with_input(
         &home,
         &["login", "sandbox"],
-        &format!("{}\n", sandbox.token("dev")),
+        format!("\u{feff}{}\n", sandbox.token("dev")),
     );
 
     assert_eq!(done.code, 0, "{done:?}");
@@ -101,6 +125,36 @@ fn login_stores_token_only_after_upstream_accepts_it() {
             && !stored.contains(sandbox.token("dev"))
     );
     assert!(!daemon.log().contains(sandbox.token("dev")));
+}
+
+#[test]
+fn hint_for_several_upstreams_works_as_printed() {
+    let sandbox = SandboxProcess::start(&[]);
+    let source = "{ age = \"token.age\", identity = \"key\" }";
+    let home = world_with_token(&sandbox, source);
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    let endpoint = sandbox.endpoint();
+    let other = format!(
+        "[upstream.other]\nkind = \"bycloud\"\nendpoint = \"{endpoint}\"\ntoken = {{ env = \"NONE\" }}\n"
+    );
+    home.configure(&(text + &other));
+    let _daemon = home.daemon(&[]);
+
+    let token = format!("{}\n", sandbox.token("dev"));
+    for command in ["login", "unlock", "sessions"] {
+        let run = with_input(&home, &[command], &token);
+        assert!(
+            run.code == 2
+                && run
+                    .stderr
+                    .contains("try: use --upstream with one of: other, sandbox"),
+            "{command}: {run:?}"
+        );
+        let run = with_input(&home, &[command, "--upstream", "sandbox"], &token);
+        assert_eq!(run.code, 0, "{command}: {run:?}");
+        // A principal may list its own sessions once it has one.
+        assert_eq!(lease(&home).code, 0);
+    }
 }
 
 /// The sandbox fixes at the start what the daemon may write.
@@ -190,7 +244,7 @@ fn passphrase_is_remembered_until_daemon_ends() {
         let done = with_input(
             &home,
             &["login"],
-            &format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
+            format!("{}\ncanary-passphrase\n", sandbox.token("dev")),
         );
 
         assert_eq!(done.code, 0, "{done:?}");
@@ -214,7 +268,7 @@ fn passphrase_is_remembered_until_daemon_ends() {
         "{wrong:?}"
     );
 
-    let unlocked = with_input(&home, &["unlock"], "canary-passphrase\n");
+    let unlocked = with_input(&home, &["unlock"], "\u{feff}canary-passphrase\n");
     assert!(
         unlocked.code == 0 && unlocked.stdout.contains("user/dev@example.test"),
         "{unlocked:?}"

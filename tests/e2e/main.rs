@@ -34,8 +34,11 @@ mod sandbox_program;
 mod security_document;
 mod setup;
 mod socket;
+mod status;
+mod system_files;
 mod tls;
 mod tls_door;
+mod token_command;
 mod upstream_failures;
 mod upstream_refusals;
 

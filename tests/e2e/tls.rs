@@ -8,7 +8,9 @@ use std::thread;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs};
 
-use super::tls_door::{TlsDoor, tls_door};
+use rcgen::{BasicConstraints, IsCa};
+
+use super::tls_door::{TlsDoor, self_signed_door, tls_door};
 
 /// Requests a lease of a home whose upstream is the TLS server, and which trusts the authorities in
 /// `trusted`.
@@ -70,6 +72,70 @@ fn untrusted_authority_or_wrong_name_gets_no_token() {
 }
 
 #[test]
+fn certificate_errors_say_what_to_do() {
+    let sandbox = SandboxProcess::start(&[]);
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let other = tls_door(sandbox.endpoint(), "iam.example.test");
+    let as_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = self_signed_door(sandbox.endpoint(), "127.0.0.1", as_ca);
+    let pinned = "ca = \"HOME/own.pem\"";
+
+    for (run, message, hint) in [
+        (
+            ask(&sandbox, &door, &other.authority),
+            "the server's certificate is not signed by an authority that this system trusts",
+            "try: set the upstream's `ca` to a file with the authority's certificate (PEM)",
+        ),
+        (
+            ask(&sandbox, &other, &other.authority),
+            "the server's certificate is not for 127.0.0.1, but for iam.example.test",
+            "try: set `endpoint` to a name that the certificate is for",
+        ),
+        (
+            ask_with(&sandbox, &ca, &ca.authority, pinned, &[]),
+            "the server's certificate is the certificate of an authority (CA:TRUE)",
+            "openssl req -x509 -addext basicConstraints=critical,CA:FALSE",
+        ),
+    ] {
+        assert!(
+            run.code == 7 && run.stderr.contains(message) && run.stderr.contains(hint),
+            "{run:?}"
+        );
+    }
+
+    // The last hint works.
+    let leaf = self_signed_door(sandbox.endpoint(), "127.0.0.1", IsCa::ExplicitNoCa);
+    assert_eq!(
+        ask_with(&sandbox, &leaf, &other.authority, pinned, &[]).code,
+        0
+    );
+}
+
+#[test]
+fn unusable_proxy_variable_is_named() {
+    let sandbox = SandboxProcess::start(&[]);
+    let door = tls_door(sandbox.endpoint(), "127.0.0.1");
+    let socks = ("ALL_PROXY", "socks5h://me:canary@127.0.0.1:9");
+    let run = ask_with(&sandbox, &door, &door.authority, "", &[socks]);
+    assert!(
+        run.code == 7
+            && run.stderr.contains(
+                "the proxy of the variable ALL_PROXY has the scheme socks5h, which is not supported"
+            )
+            && run.stderr.contains("try: set ALL_PROXY=http://HOST:PORT")
+            && !run.stderr.contains("canary"),
+        "{run:?}"
+    );
+
+    // The last hint works.
+    let none = "proxy = \"none\"";
+    assert_eq!(
+        ask_with(&sandbox, &door, &door.authority, none, &[socks]).code,
+        0
+    );
+}
+
+#[test]
 fn configured_ca_replaces_system_authorities() {
     let sandbox = SandboxProcess::start(&[]);
     let door = tls_door(sandbox.endpoint(), "127.0.0.1");
@@ -103,16 +169,18 @@ fn invalid_ca_file_prevents_start() {
         home.configure(&configuration.replace(sandbox.endpoint(), "https://iam.example.test"));
         let path = home.private_file("ca.pem", text);
         home.configure_more(&format!("ca = {path:?}"), "");
-        let run = home.rolekeeperd(&[]);
-        assert!(
-            run.code == 1 && run.stderr.contains("ca.pem") && run.stderr.contains(message),
-            "{run:?}"
-        );
-        assert!(
-            run.stderr
-                .contains("try: set the upstream's `ca` to a file with certificates in PEM"),
-            "{run:?}"
-        );
+        for args in [&[][..], &["--check"]] {
+            let run = home.rolekeeperd(args);
+            assert!(
+                run.code == 1 && run.stderr.contains("ca.pem") && run.stderr.contains(message),
+                "{run:?}"
+            );
+            assert!(
+                run.stderr
+                    .contains("try: set the upstream's `ca` to a file with certificates in PEM"),
+                "{run:?}"
+            );
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// The server's address, and the certificate of its authority in PEM. It stops when dropped.
 pub(crate) struct TlsDoor {
@@ -20,19 +23,44 @@ pub(crate) struct TlsDoor {
 pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Authorities of one name with different keys are not told apart by it.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("authority {number}"));
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([name.to_owned()])
         .unwrap()
         .signed_by(&key, &authority)
         .unwrap();
+
+    door(behind, certificate.der().clone(), &key, authority.pem())
+}
+
+/// A server whose certificate is its own authority.
+pub(crate) fn self_signed_door(behind: &str, name: &str, is_ca: IsCa) -> TlsDoor {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+
+    door(behind, certificate.der().clone(), &key, certificate.pem())
+}
+
+fn door(
+    behind: &str,
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+    authority: String,
+) -> TlsDoor {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -55,7 +83,7 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
 
     TlsDoor {
         address,
-        authority: authority.pem(),
+        authority,
         _runtime: runtime,
     }
 }

@@ -226,7 +226,7 @@ fn session_is_not_served_in_its_last_15_seconds() {
     );
 
     let status = home.rolekeeper(&["status", "--json"]).json();
-    assert_eq!(status["profiles"][0]["state"], "expired");
+    assert_eq!(status["profiles"][0]["state"], "failing");
 
     let left = status["profiles"][0]["session"]["expires_in_seconds"]
         .as_u64()

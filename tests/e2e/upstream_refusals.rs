@@ -49,14 +49,17 @@ fn missing_and_denied_roles_have_different_errors() {
             "trust_policy_denied",
             "the trust policy of role NoTrust",
             "request ",
+            "try: run rolekeeper explain notrust to compare",
         ],
     );
+    assert_eq!(home.rolekeeper(&["explain", "notrust"]).code, 0);
 
     assert_failed(
         &ask("notallowed"),
         8,
         &[
             "access_denied",
+            "try: run rolekeeper explain notallowed",
             "no policy of the caller allows sts:AssumeRole",
         ],
     );

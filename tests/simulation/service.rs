@@ -300,6 +300,7 @@ fn unavailable(retry_after: Option<Duration>) -> UpstreamError {
     UpstreamError::Unavailable {
         what: "it is unavailable".into(),
         retry_after,
+        hint: None,
     }
 }
 

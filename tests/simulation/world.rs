@@ -330,7 +330,7 @@ fn check_refusal(consumer: &Consumer, refusal: &RequestError, left: Duration) {
     );
 
     match refusal {
-        RequestError::Upstream(failing, now) => {
+        RequestError::Upstream(failing, now, _) => {
             let wait = failing.next_try.since(now.boot);
             let limit = Duration::from_secs(600);
             assert!(wait <= limit, "{profile}: the next try is in {wait:?}");

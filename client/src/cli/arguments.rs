@@ -84,7 +84,11 @@ pub(super) enum Command {
     /// Unlock an age file or a locked keyring
     Unlock {
         /// The upstream [default: the only one]
+        #[arg(add = ArgValueCandidates::new(suggest::upstreams))]
         upstream: Option<String>,
+        /// The same, as other commands have it
+        #[arg(long = "upstream", value_name = "NAME", conflicts_with = "upstream", add = ArgValueCandidates::new(suggest::upstreams))]
+        named: Option<String>,
         /// Print JSON instead of prose
         #[arg(long)]
         json: bool,
@@ -94,6 +98,9 @@ pub(super) enum Command {
     Sessions {
         #[command(subcommand)]
         command: Option<SessionsCommand>,
+        /// The upstream [default: the only one]
+        #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(suggest::upstreams))]
+        upstream: Option<String>,
         /// Print JSON instead of a table
         #[arg(long)]
         json: bool,

@@ -103,8 +103,16 @@ fn run_command(command: Command, socket: Option<PathBuf>) -> Result<ExitCode, Fa
         Command::Journal(given) => command::journal::run(&given, socket),
         Command::Approve(given) => command::approve::run(&given, socket),
         Command::Login(given) => login::run(&given, socket),
-        Command::Unlock { upstream, json } => login::unlock(upstream.as_deref(), json, socket),
-        Command::Sessions { command, json } => run_sessions(command, json, socket),
+        Command::Unlock {
+            upstream,
+            named,
+            json,
+        } => login::unlock(upstream.or(named).as_deref(), json, socket),
+        Command::Sessions {
+            command,
+            upstream,
+            json,
+        } => run_sessions(command, upstream.as_deref(), json, socket),
         Command::Logout {
             profile,
             revoke,
@@ -122,11 +130,12 @@ fn run_command(command: Command, socket: Option<PathBuf>) -> Result<ExitCode, Fa
 
 fn run_sessions(
     command: Option<SessionsCommand>,
+    upstream: Option<&str>,
     json: bool,
     socket: Option<PathBuf>,
 ) -> Result<(), Failure> {
     match command {
-        None => sessions::list(None, json, socket),
+        None => sessions::list(upstream, json, socket),
         Some(SessionsCommand::List { upstream, json }) => {
             sessions::list(upstream.as_deref(), json, socket)
         }

@@ -9,7 +9,10 @@ pub(super) fn usage(error: &clap::Error) -> Failure {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".into(),
         _ => one_line(&error.to_string()),
     };
-    let hint = suggestion(error).unwrap_or_else(|| "run the command with --help".into());
+    let hint = advice(error)
+        .map(str::to_owned)
+        .or_else(|| suggestion(error))
+        .unwrap_or_else(|| format!("run {} --help", path_of_command(error)));
 
     Failure::new(Code::Usage, message, hint)
 }
@@ -39,22 +42,104 @@ fn is_footer(line: &str) -> bool {
     line.starts_with("Usage:") || line.starts_with("For more")
 }
 
-/// The known word that is most similar to the wrong one.
+/// What to do instead of a command that other tools have.
+const OTHER_COMMANDS: &[(&[&str], &str)] = &[
+    (
+        &["stop", "quit", "shutdown", "kill"],
+        "run kill with the process id that rolekeeper status prints; under systemd: systemctl --user stop rolekeeperd",
+    ),
+    (
+        &["restart"],
+        "run kill with the process id that rolekeeper status prints, and the next command starts the daemon; under systemd: \
+         systemctl --user restart rolekeeperd",
+    ),
+    (
+        &["reload"],
+        "run kill -HUP with the process id that rolekeeper status prints; under systemd: systemctl --user reload rolekeeperd",
+    ),
+    (
+        &["start", "daemon", "serve"],
+        "run rolekeeperd; commands that need credentials also start it",
+    ),
+    (&["version"], "run rolekeeper --version"),
+    (&["help"], "run rolekeeper --help"),
+    (
+        &["init", "config", "configure"],
+        "run rolekeeperd --check, which names the configuration file, and prints an example if it is missing",
+    ),
+    (&["run", "shell"], "run rolekeeper exec PROFILE -- COMMAND"),
+    (&["list", "ls", "ps", "profiles"], "run rolekeeper status"),
+    (&["log", "logs"], "run rolekeeper journal"),
+    (&["revoke"], "run rolekeeper logout PROFILE --revoke"),
+];
+
+/// The advice for a command that does not exist.
+fn advice(error: &clap::Error) -> Option<&'static str> {
+    let word = wrong_word(error, ContextKind::InvalidSubcommand)?;
+    if path_of_command(error) != "rolekeeper" {
+        return None;
+    }
+
+    OTHER_COMMANDS
+        .iter()
+        .find(|(words, _)| words.contains(&word))
+        .map(|(_, advice)| *advice)
+}
+
+/// The known word that the wrong one is probably a misspelling of.
 fn suggestion(error: &clap::Error) -> Option<String> {
     let kinds = [
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedValue,
+        (
+            ContextKind::SuggestedSubcommand,
+            ContextKind::InvalidSubcommand,
+        ),
+        (ContextKind::SuggestedArg, ContextKind::InvalidArg),
+        (ContextKind::SuggestedValue, ContextKind::InvalidValue),
     ];
 
-    let nearest = kinds.into_iter().find_map(|kind| match error.get(kind)? {
-        ContextValue::String(one) => Some(one.clone()),
-        // The last is the most similar.
-        ContextValue::Strings(several) => several.last().cloned(),
-        _ => None,
+    let nearest = kinds.into_iter().find_map(|(suggested, invalid)| {
+        let wrong = wrong_word(error, invalid)?;
+        let known = match error.get(suggested)? {
+            ContextValue::String(one) => std::slice::from_ref(one),
+            ContextValue::Strings(several) => several,
+            _ => return None,
+        };
+        nearest(wrong, known)
     })?;
 
     Some(format!("use `{nearest}`, if you meant it"))
+}
+
+fn wrong_word(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(word) => Some(word),
+        _ => None,
+    }
+}
+
+fn nearest<'a>(wrong: &str, known: &'a [String]) -> Option<&'a String> {
+    known
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(wrong, word), word))
+        .filter(|(distance, word)| *distance <= (word.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// `rolekeeper setup aws`, as far as the parser came.
+fn path_of_command(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let words = usage.unwrap_or_default().split_whitespace();
+    let path: Vec<_> = words
+        .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
+        .collect();
+
+    if path.is_empty() {
+        "rolekeeper".into()
+    } else {
+        path.join(" ")
+    }
 }
 
 #[cfg(test)]
@@ -94,5 +179,59 @@ mod tests {
                 (Code::Usage, want)
             );
         }
+    }
+
+    fn hint(line: &str) -> String {
+        let words = std::iter::once("rolekeeper").chain(line.split_whitespace());
+        let error = full_command(&[]).try_get_matches_from(words);
+        usage(&error.unwrap_err()).hint
+    }
+
+    #[test]
+    fn only_a_misspelling_is_suggested() {
+        for (line, word) in [
+            ("satus", "status"),
+            ("lgoin", "login"),
+            ("credential-proces dev", "credential-process"),
+            ("status --jsn", "--json"),
+            ("setup kub", "kube"),
+        ] {
+            assert_eq!(
+                hint(line),
+                format!("use `{word}`, if you meant it"),
+                "{line}"
+            );
+        }
+
+        for line in [
+            "sop",
+            "sessile",
+            "vision",
+            "nonsense",
+            "nonsense --help",
+            "-x",
+        ] {
+            assert_eq!(hint(line), "run rolekeeper --help", "{line}");
+        }
+        assert_eq!(hint("setup"), "run rolekeeper setup --help");
+        assert_eq!(hint("setup nonsense"), "run rolekeeper setup --help");
+        assert_eq!(hint("refresh"), "run rolekeeper refresh --help");
+        assert_eq!(hint(""), "run rolekeeper --help");
+    }
+
+    #[test]
+    fn command_of_another_tool_has_its_own_advice() {
+        for (line, want) in [
+            ("stop", "systemctl --user stop rolekeeperd"),
+            ("restart", "systemctl --user restart rolekeeperd"),
+            ("start", "run rolekeeperd"),
+            ("version", "run rolekeeper --version"),
+            ("help", "run rolekeeper --help"),
+            ("init", "run rolekeeperd --check"),
+            ("init --help", "run rolekeeperd --check"),
+        ] {
+            assert!(hint(line).contains(want), "{line}: {}", hint(line));
+        }
+        assert_eq!(hint("setup init"), "run rolekeeper setup --help");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
     Code, Failure, LoginReport, Request, RotationReport, SecretText, TokenSourceInfo,
 };
 
+use super::iam::suggest;
 use super::prompt;
 use crate::{autostart, command};
 
@@ -21,7 +23,11 @@ pub(crate) const HELP: &str = "Prompts for the token without echo, or reads it f
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The upstream [default: the only one]
+    #[arg(add = ArgValueCandidates::new(suggest::upstreams))]
     upstream: Option<String>,
+    /// The same, as other commands have it
+    #[arg(long = "upstream", value_name = "NAME", conflicts_with = "upstream", add = ArgValueCandidates::new(suggest::upstreams))]
+    named: Option<String>,
     /// Replace the service account's stored credential by a new one
     #[arg(long)]
     rotate: bool,
@@ -37,13 +43,14 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     prompt::disable_core_dumps();
     let Arguments {
         upstream,
+        named,
         rotate,
         old,
         json,
     } = arguments;
 
     let socket = connect::socket_path(socket)?;
-    let upstream = upstream.as_deref();
+    let upstream = upstream.as_deref().or(named.as_deref());
 
     let source = token_source(&socket, upstream)?;
     if !source.is_writable {

@@ -46,6 +46,8 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
         )
     })?;
 
+    // Editors and PowerShell put a byte order mark before a text.
+    let text = text.trim_start_matches('\u{feff}');
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Failure::new(
@@ -59,16 +61,20 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
 }
 
 fn piped() -> io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     io::stdin()
         .lock()
         .take(MAX_LENGTH as u64 + 1)
-        .read_line(&mut text)?;
-    if text.len() > MAX_LENGTH {
-        Err(io::Error::other("it is too long"))
-    } else {
-        Ok(text)
+        .read_until(b'\n', &mut bytes)?;
+    if bytes.len() > MAX_LENGTH {
+        return Err(io::Error::other("it is too long"));
     }
+
+    let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    if is_utf16 {
+        return Err(io::Error::other("it is UTF-16 text; save it as UTF-8"));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
 /// Reads byte by byte, because the terminal's own line editing is limited to 4,096 bytes.

@@ -7,8 +7,8 @@ use interprocess::local_socket::Stream;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, Failure, FailureStatus, LaunchStatus, ProfileState, ProfileStatus,
-    Protection, Reply, Request, SessionStatus, StatusPage,
+    ClockStatus, DaemonStatus, FailedReload, Failure, FailureStatus, LaunchStatus, ProfileState,
+    ProfileStatus, Protection, Reply, Request, SessionStatus, StatusPage,
 };
 use serde::Serialize;
 
@@ -109,6 +109,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         endpoints,
         protection,
         clocks,
+        failed_reload,
     } = daemon;
 
     let plural = if *connections == 1 { "" } else { "s" };
@@ -118,7 +119,10 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
     )];
 
     lines.extend(launch_lines(launch, *pid));
-    lines.extend(protection.as_ref().map(protection_line));
+    if let Some(protection) = protection {
+        lines.push(protection_line(protection));
+        lines.extend(protection.unreadable_files.iter().cloned());
+    }
     for (name, address) in endpoints {
         lines.push(match name.strip_prefix("imds.") {
             Some(profile) => format!("instance metadata of {profile}: {address}"),
@@ -127,6 +131,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
     }
 
     lines.extend(clocks.iter().map(clock_line));
+    lines.extend(failed_reload.as_ref().map(failed_reload_line));
 
     lines.iter().map(|line| printable(line)).collect()
 }
@@ -163,11 +168,17 @@ fn protection_line(protection: &Protection) -> String {
         landlock,
         seccomp,
         peer_inspector,
+        unreadable_files: _,
     } = protection;
 
     format!(
         "protection: memory {memory}; Landlock {landlock}; seccomp {seccomp}; peer inspector {peer_inspector}"
     )
+}
+
+fn failed_reload_line(failed: &FailedReload) -> String {
+    let FailedReload { at, reason } = failed;
+    format!("the reload at {at} failed, and the configuration from before is in use: {reason}")
 }
 
 fn clock_line(clock: &ClockStatus) -> String {
@@ -195,6 +206,9 @@ fn row(profile: &ProfileStatus) -> [String; 6] {
         ProfileState::Aging => "aging",
         ProfileState::Expired => "expired",
         ProfileState::Held => "held",
+        ProfileState::Fetching => "fetching",
+        ProfileState::WaitingForApproval => "waiting for approval",
+        ProfileState::Failing => "failing",
     };
 
     let [age, expiry, refresh, id] = match &profile.session {
@@ -250,14 +264,19 @@ fn failure_note(failure: &FailureStatus) -> String {
         since_seconds,
         attempts,
         retry_in_seconds,
+        is_retried_on_request,
         message,
     } = failure;
 
     let plural = if *attempts == 1 { "" } else { "s" };
+    let next = match (is_retried_on_request, retry_in_seconds) {
+        (false, seconds) => format!("next in {}", duration(*seconds)),
+        (true, 0) => "next at a request".into(),
+        (true, seconds) => format!("next at a request in {} or later", duration(*seconds)),
+    };
     format!(
-        "failing for {} ({attempts} attempt{plural}, next in {}): {message}",
+        "failing for {} ({attempts} attempt{plural}, {next}): {message}",
         duration(*since_seconds),
-        duration(*retry_in_seconds),
     )
 }
 
@@ -334,8 +353,18 @@ mod tests {
             since_seconds: 90,
             attempts: 3,
             retry_in_seconds: 4,
+            is_retried_on_request: false,
             message: "the upstream answered 503".into(),
         });
+        let mut new = profile("new", ProfileState::Failing);
+        new.failure = Some(FailureStatus {
+            since_seconds: 1,
+            attempts: 1,
+            retry_in_seconds: 0,
+            is_retried_on_request: true,
+            message: "the role does not exist".into(),
+        });
+        let approval = profile("ask", ProfileState::WaitingForApproval);
         let status = Status {
             daemon: DaemonStatus {
                 version: "0.1.0".into(),
@@ -360,13 +389,25 @@ mod tests {
                     landlock: "active".into(),
                     seccomp: "off: no kernel".into(),
                     peer_inspector: "off: gone".into(),
+                    unreadable_files: vec!["rolekeeperd cannot read /etc/hosts".into()],
                 }),
                 clocks: vec![ClockStatus {
                     upstream: "bycloud".into(),
                     ahead_seconds: -3700,
                 }],
+                failed_reload: Some(FailedReload {
+                    at: "2026-01-01T00:00:00Z".into(),
+                    reason: "no upstream".into(),
+                }),
             },
-            profiles: vec![profile("ci", ProfileState::Idle), dev, lost, old],
+            profiles: vec![
+                approval,
+                profile("ci", ProfileState::Idle),
+                dev,
+                lost,
+                new,
+                old,
+            ],
         };
         assert_eq!(
             prose(&status),
@@ -376,17 +417,22 @@ configuration /home/me/config.toml; socket /home/me/socket; started by the clien
 not used: HTTPS_PROXY, SSL_CERT_FILE of the environment that it was started from; set proxy and ca in the configuration instead
 the daemon was started in another network namespace than this one; to start it here, run kill 7 and then any command
 protection: memory active; Landlock active; seccomp off: no kernel; peer inspector off: gone
+rolekeeperd cannot read /etc/hosts
 container credentials: 127.0.0.1:9911
 instance metadata of dev: 127.0.0.1:9912
 this machine's clock is 1h 1m behind the clock of bycloud; services may reject signed requests
+the reload at 2026-01-01T00:00:00Z failed, and the configuration from before is in use: no upstream
 
-PROFILE  STATE  AGE     EXPIRES IN  NEXT REFRESH  SESSION
+PROFILE  STATE                 AGE     EXPIRES IN  NEXT REFRESH  SESSION
+ask      waiting for approval
 ci       idle
-dev      aging  42m 5s  17m 55s     in 4s         s-1
+dev      aging                 42m 5s  17m 55s     in 4s         s-1
   failing for 1m 30s (3 attempts, next in 4s): the upstream answered 503
 lost     held
   session s-3 was revoked by user/admin@example.test at 2026-01-01T00:00:00.000Z, reason: lost laptop; to resume: rolekeeper resume lost
-old      fresh  1m 0s   59m 0s      none, unused  s-2
+new      failing
+  failing for 1s (1 attempt, next at a request): the role does not exist
+old      fresh                 1m 0s   59m 0s      none, unused  s-2
   last successful revocation check 6m 40s ago: the upstream answered 403
 "
         );

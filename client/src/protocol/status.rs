@@ -52,6 +52,17 @@ pub struct DaemonStatus {
     /// Upstreams whose clock differs from this machine's.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub clocks: Vec<ClockStatus>,
+    /// The last reload, if it failed. The configuration from before is in use.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed_reload: Option<FailedReload>,
+}
+
+/// A reload that was rejected.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailedReload {
+    /// RFC 3339.
+    pub at: String,
+    pub reason: String,
 }
 
 /// How the daemon was started, and what it works with.
@@ -84,6 +95,9 @@ pub struct Protection {
     /// Identifies the calling processes.
     #[serde(default)]
     pub peer_inspector: String,
+    /// Files of the system's resolver and certificate store that the daemon cannot read, each with the remedy.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unreadable_files: Vec<String>,
 }
 
 /// A clock difference. Services reject signatures whose time differs too much, usually by five minutes.
@@ -120,6 +134,12 @@ pub enum ProfileState {
     Expired,
     /// It is not served until the user resumes it.
     Held,
+    /// It has no session that can be served, and the upstream is being called.
+    Fetching,
+    /// A program waits for the user's approval.
+    WaitingForApproval,
+    /// It has no session that can be served, and the last call failed.
+    Failing,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,7 +168,10 @@ pub struct SessionStatus {
 pub struct FailureStatus {
     pub since_seconds: u64,
     pub attempts: u32,
-    /// The time until the next attempt. With a session the daemon makes it by itself, else on the next request.
+    /// The time until the next attempt.
     pub retry_in_seconds: u64,
+    /// The daemon does not make the attempt by itself. The first request after that time does.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_retried_on_request: bool,
     pub message: String,
 }

@@ -174,6 +174,7 @@ fn status(upstream: &str) -> StatusPage {
         endpoints: BTreeMap::new(),
         protection: None,
         clocks: Vec::new(),
+        failed_reload: None,
     };
 
     StatusPage {

@@ -31,6 +31,8 @@ pub enum Interrupted {
     Disconnected,
     #[error("rolekeeperd is stopping, and the approval is still pending")]
     Stopping,
+    #[error("rolekeeperd reloads its configuration")]
+    Reloading,
 }
 
 /// For peers that cannot be challenged, and wait without a message.

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::ProfileName;
 use crate::config::callers::Confirm;
 use crate::journal::Journal;
+use crate::platform::signals;
 use approvals::{Approvals, Decision};
 use peer::Peer;
 use policy::Policy;
@@ -104,9 +105,19 @@ impl Access {
             .collect())
     }
 
+    /// Whether the peer's user owns the daemon. This refuses nothing, and journals nothing.
+    pub(crate) fn is_owner(&self, peer: &Peer) -> bool {
+        self.policy.check_owner(peer).is_ok()
+    }
+
     /// Whether the peer's user may see the profile. This refuses nothing, and journals nothing.
     pub(crate) fn can_view(&self, peer: &Peer, entry: &CacheEntry) -> bool {
         self.policy.allows_user(peer, &entry.profile.callers)
+    }
+
+    /// Whether a program waits for a user to approve its use of the profile.
+    pub(crate) fn is_waiting_for_approval(&self, entry: &CacheEntry) -> bool {
+        entry.profile.callers.confirm != Confirm::Never && self.approvals.is_pending(entry)
     }
 
     /// A decision on the desktop, which is that of the daemon's owner.
@@ -225,6 +236,10 @@ impl Access {
         interaction: &mut impl Interaction,
     ) -> Result<Arc<CacheEntry>, AccessError> {
         let Some(entry) = self.cache.find(name) else {
+            // The next configuration may have it. The client asks the next daemon.
+            if signals::is_reloading() {
+                return Err(Interrupted::Reloading.into());
+            }
             return Err(self.unknown_profile(peer, name));
         };
 

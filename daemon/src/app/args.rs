@@ -8,6 +8,7 @@ use rolekeeper::protocol::Failure;
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
+use super::log_filter;
 use super::stores::StateInUse;
 use crate::config::file::ConfigError;
 use crate::platform::limits::MIN_DESCRIPTORS;
@@ -34,8 +35,11 @@ pub struct Args {
     /// Validate the configuration, list all errors, and exit
     #[arg(long)]
     pub(super) check: bool,
+    /// The check before a reload: a running daemon needs no token
+    #[arg(long, hide = true)]
+    pub(super) reload: bool,
     /// What to log: a level, or target=level, separated by commas
-    #[arg(long, value_name = "FILTER", default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = log_filter::parse)]
     pub(super) log: Targets,
     /// Start the daemon in the background, and exit once it serves
     #[arg(long)]

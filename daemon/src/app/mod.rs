@@ -6,6 +6,7 @@ pub mod daemon;
 mod helpers;
 pub(crate) mod inherited_fds;
 mod lifecycle;
+mod log_filter;
 mod reload;
 #[cfg(target_os = "linux")]
 pub mod state_transfer;
@@ -23,6 +24,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::access::policy::Policy;
 use crate::clock::{Clock, Timer};
+use crate::config::used_files::check_used_files;
 use crate::config::{Config, file};
 use crate::platform::{limits, process, users};
 use crate::sandbox::{self, AllowedPaths};
@@ -57,6 +59,7 @@ pub fn run(args: Args) -> Result<u8, AppError> {
 
     let config = file::load(&config_path)?;
     if args.check {
+        check(&config, args.reload)?;
         print_summary(&config, &config_path);
         return Ok(0);
     }
@@ -149,6 +152,20 @@ pub fn run(args: Args) -> Result<u8, AppError> {
         None => Ok(0),
         Some(next) => Err(AppError::Reload(next.start())),
     }
+}
+
+/// What a start needs besides a valid configuration. A running daemon needs no token.
+fn check(config: &Config, is_reload: bool) -> Result<(), AppError> {
+    process::install_crypto_provider();
+    for upstream in &config.upstreams {
+        crate::upstream::client(upstream, None)?;
+    }
+
+    if !is_reload {
+        check_used_files(config)?;
+    }
+
+    Ok(())
 }
 
 fn print_summary(config: &Config, path: &Path) {

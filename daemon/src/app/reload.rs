@@ -15,6 +15,7 @@ use tracing_subscriber::filter::Targets;
 use super::daemon::Daemon;
 use super::inherited_fds::{self, InheritedState};
 use super::state_transfer::{self, HandoffTarget};
+use crate::platform::signals;
 
 /// How long the program on disk may take to validate the configuration.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
@@ -48,13 +49,15 @@ impl Program {
             Err(_elapsed) => format!("no answer within {} s", CHECK_LIMIT.as_secs()),
         };
 
+        crate::status::record_failed_reload(&reason);
+        signals::reload_rejected();
         tracing::error!(program = %self.path.display(), %reason, "not reloaded; the running configuration stays");
         false
     }
 
     async fn check(&self) -> io::Result<()> {
         let mut child = Command::new(&self.path)
-            .arg("--check")
+            .args(["--check", "--reload"])
             .arg("--config")
             .arg(&self.config)
             .stdin(Stdio::null())

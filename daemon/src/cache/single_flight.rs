@@ -60,6 +60,10 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         FlightHandle(receiver)
     }
 
+    pub(crate) fn is_under_way(&self) -> bool {
+        lock(&self.0).as_ref().is_some_and(is_under_way)
+    }
+
     /// Frees the result of a flight that has ended.
     fn clear(&self) {
         let mut current = lock(&self.0);

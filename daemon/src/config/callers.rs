@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::raw::{Errors, Table};
-use super::values::{duration, duration_within, path};
+use super::values::{duration, duration_within, program};
 use crate::platform::users;
 
 /// The conditions of a profile. All of them apply.
@@ -92,9 +92,9 @@ pub(super) fn parse(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -
 
 fn rule(mut table: Table<'_>, folder: &Path, errors: &mut Errors) -> Option<CallerRule> {
     let rule = CallerRule {
-        exe: table.string("exe", errors, |text| program(text, folder)),
+        exe: table.string("exe", errors, |text| caller_program(text, folder)),
         sha256: table.string("sha256", errors, sha256),
-        under: table.string("under", errors, |text| program(text, folder)),
+        under: table.string("under", errors, |text| caller_program(text, folder)),
         unit: table.string("unit", errors, unit),
         terminal: table.boolean("terminal", errors),
     };
@@ -113,8 +113,8 @@ fn rule(mut table: Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Call
 }
 
 /// A program that is missing now may be installed later.
-fn program(text: &str, folder: &Path) -> Result<PathBuf, String> {
-    let path = path(text, folder)?;
+fn caller_program(text: &str, folder: &Path) -> Result<PathBuf, String> {
+    let path = program(text, folder)?;
     if path.is_dir() {
         Err("is a folder, not a program".into())
     } else {

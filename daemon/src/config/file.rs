@@ -22,6 +22,9 @@ pub enum ConfigError {
     NoUpstream(PathBuf),
     #[error("the configuration has {}", list(.0))]
     Invalid(Vec<InvalidConfig>),
+    /// Only `--check` reports it.
+    #[error("the configuration is valid, but cannot be used yet:{}", lines(.0))]
+    UnusableFiles(Vec<String>),
 }
 
 /// One error in the file. Lines and columns start at 1; columns are in characters.
@@ -32,6 +35,13 @@ pub struct InvalidConfig {
     pub line: usize,
     pub column: usize,
     pub message: String,
+}
+
+fn lines(problems: &[String]) -> String {
+    problems
+        .iter()
+        .map(|problem| format!("\n  {problem}"))
+        .collect()
 }
 
 /// The number of errors, and each on its own line.
@@ -61,6 +71,9 @@ impl ConfigError {
                 format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
             }
             Self::File(error) => error.hint(),
+            Self::UnusableFiles(_) => {
+                "create the file (chmod 600), install the program, or correct `token` in the configuration".into()
+            }
             Self::Invalid(_) => "correct the file, and check it with rolekeeperd --check".into(),
         }
     }

@@ -148,18 +148,18 @@ fn token_location_and_callers_are_read() {
         sealed(Some("/k"))
     );
     let run = |keep| TokenLocation::Command {
-        words: vec!["op".into(), "read".into()],
+        words: vec!["/usr/bin/op".into(), "read".into()],
         keep: Duration::from_secs(keep),
     };
-    assert_eq!(token("{ command = [\"op\", \"read\"] }"), run(900));
+    assert_eq!(token("{ command = [\"/usr/bin/op\", \"read\"] }"), run(900));
     assert_eq!(
-        token("{ command = [\"op\", \"read\"], keep = \"0s\" }"),
+        token("{ command = [\"/usr/bin/op\", \"read\"], keep = \"0s\" }"),
         run(0)
     );
     let text = with(
         "lease = \"20m\"",
         "users = [\"root\", 0o2322]\ngroups = [0]\nconfirm = \"15m\"\n\
-         callers = [{ exe = \"/usr/bin/x\", terminal = true }, { under = \"y\", unit = \"ci.service\" }]",
+         callers = [{ exe = \"/usr/bin/x\", terminal = true }, { under = \"./y\", unit = \"ci.service\" }]",
     );
     let mut config = validate(&text, Path::new("/conf")).unwrap();
     let callers = config.upstreams.remove(0).profiles.remove(0).callers;
@@ -315,12 +315,32 @@ fn invalid_value_has_its_own_message() {
         ),
         (
             "token = { file = \"token\" }",
+            "token = { command = [\"sh\", \"-c\"] }",
+            "`upstream.bycloud.token.command`: `sh` is not a path; write \"/",
+        ),
+        (
+            "token = { file = \"token\" }",
+            "token = { command = [\"no-such-program\"] }",
+            "`no-such-program` is not a path; write the one that `command -v no-such-program` prints",
+        ),
+        (
+            "lease = \"20m\"",
+            "callers = [{ exe = \"sh\" }]",
+            "`profile.ci.callers.exe`: `sh` is not a path; write \"/",
+        ),
+        (
+            "lease = \"20m\"",
+            "callers = [{ under = \"sh\" }]",
+            "`profile.ci.callers.under`: `sh` is not a path; write \"/",
+        ),
+        (
+            "token = { file = \"token\" }",
             "token = { command = \"op read\" }",
             "must be an array of strings",
         ),
         (
             "token = { file = \"token\" }",
-            "token = { command = [\"op\"], keep = \"13h\" }",
+            "token = { command = [\"/usr/bin/op\"], keep = \"13h\" }",
             "`13h` is out of range; use 0s to 12h",
         ),
         (

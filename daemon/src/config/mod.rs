@@ -6,6 +6,7 @@ mod profile;
 mod raw;
 mod token;
 mod upstream;
+pub(crate) mod used_files;
 mod values;
 
 use std::borrow::Borrow;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rolekeeper::protocol::is_name;
 
 use super::raw::{Errors, Table};
-use super::values::{NAME_RULE, duration_within, path};
+use super::values::{NAME_RULE, duration_within, path, program};
 use super::{LONGEST_SESSION, TokenLocation};
 
 /// How long the output of a token command is cached by default.
@@ -41,7 +41,7 @@ pub(super) fn parse(
     });
 
     let age = age(&mut table, folder, errors);
-    let command = command(&mut table, errors);
+    let command = command(&mut table, folder, errors);
     table.finish(errors);
 
     let locations = [env, file, keyring, credential, age, command];
@@ -94,14 +94,22 @@ fn age(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Toke
     })
 }
 
-fn command(table: &mut Table<'_>, errors: &mut Errors) -> Option<TokenLocation> {
+fn command(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Option<TokenLocation> {
     let span = table.span_of("command");
     let mut words = Vec::new();
+    let mut is_first = true;
     table.strings("command", errors, |text| {
+        let is_program = std::mem::take(&mut is_first);
         if text.contains('\0') {
             return Err("contains a NUL character".into());
         }
-        words.push(text.to_owned());
+
+        if is_program && !text.is_empty() {
+            let program = program(text, folder)?;
+            words.push(program.to_string_lossy().into_owned());
+        } else {
+            words.push(text.to_owned());
+        }
         Ok(())
     });
 
@@ -120,9 +128,13 @@ fn command(table: &mut Table<'_>, errors: &mut Errors) -> Option<TokenLocation> 
     }
 
     let span = span?;
+    // A wrong name of the program has its own error.
+    if words.is_empty() && !is_first {
+        return None;
+    }
     if words.first().is_none_or(String::is_empty) {
         let message = format!(
-            "`{}.command` names no program; set, for example, [\"op\", \"read\", …]",
+            "`{}.command` names no program; set, for example, [\"/usr/bin/op\", \"read\", …]",
             table.path
         );
         errors.add(&span, message);

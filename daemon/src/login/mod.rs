@@ -17,9 +17,12 @@ use crate::journal::Journal;
 use crate::refresh::RefreshService;
 use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{CallError, Login, Upstreams};
+use crate::upstream::{CallError, CallErrorKind, Login, Upstreams};
 
 pub(crate) use rotation_state::RotationStates;
+
+const OTHER_TOKEN: &str =
+    "copy the whole token, check that it has neither expired nor been revoked, and enter it again";
 
 #[derive(Debug)]
 pub(crate) struct LoginService {
@@ -84,8 +87,11 @@ impl LoginService {
             return Err(token_error(source.error(TokenErrorKind::ReadOnly)));
         }
 
-        let token = source.parse(&token).map_err(token_error)?;
-        let principal = self.check_token(upstream, login, &token).await?;
+        let token = source.parse(&token).map_err(|error| not_a_token(&error))?;
+        let principal = self
+            .check_token(upstream, login, &token)
+            .await
+            .map_err(wrong_token)?;
 
         source.allow_prompt();
         source
@@ -155,13 +161,34 @@ impl LoginService {
 
         let principal = tokio::time::timeout(WAIT, login.check_token(token, role))
             .await
-            .map_err(|_elapsed| RequestError::TooSlow)??;
+            .map_err(|_elapsed| RequestError::too_slow(upstream))??;
         Ok(principal)
     }
 }
 
 fn login_of(upstream: &UpstreamHandle) -> Result<&dyn Login, CallError> {
     upstream.require(upstream.client.login(), "login")
+}
+
+/// For a text that the user has just entered.
+fn not_a_token(error: &TokenError) -> RequestError {
+    let message = match error.invalid_token() {
+        Some(reason) => format!("what was entered is not a token: {reason}"),
+        None => error.to_string(),
+    };
+
+    CallError::new(CallErrorKind::Invalid, message, OTHER_TOKEN).into()
+}
+
+/// For a token that the user has just entered: the hint for a stored token would be to do the same again.
+fn wrong_token(error: RequestError) -> RequestError {
+    match error {
+        RequestError::Call(mut error) if error.kind == CallErrorKind::LoginNeeded => {
+            error.hint = OTHER_TOKEN.into();
+            error.into()
+        }
+        error => error,
+    }
 }
 
 fn token_error(error: TokenError) -> RequestError {

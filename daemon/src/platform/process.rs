@@ -7,7 +7,7 @@ use super::{descriptors, limits, signals};
 /// stays: its session, working folder, limits and priority, and every descriptor but the standard streams and `keep`.
 pub(crate) fn prepare(in_background: bool, keep: &[i32]) {
     // Fails if one is installed already, which is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_crypto_provider();
 
     #[cfg(unix)]
     {
@@ -37,4 +37,9 @@ fn leave_session() {
     if let Err(error) = std::env::set_current_dir("/") {
         eprintln!("rolekeeperd: cannot leave the working folder: {error}");
     }
+}
+
+/// Must be called before an HTTP client is built.
+pub(crate) fn install_crypto_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }

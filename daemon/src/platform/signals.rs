@@ -1,6 +1,20 @@
 //! Signals, and what they ask of the daemon.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A reload is requested and not rejected. If it succeeds, the next process starts with false.
+static IS_RELOADING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process may soon be replaced by one with another configuration.
+pub(crate) fn is_reloading() -> bool {
+    IS_RELOADING.load(Ordering::Relaxed)
+}
+
+/// Must be called if a reload is rejected.
+pub(crate) fn reload_rejected() {
+    IS_RELOADING.store(false, Ordering::Relaxed);
+}
 
 /// What a signal asks of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +54,12 @@ impl Signals {
             _ = self.terminate.recv() => SignalRequest::Stop("SIGTERM"),
             _ = self.interrupt.recv() => SignalRequest::Stop("SIGINT"),
             _ = self.hang_up.recv() => {
-                if self.has_terminal { SignalRequest::Stop("SIGHUP") } else { SignalRequest::Reload }
+                if self.has_terminal {
+                    SignalRequest::Stop("SIGHUP")
+                } else {
+                    IS_RELOADING.store(true, Ordering::Relaxed);
+                    SignalRequest::Reload
+                }
             }
         }
     }

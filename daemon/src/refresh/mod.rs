@@ -2,6 +2,7 @@
 
 pub(crate) mod policy;
 mod scheduler;
+mod token_recursion;
 
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
 use crate::upstream::{IssuedSession, RefusalKind, UpstreamError, Upstreams};
 use policy::{RECOVERY_SPREAD, refresh_left, spread};
+use token_recursion::TokenWaits;
+
+pub(crate) use token_recursion::TokenWaitGuard;
 
 #[derive(Debug)]
 pub(crate) struct RefreshService {
@@ -31,6 +35,7 @@ pub(crate) struct RefreshService {
     revocation: Arc<RevocationService>,
     /// Where upstreams are called, so that reads do not queue behind that.
     runtime: Handle,
+    token_waits: TokenWaits,
 }
 
 impl RefreshService {
@@ -49,6 +54,7 @@ impl RefreshService {
             timers,
             revocation,
             runtime,
+            token_waits: TokenWaits::default(),
         })
     }
 
@@ -87,9 +93,16 @@ impl RefreshService {
 
         match tokio::time::timeout(WAIT, flight.result()).await {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(backoff))) => Err(RequestError::Upstream(backoff, self.clock.now())),
+            Ok(Ok(Err(backoff))) => {
+                let profile = entry.profile.name.clone();
+                Err(RequestError::Upstream(
+                    Box::new(backoff),
+                    self.clock.now(),
+                    profile,
+                ))
+            }
             Ok(Err(_aborted)) => Err(RequestError::Aborted),
-            Err(_elapsed) => Err(RequestError::StillWaiting),
+            Err(_elapsed) => Err(RequestError::still_waiting(&entry.upstream)),
         }
     }
 

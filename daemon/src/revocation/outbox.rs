@@ -90,6 +90,7 @@ impl PendingRevocation {
         let error = UpstreamError::Unavailable {
             what: error.to_string(),
             retry_after: error.retry_after(),
+            hint: None,
         };
 
         self.backoff.record_failure(error, now, fastrand::f64());
@@ -179,6 +180,7 @@ impl RevocationOutbox {
         let error = UpstreamError::Unavailable {
             what: "its upstream is no longer configured".into(),
             retry_after: None,
+            hint: None,
         };
 
         self.store.record_failure(session_id, &error, now);

@@ -105,7 +105,7 @@ impl RevocationService {
         let reason = match polled {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
-            Err(_elapsed) => format!("no answer within {} s", WAIT.as_secs()),
+            Err(_elapsed) => no_answer(&entry.upstream, WAIT),
         };
 
         self.check_view(entry, reason)
@@ -228,6 +228,7 @@ impl RevocationService {
             Err(UpstreamError::Unavailable {
                 what: "internal error: the revocation check panicked".into(),
                 retry_after: None,
+                hint: None,
             })
         })
     }
@@ -257,8 +258,9 @@ impl RevocationService {
         let polled = tokio::time::timeout(LIMIT, self.reconcile(upstream, started_at)).await;
         let polled = polled.unwrap_or_else(|_elapsed| {
             Err(UpstreamError::Unavailable {
-                what: format!("no complete answer within {} s", LIMIT.as_secs()),
+                what: no_answer(upstream, LIMIT),
                 retry_after: None,
+                hint: None,
             })
         });
 
@@ -298,4 +300,13 @@ fn interval(upstream: &UpstreamHandle) -> Duration {
 /// Whether the view of a profile's session is older than the profile allows.
 pub(crate) fn is_stale(entry: &CacheEntry, age: Duration) -> bool {
     age > entry.profile.max_view_age
+}
+
+/// What has taken longer than `limit`: the upstream, or its token.
+fn no_answer(upstream: &UpstreamHandle, limit: Duration) -> String {
+    let limit = limit.as_secs();
+    match upstream.client.token_wait() {
+        Some(wait) => format!("{} has given no token within {limit} s", wait.location),
+        None => format!("no complete answer within {limit} s"),
+    }
 }

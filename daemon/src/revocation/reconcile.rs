@@ -291,6 +291,7 @@ async fn resolve_missing(
                     session.id()
                 ),
                 retry_after: None,
+                hint: None,
             })
         }
         (status, _) => Ok(MissingSession::Revoked(status)),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rolekeeper::connect::variable;
 
+use super::system_files::{self, places_of};
 use crate::config::{Config, TokenLocation};
 
 /// Folders that the daemon may read, write, and start programs from. A rule for a file would not match the file that
@@ -46,11 +47,13 @@ impl AllowedPaths {
         paths.execute.extend(folders_of(program));
         paths.write.extend(folder_of(socket));
         paths.write.extend(state.map(Path::to_owned));
+        paths.read.extend(system_files::allowed());
         paths.add_environment();
 
         for upstream in &config.upstreams {
             if let Some(ca) = &upstream.transport.ca {
                 paths.read.extend(folders_of(ca));
+                paths.read.extend(places_of(ca));
             }
             paths.add_token(&upstream.token);
         }
@@ -58,14 +61,10 @@ impl AllowedPaths {
         paths
     }
 
-    /// The credentials of systemd, and the certificates that OpenSSL's variables name.
+    /// The credentials of systemd.
     fn add_environment(&mut self) {
-        for folder in ["CREDENTIALS_DIRECTORY", "SSL_CERT_DIR"] {
-            self.read.extend(variable(folder).map(PathBuf::from));
-        }
-        if let Some(file) = variable("SSL_CERT_FILE") {
-            self.read.extend(folders_of(Path::new(&file)));
-        }
+        let folder = variable("CREDENTIALS_DIRECTORY");
+        self.read.extend(folder.map(PathBuf::from));
     }
 
     fn add_token(&mut self, token: &TokenLocation) {

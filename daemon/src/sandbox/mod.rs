@@ -11,6 +11,7 @@ pub mod helper;
 mod landlock;
 #[cfg(target_os = "linux")]
 mod seccomp;
+pub(crate) mod system_files;
 
 use std::sync::OnceLock;
 
@@ -52,6 +53,10 @@ pub(crate) fn confine(paths: &AllowedPaths) {
         tracing::warn!(%error, "seccomp is off");
     }
 
+    for file in system_files::unreadable() {
+        tracing::warn!("{file}");
+    }
+
     let _ = IN_FORCE.set(in_force);
 }
 
@@ -68,6 +73,10 @@ pub(crate) fn protection() -> Protection {
         landlock: status(in_force.map(|in_force| &in_force.landlock)),
         seccomp: status(in_force.map(|in_force| &in_force.seccomp)),
         peer_inspector: "active".into(),
+        unreadable_files: system_files::unreadable()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

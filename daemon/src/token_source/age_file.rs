@@ -86,6 +86,7 @@ fn encrypt(to: &dyn Recipient, token: &SecretString) -> io::Result<Vec<u8>> {
 fn read_identity(path: &Path) -> Result<x25519::Identity, TokenErrorKind> {
     let text = Zeroizing::new(private_file::read(path).map_err(TokenErrorKind::File)?);
     let mut lines = text
+        .trim_start_matches(super::BYTE_ORDER_MARK)
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'));

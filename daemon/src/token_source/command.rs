@@ -16,10 +16,13 @@ use zeroize::Zeroizing;
 use super::TokenErrorKind;
 use crate::clock::BootTime;
 use crate::platform::memory::lock_in_memory;
-use crate::sandbox::helper::command_runner::{CommandRunner, Outcome, RunningCommand};
+use crate::sandbox::helper::command_runner::{CommandPid, CommandRunner, Outcome, RunningCommand};
 
 /// The program may ask a person, for a fingerprint say.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the end of the pipe is awaited once the program has exited.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// The longest output, in bytes: a token with white space around it.
 const SIZE_LIMIT: usize = 17 * 1024;
@@ -50,10 +53,12 @@ impl CachedToken {
     }
 }
 
-/// The program and what it has started are killed, unless the program exits with success in time.
+/// The program and what it has started are killed, unless the program exits with success in time. `on_start` gets the handle
+/// of its process.
 pub(super) async fn run(
     command: &[String],
     runner: Option<&CommandRunner>,
+    on_start: impl FnOnce(CommandPid),
 ) -> Result<SecretString, TokenErrorKind> {
     let runner = runner.ok_or(TokenErrorKind::CommandNotAllowed)?;
     let (stdout, running) = runner.run(command).map_err(|error| match error.kind() {
@@ -62,6 +67,7 @@ pub(super) async fn run(
         | io::ErrorKind::NotConnected => TokenErrorKind::CommandRunnerExited,
         _ => TokenErrorKind::CommandNotStarted(error),
     })?;
+    on_start(running.pid());
 
     timeout(TIME_LIMIT, read(stdout, running))
         .await
@@ -69,14 +75,21 @@ pub(super) async fn run(
 }
 
 async fn read(stdout: OwnedFd, running: RunningCommand) -> Result<SecretString, TokenErrorKind> {
-    let printed = read_output(stdout)
-        .await
-        .map_err(TokenErrorKind::CommandOutput)?;
-    if printed.len() > SIZE_LIMIT {
-        return Err(TokenErrorKind::CommandOutputTooLong);
-    }
+    let mut output = Output::new(stdout).map_err(TokenErrorKind::CommandOutput)?;
 
-    match running.outcome().await {
+    // A process that the command leaves behind may keep the pipe open. What the command has printed is in the pipe by then.
+    let outcome = tokio::select! {
+        read = output.read() => {
+            read?;
+            running.outcome().await
+        }
+        outcome = running.outcome() => {
+            timeout(GRACE, output.read()).await.unwrap_or(Ok(()))?;
+            outcome
+        }
+    };
+
+    match outcome {
         Some(Outcome::Exited(0)) => {}
         Some(Outcome::Exited(status)) => {
             return Err(TokenErrorKind::CommandFailed(ExitStatus::from_raw(*status)));
@@ -85,24 +98,42 @@ async fn read(stdout: OwnedFd, running: RunningCommand) -> Result<SecretString, 
             let error = io::Error::from_raw_os_error(*errno);
             return Err(TokenErrorKind::CommandNotStarted(error));
         }
-        Some(Outcome::Allowed | Outcome::NotAllowed) => {
+        Some(Outcome::Allowed | Outcome::NotAllowed | Outcome::Started(_)) => {
             return Err(TokenErrorKind::CommandNotAllowed);
         }
         None => return Err(TokenErrorKind::CommandRunnerExited),
     }
 
-    let token = super::from_utf8(&printed)?;
+    let token = super::from_utf8(&output.printed)?;
     running.accept();
 
     Ok(token)
 }
 
-/// One byte more than the limit at the most.
-async fn read_output(stdout: OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
-    let stdout = Receiver::from_owned_fd(stdout)?;
-    // With its full capacity from the start: growing would leave a copy behind.
-    let mut printed = Zeroizing::new(Vec::with_capacity(SIZE_LIMIT + 1));
-    let limit = u64::try_from(SIZE_LIMIT).unwrap_or_default();
-    stdout.take(limit + 1).read_to_end(&mut printed).await?;
-    Ok(printed)
+/// What the command has printed so far.
+struct Output {
+    stdout: Receiver,
+    printed: Zeroizing<Vec<u8>>,
+}
+
+impl Output {
+    fn new(stdout: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            stdout: Receiver::from_owned_fd(stdout)?,
+            // With its full capacity from the start: growing would leave a copy behind.
+            printed: Zeroizing::new(Vec::with_capacity(SIZE_LIMIT + 1)),
+        })
+    }
+
+    /// Reads to the end of the pipe. If this is dropped before, what is read so far stays in `printed`.
+    async fn read(&mut self) -> Result<(), TokenErrorKind> {
+        while self.printed.len() <= SIZE_LIMIT {
+            let read = self.stdout.read_buf(&mut *self.printed).await;
+            if read.map_err(TokenErrorKind::CommandOutput)? == 0 {
+                return Ok(());
+            }
+        }
+
+        Err(TokenErrorKind::CommandOutputTooLong)
+    }
 }

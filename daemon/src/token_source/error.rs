@@ -64,6 +64,8 @@ pub(crate) enum TokenErrorKind {
     CommandFailed(ExitStatus),
     #[error("did not finish within {} s", super::command::TIME_LIMIT.as_secs())]
     CommandTimedOut,
+    #[error("asks rolekeeper for a profile that needs the output of this program")]
+    CommandRecursion,
     #[error("printed more than a token")]
     CommandOutputTooLong,
     #[error("has unreadable output: {0}")]
@@ -90,6 +92,14 @@ impl fmt::Display for TokenError {
 impl std::error::Error for TokenError {}
 
 impl TokenError {
+    /// Why the text is not a token, if that is the error.
+    pub(crate) fn invalid_token(&self) -> Option<&'static str> {
+        match self.kind {
+            TokenErrorKind::InvalidToken(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// What the user can do, as an imperative.
     pub(crate) fn hint(&self) -> String {
         let upstream = &self.upstream;
@@ -121,6 +131,9 @@ impl TokenError {
             TokenErrorKind::EncryptionFailed(_) | TokenErrorKind::StoredDiffers => {
                 format!("run rolekeeper login {upstream} again")
             }
+            TokenErrorKind::CommandRecursion => format!(
+                "take the token of [upstream.{upstream}] from elsewhere, or from a profile of another upstream"
+            ),
             TokenErrorKind::CommandNotAllowed => {
                 "restart rolekeeperd instead of reloading it".into()
             }

@@ -5,6 +5,7 @@ mod age_file;
 mod command;
 mod error;
 mod keyring;
+mod wait;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -21,14 +22,18 @@ use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::sync::lock;
 use age_file::AgeKey;
 use command::CachedToken;
+use wait::Readers;
 
 pub(crate) use error::TokenError;
 pub(crate) use error::TokenErrorKind;
+pub use wait::{RunningTokenCommand, TokenWait};
 
 /// The longest token, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 
 const NOT_UTF8: &str = "it is not UTF-8 text";
+const UTF16: &str = "it is UTF-16 text; save it as UTF-8";
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The token of one principal.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub struct TokenSource {
     turn: Arc<tokio::sync::Mutex<()>>,
     unlock_prompt: keyring::UnlockPrompt,
     cached: Mutex<Option<CachedToken>>,
+    readers: Readers,
     /// Of an encrypted file, once the user has entered it.
     passphrase: Mutex<Option<SecretString>>,
 }
@@ -54,6 +60,7 @@ impl TokenSource {
             turn: Arc::default(),
             unlock_prompt: keyring::UnlockPrompt::default(),
             cached: Mutex::default(),
+            readers: Readers::default(),
             passphrase: Mutex::default(),
         }
     }
@@ -84,6 +91,7 @@ impl TokenSource {
 
     /// Reads the token.
     pub(crate) async fn token(&self) -> Result<SecretString, TokenError> {
+        let _reading = self.readers.start();
         let text = match &self.location {
             TokenLocation::Env(name) => self.read_env(name)?,
             TokenLocation::File(path) => self.read_file(path)?,
@@ -104,8 +112,11 @@ impl TokenSource {
                 if let Some(token) = self.cached() {
                     return Ok(token);
                 }
-                let printed = command::run(words, self.command_runner.as_deref()).await;
-                let token = self.parse(&printed.map_err(|kind| self.error(kind))?)?;
+                let runner = self.command_runner.as_deref();
+                let run = self.readers.start_command();
+                let printed = command::run(words, runner, |pid| run.set_pid(pid)).await;
+                let printed = printed.map_err(|kind| self.error(run.cause(kind)))?;
+                let token = self.parse(&printed)?;
                 *lock(&self.cached) = CachedToken::new(&token, Clock::System.now().boot, *keep);
                 return Ok(token);
             }
@@ -183,6 +194,31 @@ impl TokenSource {
         }
     }
 
+    /// What the token comes from, while it is being read.
+    pub(crate) fn wait(&self) -> Option<TokenWait> {
+        if !self.readers.is_reading() {
+            return None;
+        }
+
+        let hint = match &self.location {
+            TokenLocation::Command { words, .. } => format!(
+                "run the command by hand, and make it print the token and exit: {}",
+                crate::text::one_line(&words.join(" "))
+            ),
+            _ => "answer its prompt, and run the command again".into(),
+        };
+
+        Some(TokenWait {
+            location: self.location.to_string(),
+            hint,
+        })
+    }
+
+    /// The token command that runs now.
+    pub(crate) fn running_command(&self) -> Option<RunningTokenCommand> {
+        self.readers.command()
+    }
+
     /// Must be called when the upstream has rejected the token: the cached one may be out of date.
     pub(crate) fn discard_cached(&self) {
         lock(&self.cached).take();
@@ -193,9 +229,11 @@ impl TokenSource {
         self.unlock_prompt.reset();
     }
 
-    /// A token of this source, without white space around it. Fails for a text that cannot be a bearer token.
+    /// A token of this source, without white space and a byte order mark around it. Fails for a text that cannot be a bearer token.
     pub(crate) fn parse(&self, text: &SecretString) -> Result<SecretString, TokenError> {
         let token = text.expose_secret().trim();
+        // Editors and PowerShell put it before a text.
+        let token = token.trim_start_matches(BYTE_ORDER_MARK).trim_start();
         match defect(token) {
             Some(reason) => Err(self.error(TokenErrorKind::InvalidToken(reason))),
             None => Ok(SecretString::from(token)),
@@ -216,10 +254,11 @@ impl TokenSource {
     }
 
     fn read_file(&self, path: &Path) -> Result<SecretString, TokenError> {
-        match private_file::read(path) {
-            Ok(text) => Ok(text.into()),
-            Err(error) => Err(self.error(TokenErrorKind::File(error))),
-        }
+        let bytes = private_file::read_bytes(path).map_err(TokenErrorKind::File);
+        bytes
+            .map(Zeroizing::new)
+            .and_then(|bytes| from_utf8(&bytes))
+            .map_err(|kind| self.error(kind))
     }
 
     fn systemd_credential(&self, name: &str) -> Result<PathBuf, TokenError> {
@@ -283,6 +322,9 @@ impl TokenSource {
 fn from_utf8(bytes: &Zeroizing<Vec<u8>>) -> Result<SecretString, TokenErrorKind> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.into()),
+        Err(_) if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) => {
+            Err(TokenErrorKind::InvalidToken(UTF16))
+        }
         Err(_) => Err(TokenErrorKind::InvalidToken(NOT_UTF8)),
     }
 }
@@ -293,6 +335,8 @@ fn defect(token: &str) -> Option<&'static str> {
         Some("it is empty")
     } else if token.len() > MAX_TOKEN {
         Some("it is longer than 16 KiB")
+    } else if token.contains('\0') {
+        Some("it has NUL characters, as UTF-16 text has; save it as UTF-8")
     } else if !token.chars().all(|each| each.is_ascii_graphic()) {
         Some("it has white space, control or non-ASCII characters inside")
     } else {

@@ -85,6 +85,69 @@ async fn command_runs_without_shell_and_output_is_cached() {
 }
 
 #[tokio::test]
+async fn byte_order_mark_is_ignored_and_utf16_is_named() {
+    let marked = read_file("\u{feff}canary-token\r\n", 0o600).await.unwrap();
+    assert_eq!(marked.expose_secret(), "canary-token");
+
+    let dir = tempfile::tempdir().unwrap();
+    for (bytes, reason) in [
+        (
+            &b"\xff\xfec\0a\0"[..],
+            "it is UTF-16 text; save it as UTF-8",
+        ),
+        (b"\xfe\xff\0c\0a", "it is UTF-16 text; save it as UTF-8"),
+        (
+            b"c\0a\0",
+            "it has NUL characters, as UTF-16 text has; save it as UTF-8",
+        ),
+        (b"\xe9", "it is not UTF-8 text"),
+    ] {
+        let path = dir.path().join("token");
+        private_file::replace(&path, bytes).unwrap();
+        let error = source(TokenLocation::File(path)).token().await.unwrap_err();
+        assert!(error.to_string().ends_with(reason), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn child_that_keeps_the_pipe_open_is_not_awaited() {
+    let began = Clock::System.now().boot;
+    let words = ["sh", "-c", "sleep 60 & echo canary-token"];
+    let token = command(&words, 0).token().await.unwrap();
+    assert_eq!(token.expose_secret(), "canary-token");
+
+    let words = ["sh", "-c", "sleep 60 & exit 3"];
+    let error = command(&words, 0).token().await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("failed with exit status: 3"),
+        "{error}"
+    );
+    assert!(Clock::System.now().boot.since(began) < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn running_command_has_a_process_id_and_is_named() {
+    let words = ["sh", "-c", "sleep 60"];
+    let slow = Arc::new(command(&words, 0));
+    assert!(slow.wait().is_none() && slow.running_command().is_none());
+
+    let reading = tokio::spawn({
+        let slow = Arc::clone(&slow);
+        async move { slow.token().await.map(drop) }
+    });
+    while slow.running_command().and_then(|run| run.pid()).is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let wait = slow.wait().unwrap();
+    assert_eq!(wait.location, "the program sh");
+    assert!(wait.hint.ends_with("exit: sh -c sleep 60"));
+
+    reading.abort();
+    assert!(reading.await.is_err());
+    assert!(slow.wait().is_none() && slow.running_command().is_none());
+}
+
+#[tokio::test]
 async fn command_error_names_program_and_not_output() {
     for (words, want) in [
         (&["rolekeeper-no-such-program"][..], "cannot be started"),
@@ -180,6 +243,10 @@ async fn age_file_needs_its_identity() {
                 .contains("canary")
         );
     }
+
+    let key = std::fs::read_to_string(dir.path().join("key")).unwrap();
+    private_file::replace(&dir.path().join("key"), format!("\u{feff}{key}").as_bytes()).unwrap();
+    assert!(sealed.token().await.is_ok(), "a byte order mark is ignored");
 
     std::fs::rename(dir.path().join("key"), dir.path().join("other")).unwrap();
     let other = tempfile::tempdir().unwrap();

@@ -101,6 +101,7 @@ mod tests {
         UpstreamError::Unavailable {
             what: "down".into(),
             retry_after,
+            hint: None,
         }
     }
 

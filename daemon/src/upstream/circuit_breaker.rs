@@ -78,6 +78,7 @@ mod tests {
         UpstreamError::Unavailable {
             what: "down".into(),
             retry_after: None,
+            hint: None,
         }
     }
 

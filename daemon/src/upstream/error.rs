@@ -14,6 +14,8 @@ pub enum UpstreamError {
     Unavailable {
         what: String,
         retry_after: Option<Duration>,
+        /// What the person can do, if time alone does not help.
+        hint: Option<String>,
     },
     /// The long-lived token is missing, expired or revoked: a person has to log in.
     #[error("{what}")]

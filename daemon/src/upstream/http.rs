@@ -14,12 +14,14 @@ use secrecy::ExposeSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::transport_error::{no_reply, proxy_problem};
 use crate::clock::{BootTime, Clock, ServerClock};
 use crate::config::{Endpoint, HttpTransport, Proxy};
+use crate::sandbox::system_files;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a whole call, slow bodies included.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an idle connection is kept. Its buffers hold a token and a session until it is closed. Calls of one task
 /// follow each other sooner than this, and others are half a minute apart.
 const POOL_IDLE: Duration = Duration::from_secs(1);
@@ -29,7 +31,10 @@ const REPLY_CAP: usize = 8 * 1024 * 1024;
 /// The HTTP client cannot be set up on this machine.
 #[derive(Debug, Error)]
 pub enum SetupError {
-    #[error("the HTTP client for {endpoint} cannot be set up: {cause}")]
+    #[error(
+        "the HTTP client for {endpoint} cannot be set up: {cause}{}",
+        system_files::unreadable_reason()
+    )]
     Client {
         endpoint: Endpoint,
         cause: reqwest::Error,
@@ -79,8 +84,12 @@ pub(crate) struct DateStamp {
 /// There is no whole reply.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum HttpError {
-    #[error("{0}")]
-    NoReply(String),
+    #[error("{message}")]
+    NoReply {
+        message: String,
+        /// What the person can do, if time alone does not help.
+        hint: Option<String>,
+    },
     #[error("a reply of more than {REPLY_CAP} bytes")]
     TooLong,
 }
@@ -88,6 +97,11 @@ pub(crate) enum HttpError {
 impl HttpClient {
     pub(crate) fn new(endpoint: Endpoint, transport: HttpTransport) -> Result<Self, SetupError> {
         let client = ArcSwap::from_pointee(build(&endpoint, &transport)?);
+        if !endpoint.is_loopback_http()
+            && let Some(problem) = proxy_problem(&transport)
+        {
+            tracing::warn!(%endpoint, "{problem}");
+        }
 
         Ok(Self {
             client,
@@ -107,12 +121,15 @@ impl HttpClient {
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<HttpReply, HttpError> {
         let sent = Clock::System.now().boot;
-        let response = request.send().await.map_err(no_reply)?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| no_reply(error, &self.transport))?;
         let received = Clock::System.now().boot;
 
         let status = response.status();
         let headers = response.headers().clone();
-        let body = read(response).await?;
+        let body = self.read(response).await?;
         let date = date(&headers).and_then(|date| Timestamp::try_from(date).ok());
 
         Ok(HttpReply {
@@ -125,6 +142,20 @@ impl HttpClient {
                 received,
             }),
         })
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+        let mut text = Zeroizing::new(Vec::with_capacity(4096));
+        loop {
+            let chunk = response.chunk().await;
+            let Some(chunk) = chunk.map_err(|error| no_reply(error, &self.transport))? else {
+                return Ok(text);
+            };
+            if text.len() + chunk.len() > REPLY_CAP {
+                return Err(HttpError::TooLong);
+            }
+            text.extend_from_slice(&chunk);
+        }
     }
 
     /// Opens new connections from now on.
@@ -199,36 +230,6 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
     } else {
         Ok(found)
     }
-}
-
-async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, HttpError> {
-    let mut text = Zeroizing::new(Vec::with_capacity(4096));
-    while let Some(chunk) = response.chunk().await.map_err(no_reply)? {
-        if text.len() + chunk.len() > REPLY_CAP {
-            return Err(HttpError::TooLong);
-        }
-        text.extend_from_slice(&chunk);
-    }
-
-    Ok(text)
-}
-
-fn no_reply(error: reqwest::Error) -> HttpError {
-    let error = error.without_url();
-    if error.is_timeout() && !error.is_connect() {
-        return HttpError::NoReply(format!("no reply within {} s", TOTAL_TIMEOUT.as_secs()));
-    }
-
-    let mut causes = vec![error.to_string()];
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        causes.push(inner.to_string());
-        cause = inner.source();
-    }
-
-    causes.dedup();
-
-    HttpError::NoReply(causes.join(": "))
 }
 
 /// RFC 9110, 10.2.3: seconds, or a date, which is compared with the reply's own `Date` if it has one.

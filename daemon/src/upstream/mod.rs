@@ -10,6 +10,7 @@ pub mod handle;
 mod http;
 pub mod limiter;
 mod registry;
+mod transport_error;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,7 +26,7 @@ use crate::clock::ServerClock;
 use crate::config::{RoleRequest, UpstreamConfig};
 use crate::platform::memory::lock_in_memory;
 use crate::sandbox::helper::command_runner::CommandRunner;
-use crate::token_source::TokenSource;
+use crate::token_source::{RunningTokenCommand, TokenSource, TokenWait};
 
 pub(crate) use capability::{
     ActiveSession, ApiCaller, ApiMethod, ApiReply, AuditEntry, AuditLog, AuditQuery, Check,
@@ -85,6 +86,16 @@ pub trait Upstream: fmt::Debug + Send + Sync {
         session_id: &'a str,
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), UpstreamError>>;
+
+    /// What the token comes from, while calls wait for it.
+    fn token_wait(&self) -> Option<TokenWait> {
+        None
+    }
+
+    /// The program that prints the token, while it runs.
+    fn token_command(&self) -> Option<RunningTokenCommand> {
+        None
+    }
 
     /// The machine was suspended: connections from before are dead.
     fn resumed(&self) {}

@@ -49,6 +49,13 @@ impl Approvals {
         }
     }
 
+    pub(super) fn is_pending(&self, entry: &CacheEntry) -> bool {
+        let now = self.clock.now().boot;
+        lock(&self.store)
+            .pending(now)
+            .any(|request| request.profile == entry.profile.name)
+    }
+
     /// New requests, for a dialog on the desktop.
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<Arc<ApprovalRequest>> {
         let (sender, receiver) = mpsc::channel(PENDING);

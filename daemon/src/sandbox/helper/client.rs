@@ -29,6 +29,11 @@ const WAIT: Duration = Duration::from_secs(2);
 /// A response, and what it takes of the descriptors that come with it.
 pub(super) trait Response: DeserializeOwned + Send + Sync + 'static {
     fn attach(&mut self, _descriptors: Vec<OwnedFd>) {}
+
+    /// Whether another response follows.
+    fn is_interim(&self) -> bool {
+        false
+    }
 }
 
 /// A helper process, whose responses are `R`.
@@ -174,7 +179,7 @@ pub(super) struct StartedWork<R: Response> {
 }
 
 impl<R: Response> StartedWork<R> {
-    pub(super) fn response(&self) -> &PendingResponse<R> {
+    pub(super) fn response(&self) -> &Arc<PendingResponse<R>> {
         &self.response
     }
 
@@ -207,6 +212,7 @@ impl<R: Response> Drop for StartedWork<R> {
 /// A response that may still have to arrive.
 #[derive(Debug)]
 pub(crate) struct PendingResponse<R> {
+    interim: OnceLock<R>,
     response: OnceLock<Option<R>>,
     arrived: Notify,
     waiting: Mutex<()>,
@@ -217,6 +223,7 @@ pub(crate) struct PendingResponse<R> {
 impl<R> PendingResponse<R> {
     fn new(health: &Arc<Health>) -> Self {
         Self {
+            interim: OnceLock::new(),
             response: OnceLock::new(),
             arrived: Notify::new(),
             waiting: Mutex::new(()),
@@ -238,6 +245,11 @@ impl<R> PendingResponse<R> {
         self.arrived.notify_waiters();
         drop(lock(&self.waiting));
         self.woken.notify_all();
+    }
+
+    /// The response before the last one, if there is one and it has arrived.
+    pub(super) fn interim(&self) -> Option<&R> {
+        self.interim.get()
     }
 
     /// The response, if it has arrived.
@@ -287,6 +299,13 @@ fn receive_responses<R: Response>(
         health.is_stuck.store(false, Ordering::Relaxed);
         let mut response = frame.body;
         response.attach(descriptors);
+
+        if response.is_interim() {
+            if let Some(requested) = lock(pending).get(&frame.id) {
+                let _ = requested.interim.set(response);
+            }
+            continue;
+        }
 
         let requested = lock(pending).remove(&frame.id);
         if let Some(requested) = requested {

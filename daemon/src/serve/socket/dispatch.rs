@@ -207,12 +207,11 @@ async fn login(
 }
 
 async fn explain_profile(peer: &Peer, profile: &str, context: &ServerContext) -> Report {
-    let grant = context
-        .services
-        .access
-        .authorize_owner(peer, profile)
-        .await?;
+    let services = &context.services;
+    let grant = services.access.authorize_owner(peer, profile).await?;
 
+    let upstream = &grant.entry().upstream;
+    let _waiting = services.refresh.start_token_wait(peer, upstream).await?;
     json(explain(&grant).await)
 }
 
@@ -220,6 +219,8 @@ async fn audit(peer: &Peer, profile: &str, since: Duration, context: &ServerCont
     let services = &context.services;
     let grant = services.access.authorize_owner(peer, profile).await?;
 
+    let upstream = &grant.entry().upstream;
+    let _waiting = services.refresh.start_token_wait(peer, upstream).await?;
     json(services.audit.audit(&grant, since).await)
 }
 
@@ -227,6 +228,8 @@ async fn refresh(peer: &Peer, profile: &str, context: &ServerContext) -> Report 
     let services = &context.services;
     let grant = services.access.authorize_owner(peer, profile).await?;
 
+    let upstream = &grant.entry().upstream;
+    let _waiting = services.refresh.start_token_wait(peer, upstream).await?;
     services.refresh.fetch_new(grant.entry()).await?;
 
     json::<RequestError>(Ok(profile_update(grant.entry(), None)))

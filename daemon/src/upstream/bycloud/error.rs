@@ -73,6 +73,8 @@ pub enum IamError {
     NoAnswer {
         what: String,
         retry_after: Option<Duration>,
+        /// What the person can do, if time alone does not help.
+        hint: Option<String>,
     },
     /// The service's own error.
     #[error("{what}")]
@@ -125,10 +127,14 @@ impl IamError {
             Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
                 what,
                 retry_after: None,
+                hint: None,
             },
-            Self::NoAnswer { retry_after, .. } => UpstreamError::Unavailable {
+            Self::NoAnswer {
+                retry_after, hint, ..
+            } => UpstreamError::Unavailable {
                 what,
                 retry_after: *retry_after,
+                hint: hint.clone(),
             },
             Self::Service {
                 error, retry_after, ..
@@ -147,6 +153,9 @@ impl IamError {
             Self::Invalid { .. } => {
                 CallError::new(CallErrorKind::Invalid, self.to_string(), usage(route))
             }
+            Self::NoAnswer {
+                hint: Some(hint), ..
+            } => CallError::new(CallErrorKind::Unavailable, self.to_string(), hint.clone()),
             Self::NoAnswer { retry_after, .. } => {
                 CallError::unavailable(self.to_string(), changes, *retry_after)
             }
@@ -200,7 +209,11 @@ impl ServiceError {
                 };
             }
             Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_) => {
-                return UpstreamError::Unavailable { what, retry_after };
+                return UpstreamError::Unavailable {
+                    what,
+                    retry_after,
+                    hint: None,
+                };
             }
             Self::PrincipalDisabled => RefusalKind::AccountDisabled,
             Self::TrustPolicyDenied => RefusalKind::NotTrusted,

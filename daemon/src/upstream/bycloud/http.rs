@@ -68,6 +68,7 @@ impl ByCloud {
                 self.endpoint()
             ),
             retry_after: None,
+            hint: None,
         })?;
 
         self.learn_time(raw.date);
@@ -272,7 +273,11 @@ impl SentCall<'_> {
 
     fn no_reply(&self, error: &HttpError) -> IamError {
         match error {
-            HttpError::NoReply(why) => self.no_answer(why, None),
+            HttpError::NoReply { message, hint } => IamError::NoAnswer {
+                what: format!("{} at {}: {message}", self.method, self.endpoint),
+                retry_after: None,
+                hint: hint.clone(),
+            },
             HttpError::TooLong => IamError::TooLong {
                 what: format!("{} at {}: {error}", self.method, self.endpoint),
             },
@@ -283,6 +288,7 @@ impl SentCall<'_> {
         IamError::NoAnswer {
             what: format!("{} at {}: {why}", self.method, self.endpoint),
             retry_after,
+            hint: None,
         }
     }
 

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::clock::ServerClock;
 use crate::config::{Endpoint, HttpTransport, RoleRequest};
-use crate::token_source::TokenSource;
+use crate::token_source::{RunningTokenCommand, TokenSource, TokenWait};
 
 pub use audit_logs::*;
 pub use error::{IamError, ServiceError};
@@ -155,6 +155,14 @@ impl Upstream for ByCloud {
         reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), UpstreamError>> {
         self.revoke_if_there(session_id, reason).boxed()
+    }
+
+    fn token_wait(&self) -> Option<TokenWait> {
+        self.token_source.wait()
+    }
+
+    fn token_command(&self) -> Option<RunningTokenCommand> {
+        self.token_source.running_command()
     }
 
     fn resumed(&self) {

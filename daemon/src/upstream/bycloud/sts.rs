@@ -100,6 +100,7 @@ impl ByCloud {
         let expires_at = valid_end(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
             what: format!("assumeRole at {}: invalid reply: {why}", self.endpoint()),
             retry_after: None,
+            hint: None,
         })?;
 
         let AssumedRole {

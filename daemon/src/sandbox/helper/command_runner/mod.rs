@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use worker::run_worker;
 
 use super::HelperKind;
-use super::client::{Helper, Response, StartedWork};
+use super::client::{Helper, PendingResponse, Response, StartedWork};
 use worker::Work;
 
 /// The daemon's side of the command helper process.
@@ -31,13 +31,19 @@ pub(crate) enum Outcome {
     Allowed,
     /// The configuration did not name this command when the daemon started.
     NotAllowed,
+    /// The command runs as this process. Another outcome follows.
+    Started(i32),
     /// With this errno.
     NotStarted(i32),
     /// With this status, as wait(2) encodes it.
     Exited(i32),
 }
 
-impl Response for Outcome {}
+impl Response for Outcome {
+    fn is_interim(&self) -> bool {
+        matches!(self, Self::Started(_))
+    }
+}
 
 impl CommandRunner {
     /// Starts the process, which then runs these commands and no others. Must be called before the daemon confines itself.
@@ -103,8 +109,26 @@ impl RunningCommand {
         self.0.response().response().await
     }
 
+    pub(crate) fn pid(&self) -> CommandPid {
+        CommandPid(Arc::clone(self.0.response()))
+    }
+
     /// The processes that the command has started may go on.
     pub(crate) fn accept(self) {
         self.0.finish();
+    }
+}
+
+/// The process id of a command.
+#[derive(Debug, Clone)]
+pub(crate) struct CommandPid(Arc<PendingResponse<Outcome>>);
+
+impl CommandPid {
+    /// None until the command has started.
+    pub(crate) fn get(&self) -> Option<i32> {
+        match self.0.interim()? {
+            Outcome::Started(pid) => Some(*pid),
+            _ => None,
+        }
     }
 }

@@ -159,7 +159,7 @@ impl Runner {
 fn supervise(
     mut command: Command,
     control: &UnixStream,
-    respond: impl FnOnce(Outcome) -> io::Result<()>,
+    respond: impl Fn(Outcome) -> io::Result<()>,
 ) {
     let spawned = command.spawn();
     // It holds the write end of the pipe, which would keep the daemon waiting for more.
@@ -173,6 +173,9 @@ fn supervise(
     };
 
     let group = Pid::from_child(&child);
+    // If it fails the daemon has exited, which ends the command below.
+    let _ = respond(Outcome::Started(group.as_raw_nonzero().get()));
+
     let is_accepted = match await_exit(group, control) {
         Ok(Some(status)) => respond(Outcome::Exited(status)).is_ok() && await_accepted(control),
         Ok(None) => false,

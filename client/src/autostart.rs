@@ -2,6 +2,7 @@
 //! error is reported.
 
 mod environment;
+mod service_manager;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -125,6 +126,12 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
     let _only_one = lock(socket)?;
     // Another client may have started it while this one waited for the lock.
     if let Some(stream) = connect::open(socket)? {
+        return Ok(stream);
+    }
+
+    if service_manager::start(socket)
+        && let Some(stream) = connect::open(socket)?
+    {
         return Ok(stream);
     }
 

@@ -38,8 +38,12 @@ pub fn state_folder() -> Option<PathBuf> {
 
 /// `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
 pub fn default_config() -> Option<PathBuf> {
-    let folder = absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))?;
-    Some(folder.join("rolekeeper/config.toml"))
+    Some(config_folder()?.join("rolekeeper/config.toml"))
+}
+
+/// `XDG_CONFIG_HOME`, else `~/.config`.
+pub fn config_folder() -> Option<PathBuf> {
+    absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
 }
 
 /// The default socket: in the user's home or, where the home cannot hold one, in the runtime folder.
@@ -79,7 +83,7 @@ fn folder_in_home() -> Option<PathBuf> {
 }
 
 /// `XDG_RUNTIME_DIR`, else `/run/user/UID`, if it is this user's.
-fn runtime_folder() -> Option<PathBuf> {
+pub fn runtime_folder() -> Option<PathBuf> {
     let of_variable = absolute("XDG_RUNTIME_DIR").filter(|folder| is_own(folder));
     of_variable.or_else(of_login_manager)
 }

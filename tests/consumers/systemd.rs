@@ -435,3 +435,70 @@ fn system_unit_has_exposure_level_of_two_at_most() {
         .expect("a number");
     assert!(level <= 2.0, "{line}");
 }
+
+/// The units of the user, and a service that is the user's manager.
+fn install_for_user_manager(home: &Home) -> PathBuf {
+    let folder = home.path().join("config/systemd/user");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for name in ["rolekeeperd.service", "rolekeeperd.socket"] {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../packaging/systemd")
+            .join(name);
+        let program = programs().rolekeeperd.display().to_string();
+        let text = std::fs::read_to_string(shipped)
+            .expect("a unit")
+            .replace("%h/.cargo/bin/rolekeeperd", &program);
+        std::fs::write(folder.join(name), text).expect("a unit");
+    }
+
+    let path = home.path().display();
+    home.private_file(
+        "user-manager.service",
+        &format!(
+            "[Service]\nType=notify\nDelegate=yes\nExecStart=/lib/systemd/systemd --user --unit=basic.target\n\
+             Environment=HOME={path} XDG_RUNTIME_DIR={path}/run XDG_CONFIG_HOME={path}/config \
+             XDG_STATE_HOME={path}/state\n"
+        ),
+    )
+}
+
+#[test]
+#[ignore = "needs root, systemd and cgroup2"]
+fn client_leaves_the_start_to_the_manager_of_the_user() {
+    let (sandbox, home): (SandboxProcess, Home) = world();
+    let manager = install_for_user_manager(&home);
+    let systemd = Systemd::start(&home, &[manager]);
+    systemd.ctl(&["start", "user-manager.service"]);
+
+    let client = |args: &[&str]| {
+        let mut run = Command::new(script());
+        run.args([Path::new("run"), &systemd.folder, &programs().rolekeeper])
+            .args(args);
+        home.set_env(&mut run);
+        home.run(run)
+    };
+
+    let first = client(&["credential-process", "dev"]);
+    assert_eq!(
+        first.code,
+        0,
+        "{first:?} {} {}",
+        systemd.log(),
+        systemd.manager_log()
+    );
+    let status = client(&["status", "--json"]).json();
+    assert_eq!(status["daemon"]["started_by"], "service manager");
+
+    // A process with another environment reaches the same daemon.
+    let mut cron = Command::new(script());
+    cron.args([Path::new("run"), &systemd.folder, &programs().rolekeeper])
+        .args(["credential-process", "dev"])
+        .env("HOME", home.path())
+        .env("XDG_RUNTIME_DIR", home.path().join("run"))
+        .env("XDG_CONFIG_HOME", "/nonexistent");
+    assert_eq!(
+        home.run(cron).json()["AccessKeyId"],
+        first.json()["AccessKeyId"]
+    );
+    assert_eq!(sandbox.calls("assumeRole"), 1);
+}

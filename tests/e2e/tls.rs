@@ -8,9 +8,9 @@ use std::thread;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs};
 
-use rcgen::{BasicConstraints, IsCa};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-use super::tls_door::{TlsDoor, self_signed_door, tls_door};
+use super::tls_door::{TlsDoor, door, tls_door};
 
 /// Requests a lease of a home whose upstream is the TLS server, and which trusts the authorities in
 /// `trusted`.
@@ -260,4 +260,14 @@ fn proxy_is_used_as_configured_and_sees_no_token() {
             assert_eq!(has_credentials, more.contains("canary"), "{head}");
         }
     }
+}
+
+/// A server whose certificate is its own authority.
+fn self_signed_door(behind: &str, name: &str, is_ca: IsCa) -> TlsDoor {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+
+    door(behind, certificate.der().clone(), &key, certificate.pem())
 }

@@ -38,17 +38,8 @@ pub(crate) fn tls_door(behind: &str, name: &str) -> TlsDoor {
     door(behind, certificate.der().clone(), &key, authority.pem())
 }
 
-/// A server whose certificate is its own authority.
-pub(crate) fn self_signed_door(behind: &str, name: &str, is_ca: IsCa) -> TlsDoor {
-    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-    params.is_ca = is_ca;
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-
-    door(behind, certificate.der().clone(), &key, certificate.pem())
-}
-
-fn door(
+/// A server with this certificate and key, which the authority has signed.
+pub(crate) fn door(
     behind: &str,
     certificate: CertificateDer<'static>,
     key: &KeyPair,

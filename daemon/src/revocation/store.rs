@@ -184,11 +184,14 @@ impl RevocationStore {
     }
 
     /// The sessions of a profile that were left valid at the upstream. They are to be revoked now.
-    pub(super) fn take_left(&self, profile: &str) -> Vec<(Box<str>, PendingRevocation)> {
-        lock(&self.state)
-            .left
-            .extract_if(.., |_, pending| pending.profile.as_deref() == Some(profile))
-            .collect()
+    pub(super) fn take_left(&self, profile: &str) -> BTreeMap<Box<str>, PendingRevocation> {
+        let mut state = lock(&self.state);
+        let (taken, left) = std::mem::take(&mut state.left)
+            .into_iter()
+            .partition(|(_, pending)| pending.profile.as_deref() == Some(profile));
+        state.left = left;
+
+        taken
     }
 
     /// The upstream has confirmed the revocation.

@@ -60,12 +60,12 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     let edits = match (hosts.is_empty(), undo) {
         (true, _) => [None, script],
         (_, true) => [
-            Some(original.edit(written(&config)?, lines, Vec::new())),
+            Some(original.edit(written(&config)?, lines, Vec::new())?),
             script,
         ],
         (_, false) => [
             script,
-            Some(original.edit(written(&config)?, Vec::new(), lines)),
+            Some(original.edit(written(&config)?, Vec::new(), lines)?),
         ],
     };
 

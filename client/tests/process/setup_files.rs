@@ -1,0 +1,247 @@
+//! How `rolekeeper setup` changes files: what it refuses, what it keeps, and what happens if others change them, too.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::fake_daemon::FakeDaemon;
+use super::setup::{Home, PROGRAM};
+
+/// `setup` with the socket of this daemon.
+fn run_with_daemon(home: &Home, daemon: &FakeDaemon, line: &str) -> Output {
+    let mut command = home.command(Path::new(PROGRAM));
+    command
+        .env("ROLEKEEPER_SOCKET", daemon.home().join("socket"))
+        .arg("setup")
+        .args(line.split(' '));
+    command.output().unwrap()
+}
+
+fn read(home: &Home, name: &str) -> String {
+    fs::read_to_string(home.path(name)).unwrap()
+}
+
+const AWS: &str = ".aws/config";
+
+#[test]
+fn aws_region_of_the_option_or_the_section_or_the_daemon() {
+    let home = Home::new();
+    let daemon = FakeDaemon::answering("BYIA1");
+
+    let first = home.done("aws dev --write");
+    assert!(
+        first.contains("Note: the AWS profile has no region"),
+        "{first}"
+    );
+    assert!(!read(&home, AWS).contains("region"));
+
+    daemon.set_region("eu-north-1");
+    let run = run_with_daemon(&home, &daemon, "aws dev --write");
+    assert!(run.status.success(), "{run:?}");
+    assert!(read(&home, AWS).contains("\nregion = eu-north-1\n"));
+    assert!(!String::from_utf8(run.stdout).unwrap().contains("Note"));
+
+    home.done("aws dev --region eu-central-1 --write");
+    for line in ["aws dev --write", "aws dev --socket /run/x --write"] {
+        let run = run_with_daemon(&home, &daemon, line);
+        assert!(run.status.success(), "{run:?}");
+        let text = read(&home, AWS);
+        assert!(text.contains("\nregion = eu-central-1\n"), "{text}");
+        assert_eq!(text.matches("region").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn concurrent_setups_lose_no_profile() {
+    let home = Home::new();
+    let start = |line: String| {
+        let mut command = home.command(Path::new(PROGRAM));
+        command.arg("setup").args(line.split(' '));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let tools = |n: usize| {
+        [
+            format!("aws dev --name p{n} --region r{n} --write"),
+            format!("docker dev --host h{n} --write"),
+            format!("git dev --host h{n} --write"),
+        ]
+    };
+
+    let children: Vec<_> = (0..12).flat_map(tools).map(start).collect();
+    for child in children {
+        let run = child.wait_with_output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+    }
+
+    let aws = read(&home, AWS);
+    let docker = read(&home, ".docker/config.json");
+    let git = read(&home, ".gitconfig");
+    for n in 0..12 {
+        let section = format!("[profile p{n}]\nregion = r{n}\n");
+        assert_eq!(aws.matches(&section).count(), 1, "{aws}");
+        assert!(docker.contains(&format!("\"h{n}\": \"rolekeeper-dev\"")));
+        assert!(git.contains(&format!("--host h{n}\n")), "{git}");
+    }
+
+    let files = fs::read_dir(home.path(".aws")).unwrap();
+    assert_eq!(files.count(), 2, "the configuration and one backup");
+}
+
+/// A program without rolekeeper's lock, which replaces the file as often as it can.
+#[test]
+fn changes_of_other_programs_are_kept() {
+    let home = Home::new();
+    home.write(AWS, "[default]\nn = 0\n");
+    let script = "n=0; while [ ! -e ../stop ]; do n=$((n + 1)); { cat config; \
+        printf '[profile other%s]\\nn = 1\\n' $n; } >new; \
+        [ \"$(grep -c 'profile other' new)\" = $n ] || { echo lost >&2; exit 1; }; \
+        mv new config; sleep 0.03; done; echo $n";
+    let mut others = Command::new("sh");
+    others.args(["-c", script]).current_dir(home.path(".aws"));
+    let others = others
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+
+    let mut done = 0;
+    for n in 0..30 {
+        let run = home.run(&format!("aws dev --name p{n} --write"));
+        done += usize::from(run.status.success());
+    }
+
+    fs::write(home.path("stop"), "").unwrap();
+    let others = others.wait_with_output().unwrap();
+    assert!(others.status.success(), "a change was lost: {others:?}");
+    assert!(done > 0);
+    let text = read(&home, AWS);
+    let count: usize = String::from_utf8(others.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert_eq!(text.matches("[profile other").count(), count, "{text}");
+}
+
+#[test]
+fn a_backup_has_the_first_state_and_is_not_in_a_repository() {
+    for repository in ["", ".aws", "dotfiles"] {
+        let home = Home::new();
+        home.write(AWS, "# mine\n");
+        if repository == "dotfiles" {
+            fs::create_dir(home.path(repository)).unwrap();
+            fs::rename(home.path(AWS), home.path("dotfiles/aws")).unwrap();
+            symlink("../dotfiles/aws", home.path(AWS)).unwrap();
+        }
+        if !repository.is_empty() {
+            fs::create_dir(home.path(repository).join(".git")).unwrap();
+        }
+
+        let report = home.done("aws dev --write");
+        home.done("aws dev --region eu-1 --write");
+        home.done("aws dev --region eu-2 --write");
+
+        let beside = home.path(".aws/config.rolekeeper-backup");
+        let (_, rest) = report.split_once("\nBackup: ").unwrap();
+        let backup = Path::new(rest.lines().next().unwrap());
+        assert_eq!(fs::read_to_string(backup).unwrap(), "# mine\n");
+        if repository.is_empty() {
+            assert_eq!(backup, beside);
+            continue;
+        }
+        let folder = home.path(".local/state/rolekeeper/setup-backups");
+        assert_eq!(backup.parent(), Some(&*folder));
+        assert!(!beside.exists());
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+        let mode = fs::metadata(home.path(".local/state"))
+            .unwrap()
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o700);
+    }
+}
+
+#[test]
+fn a_backup_in_a_home_that_is_a_repository_is_ignored() {
+    let home = Home::new();
+    home.write(AWS, "# mine\n");
+    let git = |words: &[&str]| {
+        let mut command = home.command(Path::new("git"));
+        command.args(words).current_dir(home.path(""));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    git(&["init"]);
+
+    home.done("aws dev --write");
+
+    let untracked = git(&["status", "--porcelain", "--untracked-files=all"]);
+    assert_eq!(untracked, "?? .aws/config\n");
+}
+
+/// Runs a command as root in a mount namespace of its own.
+fn in_mount_namespace(home: &Home, script: &str, line: &str) -> Output {
+    let mut command = home.command(Path::new("unshare"));
+    command
+        .args(["--mount", "sh", "-c", &format!("{script} && exec \"$@\"")])
+        .arg("sh")
+        .arg(PROGRAM)
+        .arg("setup")
+        .args(line.split(' '))
+        .current_dir(home.path(".aws"));
+    command.output().unwrap()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_file_that_cannot_be_replaced_is_refused_before_anything_is_done() {
+    for (script, undo, reason, hint) in [
+        (
+            "cp config ../c && mount --bind ../c config",
+            "",
+            "it is a mount of its own",
+            "mount the folder",
+        ),
+        (
+            "mount --bind . . && mount -o remount,bind,ro . && cd .",
+            "",
+            "is not writable: Read-only file system",
+            "name another file with --file",
+        ),
+        (
+            "chattr +i config",
+            "chattr -i config",
+            "config is immutable",
+            "run chattr -i ",
+        ),
+        (
+            "chattr +a config",
+            "chattr -a config",
+            "config is append-only",
+            "run chattr -a ",
+        ),
+        (
+            "chattr +i .",
+            "chattr -i .",
+            ".aws is immutable",
+            "run chattr -i ",
+        ),
+    ] {
+        let home = Home::new();
+        home.write(AWS, "[default]\n");
+
+        let run = in_mount_namespace(&home, script, "aws dev --write");
+        let error = String::from_utf8(run.stderr).unwrap();
+        if !undo.is_empty() {
+            let mut command = Command::new("sh");
+            command.args(["-c", undo]).current_dir(home.path(".aws"));
+            assert!(command.status().unwrap().success());
+        }
+
+        assert_eq!(run.status.code(), Some(2), "{script}: {error}");
+        assert!(error.contains(reason) && error.contains(hint), "{error}");
+        assert_eq!(read(&home, AWS), "[default]\n");
+        let files = fs::read_dir(home.path(".aws")).unwrap();
+        assert_eq!(files.count(), 1, "{script}");
+    }
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::fake_daemon::FakeDaemon;
 use super::setup::{Home, PROGRAM};
@@ -244,4 +245,26 @@ fn a_file_that_cannot_be_replaced_is_refused_before_anything_is_done() {
         let files = fs::read_dir(home.path(".aws")).unwrap();
         assert_eq!(files.count(), 1, "{script}");
     }
+}
+
+#[test]
+fn a_lock_of_git_is_waited_for() {
+    let home = Home::new();
+    home.write(".gitconfig.lock", "");
+    let lock = home.path(".gitconfig.lock");
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        fs::remove_file(lock).unwrap();
+    });
+
+    home.done("git dev --host h --write");
+    release.join().unwrap();
+    assert!(read(&home, ".gitconfig").contains("--host h"));
+
+    home.write(".gitconfig.lock", "");
+    let error = home.refused("git dev --host i --write");
+    assert!(
+        error.contains("could not lock config file") && error.contains("remove its .lock file"),
+        "{error}"
+    );
 }

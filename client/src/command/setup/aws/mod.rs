@@ -110,9 +110,12 @@ fn find_section<'a>(
         return Err(taken(path, name, &reason));
     }
 
-    let is_spaced = |section: &Section| section.header.trim() != section.header;
-    if !undo && section.is_some_and(is_spaced) {
-        let reason = "already has a section for it, with spaces inside of the brackets";
+    let is_ambiguous = |section: &Section| {
+        let header = &section.header;
+        header.trim() != header || header.contains(']')
+    };
+    if !undo && section.is_some_and(is_ambiguous) {
+        let reason = "already has a section for it, with a header that tools read differently";
         return Err(taken(path, name, reason));
     }
 
@@ -368,10 +371,12 @@ fn rolekeeper_profile(command: &str) -> Option<&str> {
 
 /// The AWS profile of a section with this header.
 fn profile_of(header: &str) -> Option<&str> {
-    match header.trim().split_once(char::is_whitespace) {
+    // Some tools end it at the first bracket, others at the last.
+    let header = header.split(']').next().unwrap_or(header).trim();
+    match header.split_once(char::is_whitespace) {
         Some(("profile", name)) => Some(name.trim().trim_matches(['"', '\''])),
         Some(_) => None,
-        None => Some(header.trim()).filter(|&header| header == "default"),
+        None => Some(header).filter(|&header| header == "default"),
     }
 }
 
@@ -386,6 +391,7 @@ mod tests {
             (" profile \t dev ", Some("dev")),
             ("profile \"dev\"", Some("dev")),
             ("profile 'dev'", Some("dev")),
+            ("profile dev] # [x", Some("dev")),
             ("default", Some("default")),
             ("profile default", Some("default")),
             ("dev", None),

@@ -12,6 +12,7 @@ pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod git_credential;
+mod git_helpers;
 pub(crate) mod iam;
 pub(crate) mod journal;
 mod json;

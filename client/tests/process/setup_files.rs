@@ -1,6 +1,7 @@
 //! How `rolekeeper setup` changes files: what it refuses, what it keeps, and what happens if others change them, too.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -267,4 +268,104 @@ fn a_lock_of_git_is_waited_for() {
         error.contains("could not lock config file") && error.contains("remove its .lock file"),
         "{error}"
     );
+}
+
+/// Runs git with the daemon's socket, in this folder. Returns its exit code and what it prints.
+fn git(home: &Home, daemon: &FakeDaemon, words: &[&str], input: &str) -> (Option<i32>, String) {
+    let mut command = home.command(Path::new("git"));
+    command
+        .args(words)
+        .current_dir(home.path("repository"))
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("ROLEKEEPER_SOCKET", daemon.home().join("socket"))
+        .env("ROLEKEEPER_AUTOSTART", "0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let run = child.wait_with_output().unwrap();
+    let text = [run.stdout, run.stderr].concat();
+    (run.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// The argument of a hint.
+fn hint(text: &str) -> Vec<&str> {
+    let (_, hint) = text.split_once("  try: run ").unwrap();
+    hint.lines().next().unwrap().split(' ').skip(1).collect()
+}
+
+#[test]
+fn git_stores_no_token_with_a_later_helper() {
+    const REQUEST: &str = "protocol=https\nhost=h.test\n\n";
+    let daemon = FakeDaemon::answering("BYIA1");
+    let home = Home::new();
+    let git = |words: &[&str], input: &str| git(&home, &daemon, words, input);
+    let fill_and_approve = || {
+        let (code, text) = git(&["credential", "fill"], REQUEST);
+        if code == Some(0) {
+            git(&["credential", "approve"], &text);
+        }
+        assert!(!home.path(".git-credentials").exists(), "git stored it");
+        text
+    };
+
+    fs::create_dir(home.path("repository")).unwrap();
+    git(&["init"], "");
+    home.done("git dev --host h.test --write");
+    assert!(fill_and_approve().contains("password=token"));
+
+    for scope in ["--global", "--local"] {
+        git(&["config", scope, "credential.helper", "store"], "");
+        let text = fill_and_approve();
+        assert!(
+            !text.contains("password=token") && text.contains("which would store the token"),
+            "{text}"
+        );
+
+        let hint = hint(&text);
+        if scope == "--global" {
+            let run = home.run(&hint[1..].join(" "));
+            assert!(run.status.success(), "{run:?}");
+        } else {
+            let mut setup = home.command(Path::new(PROGRAM));
+            setup.args(["setup", "git", "dev", "--host", "h.test"]);
+            let setup = setup.current_dir(home.path("repository")).output().unwrap();
+            let report = String::from_utf8(setup.stdout).unwrap();
+            assert!(report.contains("Note: in this repository git gets no token"));
+            assert_eq!(git(&hint, "").0, Some(0));
+        }
+        assert!(fill_and_approve().contains("password=token"), "{scope}");
+    }
+
+    let word = "credential.helper=store";
+    let (code, text) = git(&["-c", word, "credential", "fill"], REQUEST);
+    assert_ne!(code, Some(0));
+    assert!(text.contains("run git without the option -c credential.helper"));
+
+    // Another helper stays on for other hosts.
+    let (_, others) = git(&["config", "--get-all", "credential.helper"], "");
+    assert_eq!(others, "store\n");
+}
+
+#[test]
+fn git_section_before_another_helper_is_refused() {
+    let home = Home::new();
+    let text = "[credential \"https://h\"]\n\tusername = canary\n[credential]\n\thelper = canary\n";
+    home.write(".gitconfig", text);
+
+    let error = home.refused("git dev --host h --write");
+
+    assert!(
+        error.contains("is before another credential helper"),
+        "{error}"
+    );
+    assert!(
+        error.contains("run git config --global --edit, and move"),
+        "{error}"
+    );
+    assert!(!error.contains("canary"), "{error}");
 }

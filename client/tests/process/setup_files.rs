@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -232,7 +232,11 @@ fn a_file_that_cannot_be_replaced_is_refused_before_anything_is_done() {
         let home = Home::new();
         home.write(AWS, "[default]\n");
 
-        let run = in_mount_namespace(&home, script, "aws dev --write");
+        let preview = in_mount_namespace(&home, script, "aws dev");
+        let note = String::from_utf8(preview.stdout).unwrap();
+
+        let script = format!("{{ {script} || true; }}");
+        let run = in_mount_namespace(&home, &script, "aws dev --write");
         let error = String::from_utf8(run.stderr).unwrap();
         if !undo.is_empty() {
             let mut command = Command::new("sh");
@@ -240,12 +244,49 @@ fn a_file_that_cannot_be_replaced_is_refused_before_anything_is_done() {
             assert!(command.status().unwrap().success());
         }
 
+        assert!(note.contains("Note: ") && note.contains(reason), "{note}");
         assert_eq!(run.status.code(), Some(2), "{script}: {error}");
         assert!(error.contains(reason) && error.contains(hint), "{error}");
         assert_eq!(read(&home, AWS), "[default]\n");
         let files = fs::read_dir(home.path(".aws")).unwrap();
         assert_eq!(files.count(), 1, "{script}");
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn new_files_of_root_belong_to_the_owner_of_the_folder() {
+    let home = Home::new();
+    std::os::unix::fs::chown(home.path(""), Some(65534), Some(65534)).unwrap();
+
+    home.done("aws dev --write");
+
+    for path in ["", ".aws", AWS] {
+        let metadata = fs::metadata(home.path(path)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (65534, 65534), "{path}");
+    }
+}
+
+#[test]
+fn changes_at_once_without_a_lock_lose_no_profile() {
+    let home = Home::new();
+    let start = |n: usize| {
+        let mut command = home.command(Path::new(PROGRAM));
+        command.args(["setup", "aws", "dev", "--write", "--name", &format!("p{n}")]);
+        command.args(["--file", home.path("config").to_str().unwrap()]);
+        command.env("HOME", home.path(&format!("home{n}")));
+        command.stderr(Stdio::piped()).stdout(Stdio::null());
+        command.spawn().unwrap()
+    };
+
+    let children: Vec<_> = (0..8).map(start).collect();
+    for child in children {
+        let run = child.wait_with_output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+    }
+
+    let text = read(&home, "config");
+    assert_eq!(text.matches("[profile p").count(), 8, "{text}");
 }
 
 #[test]

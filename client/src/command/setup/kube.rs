@@ -76,7 +76,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     Ok(Plan {
         changes: change.into_iter().collect(),
         example: format!(
-            "kubectl config set-context --current --user {}",
+            "kubectl config set-context CONTEXT --user {}",
             quoted(&[name])
         ),
         notes: Vec::new(),

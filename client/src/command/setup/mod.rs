@@ -33,8 +33,8 @@ setup prints the changes, and makes them with --write. With --undo it prints how
 and removes them with --undo --write.
 
 git and kubectl (1.30 or newer) change their own files: setup runs git config and kubectl config.
-setup itself changes the files of AWS and Docker, and first copies each to FILE.rolekeeper-backup.
-All other settings in these files stay as they are.";
+setup itself changes the files of AWS and Docker. Before its first change it copies the file to
+FILE.rolekeeper-backup, or to the state folder if the file is in a repository. All other settings in these files stay as they are.";
 
 /// The tool to configure.
 #[derive(Debug, clap::Subcommand)]
@@ -93,6 +93,11 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
 
     if common.write {
         plan.changes = write(plan.changes, plan_again)?;
+    } else if let Err(failure) = plan.changes.iter().try_for_each(Change::check) {
+        plan.notes.push(Note {
+            message: failure.message,
+            hint: failure.hint,
+        });
     }
 
     if matches!(daemon_profile, DaemonProfile::Unknown) {

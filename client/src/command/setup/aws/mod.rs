@@ -60,7 +60,8 @@ pub(super) fn plan(
         }
         (false, _) => {
             check_credentials_file(name)?;
-            let has_region = section.is_some_and(|section| section.value(REGION).is_some());
+            let region = section.and_then(|section| section.value(REGION));
+            let has_region = region.is_some_and(|region| !region.is_empty());
             let default = daemon_region.filter(|_| !has_region);
             let region = arguments.region.as_deref().or(default);
             notes.extend((region.is_none() && !has_region).then(|| region_note(profile)));

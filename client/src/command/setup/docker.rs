@@ -125,12 +125,7 @@ fn problem(config: &Map<String, Value>) -> Option<String> {
 
     let is_text = |value: &Value| value.is_string() || value.is_null();
     let is_object = |value: &Value| value.is_object() || value.is_null();
-    let objects: [(&str, fn(&Value) -> bool, &str); 3] = [
-        (HELPERS, is_text, "text"),
-        ("HttpHeaders", is_text, "text"),
-        ("auths", is_object, "an object"),
-    ];
-    for (name, is_valid, kind) in objects {
+    for name in [HELPERS, "HttpHeaders", "auths"] {
         let value = match config.get(name) {
             None => continue,
             Some(Value::Null) if name != HELPERS => continue,
@@ -139,7 +134,13 @@ fn problem(config: &Map<String, Value>) -> Option<String> {
         let Some(values) = value.as_object() else {
             return Some(format!("{name} is not a JSON object"));
         };
-        if !values.values().all(is_valid) {
+
+        let mut values = values.values();
+        let (is_valid, kind) = match name {
+            "auths" => (values.all(is_object), "an object"),
+            _ => (values.all(is_text), "text"),
+        };
+        if !is_valid {
             return Some(format!("a value in {name} is not {kind}"));
         }
     }

@@ -106,10 +106,15 @@ impl View {
     /// A context with this user, and the address of its cluster.
     fn context(&self, user: &str) -> Option<(&str, Option<Origin>)> {
         let mut contexts = self.entries("contexts");
-        let context = contexts.find(|context| context["context"]["user"] == user)?;
-        let name = &context["context"]["cluster"];
-        let cluster = self.entries("clusters").find(|each| each["name"] == *name);
-        let server = cluster.and_then(|cluster| cluster["cluster"]["server"].as_str());
+        let has_user = |context: &&Value| {
+            let value = context.pointer("/context/user");
+            value.is_some_and(|value| value == user)
+        };
+        let context = contexts.find(has_user)?;
+        let name = context.pointer("/context/cluster");
+        let mut clusters = self.entries("clusters");
+        let cluster = clusters.find(|cluster| cluster.get("name") == name);
+        let server = cluster.and_then(|cluster| cluster.pointer("/cluster/server")?.as_str());
         let origin = server.and_then(Origin::of_url).map(|(origin, _)| origin);
 
         Some((context["name"].as_str().unwrap_or_default(), origin))

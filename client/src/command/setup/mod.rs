@@ -170,13 +170,15 @@ enum DaemonProfile {
     NoDaemon,
     /// It shows this user no such profile.
     Unknown,
-    Known(ProfileStatus),
+    Known {
+        region: Option<String>,
+    },
 }
 
 impl DaemonProfile {
     fn region(&self) -> Option<&str> {
         match self {
-            Self::Known(profile) => profile.region.as_deref(),
+            Self::Known { region } => region.as_deref(),
             Self::NoDaemon | Self::Unknown => None,
         }
     }
@@ -192,6 +194,8 @@ fn daemon_profile(profile: &str, socket: Option<&str>) -> DaemonProfile {
     };
 
     let mut profiles = status.profiles.into_iter();
-    let found = profiles.find(|known| known.profile == profile);
-    found.map_or(DaemonProfile::Unknown, DaemonProfile::Known)
+    match profiles.find(|known| known.profile == profile) {
+        Some(ProfileStatus { region, .. }) => DaemonProfile::Known { region },
+        None => DaemonProfile::Unknown,
+    }
 }

@@ -167,10 +167,10 @@ fn check_outcome(
             .collect()
     };
 
-    let added = new.sections.iter().map(|section| section.header.as_str());
+    let mut added = new.sections.iter().map(|section| section.header.as_str());
     let changed = match section {
         Some(section) => Some(section.header.as_str()),
-        None => added.last(),
+        None => added.next_back(),
     };
     let find = |header| new.sections.iter().find(|section| section.header == header);
     let after = section

@@ -359,8 +359,20 @@ fn git_stores_no_token_with_a_later_helper() {
     home.done("git dev --host h.test --write");
     assert!(fill_and_approve().contains("password=token"));
 
-    for scope in ["--global", "--local"] {
-        git(&["config", scope, "credential.helper", "store"], "");
+    let included = home.path("included");
+    let include = [
+        "config",
+        "--global",
+        "include.path",
+        included.to_str().unwrap(),
+    ];
+    for scope in ["included", "--global", "--local"] {
+        if scope == "included" {
+            home.write(scope, "[credential]\n\thelper = store\n");
+            git(&include, "");
+        } else {
+            git(&["config", scope, "credential.helper", "store"], "");
+        }
         let text = fill_and_approve();
         assert!(
             !text.contains("password=token") && text.contains("which would store the token"),
@@ -368,7 +380,7 @@ fn git_stores_no_token_with_a_later_helper() {
         );
 
         let hint = hint(&text);
-        if scope == "--global" {
+        if scope != "--local" {
             let run = home.run(&hint[1..].join(" "));
             assert!(run.status.success(), "{run:?}");
         } else {
@@ -389,7 +401,7 @@ fn git_stores_no_token_with_a_later_helper() {
 
     // Another helper stays on for other hosts.
     let (_, others) = git(&["config", "--get-all", "credential.helper"], "");
-    assert_eq!(others, "store\n");
+    assert_eq!(others, "store\nstore\n");
 }
 
 #[test]

@@ -34,7 +34,11 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     let settings = git_helpers::parse(&external::run(&command(&git, &LIST))?, false);
     let changes = match arguments.common.undo {
         true => removals(&git, arguments, &helpers(&settings)),
-        false => additions(&git, arguments, &settings, socket)?,
+        false => {
+            let list = [&["--includes"], &LIST[..]].concat();
+            let all = git_helpers::parse(&external::run(&command(&git, &list))?, false);
+            additions(&git, arguments, &settings, &all, socket)?
+        }
     };
 
     let notes = match (arguments.common.undo, file) {
@@ -113,10 +117,12 @@ fn profile_of(helper: &str) -> Option<&str> {
     Some(profile).filter(|_| is_ours)
 }
 
+/// The changes to the settings of the file. `all` has those of included files, too.
 fn additions(
     git: &[&str],
     arguments: &Arguments,
     settings: &[Setting],
+    all: &[Setting],
     socket: Option<&str>,
 ) -> Result<Vec<Change>, Failure> {
     let helpers = helpers(settings);
@@ -141,7 +147,7 @@ fn additions(
         }
 
         let old = values.iter().find(|value| profile_of(value).is_some());
-        let is_alone = is_alone(settings, host);
+        let is_alone = is_alone(all, host);
         match old {
             Some(old) if is_alone && *old == helper => {}
             Some(old) if is_alone => {
@@ -149,7 +155,7 @@ fn additions(
                 changes.push(change(git, &words));
             }
             _ => {
-                check_section(git, settings, host)?;
+                check_section(git, all, host)?;
                 let is_new = values.is_empty();
                 changes.extend((!is_new).then(|| change(git, &["--unset-all", &key])));
                 changes.extend(add);

@@ -48,6 +48,16 @@ impl Section {
 }
 
 impl Setting {
+    /// Whether this is its only line, and every tool reads it as this key and value.
+    pub(super) fn is_written_as(&self, line: &str, (key, value): &(&str, String)) -> bool {
+        let is_exact = line.strip_prefix(key).is_some_and(|rest| {
+            let rest = strip(rest).strip_prefix('=').map(strip);
+            rest == Some(value)
+        });
+
+        is_exact && self.lines.len() == 1
+    }
+
     /// The index of its last line.
     pub(super) fn last_line(&self) -> usize {
         self.lines.end.saturating_sub(1)

@@ -270,7 +270,7 @@ fn taken(path: &Path, name: &str, reason: &str) -> Failure {
 }
 
 /// The section with these settings. A new one is first, unless the settings there are indented: it would change them to
-/// continuation lines.
+/// continuation lines. Some tools ignore an indented setting, one with a colon, and one with a key in other letters.
 fn with_settings(
     ini: &Ini<'_>,
     section: Option<&Section>,
@@ -289,12 +289,20 @@ fn with_settings(
             .collect();
     };
 
-    let is_missing = |(key, _): &&(&str, String)| section.setting(key).is_none();
+    let wanted = |setting: &Setting| settings.iter().find(|(key, _)| *key == setting.key);
+    let is_moved = |setting: &&Setting| setting.is_indented && wanted(setting).is_some();
+    let is_missing = |(key, _): &&(&str, String)| {
+        section
+            .setting(key)
+            .filter(|each| !is_moved(each))
+            .is_none()
+    };
     let missing: Vec<String> = settings.iter().filter(is_missing).map(line).collect();
+
+    let mut kept = section.settings.iter().filter(|setting| !is_moved(setting));
     let first_line = section.lines.start;
-    let last_setting = section.settings.last();
-    let insert_after = match section.settings.first() {
-        Some(first) if first.is_indented => last_setting.map_or(first_line, Setting::last_line),
+    let insert_after = match kept.next() {
+        Some(first) if first.is_indented => kept.next_back().unwrap_or(first).last_line(),
         _ => first_line,
     };
 
@@ -302,17 +310,16 @@ fn with_settings(
     for index in section.lines.clone() {
         let old = ini.lines.get(index).copied().unwrap_or_default();
         let setting = section.setting_at(index);
-        let wanted = setting.and_then(|setting| {
-            let mut settings = settings.iter();
-            settings.find(|(key, value)| *key == setting.key && *value != setting.value)
-        });
+        let change = setting.and_then(|setting| Some((setting, wanted(setting)?)));
 
-        match (setting, wanted) {
-            (Some(setting), Some(wanted)) if setting.lines.start == index => {
-                let indentation = old.len() - old.trim_start().len();
-                new.push(old[..indentation].to_owned() + &line(wanted));
+        match change {
+            Some((setting, wanted)) if setting.is_written_as(old, wanted) => {
+                new.push(old.to_owned())
             }
-            (Some(_), Some(_)) if !is_comment(old) => {}
+            Some((setting, wanted)) if setting.lines.start == index => {
+                new.extend((!setting.is_indented).then(|| line(wanted)));
+            }
+            Some(_) if !is_comment(old) => {}
             _ => new.push(old.to_owned()),
         }
 
@@ -431,7 +438,27 @@ mod tests {
             ),
             (
                 "[profile dev]\n  n = 1\n  region=x\n[b]\n",
-                "[profile dev]\n  n = 1\n  region = y\n[b]\n",
+                "[profile dev]\n  n = 1\nregion = y\n[b]\n",
+            ),
+            (
+                "[profile dev]\n  region = y\n  n = 1\n  m = 1\n\n[b]\n",
+                "[profile dev]\n  n = 1\n  m = 1\nregion = y\n\n[b]\n",
+            ),
+            (
+                "[profile dev]\n  region = y\n # c\n   more\nn = 1",
+                "[profile dev]\nregion = y\n # c\nn = 1",
+            ),
+            (
+                "[profile dev]\nregion: y\nn = 1\n",
+                "[profile dev]\nregion = y\nn = 1\n",
+            ),
+            (
+                "[profile dev]\nregion =y # \nRegion2 = y\n",
+                "[profile dev]\nregion = y\nRegion2 = y\n",
+            ),
+            (
+                "[profile dev]\nn = 1\nregion=y\n",
+                "[profile dev]\nn = 1\nregion=y\n",
             ),
             (
                 "[profile dev]\n  n = 1\n  m = 2\n\n[b]\n",

@@ -1,5 +1,5 @@
-//! The AWS configuration file, read by the rules of botocore, which are the strictest: Python's `RawConfigParser`, and
-//! indented lines of a nested setting. A file that botocore cannot read fails every command of every profile.
+//! The AWS configuration file, read by the rules of botocore: Python's `RawConfigParser`, and indented lines of a nested
+//! setting. Only the line ends of old Macs are invalid here, because SDKs do not know them. A file that botocore cannot read fails every command of every profile.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -87,6 +87,10 @@ impl<'a> Ini<'a> {
 
             if index == 0 && line.starts_with('\u{feff}') {
                 return Err(invalid("a byte order mark"));
+            }
+
+            if line.ends_with('\r') {
+                return Err(invalid("a carriage return without a line feed"));
             }
 
             let content = strip(line);
@@ -232,6 +236,11 @@ mod tests {
                 "[a]\r\nk\r\n",
                 2,
                 "a line that is neither a header nor KEY = VALUE",
+            ),
+            (
+                "[a]\nk = 1\rl = 2\n",
+                2,
+                "a carriage return without a line feed",
             ),
             ("[a]\n= v\n", 2, "a setting without a key"),
             (

@@ -11,8 +11,9 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde_json::{Map, Value};
 
-use super::environment::{self, Environment, Mode};
+use super::environment::{Environment, Mode};
 use super::iam::suggest;
+use super::region;
 use crate::autostart;
 
 pub(crate) const HELP: &str = "With --mode env the output contains secrets. It does not set ROLEKEEPER_PROFILE, so that exec works in that shell.\n\
@@ -31,7 +32,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MODE", default_value = "env")]
     mode: Mode,
     /// The region [default: AWS_REGION or AWS_DEFAULT_REGION, else the profile's]
-    #[arg(long, value_name = "REGION", value_parser = environment::region)]
+    #[arg(long, value_name = "REGION", value_parser = region::parse)]
     region: Option<String>,
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod kube;
 mod lease;
 pub(crate) mod login;
 mod prompt;
+mod region;
 pub(crate) mod revocation;
 mod sanitize;
 pub(crate) mod sessions;

@@ -13,8 +13,9 @@ use interprocess::local_socket::Stream;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 
-use super::environment::{self, Environment, Mode};
+use super::environment::{Environment, Mode};
 use super::iam::suggest;
+use super::region;
 use crate::autostart;
 
 pub(crate) const HELP: &str = "--mode env (the default) sets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and\n\
@@ -48,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MODE", default_value = "env")]
     mode: Mode,
     /// The region [default: AWS_REGION or AWS_DEFAULT_REGION, else the profile's]
-    #[arg(long, value_name = "REGION", value_parser = environment::region)]
+    #[arg(long, value_name = "REGION", value_parser = region::parse)]
     region: Option<String>,
     /// What to do if the credentials are revoked while the command runs [default: nothing]
     #[arg(long, value_name = "ACTION")]

@@ -15,6 +15,8 @@ mod kube;
 mod lock;
 mod plan;
 mod program;
+#[cfg(unix)]
+mod replaceable;
 
 use std::path::PathBuf;
 use std::time::Duration;

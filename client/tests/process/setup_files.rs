@@ -36,6 +36,9 @@ fn aws_region_of_the_option_or_the_section_or_the_daemon() {
         first.contains("Note: the AWS profile has no region"),
         "{first}"
     );
+    let other = home.done("aws dev --name work");
+    let hint = "try: run rolekeeper setup aws dev --name work --region REGION --write\n";
+    assert!(other.contains(hint), "{other}");
     assert!(!read(&home, AWS).contains("region"));
 
     daemon.set_region("eu-north-1");

@@ -16,7 +16,7 @@ use self::section::{
 use super::Common;
 use super::file::Original;
 use super::plan::{Change, Note, Plan};
-use super::program::{self, option};
+use super::program::{self, option, quoted};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -68,7 +68,7 @@ pub(super) fn plan(
             let has_region = region.is_some_and(|region| !region.is_empty());
             let default = daemon_region.filter(|_| !has_region);
             let region = arguments.region.as_deref().or(default);
-            notes.extend((region.is_none() && !has_region).then(|| region_note(profile)));
+            notes.extend((region.is_none() && !has_region).then(|| region_note(arguments)));
             with_settings(&ini, section, name, &settings(arguments, region, socket)?)
         }
     };
@@ -127,10 +127,16 @@ fn find_section<'a>(
     Ok(section)
 }
 
-fn region_note(profile: &str) -> Note {
+fn region_note(arguments: &Arguments) -> Note {
+    let Common { profile, file, .. } = &arguments.common;
+    let mut words = vec!["rolekeeper", "setup", "aws", profile];
+    words.extend(option("--name", arguments.name.as_deref()));
+    words.extend(option("--file", file.as_deref()));
+    words.extend(["--region", "REGION", "--write"]);
+
     Note {
         message: "the AWS profile has no region, which most AWS commands need".into(),
-        hint: format!("run rolekeeper setup aws {profile} --region REGION --write"),
+        hint: format!("run {}", quoted(&words)),
     }
 }
 

@@ -130,6 +130,29 @@ fn changes_of_other_programs_are_kept() {
     assert_eq!(text.matches("[profile other").count(), count, "{text}");
 }
 
+/// A program that empties the file before it writes it, as the AWS CLI does.
+#[test]
+fn a_file_that_is_being_written_is_not_replaced() {
+    let home = Home::new();
+    home.write(AWS, "[default]\nn = 0\n");
+    let script = "for n in 1 2 3 4 5 6 7 8; do old=$(cat config); \
+        { sleep 0.02; printf '%s\\n[profile other%s]\\nn = 1\\n' \"$old\" $n; } >config; sleep 0.06; done";
+    let mut others = Command::new("sh");
+    others.args(["-c", script]).current_dir(home.path(".aws"));
+    let mut others = others.spawn().unwrap();
+
+    let mut n = 0;
+    while others.try_wait().unwrap().is_none() {
+        home.run(&format!("aws dev --name p{n} --write"));
+        n += 1;
+    }
+
+    let text = read(&home, AWS);
+    assert_eq!(text.matches("[profile other").count(), 8, "{text}");
+    assert!(text.starts_with("[default]\nn = 0\n"), "{text}");
+    assert!(n > 1);
+}
+
 #[test]
 fn a_backup_has_the_first_state_and_is_not_in_a_repository() {
     for repository in ["", ".aws", "dotfiles"] {

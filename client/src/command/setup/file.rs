@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
@@ -159,10 +160,36 @@ fn read(path: &Path) -> io::Result<Original> {
         ));
     }
 
-    let content = Some(fs::read(&path)?);
+    let content = Some(read_at_rest(&path)?);
 
     Ok(Original { path, content })
 }
+
+/// The content of a file that no program is writing now, as far as its time of change tells: the AWS CLI empties its file
+/// before it writes the new content.
+fn read_at_rest(path: &Path) -> io::Result<Vec<u8>> {
+    let start = Instant::now();
+    while start.elapsed() < MAX_WAIT {
+        let metadata = fs::metadata(path)?;
+        let rest = match metadata.len() {
+            0 => EMPTY_REST,
+            _ => REST,
+        };
+        // A time in the future is one of another clock.
+        if metadata.modified()?.elapsed().unwrap_or(rest) >= rest {
+            break;
+        }
+        std::thread::sleep(REST);
+    }
+
+    fs::read(path)
+}
+
+/// How long a file has not changed before it is read.
+const REST: Duration = Duration::from_millis(5);
+/// The same for an empty one.
+const EMPTY_REST: Duration = Duration::from_millis(200);
+const MAX_WAIT: Duration = Duration::from_millis(300);
 
 impl Edit {
     /// Refuses a file that a rename cannot replace, before anything is done.

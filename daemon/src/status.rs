@@ -122,6 +122,11 @@ impl StatusService {
             profile: entry.profile.name.to_string(),
             upstream: entry.profile.upstream.to_string(),
             role_id: entry.profile.role.role_id.as_str().into(),
+            region: entry
+                .profile
+                .region
+                .as_ref()
+                .map(|region| region.as_str().to_owned()),
             state: self.profile_state(entry, now),
             session: entry
                 .session()

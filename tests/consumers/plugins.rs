@@ -186,6 +186,111 @@ fn kubectl_setup_refuses_foreign_user_and_invalid_file() {
     }
 }
 
+#[test]
+fn kubectl_setup_refuses_user_of_another_file_or_context() {
+    assert_installed("kubectl");
+    let (_sandbox, home) = world();
+    let a = home.path().join("a");
+    let b = home.path().join("b");
+    let both = format!("{}:{}", a.display(), b.display());
+    let cluster = "apiVersion: v1\nkind: Config\nclusters:\n- name: c\n  cluster: {server: 'https://k.example.test/y'}\n\
+        contexts:\n- name: x\n  context: {cluster: c, user: dev}\n";
+    let theirs = format!("{cluster}users:\n- name: dev\n  user: {{token: canary}}\n");
+    let ours = "apiVersion: v1\nkind: Config\nusers:\n- name: dev\n  user:\n    exec: {apiVersion: client.authentication.k8s.io/v1, \
+        command: /bin/rolekeeper, args: [kube, dev], interactiveMode: Never, provideClusterInfo: false}\n";
+    let file = a.to_str().expect("UTF-8");
+    let named: &[&str] = &["--file", file];
+    let context = "the context x already has the user dev, and would send the token to https://k.example.test";
+    let other_file = "another file of KUBECONFIG already has a user dev";
+
+    for (second, options, reason, hint) in [
+        (
+            theirs.as_str(),
+            &[][..],
+            "already has another user dev",
+            "--name",
+        ),
+        (
+            &theirs,
+            named,
+            other_file,
+            "choose another name with --name",
+        ),
+        (ours, named, other_file, "choose another name with --name"),
+        (
+            cluster,
+            &[],
+            context,
+            "add --server https://k.example.test ",
+        ),
+        (
+            cluster,
+            named,
+            context,
+            "add --server https://k.example.test ",
+        ),
+    ] {
+        std::fs::write(&a, "apiVersion: v1\nkind: Config\n").expect("the file is writable");
+        std::fs::write(&b, second).expect("the file is writable");
+        let setup = |more: &[&str]| {
+            let words = [&["setup", "kube", "dev", "--write"], options, more].concat();
+            run_with(&home, "rolekeeper", &words, &[("KUBECONFIG", &both)])
+        };
+
+        let refused = setup(&[]);
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains(reason), "{refused:?}");
+        assert!(refused.stderr.contains(hint), "{refused:?}");
+        assert!(!refused.stderr.contains("canary"), "{refused:?}");
+        assert_eq!(
+            std::fs::read_to_string(&a).expect("a kubeconfig"),
+            "apiVersion: v1\nkind: Config\n"
+        );
+        assert_eq!(std::fs::read_to_string(&b).expect("a kubeconfig"), second);
+
+        let more: &[&str] = match reason == context {
+            true => &["--server", "https://k.example.test"],
+            false => &["--name", "work"],
+        };
+        let done = setup(more);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+
+    // The user of setup is changed in its own file.
+    std::fs::write(&a, "apiVersion: v1\nkind: Config\n").expect("the file is writable");
+    std::fs::write(&b, ours).expect("the file is writable");
+    let words = ["setup", "kube", "dev", "--write"];
+    let done = run_with(&home, "rolekeeper", &words, &[("KUBECONFIG", &both)]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        !std::fs::read_to_string(&a)
+            .expect("a kubeconfig")
+            .contains("dev")
+    );
+    let client = programs().rolekeeper.canonicalize().expect("it is built");
+    let text = std::fs::read_to_string(&b).expect("a kubeconfig");
+    assert!(text.contains(client.to_str().expect("UTF-8")), "{text}");
+}
+
+#[test]
+fn kubectl_setups_at_once_lose_no_user() {
+    assert_installed("kubectl");
+    let (_sandbox, home) = world();
+    let names: Vec<String> = (0..6).map(|n| format!("p{n}")).collect();
+
+    std::thread::scope(|scope| {
+        for name in &names {
+            let home = &home;
+            scope.spawn(move || setup(home, &["kube", "dev", "--name", name]));
+        }
+    });
+
+    let text = std::fs::read_to_string(home.path().join(".kube/config")).expect("a kubeconfig");
+    for name in &names {
+        assert!(text.contains(&format!("name: {name}\n")), "{text}");
+    }
+}
+
 fn set_cluster(home: &Home, server: &str, authority: &Path) {
     let run = kubectl(
         home,

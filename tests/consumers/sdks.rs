@@ -7,6 +7,7 @@ use rolekeeper_tests::harness::{
     Daemon, Home, SandboxProcess, eventually, programs, short_or_long,
 };
 
+use super::aws_cli::FILES;
 use super::driver::{Driver, source};
 use super::mock_server::MockServer;
 use super::{assert_installed, installed};
@@ -249,6 +250,37 @@ fn sdks_sign_with_the_session_and_request_it_once() {
 }
 
 /// How often an SDK requests credentials for three requests, for each lease. `consumers.md` has the table.
+#[test]
+fn sdks_read_each_file_that_setup_has_written() {
+    let fixture = Fixture::new("");
+    let _daemon = fixture.daemon();
+    let setup = |file: &str| {
+        let words = [
+            "setup", "aws", "dev", "--region", "eu-1", "--file", file, "--write",
+        ];
+        fixture.home.rolekeeper(&words).code
+    };
+
+    let mut written = 0;
+    for text in FILES {
+        let file = fixture.home.private_file("aws-file", text);
+        let file = file.to_str().expect("UTF-8");
+        if setup(file) != 0 {
+            continue;
+        }
+
+        written += 1;
+        for sdk in [Sdk::Go, Sdk::JavaScript] {
+            let variables = [("AWS_CONFIG_FILE", file)];
+            let mut driver = fixture.start_with(sdk, Delivery::Process, &variables);
+            let result = driver.request("");
+            assert_eq!(result["account"], ACCOUNT, "{sdk:?} {text:?}: {result}");
+        }
+    }
+
+    assert_eq!(written, 13);
+}
+
 #[test]
 fn sdks_request_short_leases_as_often_as_documented() {
     for (lease, process, container) in [

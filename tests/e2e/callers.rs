@@ -36,6 +36,29 @@ fn refused(run: &Run, message: &str) {
 }
 
 #[test]
+fn exec_names_its_caller_and_the_rule_to_add() {
+    let timeout = which("timeout");
+    let test = std::env::current_exe().unwrap();
+    let (_sandbox, home) = only_for(&format!("callers = [{{ exe = {timeout:?} }}]"));
+    let daemon = home.daemon(&[]);
+    let exec = |home: &Home| home.rolekeeper(&["exec", "dev", "--", "timeout", "9", "true"]);
+
+    let run = exec(&home);
+    refused(
+        &run,
+        &format!("profile dev does not allow {}", test.display()),
+    );
+    let (_, hint) = run.stderr.split_once("not for its command: add ").unwrap();
+    let (rule, _) = hint.split_once(" to `callers` of [profile.dev]").unwrap();
+    drop(daemon);
+
+    let (_sandbox, home) = only_for(&format!("callers = [{rule}]"));
+    let _daemon = home.daemon(&[]);
+    let run = exec(&home);
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
 fn exe_rule_matches_program_past_client_and_shells() {
     let timeout = which("timeout");
     let test = std::env::current_exe().unwrap();

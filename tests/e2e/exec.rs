@@ -136,6 +136,33 @@ fn each_mode_sets_its_variables_and_removes_shadowing_ones() {
 }
 
 #[test]
+fn replaced_files_of_the_user_are_named() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let stderr = |mode: &str, value: &str| {
+        let mut command = home.client();
+        command.args(["exec", "--mode", mode, "dev", "--", "true"]);
+        let run = home.run(set(command, "AWS_CONFIG_FILE", value));
+        assert_eq!(run.code, 0, "{run:?}");
+        run.stderr
+    };
+
+    for mode in ["http", "imds"] {
+        let want = format!(
+            "rolekeeper: --mode {mode} replaces AWS_CONFIG_FILE, which could lead to other credentials\n"
+        );
+        assert_eq!(stderr(mode, "/my/config"), want);
+        assert_eq!(stderr(mode, "/dev/null"), "");
+    }
+    assert_eq!(stderr("env", "/my/config"), "");
+}
+
+fn set(mut command: Command, name: &str, value: &str) -> Command {
+    command.env(name, value);
+    command
+}
+
+#[test]
 fn region_of_caller_is_kept_if_profile_has_none() {
     let (_sandbox, home) = world();
     let _daemon = home.daemon(&[]);

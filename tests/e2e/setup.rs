@@ -33,3 +33,19 @@ fn profile_unknown_to_daemon_is_set_up_with_a_warning() {
         "{undo:?}"
     );
 }
+
+#[test]
+fn aws_profile_gets_the_region_of_the_daemon() {
+    let (_sandbox, home) = world();
+    home.configure_more("", "region = \"eu-central-1\"");
+    let _daemon = home.daemon(&[]);
+
+    let setup = home.rolekeeper(&["setup", "aws", "dev", "--write"]);
+
+    assert_eq!(setup.code, 0, "{setup:?}");
+    let text = std::fs::read_to_string(home.path().join(".aws/config")).unwrap();
+    assert!(
+        text.starts_with("[profile dev]\nregion = eu-central-1\n"),
+        "{text}"
+    );
+}

@@ -63,7 +63,11 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         {
             done(command::print(&help.to_string()))
         }
-        Err(error) => Err(usage(&error)),
+        Err(error) => {
+            let words: Vec<_> = std::env::args_os().collect();
+            command::env::fail_shell(&words)?;
+            Err(usage(&error))
+        }
     }
 }
 

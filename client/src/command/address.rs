@@ -22,7 +22,7 @@ impl Scheme {
         }
     }
 
-    fn port(self) -> u16 {
+    pub(super) fn port(self) -> u16 {
         match self {
             Self::Https => 443,
             Self::Http => 80,
@@ -33,9 +33,9 @@ impl Scheme {
 /// A scheme, a host and a port. `Display` omits the rest of the URL, such as a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
-    scheme: Scheme,
-    name: String,
-    port: u16,
+    pub(super) scheme: Scheme,
+    pub(super) name: String,
+    pub(super) port: u16,
 }
 
 impl Origin {

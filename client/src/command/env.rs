@@ -1,9 +1,11 @@
 //! `rolekeeper env PROFILE`: prints the environment variables that `exec` sets.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
@@ -11,9 +13,11 @@ use serde_json::{Map, Value};
 
 use super::environment::{Environment, Mode};
 use super::iam::suggest;
+use super::region;
 use crate::autostart;
 
-pub(crate) const HELP: &str = "With --mode env the output contains secrets. It does not set ROLEKEEPER_PROFILE, so that exec works in that shell.";
+pub(crate) const HELP: &str = "With --mode env the output contains secrets. It does not set ROLEKEEPER_PROFILE, so that exec works in that shell.\n\
+    If there are no credentials, the output unsets the variables and ends with a command that fails.";
 
 /// Print the environment variables that exec sets
 #[derive(clap::Args)]
@@ -27,6 +31,9 @@ pub(crate) struct Arguments {
     /// How a tool gets credentials
     #[arg(long, value_name = "MODE", default_value = "env")]
     mode: Mode,
+    /// The region [default: AWS_REGION or AWS_DEFAULT_REGION, else the profile's]
+    #[arg(long, value_name = "REGION", value_parser = region::parse)]
+    region: Option<String>,
 }
 
 /// The output format.
@@ -50,13 +57,24 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         profile,
         format,
         mode,
+        region,
     } = arguments;
 
-    let socket = connect::socket_path(socket)?;
-    let environment = autostart::ask(&socket, |stream| Environment::ask(stream, profile, *mode))?;
-
-    let text = format.write(&environment)?;
+    let environment = connect::socket_path(socket).and_then(|socket| {
+        autostart::ask(&socket, |stream| {
+            Environment::ask(stream, profile, *mode, region.as_deref())
+        })
+    });
+    let text = environment.and_then(|environment| format.write(&environment));
     let is_shown = std::io::stdout().is_terminal();
+    let text = match text {
+        Ok(text) => text,
+        Err(failure) => {
+            format.print_failure()?;
+            return Err(failure);
+        }
+    };
+
     if is_shown && text.chars().any(|each| each.is_control() && each != '\n') {
         return Err(unwritable(
             "a terminal",
@@ -67,31 +85,71 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     super::print(&text)
 }
 
+/// If the command line is one of `env` that could not be parsed, the shell that evaluates the output must fail.
+pub(crate) fn fail_shell(words: &[OsString]) -> Result<(), Failure> {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let mut commands = words.iter().skip(1).enumerate();
+    let is_value = |index: usize| words.get(index).is_some_and(|word| word == "--socket");
+    let command = commands.find(|&(index, word)| !word.starts_with('-') && !is_value(index));
+    if command.is_none_or(|(_, word)| word != "env") {
+        return Ok(());
+    }
+
+    let after = |index: usize| words.get(index + 1).map(AsRef::as_ref);
+    let format = words.iter().enumerate().find_map(|(index, word)| {
+        word.strip_prefix("--format=").or_else(|| {
+            let is_option = word == "--format";
+            is_option.then(|| after(index)).flatten()
+        })
+    });
+    let format = format.and_then(|name| Format::from_str(name, false).ok());
+
+    format.unwrap_or_default().print_failure()
+}
+
 impl Format {
-    fn write(self, environment: &Environment) -> Result<String, Failure> {
-        let mut text = String::new();
-        let Environment { set, unset, .. } = environment;
+    /// Prints commands that unset the variables and fail: the exit code of this program is lost in `eval "$(...)"`.
+    fn print_failure(self) -> Result<(), Failure> {
+        if std::io::stdout().is_terminal() {
+            return Ok(());
+        }
+
+        let fail = match self {
+            Self::Sh | Self::Fish => "false\n",
+            Self::Powershell => "throw 'rolekeeper env has failed'\n",
+            Self::Dotenv | Self::Json => return Ok(()),
+        };
+        super::print(&(self.unset(&Environment::to_unset()) + fail))
+    }
+
+    /// The commands that unset these variables.
+    fn unset(self, names: &[String]) -> String {
         // A shell could interpret other names, and cannot have set them.
-        let is_name = |name: &&String| {
+        let is_name = |name: &&str| {
             name.bytes()
                 .all(|each| each.is_ascii_alphanumeric() || each == b'_')
         };
 
-        let unset: Vec<&str> = unset.iter().filter(is_name).map(String::as_str).collect();
+        let names = names.iter().map(String::as_str).filter(is_name);
         match self {
-            Self::Json => return json(environment),
-            Self::Dotenv => {}
-            Self::Sh => text += &format!("unset {}\n", unset.join(" ")),
-            Self::Fish => unset
-                .iter()
-                .for_each(|name| text += &format!("set -e {name}\n")),
-            Self::Powershell => {
-                unset.iter().for_each(|name| {
-                    text += &format!("Remove-Item -ErrorAction Ignore Env:{name}\n");
-                });
-            }
+            Self::Sh => format!("unset {}\n", names.collect::<Vec<_>>().join(" ")),
+            Self::Fish => names.fold(String::new(), |text, name| {
+                text + &format!("set -e {name}\n")
+            }),
+            Self::Powershell => names.fold(String::new(), |text, name| {
+                text + &format!("Remove-Item -ErrorAction Ignore Env:{name}\n")
+            }),
+            Self::Dotenv | Self::Json => String::new(),
+        }
+    }
+
+    fn write(self, environment: &Environment) -> Result<String, Failure> {
+        if self == Self::Json {
+            return json(environment);
         }
 
+        let Environment { set, unset, .. } = environment;
+        let mut text = self.unset(unset);
         for (name, value) in set {
             // Writing to a string cannot fail.
             let _ = match self {
@@ -100,6 +158,11 @@ impl Format {
                 Self::Powershell => writeln!(text, "$Env:{name} = {}", powershell(value)),
                 Self::Dotenv | Self::Json => writeln!(text, "{name}={}", dotenv(value)?),
             };
+        }
+
+        if self == Self::Fish {
+            // `set -e` of an unset variable fails, and `set -gx` keeps that status.
+            text += "true\n";
         }
 
         Ok(text)
@@ -183,7 +246,7 @@ mod tests {
         let fish = Format::Fish.write(&environment("v")).unwrap();
         assert_eq!(
             fish,
-            "set -e AWS_PROFILE\nset -gx A_VALUE 'v'\nset -gx LAST 'end'\n"
+            "set -e AWS_PROFILE\nset -gx A_VALUE 'v'\nset -gx LAST 'end'\ntrue\n"
         );
         let powershell = Format::Powershell.write(&environment("v")).unwrap();
         assert!(

@@ -7,6 +7,8 @@ use interprocess::local_socket::Stream;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Endpoint, EndpointKind, Failure, Lease, Reply, Request};
 
+use super::region::{OWN_REGION, REGIONS, Region};
+
 /// How a command gets credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Mode {
@@ -59,6 +61,7 @@ const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const METADATA_DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
+const METADATA_V1_DISABLED: &str = "AWS_EC2_METADATA_V1_DISABLED";
 const BOTO_CONFIG: &str = "BOTO_CONFIG";
 const AWS_FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
 const NULL_DEVICE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
@@ -74,7 +77,12 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// Fetches the credentials in every mode, so that an error is reported before the command runs.
-    pub(crate) fn ask(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Self, Failure> {
+    pub(crate) fn ask(
+        stream: &mut Stream,
+        profile: &str,
+        mode: Mode,
+        region: Option<&str>,
+    ) -> Result<Self, Failure> {
         let text = connect::ask(
             stream,
             Request::Lease {
@@ -97,31 +105,18 @@ impl Environment {
             Mode::Http | Mode::Imds => address(&endpoint(stream, profile, mode)?)?,
         };
 
-        if let Some(region) = &lease.region {
-            // botocore reads only the second, other SDKs the first.
-            set.extend([
-                ("AWS_REGION", region.to_string()),
-                ("AWS_DEFAULT_REGION", region.to_string()),
-            ]);
+        let region = Region {
+            option: region,
+            configured: lease.region.as_deref(),
+        };
+        let (regions, notice) = region.variables(profile, text_variable);
+        set.extend(regions);
+        if let Some(notice) = notice.or_else(|| replaced_files(mode, &set)) {
+            super::print_error(&format!("rolekeeper: {notice}"));
         }
 
-        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let mut unset: Vec<String> = names
-            .filter(|name| name.starts_with(SHADOWING_PREFIX))
-            .collect();
-        unset.extend(SHADOWING.map(Into::into));
-        // In a shell that evaluated `rolekeeper env` with another mode, these are set.
-        if [FULL_URI, METADATA]
-            .into_iter()
-            .any(|name| connect::variable(name).is_some())
-        {
-            let is_null_device =
-                |name: &&str| connect::variable(name).is_some_and(|value| value == NULL_DEVICE);
-            unset.extend(AWS_FILES.into_iter().filter(is_null_device).map(Into::into));
-        }
-
+        let mut unset = Self::to_unset();
         unset.retain(|name| set.iter().all(|(set, _)| set != name));
-        unset.sort();
         let generation = (!lease.session_expires_at.is_empty()).then_some(lease.generation);
         Ok(Self {
             set,
@@ -130,12 +125,71 @@ impl Environment {
         })
     }
 
+    /// The variables that lead to other credentials, and those that an earlier `rolekeeper env` has set in this shell. In order
+    /// of name.
+    pub(crate) fn to_unset() -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let mut unset: Vec<String> = names
+            .filter(|name| name.starts_with(SHADOWING_PREFIX))
+            .collect();
+        unset.extend(SHADOWING.map(Into::into));
+
+        if has_endpoint() {
+            let is_null_device = |name: &&str| text_variable(name).as_deref() == Some(NULL_DEVICE);
+            unset.extend(AWS_FILES.into_iter().filter(is_null_device).map(Into::into));
+            unset.extend([METADATA_DISABLED, METADATA_V1_DISABLED].map(Into::into));
+        }
+
+        if let Some(own) = text_variable(OWN_REGION) {
+            let is_own = |name: &&str| text_variable(name).as_ref() == Some(&own);
+            unset.extend(REGIONS.into_iter().filter(is_own).map(Into::into));
+            unset.push(OWN_REGION.into());
+        }
+
+        unset.sort();
+        unset
+    }
+
     pub(crate) fn apply_to(&self, command: &mut Command) {
         for name in &self.unset {
             command.env_remove(name);
         }
         command.envs(self.set.iter().map(|(name, value)| (name, value)));
     }
+}
+
+/// Whether an earlier `rolekeeper env --mode http` or `imds` has set variables in this shell.
+fn has_endpoint() -> bool {
+    [FULL_URI, METADATA]
+        .into_iter()
+        .any(|name| connect::variable(name).is_some())
+}
+
+fn text_variable(name: &str) -> Option<String> {
+    connect::variable(name)?.into_string().ok()
+}
+
+/// A notice about variables of the user that the mode replaces.
+fn replaced_files(mode: Mode, set: &[(&'static str, String)]) -> Option<String> {
+    let mode = match mode {
+        Mode::Env => return None,
+        Mode::Http | Mode::Imds if has_endpoint() => return None,
+        Mode::Http => "http",
+        Mode::Imds => "imds",
+    };
+
+    let is_users = |(name, value): &&(&str, String)| {
+        let is_listed = AWS_FILES.contains(name) || [BOTO_CONFIG, METADATA_DISABLED].contains(name);
+        is_listed && text_variable(name).is_some_and(|before| before != *value)
+    };
+    let names: Vec<_> = set.iter().filter(is_users).map(|(name, _)| *name).collect();
+
+    (!names.is_empty()).then(|| {
+        format!(
+            "--mode {mode} replaces {}, which could lead to other credentials",
+            names.join(" and ")
+        )
+    })
 }
 
 fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
@@ -198,7 +252,7 @@ fn address(endpoint: &Endpoint) -> Result<Vec<(&'static str, String)>, Failure> 
         None => vec![
             (METADATA, endpoint.url.clone()),
             (METADATA_DISABLED, "false".into()),
-            ("AWS_EC2_METADATA_V1_DISABLED", "true".into()),
+            (METADATA_V1_DISABLED, "true".into()),
         ],
         Some(file) => {
             let file = file.to_str().ok_or_else(connect::unexpected_reply)?;

@@ -12,6 +12,7 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, Lease, Request};
 
 use super::address::{self, Host, Origin, Scheme};
+use super::git_helpers;
 use super::iam::suggest;
 use super::lease;
 use crate::command;
@@ -23,8 +24,8 @@ In ~/.gitconfig:
       helper =
       helper = /usr/local/bin/rolekeeper git-credential dev
 
-The empty helper disables earlier ones for that address, because one that stores passwords would store the token too. The
-same with commands:
+The empty helper disables earlier ones for that address, because one that stores passwords would store the token too. If git
+also has a later one for that address, it gets no token, and the error names the other helper. The same with commands:
 
   git config --global --add credential.https://git.example.test.helper ''
   git config --global --add credential.https://git.example.test.helper '/usr/local/bin/rolekeeper git-credential dev'
@@ -91,6 +92,7 @@ fn get(
     };
 
     origin.check_encryption()?;
+    git_helpers::check_alone(origin, &arguments.profile)?;
     let username = request
         .username
         .as_deref()

@@ -313,6 +313,7 @@ mod tests {
             profile: name.into(),
             upstream: "bycloud".into(),
             role_id: "r-1".into(),
+            region: None,
             state,
             session: None,
             failure: None,

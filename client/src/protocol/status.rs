@@ -113,6 +113,9 @@ pub struct ProfileStatus {
     pub profile: String,
     pub upstream: String,
     pub role_id: String,
+    /// The region that the configuration gives to consumers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub region: Option<String>,
     pub state: ProfileState,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<SessionStatus>,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ const SLOW: Duration = Duration::from_millis(1500);
 pub(super) struct FakeDaemon {
     home: TempDir,
     requests: Arc<AtomicUsize>,
+    region: Arc<Mutex<Option<String>>>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,6 +43,8 @@ impl FakeDaemon {
         let answer = answer.to_owned();
         let upstream = upstream.to_owned();
         let counter = Arc::clone(&requests);
+        let region = Arc::new(Mutex::new(None));
+        let current_region = Arc::clone(&region);
 
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -49,13 +52,21 @@ impl FakeDaemon {
                     return;
                 }
 
-                serve(stream.unwrap(), &answer, &upstream, &counter);
+                let region = current_region.lock().unwrap().clone();
+                serve(
+                    stream.unwrap(),
+                    &answer,
+                    &upstream,
+                    region.as_deref(),
+                    &counter,
+                );
             }
         });
 
         Self {
             home,
             requests,
+            region,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -92,6 +103,11 @@ impl FakeDaemon {
         self.home.path()
     }
 
+    /// Gives the profile a region, for connections from now on.
+    pub(super) fn set_region(&self, region: &str) {
+        *self.region.lock().unwrap() = Some(region.into());
+    }
+
     /// The number of requests so far.
     pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
@@ -112,7 +128,13 @@ impl Drop for FakeDaemon {
     }
 }
 
-fn serve(mut stream: UnixStream, answer: &str, upstream: &str, requests: &AtomicUsize) {
+fn serve(
+    mut stream: UnixStream,
+    answer: &str,
+    upstream: &str,
+    region: Option<&str>,
+    requests: &AtomicUsize,
+) {
     use std::io::Write;
 
     while let Ok(text) = frame::read(&mut stream) {
@@ -138,10 +160,10 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, requests: &Atomic
                 session_expires_at: "2026-01-01T00:30:00Z".into(),
                 generation: 0,
                 view_age_seconds: None,
-                region: None,
+                region: region.map(Into::into),
                 account_id: None,
             }),
-            Request::Status { .. } => Reply::Status(status(upstream)),
+            Request::Status { .. } => Reply::Status(status(upstream, region)),
             _ => Reply::Part(Part {
                 text: answer.into(),
                 more: false,
@@ -154,11 +176,12 @@ fn serve(mut stream: UnixStream, answer: &str, upstream: &str, requests: &Atomic
     }
 }
 
-fn status(upstream: &str) -> StatusPage {
+fn status(upstream: &str, region: Option<&str>) -> StatusPage {
     let profile = ProfileStatus {
         profile: "dev".into(),
         upstream: upstream.into(),
         role_id: "r-1".into(),
+        region: region.map(Into::into),
         state: ProfileState::Idle,
         session: None,
         failure: None,

@@ -9,4 +9,5 @@ mod fake_daemon;
 mod pipes;
 mod replies;
 mod setup;
+mod setup_files;
 mod terminal;

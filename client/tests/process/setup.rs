@@ -12,23 +12,23 @@ use tempfile::TempDir;
 
 use super::fake_daemon::FakeDaemon;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_rolekeeper");
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_rolekeeper");
 
 /// A user's folder, with `~/.local/bin` on `PATH`.
-struct Home(TempDir);
+pub(super) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.path().join(".local/bin")).unwrap();
         Self(home)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().canonicalize().unwrap().join(name)
     }
 
-    fn command(&self, program: &Path) -> Command {
+    pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         let others = std::env::var("PATH").unwrap();
         let path = format!("{}:{others}", self.path(".local/bin").display());
@@ -39,13 +39,13 @@ impl Home {
         command
     }
 
-    fn run(&self, line: &str) -> Output {
+    pub(super) fn run(&self, line: &str) -> Output {
         let mut command = self.command(Path::new(PROGRAM));
         command.arg("setup").args(line.split(' ')).output().unwrap()
     }
 
     /// What it prints if it succeeds.
-    fn done(&self, line: &str) -> String {
+    pub(super) fn done(&self, line: &str) -> String {
         let run = self.run(line);
         assert!(
             run.status.success() && run.stderr.is_empty(),
@@ -55,7 +55,7 @@ impl Home {
     }
 
     /// The error of a command that must change no file.
-    fn refused(&self, line: &str) -> String {
+    pub(super) fn refused(&self, line: &str) -> String {
         let before = self.everything();
         let run = self.run(line);
         assert!(
@@ -66,7 +66,7 @@ impl Home {
         String::from_utf8(run.stderr).unwrap()
     }
 
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+    pub(super) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
@@ -105,7 +105,7 @@ const TOOLS: [(&str, &str, &[&str]); 3] = [
         &[
             "",
             "[default]\nregion = a\naws_secret_access_key = canary\n",
-            "\u{feff}[profile x]\r\ns3 =\r\n  a = canary\r\n",
+            "[profile x]\r\ns3 =\r\n  a = canary\r\n",
             "# canary\n\n[services é]\n",
         ],
     ),
@@ -274,6 +274,7 @@ fn undo_keeps_settings_that_others_have_added() {
     )
     .unwrap();
     home.done("aws dev --undo --write");
+    assert!(home.path(".aws/config.rolekeeper-backup").exists());
     let want = "[default]\n[profile dev]\nregion = eu-1\noutput = json\n# end\n[profile x]\n";
     assert_eq!(fs::read_to_string(&aws).unwrap(), want);
 
@@ -367,10 +368,94 @@ fn entries_and_files_of_others_are_refused() {
             "choose another name with --name",
         ),
         (
+            "aws dev",
+            ".aws/config",
+            "[a]\n[profile dev]\nk = 1\n[profile 'dev']\n",
+            "has several sections for it, the second in line 4",
+            "choose another name with --name",
+        ),
+        (
+            "aws dev",
+            ".aws/config",
+            "[a]\nk = canary\nK = canary\n",
+            "line 3: a second setting with the same key",
+            "fix line 3 of ",
+        ),
+        (
+            "aws dev",
+            ".aws/config",
+            "\u{feff}[a]\n",
+            "line 1: a byte order mark",
+            "fix line 1 of ",
+        ),
+        (
+            "aws dev --undo",
+            ".aws/config",
+            "[a]\nk = 1\n[a]\n",
+            "line 3: a second section with the same header",
+            "fix line 3 of ",
+        ),
+        (
+            "aws dev",
+            ".aws/credentials",
+            "[a]\ncanary\n",
+            "line 2: a line that is neither a header nor KEY = VALUE",
+            "fix line 2 of ",
+        ),
+        (
             "docker dev --host h",
             ".docker/config.json",
             "{\n\"canary\": }",
             "is not valid JSON: expected value at line 2 column 11",
+            "fix the file",
+        ),
+        (
+            "aws dev",
+            ".aws/config",
+            "[profile dev] # [x]\nk = canary\n",
+            "with a header that tools read differently",
+            "choose another name with --name",
+        ),
+        (
+            "docker dev --host h",
+            ".docker/config.json",
+            "{\"auths\": {\"canary\": {}},\n\"auths\": {}}",
+            "an object has the same key twice at line 2 column 7",
+            "fix the file",
+        ),
+        (
+            "docker dev --host h",
+            ".docker/config.json",
+            "{\"a\": {\"canary\": {}, \"canary\": {}}}",
+            "an object has the same key twice at line 1",
+            "fix the file",
+        ),
+        (
+            "docker dev --host h",
+            ".docker/config.json",
+            "{\"credhelpers\": {\"h\": \"canary\"}}",
+            "a key is credHelpers in other letters",
+            "fix the file",
+        ),
+        (
+            "docker dev --host h",
+            ".docker/config.json",
+            "{\"credHelpers\": {\"x\": [\"canary\"]}}",
+            "a value in credHelpers is not text",
+            "fix the file",
+        ),
+        (
+            "docker dev --host h",
+            ".docker/config.json",
+            "{\"auths\": {\"x\": \"canary\"}}",
+            "a value in auths is not an object",
+            "fix the file",
+        ),
+        (
+            "docker dev --host h",
+            ".docker/config.json",
+            "{\"auths\": {}} canary",
+            "is not valid JSON: trailing characters at line 1",
             "fix the file",
         ),
         (

@@ -15,6 +15,7 @@ use rolekeeper::protocol::{Code, Failure};
 
 use super::environment::{Environment, Mode};
 use super::iam::suggest;
+use super::region;
 use crate::autostart;
 
 pub(crate) const HELP: &str = "--mode env (the default) sets AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and\n\
@@ -24,8 +25,8 @@ pub(crate) const HELP: &str = "--mode env (the default) sets AWS_ACCESS_KEY_ID, 
     --mode imds sets AWS_EC2_METADATA_SERVICE_ENDPOINT.\n\
     With both, SDKs renew the credentials from the daemon: use them for commands that run longer than a session. They\n\
     disable the AWS configuration files, which would take precedence, and add this machine to NO_PROXY.\n\n\
-    Every mode sets ROLEKEEPER_PROFILE and, if it is configured, the profile's region. Every mode unsets variables that\n\
-    would take precedence.\n\n\
+    Every mode sets ROLEKEEPER_PROFILE. The region is that of --region, else of AWS_REGION or AWS_DEFAULT_REGION, else the\n\
+    profile's. Every mode unsets variables that would take precedence.\n\n\
     The exit code is the command's. It is 128 plus the signal's number if a signal terminated the command, 127 if the\n\
     command was not found, 126 if it cannot be executed, and 6 if --on-revoke=term terminated it.\n\
     With a terminal as standard input --on-revoke signals the command, otherwise its process group.";
@@ -47,6 +48,9 @@ pub(crate) struct Arguments {
     /// How the command gets credentials
     #[arg(long, value_name = "MODE", default_value = "env")]
     mode: Mode,
+    /// The region [default: AWS_REGION or AWS_DEFAULT_REGION, else the profile's]
+    #[arg(long, value_name = "REGION", value_parser = region::parse)]
+    region: Option<String>,
     /// What to do if the credentials are revoked while the command runs [default: nothing]
     #[arg(long, value_name = "ACTION")]
     on_revoke: Option<OnRevoke>,
@@ -58,11 +62,14 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
-/// The profile of the command.
+/// The profile of the command. People may set it, too.
 const PROFILE_VARIABLE: &str = "ROLEKEEPER_PROFILE";
+/// The same, and only set here.
+const EXEC_VARIABLE: &str = "ROLEKEEPER_EXEC";
 
 pub(crate) fn run(arguments: Arguments, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    if let Some(outer) = connect::variable(PROFILE_VARIABLE) {
+    let outer = connect::variable(EXEC_VARIABLE);
+    if let Some(outer) = outer.filter(|_| connect::variable(PROFILE_VARIABLE).is_some()) {
         let outer = outer.to_string_lossy();
         return Err(Failure::new(
             Code::Usage,
@@ -99,12 +106,43 @@ impl Arguments {
             )
         })?;
 
-        let environment = Environment::ask(stream, &self.profile, self.mode)?;
+        let environment =
+            Environment::ask(stream, &self.profile, self.mode, self.region.as_deref())
+                .map_err(|failure| self.name_caller(failure))?;
         let mut command = Command::new(program);
         environment.apply_to(command.args(arguments));
         command.env(PROFILE_VARIABLE, &self.profile);
+        command.env(EXEC_VARIABLE, &self.profile);
 
         Ok((command, environment.generation))
+    }
+}
+
+impl Arguments {
+    /// Caller rules apply to the program that starts `exec`, because the command does not run yet.
+    fn name_caller(&self, mut failure: Failure) -> Failure {
+        let profile = &self.profile;
+        let start = format!("profile {profile} does not allow ");
+        let program = failure.message.strip_prefix(&start);
+        let program = program.and_then(|rest| rest.split_once(" (process "));
+        // Other paths are quoted by rules that differ from those of the configuration.
+        let is_plain = |path: &str| {
+            path.starts_with('/')
+                && path
+                    .bytes()
+                    .all(|each| each.is_ascii_alphanumeric() || b"/-_.+".contains(&each))
+        };
+        if let Some((path, _)) = program.filter(|(path, _)| is_plain(path))
+            && failure.code == Code::NotAllowed
+        {
+            failure.hint = format!(
+                "exec asks for the program that starts it, not for its command: \
+                add {{ exe = \"{path}\" }} to `callers` of [profile.{profile}], \
+                if that program may use the profile"
+            );
+        }
+
+        failure
     }
 }
 

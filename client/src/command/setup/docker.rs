@@ -1,10 +1,13 @@
 //! A credential helper of Docker for registries: its name in `~/.docker/config.json`, and a script of that name on `PATH`.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
-use serde::Serialize;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
@@ -60,12 +63,12 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     let edits = match (hosts.is_empty(), undo) {
         (true, _) => [None, script],
         (_, true) => [
-            Some(original.edit(written(&config)?, lines, Vec::new())),
+            Some(original.edit(written(&config)?, lines, Vec::new())?),
             script,
         ],
         (_, false) => [
             script,
-            Some(original.edit(written(&config)?, Vec::new(), lines)),
+            Some(original.edit(written(&config)?, Vec::new(), lines)?),
         ],
     };
 
@@ -94,12 +97,114 @@ fn parse(original: &Original) -> Result<Map<String, Value>, Failure> {
     }
 
     // The error has the line and the column, and no text of the file.
-    let config: Value = serde_json::from_slice(content)
-        .map_err(|error| refused(&format!("is not valid JSON: {error}")))?;
-    match config {
-        Value::Object(config) if config.get(HELPERS).is_none_or(Value::is_object) => Ok(config),
-        Value::Object(_) => Err(refused("is not valid: credHelpers is not a JSON object")),
-        _ => Err(refused("is not a JSON object")),
+    let invalid = |error: serde_json::Error| refused(&format!("is not valid JSON: {error}"));
+    let config: Value = serde_json::from_slice(content).map_err(invalid)?;
+    serde_json::from_slice::<UniqueKeys>(content).map_err(invalid)?;
+    let Value::Object(config) = config else {
+        return Err(refused("is not a JSON object"));
+    };
+
+    match problem(&config) {
+        Some(problem) => Err(refused(&format!("is not valid: {problem}"))),
+        None => Ok(config),
+    }
+}
+
+/// What Docker does not read as it is written. Go compares the names of an object's fields without regard to case.
+fn problem(config: &Map<String, Value>) -> Option<String> {
+    let mut seen = HashSet::new();
+    for key in config.keys() {
+        let folded = key.to_lowercase();
+        if folded == HELPERS.to_lowercase() && key != HELPERS {
+            return Some(format!("a key is {HELPERS} in other letters"));
+        }
+        if !seen.insert(folded) {
+            return Some("two keys differ only in capital letters".into());
+        }
+    }
+
+    let is_text = |value: &Value| value.is_string() || value.is_null();
+    let is_object = |value: &Value| value.is_object() || value.is_null();
+    for name in [HELPERS, "HttpHeaders", "auths"] {
+        let value = match config.get(name) {
+            None => continue,
+            Some(Value::Null) if name != HELPERS => continue,
+            Some(value) => value,
+        };
+        let Some(values) = value.as_object() else {
+            return Some(format!("{name} is not a JSON object"));
+        };
+
+        let mut values = values.values();
+        let (is_valid, kind) = match name {
+            "auths" => (values.all(is_object), "an object"),
+            _ => (values.all(is_text), "text"),
+        };
+        if !is_valid {
+            return Some(format!("a value in {name} is not {kind}"));
+        }
+    }
+
+    let store = config.get("credsStore");
+    store
+        .filter(|store| !is_text(store))
+        .map(|_| "credsStore is not text".to_owned())
+}
+
+/// JSON whose objects have no key twice. Docker merges such values, and a rewrite would lose the first.
+struct UniqueKeys;
+
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if !seen.insert(key) {
+                return Err(A::Error::custom("an object has the same key twice"));
+            }
+            entries.next_value::<Self>()?;
+        }
+        Ok(self)
     }
 }
 

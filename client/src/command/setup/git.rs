@@ -1,13 +1,15 @@
 //! A credential helper of git for a host, by `git config`. An empty helper before it turns off the helpers for all hosts: one
-//! that stores passwords would also store the token.
+//! that stores passwords would also store the token. It is at the end of the file, because later helpers stay on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rolekeeper::protocol::{Code, Failure};
 
-use super::plan::{Change, Plan};
+use super::plan::{Change, Note, Plan};
 use super::program::{self, option, quoted};
 use super::{Common, external};
+use crate::command::address::{Origin, Scheme};
+use crate::command::git_helpers::{self, LIST, SCOPE, Setting};
 use crate::command::lease;
 
 #[derive(Debug, clap::Args)]
@@ -23,23 +25,60 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let git = match &arguments.common.file {
+    let file = arguments.common.file.as_deref();
+    let git = match file {
         Some(file) => vec!["git", "config", "--file", file],
         None => vec!["git", "config", "--global"],
     };
 
-    let helpers = helpers(&git)?;
+    let settings = git_helpers::parse(&external::run(&command(&git, &LIST))?, false);
     let changes = match arguments.common.undo {
-        true => removals(&git, arguments, &helpers),
-        false => additions(&git, arguments, &helpers, socket)?,
+        true => removals(&git, arguments, &helpers(&settings)),
+        false => {
+            let list = [&["--includes"], &LIST[..]].concat();
+            let all = git_helpers::parse(&external::run(&command(&git, &list))?, false);
+            additions(&git, arguments, &settings, &all, socket)?
+        }
+    };
+
+    let notes = match (arguments.common.undo, file) {
+        (false, None) => later_helpers(arguments)?,
+        _ => Vec::new(),
     };
 
     let host = arguments.hosts.first().map_or("HOST", String::as_str);
     Ok(Plan {
         changes,
         example: format!("git ls-remote https://{host}/PATH/OF/REPOSITORY"),
-        notes: Vec::new(),
+        notes,
     })
+}
+
+/// Notes about helpers in the configuration of this repository, which git reads last.
+fn later_helpers(arguments: &Arguments) -> Result<Vec<Note>, Failure> {
+    let all = command(&["git", "config", SCOPE], &LIST);
+    let settings = git_helpers::parse(&external::run(&all)?, true);
+    let mut notes = Vec::new();
+    for host in &arguments.hosts {
+        let Some(origin) = Origin::of_host(Scheme::Https, host) else {
+            continue;
+        };
+        let helpers = git_helpers::in_effect(&settings, &origin);
+        let is_later = |scope: &str| matches!(scope, "local" | "worktree");
+        let mut later = helpers.iter().filter(|helper| is_later(&helper.scope));
+        if let Some(other) = later.find(|helper| !helper.is_rolekeeper()) {
+            let Setting { scope, key, .. } = other;
+            notes.push(Note {
+                message: format!(
+                    "in this repository git gets no token for https://{host}: \
+                    {key} in its {scope} configuration is a helper that would store it"
+                ),
+                hint: format!("run git config --{scope} --unset-all {key}"),
+            });
+        }
+    }
+
+    Ok(notes)
 }
 
 fn command(git: &[&str], words: &[&str]) -> Vec<String> {
@@ -54,17 +93,16 @@ fn change(git: &[&str], words: &[&str]) -> Change {
     Change::Command { command }
 }
 
-/// The credential helpers by key, in git's order.
-fn helpers(git: &[&str]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let words = ["--null", "--get-regexp", r"^credential\..*\.helper$"];
-    let text = external::run(&command(git, &words))?;
-    let mut helpers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entry in text.split_terminator('\0') {
-        let (key, value) = entry.split_once('\n').unwrap_or((entry, ""));
-        let values = helpers.entry(key.to_owned()).or_default();
-        values.push(value.to_owned());
+/// The values of helpers for an address by key, in git's order.
+fn helpers(settings: &[Setting]) -> BTreeMap<&str, Vec<&str>> {
+    let mut helpers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let is_helper =
+        |key: &str| key.starts_with("credential.") && key.ends_with(".helper") && key.len() > 17;
+    for Setting { key, value, .. } in settings.iter().filter(|setting| is_helper(&setting.key)) {
+        helpers.entry(key).or_default().push(value);
     }
-    Ok(helpers)
+
+    helpers
 }
 
 fn key(host: &str) -> String {
@@ -74,44 +112,91 @@ fn key(host: &str) -> String {
 /// The profile of a helper that setup has added.
 fn profile_of(helper: &str) -> Option<&str> {
     let (_, rest) = helper.split_once(" git-credential ")?;
-    let (profile, options) = rest.split_once(' ')?;
-    options.starts_with("--host ").then_some(profile)
+    let (profile, options) = rest.split_once(' ').unwrap_or((rest, ""));
+    let is_ours = options.is_empty() || options.starts_with("--");
+    Some(profile).filter(|_| is_ours)
 }
 
+/// The changes to the settings of the file. `all` has those of included files, too.
 fn additions(
     git: &[&str],
     arguments: &Arguments,
-    helpers: &BTreeMap<String, Vec<String>>,
+    settings: &[Setting],
+    all: &[Setting],
     socket: Option<&str>,
 ) -> Result<Vec<Change>, Failure> {
+    let helpers = helpers(settings);
     let mut changes = Vec::new();
     for host in arguments.hosts.iter().collect::<BTreeSet<_>>() {
         let key = key(host);
         let helper = helper(arguments, host, socket)?;
-        let values = helpers.get(&key).map_or(&[][..], Vec::as_slice);
-        match values.iter().find(|value| profile_of(value).is_some()) {
-            Some(old) if *old == helper => {}
-            Some(old) => {
+        let add = [
+            change(git, &["--add", &key, ""]),
+            change(git, &["--add", &key, &helper]),
+        ];
+        let values = helpers.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+        let is_other = |value: &&&str| !value.is_empty() && profile_of(value).is_none();
+        // It is not printed: it may be a shell command with a secret.
+        if values.iter().any(|value| is_other(&value)) {
+            let remove = quoted(&command(git, &["--unset-all", &key]));
+            return Err(Failure::new(
+                Code::Configuration,
+                format!("git already has another credential helper for https://{host}"),
+                format!("run {remove}"),
+            ));
+        }
+
+        let old = values.iter().find(|value| profile_of(value).is_some());
+        let is_alone = is_alone(all, host);
+        match old {
+            Some(old) if is_alone && *old == helper => {}
+            Some(old) if is_alone => {
                 let words = ["--fixed-value", "--replace-all", &key, &helper, old];
                 changes.push(change(git, &words));
             }
-            None if values.is_empty() => {
-                changes.push(change(git, &["--add", &key, ""]));
-                changes.push(change(git, &["--add", &key, &helper]));
-            }
-            // It is not printed: it may be a shell command with a secret.
-            None => {
-                let remove = quoted(&command(git, &["--unset-all", &key]));
-                return Err(Failure::new(
-                    Code::Configuration,
-                    format!("git already has another credential helper for https://{host}"),
-                    format!("run {remove}"),
-                ));
+            _ => {
+                check_section(git, all, host)?;
+                let is_new = values.is_empty();
+                changes.extend((!is_new).then(|| change(git, &["--unset-all", &key])));
+                changes.extend(add);
             }
         }
     }
 
     Ok(changes)
+}
+
+/// Whether git runs no other helper of this file for the host.
+fn is_alone(settings: &[Setting], host: &str) -> bool {
+    let Some(origin) = Origin::of_host(Scheme::Https, host) else {
+        return true;
+    };
+
+    let helpers = git_helpers::in_effect(settings, &origin);
+    helpers.iter().all(|helper| helper.is_rolekeeper())
+}
+
+/// git adds a setting to the section of the host if there is one, else at the end of the file. Refuses a section before a
+/// helper for all hosts, which would stay on.
+fn check_section(git: &[&str], settings: &[Setting], host: &str) -> Result<(), Failure> {
+    let section = format!("credential.https://{host}.");
+    let is_other =
+        |setting: &Setting| setting.key.starts_with(&section) && !setting.key.ends_with(".helper");
+    let Some(at) = settings.iter().position(is_other) else {
+        return Ok(());
+    };
+
+    if is_alone(settings.get(at..).unwrap_or_default(), host) {
+        return Ok(());
+    }
+
+    let message = format!(
+        "git would store the token: its section for https://{host} is before another credential helper"
+    );
+    let edit = quoted(&command(git, &["--edit"]));
+    let hint =
+        format!("run {edit}, and move the section [credential \"https://{host}\"] to the end");
+    Err(Failure::new(Code::Configuration, message, hint))
 }
 
 /// The command of the helper. git starts it with a shell if it is an absolute path, or after a `!`.
@@ -131,13 +216,13 @@ fn helper(arguments: &Arguments, host: &str, socket: Option<&str>) -> Result<Str
 fn removals(
     git: &[&str],
     arguments: &Arguments,
-    helpers: &BTreeMap<String, Vec<String>>,
+    helpers: &BTreeMap<&str, Vec<&str>>,
 ) -> Vec<Change> {
     let keys: Vec<String> = arguments.hosts.iter().map(|host| key(host)).collect();
-    let is_ours = |value: &&String| profile_of(value) == Some(&arguments.common.profile);
+    let is_ours = |value: &&&str| profile_of(value) == Some(&arguments.common.profile);
     let mut changes = Vec::new();
     for (key, values) in helpers {
-        let is_meant = keys.is_empty() || keys.contains(key);
+        let is_meant = keys.is_empty() || keys.iter().any(|meant| meant == key);
         let ours: Vec<_> = values.iter().filter(is_ours).filter(|_| is_meant).collect();
         let has_others = values
             .iter()

@@ -1,5 +1,7 @@
 //! A user in a kubeconfig that starts rolekeeper, by `kubectl config`. Clusters and contexts stay as they are.
 
+use std::path::Path;
+
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde_json::{Value, json};
@@ -21,6 +23,7 @@ pub(crate) struct Arguments {
     servers: Vec<String>,
 }
 
+const OTHER_NAME: &str = "choose another name with --name";
 const API: &str = "client.authentication.k8s.io/v1";
 
 fn user_name(text: &str) -> Result<String, String> {
@@ -43,10 +46,27 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     let mut kubectl = vec!["kubectl".to_owned(), "config".to_owned()];
     kubectl.extend(file.iter().map(|file| format!("--kubeconfig={file}")));
 
-    let user = find_user(&kubectl, name)?;
+    let view = View::read(&kubectl)?;
+    let user = view.user(name);
     let words = match arguments.common.undo {
-        true => removal(user.as_ref(), name, profile),
-        false => addition(user.as_ref(), name, arguments, socket)?,
+        true => removal(user, name, profile),
+        false => {
+            let merged = merged_view(file.as_deref())?;
+            if user.is_none()
+                && merged
+                    .as_ref()
+                    .is_some_and(|view| view.user(name).is_some())
+            {
+                let message = format!("another file of KUBECONFIG already has a user {name}");
+                return Err(Failure::new(Code::Configuration, message, OTHER_NAME));
+            }
+
+            let words = addition(user, name, arguments, socket)?;
+            if !words.is_empty() {
+                check_contexts(merged.as_ref().unwrap_or(&view), user, name, arguments)?;
+            }
+            words
+        }
     };
 
     let change = (!words.is_empty()).then(|| Change::Command {
@@ -56,21 +76,105 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     Ok(Plan {
         changes: change.into_iter().collect(),
         example: format!(
-            "kubectl config set-context --current --user {}",
+            "kubectl config set-context CONTEXT --user {}",
             quoted(&[name])
         ),
         notes: Vec::new(),
     })
 }
 
-/// The user of this name. kubectl leaves out its secrets.
-fn find_user(kubectl: &[String], name: &str) -> Result<Option<Value>, Failure> {
-    let view = [kubectl, &["view".into(), "--output=json".into()]].concat();
-    let mut view: Value =
-        serde_json::from_str(&external::run(&view)?).map_err(|_| connect::unexpected_reply())?;
-    let users = view.get_mut("users").and_then(Value::as_array_mut);
-    let user = users.and_then(|users| users.iter_mut().find(|user| user["name"] == name));
-    Ok(user.map(Value::take))
+/// What kubectl shows of its configuration, which has no secrets.
+struct View(Value);
+
+impl View {
+    fn read(kubectl: &[String]) -> Result<Self, Failure> {
+        let view = [kubectl, &["view".into(), "--output=json".into()]].concat();
+        serde_json::from_str(&external::run(&view)?)
+            .map(Self)
+            .map_err(|_| connect::unexpected_reply())
+    }
+
+    fn entries(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        let entries = self.0.get(kind).and_then(Value::as_array);
+        entries.into_iter().flatten()
+    }
+
+    fn user(&self, name: &str) -> Option<&Value> {
+        self.entries("users").find(|user| user["name"] == name)
+    }
+
+    /// A context with this user, and the address of its cluster.
+    fn context(&self, user: &str) -> Option<(&str, Option<Origin>)> {
+        let mut contexts = self.entries("contexts");
+        let has_user = |context: &&Value| {
+            let value = context.pointer("/context/user");
+            value.is_some_and(|value| value == user)
+        };
+        let context = contexts.find(has_user)?;
+        let name = context.pointer("/context/cluster");
+        let mut clusters = self.entries("clusters");
+        let cluster = clusters.find(|cluster| cluster.get("name") == name);
+        let server = cluster.and_then(|cluster| cluster.pointer("/cluster/server")?.as_str());
+        let origin = server.and_then(Origin::of_url).map(|(origin, _)| origin);
+
+        Some((context["name"].as_str().unwrap_or_default(), origin))
+    }
+}
+
+/// What kubectl shows without `--file`, if that file is one of several in KUBECONFIG.
+fn merged_view(file: Option<&str>) -> Result<Option<View>, Failure> {
+    let (Some(file), Some(files)) = (file, connect::variable("KUBECONFIG")) else {
+        return Ok(None);
+    };
+
+    let resolved = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        path.canonicalize().unwrap_or(path)
+    };
+    let file = resolved(Path::new(file));
+    match std::env::split_paths(&files).any(|path| resolved(&path) == file) {
+        true => View::read(&["kubectl".into(), "config".into()]).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Refuses a user that a context already names: its cluster would get the token. With `--server`, rolekeeper checks that
+/// itself.
+fn check_contexts(
+    view: &View,
+    user: Option<&Value>,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    let is_unrestricted = |user: &Value| {
+        let args = user.pointer("/user/exec/args").and_then(Value::as_array);
+        args.is_some_and(|args| args.iter().all(|arg| arg != "--server"))
+    };
+    let is_known = user.is_some_and(|user| {
+        is_unrestricted(user) && profile_of(user) == Some(&arguments.common.profile)
+    });
+    if is_known || !arguments.servers.is_empty() {
+        return Ok(());
+    }
+
+    let Some((context, origin)) = view.context(name) else {
+        return Ok(());
+    };
+
+    let (server, hint) = match origin {
+        Some(origin) => (
+            origin.to_string(),
+            format!("add --server {origin} if it may get the token, or {OTHER_NAME}"),
+        ),
+        None => (
+            "its cluster".to_owned(),
+            format!("name the clusters that may get the token with --server, or {OTHER_NAME}"),
+        ),
+    };
+    let message = format!(
+        "the context {context} already has the user {name}, and would send the token to {server}"
+    );
+    Err(Failure::new(Code::Configuration, message, hint))
 }
 
 /// The profile of a user that setup has added.
@@ -92,7 +196,7 @@ fn addition(
         return Err(Failure::new(
             Code::Configuration,
             format!("the kubeconfig already has another user {name}"),
-            "choose another name with --name",
+            OTHER_NAME,
         ));
     }
 

@@ -3,22 +3,30 @@
 //!
 //! A report has only what setup itself adds or removes: the rest of a tool's configuration may hold secrets.
 
+#[cfg(target_os = "linux")]
+mod attributes;
 mod aws;
+mod backup;
 mod docker;
 mod external;
 mod file;
 mod git;
 mod kube;
+mod lock;
 mod plan;
 mod program;
+#[cfg(unix)]
+mod replaceable;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
-use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::protocol::{Code, Failure, ProfileStatus};
 
-use self::plan::{Note, Plan};
+use self::file::ApplyError;
+use self::plan::{Change, Note, Plan};
 use super::iam::suggest;
 use super::status;
 
@@ -27,8 +35,8 @@ setup prints the changes, and makes them with --write. With --undo it prints how
 and removes them with --undo --write.
 
 git and kubectl (1.30 or newer) change their own files: setup runs git config and kubectl config.
-setup itself changes the files of AWS and Docker, and first copies each to FILE.rolekeeper-backup.
-All other settings in these files stay as they are.";
+setup itself changes the files of AWS and Docker. Before its first change it copies the file to
+FILE.rolekeeper-backup, or to the state folder if the file is in a repository. All other settings in these files stay as they are.";
 
 /// The tool to configure.
 #[derive(Debug, clap::Subcommand)]
@@ -73,14 +81,28 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
         Tool::Git(arguments) => &arguments.common,
     };
 
-    let mut plan = plan(tool, socket)?;
+    let daemon_profile = match common.undo {
+        true => DaemonProfile::NoDaemon,
+        false => daemon_profile(&common.profile, socket),
+    };
+    let plan_again = || plan(tool, socket, daemon_profile.region());
+
+    let _lock = match common.write {
+        true => lock::acquire()?,
+        false => None,
+    };
+    let mut plan = plan_again()?;
 
     if common.write {
-        plan.changes.iter().try_for_each(plan::Change::apply)?;
-        check_written(tool, socket)?;
+        plan.changes = write(plan.changes, plan_again)?;
+    } else if let Err(failure) = plan.changes.iter().try_for_each(Change::check) {
+        plan.notes.push(Note {
+            message: failure.message,
+            hint: failure.hint,
+        });
     }
 
-    if !common.undo && is_unknown(&common.profile, socket) {
+    if matches!(daemon_profile, DaemonProfile::Unknown) {
         plan.notes.push(Note {
             message: format!("the running daemon has no profile {}", common.profile),
             hint: format!("add [profile.{}] to its configuration", common.profile),
@@ -90,32 +112,92 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
     plan.report(common)
 }
 
-fn plan(tool: &Tool, socket: Option<&str>) -> Result<Plan, Failure> {
+fn plan(tool: &Tool, socket: Option<&str>, region: Option<&str>) -> Result<Plan, Failure> {
     match tool {
-        Tool::Aws(arguments) => aws::plan(arguments, socket),
+        Tool::Aws(arguments) => aws::plan(arguments, socket, region),
         Tool::Kube(arguments) => kube::plan(arguments, socket),
         Tool::Docker(arguments) => docker::plan(arguments, socket),
         Tool::Git(arguments) => git::plan(arguments, socket),
     }
 }
 
-/// Reads the configuration again: nothing must be left to change.
-fn check_written(tool: &Tool, socket: Option<&str>) -> Result<(), Failure> {
-    if plan(tool, socket)?.changes.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
+/// How often changes are planned anew because another program has changed the same files.
+const ATTEMPTS: u32 = 10;
+
+/// Makes the changes, and reads the configuration again: nothing must be left to change. Returns the changes that were made.
+fn write(
+    mut changes: Vec<Change>,
+    plan_again: impl Fn() -> Result<Plan, Failure>,
+) -> Result<Vec<Change>, Failure> {
+    let mut made = Vec::new();
+    let mut failure = Failure::new(
         Code::Unexpected,
         "the configuration does not have all of the changes after it was written",
         "run the command again: another program may have changed the file too",
-    ))
+    );
+
+    for attempt in 0..ATTEMPTS {
+        if changes.is_empty() {
+            return Ok(made);
+        }
+        if attempt > 0 {
+            std::thread::sleep(Duration::from_millis(10 << attempt.min(6)));
+        }
+
+        changes.iter().try_for_each(Change::check)?;
+        for change in changes {
+            match change.apply() {
+                Ok(()) => made.push(change),
+                Err(ApplyError::Changed(changed)) => {
+                    failure = changed;
+                    break;
+                }
+                Err(ApplyError::Failed(failed)) => return Err(failed),
+            }
+        }
+
+        changes = plan_again()?.changes;
+    }
+
+    if changes.is_empty() {
+        return Ok(made);
+    }
+
+    Err(failure)
 }
 
-/// Whether a daemon is running that shows this user no such profile.
-fn is_unknown(profile: &str, socket: Option<&str>) -> bool {
+/// What a running daemon reports about the profile.
+enum DaemonProfile {
+    /// None is running, or it does not answer in time.
+    NoDaemon,
+    /// It shows this user no such profile.
+    Unknown,
+    Known {
+        region: Option<String>,
+    },
+}
+
+impl DaemonProfile {
+    fn region(&self) -> Option<&str> {
+        match self {
+            Self::Known { region } => region.as_deref(),
+            Self::NoDaemon | Self::Unknown => None,
+        }
+    }
+}
+
+fn daemon_profile(profile: &str, socket: Option<&str>) -> DaemonProfile {
     let stream = connect::socket_path(socket.map(Into::into))
         .ok()
         .and_then(|path| status::open_for_completion(&path));
     let status = stream.and_then(|mut stream| status::read(&mut stream).ok());
-    status.is_some_and(|status| status.profiles.iter().all(|known| known.profile != profile))
+    let Some(status) = status else {
+        return DaemonProfile::NoDaemon;
+    };
+
+    let mut profiles = status.profiles.into_iter();
+    match profiles.find(|known| known.profile == profile) {
+        Some(ProfileStatus { region, .. }) => DaemonProfile::Known { region },
+        None => DaemonProfile::Unknown,
+    }
 }

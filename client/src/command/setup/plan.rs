@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use rolekeeper::protocol::Failure;
 use serde::Serialize;
 
-use super::file::Edit;
+use super::file::{ApplyError, Edit};
 use super::program::quoted;
 use super::{Common, external};
 use crate::command::{self, printable_lines};
@@ -91,9 +91,19 @@ impl Plan {
 }
 
 impl Change {
-    pub(super) fn apply(&self) -> Result<(), Failure> {
+    /// Refuses a change that cannot be made.
+    pub(super) fn check(&self) -> Result<(), Failure> {
         match self {
-            Self::Command { command } => external::run(command).map(|_| ()),
+            Self::Command { .. } => Ok(()),
+            Self::File(edit) => edit.check(),
+        }
+    }
+
+    pub(super) fn apply(&self) -> Result<(), ApplyError> {
+        match self {
+            Self::Command { command } => external::run(command)
+                .map(|_| ())
+                .map_err(ApplyError::Failed),
             Self::File(edit) => edit.apply(),
         }
     }
@@ -113,7 +123,11 @@ impl Change {
 
         let mut text = format!("{verb}: {}\n", edit.file);
         if let Some(backup) = &edit.backup {
-            let _ = writeln!(text, "Backup: {backup}");
+            let note = match backup.exists {
+                true => " (from before the first change)",
+                false => "",
+            };
+            let _ = writeln!(text, "Backup: {}{note}", backup.path.display());
         }
 
         for (sign, lines) in [('-', &edit.removed), ('+', &edit.added)] {

@@ -237,7 +237,7 @@ impl Access {
     ) -> Result<Arc<CacheEntry>, AccessError> {
         let Some(entry) = self.cache.find(name) else {
             // The next configuration may have it. The client asks the next daemon.
-            if signals::is_reloading() {
+            if signals::is_reloading_soon().await {
                 return Err(Interrupted::Reloading.into());
             }
             return Err(self.unknown_profile(peer, name));

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use secrecy::SecretString;
-
 /// Bytes of secrets whose pages could not be locked.
 static UNLOCKED: AtomicUsize = AtomicUsize::new(0);
 
@@ -28,9 +26,7 @@ pub(crate) fn hide_memory() {
 /// there.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "locking pages has no safe form")]
-pub(crate) fn lock_in_memory(secret: &SecretString) {
-    use secrecy::ExposeSecret;
-    let bytes = secret.expose_secret().as_bytes();
+pub(crate) fn lock_in_memory(bytes: &[u8]) {
     let start = bytes.as_ptr().cast_mut().cast();
     // SAFETY: the range is that of a living slice, and locking does not change its contents.
     if unsafe { rustix::mm::mlock(start, bytes.len()) }.is_err() {
@@ -39,7 +35,7 @@ pub(crate) fn lock_in_memory(secret: &SecretString) {
 }
 
 #[cfg(not(unix))]
-pub(crate) fn lock_in_memory(_secret: &SecretString) {}
+pub(crate) fn lock_in_memory(_bytes: &[u8]) {}
 
 /// For `rolekeeper status`: `active`, or `off: ` and the reason.
 pub(crate) fn protection() -> String {

@@ -2,13 +2,27 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A reload is requested and not rejected. If it succeeds, the next process starts with false.
 static IS_RELOADING: AtomicBool = AtomicBool::new(false);
 
+/// How much later than a request a signal that was sent before it may be handled, and the interval of the checks.
+const DELIVERY: Duration = Duration::from_millis(100);
+const CHECK: Duration = Duration::from_millis(10);
+
 /// Whether this process may soon be replaced by one with another configuration.
-pub(crate) fn is_reloading() -> bool {
-    IS_RELOADING.load(Ordering::Relaxed)
+pub(crate) async fn is_reloading_soon() -> bool {
+    let mut waited = Duration::ZERO;
+    while !IS_RELOADING.load(Ordering::Relaxed) {
+        if waited >= DELIVERY {
+            return false;
+        }
+        tokio::time::sleep(CHECK).await;
+        waited += CHECK;
+    }
+
+    true
 }
 
 /// Must be called if a reload is rejected.

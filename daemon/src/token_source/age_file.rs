@@ -1,16 +1,21 @@
 //! A token in a file that age encrypts (age-encryption.org/v1), for machines without a keyring. The `age` command can read
 //! and write it, too.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient, scrypt, x25519};
+use age_core::format::{FileKey, Stanza};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::TokenErrorKind;
+use crate::platform::memory::lock_in_memory;
 use crate::platform::private_file;
+use crate::sync::lock;
 
 /// The most scrypt work that is accepted, as a power of two. It takes seconds.
 const MAX_WORK_FACTOR: u8 = 20;
@@ -23,7 +28,70 @@ const MAX_PLAIN: u64 = 64 * 1024;
 pub(super) enum AgeKey {
     /// A file with a secret key, as `age-keygen` writes it. A missing one is created when a token is stored.
     Identity(PathBuf),
-    Passphrase(SecretString),
+    Passphrase(Arc<Passphrase>),
+}
+
+/// A passphrase, and the key that was derived from it last: deriving takes a second.
+pub(super) struct Passphrase {
+    pub(super) text: SecretString,
+    derived: Mutex<Option<DerivedKey>>,
+}
+
+struct DerivedKey {
+    /// The part of the file's header that the key was derived for, which changes with each write.
+    arguments: Vec<String>,
+    body: Vec<u8>,
+    file_key: FileKey,
+}
+
+impl Passphrase {
+    pub(super) fn new(text: SecretString) -> Self {
+        lock_in_memory(text.expose_secret().as_bytes());
+
+        Self {
+            text,
+            derived: Mutex::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Passphrase").finish_non_exhaustive()
+    }
+}
+
+impl Identity for &Passphrase {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        // Others wait for the key instead of deriving it, too.
+        let mut derived = lock(&self.derived);
+        if let Some(derived) = &*derived
+            && derived.arguments == stanza.args
+            && derived.body == stanza.body
+        {
+            return Some(Ok(copy(&derived.file_key)));
+        }
+
+        let mut identity = scrypt::Identity::new(self.text.clone());
+        identity.set_max_work_factor(MAX_WORK_FACTOR);
+        let unwrapped = identity.unwrap_stanza(stanza)?;
+
+        *derived = unwrapped.as_ref().ok().map(|file_key| DerivedKey {
+            arguments: stanza.args.clone(),
+            body: stanza.body.clone(),
+            file_key: copy(file_key),
+        });
+        if let Some(derived) = &*derived {
+            lock_in_memory(derived.file_key.expose_secret());
+        }
+
+        Some(unwrapped)
+    }
+}
+
+/// Without a copy on the stack.
+fn copy(file_key: &FileKey) -> FileKey {
+    FileKey::init_with_mut(|copy| copy.copy_from_slice(file_key.expose_secret()))
 }
 
 pub(super) fn read(file: &Path, key: &AgeKey) -> Result<SecretString, TokenErrorKind> {
@@ -37,13 +105,9 @@ pub(super) fn read(file: &Path, key: &AgeKey) -> Result<SecretString, TokenError
                 .decrypt(std::iter::once(&identity as &dyn Identity))
                 .map_err(|error| identity_failed(&error, path))
         }
-        AgeKey::Passphrase(passphrase) => {
-            let mut identity = scrypt::Identity::new(passphrase.clone());
-            identity.set_max_work_factor(MAX_WORK_FACTOR);
-            decryptor
-                .decrypt(std::iter::once(&identity as &dyn Identity))
-                .map_err(|error| passphrase_failed(&error))
-        }
+        AgeKey::Passphrase(passphrase) => decryptor
+            .decrypt(std::iter::once(&&**passphrase as &dyn Identity))
+            .map_err(|error| passphrase_failed(&error)),
     };
 
     let mut plain = Zeroizing::new(Vec::with_capacity(4096));
@@ -63,7 +127,7 @@ pub(super) fn write(file: &Path, key: &AgeKey, token: &SecretString) -> Result<(
             encrypt(&read_identity(path)?.to_public(), token)
         }
         AgeKey::Passphrase(passphrase) => {
-            encrypt(&scrypt::Recipient::new(passphrase.clone()), token)
+            encrypt(&scrypt::Recipient::new(passphrase.text.clone()), token)
         }
     };
 
@@ -143,4 +207,34 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_panicked| TokenErrorKind::DecryptionFailed("internal error".into()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the key that was derived before can decrypt the file for a wrong passphrase.
+    #[test]
+    fn key_is_derived_once_for_each_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token.age");
+        let token = SecretString::from("canary-token");
+        let right = Arc::new(Passphrase::new("right".into()));
+        write(&file, &AgeKey::Passphrase(Arc::clone(&right)), &token).unwrap();
+        read(&file, &AgeKey::Passphrase(Arc::clone(&right))).unwrap();
+
+        let derived = lock(&right.derived).take();
+        let wrong = AgeKey::Passphrase(Arc::new(Passphrase {
+            text: "wrong".into(),
+            derived: Mutex::new(derived),
+        }));
+        let again = read(&file, &wrong).unwrap();
+        assert_eq!(again.expose_secret(), "canary-token");
+
+        write(&file, &AgeKey::Passphrase(right), &token).unwrap();
+        assert!(matches!(
+            read(&file, &wrong),
+            Err(TokenErrorKind::WrongPassphrase)
+        ));
+    }
 }

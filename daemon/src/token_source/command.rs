@@ -41,7 +41,7 @@ impl CachedToken {
             return None;
         }
         let token = token.clone();
-        lock_in_memory(&token);
+        lock_in_memory(token.expose_secret().as_bytes());
         Some(Self {
             token,
             until: now.plus(ttl),

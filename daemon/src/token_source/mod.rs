@@ -16,11 +16,10 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::TokenLocation;
-use crate::platform::memory::lock_in_memory;
 use crate::platform::private_file;
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::sync::lock;
-use age_file::AgeKey;
+use age_file::{AgeKey, Passphrase};
 use command::CachedToken;
 use wait::Readers;
 
@@ -48,7 +47,7 @@ pub struct TokenSource {
     cached: Mutex<Option<CachedToken>>,
     readers: Readers,
     /// Of an encrypted file, once the user has entered it.
-    passphrase: Mutex<Option<SecretString>>,
+    passphrase: Mutex<Option<Arc<Passphrase>>>,
 }
 
 impl TokenSource {
@@ -164,23 +163,25 @@ impl TokenSource {
         };
 
         let file = file.clone();
-        let key = AgeKey::Passphrase(passphrase.clone());
+        let passphrase = Arc::new(Passphrase::new(passphrase));
+        let key = AgeKey::Passphrase(Arc::clone(&passphrase));
         age_file::blocking(move || age_file::read(&file, &key))
             .await
             .map_err(|kind| self.error(kind))?;
-        self.set_passphrase(passphrase);
+        *lock(&self.passphrase) = Some(passphrase);
 
         Ok(())
     }
 
     /// The passphrase that the user has entered, for the daemon process that comes next.
     pub(crate) fn passphrase(&self) -> Option<SecretString> {
-        lock(&self.passphrase).clone()
+        lock(&self.passphrase)
+            .as_ref()
+            .map(|passphrase| passphrase.text.clone())
     }
 
     pub(crate) fn set_passphrase(&self, passphrase: SecretString) {
-        lock_in_memory(&passphrase);
-        *lock(&self.passphrase) = Some(passphrase);
+        *lock(&self.passphrase) = Some(Arc::new(Passphrase::new(passphrase)));
     }
 
     /// Identifies the file that the passphrase belongs to.
@@ -278,7 +279,8 @@ impl TokenSource {
     ) -> Result<SecretString, TokenError> {
         let _turn = self.turn.lock().await;
         let file = file.to_owned();
-        let key = self.age_key(identity, self.passphrase())?;
+        let passphrase = lock(&self.passphrase).clone();
+        let key = self.age_key(identity, passphrase)?;
         age_file::blocking(move || age_file::read(&file, &key))
             .await
             .map_err(|kind| self.error(kind))
@@ -294,13 +296,15 @@ impl TokenSource {
         let _turn = self.turn.lock().await;
         let file = file.to_owned();
         let token = token.clone();
-        let key = self.age_key(identity, passphrase.clone().or_else(|| self.passphrase()))?;
+        let new = passphrase.map(Passphrase::new).map(Arc::new);
+        let passphrase = new.clone().or_else(|| lock(&self.passphrase).clone());
+        let key = self.age_key(identity, passphrase)?;
         age_file::blocking(move || age_file::write(&file, &key, &token))
             .await
             .map_err(|kind| self.error(kind))?;
 
-        if let Some(passphrase) = passphrase {
-            self.set_passphrase(passphrase);
+        if let Some(new) = new {
+            *lock(&self.passphrase) = Some(new);
         }
 
         Ok(())
@@ -309,7 +313,7 @@ impl TokenSource {
     fn age_key(
         &self,
         identity: Option<&Path>,
-        passphrase: Option<SecretString>,
+        passphrase: Option<Arc<Passphrase>>,
     ) -> Result<AgeKey, TokenError> {
         match (identity, passphrase) {
             (Some(path), _) => Ok(AgeKey::Identity(path.into())),

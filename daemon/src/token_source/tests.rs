@@ -288,6 +288,11 @@ async fn age_file_needs_its_passphrase() {
         "canary-token"
     );
 
+    assert!(
+        sealed.unlock("wrong".into()).await.is_err(),
+        "also while the key is known"
+    );
+
     std::fs::write(
         dir.path().join("token.age"),
         "age-encryption.org/v1\nnonsense",

@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::ServerClock;
 use crate::config::{RoleRequest, UpstreamConfig};
@@ -162,8 +162,8 @@ pub struct IssuedSession {
 impl IssuedSession {
     /// Locks its secrets in memory, as far as the limits allow.
     pub(crate) fn lock_in_memory(&self) {
-        lock_in_memory(&self.secret_access_key);
-        lock_in_memory(&self.session_token);
+        lock_in_memory(self.secret_access_key.expose_secret().as_bytes());
+        lock_in_memory(self.session_token.expose_secret().as_bytes());
     }
 
     pub(crate) fn life(&self) -> Duration {

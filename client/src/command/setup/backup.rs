@@ -70,18 +70,18 @@ impl Backup {
     }
 }
 
-const FOLDER: &str = "rolekeeper/setup-backups";
+const FOLDER: &str = "setup-backups";
 
 fn folder(file: &Path) -> Result<PathBuf, Failure> {
     let state = places::state_folder().ok_or_else(|| {
         let message = format!(
-            "no folder for a backup of {}: it is in a repository, and XDG_STATE_HOME and HOME are not set",
+            "no folder for a backup of {}: it is in a repository, and this user has no state folder",
             file.display()
         );
         Failure::new(Code::Configuration, message, "set HOME")
     })?;
 
-    Ok(state.join("setup-backups"))
+    Ok(state.join(FOLDER))
 }
 
 fn is_in_repository(file: &Path) -> bool {

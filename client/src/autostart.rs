@@ -168,7 +168,7 @@ fn check_configuration() -> Result<(), Failure> {
 /// The lock file, locked until the daemon is ready. Creates the socket's folder with mode 700.
 fn lock(socket: &Path) -> Result<File, Failure> {
     let folder = connect::folder_of(socket);
-    private_folder(folder).map_err(|error| cannot_lock(folder, &error))?;
+    places::create_private(folder).map_err(|error| cannot_lock(folder, &error))?;
     let file = private_file()
         .append(true)
         .open(folder.join("autostart.lock"))
@@ -252,20 +252,6 @@ fn not_started(output: &Output) -> Failure {
     };
 
     Failure::new(code, format!("rolekeeperd cannot start: {what}"), hint)
-}
-
-#[cfg(unix)]
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-}
-
-#[cfg(not(unix))]
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)
 }
 
 fn private_file() -> OpenOptions {

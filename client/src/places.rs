@@ -7,6 +7,10 @@ use crate::connect::{MAX_PATH, variable};
 
 /// The socket's name in its folder.
 const SOCKET: &str = "socket";
+/// Beside the default socket: a link to the state folder, if that is elsewhere.
+const STATE_LINK: &str = "state";
+/// The lock in a state folder.
+pub const STATE_LOCK: &str = "lock";
 /// How much of the machine's id names its folder: enough to tell machines apart, and short in the path of a socket.
 const MACHINE_ID: usize = 12;
 
@@ -34,6 +38,46 @@ pub fn state_folder() -> Option<PathBuf> {
         None => folder_in_home()?,
     };
     is_in_own_folder(&folder).then_some(folder)
+}
+
+/// The state folder of the daemon at this socket. At a default socket it stays the same whatever the environment of the
+/// next start is, so that no hold is forgotten: a link beside the socket leads to a folder that is not there itself.
+pub fn state_folder_of(socket: &Path) -> Option<PathBuf> {
+    let beside = folder_in_home().filter(|_| is_default(socket));
+    let Some(beside) = beside else {
+        return state_folder();
+    };
+
+    let linked = std::fs::read_link(beside.join(STATE_LINK)).ok();
+    match linked.filter(|folder| folder.is_absolute() && folder.is_dir()) {
+        Some(folder) => Some(folder).filter(|folder| is_own(folder)),
+        None if beside.join(STATE_LOCK).exists() => Some(beside),
+        None => state_folder(),
+    }
+}
+
+/// Makes [`state_folder_of`] find this folder again.
+pub fn remember_state_folder(socket: &Path, folder: &Path) {
+    #[cfg(unix)]
+    if is_default(socket)
+        && let Some(beside) = folder_in_home().filter(|beside| beside != folder)
+    {
+        let link = beside.join(STATE_LINK);
+        if std::fs::read_link(&link).is_ok_and(|old| old == folder) {
+            return;
+        }
+        // A link that cannot be made is no reason not to serve: the folder is usually found without it.
+        let _ = create_private(&beside);
+        let _ = std::fs::remove_file(&link);
+        let _ = std::os::unix::fs::symlink(folder, &link);
+    }
+
+    #[cfg(not(unix))]
+    let _ = (socket, folder);
+}
+
+fn is_default(socket: &Path) -> bool {
+    sockets().any(|default| default == socket)
 }
 
 /// `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
@@ -80,6 +124,14 @@ fn sockets() -> impl Iterator<Item = PathBuf> {
 
 fn folder_in_home() -> Option<PathBuf> {
     Some(home()?.join(".local/state/rolekeeper").join(machine()))
+}
+
+/// Creates a folder that only the user can enter, with its parents. An existing one is not changed.
+pub fn create_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 /// `XDG_RUNTIME_DIR`, else `/run/user/UID`, if it is this user's.

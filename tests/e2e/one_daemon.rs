@@ -98,6 +98,28 @@ fn every_environment_reaches_the_same_daemon() {
     stop(&home);
 }
 
+/// Where a hold is stored is decided by the first start, not by each.
+#[test]
+fn hold_is_found_in_each_environment() {
+    let (_sandbox, home) = world();
+    let elsewhere = folder(&home, "elsewhere", 0o700);
+    let with: &[(&str, &str)] = &[("XDG_STATE_HOME", &elsewhere)];
+
+    for environments in [[with, &[]], [&[], with]] {
+        run_with(&home, environments[0], &["credential-process", "dev"]).json();
+        let logout = run_with(&home, environments[0], &["logout", "dev"]);
+        assert_eq!(logout.code, 0, "{logout:?}");
+
+        signal(daemon_pid(&home), Signal::KILL);
+        let held = run_with(&home, environments[1], &["credential-process", "dev"]);
+        assert_eq!(held.code, 6, "{environments:?}: {held:?}");
+
+        stop(&home);
+        fs::remove_dir_all(home.path().join(".local")).unwrap();
+        fs::remove_dir_all(Path::new(&elsewhere).join("rolekeeper")).ok();
+    }
+}
+
 /// `sudo -E` keeps HOME. Only root can start a process of another user.
 #[test]
 #[ignore = "needs root"]

@@ -45,14 +45,14 @@ const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
 pub fn run(args: Args) -> Result<u8, AppError> {
     let program = program_path().map_err(AppError::Runtime)?;
     let config_path = std::path::absolute(file::path(args.config)?).map_err(AppError::Runtime)?;
-    let state_folder = places::state_folder();
 
     if args.detach && !args.check {
+        let socket = connect::socket_path(args.socket).map_err(AppError::Socket)?;
         return background::start(&background::Start {
             program: &program,
             config: &config_path,
-            socket: &connect::socket_path(args.socket).map_err(AppError::Socket)?,
-            state_folder: state_folder.as_deref(),
+            socket: &socket,
+            state_folder: places::state_folder_of(&socket).as_deref(),
             log: &args.log,
         });
     }
@@ -74,6 +74,11 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     log_to_stderr(args.log.clone());
     if let Some(limit) = limits::too_few_descriptors() {
         return Err(AppError::Descriptors(limit));
+    }
+
+    let state_folder = places::state_folder_of(&socket_path);
+    if let Some(folder) = &state_folder {
+        places::remember_state_folder(&socket_path, folder);
     }
 
     let helpers = Helpers::start(&program, &mut inherited, &config).map_err(AppError::Runtime)?;

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rolekeeper::connect;
+use rolekeeper::{connect, places};
 use thiserror::Error;
 
 use crate::config::AlsoTo;
@@ -80,7 +80,7 @@ impl StateFolder {
         socket: &Path,
         inherited: Option<OwnedFd>,
     ) -> Result<Self, StateInUse> {
-        let lock_path = path.join("lock");
+        let lock_path = path.join(places::STATE_LOCK);
         let inherited = inherited.map(File::from);
 
         let lock = match inherited.filter(|lock| is_at(lock, &lock_path)) {

@@ -140,13 +140,7 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// Creates a folder that only the user can enter, with its parents. An existing one is not changed.
-pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
-}
+pub(crate) use rolekeeper::places::create_private as create_folder;
 
 /// Options to open or create a file for writing. A new file can be read by the user alone.
 pub(crate) fn writable() -> OpenOptions {

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rolekeeper::places;
 use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 use tempfile::NamedTempFile;
@@ -339,10 +340,7 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
         .take_while(|folder| !folder.exists())
         .collect();
 
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)?;
+    places::create_private(folder)?;
 
     #[cfg(unix)]
     for folder in missing.into_iter().rev() {

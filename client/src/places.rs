@@ -1,6 +1,7 @@
 //! Where rolekeeper's files are. Every process of a user has to find the same daemon, so the place of its socket depends on
 //! the user's home and the machine alone, and on no other variable of the environment.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use crate::connect::{MAX_PATH, variable};
@@ -114,11 +115,12 @@ pub fn is_default_folder(folder: &Path) -> bool {
 }
 
 fn sockets() -> impl Iterator<Item = PathBuf> {
-    let in_home = folder_in_home().map(|folder| folder.join(SOCKET));
-    let in_runtime = runtime_folder().map(|folder| folder.join("rolekeeper").join(SOCKET));
+    // Most callers need the first one alone.
+    let in_home = iter::once_with(|| Some(folder_in_home()?.join(SOCKET)));
+    let in_runtime = iter::once_with(|| Some(runtime_folder()?.join("rolekeeper").join(SOCKET)));
     in_home
-        .into_iter()
         .chain(in_runtime)
+        .flatten()
         .filter(|path| path.as_os_str().len() <= MAX_PATH)
 }
 
@@ -205,9 +207,10 @@ mod owner {
 
     /// Whether a file can be created in the folder, and the folder if it does not exist.
     pub(super) fn can_be_written(folder: &Path) -> bool {
-        let existing = folder.ancestors().find(|each| each.exists());
-        existing.is_some_and(|existing| {
-            is_own(existing)
+        let mut above = folder.ancestors();
+        let existing = above.find_map(|each| Some((each, of(each)?)));
+        existing.is_some_and(|(existing, owner)| {
+            owner == me()
                 && rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).is_ok()
         })
     }

@@ -558,3 +558,36 @@ fn other_network_namespace_is_named() {
 
     stop(&home);
 }
+
+/// A variable with a token is one of the environment, too: a person starts the daemon with it.
+#[test]
+fn token_in_a_variable_needs_a_daemon_that_a_person_starts() {
+    let (sandbox, home) = world();
+    let text = fs::read_to_string(home.config_path()).unwrap();
+    let (before, rest) = text.split_once("token = ").unwrap();
+    let (_, after) = rest.split_once('\n').unwrap();
+    home.configure(&format!(
+        "{before}token = {{ env = \"CI_TOKEN\" }}\n{after}"
+    ));
+    let with = [("CI_TOKEN", sandbox.token("dev"))];
+
+    let refused = run_with(&home, &with, &["credential-process", "dev"]);
+    assert_ne!(refused.code, 0);
+    let hint = refused.stderr.split("run kill ").nth(1).unwrap();
+    let pid = hint.split(' ').next().unwrap().parse().unwrap();
+    assert!(
+        hint.contains("where CI_TOKEN is set, rolekeeperd --detach"),
+        "{refused:?}"
+    );
+    signal(pid, Signal::TERM);
+    eventually("the daemon has stopped", || {
+        (!home.socket().exists()).then_some(())
+    });
+
+    let mut daemon = home.command(&programs().rolekeeperd);
+    daemon.arg("--detach").envs(with);
+    assert_eq!(home.run(daemon).code, 0);
+    run_with(&home, &[], &["credential-process", "dev"]).json();
+
+    stop(&home);
+}

@@ -168,7 +168,8 @@ impl TokenError {
         match (&self.kind, &self.location) {
             (TokenErrorKind::EnvNotSet, TokenLocation::Env(name)) => {
                 format!(
-                    "set {name} for rolekeeperd and restart it, or use token = {{ keyring = … }}"
+                    "run kill {} and then, where {name} is set, rolekeeperd --detach; or use token = {{ keyring = … }}",
+                    std::process::id()
                 )
             }
             (TokenErrorKind::NoSystemdCredentials, TokenLocation::SystemdCredential(name)) => {

@@ -140,7 +140,7 @@ async fn running_command_has_a_process_id_and_is_named() {
     }
     let wait = slow.wait().unwrap();
     assert_eq!(wait.location, "the program sh");
-    assert!(wait.hint.ends_with("exit: sh -c sleep 60"));
+    assert!(wait.hint.ends_with("exit: sh -c 'sleep 60'"));
 
     reading.abort();
     assert!(reading.await.is_err());

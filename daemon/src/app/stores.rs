@@ -62,7 +62,7 @@ impl StateInUse {
 
         match &self.holder {
             Some(holder) if connect::is_listening(&holder.socket) => format!(
-                "run export ROLEKEEPER_SOCKET={} to use that daemon, or {other_folder}",
+                "run export ROLEKEEPER_SOCKET={} to use that daemon (without --socket), or {other_folder}",
                 quoted_path(&holder.socket)
             ),
             Some(holder) if holder.is_of_this_boot() => format!(

@@ -68,7 +68,7 @@ pub(super) fn plan(
             let has_region = region.is_some_and(|region| !region.is_empty());
             let default = daemon_region.filter(|_| !has_region);
             let region = arguments.region.as_deref().or(default);
-            notes.extend((region.is_none() && !has_region).then(|| region_note()));
+            notes.extend((region.is_none() && !has_region).then(region_note));
             with_settings(&ini, section, name, &settings(arguments, region, socket)?)
         }
     };

@@ -13,6 +13,7 @@ use interprocess::local_socket::Stream;
 use rolekeeper::connect::{self, CONFIG_VARIABLE, variable};
 use rolekeeper::places;
 use rolekeeper::protocol::{Code, DaemonStatus, Failure, Reply, Request};
+use rolekeeper::shell::quoted_path;
 
 /// For another client's start to end. The daemon itself gives up after 10 s.
 const START_DEADLINE: Duration = Duration::from_secs(12);
@@ -31,14 +32,7 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
         None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => {
             Err(no_daemon(socket))
         }
-        None if connect::is_of_machine(socket) => Err(Failure::new(
-            Code::NoDaemon,
-            format!(
-                "no daemon is running at {}, the socket of the system-wide daemon",
-                socket.display()
-            ),
-            "ask the administrator to run systemctl start rolekeeperd.socket",
-        )),
+        None if connect::is_of_machine(socket) => Err(no_daemon(socket)),
         None => start(socket),
     }
 }
@@ -67,7 +61,8 @@ fn explain_network(socket: &Path, mut failure: Failure) -> Failure {
     failure
 }
 
-fn daemon_status(socket: &Path) -> Option<DaemonStatus> {
+/// The status of the daemon that is running, without its profiles.
+pub(crate) fn daemon_status(socket: &Path) -> Option<DaemonStatus> {
     let mut stream = connect::open(socket).ok()??;
     let text = connect::ask(&mut stream, Request::Status { after: None }).ok()?;
     match connect::reply(&text).ok()? {
@@ -113,15 +108,33 @@ pub(crate) fn ask_and_keep<T>(
 }
 
 pub(crate) fn no_daemon(socket: &Path) -> Failure {
+    let path = socket.display();
+    if connect::is_of_machine(socket) {
+        return Failure::new(
+            Code::NoDaemon,
+            format!("no daemon is running at {path}, the socket of the system-wide daemon"),
+            "ask the administrator to run systemctl start rolekeeperd.socket",
+        );
+    }
+
     Failure::new(
         Code::NoDaemon,
-        format!("no daemon is running at {}", socket.display()),
-        format!("run rolekeeperd --socket {}", socket.display()),
+        format!("no daemon is running at {path}"),
+        format!("run rolekeeperd --detach{}", socket_option(socket)),
     )
 }
 
+/// The option for a daemon that is to serve at the socket, if it is not the default one.
+fn socket_option(socket: &Path) -> String {
+    let default = connect::socket_path(None);
+    match default.is_ok_and(|default| default == socket) {
+        true => String::new(),
+        false => format!(" --socket {}", quoted_path(socket)),
+    }
+}
+
 fn start(socket: &Path) -> Result<Stream, Failure> {
-    check_configuration()?;
+    check_configuration(socket)?;
 
     let _only_one = lock(socket)?;
     // Another client may have started it while this one waited for the lock.
@@ -144,12 +157,12 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
             "run the command again",
         )),
         // Another process, such as a service manager, may have started it first.
-        _ => Err(not_started(&output)),
+        _ => Err(not_started(&output, socket)),
     }
 }
 
 /// A daemon outlives its client, and serves all others. Only a person starts it with another configuration.
-fn check_configuration() -> Result<(), Failure> {
+fn check_configuration(socket: &Path) -> Result<(), Failure> {
     let wanted = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
     let Some(wanted) = wanted.filter(|wanted| Some(wanted) != places::default_config().as_ref())
     else {
@@ -161,7 +174,11 @@ fn check_configuration() -> Result<(), Failure> {
         format!(
             "no daemon is running, and rolekeeper starts none with the configuration of {CONFIG_VARIABLE}"
         ),
-        format!("run rolekeeperd --detach --config {}", wanted.display()),
+        format!(
+            "run rolekeeperd --detach --config {}{}",
+            quoted_path(&wanted),
+            socket_option(socket)
+        ),
     ))
 }
 
@@ -181,7 +198,11 @@ fn lock(socket: &Path) -> Result<File, Failure> {
                 std::thread::sleep(MIN_PAUSE);
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(cannot_lock(folder, &"another client is starting it"));
+                return Err(Failure::new(
+                    Code::NoDaemon,
+                    "no daemon is running, and another client has been starting one for a while",
+                    "run the command again",
+                ));
             }
             Err(TryLockError::Error(error)) => return Err(cannot_lock(folder, &error)),
         }
@@ -195,7 +216,7 @@ fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
             "no daemon is running, and the folder {} cannot be used to start one: {error}",
             folder.display()
         ),
-        "start rolekeeperd yourself, or set ROLEKEEPER_SOCKET to another path",
+        connect::OTHER_PATH,
     )
 }
 
@@ -231,7 +252,7 @@ fn program() -> PathBuf {
         .unwrap_or_else(|| name.into())
 }
 
-fn not_started(output: &Output) -> Failure {
+fn not_started(output: &Output, socket: &Path) -> Failure {
     let code = match output.status.code() {
         Some(2) => Code::Configuration,
         // A signal terminated it.
@@ -242,8 +263,14 @@ fn not_started(output: &Output) -> Failure {
     let text = String::from_utf8_lossy(&output.stderr);
     // The hint of the daemon's error becomes the hint of this one.
     let (what, hint) = match text.rsplit_once("\n  try: ") {
-        Some((what, hint)) => (what, hint.trim()),
-        None => (&*text, "run rolekeeperd --check"),
+        Some((what, hint)) => (what, hint.trim().to_owned()),
+        None => {
+            let hint = format!(
+                "run rolekeeperd{}, and read what it prints",
+                socket_option(socket)
+            );
+            (&*text, hint)
+        }
     };
 
     let what = match what.trim().trim_start_matches("rolekeeperd: ") {

@@ -10,6 +10,7 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, 
 use crate::frame::{self, FrameError};
 use crate::places;
 use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
+use crate::shell::quoted_path;
 use crate::waiting;
 
 /// The maximum length of a socket's path in bytes: `sun_path` of `sockaddr_un` without its final NUL.
@@ -111,7 +112,7 @@ pub fn check_folder(socket: &Path) -> Result<(), Failure> {
         let reason = format!("is open to others (mode {:04o})", meta.mode() & 0o7777);
         // Another folder may be shared on purpose.
         let hint = match places::is_default_folder(folder) {
-            true => &format!("run chmod 700 {}", folder.display()),
+            true => &format!("run chmod 700 {}", quoted_path(folder)),
             false => OTHER_PATH,
         };
         return Err(unsafe_folder(folder, &reason, hint));
@@ -158,8 +159,8 @@ pub fn check_folder(_socket: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-#[cfg(unix)]
-const OTHER_PATH: &str =
+/// What to do about a folder that cannot have the socket.
+pub const OTHER_PATH: &str =
     "set ROLEKEEPER_SOCKET or --socket to a path in a folder of your own with mode 700";
 
 /// The folder of a socket.

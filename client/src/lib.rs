@@ -20,4 +20,5 @@ pub mod contract;
 pub mod frame;
 pub mod places;
 pub mod protocol;
+pub mod shell;
 mod waiting;

@@ -112,7 +112,7 @@ impl RequestError {
             Self::Rejected { code, hint, .. } => (*code, hint.clone()),
             Self::ViewStale { .. } => (
                 Code::ViewStale,
-                "run the command again in a minute, or run rolekeeper status to see why the check fails".into(),
+                "run the command again in a minute".into(),
             ),
             Self::StillWaiting => (
                 Code::UpstreamUnavailable,

@@ -54,6 +54,7 @@ pub fn refusal(
             method: "assumeRole",
             endpoint: &endpoint,
             token,
+            token_source: None,
         }
         .error(status, &headers, body),
     )

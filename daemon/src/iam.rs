@@ -178,7 +178,8 @@ fn guarded(upstream: &UpstreamHandle, method: &ApiMethod) -> CallError {
         "{} returns credentials, and some profiles of upstream {} have `callers` or `confirm`",
         method.name, upstream.name
     );
-    let hint = "use a profile (exec, credential-process), or run rolekeeper login --rotate for a new credential";
+    let hint = "use a profile with exec or credential-process; for a new credential of the token's owner, use \
+        login with --rotate";
 
     CallError::new(CallErrorKind::NotAllowed, message, hint)
 }

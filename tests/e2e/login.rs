@@ -498,7 +498,7 @@ fn rotation_with_several_credentials_needs_old_id() {
 
     let asked = pipeline.rotate(&[]);
     assert!(
-        asked.code == 2 && asked.stderr.contains("--rotate --old ID"),
+        asked.code == 2 && asked.stderr.contains("add --old and the id"),
         "{asked:?}"
     );
 

@@ -16,6 +16,7 @@ mod exec;
 mod explain;
 mod frames;
 mod hardening;
+mod hints;
 mod iam;
 mod iam_methods;
 mod journal;

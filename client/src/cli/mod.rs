@@ -11,6 +11,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use clap_complete::CompleteEnv;
 use rolekeeper::contract::Method;
 use rolekeeper::protocol::Failure;
+use rolekeeper::shell::quoted_path;
 
 use self::arguments::{Cli, Command, SessionsCommand};
 use self::usage::usage;
@@ -54,7 +55,10 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     };
 
     match full_command(&methods).try_get_matches() {
-        Ok(matches) => run_matches(&methods, &matches),
+        Ok(matches) => {
+            let socket = matches.get_one::<PathBuf>("socket");
+            run_matches(&methods, &matches).map_err(|failure| with_socket(failure, socket))
+        }
         Err(help)
             if matches!(
                 help.kind(),
@@ -69,6 +73,19 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
             Err(usage(&error))
         }
     }
+}
+
+/// Adds the option `--socket` of this command to the commands of its hint.
+fn with_socket(mut failure: Failure, socket: Option<&PathBuf>) -> Failure {
+    if let Some(socket) = socket {
+        let option = format!("rolekeeper --socket {} ", quoted_path(socket));
+        for start in ["run ", "then ", "or "] {
+            let command = format!("{start}rolekeeper ");
+            failure.hint = failure.hint.replace(&command, &format!("{start}{option}"));
+        }
+    }
+
+    failure
 }
 
 fn run_matches(methods: &[Method], matches: &ArgMatches) -> Result<ExitCode, Failure> {

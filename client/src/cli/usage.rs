@@ -1,16 +1,24 @@
 //! Errors of the command line, in the form of every other failure.
 
+use std::path::{Path, PathBuf};
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::connect;
+use rolekeeper::protocol::{Code, DaemonStatus, Failure};
+
+use crate::autostart;
 
 /// The parser's error as one line, with a hint.
 pub(super) fn usage(error: &clap::Error) -> Failure {
+    usage_with(error, running_daemon)
+}
+
+fn usage_with(error: &clap::Error, daemon: fn() -> Option<DaemonStatus>) -> Failure {
     let message = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".into(),
         _ => one_line(&error.to_string()),
     };
-    let hint = advice(error)
-        .map(str::to_owned)
+    let hint = advice(error, daemon)
         .or_else(|| suggestion(error))
         .unwrap_or_else(|| format!("run {} --help", path_of_command(error)));
 
@@ -45,21 +53,8 @@ fn is_footer(line: &str) -> bool {
 /// What to do instead of a command that other tools have.
 const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     (
-        &["stop", "quit", "shutdown", "kill"],
-        "run kill with the process id that rolekeeper status prints; under systemd: systemctl --user stop rolekeeperd",
-    ),
-    (
-        &["restart"],
-        "run kill with the process id that rolekeeper status prints, and the next command starts the daemon; under systemd: \
-         systemctl --user restart rolekeeperd",
-    ),
-    (
-        &["reload"],
-        "run kill -HUP with the process id that rolekeeper status prints; under systemd: systemctl --user reload rolekeeperd",
-    ),
-    (
         &["start", "daemon", "serve"],
-        "run rolekeeperd; commands that need credentials also start it",
+        "run rolekeeperd --detach; commands that need credentials also start it",
     ),
     (&["version"], "run rolekeeper --version"),
     (&["help"], "run rolekeeper --help"),
@@ -67,23 +62,58 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
         &["init", "config", "configure"],
         "run rolekeeperd --check, which names the configuration file, and prints an example if it is missing",
     ),
-    (&["run", "shell"], "run rolekeeper exec PROFILE -- COMMAND"),
+    (
+        &["run", "shell"],
+        "use `exec`, with the profile and the command",
+    ),
     (&["list", "ls", "ps", "profiles"], "run rolekeeper status"),
     (&["log", "logs"], "run rolekeeper journal"),
-    (&["revoke"], "run rolekeeper logout PROFILE --revoke"),
+    (&["revoke"], "use `logout --revoke`, with the profile"),
 ];
 
 /// The advice for a command that does not exist.
-fn advice(error: &clap::Error) -> Option<&'static str> {
+fn advice(error: &clap::Error, daemon: fn() -> Option<DaemonStatus>) -> Option<String> {
     let word = wrong_word(error, ContextKind::InvalidSubcommand)?;
     if path_of_command(error) != "rolekeeper" {
         return None;
     }
 
-    OTHER_COMMANDS
-        .iter()
-        .find(|(words, _)| words.contains(&word))
-        .map(|(_, advice)| *advice)
+    let (signal, action) = match word {
+        "stop" | "quit" | "shutdown" | "kill" => ("", "stop"),
+        "restart" => ("", "restart"),
+        "reload" => ("-HUP ", "reload"),
+        _ => {
+            let mut others = OTHER_COMMANDS.iter();
+            let found = others.find(|(words, _)| words.contains(&word));
+            return found.map(|(_, advice)| (*advice).to_owned());
+        }
+    };
+
+    Some(match daemon() {
+        None if action == "stop" => "leave out the command: no daemon is running".into(),
+        None => "run rolekeeperd --detach; no daemon is running".into(),
+        Some(daemon) if connect::is_of_machine(Path::new(&daemon.launch.socket)) => {
+            format!("ask the administrator to run systemctl {action} rolekeeperd")
+        }
+        Some(daemon) if daemon.launch.started_by == "service manager" => {
+            format!("run systemctl --user {action} rolekeeperd")
+        }
+        Some(daemon) => {
+            let next = match action {
+                "restart" => "; the next command that needs credentials starts a daemon",
+                _ => "",
+            };
+            format!("run kill {signal}{}{next}", daemon.pid)
+        }
+    })
+}
+
+/// The daemon that the command line means.
+fn running_daemon() -> Option<DaemonStatus> {
+    let mut words = std::env::args_os().skip_while(|word| word != "--socket");
+    let option = words.nth(1).map(PathBuf::from);
+    let socket = connect::socket_path(option).ok()?;
+    autostart::daemon_status(&socket)
 }
 
 /// The known word that the wrong one is probably a misspelling of.
@@ -184,7 +214,7 @@ mod tests {
     fn hint(line: &str) -> String {
         let words = std::iter::once("rolekeeper").chain(line.split_whitespace());
         let error = full_command(&[]).try_get_matches_from(words);
-        usage(&error.unwrap_err()).hint
+        usage_with(&error.unwrap_err(), || None).hint
     }
 
     #[test]
@@ -222,9 +252,9 @@ mod tests {
     #[test]
     fn command_of_another_tool_has_its_own_advice() {
         for (line, want) in [
-            ("stop", "systemctl --user stop rolekeeperd"),
-            ("restart", "systemctl --user restart rolekeeperd"),
-            ("start", "run rolekeeperd"),
+            ("stop", "no daemon is running"),
+            ("restart", "run rolekeeperd --detach"),
+            ("start", "run rolekeeperd --detach"),
             ("version", "run rolekeeper --version"),
             ("help", "run rolekeeper --help"),
             ("init", "run rolekeeperd --check"),

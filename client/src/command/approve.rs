@@ -64,6 +64,7 @@ fn decide(socket: &Path, id: u64, arguments: &Arguments) -> Result<(), Failure> 
 
 /// The user's decision. `None` leaves the request pending.
 fn ask_user(request: &Approval) -> Result<Option<bool>, Failure> {
+    let id = request.id;
     command::print(&(line(request) + "  Allow it? [y/n] "))?;
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
@@ -71,7 +72,7 @@ fn ask_user(request: &Approval) -> Result<Option<bool>, Failure> {
         Failure::new(
             Code::Usage,
             format!("cannot read an answer: {error}"),
-            "run rolekeeper approve ID, or rolekeeper approve ID --deny",
+            format!("run rolekeeper approve {id}, or rolekeeper approve {id} --deny"),
         )
     })?;
 
@@ -87,12 +88,16 @@ fn ask(socket: &Path, request: &Request<'_>) -> Result<String, Failure> {
 }
 
 fn prose(listed: &Approvals) -> String {
-    if listed.pending.is_empty() {
+    let [first, ..] = &*listed.pending else {
         return "no pending approvals\n".into();
-    }
+    };
 
     let lines: String = listed.pending.iter().map(line).collect();
-    lines + "To allow: rolekeeper approve ID. To deny: rolekeeper approve ID --deny\n"
+    let id = first.id;
+    lines
+        + &format!(
+            "To allow {id}: rolekeeper approve {id}. To deny it: rolekeeper approve {id} --deny\n"
+        )
 }
 
 fn line(request: &Approval) -> String {

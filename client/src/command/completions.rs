@@ -61,6 +61,6 @@ fn unwritable(why: &str) -> Failure {
     Failure::new(
         Code::Unexpected,
         format!("cannot print the completion script: {why}"),
-        "run rolekeeper completions --help",
+        "name another shell, and report the error",
     )
 }

@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::shell::quoted;
 
 use super::address::{Origin, Scheme};
 
@@ -171,12 +172,19 @@ pub(super) fn check_alone(origin: &Origin, profile: &str) -> Result<(), Failure>
     ))
 }
 
+/// The hint to remove a setting of this repository.
+pub(super) fn unset(scope: &str, key: &str) -> String {
+    let scope = format!("--{scope}");
+    let command = quoted(&["git", "config", &scope, "--unset-all", key]);
+    format!("run {command}")
+}
+
 fn hint(other: &Setting, origin: &Origin, profile: &str) -> String {
     let Setting { scope, key, .. } = other;
     let url = origin.to_string();
     let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
     match scope.as_str() {
-        "local" | "worktree" => format!("run git config --{scope} --unset-all {key}"),
+        "local" | "worktree" => unset(scope, key),
         "command" => format!("run git without the option -c {key}"),
         _ if origin.scheme == Scheme::Https => {
             format!("run rolekeeper setup git {profile} --host {host} --write")

@@ -1,11 +1,13 @@
 //! `rolekeeper journal`: prints the records of the journal's file, the newest last. The daemon names the file, and this
 //! process reads it, so that the file's own permissions apply.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, JournalLocation, Request};
+use rolekeeper::shell::quoted_path;
 use serde_json::Value;
 
 use super::{audit, iam, sanitize, table};
@@ -60,11 +62,33 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 
 fn unreadable(location: &JournalLocation, error: &std::io::Error) -> Failure {
     let path = location.path.display();
+    let hint = match error.kind() {
+        ErrorKind::NotFound => "restart rolekeeperd, which creates the file".into(),
+        ErrorKind::PermissionDenied if is_own(&location.path) => {
+            format!("run chmod 600 {}", quoted_path(&location.path))
+        }
+        ErrorKind::PermissionDenied => "run the command as the user that owns the journal".into(),
+        _ => format!("move {path} away, and restart rolekeeperd"),
+    };
+
     Failure::new(
         Code::Unexpected,
         format!("cannot read the journal {path}: {error}"),
-        format!("check its owner and mode with ls -l {path}"),
+        hint,
     )
+}
+
+#[cfg(unix)]
+fn is_own(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let me = rustix::process::geteuid().as_raw();
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.uid() == me)
+}
+
+#[cfg(not(unix))]
+fn is_own(_path: &Path) -> bool {
+    false
 }
 
 /// The records of a profile since a time, which has the same format as those in the journal. Skips incomplete lines.

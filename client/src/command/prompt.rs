@@ -42,7 +42,7 @@ pub(super) fn secret(question: &str) -> Result<String, Failure> {
         Failure::new(
             Code::Usage,
             format!("cannot read the secret: {error}"),
-            "type it at the prompt, or pass it on standard input: rolekeeper login < FILE",
+            "type it at the prompt, or pass it on standard input, as one line of UTF-8",
         )
     })?;
 

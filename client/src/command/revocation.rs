@@ -119,12 +119,11 @@ fn logged_out(report: &LogoutReport) -> String {
         text.push('\n');
     }
 
-    let which = match &*report.profiles {
-        [only] => &only.profile,
-        _ => "PROFILE",
-    };
+    for ProfileLogout { profile, .. } in &report.profiles {
+        let _ = writeln!(text, "To resume: rolekeeper resume {profile}");
+    }
 
-    text + &format!("To resume: rolekeeper resume {which}\n")
+    text
 }
 
 /// The state at the upstream of a session that was ended here.

@@ -261,5 +261,5 @@ fn exec_is_nested_only_inside_of_exec() {
         stderr.contains("already inside of `rolekeeper exec dev`"),
         "{stderr}"
     );
-    assert!(stderr.contains("run env -u ROLEKEEPER_PROFILE rolekeeper exec"));
+    assert!(stderr.contains("or run unset ROLEKEEPER_EXEC and then the command again"));
 }

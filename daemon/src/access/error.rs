@@ -101,21 +101,21 @@ impl AccessError {
                 "set ROLEKEEPER_SOCKET to the socket of your own daemon".into()
             }
             Self::NotOwner { .. } => "ask the daemon's administrator; for credentials, \
-                run rolekeeper exec --mode env or rolekeeper credential-process"
+                use credential-process, or exec with --mode env"
                 .into(),
             Self::UserNotAllowed { profile, .. } => format!(
                 "ask the daemon's administrator to add your user to `users` or `groups` \
                 of [profile.{profile}]"
             ),
-            Self::NotOverHttp { .. } => "run rolekeeper exec --mode env \
-                or rolekeeper credential-process, which use the socket"
-                .into(),
+            Self::NotOverHttp { profile } => {
+                format!("run rolekeeper credential-process {profile}, or use exec with --mode env")
+            }
             Self::WrongToken { .. } => {
                 "read the token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE for each request".into()
             }
             Self::NoToken { .. } => {
                 "use an AWS CLI from 1.30 or 2.15 on, or an AWS SDK from 2024 on, which read \
-                AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; or run it by rolekeeper exec --mode env"
+                AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; or use exec with --mode env"
                     .into()
             }
             Self::UnknownCaller { profile } => format!(

@@ -94,8 +94,9 @@ impl AppError {
                     .into()
             }
             Self::NotReady(Some(log)) => format!("read {}", log.display()),
-            Self::NotReady(None) => "run rolekeeperd in the foreground: without --detach".into(),
-            Self::Background(_) => "run rolekeeperd without --detach".into(),
+            Self::NotReady(None) | Self::Background(_) => {
+                "repeat the command without --detach".into()
+            }
             Self::Reload(_) => "start rolekeeperd again".into(),
             Self::Runtime(_) => "check the limits on processes and descriptors: ulimit -a".into(),
         }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rolekeeper::shell::quoted_path;
 use rolekeeper::{connect, places};
 use thiserror::Error;
 
@@ -61,8 +62,8 @@ impl StateInUse {
 
         match &self.holder {
             Some(holder) if connect::is_listening(&holder.socket) => format!(
-                "run rolekeeper --socket {} status to use that daemon, or {other_folder}",
-                holder.socket.display()
+                "run export ROLEKEEPER_SOCKET={} to use that daemon (without --socket), or {other_folder}",
+                quoted_path(&holder.socket)
             ),
             Some(holder) if holder.is_of_this_boot() => format!(
                 "run kill {} where that daemon runs, or {other_folder}",

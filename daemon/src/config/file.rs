@@ -74,7 +74,7 @@ impl ConfigError {
             Self::UnusableFiles(_) => {
                 "create the file (chmod 600), install the program, or correct `token` in the configuration".into()
             }
-            Self::Invalid(_) => "correct the file, and check it with rolekeeperd --check".into(),
+            Self::Invalid(_) => "correct the file at these lines".into(),
         }
     }
 }

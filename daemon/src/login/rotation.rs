@@ -33,7 +33,8 @@ impl RotationError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::AmbiguousCredential(_) | Self::UnknownCredential(_) => {
-                "list the credentials (rolekeeper iam), and run rolekeeper login --rotate --old ID"
+                "add --old and the id of the credential to replace; \
+                 the method listServiceAccountCredentials of iam prints when each was created"
                     .into()
             }
             Self::State(_) => {

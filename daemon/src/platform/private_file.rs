@@ -5,6 +5,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use rolekeeper::shell::quoted_path;
 use thiserror::Error;
 
 /// The longest file, in bytes, unless the caller sets another limit.
@@ -36,26 +37,67 @@ pub(crate) enum FileErrorKind {
 }
 
 impl PrivateFileError {
-    /// What the user can do, as an imperative.
+    /// What the user can do, as an imperative. It never changes a file that is not the user's own.
     pub(crate) fn hint(&self) -> String {
         let path = self.path.display();
         match &self.kind {
-            FileErrorKind::OpenToOthers { .. } => format!("run chmod 600 {path}"),
-            FileErrorKind::WrongOwner { me, .. } => {
-                format!("run chown {me} {path} as root, or copy it to a file of your own")
+            FileErrorKind::OpenToOthers { .. } if is_own(&self.path) => {
+                format!("run chmod 600 {}", quoted_path(&self.path))
+            }
+            FileErrorKind::OpenToOthers { .. } | FileErrorKind::WrongOwner { .. } => {
+                "use a file that belongs to you, with mode 600".into()
             }
             FileErrorKind::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                format!(
-                    "run ls -l {path}; if the path is new in the configuration, restart rolekeeperd"
-                )
+                unreadable_hint(&self.path)
             }
-            FileErrorKind::Unreadable(_)
-            | FileErrorKind::Missing
-            | FileErrorKind::NotAFile
-            | FileErrorKind::TooLong { .. }
-            | FileErrorKind::NotText => format!("run ls -l {path}"),
+            FileErrorKind::Unreadable(_) => format!("make {path} a file that can be read"),
+            FileErrorKind::Missing => format!("create {path} with mode 600"),
+            FileErrorKind::NotAFile => format!("put a regular file with mode 600 at {path}"),
+            FileErrorKind::TooLong { most } => format!("shorten {path} to {most} bytes"),
+            FileErrorKind::NotText => format!("save {path} as UTF-8 text"),
         }
     }
+}
+
+/// For a file that must not be read: by its mode, or because it was not in the configuration when the sandbox was set up.
+fn unreadable_hint(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(meta) if is_of_this_user(&meta) && !has_mode(&meta, 0o400) => {
+            format!("run chmod 600 {}", quoted_path(path))
+        }
+        Ok(_) => "restart rolekeeperd, if the path is new in the configuration; \
+             else use a file that belongs to you"
+            .into(),
+        Err(_) => format!(
+            "make the folders of {} accessible to this user, or use a file in another folder",
+            path.display()
+        ),
+    }
+}
+
+/// What to do if a file cannot be written. It never changes a folder that is not the user's own.
+pub(crate) fn write_hint(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(path);
+    match (error.kind(), std::fs::metadata(folder)) {
+        (io::ErrorKind::PermissionDenied, Ok(meta))
+            if is_of_this_user(&meta) && !has_mode(&meta, 0o300) =>
+        {
+            format!("run chmod u+wx {}", quoted_path(folder))
+        }
+        (io::ErrorKind::PermissionDenied, _) => {
+            "restart rolekeeperd, if the path is new in the configuration; \
+             else use a path in a folder of your own"
+                .into()
+        }
+        _ => format!(
+            "make room in {}, or use a path in another folder",
+            folder.display()
+        ),
+    }
+}
+
+fn is_own(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| is_of_this_user(&meta))
 }
 
 /// The text of a file that belongs to this user or to root, and that no other user can read or write.
@@ -180,6 +222,28 @@ fn check_owner(meta: &Metadata, forbidden: u32) -> Result<(), FileErrorKind> {
 #[cfg(not(unix))]
 fn open(path: &Path) -> io::Result<File> {
     File::open(path)
+}
+
+#[cfg(unix)]
+fn is_of_this_user(meta: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    meta.uid() == rustix::process::geteuid().as_raw()
+}
+
+#[cfg(unix)]
+fn has_mode(meta: &Metadata, bits: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    meta.mode() & bits == bits
+}
+
+#[cfg(not(unix))]
+fn is_of_this_user(_meta: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn has_mode(_meta: &Metadata, _bits: u32) -> bool {
+    true
 }
 
 /// On Windows the access list of the user's profile folder protects it.

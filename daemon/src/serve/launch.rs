@@ -5,11 +5,15 @@ use std::path::Path;
 use rolekeeper::connect::{
     CONFIG_VARIABLE, IGNORED_VARIABLES, STARTED_BY_CLIENT, network, variable,
 };
+use rolekeeper::places;
 use rolekeeper::protocol::{Code, Failure, LaunchStatus};
+use rolekeeper::shell::quoted_path;
 
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(super) status: LaunchStatus,
+    /// The option for a daemon at the same socket, if it is not the default one.
+    socket_option: String,
 }
 
 impl Launch {
@@ -23,7 +27,13 @@ impl Launch {
         };
         let ignored = variable(IGNORED_VARIABLES).unwrap_or_default();
 
+        let is_default = places::default_socket().is_some_and(|default| default == socket);
+
         Self {
+            socket_option: match is_default {
+                true => String::new(),
+                false => format!(" --socket {}", quoted_path(socket)),
+            },
             status: LaunchStatus {
                 config: config.to_string_lossy().into_owned(),
                 socket: socket.to_string_lossy().into_owned(),
@@ -51,8 +61,11 @@ impl Launch {
                 "{CONFIG_VARIABLE} is {wanted}, and the running daemon has the configuration {own}"
             ),
             format!(
-                "unset {CONFIG_VARIABLE}, or run kill {} and then rolekeeperd --detach --config {wanted}",
-                std::process::id()
+                "run unset {CONFIG_VARIABLE} and then the command again, or run kill {} and then rolekeeperd --detach \
+                 --config {}{}",
+                std::process::id(),
+                quoted_path(Path::new(wanted)),
+                self.socket_option
             ),
         ))
     }

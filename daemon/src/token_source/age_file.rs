@@ -155,9 +155,7 @@ fn read_identity(path: &Path) -> Result<x25519::Identity, TokenErrorKind> {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let identity = lines.next().and_then(|line| line.parse().ok());
-    identity.ok_or_else(|| {
-        TokenErrorKind::DecryptionFailed(format!("{} contains no age key", path.display()))
-    })
+    identity.ok_or_else(|| TokenErrorKind::InvalidIdentity(path.display().to_string()))
 }
 
 fn create_identity(path: &Path) -> Result<(), TokenErrorKind> {

@@ -1,15 +1,15 @@
 //! The reasons why there is no token, and what the user can do. No error contains a part of a token.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use rolekeeper::shell::quoted;
 use thiserror::Error;
 
 use crate::config::TokenLocation;
-use crate::platform::private_file::{FileErrorKind, PrivateFileError};
+use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug)]
 pub struct TokenError {
@@ -51,6 +51,8 @@ pub(crate) enum TokenErrorKind {
     WrongIdentity(String),
     #[error("cannot be decrypted: {0}")]
     DecryptionFailed(String),
+    #[error("cannot be used: {0} contains no age key")]
+    InvalidIdentity(String),
     #[error("cannot be encrypted: {0}")]
     EncryptionFailed(String),
 
@@ -124,9 +126,14 @@ impl TokenError {
             TokenErrorKind::PassphraseNeeded | TokenErrorKind::WrongPassphrase => {
                 format!("run rolekeeper unlock {upstream}, and enter the passphrase")
             }
-            TokenErrorKind::NoPassphrase => "run rolekeeper status".into(),
+            TokenErrorKind::NoPassphrase => {
+                "leave out unlock: the token is read without a passphrase".into()
+            }
+            TokenErrorKind::InvalidIdentity(path) => format!(
+                "move {path} away, and store the token again with login, which creates a key"
+            ),
             TokenErrorKind::WrongIdentity(_) | TokenErrorKind::DecryptionFailed(_) => format!(
-                "correct `age` and `identity` in [upstream.{upstream}], or run rolekeeper login {upstream}"
+                "run rolekeeper login {upstream}, or correct `age` and `identity` in [upstream.{upstream}]"
             ),
             TokenErrorKind::EncryptionFailed(_) | TokenErrorKind::StoredDiffers => {
                 format!("run rolekeeper login {upstream} again")
@@ -147,15 +154,7 @@ impl TokenError {
             | TokenErrorKind::CommandOutput(_) => {
                 format!("run the command by hand: {}", self.command())
             }
-            TokenErrorKind::WriteFailed(path, error)
-                if error.kind() == ErrorKind::PermissionDenied =>
-            {
-                format!(
-                    "run ls -ld {}; if the path is new in the configuration, restart rolekeeperd",
-                    path.display()
-                )
-            }
-            TokenErrorKind::WriteFailed(path, _) => format!("run ls -ld {}", path.display()),
+            TokenErrorKind::WriteFailed(path, error) => private_file::write_hint(path, error),
             TokenErrorKind::ReadOnly => format!(
                 "write the token yourself, or use token = {{ keyring = \"{upstream}\" }} in [upstream.{upstream}]"
             ),
@@ -194,8 +193,13 @@ impl TokenError {
 
     fn command(&self) -> String {
         match &self.location {
-            TokenLocation::Command { words, .. } => crate::text::one_line(&words.join(" ")),
+            TokenLocation::Command { words, .. } => command_line(words),
             _ => String::new(),
         }
     }
+}
+
+/// A token command as a person runs it in a shell.
+pub(super) fn command_line(words: &[String]) -> String {
+    crate::text::one_line(&quoted(words))
 }

@@ -195,6 +195,23 @@ impl TokenSource {
         }
     }
 
+    /// What to do if the upstream does not accept the token.
+    pub(crate) fn new_token_hint(&self) -> String {
+        let upstream = &self.upstream;
+        match &self.location {
+            TokenLocation::Keyring(_) | TokenLocation::Age { .. } => {
+                format!("run rolekeeper login {upstream}, and enter a new token")
+            }
+            TokenLocation::Env(name) => {
+                format!("set {name} to a new token for rolekeeperd, and restart it")
+            }
+            location @ TokenLocation::Command { .. } => {
+                format!("make {location} print a new token")
+            }
+            location => format!("put a new token into {location}"),
+        }
+    }
+
     /// What the token comes from, while it is being read.
     pub(crate) fn wait(&self) -> Option<TokenWait> {
         if !self.readers.is_reading() {
@@ -204,7 +221,7 @@ impl TokenSource {
         let hint = match &self.location {
             TokenLocation::Command { words, .. } => format!(
                 "run the command by hand, and make it print the token and exit: {}",
-                crate::text::one_line(&words.join(" "))
+                error::command_line(words)
             ),
             _ => "answer its prompt, and run the command again".into(),
         };

@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: Arguments, socket: Option<PathBuf>) -> Result<ExitC
         return Err(Failure::new(
             Code::Usage,
             format!("already inside of `rolekeeper exec {outer}`"),
-            format!("leave it, or run env -u {PROFILE_VARIABLE} rolekeeper exec ..."),
+            format!("leave it, or run unset {EXEC_VARIABLE} and then the command again"),
         ));
     }
 
@@ -102,7 +102,7 @@ impl Arguments {
             Failure::new(
                 Code::Usage,
                 "a command is missing",
-                "run rolekeeper exec PROFILE -- COMMAND",
+                "add the command after --",
             )
         })?;
 

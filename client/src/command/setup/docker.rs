@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::shell::quoted;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use super::Common;
 use super::file::{Edit, Original};
 use super::plan::{Change, Note, Plan};
-use super::program::{self, option, quoted};
+use super::program::{self, option};
 use crate::command::lease;
 
 #[derive(Debug, clap::Args)]

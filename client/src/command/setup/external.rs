@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rolekeeper::protocol::{Code, Failure};
-
-use super::program::quoted;
+use rolekeeper::shell::quoted;
 
 /// How long another program may hold the lock of the configuration.
 const BUSY_DEADLINE: Duration = Duration::from_secs(5);

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::shell::quoted;
 
 use super::plan::{Change, Note, Plan};
-use super::program::{self, option, quoted};
+use super::program::{self, option};
 use super::{Common, external};
 use crate::command::address::{Origin, Scheme};
 use crate::command::git_helpers::{self, LIST, SCOPE, Setting};
@@ -73,7 +74,7 @@ fn later_helpers(arguments: &Arguments) -> Result<Vec<Note>, Failure> {
                     "in this repository git gets no token for https://{host}: \
                     {key} in its {scope} configuration is a helper that would store it"
                 ),
-                hint: format!("run git config --{scope} --unset-all {key}"),
+                hint: git_helpers::unset(scope, key),
             });
         }
     }

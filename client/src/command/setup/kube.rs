@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::shell::quoted;
 use serde_json::{Value, json};
 
 use super::plan::{Change, Plan};
-use super::program::{self, option, quoted};
+use super::program::{self, option};
 use super::{Common, external};
 use crate::command::address::Origin;
 

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use rolekeeper::protocol::Failure;
+use rolekeeper::shell::quoted;
 use serde::Serialize;
 
 use super::file::{ApplyError, Edit};
-use super::program::quoted;
 use super::{Common, external};
 use crate::command::{self, printable_lines};
 

@@ -76,26 +76,6 @@ pub(super) fn is_plain(word: &str) -> bool {
         .all(|each| each.is_ascii_alphanumeric() || "-_./".contains(each))
 }
 
-/// A command for a POSIX shell.
-pub(super) fn quoted<T: AsRef<str>>(words: &[T]) -> String {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| quoted_word(word.as_ref()))
-        .collect();
-    words.join(" ")
-}
-
-fn quoted_word(word: &str) -> String {
-    if !word.is_empty()
-        && word
-            .chars()
-            .all(|each| each.is_ascii_alphanumeric() || "-_./:@%+=,".contains(each))
-    {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// An option of rolekeeper with its values.
 pub(super) fn option<'a>(name: &'a str, values: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     values.into_iter().flat_map(|value| [name, value]).collect()
@@ -154,27 +134,6 @@ mod tests {
         ] {
             assert!(host(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_shell_reads_quoted_words_unchanged() {
-        let words = [
-            "/usr/bin/x",
-            "/a b/it's \"$HOME\" `id`; *?[a] \\ #~é/x",
-            "",
-            "~",
-            "a=b",
-            "(x)|&<>!{a,b}",
-        ];
-        let script = format!("printf '%s|' {}", quoted(&words));
-        let run = std::process::Command::new("/bin/sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap();
-        assert_eq!(
-            String::from_utf8(run.stdout).unwrap(),
-            words.join("|") + "|"
-        );
     }
 
     #[test]

@@ -4,6 +4,18 @@ use std::io;
 use std::path::Path;
 
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::shell::quoted_path;
+
+const OTHER_FILE: &str = "name another file with --file, or change the file where it comes from";
+
+/// Whether a hint may change it.
+#[cfg(target_os = "linux")]
+fn is_own(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let me = rustix::process::geteuid().as_raw();
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.uid() == me)
+}
 
 /// A file with its own mount cannot be replaced, and one that is immutable or append-only must not be.
 #[cfg(target_os = "linux")]
@@ -37,11 +49,11 @@ pub(super) fn check_attributes(path: &Path) -> Result<(), Failure> {
     for (attribute, name, letter) in fixed {
         for place in [path, folder] {
             if attributes(place).contains(attribute) {
-                let place = place.display();
-                return refused(
-                    &format!("{place} is {name}"),
-                    format!("run chattr -{letter} {place} if you may change it"),
-                );
+                let hint = match is_own(place) {
+                    true => format!("run chattr -{letter} {} as root", quoted_path(place)),
+                    false => OTHER_FILE.into(),
+                };
+                return refused(&format!("{} is {name}", place.display()), hint);
             }
         }
     }
@@ -65,7 +77,6 @@ pub(super) fn check_folder(path: &Path) -> Result<(), Failure> {
             "cannot change {}: its folder {folder} is not writable: {error}",
             path.display()
         );
-        let hint = "name another file with --file, or change the file where it comes from";
-        Failure::new(Code::Configuration, message, hint)
+        Failure::new(Code::Configuration, message, OTHER_FILE)
     })
 }

@@ -62,8 +62,8 @@ pub enum BindError {
     Folder(Failure),
     #[error("{path}: {error}", path = .path.display())]
     Io { path: PathBuf, error: io::Error },
-    #[error("another rolekeeperd is serving {path}", path = .0.display())]
-    Running(PathBuf),
+    #[error("another rolekeeperd is serving {path}", path = .path.display())]
+    Running { path: PathBuf, process: Option<u32> },
     #[error("another program is listening at {path}", path = .0.display())]
     Foreign(PathBuf),
     #[error("{path} is not a socket", path = .0.display())]
@@ -74,9 +74,12 @@ impl BindError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Folder(failure) => failure.hint.clone(),
-            Self::Running(_) => {
-                "run rolekeeper status; stop that daemon, or set another path with --socket".into()
-            }
+            Self::Running { process, .. } => match process {
+                Some(process) => {
+                    format!("use that daemon, or run kill {process} and then the command again")
+                }
+                None => "use that daemon".into(),
+            },
             Self::Io { .. } | Self::Foreign(_) | Self::NotASocket(_) => {
                 "set another path with --socket".into()
             }
@@ -268,7 +271,12 @@ fn lock(path: &Path) -> Result<File, BindError> {
 
     match lock_file::lock(&lock_path, &holder, LOCK_PATIENCE, is_serving) {
         Ok(file) => Ok(file),
-        Err(LockError::Held(_)) => Err(BindError::Running(path.into())),
+        Err(LockError::Held(holder)) => Err(BindError::Running {
+            path: path.into(),
+            process: holder
+                .filter(Holder::is_of_this_boot)
+                .map(|holder| holder.process),
+        }),
         Err(LockError::Io(error)) => Err(io_error(&lock_path, error)),
     }
 }
@@ -357,7 +365,7 @@ mod tests {
         assert!(matches!(bind(&path), Err(BindError::Foreign(_))));
         drop(foreign);
         let _socket = bind(&path).unwrap();
-        assert!(matches!(bind(&path), Err(BindError::Running(_))));
+        assert!(matches!(bind(&path), Err(BindError::Running { .. })));
         assert!(UnixStream::connect(&path).is_ok());
     }
 

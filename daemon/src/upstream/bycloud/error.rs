@@ -8,9 +8,6 @@ use super::Route;
 use crate::token_source::TokenError;
 use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
-/// The hint for a token that the service does not accept.
-const NEW_TOKEN: &str = "put a new token where the configuration reads it from; for a keyring or an encrypted file, run rolekeeper login";
-
 /// The service's error, by status and code together: a code under another status is not the documented error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceError {
@@ -83,6 +80,8 @@ pub enum IamError {
         error: ServiceError,
         request_id: Option<String>,
         retry_after: Option<Duration>,
+        /// What to do if the service does not accept the token.
+        new_token: String,
     },
     /// The reply exceeds the limit.
     #[error("{what}")]
@@ -137,8 +136,11 @@ impl IamError {
                 hint: hint.clone(),
             },
             Self::Service {
-                error, retry_after, ..
-            } => error.to_upstream_error(what, *retry_after),
+                error,
+                retry_after,
+                new_token,
+                ..
+            } => error.to_upstream_error(what, *retry_after, new_token),
         }
     }
 
@@ -170,7 +172,10 @@ impl IamError {
                 "report it to the upstream's operator: the list does not end",
             ),
             Self::Service {
-                error, retry_after, ..
+                error,
+                retry_after,
+                new_token,
+                ..
             } => match error {
                 ServiceError::RateLimited => {
                     CallError::unavailable(self.to_string(), false, *retry_after)
@@ -184,7 +189,7 @@ impl IamError {
                 error => CallError::new(
                     error.kind(with_session),
                     self.to_string(),
-                    error.hint(route, with_session),
+                    error.hint(route, with_session, new_token),
                 ),
             },
         };
@@ -200,12 +205,17 @@ fn usage(route: &Route) -> String {
 }
 
 impl ServiceError {
-    fn to_upstream_error(&self, what: String, retry_after: Option<Duration>) -> UpstreamError {
+    fn to_upstream_error(
+        &self,
+        what: String,
+        retry_after: Option<Duration>,
+        new_token: &str,
+    ) -> UpstreamError {
         let kind = match self {
             Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked => {
                 return UpstreamError::LoginNeeded {
                     what,
-                    hint: NEW_TOKEN.into(),
+                    hint: new_token.into(),
                 };
             }
             Self::RateLimited | Self::Unavailable | Self::Internal | Self::Other(_) => {
@@ -236,13 +246,13 @@ impl ServiceError {
         }
     }
 
-    fn hint(&self, route: &Route, with_session: bool) -> String {
+    fn hint(&self, route: &Route, with_session: bool, new_token: &str) -> String {
         let hint = match self {
             Self::InvalidRequest => return usage(route),
             Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked if with_session => {
                 "leave out --profile: that profile's session is no longer valid"
             }
-            Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked => NEW_TOKEN,
+            Self::InvalidToken | Self::TokenExpired | Self::SessionRevoked => new_token,
             Self::PrincipalDisabled => {
                 "ask an administrator to enable the account: updateServiceAccount --enabled true"
             }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::error::{IamError, ServiceError};
 use super::{ByCloud, Method, Route, Verb};
 use crate::config::Endpoint;
+use crate::token_source::TokenSource;
 use crate::upstream::http::{DateStamp, HttpError, retry_after};
 
 /// What a path segment shows unescaped (RFC 3986, unreserved).
@@ -112,6 +113,7 @@ impl ByCloud {
             method: route.name,
             endpoint: self.endpoint(),
             token: &token,
+            token_source: Some(&self.token_source),
         };
 
         let reply = self
@@ -243,6 +245,7 @@ pub(crate) struct SentCall<'a> {
     pub(crate) method: &'a str,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) token: &'a SecretString,
+    pub(crate) token_source: Option<&'a TokenSource>,
 }
 
 impl SentCall<'_> {
@@ -268,6 +271,9 @@ impl SentCall<'_> {
             error: ServiceError::new(status.as_u16(), &error.code),
             request_id: Some(request_id),
             retry_after: retry_after(headers),
+            new_token: self
+                .token_source
+                .map_or_else(|| "use a new token".into(), TokenSource::new_token_hint),
         }
     }
 
@@ -337,6 +343,7 @@ mod tests {
             method: "assumeRole",
             endpoint: &endpoint,
             token: &token,
+            token_source: None,
         };
         call.error(
             StatusCode::from_u16(status).unwrap(),

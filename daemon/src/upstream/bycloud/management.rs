@@ -82,6 +82,6 @@ fn unknown(method: &ApiMethod) -> CallError {
     CallError::new(
         CallErrorKind::Invalid,
         format!("ByCloud IAM has no method `{}`", method.name),
-        "run rolekeeper iam --help",
+        "use a method of ByCloud IAM",
     )
 }

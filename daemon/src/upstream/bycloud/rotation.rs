@@ -112,7 +112,7 @@ impl ByCloud {
                     "the token belongs to {}, and only a service account's credentials can be rotated",
                     principal.by_type_and_id()
                 ),
-                "run rolekeeper login with a new token",
+                self.token_source.new_token_hint(),
             )),
             (None, Some(error)) if error.service_error() != Some(&ServiceError::AccessDenied) => {
                 Err(error.to_call_error(&ListServiceAccountCredentials::ROUTE, false))

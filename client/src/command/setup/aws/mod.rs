@@ -16,7 +16,7 @@ use self::section::{
 use super::Common;
 use super::file::Original;
 use super::plan::{Change, Note, Plan};
-use super::program::{self, option, quoted};
+use super::program::{self, option};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -68,7 +68,7 @@ pub(super) fn plan(
             let has_region = region.is_some_and(|region| !region.is_empty());
             let default = daemon_region.filter(|_| !has_region);
             let region = arguments.region.as_deref().or(default);
-            notes.extend((region.is_none() && !has_region).then(|| region_note(arguments)));
+            notes.extend((region.is_none() && !has_region).then(region_note));
             with_settings(&ini, section, name, &settings(arguments, region, socket)?)
         }
     };
@@ -127,16 +127,10 @@ fn find_section<'a>(
     Ok(section)
 }
 
-fn region_note(arguments: &Arguments) -> Note {
-    let Common { profile, file, .. } = &arguments.common;
-    let mut words = vec!["rolekeeper", "setup", "aws", profile];
-    words.extend(option("--name", arguments.name.as_deref()));
-    words.extend(option("--file", file.as_deref()));
-    words.extend(["--region", "REGION", "--write"]);
-
+fn region_note() -> Note {
     Note {
         message: "the AWS profile has no region, which most AWS commands need".into(),
-        hint: format!("run {}", quoted(&words)),
+        hint: "repeat the command with --region and a region of your cloud".into(),
     }
 }
 

@@ -44,18 +44,33 @@ pub(crate) fn ask<T>(
 ) -> Result<T, Failure> {
     let answer = ask_again(|| open(socket), exchange);
     answer.map_err(|failure| match failure.code {
-        Code::UpstreamUnavailable => explain_network(socket, failure),
+        Code::UpstreamUnavailable => explain(socket, failure),
         _ => failure,
     })
 }
 
-/// Adds to an upstream's failure that the daemon is in another network.
-fn explain_network(socket: &Path, mut failure: Failure) -> Failure {
-    if let Some(daemon) = daemon_status(socket)
-        && let Some(note) = other_network(daemon.launch.network.as_deref())
-    {
+/// Adds to an upstream's failure in what the daemon differs from this process, and so may not reach it.
+fn explain(socket: &Path, mut failure: Failure) -> Failure {
+    let Some(DaemonStatus { pid, launch, .. }) = daemon_status(socket) else {
+        return failure;
+    };
+
+    if let Some(note) = other_network(launch.network.as_deref()) {
         failure.message += &format!("; {note}");
-        failure.hint = format!("run kill {} and then the command again", daemon.pid);
+        failure.hint = format!("run kill {pid} and then the command again");
+        return failure;
+    }
+
+    let ignored = environment::ignored();
+    if launch.started_by == "client" && !ignored.is_empty() {
+        failure.message += &format!(
+            "; rolekeeperd does not use {} of this environment",
+            ignored.join(", ")
+        );
+        failure.hint = format!(
+            "set proxy or ca of the upstream in {}, if it needs them, or {}",
+            launch.config, failure.hint
+        );
     }
 
     failure
@@ -161,11 +176,16 @@ fn start(socket: &Path) -> Result<Stream, Failure> {
     }
 }
 
+/// The path without links.
+fn resolved(path: PathBuf) -> PathBuf {
+    path.canonicalize().unwrap_or(path)
+}
+
 /// A daemon outlives its client, and serves all others. Only a person starts it with another configuration.
 fn check_configuration(socket: &Path) -> Result<(), Failure> {
     let wanted = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
-    let Some(wanted) = wanted.filter(|wanted| Some(wanted) != places::default_config().as_ref())
-    else {
+    let default = places::default_config().map(resolved);
+    let Some(wanted) = wanted.filter(|wanted| Some(resolved(wanted.clone())) != default) else {
         return Ok(());
     };
 
@@ -222,6 +242,12 @@ fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 /// Starts the daemon in the background. Returns once it serves, or has failed.
 fn run_daemon(socket: &Path) -> Result<Output, Failure> {
+    // With a handler, the system keeps the child's exit code, even if the caller of this program ignores the signal.
+    #[cfg(unix)]
+    let ended = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, ended);
+
     let program = program();
     Command::new(&program)
         .args(["--detach", "--socket"])

@@ -10,6 +10,7 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, 
 use crate::frame::{self, FrameError};
 use crate::places;
 use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
+#[cfg(unix)]
 use crate::shell::quoted_path;
 use crate::waiting;
 
@@ -247,7 +248,9 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
         stream
             .set_recv_timeout(Some(patience))
             .map_err(|error| broken(&FrameError::Io(error)))?;
-        waiting::for_reply(stream, waiting::Reason::Approval(seconds), patience);
+        if !waiting::for_reply(stream, waiting::Reason::Approval(seconds), patience) {
+            return Err(timed_out());
+        }
         text = next(stream)?;
         stream
             .set_recv_timeout(Some(REPLY_DEADLINE))
@@ -280,8 +283,8 @@ fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failur
 
     // A daemon that rejects the connection replies and disconnects without reading. Its reply matters more than this error.
     let sent = stream.write_all(&frame);
-    if sent.is_ok() {
-        waiting::for_reply(stream, waiting::Reason::Request, REPLY_DEADLINE);
+    if sent.is_ok() && !waiting::for_reply(stream, waiting::Reason::Request, REPLY_DEADLINE) {
+        return Err(timed_out());
     }
     frame::read(stream)
         .map_err(|error| broken(&sent.map_err(FrameError::Io).err().unwrap_or(error)))
@@ -355,6 +358,10 @@ fn other_version(theirs: u32) -> Failure {
         format!("the daemon uses protocol version {theirs}, this client version {VERSION}"),
         RESTART,
     )
+}
+
+fn timed_out() -> Failure {
+    broken(&FrameError::Io(io::ErrorKind::TimedOut.into()))
 }
 
 fn broken(error: &FrameError) -> Failure {

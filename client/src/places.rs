@@ -34,11 +34,10 @@ pub fn home() -> Option<PathBuf> {
 /// `$XDG_STATE_HOME/rolekeeper`, else `~/.local/state/rolekeeper`, and in it the folder of this machine: homes can be
 /// shared by several. None if the folder would be created in a folder of another user.
 pub fn state_folder() -> Option<PathBuf> {
-    let folder = match absolute("XDG_STATE_HOME") {
-        Some(folder) => folder.join("rolekeeper").join(machine()),
-        None => folder_in_home()?,
-    };
-    is_in_own_folder(&folder).then_some(folder)
+    let of_variable =
+        absolute("XDG_STATE_HOME").map(|folder| folder.join("rolekeeper").join(machine()));
+    let mut folders = of_variable.into_iter().chain(folder_in_home());
+    folders.find(|folder| is_in_own_folder(folder))
 }
 
 /// The state folder of the daemon at this socket. At a default socket it stays the same whatever the environment of the
@@ -46,14 +45,15 @@ pub fn state_folder() -> Option<PathBuf> {
 pub fn state_folder_of(socket: &Path) -> Option<PathBuf> {
     let beside = folder_in_home().filter(|_| is_default(socket));
     let Some(beside) = beside else {
-        return state_folder();
+        let of_socket = || Some(socket.parent()?.to_owned()).filter(|folder| is_own(folder));
+        return state_folder().or_else(of_socket);
     };
 
     let linked = std::fs::read_link(beside.join(STATE_LINK)).ok();
     match linked.filter(|folder| folder.is_absolute() && folder.is_dir()) {
         Some(folder) => Some(folder).filter(|folder| is_own(folder)),
         None if beside.join(STATE_LOCK).exists() => Some(beside),
-        None => state_folder(),
+        None => state_folder().or_else(|| Some(socket.parent()?.to_owned())),
     }
 }
 
@@ -118,8 +118,11 @@ fn sockets() -> impl Iterator<Item = PathBuf> {
     // Most callers need the first one alone.
     let in_home = iter::once_with(|| Some(folder_in_home()?.join(SOCKET)));
     let in_runtime = iter::once_with(|| Some(runtime_folder()?.join("rolekeeper").join(SOCKET)));
+    // Another process may not have this one's variable.
+    let of_login = iter::once_with(|| Some(of_login_manager()?.join("rolekeeper").join(SOCKET)));
     in_home
         .chain(in_runtime)
+        .chain(of_login)
         .flatten()
         .filter(|path| path.as_os_str().len() <= MAX_PATH)
 }

@@ -30,26 +30,24 @@ impl Reason {
     }
 }
 
-/// Waits until the daemon's reply begins. The stream's own deadline applies from then on, so this waits no longer than that.
-pub(crate) fn for_reply(stream: &Stream, reason: Reason, deadline: Duration) {
+/// Waits until the daemon's reply begins, and returns whether it did within the deadline. Without a terminal it leaves the
+/// wait to the one who reads the reply.
+pub(crate) fn for_reply(stream: &Stream, reason: Reason, deadline: Duration) -> bool {
     if has_reply(stream, PATIENCE) || !io::stderr().is_terminal() {
-        return;
+        return true;
     }
 
     let start = Instant::now();
-    let mut is_shown = false;
-    while start.elapsed() < deadline {
+    let mut has_begun = false;
+    while !has_begun && PATIENCE + start.elapsed() < deadline {
         // A terminal that is gone is no reason to fail.
         let line = reason.line(PATIENCE + start.elapsed());
-        is_shown |= write!(io::stderr(), "\r\x1b[K{line}").is_ok();
-        if has_reply(stream, UPDATE) {
-            break;
-        }
+        let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        has_begun = has_reply(stream, UPDATE);
     }
+    let _ = write!(io::stderr(), "\r\x1b[K");
 
-    if is_shown {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
+    has_begun
 }
 
 #[cfg(unix)]

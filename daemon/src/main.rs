@@ -25,6 +25,10 @@ use zeroizing_alloc::ZeroAlloc;
 static ZEROIZING: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    // Before the files of this process in /proc belong to root.
+    if std::env::args_os().any(|word| word == app::IN_BACKGROUND) {
+        app::reset_limits();
+    }
     sandbox::harden();
 
     let mut arguments = std::env::args_os().skip(1);

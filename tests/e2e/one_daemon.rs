@@ -223,6 +223,74 @@ fn daemon_whose_socket_was_removed_makes_it_anew_or_ends() {
     stop(&home);
 }
 
+/// A client that comes before the daemon has noticed starts another one, and the first ends.
+#[test]
+fn one_daemon_is_left_if_a_client_is_faster_than_the_removal_is_noticed() {
+    let (_sandbox, home) = world();
+    for _ in 0..5 {
+        let mut first = home.daemon(&[]);
+        fs::remove_dir_all(home.path().join(".local")).unwrap();
+        run_with(&home, &[], &["credential-process", "dev"]).json();
+
+        assert_ne!(daemon_pid(&home), first.pid());
+        assert_ne!(first.wait(), 0);
+        stop(&home);
+    }
+}
+
+#[test]
+fn state_without_a_lock_of_its_own_is_not_written() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let lock = home.state().join("lock");
+
+    // A lock that was removed is made anew.
+    fs::remove_file(&lock).unwrap();
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+    assert!(lock.exists());
+
+    // One that another process has made is left alone.
+    fs::remove_file(&lock).unwrap();
+    let other = fs::File::create(&lock).unwrap();
+    other.try_lock().unwrap();
+    let refused = home.rolekeeper(&["resume", "dev"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("another daemon uses the folder now"),
+        "{refused:?}"
+    );
+    drop(daemon);
+
+    // A link is no lock, and its target stays as it is.
+    drop(other);
+    let precious = home.private_file("precious", "precious");
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&precious, &lock).unwrap();
+    let _daemon = home.daemon(&[]);
+    let refused = home.rolekeeper(&["resume", "dev"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert_eq!(fs::read_to_string(precious).unwrap(), "precious");
+}
+
+/// Servers that run `credential_process` may ignore the end of their children.
+#[test]
+fn caller_that_ignores_the_end_of_children_gets_credentials() {
+    let (_sandbox, home) = world();
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", "trap '' CHLD; exec \"$0\" credential-process dev"])
+        .arg(&programs().rolekeeper)
+        .env_clear()
+        .env("HOME", home.path())
+        .env("XDG_CONFIG_HOME", home.path().join("config"))
+        .env("PATH", "/usr/bin:/bin");
+    home.run(command).json();
+
+    stop(&home);
+}
+
 /// The home is read-only to an ordinary user here, so root runs this as one.
 #[test]
 #[ignore = "needs root"]
@@ -478,6 +546,14 @@ fn shared_folders_stay_empty() {
         command.env("HOME", home.path());
     }
     home.run(command);
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+
+    let mut beside = home.command(&programs().rolekeeperd);
+    beside
+        .env("XDG_STATE_HOME", "/dev/null")
+        .args(["--detach", "--socket"])
+        .arg(Path::new(&shared).join("s"));
+    assert_ne!(home.run(beside).code, 0);
     assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
 
     let mut status = client_with(&home, &[]);

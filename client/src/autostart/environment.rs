@@ -55,6 +55,14 @@ const IGNORED: [&str; 10] = [
     "SSL_CERT_DIR",
 ];
 
+/// The variables of this process that a daemon does not get, although they would matter.
+pub(super) fn ignored() -> Vec<&'static str> {
+    IGNORED
+        .into_iter()
+        .filter(|name| variable(name).is_some())
+        .collect()
+}
+
 pub(super) fn of_daemon() -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> = Vec::new();
 
@@ -62,14 +70,19 @@ pub(super) fn of_daemon() -> Vec<(OsString, OsString)> {
     for name in KEPT {
         all.extend(variable(name).map(|value| (name.into(), value)));
     }
+    // The bus of the login, if there is one: not that of a session inside of it.
+    if let Some(bus) = places::runtime_folder().map(|folder| folder.join("bus"))
+        && bus.exists()
+    {
+        let address = format!("unix:path={}", bus.display());
+        all.retain(|(name, _)| name != "DBUS_SESSION_BUS_ADDRESS");
+        all.push(("DBUS_SESSION_BUS_ADDRESS".into(), address.into()));
+    }
     for name in KEPT_FOLDERS {
         all.extend(places::absolute(name).map(|folder| (name.into(), folder.into())));
     }
 
-    let ignored: Vec<_> = IGNORED
-        .into_iter()
-        .filter(|name| variable(name).is_some())
-        .collect();
+    let ignored = ignored();
     if !ignored.is_empty() {
         all.push((IGNORED_VARIABLES.into(), ignored.join(",").into()));
     }

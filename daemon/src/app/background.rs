@@ -11,8 +11,9 @@ use std::time::Duration;
 use rolekeeper::connect;
 use tracing_subscriber::filter::Targets;
 
-use super::AppError;
-use crate::platform::private_file::{create_folder, writable};
+use super::{AppError, IN_BACKGROUND};
+use crate::platform::private_file::{self, create_folder, writable};
+use crate::platform::signals;
 
 /// From the start to the line that says that the daemon serves.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -32,6 +33,11 @@ pub(super) struct Start<'a> {
 
 /// Returns once the daemon serves, or with the exit code of the one that did not start. What that printed, this prints.
 pub(super) fn start(start: &Start<'_>) -> Result<u8, AppError> {
+    // The log may be beside the socket.
+    connect::check_folder(start.socket).map_err(AppError::Socket)?;
+    // A caller that ignores it would leave this process no child to wait for.
+    signals::restore(libc::SIGCHLD);
+
     let mut log = Log::open(start).map_err(AppError::Background)?;
     let mut daemon = spawn(start, &log).map_err(AppError::Background)?;
 
@@ -59,7 +65,7 @@ pub(super) fn start(start: &Start<'_>) -> Result<u8, AppError> {
 
 fn spawn(start: &Start<'_>, log: &Log) -> io::Result<Child> {
     Command::new(start.program)
-        .arg("--in-background")
+        .arg(IN_BACKGROUND)
         .arg("--config")
         .arg(start.config)
         .arg("--socket")
@@ -140,6 +146,7 @@ fn open_log(folder: &Path, path: &Path) -> io::Result<File> {
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
     let file = options.open(path)?;
 
+    private_file::check_own(&file.metadata()?)?;
     if file.metadata()?.len() > MAX_LOG {
         file.set_len(0)?;
     }

@@ -117,6 +117,10 @@ impl Inherited {
         })
     }
 
+    pub(super) fn has_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// The path of the inherited socket.
     pub(super) fn socket_path(&self) -> Option<PathBuf> {
         let listener = UnixListener::from(self.socket.as_ref()?.try_clone().ok()?);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::task::JoinError;
 
+use super::AppError;
 use super::daemon::Daemon;
 use super::helpers::Helpers;
 use super::inherited_fds::{self, InheritedState};
@@ -32,10 +34,10 @@ pub(super) async fn serve_until_stopped(
     daemon: Arc<Daemon>,
     endpoints: Arc<Endpoints>,
     helpers: Helpers,
-    state_folder: Option<&StateFolder>,
+    state_folder: Option<StateFolder>,
     program: Program,
-) -> io::Result<Option<Next>> {
-    let mut signals = Signals::new()?;
+) -> Result<Option<Next>, AppError> {
+    let mut signals = Signals::new().map_err(AppError::Runtime)?;
     let launch = Arc::new(Launch::new(
         &program.config,
         &socket.path,
@@ -56,11 +58,17 @@ pub(super) async fn serve_until_stopped(
 
         let signal = tokio::select! {
             signal = next_signal(&mut signals, &program) => signal,
-            signal = socket_removed(watch, &program) => signal,
+            () = removed(watch) => {
+                tracing::warn!(path = %program.socket.display(), "the socket was removed");
+                context.shutdown.start(true);
+                let stopped = serving.await.map_err(failed)?;
+                socket = rebind(stopped.drain().await, &daemon, state_folder.as_ref()).await?;
+                continue;
+            }
         };
         tracing::info!(?signal, "stopping");
         context.shutdown.start(signal == SignalRequest::Reload);
-        let stopped = serving.await.map_err(io::Error::other)?;
+        let stopped = serving.await.map_err(failed)?;
 
         if signal != SignalRequest::Reload {
             tokio::select! {
@@ -82,23 +90,42 @@ pub(super) async fn serve_until_stopped(
             return Ok(None);
         }
 
-        let state = hand_over(&daemon, &mut socket, &endpoints, &helpers, state_folder).await?;
+        let state_folder = state_folder.as_ref();
+        let state = hand_over(&daemon, &mut socket, &endpoints, &helpers, state_folder)
+            .await
+            .map_err(AppError::Runtime)?;
         return Ok(Some(Next { program, state }));
     }
 }
 
-/// A daemon that no client can find makes its socket anew: the next process does. If that cannot start, this one stops.
-async fn socket_removed(watch: Option<SocketWatch>, program: &Program) -> SignalRequest {
-    let Some(watch) = watch else {
-        return std::future::pending().await;
-    };
-    watch.removed().await;
+fn failed(panicked: JoinError) -> AppError {
+    AppError::Runtime(io::Error::other(panicked))
+}
 
-    tracing::warn!(path = %program.socket.display(), "the socket was removed");
-    match program.is_valid().await {
-        true => SignalRequest::Reload,
-        false => SignalRequest::Stop("the removal of the socket"),
+async fn removed(watch: Option<SocketWatch>) {
+    match watch {
+        Some(watch) => watch.removed().await,
+        None => std::future::pending().await,
     }
+}
+
+/// A daemon that no client can find makes its socket anew, or ends.
+async fn rebind(
+    socket: BoundSocket,
+    daemon: &Arc<Daemon>,
+    state_folder: Option<&StateFolder>,
+) -> Result<BoundSocket, AppError> {
+    let path = socket.path.clone();
+    let rebound = socket.rebind().map_err(AppError::from).and_then(|socket| {
+        state_folder.map_or(Ok(()), |folder| folder.keep(&path))?;
+        Ok(socket)
+    });
+
+    if rebound.is_err() {
+        stop(daemon, std::future::ready(())).await;
+    }
+
+    rebound
 }
 
 /// A reload that is not valid is logged and ignored.

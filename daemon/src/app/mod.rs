@@ -36,7 +36,11 @@ use inherited_fds::Inherited;
 use reload::{Program, keep_stored, take_over};
 use stores::{StateFolder, Stores};
 
+pub use crate::platform::limits::reset as reset_limits;
 pub use args::{AppError, Args};
+
+/// The option of the daemon that `--detach` starts.
+pub const IN_BACKGROUND: &str = "--in-background";
 
 /// How long a task that cannot be cancelled, such as a name lookup, may delay the end.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
@@ -99,10 +103,12 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     let serving = runtime(2, || {})?;
     let background = runtime(1, limits::lower_priority)?;
 
-    let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
+    // Before the socket: whoever reaches the daemon there reaches the one that owns the state.
+    let state_lock = inherited.state_lock.take();
     let state_folder = state_folder
-        .map(|path| StateFolder::take(path, &socket.path, inherited.state_lock.take()))
+        .map(|path| StateFolder::take(path, &socket_path, state_lock, inherited.has_socket()))
         .transpose()?;
+    let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
     let endpoint_port = config.endpoint_port;
     let daemon = background.block_on(async { build(config, state_folder.as_ref(), &helpers) })?;
     let timer = background
@@ -138,16 +144,14 @@ pub fn run(args: Args) -> Result<u8, AppError> {
         log: args.log,
     };
 
-    let next = serving
-        .block_on(lifecycle::serve_until_stopped(
-            socket,
-            daemon,
-            Arc::new(endpoints),
-            helpers,
-            state_folder.as_ref(),
-            program,
-        ))
-        .map_err(AppError::Runtime)?;
+    let next = serving.block_on(lifecycle::serve_until_stopped(
+        socket,
+        daemon,
+        Arc::new(endpoints),
+        helpers,
+        state_folder,
+        program,
+    ))?;
 
     // No part of this process may run beside the next one.
     serving.shutdown_timeout(RUNTIME_LIMIT);

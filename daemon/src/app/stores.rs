@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rolekeeper::shell::quoted_path;
@@ -16,6 +17,7 @@ use crate::login::RotationStates;
 use crate::platform::lock_file::{self, Holder, LockError, is_at};
 use crate::platform::private_file::create_folder;
 use crate::revocation::store::{RevocationStore, RevocationStoreError};
+use crate::sync::lock;
 
 /// For a daemon that ends: a little more than it may take to write its state.
 const LOCK_PATIENCE: Duration = Duration::from_secs(6);
@@ -32,9 +34,12 @@ pub struct Stores {
 #[derive(Debug)]
 pub(super) struct StateFolder {
     pub(super) path: PathBuf,
-    /// Absent where no file can be locked or created.
-    lock: Option<File>,
+    holder: Holder,
+    lock: Arc<Mutex<StateLock>>,
 }
+
+/// The lock, or why there is none.
+type StateLock = Result<File, String>;
 
 /// Another daemon has the state folder.
 #[derive(Debug, Error)]
@@ -75,51 +80,96 @@ impl StateInUse {
 }
 
 impl StateFolder {
-    /// Takes the folder for a daemon that serves at the socket. An earlier process of this daemon passes its lock on.
+    /// Takes the folder for a daemon of this socket. An earlier process of this daemon passes its lock on. `listens` says
+    /// whether this process, or the service manager for it, listens at the socket already.
     pub(super) fn take(
         path: PathBuf,
         socket: &Path,
         inherited: Option<OwnedFd>,
+        listens: bool,
     ) -> Result<Self, StateInUse> {
-        let lock_path = path.join(places::STATE_LOCK);
         let inherited = inherited.map(File::from);
-
-        let lock = match inherited.filter(|lock| is_at(lock, &lock_path)) {
-            Some(lock) => Some(lock),
-            None => Self::lock(&path, &lock_path, socket)?,
+        let lock = match inherited.filter(|lock| is_at(lock, &lock_path(&path))) {
+            Some(lock) => Ok(lock),
+            None => take_lock(&path, socket, listens)?,
         };
 
-        Ok(Self { path, lock })
+        if let Err(reason) = &lock {
+            tracing::warn!(
+                path = %path.display(), reason,
+                "cannot lock the state folder: nothing is stored there"
+            );
+        }
+
+        Ok(Self {
+            path,
+            holder: Holder::this(socket),
+            lock: Arc::new(Mutex::new(lock)),
+        })
     }
 
-    fn lock(folder: &Path, path: &Path, socket: &Path) -> Result<Option<File>, StateInUse> {
-        // At this daemon's own socket, it listens itself.
-        let is_serving =
-            |holder: &Holder| holder.socket != socket && connect::is_listening(&holder.socket);
-        let locked = create_folder(folder)
-            .map_err(LockError::Io)
-            .and_then(|()| lock_file::lock(path, &Holder::this(socket), LOCK_PATIENCE, is_serving));
+    /// Locks the folder again if its lock was removed.
+    pub(super) fn keep(&self, socket: &Path) -> Result<(), StateInUse> {
+        if self.may_write()().is_err() {
+            *lock(&self.lock) = take_lock(&self.path, socket, true)?;
+        }
 
-        match locked {
-            Ok(lock) => Ok(Some(lock)),
-            Err(LockError::Held(holder)) => Err(StateInUse {
-                path: folder.into(),
-                holder,
-            }),
-            Err(LockError::Io(error)) => {
-                tracing::warn!(
-                    path = %path.display(), %error,
-                    "cannot lock the state folder: what is stored there may be lost"
-                );
-                Ok(None)
+        Ok(())
+    }
+
+    /// Whether the folder is still this daemon's, at the time of a call. A lock that was removed is made anew, unless
+    /// another daemon has done so.
+    fn may_write(&self) -> impl Fn() -> io::Result<()> + Send + 'static {
+        let shared = Arc::clone(&self.lock);
+        let path = lock_path(&self.path);
+        let holder = self.holder.clone();
+
+        move || {
+            let mut lock = lock(&shared);
+            match &*lock {
+                Ok(held) if is_at(held, &path) => return Ok(()),
+                Ok(_) => {}
+                Err(reason) => return Err(io::Error::other(reason.clone())),
             }
+
+            let again = lock_file::lock(&path, &holder, Duration::ZERO, |_| true);
+            *lock = Ok(again.map_err(|error| match error {
+                LockError::Held(_) => io::Error::other("another daemon uses the folder now"),
+                LockError::Io(error) => error,
+            })?);
+            Ok(())
         }
     }
 
     /// Duplicates the lock for the next process.
     pub(super) fn try_clone_lock(&self) -> io::Result<Option<OwnedFd>> {
-        let lock = self.lock.as_ref().map(File::try_clone).transpose()?;
+        let lock = lock(&self.lock);
+        let lock = lock.as_ref().ok().map(File::try_clone).transpose()?;
         Ok(lock.map(OwnedFd::from))
+    }
+}
+
+fn lock_path(folder: &Path) -> PathBuf {
+    folder.join(places::STATE_LOCK)
+}
+
+/// A folder that cannot be locked, for example a read-only one, is read and not written.
+fn take_lock(folder: &Path, socket: &Path, listens: bool) -> Result<StateLock, StateInUse> {
+    let is_own = |holder: &Holder| listens && holder.socket == socket;
+    let is_serving = |holder: &Holder| !is_own(holder) && connect::is_listening(&holder.socket);
+
+    let locked = create_folder(folder).map_err(LockError::Io).and_then(|()| {
+        let holder = Holder::this(socket);
+        lock_file::lock(&lock_path(folder), &holder, LOCK_PATIENCE, is_serving)
+    });
+
+    match locked {
+        Ok(lock) => Ok(Ok(lock)),
+        Err(LockError::Held(holder)) => Err(StateInUse {
+            path: folder.into(),
+            holder,
+        }),
+        Err(LockError::Io(error)) => Ok(Err(format!("the folder cannot be locked: {error}"))),
     }
 }
 
@@ -139,23 +189,32 @@ impl Stores {
         folder: Option<&StateFolder>,
         also_to: &[AlsoTo],
     ) -> Result<Self, RevocationStoreError> {
-        let Some(StateFolder { path, .. }) = folder else {
+        let Some(folder) = folder else {
             tracing::warn!(
                 "this user has no state folder: the journal and holds are lost when this daemon ends"
             );
-            return Ok(Self::in_memory());
+            return Ok(Self {
+                revocations: RevocationStore::not_stored("a state folder: this user has none"),
+                ..Self::in_memory()
+            });
         };
 
+        let path = &folder.path;
+        let revocations = path.join("revocations.json");
+
         Ok(Self {
-            journal: open_journal(&path.join("journal.jsonl"), also_to),
-            revocations: RevocationStore::open(&path.join("revocations.json"))?,
+            journal: open_journal(folder, also_to),
+            revocations: RevocationStore::open(&revocations, folder.may_write())?,
             rotations: RotationStates::at(Some(path.join("credentials.json"))),
         })
     }
 }
 
-fn open_journal(path: &Path, also_to: &[AlsoTo]) -> Journal {
-    Journal::open(path, also_to).unwrap_or_else(|error| {
+fn open_journal(folder: &StateFolder, also_to: &[AlsoTo]) -> Journal {
+    let path = folder.path.join("journal.jsonl");
+    let opened = folder.may_write()().and_then(|()| Journal::open(&path, also_to));
+
+    opened.unwrap_or_else(|error| {
         tracing::warn!(
             path = %path.display(), %error,
             "cannot write the journal: it is lost when this daemon ends"

@@ -34,7 +34,7 @@ pub(super) fn raise() {
 /// Undoes what the process that asked for this one may have set for itself: limits, priority, processors and when the
 /// system ends it for lack of memory. What this user may not undo stays.
 #[cfg(unix)]
-pub(super) fn reset() {
+pub fn reset() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     for resource in [
@@ -73,8 +73,18 @@ pub(super) fn reset() {
             all.set(processor);
         }
         let _ = rustix::thread::sched_setaffinity(None, &all);
+        reset_scheduling();
         let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     }
+}
+
+/// A caller of the idle class would starve the daemon.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the scheduling class has no safe form")]
+fn reset_scheduling() {
+    let usual = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter lives through the call, and the call changes this process's class alone.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const usual) };
 }
 
 /// The limit on descriptors, if it is too low to serve.

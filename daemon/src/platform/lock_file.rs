@@ -59,10 +59,10 @@ pub(crate) fn lock(
     let mut waited = Duration::ZERO;
 
     loop {
-        let mut file = writable().read(true).open(path).map_err(LockError::Io)?;
+        let mut file = open(path).map_err(LockError::Io)?;
         match file.try_lock() {
-            // It may have been removed, and made anew, meanwhile.
-            Ok(()) if !is_at(&file, path) => continue,
+            // It was removed, or made anew, meanwhile.
+            Ok(()) if !is_at(&file, path) => {}
             Ok(()) => {
                 write_note(&mut file, holder).map_err(LockError::Io)?;
                 return Ok(file);
@@ -78,6 +78,15 @@ pub(crate) fn lock(
         std::thread::sleep(PAUSE);
         waited += PAUSE;
     }
+}
+
+/// A link to another file is not followed.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = writable();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    options.open(path)
 }
 
 /// Whether this is the file at the path.

@@ -179,7 +179,16 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     file.sync_all()?;
 
-    std::fs::rename(&new, path)
+    std::fs::rename(&new, path)?;
+
+    // A folder that cannot be synced has the new file all the same, unless the machine loses power now.
+    if let Some(folder) = path.parent()
+        && let Ok(folder) = File::open(folder)
+    {
+        let _ = folder.sync_all();
+    }
+
+    Ok(())
 }
 
 pub(crate) use rolekeeper::places::create_private as create_folder;
@@ -200,6 +209,21 @@ fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())?;
     Ok(File::from(file))
+}
+
+/// Whether a file is this user's. It may be one that another user has made in its place.
+pub(crate) fn check_own(meta: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if meta.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+    }
+
+    #[cfg(not(unix))]
+    let _ = meta;
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -4,13 +4,14 @@
 use super::{descriptors, limits, signals};
 
 /// Must be called once, before other threads start. In the background, nothing of the process that asked for the daemon
-/// stays: its session, working folder, limits and priority, and every descriptor but the standard streams and `keep`.
+/// stays: its session, working folder, and every descriptor but the standard streams and `keep`.
 pub(crate) fn prepare(in_background: bool, keep: &[i32]) {
     // Fails if one is installed already, which is fine.
     install_crypto_provider();
 
     #[cfg(unix)]
     {
+        signals::restore(libc::SIGCHLD);
         // Until the runtime handles it.
         signals::ignore(libc::SIGHUP);
         // A write over the limit on file sizes fails instead.
@@ -20,7 +21,6 @@ pub(crate) fn prepare(in_background: bool, keep: &[i32]) {
         if in_background {
             descriptors::close_inherited(keep);
             leave_session();
-            limits::reset();
         }
     }
 

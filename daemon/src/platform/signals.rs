@@ -97,6 +97,14 @@ pub(crate) fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Undoes what the parent process has set.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the disposition of a signal has no safe form")]
+pub(crate) fn restore(signal: i32) {
+    // SAFETY: no handler runs for the default action.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Child processes have the default action again: execve(2) resets handlers, but not ignored signals.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "the disposition of a signal has no safe form")]

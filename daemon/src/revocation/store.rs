@@ -27,8 +27,8 @@ const MAX_SIZE: u64 = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct RevocationStore {
     state: Arc<Mutex<State>>,
-    /// Wakes the writer thread. Absent if there is no file.
-    writer: Option<Sender<WriteRequest>>,
+    /// Wakes the writer thread. Absent in tests, and an error if nothing can be stored.
+    writer: Result<Option<Sender<WriteRequest>>, String>,
 }
 
 /// The sender is dropped once the state is written.
@@ -92,15 +92,28 @@ impl RevocationStoreError {
 }
 
 impl RevocationStore {
+    /// For tests: what is stored is lost with this value.
     pub(crate) fn in_memory() -> Self {
         Self {
             state: Arc::default(),
-            writer: None,
+            writer: Ok(None),
         }
     }
 
-    /// Reads the file of an earlier daemon, if there is one, and starts the writer thread.
-    pub(crate) fn open(path: &Path) -> Result<Self, RevocationStoreError> {
+    /// Nothing can be stored, for this reason.
+    pub(crate) fn not_stored(reason: &str) -> Self {
+        Self {
+            state: Arc::default(),
+            writer: Err(reason.into()),
+        }
+    }
+
+    /// Reads the file of an earlier daemon, if there is one, and starts the writer thread. It writes only while `may_write`
+    /// succeeds.
+    pub(crate) fn open(
+        path: &Path,
+        may_write: impl Fn() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, RevocationStoreError> {
         let state = match private_file::read_within(path, MAX_SIZE) {
             Ok(text) => {
                 serde_json::from_str(&text).map_err(|error| RevocationStoreError::Invalid {
@@ -118,12 +131,14 @@ impl RevocationStore {
         let state = Arc::new(Mutex::new(state));
         let (writer, requests) = mpsc::channel();
         let shared = Arc::clone(&state);
+        let named = path.to_owned();
         let path = path.to_owned();
-        thread::spawn(move || write_changes(&requests, &shared, &path));
+        let write = move || may_write().and_then(|()| write(&shared, &path));
+        thread::spawn(move || write_changes(&requests, write, &named));
 
         Ok(Self {
             state,
-            writer: Some(writer),
+            writer: Ok(Some(writer)),
         })
     }
 
@@ -286,20 +301,18 @@ impl RevocationStore {
 
     /// Waits until every change is written. Fails with the path and the reason if that is not possible.
     pub(crate) async fn flush(&self) -> Result<(), String> {
+        let Some(writer) = self.writer.as_ref().map_err(Clone::clone)? else {
+            return Ok(());
+        };
+
         let (done, wait) = oneshot::channel();
-
-        if let Some(writer) = &self.writer
-            && writer.send(Some(done)).is_ok()
-            && let Ok(written) = wait.await
-        {
-            return written;
-        }
-
-        Ok(())
+        let _ = writer.send(Some(done));
+        let ended = |_| Err("the thread that writes has ended".to_owned());
+        wait.await.unwrap_or_else(ended)
     }
 
     fn write_soon(&self) {
-        if let Some(writer) = &self.writer {
+        if let Ok(Some(writer)) = &self.writer {
             // The thread ends with the store, not before.
             let _ = writer.send(None);
         }
@@ -334,14 +347,18 @@ impl From<&StoredHold> for SessionEnded {
 }
 
 /// The writer thread. Changes that come together are written once.
-fn write_changes(requests: &Receiver<WriteRequest>, state: &Mutex<State>, path: &Path) {
+fn write_changes(
+    requests: &Receiver<WriteRequest>,
+    write: impl Fn() -> io::Result<()>,
+    path: &Path,
+) {
     let mut is_failing = false;
 
     while let Ok(first) = requests.recv() {
         let mut waiting: Vec<_> = first.into_iter().collect();
         waiting.extend(requests.try_iter().flatten());
 
-        let written = write(state, path);
+        let written = write();
         if let Err(error) = &written
             && !is_failing
         {
@@ -376,7 +393,7 @@ mod tests {
         let daemon = TestDaemon::new(LeaseLimit::Balanced, scripted([]));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("revocations.json");
-        let store = RevocationStore::open(&file).unwrap();
+        let store = RevocationStore::open(&file, || Ok(())).unwrap();
         let expires_at = daemon.clock.now().wall + HOUR;
 
         for number in 0..10_000 {
@@ -386,7 +403,7 @@ mod tests {
         store.flush().await.unwrap();
 
         assert!(std::fs::metadata(&file).unwrap().len() > 1024 * 1024);
-        let reopened = RevocationStore::open(&file).unwrap();
+        let reopened = RevocationStore::open(&file, || Ok(())).unwrap();
         assert_eq!(reopened.pending_of("dev").len(), 10_000);
     }
 

@@ -17,9 +17,7 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// Must be called before the process is confined.
     pub(crate) fn new(config: &Path, socket: &Path, is_supervised: bool) -> Self {
-        let config = config.canonicalize().unwrap_or_else(|_| config.into());
         let started_by = match (variable(STARTED_BY_CLIENT), is_supervised) {
             (_, true) => "service manager",
             (Some(_), false) => "client",
@@ -54,6 +52,11 @@ impl Launch {
         let Some(wanted) = wanted.filter(|wanted| wanted != own) else {
             return Ok(());
         };
+        // A link may lead elsewhere since the start.
+        let resolved = Path::new(own).canonicalize();
+        if resolved.is_ok_and(|resolved| resolved == Path::new(wanted)) {
+            return Ok(());
+        }
 
         Err(Failure::new(
             Code::Configuration,
@@ -68,22 +71,5 @@ impl Launch {
                 self.socket_option
             ),
         ))
-    }
-
-    /// Adds what this daemon was not given, if that may be why an upstream cannot be reached.
-    pub(super) fn explain(&self, mut failure: Failure) -> Failure {
-        let ignored = &self.status.ignored_variables;
-        if failure.code == Code::UpstreamUnavailable && !ignored.is_empty() {
-            failure.message += &format!(
-                "; {} of the environment does not reach a daemon that a client starts",
-                ignored.join(", ")
-            );
-            failure.hint = format!(
-                "set proxy or ca of the upstream in {}, if it needs them, or: {}",
-                self.status.config, failure.hint
-            );
-        }
-
-        failure
     }
 }

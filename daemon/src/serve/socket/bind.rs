@@ -50,7 +50,8 @@ struct CreatedSocket {
 
 #[derive(Debug)]
 pub(crate) struct SocketWatch {
-    folder: FolderWatch,
+    /// Absent if the folder cannot be watched, for example because it was removed already.
+    folder: Option<FolderWatch>,
     path: PathBuf,
     /// The device and inode.
     file: (u64, u64),
@@ -160,12 +161,10 @@ pub(crate) fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError>
     });
 
     match created {
+        // The lock's file was removed. Another daemon may have made one of its own, and the socket.
+        Some(CreatedSocket { lock, .. }) if !is_at(&lock, &lock_path(&path)) => bind(&path),
         // The socket's file was removed, so clients cannot connect.
-        Some(CreatedSocket { lock, file: None }) if is_at(&lock, &lock_path(&path)) => {
-            bind_locked(&path, lock)
-        }
-        // So was the lock's, and another daemon may have one of its own meanwhile.
-        Some(CreatedSocket { file: None, .. }) => bind(&path),
+        Some(CreatedSocket { lock, file: None }) => bind_locked(&path, lock),
         created => {
             let listener = UdsListener::try_from(OwnedFd::from(listener));
             let listener = listener.map_err(passed_in_error)?.into();
@@ -209,21 +208,35 @@ impl BoundSocket {
 }
 
 impl BoundSocket {
+    /// Makes the socket anew after its file was removed. Fails if another daemon has done so.
+    pub(crate) fn rebind(mut self) -> Result<Self, BindError> {
+        let path = self.path.clone();
+        // The file at the path is not this socket's.
+        let created = self.created.take();
+        drop(self);
+
+        match created {
+            Some(CreatedSocket { lock, .. }) if is_at(&lock, &lock_path(&path)) => {
+                bind_locked(&path, lock)
+            }
+            _ => bind(&path),
+        }
+    }
+
     /// For a socket that the daemon has created: notices that clients cannot find it any more. Must be called within the
     /// runtime.
     pub(crate) fn watch(&self) -> Option<SocketWatch> {
         let file = self.created.as_ref()?.file?;
-        match FolderWatch::new(&self.path) {
-            Ok(folder) => Some(SocketWatch {
-                folder,
-                path: self.path.clone(),
-                file,
-            }),
-            Err(error) => {
-                tracing::warn!(%error, "cannot notice that the socket is removed");
-                None
-            }
+        let folder = FolderWatch::new(&self.path);
+        if let Err(error) = &folder {
+            tracing::warn!(%error, "cannot notice that the socket is removed");
         }
+
+        Some(SocketWatch {
+            folder: folder.ok(),
+            path: self.path.clone(),
+            file,
+        })
     }
 }
 
@@ -231,8 +244,9 @@ impl SocketWatch {
     /// Returns once another file, or none, is at the socket's path.
     pub(crate) async fn removed(&self) {
         while socket_file(&self.path) == Some(self.file) {
-            if self.folder.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            match &self.folder {
+                Some(folder) if folder.changed().await.is_ok() => {}
+                _ => std::future::pending().await,
             }
         }
     }

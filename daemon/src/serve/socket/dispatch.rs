@@ -86,10 +86,7 @@ pub(super) async fn respond(
         Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
             Err(FrameError::Closed)
         }
-        Err(error) => {
-            let failure = context.launch.explain(error.failure());
-            write(stream, Reply::Error(failure)).await
-        }
+        Err(error) => write(stream, Reply::Error(error.failure())).await,
     }
 }
 

@@ -103,6 +103,8 @@ fn approval_is_valid_for_the_shown_program_only() {
     thread::scope(|scope| {
         let asking = scope.spawn(|| home.rolekeeper(&["credential-process", "dev"]));
         let id = pending_approval(&home)["id"].to_string();
+        let own = run_on_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
+        assert_eq!(own.code, 4, "this program asks: {own:?}");
         let refused = home.rolekeeper(&["approve", &id, "--deny"]);
         assert_eq!(
             (refused.code, refused.stdout),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Endpoint, Home, Run, SandboxProcess, eventually, programs, world};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -685,6 +685,29 @@ fn waiting_client_names_the_command_that_approves() {
         Signal::CONT,
     );
     assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
+fn approval_over_http_is_given_in_another_terminal() {
+    let (_sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    let endpoint = Endpoint::of(&home, "dev", "http");
+    home.configure_more("", "confirm = \"15m\"");
+    daemon.reload();
+
+    let header = format!("Authorization: {}", endpoint.token());
+    let url = format!("http://{}{}", endpoint.host, endpoint.path);
+    let request = || {
+        let mut curl = home.command(Path::new("curl"));
+        curl.args(["--silent", "--header", &header, &url]);
+        let lease = curl.output().unwrap().stdout;
+        String::from_utf8(lease).unwrap()
+    };
+
+    let refused = request();
+    let command = between(&refused, "try: run ", " in another");
+    done_on_terminal(&home, command, "Allow it? [y/n]", "y\r");
+    assert!(request().contains("AccessKeyId"));
 }
 
 // Other programs.

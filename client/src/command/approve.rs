@@ -38,18 +38,27 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         return command::print_report(&text, arguments.json, prose);
     }
 
+    let mut refused = None;
     for request in listed.pending {
         let Some(allow) = ask_user(&request)? else {
             continue;
         };
         let id = request.id;
-        // Another terminal may have answered it meanwhile.
-        if let Err(failure) = ask(&socket, &Request::Approve { id, allow }) {
-            command::print_error(&failure.to_string());
+        match ask(&socket, &Request::Approve { id, allow }) {
+            Ok(_) => {}
+            // Another terminal may have answered it meanwhile.
+            Err(failure) if failure.code == Code::Usage => {
+                command::print_error(&failure.to_string());
+            }
+            Err(failure) => {
+                if let Some(earlier) = refused.replace(failure) {
+                    command::print_error(&earlier.to_string());
+                }
+            }
         }
     }
 
-    Ok(())
+    refused.map_or(Ok(()), Err)
 }
 
 fn decide(socket: &Path, id: u64, arguments: &Arguments) -> Result<(), Failure> {

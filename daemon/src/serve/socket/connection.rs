@@ -29,7 +29,7 @@ pub(crate) async fn refuse_busy(stream: Stream) {
     let failure = Failure::new(
         Code::Busy,
         "the daemon has reached its limit of connections",
-        "run the command again in a moment",
+        "retry in a moment",
     );
 
     let peer = Arc::new(Peer::new(0, None));

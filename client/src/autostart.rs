@@ -7,6 +7,8 @@ mod service_manager;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+#[cfg(unix)]
+use std::sync::{Arc, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
@@ -244,9 +246,10 @@ fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
 fn run_daemon(socket: &Path) -> Result<Output, Failure> {
     // With a handler, the system keeps the child's exit code, even if the caller of this program ignores the signal.
     #[cfg(unix)]
-    let ended = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
-    #[cfg(unix)]
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, ended);
+    {
+        let ended = Arc::new(AtomicBool::new(false));
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, ended);
+    }
 
     let program = program();
     Command::new(&program)

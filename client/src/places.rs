@@ -53,7 +53,10 @@ pub fn state_folder_of(socket: &Path) -> Option<PathBuf> {
     match linked.filter(|folder| folder.is_absolute() && folder.is_dir()) {
         Some(folder) => Some(folder).filter(|folder| is_own(folder)),
         None if beside.join(STATE_LOCK).exists() => Some(beside),
-        None => state_folder().or_else(|| Some(socket.parent()?.to_owned())),
+        // What an earlier daemon has stored is read, even if nothing can be written there any more.
+        None => state_folder()
+            .filter(|folder| folder.exists() || can_be_written(folder))
+            .or_else(|| Some(socket.parent()?.to_owned())),
     }
 }
 

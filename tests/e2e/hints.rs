@@ -855,7 +855,7 @@ const EXEMPT: &[(&str, &str)] = &[
         "one_daemon::hint_does_not_close_a_shared_folder",
     ),
     (
-        "kill {} and then the command again",
+        "kill {pid} and then the command again",
         "one_daemon::other_network_namespace_is_named",
     ),
     ("kill {pid} and then any command", "the same, in the status"),

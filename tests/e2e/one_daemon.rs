@@ -325,6 +325,12 @@ fn home_that_cannot_be_written_has_its_socket_in_the_runtime_folder() {
     assert!(run(&["credential-process", "dev"]).json()["AccessKeyId"].is_string());
     assert!(Path::new(&runtime).join("rolekeeper/socket").exists());
 
+    // The state is beside the socket, then.
+    assert_eq!(run(&["logout", "dev"]).code, 0);
+    let pid = run(&["status", "--json"]).json()["daemon"]["pid"].as_u64();
+    signal(u32::try_from(pid.unwrap()).unwrap(), Signal::KILL);
+    assert_eq!(run(&["credential-process", "dev"]).code, 6);
+
     let pid = run(&["status", "--json"]).json()["daemon"]["pid"].as_u64();
     signal(u32::try_from(pid.unwrap()).unwrap(), Signal::KILL);
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();

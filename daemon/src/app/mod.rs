@@ -105,9 +105,18 @@ pub fn run(args: Args) -> Result<u8, AppError> {
 
     // Before the socket: whoever reaches the daemon there reaches the one that owns the state.
     let state_lock = inherited.state_lock.take();
+    let listens = inherited.has_socket();
     let state_folder = state_folder
-        .map(|path| StateFolder::take(path, &socket_path, state_lock, inherited.has_socket()))
-        .transpose()?;
+        .map(|path| StateFolder::take(path, &socket_path, state_lock, listens))
+        .transpose();
+    let state_folder = match state_folder {
+        // The error of the socket says more about a daemon that serves there.
+        Err(in_use) if in_use.is_of_socket(&socket_path) => {
+            serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
+            return Err(in_use.into());
+        }
+        state_folder => state_folder?,
+    };
     let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
     let endpoint_port = config.endpoint_port;
     let daemon = background.block_on(async { build(config, state_folder.as_ref(), &helpers) })?;

@@ -62,6 +62,12 @@ fn described(holder: Option<&Holder>) -> String {
 }
 
 impl StateInUse {
+    /// Whether the other daemon has this socket.
+    pub(super) fn is_of_socket(&self, socket: &Path) -> bool {
+        let holder = self.holder.as_ref();
+        holder.is_some_and(|holder| holder.socket == socket)
+    }
+
     pub(super) fn hint(&self) -> String {
         let other_folder = "set XDG_STATE_HOME to another folder for a second daemon";
 

@@ -159,9 +159,12 @@ fn command_fails_if_the_journal_is_in_memory() {
     fs::create_dir_all(state.parent().unwrap()).unwrap();
     // A file in the place of the folder stops root, too.
     fs::write(&state, "").unwrap();
-    let _daemon = home.daemon(&[]);
+    // At the default socket, the state would be beside it.
+    let socket = home.path().join("s");
+    let socket = socket.to_str().unwrap();
+    let _daemon = home.daemon(&["--socket", socket]);
 
-    let run = home.rolekeeper(&["journal"]);
+    let run = home.rolekeeper(&["--socket", socket, "journal"]);
     assert_eq!(run.code, 2, "{run:?}");
     assert!(
         run.stderr.contains("the journal is in memory only"),

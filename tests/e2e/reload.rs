@@ -339,9 +339,13 @@ fn unwritable_state_does_not_stop_serving() {
 
     // A file instead of the state folder: not even root can write there.
     std::fs::write(&state, "").unwrap();
-    let daemon = home.daemon(&[]);
+    // At the default socket, the state would be beside it.
+    let socket = home.path().join("s");
+    let socket = socket.to_str().unwrap();
+    let daemon = home.daemon(&["--socket", socket]);
 
-    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+    let request = ["--socket", socket, "credential-process", "dev"];
+    assert_eq!(home.rolekeeper(&request).code, 0);
     assert!(
         daemon
             .log()

@@ -1,7 +1,7 @@
 //! Signals, and what they ask of the daemon.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A reload is requested and not rejected. If it succeeds, the next process starts with false.
@@ -11,9 +11,17 @@ static IS_RELOADING: AtomicBool = AtomicBool::new(false);
 const DELIVERY: Duration = Duration::from_millis(100);
 const CHECK: Duration = Duration::from_millis(10);
 
+/// How often a process waits so: a program that asks for unknown profiles again and again is answered at once.
+const MAX_WAITS: u32 = 20;
+static WAITS: AtomicU32 = AtomicU32::new(0);
+
 /// Whether this process may soon be replaced by one with another configuration.
 pub(crate) async fn is_reloading_soon() -> bool {
     let mut waited = Duration::ZERO;
+    if WAITS.fetch_add(1, Ordering::Relaxed) >= MAX_WAITS {
+        waited = DELIVERY;
+    }
+
     while !IS_RELOADING.load(Ordering::Relaxed) {
         if waited >= DELIVERY {
             return false;

@@ -102,14 +102,13 @@ pub fn default_socket() -> Option<PathBuf> {
 /// The default sockets without this one, if it is one of them. Their daemon may have been started while another place was
 /// writable, or by the service manager.
 pub fn other_default_sockets(socket: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<_> = sockets().collect();
-    match all.iter().position(|each| each == socket) {
-        Some(index) => {
-            all.remove(index);
-            all
-        }
-        None => Vec::new(),
+    if !is_default(socket) {
+        return Vec::new();
     }
+
+    let mut others: Vec<_> = sockets().filter(|each| each != socket).collect();
+    others.dedup();
+    others
 }
 
 /// Whether the folder is one of rolekeeper's own, in the user's home or runtime folder.

@@ -98,6 +98,20 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// A shipped user unit, with the program of this build.
+fn shipped_user_unit(name: &str) -> String {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let text = std::fs::read_to_string(shipped.join(name)).expect("a unit");
+    let program = programs().rolekeeperd.display().to_string();
+    let text = text.replace("%h/.cargo/bin/rolekeeperd", &program);
+    assert!(
+        text.contains(&program) || text.contains("ListenStream="),
+        "{text}"
+    );
+
+    text
+}
+
 /// The shipped user units, with the paths and the ports of this test.
 fn user_units(home: &Home) -> Vec<PathBuf> {
     let variables = [
@@ -121,20 +135,10 @@ fn user_units(home: &Home) -> Vec<PathBuf> {
         "rolekeeperd-http.socket",
     ]
     .map(|name| {
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../packaging/systemd")
-            .join(name);
-        let program = programs().rolekeeperd.display().to_string();
-        let text = std::fs::read_to_string(shipped)
-            .expect("a unit")
-            .replace("%h/.cargo/bin/rolekeeperd", &program)
+        let text = shipped_user_unit(name)
             .replace("%t/rolekeeper/socket", &home.socket().display().to_string())
             .replace("127.0.0.1:9911", &format!("127.0.0.1:{}", free_port()))
             .replace("[Service]\n", &format!("[Service]\n{environment}"));
-        assert!(
-            text.contains(&program) || text.contains("ListenStream="),
-            "{text}"
-        );
 
         home.private_file(name, &text)
     })
@@ -441,14 +445,7 @@ fn install_for_user_manager(home: &Home) -> PathBuf {
     let folder = home.path().join("config/systemd/user");
     std::fs::create_dir_all(&folder).expect("a folder");
     for name in ["rolekeeperd.service", "rolekeeperd.socket"] {
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../packaging/systemd")
-            .join(name);
-        let program = programs().rolekeeperd.display().to_string();
-        let text = std::fs::read_to_string(shipped)
-            .expect("a unit")
-            .replace("%h/.cargo/bin/rolekeeperd", &program);
-        std::fs::write(folder.join(name), text).expect("a unit");
+        std::fs::write(folder.join(name), shipped_user_unit(name)).expect("a unit");
     }
 
     let path = home.path().display();

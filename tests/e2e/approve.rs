@@ -205,7 +205,7 @@ fn approve_unknown_id_is_an_error() {
     );
 }
 
-/// Ctrl-C at the tool: nobody would get what is approved.
+/// Ctrl-C at the tool: no process would receive the approved credentials.
 #[test]
 fn request_of_a_client_that_is_gone_is_withdrawn() {
     let (sandbox, home) = world_with_confirm("first");

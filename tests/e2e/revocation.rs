@@ -535,7 +535,7 @@ fn logout_and_resume_fail_until_they_can_be_stored() {
     assert_eq!(ask(&home, "dev").code, 6);
 }
 
-/// Also a session that nobody was given, and what an earlier logout left valid at the upstream.
+/// Also a session that no caller received, and sessions that an earlier logout left valid at the upstream.
 #[test]
 fn logout_with_revoke_ends_every_session_of_the_profile() {
     let (sandbox, home) = world("");

@@ -8,6 +8,7 @@ use rolekeeper::protocol::Failure;
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
+use super::background::START_LIMIT;
 use super::log_filter;
 use super::stores::StateInUse;
 use crate::config::file::ConfigError;
@@ -65,7 +66,7 @@ pub enum AppError {
     RevocationStore(#[from] RevocationStoreError),
     #[error("cannot start in the background: {0}")]
     Background(io::Error),
-    #[error("not ready within 10 s")]
+    #[error("not ready within {} s", START_LIMIT.as_secs())]
     NotReady(Option<PathBuf>),
     #[error("the limit on open files is {0}, and rolekeeperd needs {MIN_DESCRIPTORS}")]
     Descriptors(u64),

@@ -16,7 +16,7 @@ use crate::platform::private_file::{self, create_folder, writable};
 use crate::platform::signals;
 
 /// From the start to the line that says that the daemon serves.
-const START_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// The size in bytes above which the next start empties the log.
 const MAX_LOG: u64 = 1024 * 1024;

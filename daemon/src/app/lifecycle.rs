@@ -115,9 +115,8 @@ async fn rebind(
     daemon: &Arc<Daemon>,
     state_folder: Option<&StateFolder>,
 ) -> Result<BoundSocket, AppError> {
-    let path = socket.path.clone();
     let rebound = socket.rebind().map_err(AppError::from).and_then(|socket| {
-        state_folder.map_or(Ok(()), |folder| folder.keep(&path))?;
+        state_folder.map_or(Ok(()), StateFolder::keep)?;
         Ok(socket)
     });
 
@@ -205,7 +204,7 @@ fn max_connections(peer_inspector: &PeerInspector) -> usize {
 
 /// Prints the line that tells the client to connect. The process that started the daemon may have stopped reading.
 fn announce(socket: &Path) {
-    // The log has this line before anybody is told, so that whoever waits finds it there.
+    // First the log: a process that waits for the readiness line may read this one next.
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 
     let line = serde_json::json!({ "ready": true, "socket": socket, "pid": std::process::id() });

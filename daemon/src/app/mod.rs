@@ -103,7 +103,7 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     let serving = runtime(2, || {})?;
     let background = runtime(1, limits::lower_priority)?;
 
-    // Before the socket: whoever reaches the daemon there reaches the one that owns the state.
+    // Before the socket: only the daemon that owns the state is reachable there.
     let state_lock = inherited.state_lock.take();
     let listens = inherited.has_socket();
     let state_folder = state_folder

@@ -115,9 +115,9 @@ impl StateFolder {
     }
 
     /// Locks the folder again if its lock was removed.
-    pub(super) fn keep(&self, socket: &Path) -> Result<(), StateInUse> {
+    pub(super) fn keep(&self) -> Result<(), StateInUse> {
         if self.may_write()().is_err() {
-            *lock(&self.lock) = take_lock(&self.path, socket, true)?;
+            *lock(&self.lock) = take_lock(&self.path, &self.holder.socket, true)?;
         }
 
         Ok(())

@@ -50,7 +50,7 @@ pub(super) fn duration_within(
     }
 }
 
-/// The path of a program. A name alone is rejected: whoever starts the daemon would decide by its `PATH` what it means.
+/// The path of a program. A name alone is rejected: its meaning would depend on the `PATH` of the process that starts the daemon.
 pub(super) fn program(text: &str, folder: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('/') {
         return path(text, folder);

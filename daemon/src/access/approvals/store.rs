@@ -54,7 +54,7 @@ pub(crate) enum Decision {
     Deny,
     /// No answer arrived in time.
     Timeout,
-    /// Nobody waits for an answer any more.
+    /// No client waits for an answer any more.
     Withdrawn,
 }
 

@@ -21,7 +21,8 @@ use crate::upstream::SetupError;
 #[derive(Debug, Parser)]
 #[command(name = "rolekeeperd", version)]
 #[command(
-    after_help = "Exit codes: 0 stopped by a signal (with --detach: it serves), 1 unexpected, 2 usage or configuration, 3 the socket cannot be served, or another\n    rolekeeperd has the state folder.\n\n\
+    after_help = "Exit codes: 0 stopped by a signal (with --detach: it serves), 1 unexpected, 2 usage or configuration,\n\
+    3 the socket cannot be served, or another rolekeeperd has the state folder.\n\n\
     Prints one line of JSON on standard output once it serves, and logs to standard error. SIGTERM and SIGINT stop it:\n\
     open requests get up to 5 s. SIGHUP reloads the program and the configuration from disk if they are valid: sessions\n\
     stay, and no request for credentials is lost."

@@ -81,7 +81,7 @@ fn explain(socket: &Path, mut failure: Failure) -> Failure {
 /// The status of the daemon that is running, without its profiles.
 pub(crate) fn daemon_status(socket: &Path) -> Option<DaemonStatus> {
     let mut stream = connect::open(socket).ok()??;
-    let text = connect::ask(&mut stream, Request::Status { after: None }).ok()?;
+    let text = connect::ask_any(&mut stream, Request::Status { after: None }).ok()?;
     match connect::reply(&text).ok()? {
         Reply::Status(page) => Some(page.daemon),
         _ => None,

@@ -9,7 +9,9 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, 
 
 use crate::frame::{self, FrameError};
 use crate::places;
-use crate::protocol::{Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION};
+use crate::protocol::{
+    Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION, WantedConfig,
+};
 #[cfg(unix)]
 use crate::shell::quoted_path;
 use crate::waiting;
@@ -22,6 +24,8 @@ pub const MAX_PATH: usize = 103;
 
 /// Names the configuration of a daemon that a person starts. A client that has it is refused by a daemon with another one.
 pub const CONFIG_VARIABLE: &str = "ROLEKEEPER_CONFIG";
+/// Names the folder of all programs' configurations.
+pub const CONFIG_HOME_VARIABLE: &str = "XDG_CONFIG_HOME";
 /// Tells a daemon that a client has started it.
 pub const STARTED_BY_CLIENT: &str = "ROLEKEEPER_STARTED_BY_CLIENT";
 /// Tells it which variables of the client it did not get, although they would matter. Their names are separated by commas.
@@ -234,11 +238,11 @@ const AWAITING_USER: &[u8] = br#"{"v":1,"reply":{"awaiting_user":"#;
 /// Sends one request and returns the text of its reply, which [`reply`] parses. Answers a challenge, and waits for an
 /// approval.
 pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
-    let mut text = exchange(stream, request)?;
+    let mut text = exchange(stream, wanted_config(), request)?;
     if text.starts_with(CHALLENGE)
         && let Reply::Challenge { nonce } = reply(&text)?
     {
-        text = exchange(stream, Request::ChallengeResponse { nonce })?;
+        text = exchange(stream, None, Request::ChallengeResponse { nonce })?;
     }
 
     if text.starts_with(AWAITING_USER)
@@ -261,16 +265,36 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
 }
 
 /// The configuration that the environment names, as the daemon names its own.
-fn wanted_config() -> Option<String> {
-    let path = PathBuf::from(variable(CONFIG_VARIABLE)?);
+fn wanted_config() -> Option<WantedConfig<'static>> {
+    let named = variable(CONFIG_VARIABLE).map(|path| (CONFIG_VARIABLE, PathBuf::from(path)));
+    // A folder without a configuration names none.
+    let in_folder = || {
+        let path = places::config_in(&places::absolute(CONFIG_HOME_VARIABLE)?);
+        path.exists().then_some((CONFIG_HOME_VARIABLE, path))
+    };
+
+    let (variable, path) = named.or_else(in_folder)?;
     let path = path.canonicalize().or_else(|_| std::path::absolute(&path));
-    Some(path.ok()?.to_string_lossy().into_owned())
+
+    Some(WantedConfig {
+        path: path.ok()?.to_string_lossy().into_owned().into(),
+        variable: variable.into(),
+    })
 }
 
-fn exchange(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
+/// Sends a request that needs no challenge and no approval, whatever configuration the daemon has.
+pub fn ask_any(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure> {
+    exchange(stream, None, request)
+}
+
+fn exchange(
+    stream: &mut Stream,
+    config: Option<WantedConfig<'_>>,
+    request: Request<'_>,
+) -> Result<Vec<u8>, Failure> {
     let frame = frame::encode(&RequestFrame {
         v: VERSION,
-        config: wanted_config().map(Into::into),
+        config,
         request,
     })
     .map_err(|error| {

@@ -4,7 +4,7 @@
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use crate::connect::{MAX_PATH, variable};
+use crate::connect::{CONFIG_HOME_VARIABLE, MAX_PATH, variable};
 
 /// The socket's name in its folder.
 const SOCKET: &str = "socket";
@@ -86,12 +86,17 @@ fn is_default(socket: &Path) -> bool {
 
 /// `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
 pub fn default_config() -> Option<PathBuf> {
-    Some(config_folder()?.join("rolekeeper/config.toml"))
+    Some(config_in(&config_folder()?))
+}
+
+/// The configuration in a folder of all programs' configurations.
+pub fn config_in(folder: &Path) -> PathBuf {
+    folder.join("rolekeeper/config.toml")
 }
 
 /// `XDG_CONFIG_HOME`, else `~/.config`.
 pub fn config_folder() -> Option<PathBuf> {
-    absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
+    absolute(CONFIG_HOME_VARIABLE).or_else(|| Some(home()?.join(".config")))
 }
 
 /// The default socket: in the user's home or, where the home cannot hold one, in the runtime folder.

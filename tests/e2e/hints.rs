@@ -78,8 +78,13 @@ fn stop(home: &Home, client: &str) {
     let stopping = run(home, &format!("{client} stop"));
     let pid = between(hint(&stopping), "run kill ", "").to_owned();
     done(home, command_in(&stopping, ""));
+    has_ended(&pid);
+}
+
+fn has_ended(pid: &str) {
+    let process = Path::new("/proc").join(pid);
     eventually("the daemon has stopped", || {
-        (!Path::new("/proc").join(&pid).exists()).then_some(())
+        (!process.exists()).then_some(())
     });
 }
 
@@ -241,6 +246,21 @@ fn other_configuration_names_the_commands_that_use_it() {
     done(&home, kill);
     assert_eq!(daemon.wait(), 0);
     done(&home, start);
+    done(&home, &request);
+    stop(&home, "rolekeeper");
+
+    // A client has started the daemon, and another client names another folder of configurations.
+    let start = "ROLEKEEPER_AUTOSTART=1 rolekeeper credential-process dev";
+    done(&home, start);
+    let folder = home.path().join("other-configs");
+    fs::create_dir_all(folder.join("rolekeeper")).unwrap();
+    fs::copy(&other, folder.join("rolekeeper/config.toml")).unwrap();
+    let request = format!("export XDG_CONFIG_HOME='{}'; {start}", folder.display());
+
+    let refused = run(&home, &request);
+    let kill = between(hint(&refused), ", or run ", " and then the command");
+    done(&home, kill);
+    has_ended(kill.trim_start_matches("kill "));
     done(&home, &request);
     stop(&home, "rolekeeper");
 }
@@ -790,11 +810,11 @@ const TESTED: &[(&str, &str)] = &[
         "other_configuration_names_the_commands_that_use_it",
     ),
     (
-        "unset {CONFIG_VARIABLE}",
+        "unset {variable}",
         "other_configuration_names_the_commands_that_use_it",
     ),
     (
-        "kill {} and then rolekeeperd --detach",
+        "kill {pid} and {restart}",
         "other_configuration_names_the_commands_that_use_it",
     ),
     (

@@ -448,6 +448,9 @@ fn nothing_of_the_first_caller_stays() {
         home.config_path().to_str().unwrap()
     );
     assert_eq!(status["daemon"]["socket"], home.socket().to_str().unwrap());
+    let beside = home.socket().with_file_name("");
+    let beside = beside.to_str().unwrap().trim_end_matches('/');
+    assert_eq!(status["daemon"]["state"], beside);
     let table = run_with(&home, &[], &["status"]).stdout;
     assert!(table.contains("HTTPS_PROXY"), "{table}");
 
@@ -506,7 +509,24 @@ fn other_configuration_is_refused_and_not_ignored() {
         assert!(refused.stderr.contains(words), "{words}: {refused:?}");
     }
 
+    // The folder of all configurations counts only if it has one.
+    let folder = home.path().join("other-configs");
+    let in_folder = [("XDG_CONFIG_HOME", folder.to_str().unwrap())];
+    run_with(&home, &in_folder, &["credential-process", "dev"]).json();
+    fs::create_dir_all(folder.join("rolekeeper")).unwrap();
+    let in_it = folder.join("rolekeeper/config.toml");
+    fs::copy(&other, &in_it).unwrap();
+
+    let refused = run_with(&home, &in_folder, &["credential-process", "dev"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    for words in [in_it.to_str().unwrap(), "XDG_CONFIG_HOME"] {
+        assert!(refused.stderr.contains(words), "{words}: {refused:?}");
+    }
     stop(&home);
+
+    // A person's choice is another matter.
+    let _daemon = home.daemon(&[]);
+    run_with(&home, &in_folder, &["credential-process", "dev"]).json();
 }
 
 #[test]

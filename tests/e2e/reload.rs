@@ -346,6 +346,9 @@ fn unwritable_state_does_not_stop_serving() {
 
     let request = ["--socket", socket, "credential-process", "dev"];
     assert_eq!(home.rolekeeper(&request).code, 0);
+    let status = home.rolekeeper(&["--socket", socket, "status"]).stdout;
+    let problem = ": read and not written, because the folder cannot be locked";
+    assert!(status.contains(problem), "{status}");
     assert!(
         daemon
             .log()

@@ -2,11 +2,16 @@
 //! user's, and not those of the first command that needs credentials.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rolekeeper::places;
 
 const UNIT: &str = "rolekeeperd.socket";
+/// Starting a socket takes milliseconds.
+const START_LIMIT: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(10);
 
 /// Whether systemd listens at the daemon's default socket now. It then starts the daemon with the first connection.
 pub(super) fn start(socket: &Path) -> bool {
@@ -20,14 +25,30 @@ pub(super) fn start(socket: &Path) -> bool {
         return false;
     }
 
-    Command::new("systemctl")
+    let started = Command::new("systemctl")
         .args(["--user", "--no-ask-password", "start", UNIT])
         .env("XDG_RUNTIME_DIR", runtime)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+        .spawn();
+
+    started.is_ok_and(succeeds_in_time)
+}
+
+/// A service manager that hangs is not waited for: other clients wait for this start.
+fn succeeds_in_time(mut command: Child) -> bool {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match command.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
+            _ => {
+                let _ = command.kill().and_then(|()| command.wait());
+                return false;
+            }
+        }
+    }
 }
 
 /// Where the units of a user are installed, by the user, an administrator or a package.

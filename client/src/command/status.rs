@@ -140,6 +140,8 @@ fn launch_lines(launch: &LaunchStatus, pid: u32) -> Vec<String> {
     let LaunchStatus {
         config,
         socket,
+        state,
+        state_problem,
         started_by,
         ignored_variables,
         network,
@@ -148,6 +150,13 @@ fn launch_lines(launch: &LaunchStatus, pid: u32) -> Vec<String> {
     let mut lines = vec![format!(
         "configuration {config}; socket {socket}; started by the {started_by}"
     )];
+    lines.push(match (state, state_problem) {
+        (Some(folder), None) => format!("state {folder}"),
+        (Some(folder), Some(problem)) => {
+            format!("state {folder}: read and not written, because {problem}")
+        }
+        (None, _) => "state: in memory only, because this user has no state folder".into(),
+    });
     if !ignored_variables.is_empty() {
         lines.push(format!(
             "not used: {} of the environment that it was started from; set proxy and ca in the configuration instead",
@@ -375,6 +384,8 @@ mod tests {
                 launch: LaunchStatus {
                     config: "/home/me/config.toml".into(),
                     socket: "/home/me/socket".into(),
+                    state: Some("/home/me/state".into()),
+                    state_problem: None,
                     started_by: "client".into(),
                     ignored_variables: vec!["HTTPS_PROXY".into(), "SSL_CERT_FILE".into()],
                     network: Some("net:[1]".into()),
@@ -415,6 +426,7 @@ mod tests {
             "\
 rolekeeperd 0.1.0, process 7, up 1d 1h, 1 connection
 configuration /home/me/config.toml; socket /home/me/socket; started by the client
+state /home/me/state
 not used: HTTPS_PROXY, SSL_CERT_FILE of the environment that it was started from; set proxy and ca in the configuration instead
 the daemon was started in another network namespace than this one; to start it here, run kill 7 and then any command
 protection: memory active; Landlock active; seccomp off: no kernel; peer inspector off: gone

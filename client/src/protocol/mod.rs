@@ -49,9 +49,18 @@ pub struct RequestFrame<'a> {
     pub v: u32,
     /// The configuration that the caller wants, if it wants a certain one. A daemon with another one refuses.
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    pub config: Option<Cow<'a, str>>,
+    pub config: Option<WantedConfig<'a>>,
     #[serde(borrow)]
     pub request: Request<'a>,
+}
+
+/// A configuration, and the environment variable that names it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WantedConfig<'a> {
+    #[serde(borrow)]
+    pub path: Cow<'a, str>,
+    #[serde(borrow)]
+    pub variable: Cow<'a, str>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

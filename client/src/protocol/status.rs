@@ -72,6 +72,12 @@ pub struct LaunchStatus {
     pub config: String,
     #[serde(default)]
     pub socket: String,
+    /// The folder of holds and the journal. None for a user without one: then nothing is stored.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<String>,
+    /// Why nothing is stored in that folder.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state_problem: Option<String>,
     /// `client`, `service manager` or `person`.
     #[serde(default)]
     pub started_by: String,

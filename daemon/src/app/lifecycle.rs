@@ -41,6 +41,9 @@ pub(super) async fn serve_until_stopped(
     let launch = Arc::new(Launch::new(
         &program.config,
         &socket.path,
+        state_folder
+            .as_ref()
+            .map(|folder| (&*folder.path, folder.problem())),
         inherited_fds::is_supervised(),
     ));
     announce(&socket.path);

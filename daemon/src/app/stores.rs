@@ -147,6 +147,11 @@ impl StateFolder {
         }
     }
 
+    /// Why nothing is stored in the folder.
+    pub(super) fn problem(&self) -> Option<String> {
+        lock(&self.lock).as_ref().err().cloned()
+    }
+
     /// Duplicates the lock for the next process.
     pub(super) fn try_clone_lock(&self) -> io::Result<Option<OwnedFd>> {
         let lock = lock(&self.lock);

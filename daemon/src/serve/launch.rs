@@ -6,8 +6,10 @@ use rolekeeper::connect::{
     CONFIG_VARIABLE, IGNORED_VARIABLES, STARTED_BY_CLIENT, network, variable,
 };
 use rolekeeper::places;
-use rolekeeper::protocol::{Code, Failure, LaunchStatus};
+use rolekeeper::protocol::{Code, Failure, LaunchStatus, WantedConfig};
 use rolekeeper::shell::quoted_path;
+
+const BY_CLIENT: &str = "client";
 
 #[derive(Debug)]
 pub(crate) struct Launch {
@@ -17,14 +19,21 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    pub(crate) fn new(config: &Path, socket: &Path, is_supervised: bool) -> Self {
+    /// `state` is the state folder, and why nothing can be stored there.
+    pub(crate) fn new(
+        config: &Path,
+        socket: &Path,
+        state: Option<(&Path, Option<String>)>,
+        is_supervised: bool,
+    ) -> Self {
         let started_by = match (variable(STARTED_BY_CLIENT), is_supervised) {
             (_, true) => "service manager",
-            (Some(_), false) => "client",
+            (Some(_), false) => BY_CLIENT,
             (None, false) => "person",
         };
         let ignored = variable(IGNORED_VARIABLES).unwrap_or_default();
 
+        let (state, state_problem) = state.unzip();
         let is_default = places::default_socket().is_some_and(|default| default == socket);
 
         Self {
@@ -35,6 +44,8 @@ impl Launch {
             status: LaunchStatus {
                 config: config.to_string_lossy().into_owned(),
                 socket: socket.to_string_lossy().into_owned(),
+                state: state.map(|folder| folder.to_string_lossy().into_owned()),
+                state_problem: state_problem.flatten(),
                 started_by: started_by.into(),
                 ignored_variables: ignored
                     .to_string_lossy()
@@ -47,28 +58,38 @@ impl Launch {
     }
 
     /// Refuses a caller that wants another configuration.
-    pub(super) fn check_config(&self, wanted: Option<&str>) -> Result<(), Failure> {
+    pub(super) fn check_config(&self, wanted: Option<&WantedConfig<'_>>) -> Result<(), Failure> {
         let own = &self.status.config;
-        let Some(wanted) = wanted.filter(|wanted| wanted != own) else {
+        let Some(wanted) = wanted.filter(|wanted| wanted.path != *own) else {
             return Ok(());
         };
         // A link may lead elsewhere since the start.
         let resolved = Path::new(own).canonicalize();
-        if resolved.is_ok_and(|resolved| resolved == Path::new(wanted)) {
+        if resolved.is_ok_and(|resolved| resolved == Path::new(&*wanted.path)) {
             return Ok(());
         }
+
+        let variable = &wanted.variable;
+        let pid = std::process::id();
+        let restart = match &**variable {
+            CONFIG_VARIABLE => format!(
+                "then rolekeeperd --detach --config {}{}",
+                quoted_path(Path::new(&*wanted.path)),
+                self.socket_option
+            ),
+            // A person or a service manager has chosen the configuration, and not by this variable.
+            _ if self.status.started_by != BY_CLIENT => return Ok(()),
+            _ => "then the command".into(),
+        };
 
         Err(Failure::new(
             Code::Configuration,
             format!(
-                "{CONFIG_VARIABLE} is {wanted}, and the running daemon has the configuration {own}"
+                "{variable} names the configuration {}, and the running daemon has {own}",
+                wanted.path
             ),
             format!(
-                "run unset {CONFIG_VARIABLE} and then the command again, or run kill {} and then rolekeeperd --detach \
-                 --config {}{}",
-                std::process::id(),
-                quoted_path(Path::new(wanted)),
-                self.socket_option
+                "run unset {variable} and then the command again, or run kill {pid} and {restart}"
             ),
         ))
     }

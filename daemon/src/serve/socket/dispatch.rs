@@ -33,7 +33,7 @@ pub(super) async fn respond(
     context: &Arc<ServerContext>,
 ) -> Result<(), FrameError> {
     let parsed = parse(text).and_then(|frame| {
-        context.launch.check_config(frame.config.as_deref())?;
+        context.launch.check_config(frame.config.as_ref())?;
         Ok(frame.request)
     });
     let request = match parsed {

@@ -163,7 +163,7 @@ impl CredentialService {
         let view_age = self.revocation.view_age(entry, &session, now.boot);
         Lease {
             expires_at: now.wall.saturating_add(advertised).unwrap_or(now.wall),
-            stale_view: is_stale(entry, view_age).then_some(view_age),
+            stale_view: view_age.filter(|age| is_stale(entry, *age)),
             session,
             entry: Arc::clone(entry),
         }

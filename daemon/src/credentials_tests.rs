@@ -10,7 +10,7 @@ use crate::access::error::NotApprovedReason;
 use crate::access::peer::Peer;
 use crate::cache::freshness::Freshness;
 use crate::config::callers::Confirm;
-use crate::config::{LeaseLimit, Profile, ProfileName, RoleId};
+use crate::config::{LeaseLimit, Profile, ProfileName, Role, RoleId};
 use crate::error::RequestError;
 use crate::model::MARGIN;
 use crate::sync::lock;
@@ -369,7 +369,7 @@ async fn status_pages_list_each_profile_once_and_fit_a_frame() {
             name: ProfileName::parse(&format!("{number:0>64}")).unwrap(),
             ..profile()
         };
-        longest.role.role_id = RoleId::parse(&"r".repeat(64)).unwrap();
+        longest.role.role = Role::ByCloud(RoleId::parse(&"r".repeat(64)).unwrap());
         longest
     });
 

@@ -24,7 +24,7 @@ pub(crate) async fn explain(grant: &OwnerGrant) -> Result<protocol::Explanation,
     Ok(protocol::Explanation {
         profile: entry.profile.name.to_string(),
         upstream: entry.profile.upstream.to_string(),
-        role_id: role.role_id.as_str().into(),
+        role_id: role.role.id().into(),
         verdict: outcome(explanation.verdict()),
         role_name: explanation.role_name,
         principal: explanation.principal,

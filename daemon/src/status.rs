@@ -121,7 +121,7 @@ impl StatusService {
         ProfileStatus {
             profile: entry.profile.name.to_string(),
             upstream: entry.profile.upstream.to_string(),
-            role_id: entry.profile.role.role_id.as_str().into(),
+            role_id: entry.profile.role.role.id().into(),
             region: entry
                 .profile
                 .region
@@ -169,8 +169,8 @@ impl StatusService {
             expires_in_seconds: left.as_secs(),
             refresh_in_seconds: refresh_at.map(|at| seconds_until(at, now)),
             is_unused: entry.use_left(now).is_zero(),
-            view_age_seconds: view_age.as_secs(),
-            is_view_stale: is_stale(entry, view_age),
+            view_age_seconds: view_age.map(|age| age.as_secs()),
+            is_view_stale: view_age.is_some_and(|age| is_stale(entry, age)),
             view_failure: self.revocation.poll_failure(&entry.upstream).map(shorten),
         }
     }

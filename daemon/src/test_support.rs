@@ -25,7 +25,9 @@ use crate::revocation::subscriptions::Subscription;
 use crate::sync::lock;
 use crate::token_source::TokenWait;
 use crate::upstream::handle::UpstreamHandle;
-use crate::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
+use crate::upstream::{
+    IssuedSession, IssuedSessionStatus, SessionRegistry, Upstream, UpstreamError,
+};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// The user that the daemon runs as.
@@ -96,10 +98,7 @@ pub(crate) fn handle(upstream: &Arc<ScriptedUpstream>) -> Arc<UpstreamHandle> {
 
 /// The profile `dev`, with a role of an hour.
 pub(crate) fn profile() -> Profile {
-    let role = RoleRequest {
-        role_id: RoleId::parse("r-1").unwrap(),
-        duration: HOUR,
-    };
+    let role = RoleRequest::bycloud(RoleId::parse("r-1").unwrap(), HOUR);
 
     Profile::new(ProfileName::parse("dev").unwrap(), "bycloud".into(), role)
 }
@@ -333,6 +332,12 @@ impl Upstream for SharedUpstream {
         std::future::ready(Ok(())).boxed()
     }
 
+    fn session_registry(&self) -> Option<&dyn SessionRegistry> {
+        Some(self)
+    }
+}
+
+impl SessionRegistry for SharedUpstream {
     fn active_sessions<'a>(
         &'a self,
         _principal: &'a str,

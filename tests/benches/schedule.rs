@@ -19,7 +19,9 @@ use rolekeeperd::config::{DEFAULT_CHECK, Profile, ProfileName, RoleId, RoleReque
 use rolekeeperd::journal::{Journal, UsedSession};
 use rolekeeperd::model::UpstreamId;
 use rolekeeperd::upstream::handle::UpstreamHandle;
-use rolekeeperd::upstream::{IssuedSession, IssuedSessionStatus, Upstream, UpstreamError};
+use rolekeeperd::upstream::{
+    IssuedSession, IssuedSessionStatus, SessionRegistry, Upstream, UpstreamError,
+};
 
 use report::row;
 
@@ -48,9 +50,9 @@ impl Upstream for InstantUpstream {
         let issued_at = Timestamp::now();
         let principal = self
             .principal
-            .get_or_init(|| format!("user/{}", role.role_id.as_str()).into());
+            .get_or_init(|| format!("user/{}", role.role.id()).into());
         let granted = IssuedSession {
-            session_id: role.role_id.as_str().into(),
+            session_id: role.role.id().into(),
             principal: Arc::clone(principal),
             access_key_id: "BYIA0123456789ABCDEF".into(),
             secret_access_key: "s".repeat(40).into(),
@@ -77,13 +79,19 @@ impl Upstream for InstantUpstream {
         async { Ok(()) }.boxed()
     }
 
+    fn session_registry(&self) -> Option<&dyn SessionRegistry> {
+        Some(self)
+    }
+}
+
+impl SessionRegistry for InstantUpstream {
     fn active_sessions<'a>(
         &'a self,
         _principal: &'a str,
     ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
         async {
             Ok((0..SESSIONS)
-                .map(|number| role(number).role_id.as_str().into())
+                .map(|number| role(number).role.id().into())
                 .collect())
         }
         .boxed()
@@ -216,10 +224,7 @@ async fn journal() -> Journal {
 
 fn role(number: usize) -> RoleRequest {
     let role_id = RoleId::parse(&format!("550e8400-e29b-41d4-a716-{number:012}")).expect("an id");
-    RoleRequest {
-        role_id,
-        duration: Duration::from_secs(3600),
-    }
+    RoleRequest::bycloud(role_id, Duration::from_secs(3600))
 }
 
 fn resident() -> u64 {

@@ -58,10 +58,7 @@ fn recorded() -> Vec<Recorded> {
 }
 
 fn role() -> RoleRequest {
-    RoleRequest {
-        role_id: RoleId::parse("r-1").expect("an id"),
-        duration: HOUR,
-    }
+    RoleRequest::bycloud(RoleId::parse("r-1").expect("an id"), HOUR)
 }
 
 /// Replies to the first connection with the first reply, and to all others with the second.

@@ -11,7 +11,7 @@ use rolekeeperd::clock::{BootTime, Clock, ServerClock};
 use rolekeeperd::config::RoleRequest;
 use rolekeeperd::upstream::limiter::MAX_CALLS;
 use rolekeeperd::upstream::{
-    IssuedSession, IssuedSessionStatus, RefusalKind, Upstream, UpstreamError,
+    IssuedSession, IssuedSessionStatus, RefusalKind, SessionRegistry, Upstream, UpstreamError,
 };
 
 /// The message of a refusal, by which the failure table recognizes one.
@@ -314,7 +314,7 @@ impl Upstream for Service {
         role: &'a RoleRequest,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         async {
-            let name = role.role_id.as_str();
+            let name = role.role.id();
             self.record_call(name, self.boot());
 
             let issued = self.issue(role).await;
@@ -350,6 +350,12 @@ impl Upstream for Service {
         .boxed()
     }
 
+    fn session_registry(&self) -> Option<&dyn SessionRegistry> {
+        Some(self)
+    }
+}
+
+impl SessionRegistry for Service {
     fn active_sessions<'a>(
         &'a self,
         _principal: &'a str,

@@ -218,7 +218,8 @@ impl Machine {
             .revocation
             .view_age(entry, &session, now);
 
-        entry.profile.lease == LeaseLimit::Strict && age > entry.profile.max_view_age
+        entry.profile.lease == LeaseLimit::Strict
+            && age.is_some_and(|age| age > entry.profile.max_view_age)
     }
 
     /// Whether a fetch for the profile is in progress.
@@ -288,10 +289,10 @@ fn upstream(service: &Service, number: u32, check_every: Duration) -> Arc<Upstre
 
 fn profile(number: usize, upstream: &Arc<str>, duration: Duration, lease: LeaseLimit) -> Profile {
     let name = ProfileName::parse(&format!("p{number}")).expect("a name");
-    let role = RoleRequest {
-        role_id: RoleId::parse(&format!("r{number}")).expect("an id"),
+    let role = RoleRequest::bycloud(
+        RoleId::parse(&format!("r{number}")).expect("an id"),
         duration,
-    };
+    );
 
     Profile {
         lease,

@@ -263,7 +263,7 @@ fn notes(profile: &ProfileStatus) -> Vec<String> {
 
     let session = profile.session.as_ref();
     let stale = session.filter(|session| session.is_view_stale);
-    notes.extend(stale.map(stale_note));
+    notes.extend(stale.and_then(stale_note));
 
     notes
 }
@@ -289,11 +289,13 @@ fn failure_note(failure: &FailureStatus) -> String {
     )
 }
 
-fn stale_note(session: &SessionStatus) -> String {
-    let age = duration(session.view_age_seconds);
+fn stale_note(session: &SessionStatus) -> Option<String> {
+    let age = duration(session.view_age_seconds?);
     let reason = session.view_failure.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("last successful revocation check {age} ago{reason}")
+    Some(format!(
+        "last successful revocation check {age} ago{reason}"
+    ))
 }
 
 /// At most two units: `47s`, `12m 5s`, `3h 20m`, `2d 4h`.
@@ -335,7 +337,7 @@ mod tests {
             expires_in_seconds: 1075,
             refresh_in_seconds: Some(4),
             is_unused: false,
-            view_age_seconds: 12,
+            view_age_seconds: Some(12),
             is_view_stale: false,
             view_failure: None,
         });
@@ -346,7 +348,7 @@ mod tests {
             expires_in_seconds: 3540,
             refresh_in_seconds: None,
             is_unused: true,
-            view_age_seconds: 400,
+            view_age_seconds: Some(400),
             is_view_stale: true,
             view_failure: Some("the upstream answered 403".into()),
         });

@@ -162,9 +162,9 @@ pub struct SessionStatus {
     /// No program has used it recently: it is refreshed only on the next request.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_unused: bool,
-    /// The age of the last successful revocation check.
-    #[serde(default)]
-    pub view_age_seconds: u64,
+    /// The age of the last successful revocation check. None if the upstream cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub view_age_seconds: Option<u64>,
     /// The check is older than the profile's limit.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_view_stale: bool,

@@ -142,10 +142,7 @@ mod tests {
     const OWNER: u32 = 1000;
 
     fn profile(users: &[u32], groups: &[u32]) -> Profile {
-        let role = RoleRequest {
-            role_id: RoleId::parse("r-1").unwrap(),
-            duration: SHORTEST_SESSION,
-        };
+        let role = RoleRequest::bycloud(RoleId::parse("r-1").unwrap(), SHORTEST_SESSION);
         let mut profile = Profile::new(ProfileName::parse("dev").unwrap(), "up".into(), role);
         profile.callers.users = users.into();
         profile.callers.groups = groups.into();

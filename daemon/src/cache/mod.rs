@@ -154,7 +154,7 @@ impl CacheEntry {
         format!(
             "{} {} {}",
             self.upstream.client.identity(),
-            role.role_id.as_str(),
+            role.role.id(),
             role.duration.as_secs()
         )
     }
@@ -164,7 +164,7 @@ impl CacheEntry {
         format!(
             "{} {}",
             self.upstream.client.location(),
-            self.profile.role.role_id.as_str()
+            self.profile.role.role.id()
         )
     }
 

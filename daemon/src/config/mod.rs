@@ -188,11 +188,35 @@ pub struct RevokeOn {
     pub(crate) sleep: bool,
 }
 
+/// What a session is asked for.
 #[derive(Debug)]
 pub struct RoleRequest {
-    pub role_id: RoleId,
+    pub role: Role,
     /// From [`SHORTEST_SESSION`] to [`LONGEST_SESSION`], whole seconds.
     pub duration: Duration,
+}
+
+impl RoleRequest {
+    pub fn bycloud(role_id: RoleId, duration: Duration) -> Self {
+        Self {
+            role: Role::ByCloud(role_id),
+            duration,
+        }
+    }
+}
+
+/// A role, as its kind of upstream names it.
+#[derive(Debug)]
+pub enum Role {
+    ByCloud(RoleId),
+}
+
+impl Role {
+    pub fn id(&self) -> &str {
+        match self {
+            Self::ByCloud(id) => id.as_str(),
+        }
+    }
 }
 
 /// The longest advertised lifetime. A running SDK asks again only near the advertised expiry (botocore: 15 minutes before it), so

@@ -90,10 +90,10 @@ fn role(table: &mut Table<'_>, errors: &mut Errors) -> Option<RoleRequest> {
         duration_within(text, SHORTEST_SESSION..=LONGEST_SESSION, "15m to 12h")
     });
 
-    Some(RoleRequest {
-        role_id: role_id?,
-        duration: duration.unwrap_or(DEFAULT_SESSION),
-    })
+    Some(RoleRequest::bycloud(
+        role_id?,
+        duration.unwrap_or(DEFAULT_SESSION),
+    ))
 }
 
 fn lease_limit(text: &str) -> Result<LeaseLimit, String> {

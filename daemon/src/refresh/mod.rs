@@ -292,7 +292,7 @@ fn check_life(issued: IssuedSession, entry: &CacheEntry) -> Result<IssuedSession
     Err(UpstreamError::Refused {
         what: format!(
             "role {} was granted for {} s; sessions shorter than {} s cannot be used",
-            entry.profile.role.role_id.as_str(),
+            entry.profile.role.role.id(),
             issued.life().as_secs(),
             (MARGIN * 2).as_secs()
         ),

@@ -68,8 +68,9 @@ async fn look_up(upstream: &UpstreamHandle, known: &SessionEnded) -> Option<Sess
 
     // A revocation that was noticed by a refused token has no details yet.
     if let (EndCause::Revoked, None, Some(id)) = (ended.cause, &ended.by, &ended.session_id)
+        && let Some(registry) = upstream.client.session_registry()
         && let Ok(IssuedSessionStatus::Revoked { at, by, reason }) =
-            upstream.client.session_status(id).await
+            registry.session_status(id).await
     {
         ended.at = at;
         ended.by = by;

@@ -127,7 +127,9 @@ impl RevocationService {
         }
     }
 
+    /// `None` if the upstream cannot be polled.
     fn poll_state(&self, upstream: &UpstreamHandle) -> Option<&PollState> {
+        upstream.client.session_registry()?;
         self.polls.get(upstream.id.index()).map(AsRef::as_ref)
     }
 

@@ -17,7 +17,7 @@ use crate::clock::timer_queue::{TimerKey, TimerQueue, TimerSlot};
 use crate::clock::{BootTime, Clock};
 use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
-use crate::upstream::{UpstreamError, Upstreams};
+use crate::upstream::{RefusalKind, UpstreamError, Upstreams};
 
 /// How long a caller waits for the confirmation. It is less than a machine delays its sleep.
 const WAIT: Duration = Duration::from_secs(4);
@@ -230,7 +230,13 @@ impl RevocationOutbox {
             .map_err(|outage| outage.error)?;
 
         let reason = pending.reason.as_deref();
-        let revoked = upstream.client.revoke(session_id, reason).await;
+        let revoked = match upstream.client.session_registry() {
+            Some(registry) => registry.revoke(session_id, reason).await,
+            None => Err(UpstreamError::Refused {
+                what: format!("{} cannot end one session", upstream.client.kind()),
+                kind: RefusalKind::Other,
+            }),
+        };
 
         // The circuit breaker counts failures by profile.
         if let Some(entry) = pending

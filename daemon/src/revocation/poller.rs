@@ -68,13 +68,15 @@ impl PollState {
 }
 
 impl RevocationService {
-    /// How long ago a session was last known to be valid.
-    pub fn view_age(&self, entry: &CacheEntry, session: &Session, now: BootTime) -> Duration {
-        let valid_at = self
-            .poll_state(&entry.upstream)
-            .map_or(session.obtained_at, |poll| poll.valid_at(session));
-
-        now.since(valid_at)
+    /// How long ago a session was last known to be valid. `None` if its upstream does not say which sessions are.
+    pub fn view_age(
+        &self,
+        entry: &CacheEntry,
+        session: &Session,
+        now: BootTime,
+    ) -> Option<Duration> {
+        let poll = self.poll_state(&entry.upstream)?;
+        Some(now.since(poll.valid_at(session)))
     }
 
     /// Why the last poll of a profile's upstream failed, if it did.
@@ -89,7 +91,7 @@ impl RevocationService {
         }
 
         let age = self.view_age(entry, session, self.clock.now().boot);
-        !is_stale(entry, age)
+        !age.is_some_and(|age| is_stale(entry, age))
     }
 
     /// Waits for a poll. One that failed less than 5 s ago is not repeated.
@@ -121,15 +123,19 @@ impl RevocationService {
 
     /// The view of a profile's session is old and could not be renewed. Without a session there is no view.
     fn check_view(&self, entry: &CacheEntry, reason: String) -> Result<(), RequestError> {
-        let Some(session) = entry.session() else {
-            return Ok(());
-        };
+        let now = self.clock.now().boot;
+        let age = entry
+            .session()
+            .and_then(|session| self.view_age(entry, &session, now));
 
-        Err(RequestError::ViewStale {
-            profile: entry.profile.name.to_string(),
-            age: self.view_age(entry, &session, self.clock.now().boot),
-            reason,
-        })
+        match age {
+            Some(age) => Err(RequestError::ViewStale {
+                profile: entry.profile.name.to_string(),
+                age,
+                reason,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Polls once more for a caller whose credentials were rejected. A poll that started before is not enough.
@@ -234,6 +240,7 @@ impl RevocationService {
     }
 
     fn join_poll(self: &Arc<Self>, upstream: &Arc<UpstreamHandle>) -> Option<FlightHandle<Polled>> {
+        upstream.client.session_registry()?;
         let poll = self.polls.get(upstream.id.index())?;
         let service = Arc::clone(self);
         let upstream = Arc::clone(upstream);

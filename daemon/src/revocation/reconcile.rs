@@ -117,7 +117,10 @@ impl RevocationService {
         principal: &str,
         mut profiles: Vec<OfProfile>,
     ) -> Result<(), UpstreamError> {
-        let active = match upstream.client.active_sessions(principal).await {
+        let Some(registry) = upstream.client.session_registry() else {
+            return Ok(());
+        };
+        let active = match registry.active_sessions(principal).await {
             Ok(active) => active,
             Err(UpstreamError::Refused {
                 kind: RefusalKind::AccountDisabled,
@@ -275,7 +278,10 @@ async fn resolve_missing(
     upstream: &UpstreamHandle,
     session: &Monitored,
 ) -> Result<MissingSession, UpstreamError> {
-    let status = upstream.client.session_status(session.id()).await?;
+    let status = match upstream.client.session_registry() {
+        Some(registry) => registry.session_status(session.id()).await?,
+        None => IssuedSessionStatus::Unknown,
+    };
 
     match (status, session) {
         // The list is late: the next one will contain it.

@@ -10,9 +10,31 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{CallError, IssuedSession};
+use super::{CallError, IssuedSession, IssuedSessionStatus, UpstreamError};
 use crate::config::RoleRequest;
 use crate::token_source::TokenSource;
+
+/// Knows each session that it has issued, and can revoke it. The daemon polls it for revocations.
+pub trait SessionRegistry: Send + Sync {
+    /// The ids of all active sessions of a principal. A session that is not listed is expired, revoked, or was issued
+    /// after the request.
+    fn active_sessions<'a>(
+        &'a self,
+        principal: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
+
+    fn session_status<'a>(
+        &'a self,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>>;
+
+    /// Revokes a session. One that has ended, or does not exist, is no error.
+    fn revoke<'a>(
+        &'a self,
+        session_id: &'a str,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), UpstreamError>>;
+}
 
 /// Signs the principal in with one token, which a person can replace.
 pub trait Login: Send + Sync {

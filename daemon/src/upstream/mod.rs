@@ -12,7 +12,6 @@ pub mod limiter;
 mod registry;
 mod transport_error;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::platform::memory::lock_in_memory;
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::token_source::{RunningTokenCommand, TokenSource, TokenWait};
 
+pub use capability::SessionRegistry;
 pub(crate) use capability::{
     ActiveSession, ApiCaller, ApiMethod, ApiReply, AuditEntry, AuditLog, AuditQuery, Check,
     CredentialInfo, CredentialOwner, CredentialRotation, Explainer, Login, ManagementApi,
@@ -63,29 +63,10 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// Makes any call that changes nothing: its reply, even a refusal, updates the server clock.
     fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
 
-    /// The ids of all active sessions of a principal. A session that is not listed is expired, revoked, or was issued
-    /// after the request.
-    fn active_sessions<'a>(
-        &'a self,
-        principal: &'a str,
-    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>>;
-
-    fn session_status<'a>(
-        &'a self,
-        session_id: &'a str,
-    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>>;
-
     /// The display name of a principal whose id a [`IssuedSessionStatus`] has, if it can be read.
     fn name_of<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Option<String>> {
         std::future::ready(None).boxed()
     }
-
-    /// Revokes a session. One that has ended, or does not exist, is no error.
-    fn revoke<'a>(
-        &'a self,
-        session_id: &'a str,
-        reason: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), UpstreamError>>;
 
     /// What the token comes from, while calls wait for it.
     fn token_wait(&self) -> Option<TokenWait> {
@@ -99,6 +80,10 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 
     /// The machine was suspended: connections from before are dead.
     fn resumed(&self) {}
+
+    fn session_registry(&self) -> Option<&dyn SessionRegistry> {
+        None
+    }
 
     fn login(&self) -> Option<&dyn Login> {
         None

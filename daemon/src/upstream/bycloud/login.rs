@@ -65,15 +65,16 @@ impl ByCloud {
 
     /// A session names the principal that assumed the role. It is revoked at once.
     async fn identify_by_assuming(&self, role: &RoleRequest) -> Option<String> {
-        let shortest = RoleRequest {
-            role_id: role.role_id.clone(),
-            duration: SHORTEST_SESSION,
-        };
-
-        let session = self.assume(&shortest).await.ok()?;
+        let session = self
+            .issue_session(role.role.id(), SHORTEST_SESSION)
+            .await
+            .ok()?;
 
         let reason = "assumed to identify the principal of a token";
-        if let Err(error) = self.revoke(&session.session_id, Some(reason)).await {
+        if let Err(error) = self
+            .revoke_if_there(&session.session_id, Some(reason))
+            .await
+        {
             tracing::info!(session = %session.session_id, %error, "the session of a login was not revoked and will expire");
         }
 

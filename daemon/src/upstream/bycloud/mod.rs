@@ -29,7 +29,7 @@ use secrecy::SecretString;
 use super::http::{HttpClient, SetupError};
 use super::{
     AuditLog, CredentialRotation, Explainer, IssuedSession, IssuedSessionStatus, Login,
-    ManagementApi, SessionAdmin, Upstream, UpstreamError,
+    ManagementApi, SessionAdmin, SessionRegistry, Upstream, UpstreamError,
 };
 use crate::clock::ServerClock;
 use crate::config::{Endpoint, HttpTransport, RoleRequest};
@@ -102,7 +102,7 @@ impl Upstream for ByCloud {
         &'a self,
         role: &'a RoleRequest,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
-        self.issue_session(role).boxed()
+        self.issue_session(role.role.id(), role.duration).boxed()
     }
 
     fn server_clock(&self) -> &ServerClock {
@@ -131,30 +131,8 @@ impl Upstream for ByCloud {
         .boxed()
     }
 
-    fn active_sessions<'a>(
-        &'a self,
-        principal: &'a str,
-    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
-        self.list_active_ids(principal).boxed()
-    }
-
-    fn session_status<'a>(
-        &'a self,
-        session_id: &'a str,
-    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
-        self.read_status(session_id).boxed()
-    }
-
     fn name_of<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<String>> {
         self.principal_name(id).boxed()
-    }
-
-    fn revoke<'a>(
-        &'a self,
-        session_id: &'a str,
-        reason: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), UpstreamError>> {
-        self.revoke_if_there(session_id, reason).boxed()
     }
 
     fn token_wait(&self) -> Option<TokenWait> {
@@ -191,5 +169,33 @@ impl Upstream for ByCloud {
 
     fn management(&self) -> Option<&dyn ManagementApi> {
         Some(self)
+    }
+
+    fn session_registry(&self) -> Option<&dyn SessionRegistry> {
+        Some(self)
+    }
+}
+
+impl SessionRegistry for ByCloud {
+    fn active_sessions<'a>(
+        &'a self,
+        principal: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeSet<Box<str>>, UpstreamError>> {
+        self.list_active_ids(principal).boxed()
+    }
+
+    fn session_status<'a>(
+        &'a self,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<IssuedSessionStatus, UpstreamError>> {
+        self.read_status(session_id).boxed()
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        session_id: &'a str,
+        reason: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        self.revoke_if_there(session_id, reason).boxed()
     }
 }

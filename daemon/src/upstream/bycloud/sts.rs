@@ -16,7 +16,6 @@ use super::{
     ByCloud, GetServiceAccount, GetUser, IamError, Marker, Method, Page, PrincipalId,
     PrincipalType, RoleId, ServiceError, SessionId,
 };
-use crate::config::RoleRequest;
 use crate::sync::lock;
 use crate::text::one_line;
 use crate::upstream::{
@@ -89,15 +88,16 @@ paged! { ListStsSessions => Session }
 impl ByCloud {
     pub(super) async fn issue_session(
         &self,
-        role: &RoleRequest,
+        role_id: &str,
+        duration: Duration,
     ) -> Result<IssuedSession, UpstreamError> {
         let request = AssumeRole {
-            role_id: role.role_id.as_str().into(),
-            duration_seconds: Some(role.duration.as_secs()),
+            role_id: role_id.into(),
+            duration_seconds: Some(duration.as_secs()),
         };
 
         let assumed = self.assume_role(&request).await?;
-        let expires_at = valid_end(&assumed, role.duration).map_err(|why| IamError::NoAnswer {
+        let expires_at = valid_end(&assumed, duration).map_err(|why| IamError::NoAnswer {
             what: format!("assumeRole at {}: invalid reply: {why}", self.endpoint()),
             retry_after: None,
             hint: None,

@@ -34,7 +34,7 @@ impl ByCloud {
         role: &RoleRequest,
         cached_principal: Option<&str>,
     ) -> RoleExplanation {
-        let role_id = RoleId::from(role.role_id.as_str());
+        let role_id = RoleId::from(role.role.id());
         let request = GetRole {
             role_id: role_id.clone(),
         };

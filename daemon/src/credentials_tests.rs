@@ -61,7 +61,7 @@ async fn five_thousand_cold_requests_make_one_call() {
     pass(1).await;
     first.abort();
     for other in others {
-        assert_eq!(other.await.unwrap().unwrap(), "s-1".into());
+        assert_eq!(other.await.unwrap().unwrap(), Box::<str>::from("s-1"));
     }
 
     assert_eq!(daemon.upstream.calls(), 1);

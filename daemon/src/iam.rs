@@ -255,7 +255,7 @@ mod tests {
         let results = [
             ("explain", explain(&grant).await.err()),
             ("audit", services.audit.audit(&grant, WAIT).await.err()),
-            ("login", services.login.token_source(None).err()),
+            ("login", services.login.token_source(None).await.err()),
             ("sessions", services.sessions.list(None).await.err()),
             (
                 "listRoles",

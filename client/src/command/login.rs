@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    Code, Failure, LoginReport, Request, RotationReport, SecretText, TokenSourceInfo,
+    Code, Failure, LoginReport, MfaReport, Request, RotationReport, SecretText, TokenSourceInfo,
 };
 
 use super::iam::suggest;
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// The same, as other commands have it
     #[arg(long = "upstream", value_name = "NAME", conflicts_with = "upstream", add = ArgValueCandidates::new(suggest::upstreams))]
     named: Option<String>,
+    /// Enter a new token, though the stored one needs only a code of the MFA device
+    #[arg(long, conflicts_with = "rotate")]
+    replace: bool,
     /// Replace the service account's stored credential by a new one
     #[arg(long)]
     rotate: bool,
@@ -44,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     let Arguments {
         upstream,
         named,
+        replace,
         rotate,
         old,
         json,
@@ -53,6 +57,11 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     let upstream = upstream.as_deref().or(named.as_deref());
 
     let source = token_source(&socket, upstream)?;
+    let device = source.mfa.as_ref();
+    if let Some(device) = device.filter(|device| device.is_token_stored && !rotate && !replace) {
+        return start_mfa_session(&socket, upstream, &device.serial, *json);
+    }
+
     if !source.is_writable {
         return Err(not_writable(&source));
     }
@@ -67,8 +76,10 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     }
 
     let token = prompt::secret(&format!(
-        "Token for {} at {}: ",
-        source.upstream, source.endpoint
+        "{} for {} at {}: ",
+        capitalized(&source.form),
+        source.upstream,
+        source.endpoint
     ))?;
 
     let passphrase = if source.has_passphrase {
@@ -90,7 +101,42 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
             accepted(done),
             done.location
         )
+    })?;
+
+    match device {
+        Some(device) => start_mfa_session(&socket, upstream, &device.serial, *json),
+        None => Ok(()),
+    }
+}
+
+/// One code is enough for all roles, until the session ends.
+fn start_mfa_session(
+    socket: &Path,
+    upstream: Option<&str>,
+    serial: &str,
+    json: bool,
+) -> Result<(), Failure> {
+    let code = prompt::secret(&format!("Code of the MFA device {serial}: "))?;
+    let request = Request::StartMfaSession {
+        upstream: name(upstream),
+        code: secret(&code),
+    };
+
+    let text = document(socket, &request)?;
+    command::print_report(&text, json, |done: &MfaReport| {
+        format!(
+            "upstream {}: the MFA session lasts until {}\n",
+            done.upstream, done.expires_at
+        )
     })
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 fn not_writable(source: &TokenSourceInfo) -> Failure {

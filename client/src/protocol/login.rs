@@ -15,6 +15,28 @@ pub struct TokenSourceInfo {
     /// Whether a passphrase of the user decrypts it.
     #[serde(default)]
     pub has_passphrase: bool,
+    /// What is stored: `token`, or `access key (KEYID:SECRET)`.
+    pub form: String,
+    /// The MFA device whose code starts a session, if a person enters it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mfa: Option<MfaDevice>,
+}
+
+/// An MFA device of a principal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MfaDevice {
+    pub serial: String,
+    /// Whether the principal's token is stored, so that a code is all that a login needs.
+    pub is_token_stored: bool,
+}
+
+/// A session that a code of an MFA device has started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MfaReport {
+    pub upstream: String,
+    pub serial: String,
+    /// RFC 3339.
+    pub expires_at: String,
 }
 
 /// A token that the upstream accepted.

@@ -103,6 +103,13 @@ pub enum Request<'a> {
         #[serde(borrow, default)]
         passphrase: Option<SecretText<'a>>,
     },
+    /// Start a session with a code of the principal's MFA device: a [`MfaReport`](super::MfaReport) in parts.
+    StartMfaSession {
+        #[serde(borrow, default)]
+        upstream: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        code: SecretText<'a>,
+    },
     /// Decrypt a file with its passphrase, or ask again to unlock the keyring: a [`LoginReport`](super::LoginReport) in
     /// parts.
     Unlock {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::inherited_fds::Inherited;
-use crate::config::{Config, TokenLocation};
+use crate::config::{Config, TokenLocation, UpstreamConfig};
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::sandbox::helper::peer_inspector::PeerInspector;
 
@@ -76,7 +76,8 @@ fn token_commands(config: &Config) -> Vec<Vec<String>> {
     config
         .upstreams
         .iter()
-        .filter_map(|upstream| match &upstream.token {
+        .flat_map(UpstreamConfig::token_locations)
+        .filter_map(|location| match location {
             TokenLocation::Command { words, .. } => Some(words.clone()),
             _ => None,
         })

@@ -154,7 +154,7 @@ impl CacheEntry {
         format!(
             "{} {} {}",
             self.upstream.client.identity(),
-            role.role.id(),
+            role.role.identity(),
             role.duration.as_secs()
         )
     }

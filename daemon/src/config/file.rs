@@ -150,13 +150,13 @@ fn validate(text: &str, folder: &Path) -> Result<Config, Errors> {
 
 fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Config {
     let mut upstreams = BTreeMap::new();
-    let mut names: Vec<Arc<str>> = Vec::new();
+    let mut known = Vec::new();
     for (name, table) in root.named_tables("upstream", errors) {
         let name: Arc<str> = name.into();
-        if let Some(upstream) = upstream::parse(&name, table, folder, errors) {
-            upstreams.insert(Arc::clone(&name), upstream);
-        }
-        names.push(name);
+        let upstream = upstream::parse(&name, table, folder, errors);
+        let kind = upstream.as_ref().map(|upstream| upstream.kind.clone());
+        known.push((Arc::clone(&name), kind));
+        upstreams.extend(upstream.map(|upstream| (name, upstream)));
     }
 
     let endpoint_port = root
@@ -169,7 +169,7 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
 
     for (name, table) in root.named_tables("profile", errors) {
         let span = table.span.clone();
-        let profile = profile::parse(&name, table, &names, folder, errors);
+        let profile = profile::parse(&name, table, &known, folder, errors);
         let Some(profile) = profile else { continue };
         // An upstream with errors is missing here. Its own errors are enough.
         let Some(upstream) = upstreams.get_mut(&profile.upstream) else {

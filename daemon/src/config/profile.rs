@@ -9,30 +9,33 @@ use super::upstream::check_name;
 use super::values::{duration, duration_within};
 use super::{
     AccountId, DEFAULT_SESSION, LONGEST_SESSION, LeaseLimit, MIN_LEASE, OnRevoke, Profile,
-    ProfileName, Region, RevokeOn, RoleId, RoleRequest, SHORTEST_SESSION, callers, nearest,
+    ProfileName, Region, RevokeOn, Role, RoleId, RoleRequest, SHORTEST_SESSION, UpstreamKind, aws,
+    callers, nearest,
 };
 
 /// The shortest `max_view_age`.
 const MIN_VIEW_AGE: Duration = Duration::from_secs(10);
 
-/// `upstreams` are the names of all upstreams, `folder` is the folder of the configuration.
+/// An upstream that a profile may name: its name, and its kind unless it has errors.
+pub(super) type KnownUpstream = (Arc<str>, Option<UpstreamKind>);
+
+/// `upstreams` are all upstreams, `folder` is the folder of the configuration.
 pub(super) fn parse(
     name: &str,
     mut table: Table<'_>,
-    upstreams: &[Arc<str>],
+    upstreams: &[KnownUpstream],
     folder: &Path,
     errors: &mut Errors,
 ) -> Option<Profile> {
     check_name(name, &table, errors);
-    let required = [
-        ("upstream", "\"bycloud\""),
-        ("role_id", "\"550e8400-e29b-41d4-a716-446655440000\""),
-    ];
-
-    table.require(&required, errors);
+    table.require(&[("upstream", "\"bycloud\"")], errors);
 
     let upstream = table.string("upstream", errors, |text| find_upstream(text, upstreams));
-    let role = role(&mut table, errors);
+    let kind = upstreams
+        .iter()
+        .find(|(known, _)| Some(known) == upstream.as_ref())
+        .and_then(|(_, kind)| kind.as_ref());
+    let role = role(&mut table, kind, folder, errors);
     let lease = table.string("lease", errors, lease_limit);
     let on_revoke = table.string("on_revoke", errors, |text| match text {
         "hold" => Ok(OnRevoke::Hold),
@@ -63,37 +66,91 @@ pub(super) fn parse(
         on_revoke: on_revoke.unwrap_or(defaults.on_revoke),
         revoke_on,
         max_view_age: max_view_age.unwrap_or(defaults.max_view_age),
-        region,
-        account_id,
+        region: region.or_else(|| region_of(kind)),
+        account_id: account_id.or_else(|| account_of(&defaults.role.role)),
         callers,
         ..defaults
     })
 }
 
-fn find_upstream(name: &str, upstreams: &[Arc<str>]) -> Result<Arc<str>, String> {
-    if let Some(upstream) = upstreams.iter().find(|upstream| ***upstream == *name) {
+fn find_upstream(name: &str, upstreams: &[KnownUpstream]) -> Result<Arc<str>, String> {
+    let mut names = upstreams.iter().map(|(upstream, _)| upstream);
+    if let Some(upstream) = names.find(|upstream| ***upstream == *name) {
         return Ok(Arc::clone(upstream));
     }
-    match nearest(name, upstreams.iter().map(AsRef::as_ref)) {
+    match nearest(name, upstreams.iter().map(|(upstream, _)| &**upstream)) {
         Some(upstream) => Err(format!("is not an upstream; did you mean `{upstream}`?")),
         None => Err(format!("is not an upstream; add [upstream.{name}]")),
     }
 }
 
-fn role(table: &mut Table<'_>, errors: &mut Errors) -> Option<RoleRequest> {
+fn role(
+    table: &mut Table<'_>,
+    kind: Option<&UpstreamKind>,
+    folder: &Path,
+    errors: &mut Errors,
+) -> Option<RoleRequest> {
+    let aws = match kind {
+        Some(UpstreamKind::Aws(settings)) => Some(&**settings),
+        // The upstream has errors. Which of the two it is shows here.
+        None if table.span_of("role_arn").is_some() => {
+            aws::role(table, None, folder, errors);
+            return None;
+        }
+        _ => None,
+    };
+    let role = match aws {
+        Some(settings) => aws::role(table, Some(settings), folder, errors),
+        None => bycloud_role(table, errors),
+    };
+
+    // The sessions of other sessions are shorter.
+    let has_session = aws
+        .and_then(|settings| settings.mfa.as_ref())
+        .is_some_and(|mfa| mfa.session.is_some());
+    let is_chained = has_session && matches!(&role, Some(Role::Aws(role)) if role.with_mfa);
+    let duration = table.string("duration", errors, |text| {
+        let duration = duration_within(text, SHORTEST_SESSION..=LONGEST_SESSION, "15m to 12h")?;
+        match is_chained && duration > aws::LONGEST_CHAINED {
+            true => Err("is longer than 1h, which AWS refuses for a role that is assumed with an MFA session; \
+                use 1h, which is refreshed, or set mfa_session = \"none\" in the upstream"
+                .into()),
+            false => Ok(duration),
+        }
+    });
+
+    Some(RoleRequest {
+        role: role?,
+        duration: duration.unwrap_or(DEFAULT_SESSION),
+    })
+}
+
+/// Profiles of AWS have the region of their upstream.
+fn region_of(kind: Option<&UpstreamKind>) -> Option<Region> {
+    match kind {
+        Some(UpstreamKind::Aws(settings)) => Some(settings.region.clone()),
+        _ => None,
+    }
+}
+
+fn account_of(role: &Role) -> Option<AccountId> {
+    match role {
+        Role::Aws(role) => AccountId::parse(role.arn.split(':').nth(4)?),
+        Role::ByCloud(_) => None,
+    }
+}
+
+fn bycloud_role(table: &mut Table<'_>, errors: &mut Errors) -> Option<Role> {
+    table.require(
+        &[("role_id", "\"550e8400-e29b-41d4-a716-446655440000\"")],
+        errors,
+    );
     let role_id = table.string("role_id", errors, |text| {
         RoleId::parse(text)
             .ok_or_else(|| "is not a role id; use 1 to 64 letters, digits, `-` and `_`".into())
     });
 
-    let duration = table.string("duration", errors, |text| {
-        duration_within(text, SHORTEST_SESSION..=LONGEST_SESSION, "15m to 12h")
-    });
-
-    Some(RoleRequest::bycloud(
-        role_id?,
-        duration.unwrap_or(DEFAULT_SESSION),
-    ))
+    role_id.map(Role::ByCloud)
 }
 
 fn lease_limit(text: &str) -> Result<LeaseLimit, String> {

@@ -197,6 +197,32 @@ impl<'i> Table<'i> {
         tables
     }
 
+    /// A value that is a string and is not taken yet.
+    pub(super) fn peek(&self, key: &str) -> Option<&str> {
+        self.rest.get(key)?.1.as_ref().as_str()
+    }
+
+    /// All values of a table whose keys the user chose.
+    pub(super) fn into_strings(
+        self,
+        errors: &mut Errors,
+        mut check: impl FnMut(&str, &str) -> Result<(), String>,
+    ) -> BTreeMap<String, String> {
+        let mut strings = BTreeMap::new();
+        for (key, (_, value)) in &self.rest {
+            let path = self.path_of(key);
+            match value.as_ref().as_str() {
+                Some(text) => match check(key, text) {
+                    Ok(()) => drop(strings.insert(key.clone(), text.to_owned())),
+                    Err(reason) => errors.add(&value.span(), format!("`{path}` {reason}")),
+                },
+                None => errors.add(&value.span(), format!("`{path}` must be a string")),
+            }
+        }
+
+        strings
+    }
+
     /// Records an error for each of these keys that the table does not have.
     pub(super) fn require(&self, keys: &[(&str, &str)], errors: &mut Errors) {
         for (key, example) in keys {

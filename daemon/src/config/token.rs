@@ -94,7 +94,11 @@ fn age(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Toke
     })
 }
 
-fn command(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Option<TokenLocation> {
+pub(super) fn command(
+    table: &mut Table<'_>,
+    folder: &Path,
+    errors: &mut Errors,
+) -> Option<TokenLocation> {
     let span = table.span_of("command");
     let mut words = Vec::new();
     let mut is_first = true;

@@ -8,8 +8,20 @@ use rolekeeper::protocol::is_name;
 use super::raw::{Errors, Table};
 use super::values::{NAME_RULE, duration_within, path};
 use super::{
-    CHECK_INTERVALS, DEFAULT_CHECK, Endpoint, HttpTransport, Proxy, UpstreamConfig, token,
+    CHECK_INTERVALS, DEFAULT_CHECK, Endpoint, HttpTransport, Proxy, UpstreamConfig, UpstreamKind,
+    aws, token,
 };
+
+/// What has to be set, with examples.
+const FOR_BYCLOUD: [(&str, &str); 3] = [
+    ("kind", "\"bycloud\""),
+    ("endpoint", "\"https://iam.example.test\""),
+    ("token", "{ file = \"PATH\" }"),
+];
+const FOR_AWS: [(&str, &str); 2] = [
+    ("region", "\"eu-central-1\""),
+    ("keys", "{ keyring = \"NAME\" }"),
+];
 
 pub(super) fn parse(
     name: &Arc<str>,
@@ -18,22 +30,23 @@ pub(super) fn parse(
     errors: &mut Errors,
 ) -> Option<UpstreamConfig> {
     check_name(name, &table, errors);
-    let required = [
-        ("kind", "\"bycloud\""),
-        ("endpoint", "\"https://iam.example.test\""),
-        ("token", "{ file = \"PATH\" }"),
-    ];
-
-    table.require(&required, errors);
+    let is_aws = table.peek("kind") == Some("aws");
+    table.require(if is_aws { &FOR_AWS } else { &FOR_BYCLOUD }, errors);
 
     let kind = table.string("kind", errors, |text| match text {
-        "bycloud" => Ok(()),
-        _ => Err("is not a kind of upstream; use \"bycloud\"".into()),
+        "bycloud" | "aws" => Ok(()),
+        _ => Err("is not a kind of upstream; use \"aws\" or \"bycloud\"".into()),
     });
 
-    let endpoint = table.string("endpoint", errors, Endpoint::parse);
+    let of_kind = if is_aws {
+        aws::upstream(&mut table, folder, errors)
+            .map(|(sts, settings)| (sts, UpstreamKind::Aws(Box::new(settings))))
+    } else {
+        let endpoint = table.string("endpoint", errors, Endpoint::parse);
+        endpoint.map(|endpoint| (endpoint, UpstreamKind::ByCloud))
+    };
     let token = table
-        .table("token", errors)
+        .table(if is_aws { "keys" } else { "token" }, errors)
         .and_then(|token| token::parse(token, folder, errors));
     let check_every = table.string("check_every", errors, |text| {
         duration_within(text, CHECK_INTERVALS, "1s to 2m30s")
@@ -44,9 +57,11 @@ pub(super) fn parse(
     table.finish(errors);
 
     kind?;
+    let (endpoint, kind) = of_kind?;
     Some(UpstreamConfig {
         name: Arc::clone(name),
-        endpoint: endpoint?,
+        endpoint,
+        kind,
         token: token?,
         transport: HttpTransport { ca, proxy },
         check_every: check_every.unwrap_or(DEFAULT_CHECK),

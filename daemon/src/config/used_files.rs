@@ -13,8 +13,8 @@ use crate::platform::private_file;
 pub(crate) fn check_used_files(config: &Config) -> Result<(), ConfigError> {
     let mut problems = Vec::new();
     for upstream in &config.upstreams {
-        let problem = problem(&upstream.token);
-        problems.extend(problem.map(|problem| format!("upstream {}: {problem}", upstream.name)));
+        let found = upstream.token_locations().filter_map(problem);
+        problems.extend(found.map(|problem| format!("upstream {}: {problem}", upstream.name)));
     }
 
     if problems.is_empty() {

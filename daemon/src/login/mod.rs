@@ -5,7 +5,7 @@ mod rotation_state;
 
 use std::sync::Arc;
 
-use rolekeeper::protocol::{LoginReport, TokenSourceInfo};
+use rolekeeper::protocol::{LoginReport, MfaDevice, MfaReport, TokenSourceInfo};
 use secrecy::SecretString;
 use tokio::runtime::Handle;
 
@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::error::{RequestError, WAIT};
 use crate::journal::Journal;
+use crate::model::to_rfc3339;
 use crate::refresh::RefreshService;
 use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::handle::UpstreamHandle;
@@ -57,7 +58,7 @@ impl LoginService {
     }
 
     /// Where the token of an upstream is stored, so that a person sees it before they enter one.
-    pub(crate) fn token_source(
+    pub(crate) async fn token_source(
         &self,
         upstream: Option<&str>,
     ) -> Result<TokenSourceInfo, RequestError> {
@@ -70,6 +71,37 @@ impl LoginService {
             location: source.location().to_string(),
             is_writable: source.is_writable(),
             has_passphrase: source.has_passphrase(),
+            form: login.token_form().into(),
+            mfa: match upstream.client.mfa().filter(|mfa| mfa.asks_person()) {
+                Some(mfa) => Some(MfaDevice {
+                    serial: mfa.serial().into(),
+                    is_token_stored: source.token().await.is_ok(),
+                }),
+                None => None,
+            },
+        })
+    }
+
+    /// Starts a session that a code of the principal's MFA device confirms.
+    pub(crate) async fn start_mfa_session(
+        &self,
+        peer: &Peer,
+        upstream: Option<&str>,
+        code: &SecretString,
+    ) -> Result<MfaReport, RequestError> {
+        let upstream = self.upstreams.choose(upstream)?;
+        let mfa = upstream.require(upstream.client.mfa(), "MFA")?;
+
+        let expires_at = tokio::time::timeout(WAIT, mfa.start(code))
+            .await
+            .map_err(|_elapsed| RequestError::too_slow(upstream))??;
+        tracing::info!(upstream = %upstream.name, pid = ?peer.pid, %expires_at, "MFA session started");
+
+        self.refresh.retry_after_login(upstream);
+        Ok(MfaReport {
+            upstream: upstream.name.to_string(),
+            serial: mfa.serial().into(),
+            expires_at: to_rfc3339(expires_at),
         })
     }
 

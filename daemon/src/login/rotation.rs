@@ -116,14 +116,20 @@ impl LoginService {
         };
 
         let listed = api.credentials(&rotation.owner).await?;
-        let in_use = in_use(&mut rotation.state, &listed, &rotation.owner.token, old)?;
+        let owner = &rotation.owner;
+        let old = old.or(owner.credential_id.as_deref());
+        let in_use = in_use(&mut rotation.state, &listed, &owner.token, old)?;
+        // First what was left: a user of AWS has no more than two keys.
+        let (mut deleted, _) = rotation.delete_replaced().await;
+        rotation.state.known = listed.iter().map(|each| each.id.clone()).collect();
         let new_id = rotation.create_and_store(in_use).await?;
         rotation.state.replaced.push(in_use.id.clone());
 
         // The new credential is stored: from here on an error is only reported.
         let unsaved = rotation.save().err();
         tracing::info!(upstream = %upstream.name, credential = %new_id, old = %in_use.id, "credential rotated");
-        let (deleted, undeleted) = rotation.delete_replaced().await;
+        let (replaced, undeleted) = rotation.delete_replaced().await;
+        deleted.extend(replaced);
         let unsaved = unsaved.or(rotation.save().err());
         self.refresh.retry_after_login(upstream);
 
@@ -158,6 +164,7 @@ impl Rotation<'_> {
         self.state.requested = None;
         self.save()?;
 
+        self.api.wait_until_known(&new.secret).await;
         if let Err(error) = self.check_and_store(&new.secret).await {
             // If the old one is still stored, the new one is useless. Else the next rotation decides.
             let stored = self.login.token_source().token().await;
@@ -219,7 +226,8 @@ fn in_use<'a>(
     if let Some(name) = &state.requested {
         let lost: Vec<_> = listed
             .iter()
-            .filter(|each| each.name == *name && !state.created.contains_key(&each.id))
+            .filter(|each| is_requested(each, name, &state.known))
+            .filter(|each| !state.created.contains_key(&each.id))
             .map(|each| each.id.clone())
             .collect();
         state.replaced.extend(lost);
@@ -234,6 +242,14 @@ fn in_use<'a>(
     state.replaced.retain(|id| *id != in_use.id);
 
     Ok(in_use)
+}
+
+/// Without a name, it is one that was not there before the request.
+fn is_requested(credential: &CredentialInfo, name: &str, known: &[String]) -> bool {
+    match credential.name.as_str() {
+        "" => !known.contains(&credential.id),
+        own => own == name,
+    }
 }
 
 /// The one that the person names, the one of the token's fingerprint, or the only one.

@@ -28,6 +28,9 @@ pub(super) struct RotationState {
     /// The name of a credential that is being created, until its id is stored.
     #[serde(default)]
     pub(super) requested: Option<String>,
+    /// The ids of the credentials before that.
+    #[serde(default)]
+    pub(super) known: Vec<String>,
     /// Credentials that were created here, by id, with the fingerprints of their tokens.
     #[serde(default)]
     pub(super) created: BTreeMap<String, String>,
@@ -99,6 +102,7 @@ mod tests {
         let token = SecretString::from("canary-token");
         let created = BTreeMap::from([("c-1".to_owned(), fingerprint(&token))]);
         let record = RotationState {
+            known: Vec::new(),
             requested: Some("n".into()),
             created,
             replaced: vec!["c-0".into()],

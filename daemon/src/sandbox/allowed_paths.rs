@@ -55,7 +55,9 @@ impl AllowedPaths {
                 paths.read.extend(folders_of(ca));
                 paths.read.extend(places_of(ca));
             }
-            paths.add_token(&upstream.token);
+            for location in upstream.token_locations() {
+                paths.add_token(location);
+            }
         }
 
         paths

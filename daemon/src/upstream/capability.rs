@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
@@ -43,6 +44,11 @@ pub trait Login: Send + Sync {
 
     fn token_source(&self) -> &TokenSource;
 
+    /// What a person enters.
+    fn token_form(&self) -> &'static str {
+        "token"
+    }
+
     /// Shows a token to the upstream. Returns the name of its principal, if the upstream reveals it. `role` is one that
     /// the principal can probably assume, which may be used to find out.
     ///
@@ -53,6 +59,21 @@ pub trait Login: Send + Sync {
         token: &'a SecretString,
         role: Option<&'a RoleRequest>,
     ) -> BoxFuture<'a, Result<Option<String>, CallError>>;
+}
+
+/// Starts a session that a code of the principal's MFA device has confirmed, and that assumes all roles.
+pub trait MfaLogin: Send + Sync {
+    /// Identifies the device.
+    fn serial(&self) -> &str;
+
+    /// Whether a person enters the codes.
+    fn asks_person(&self) -> bool;
+
+    /// Returns when the session ends.
+    ///
+    /// # Errors
+    /// When the code is not accepted, or was used before.
+    fn start<'a>(&'a self, code: &'a SecretString) -> BoxFuture<'a, Result<Timestamp, CallError>>;
 }
 
 /// Replaces the principal's credential by a new one.
@@ -76,6 +97,11 @@ pub trait CredentialRotation: Send + Sync {
         expires_at: Option<Timestamp>,
     ) -> BoxFuture<'a, Result<NewCredential, CallError>>;
 
+    /// Waits until the upstream accepts a new credential, if it is not known everywhere at once.
+    fn wait_until_known<'a>(&'a self, _secret: &'a SecretString) -> BoxFuture<'a, ()> {
+        std::future::ready(()).boxed()
+    }
+
     /// Deletes a credential. One that does not exist is no error.
     fn delete<'a>(
         &'a self,
@@ -91,12 +117,15 @@ pub struct CredentialOwner {
     pub(crate) id: String,
     /// By type and id: `service_account/019…`.
     pub(crate) principal: String,
+    /// The id of the token's credential, if the token shows it.
+    pub(crate) credential_id: Option<String>,
 }
 
 /// A credential without its secret.
 #[derive(Debug, Clone)]
 pub struct CredentialInfo {
     pub(crate) id: String,
+    /// Empty if the upstream's credentials have none.
     pub(crate) name: String,
     pub(crate) created_at: Timestamp,
     pub(crate) expires_at: Option<Timestamp>,

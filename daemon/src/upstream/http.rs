@@ -174,6 +174,15 @@ impl DateStamp {
     pub(crate) fn teach(self, clock: &ServerClock) {
         clock.dated(self.date, self.sent, self.received);
     }
+
+    /// The same, for a clock that only replies of this kind teach.
+    pub(crate) fn set(self, clock: &ServerClock) {
+        clock.issued(self.date, self.sent, self.received);
+    }
+
+    pub(crate) fn date(self) -> Timestamp {
+        self.date
+    }
 }
 
 fn build(endpoint: &Endpoint, transport: &HttpTransport) -> Result<reqwest::Client, SetupError> {

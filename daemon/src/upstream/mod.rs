@@ -1,6 +1,7 @@
 //! Services that issue sessions. [`Upstream`] is what all of them can do; what only some can do is a trait of its own in
 //! `capability`. A new kind of upstream is a module here and a kind in `config`, and changes nothing else.
 
+mod aws;
 pub(crate) mod backoff;
 pub mod bycloud;
 mod capability;
@@ -22,7 +23,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::ServerClock;
-use crate::config::{RoleRequest, UpstreamConfig};
+use crate::config::{RoleRequest, UpstreamConfig, UpstreamKind};
 use crate::platform::memory::lock_in_memory;
 use crate::sandbox::helper::command_runner::CommandRunner;
 use crate::token_source::{RunningTokenCommand, TokenSource, TokenWait};
@@ -30,7 +31,7 @@ use crate::token_source::{RunningTokenCommand, TokenSource, TokenWait};
 pub use capability::SessionRegistry;
 pub(crate) use capability::{
     ActiveSession, ApiCaller, ApiMethod, ApiReply, AuditEntry, AuditLog, AuditQuery, Check,
-    CredentialInfo, CredentialOwner, CredentialRotation, Explainer, Login, ManagementApi,
+    CredentialInfo, CredentialOwner, CredentialRotation, Explainer, Login, ManagementApi, MfaLogin,
     NewCredential, Outcome, PolicyStatement, RoleExplanation, SessionAdmin,
 };
 pub use error::{CallError, CallErrorKind, RefusalKind, UpstreamError};
@@ -89,6 +90,10 @@ pub trait Upstream: fmt::Debug + Send + Sync {
         None
     }
 
+    fn mfa(&self) -> Option<&dyn MfaLogin> {
+        None
+    }
+
     fn rotation(&self) -> Option<&dyn CredentialRotation> {
         None
     }
@@ -120,10 +125,29 @@ pub(crate) fn client(
 ) -> Result<Box<dyn Upstream>, SetupError> {
     let token_source = TokenSource::new(Arc::clone(&config.name), config.token.clone())
         .with_command_runner(command_runner.cloned());
-    let client = bycloud::ByCloud::new(
-        config.endpoint.clone(),
-        config.transport.clone(),
+    let endpoint = config.endpoint.clone();
+    let transport = config.transport.clone();
+
+    let settings = match &config.kind {
+        UpstreamKind::ByCloud => {
+            let client = bycloud::ByCloud::new(endpoint, transport, token_source)?;
+            return Ok(Box::new(client));
+        }
+        UpstreamKind::Aws(settings) => (**settings).clone(),
+    };
+
+    // The second location, if there is one, is that of codes.
+    let code_source = config.token_locations().nth(1).map(|location| {
+        TokenSource::new(Arc::clone(&config.name), location.clone())
+            .with_command_runner(command_runner.cloned())
+    });
+    let client = aws::Aws::new(
+        Arc::clone(&config.name),
+        endpoint,
+        transport,
+        settings,
         token_source,
+        code_source,
     )?;
 
     Ok(Box::new(client))

@@ -147,6 +147,7 @@ async fn report(
         }
         Request::TokenSource { .. }
         | Request::Login { .. }
+        | Request::StartMfaSession { .. }
         | Request::Unlock { .. }
         | Request::Rotate { .. } => login(dialogue, request, peer, context).await?,
         Request::Lease { .. }
@@ -173,7 +174,7 @@ async fn login(
     }
 
     Ok(match request {
-        Request::TokenSource { upstream } => json(service.token_source(upstream.as_deref())),
+        Request::TokenSource { upstream } => json(service.token_source(upstream.as_deref()).await),
         Request::Login {
             upstream,
             token,
@@ -184,6 +185,14 @@ async fn login(
             json(
                 service
                     .login(peer, upstream.as_deref(), token, passphrase)
+                    .await,
+            )
+        }
+        Request::StartMfaSession { upstream, code } => {
+            let code = secret(code);
+            json(
+                service
+                    .start_mfa_session(peer, upstream.as_deref(), &code)
                     .await,
             )
         }

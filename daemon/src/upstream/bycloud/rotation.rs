@@ -104,6 +104,7 @@ impl ByCloud {
                     token,
                     principal: principal.by_type_and_id(),
                     id: principal.id,
+                    credential_id: None,
                 })
             }
             (Some(principal), _) => Err(CallError::new(

@@ -188,7 +188,7 @@ fn token_location_and_callers_are_read() {
 fn all_errors_are_reported_in_file_order() {
     let text = "[upstream.a]\nkind = \"bycloudd\"\nendpoint = \"http://iam.example.test\"\ntoken = {}\nregion = 1\n\n[profile.\"x y\"]\nupstream = \"b\"\nduration = \"13h\"\n";
     insta::assert_snapshot!(errors(text).join("\n"), @r#"
-    2:8: `upstream.a.kind`: `bycloudd` is not a kind of upstream; use "bycloud"
+    2:8: `upstream.a.kind`: `bycloudd` is not a kind of upstream; use "aws" or "bycloud"
     3:12: `upstream.a.endpoint`: `http://iam.example.test` would send the token in clear; use https, or http on a loopback address
     4:9: `upstream.a.token` has no location; set { keyring = "NAME" }, { file = "PATH" } or { command = ["PROGRAM", …] }
     5:1: unknown key `upstream.a.region`; the keys here are kind, endpoint, token, check_every, ca, proxy
@@ -457,7 +457,7 @@ fn invalid_value_has_its_own_message() {
 fn columns_are_characters_not_bytes() {
     let text = "[upstream.bycloud]\nkind = \"ü\" # é\n";
     assert!(errors(text).contains(
-        &"2:8: `upstream.bycloud.kind`: `ü` is not a kind of upstream; use \"bycloud\"".into()
+        &"2:8: `upstream.bycloud.kind`: `ü` is not a kind of upstream; use \"aws\" or \"bycloud\"".into()
     ));
 }
 

@@ -71,6 +71,11 @@ impl TokenSource {
         }
     }
 
+    /// The name of the upstream whose token this is.
+    pub(crate) fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
     pub(crate) fn location(&self) -> &TokenLocation {
         &self.location
     }

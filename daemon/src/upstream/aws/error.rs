@@ -5,11 +5,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::text::one_line;
-use crate::token_source::TokenError;
+use crate::token_source::{TokenError, TokenSource};
 use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
-/// The daemon adds the name of the upstream.
-const LOGIN: &str = "run rolekeeper login";
+const NEXT_CODE: &str = "wait for the next code, and enter that";
 
 /// Why a call has no result.
 #[derive(Debug, Error)]
@@ -182,13 +181,19 @@ impl AwsError {
         self.service().map(|error| error.meaning)
     }
 
-    /// For a person who asked for the call.
-    pub(crate) fn into_call_error(self, changes: bool) -> CallError {
+    /// For a person who asked for the call. `keys` is where the user's keys come from.
+    pub(super) fn into_call_error(self, keys: &TokenSource, changes: bool) -> CallError {
         let message = self.to_string();
         match self {
             Self::NoKeys(error) => error.into(),
-            Self::NotKeys { .. } | Self::MfaNeeded { .. } | Self::WrongCode { .. } => {
-                CallError::new(CallErrorKind::LoginNeeded, message, LOGIN)
+            Self::NotKeys { .. } => {
+                CallError::new(CallErrorKind::LoginNeeded, message, keys.new_token_hint())
+            }
+            Self::MfaNeeded { .. } => {
+                CallError::new(CallErrorKind::LoginNeeded, message, code_hint(keys))
+            }
+            Self::WrongCode { .. } => {
+                CallError::new(CallErrorKind::LoginNeeded, message, NEXT_CODE)
             }
             Self::NoAnswer {
                 retry_after, hint, ..
@@ -197,79 +202,97 @@ impl AwsError {
                 error.hint = hint.unwrap_or(error.hint);
                 error
             }
-            Self::Service(error) => {
-                let request_id = Some(error.request_id.clone());
-                let mut call = match error.meaning {
-                    Meaning::Unavailable | Meaning::WrongTime => {
-                        CallError::unavailable(message, changes, error.retry_after)
-                    }
-                    Meaning::KeysInvalid | Meaning::WrongCode | Meaning::SessionOver => {
-                        CallError::new(CallErrorKind::LoginNeeded, message, LOGIN)
-                    }
-                    Meaning::NotFound | Meaning::NotTrusted | Meaning::Refused => {
-                        let hint = error.hint.unwrap_or("check the permissions of the keys");
-                        CallError::new(CallErrorKind::Refused, message, hint)
-                    }
-                };
-                call.request_id = request_id;
-                call
+            Self::Service(error) => CallError {
+                request_id: Some(error.request_id.clone()),
+                ..error.into_call_error(message, keys, changes)
+            },
+        }
+    }
+
+    /// For the daemon. `keys` is where the user's keys come from.
+    pub(super) fn into_upstream_error(self, keys: &TokenSource) -> UpstreamError {
+        let what = self.to_string();
+        match self {
+            Self::NoKeys(error) => UpstreamError::LoginNeeded {
+                what,
+                hint: error.hint(),
+            },
+            Self::NotKeys { .. } => UpstreamError::LoginNeeded {
+                what,
+                hint: keys.new_token_hint(),
+            },
+            Self::MfaNeeded { .. } => UpstreamError::LoginNeeded {
+                what,
+                hint: code_hint(keys),
+            },
+            Self::WrongCode { .. } => UpstreamError::LoginNeeded {
+                what,
+                hint: NEXT_CODE.into(),
+            },
+            Self::NoAnswer {
+                retry_after, hint, ..
+            } => UpstreamError::Unavailable {
+                what,
+                retry_after,
+                hint,
+            },
+            Self::Service(error) => error.into_upstream_error(what, keys),
+        }
+    }
+}
+
+impl ServiceError {
+    fn into_call_error(self, message: String, keys: &TokenSource, changes: bool) -> CallError {
+        match self.meaning {
+            Meaning::Unavailable | Meaning::WrongTime | Meaning::SessionOver => {
+                CallError::unavailable(message, changes, self.retry_after)
+            }
+            Meaning::KeysInvalid => {
+                CallError::new(CallErrorKind::LoginNeeded, message, keys.new_token_hint())
+            }
+            Meaning::WrongCode => CallError::new(CallErrorKind::LoginNeeded, message, NEXT_CODE),
+            Meaning::NotFound | Meaning::NotTrusted | Meaning::Refused => {
+                let hint = self.hint.unwrap_or("check the permissions of the keys");
+                CallError::new(CallErrorKind::Refused, message, hint)
+            }
+        }
+    }
+
+    fn into_upstream_error(self, what: String, keys: &TokenSource) -> UpstreamError {
+        let refused = |what, kind| UpstreamError::Refused { what, kind };
+
+        match self.meaning {
+            Meaning::Unavailable | Meaning::SessionOver => UpstreamError::Unavailable {
+                what,
+                retry_after: self.retry_after,
+                hint: None,
+            },
+            Meaning::WrongTime => UpstreamError::Unavailable {
+                what,
+                retry_after: None,
+                hint: Some("set the clock of this machine".into()),
+            },
+            Meaning::KeysInvalid => UpstreamError::LoginNeeded {
+                what,
+                hint: keys.new_token_hint(),
+            },
+            Meaning::WrongCode => UpstreamError::LoginNeeded {
+                what,
+                hint: NEXT_CODE.into(),
+            },
+            Meaning::NotFound => refused(what, RefusalKind::NotFound),
+            Meaning::NotTrusted => refused(what, RefusalKind::NotTrusted),
+            Meaning::Refused => {
+                let hint = self
+                    .hint
+                    .map(|hint| format!("; {hint}"))
+                    .unwrap_or_default();
+                refused(what + &hint, RefusalKind::Other)
             }
         }
     }
 }
 
-impl From<AwsError> for UpstreamError {
-    fn from(error: AwsError) -> Self {
-        let what = error.to_string();
-        match error {
-            AwsError::NoKeys(error) => Self::LoginNeeded {
-                what,
-                hint: error.hint(),
-            },
-            AwsError::NotKeys { .. } | AwsError::MfaNeeded { .. } | AwsError::WrongCode { .. } => {
-                Self::LoginNeeded {
-                    what,
-                    hint: LOGIN.into(),
-                }
-            }
-            AwsError::NoAnswer {
-                retry_after, hint, ..
-            } => Self::Unavailable {
-                what,
-                retry_after,
-                hint,
-            },
-            AwsError::Service(service) => match service.meaning {
-                Meaning::Unavailable | Meaning::SessionOver => Self::Unavailable {
-                    what,
-                    retry_after: service.retry_after,
-                    hint: None,
-                },
-                Meaning::WrongTime => Self::Unavailable {
-                    what,
-                    retry_after: None,
-                    hint: Some("set the clock of this machine".into()),
-                },
-                Meaning::KeysInvalid | Meaning::WrongCode => Self::LoginNeeded {
-                    what,
-                    hint: LOGIN.into(),
-                },
-                Meaning::NotFound => Self::Refused {
-                    what,
-                    kind: RefusalKind::NotFound,
-                },
-                Meaning::NotTrusted => Self::Refused {
-                    what,
-                    kind: RefusalKind::NotTrusted,
-                },
-                Meaning::Refused => {
-                    let hint = service.hint.map(|hint| format!("; {hint}"));
-                    Self::Refused {
-                        what: what + hint.as_deref().unwrap_or_default(),
-                        kind: RefusalKind::Other,
-                    }
-                }
-            },
-        }
-    }
+fn code_hint(keys: &TokenSource) -> String {
+    format!("run rolekeeper login {}, and enter a code", keys.upstream())
 }

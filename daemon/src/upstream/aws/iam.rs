@@ -134,7 +134,8 @@ impl CredentialRotation for Aws {
         async move {
             let call = ListAccessKeys { user: &owner.id };
             let listed = self.manage(&call, owner).await;
-            let listed = listed.map_err(|error| error.into_call_error(false))?;
+            let listed =
+                listed.map_err(|error| error.into_call_error(&self.token_source, false))?;
 
             Ok(listed
                 .access_key_metadata
@@ -156,7 +157,8 @@ impl CredentialRotation for Aws {
             let call = CreateAccessKey { user: &owner.id };
             match self.manage(&call, owner).await {
                 Ok(created) => Ok(created.access_key.into()),
-                Err(error) => Err(too_many_keys(&error).unwrap_or(error.into_call_error(true))),
+                Err(error) => Err(too_many_keys(&error)
+                    .unwrap_or(error.into_call_error(&self.token_source, true))),
             }
         }
         .boxed()
@@ -196,7 +198,7 @@ impl CredentialRotation for Aws {
 
             match done {
                 Err(error) if error.meaning() == Some(Meaning::NotFound) => Ok(()),
-                done => done.map_err(|error| error.into_call_error(true)),
+                done => done.map_err(|error| error.into_call_error(&self.token_source, true)),
             }
         }
         .boxed()
@@ -207,12 +209,12 @@ impl Aws {
     async fn owner_of(&self, token: SecretString) -> Result<CredentialOwner, CallError> {
         let keys = Keys::parse(&token).map_err(|why| {
             let what = format!("what {} has {why}", self.token_source.location());
-            AwsError::NotKeys { what }.into_call_error(false)
+            AwsError::NotKeys { what }.into_call_error(&self.token_source, false)
         })?;
         let identity = self
             .get_caller_identity(&keys)
             .await
-            .map_err(|error| error.into_call_error(false))?;
+            .map_err(|error| error.into_call_error(&self.token_source, false))?;
 
         let user = identity
             .arn

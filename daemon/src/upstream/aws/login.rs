@@ -43,7 +43,7 @@ impl Login for Aws {
 
             match identity {
                 Ok(identity) => Ok(Some(identity.arn)),
-                Err(error) => Err(error.into_call_error(false)),
+                Err(error) => Err(error.into_call_error(&self.token_source, false)),
             }
         }
         .boxed()
@@ -66,12 +66,12 @@ impl MfaLogin for Aws {
                 return Err(AwsError::WrongCode {
                     what: format!("upstream {} has no MFA device", self.name),
                 }
-                .into_call_error(false));
+                .into_call_error(&self.token_source, false));
             };
 
             self.start_mfa_session(mfa, code)
                 .await
-                .map_err(|error| error.into_call_error(false))
+                .map_err(|error| error.into_call_error(&self.token_source, false))
         }
         .boxed()
     }

@@ -224,7 +224,10 @@ impl Upstream for Aws {
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         async move {
             match &role.role {
-                Role::Aws(of_aws) => Ok(self.issue_session(of_aws, role).await?),
+                Role::Aws(of_aws) => self
+                    .issue_session(of_aws, role)
+                    .await
+                    .map_err(|error| error.into_upstream_error(&self.token_source)),
                 Role::ByCloud(id) => Err(UpstreamError::Refused {
                     what: format!("{} is no role of AWS", id.as_str()),
                     kind: super::RefusalKind::Other,
@@ -248,9 +251,14 @@ impl Upstream for Aws {
 
     fn sync_clock(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         async {
-            let keys = self.user_keys().await?;
-            match self.get_caller_identity(&keys).await {
-                Err(error) if error.service().is_none() => Err(error.into()),
+            let called = match self.user_keys().await {
+                Ok(keys) => self.get_caller_identity(&keys).await,
+                Err(error) => Err(error),
+            };
+            match called {
+                Err(error) if error.service().is_none() => {
+                    Err(error.into_upstream_error(&self.token_source))
+                }
                 _ => Ok(()),
             }
         }

@@ -104,6 +104,10 @@ impl CredentialService {
         let mut was_polled = false;
 
         loop {
+            if let Some(base) = &entry.base {
+                self.check_hold(base)?;
+            }
+
             let session = match entry.lookup(self.clock.now().boot) {
                 Freshness::Fresh(session) => session,
                 Freshness::Aging(session) => {
@@ -132,9 +136,9 @@ impl CredentialService {
     }
 
     fn check_hold(&self, entry: &CacheEntry) -> Result<(), RequestError> {
-        match entry.state.hold() {
-            Some(ended) => Err(RequestError::Held {
-                profile: entry.profile.name.to_string(),
+        match entry.hold() {
+            Some((profile, ended)) => Err(RequestError::Held {
+                profile: profile.to_string(),
                 ended,
             }),
             None => Ok(()),

@@ -224,6 +224,12 @@ fn refusal(kind: RefusalKind, profile: &ProfileName) -> (Code, String) {
             Code::AccountDisabled,
             "ask the account's administrator to enable it".into(),
         ),
+        RefusalKind::BaseEnded => (
+            Code::UpstreamRefused,
+            format!(
+                "run rolekeeper refresh with the profile that [profile.{profile}] is assumed from"
+            ),
+        ),
         RefusalKind::Other => (
             Code::UpstreamRefused,
             format!(

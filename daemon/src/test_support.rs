@@ -308,6 +308,7 @@ impl Upstream for SharedUpstream {
     fn assume<'a>(
         &'a self,
         _role: &'a RoleRequest,
+        _base: Option<&'a IssuedSession>,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         self.0.issue().boxed()
     }

@@ -46,6 +46,7 @@ impl Upstream for InstantUpstream {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
+        _base: Option<&'a IssuedSession>,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         let issued_at = Timestamp::now();
         let principal = self
@@ -197,7 +198,7 @@ async fn journal() -> Journal {
     let journal = Journal::in_memory();
     let session = Session {
         issued: InstantUpstream::default()
-            .assume(&role(0))
+            .assume(&role(0), None)
             .await
             .expect("a session"),
         obtained_at: Clock::System.now().boot,

@@ -312,6 +312,7 @@ impl Upstream for Service {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
+        _base: Option<&'a IssuedSession>,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         async {
             let name = role.role.id();

@@ -5,14 +5,15 @@ pub mod session;
 pub mod session_state;
 pub(crate) mod single_flight;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::timer_queue::{TimerKey, TimerSlot};
 use crate::clock::{BootTime, Now, millis};
-use crate::config::Profile;
-use crate::model::ProfileId;
+use crate::config::{Profile, ProfileName};
+use crate::model::{ProfileId, SessionEnded};
 use crate::sync::lock;
 use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::UpstreamHandle;
@@ -39,6 +40,8 @@ pub struct CacheEntry {
     pub(crate) id: ProfileId,
     pub profile: Profile,
     pub upstream: Arc<UpstreamHandle>,
+    /// The profile whose session assumes the role.
+    pub(crate) base: Option<Arc<CacheEntry>>,
     pub(crate) state: SessionState,
     /// The fetch under way, if any.
     pub(crate) flight: SingleFlight<Fetched>,
@@ -54,15 +57,31 @@ impl Cache {
         let mut profiles: Vec<_> = profiles.into_iter().collect();
         profiles.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
 
-        let entries = profiles
-            .into_iter()
-            .zip(0..)
-            .map(|((profile, upstream), number)| {
-                Arc::new(CacheEntry::new(ProfileId::new(number), profile, upstream))
-            })
-            .collect();
+        // An entry is made after that of its base. Each round makes those whose base was made in an earlier one.
+        let mut waiting: Vec<_> = profiles.into_iter().zip(0..).collect();
+        let mut entries: BTreeMap<ProfileName, Arc<CacheEntry>> = BTreeMap::new();
+        while !waiting.is_empty() {
+            let (ready, rest): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|((profile, _), _)| {
+                    let base = profile.base.as_ref();
+                    base.is_none_or(|base| entries.contains_key(base))
+                });
+            // The configuration has no circles.
+            if ready.is_empty() {
+                break;
+            }
 
-        Self(entries)
+            for ((profile, upstream), number) in ready {
+                let base = profile.base.as_ref().and_then(|base| entries.get(base));
+                let base = base.cloned();
+                let name = profile.name.clone();
+                let entry = CacheEntry::new(ProfileId::new(number), profile, upstream, base);
+                entries.insert(name, Arc::new(entry));
+            }
+            waiting = rest;
+        }
+
+        Self(entries.into_values().collect())
     }
 
     pub fn find(&self, name: &str) -> Option<&Arc<CacheEntry>> {
@@ -110,11 +129,17 @@ impl Cache {
 }
 
 impl CacheEntry {
-    fn new(id: ProfileId, profile: Profile, upstream: Arc<UpstreamHandle>) -> Self {
+    fn new(
+        id: ProfileId,
+        profile: Profile,
+        upstream: Arc<UpstreamHandle>,
+        base: Option<Arc<Self>>,
+    ) -> Self {
         Self {
             id,
             profile,
             upstream,
+            base,
             state: SessionState::default(),
             flight: SingleFlight::default(),
             backoff: Mutex::default(),
@@ -130,6 +155,14 @@ impl CacheEntry {
     /// The session, fresh or not.
     pub fn session(&self) -> Option<Arc<Session>> {
         self.state.session()
+    }
+
+    /// The hold of the profile, or of one that it is assumed from, and whose it is.
+    pub(crate) fn hold(&self) -> Option<(&ProfileName, Arc<SessionEnded>)> {
+        match self.state.hold() {
+            Some(ended) => Some((&self.profile.name, ended)),
+            None => self.base.as_ref()?.hold(),
+        }
     }
 
     /// Whether there is a session, current or superseded, that the upstream may have revoked.
@@ -151,9 +184,13 @@ impl CacheEntry {
     pub(crate) fn session_identity(&self) -> String {
         let role = &self.profile.role;
 
+        let assumed_by = match &self.base {
+            Some(base) => base.session_identity(),
+            None => self.upstream.client.identity(),
+        };
+
         format!(
-            "{} {} {}",
-            self.upstream.client.identity(),
+            "{assumed_by} {} {}",
             role.role.identity(),
             role.duration.as_secs()
         )

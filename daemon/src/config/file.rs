@@ -9,7 +9,7 @@ use rolekeeper::places;
 use thiserror::Error;
 
 use super::raw::{Errors, RawError, Table, parse};
-use super::{AlsoTo, Config, profile, upstream};
+use super::{AlsoTo, Config, nearest, profile, upstream};
 use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug, Error)]
@@ -167,9 +167,11 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
         .map(|table| also_to(table, errors))
         .unwrap_or_default();
 
-    for (name, table) in root.named_tables("profile", errors) {
+    let tables = root.named_tables("profile", errors);
+    let chains = Chains::of(&tables);
+    for (name, table) in tables {
         let span = table.span.clone();
-        let profile = profile::parse(&name, table, &known, folder, errors);
+        let profile = profile::parse(&name, table, &known, &chains, folder, errors);
         let Some(profile) = profile else { continue };
         // An upstream with errors is missing here. Its own errors are enough.
         let Some(upstream) = upstreams.get_mut(&profile.upstream) else {
@@ -187,6 +189,47 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
         upstreams: upstreams.into_values().collect(),
         endpoint_port,
         also_to,
+    }
+}
+
+/// What each profile is assumed from: the profile of its `from`, and at the end of each chain an upstream.
+#[derive(Debug, Default)]
+pub(super) struct Chains(BTreeMap<String, (Option<String>, Option<String>)>);
+
+impl Chains {
+    fn of(tables: &[(String, Table<'_>)]) -> Self {
+        let links = tables.iter().map(|(name, table)| {
+            let value = |key| table.peek(key).map(str::to_owned);
+            (name.clone(), (value("from"), value("upstream")))
+        });
+        Self(links.collect())
+    }
+
+    /// The upstream at the end of the chain from this profile. None if it names none, which is its own error.
+    ///
+    /// # Errors
+    /// When there is no such profile, or the chain has no end. The profile is the subject.
+    pub(super) fn upstream_of(&self, profile: &str) -> Result<Option<String>, String> {
+        let mut names = vec![profile];
+        loop {
+            let last = names.last().copied().unwrap_or_default();
+            let Some((from, upstream)) = self.0.get(last) else {
+                let known = self.0.keys().map(String::as_str);
+                return Err(match nearest(last, known) {
+                    _ if last != profile => format!("comes from `{last}`, which is not a profile"),
+                    Some(known) => format!("is not a profile; did you mean `{known}`?"),
+                    None => format!("is not a profile; add [profile.{last}]"),
+                });
+            };
+            match from {
+                None => return Ok(upstream.clone()),
+                Some(next) if names.contains(&next.as_str()) => {
+                    names.push(next);
+                    return Err(format!("leads in a circle: {}", names.join(" from ")));
+                }
+                Some(next) => names.push(next),
+            }
+        }
     }
 }
 

@@ -189,6 +189,8 @@ pub(crate) enum Proxy {
 pub struct Profile {
     pub name: ProfileName,
     pub upstream: Arc<str>,
+    /// The profile whose session assumes the role, instead of the principal.
+    pub base: Option<ProfileName>,
     pub role: RoleRequest,
     pub lease: LeaseLimit,
     pub on_revoke: OnRevoke,
@@ -210,6 +212,7 @@ impl Profile {
         Self {
             name,
             upstream,
+            base: None,
             role,
             lease: LeaseLimit::default(),
             on_revoke: OnRevoke::default(),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::file::Chains;
 use super::raw::{Errors, Table};
 use super::upstream::check_name;
 use super::values::{duration, duration_within};
@@ -24,18 +25,42 @@ pub(super) fn parse(
     name: &str,
     mut table: Table<'_>,
     upstreams: &[KnownUpstream],
+    chains: &Chains,
     folder: &Path,
     errors: &mut Errors,
 ) -> Option<Profile> {
     check_name(name, &table, errors);
-    table.require(&[("upstream", "\"bycloud\"")], errors);
-
-    let upstream = table.string("upstream", errors, |text| find_upstream(text, upstreams));
+    let from_span = table.span_of("from");
+    let base = table.string("from", errors, |text| base(text, chains));
+    let upstream = if let Some(span) = &from_span {
+        if table.span_of("upstream").is_some() {
+            let message = format!(
+                "`{}` has both `from` and `upstream`; set one of them",
+                table.path
+            );
+            errors.add(span, message);
+        }
+        table.string("upstream", errors, |_| Ok(()));
+        base.as_ref().and_then(|(_, upstream)| {
+            let mut names = upstreams.iter().map(|(known, _)| known);
+            names.find(|known| known.as_ref() == upstream).cloned()
+        })
+    } else {
+        table.require(&[("upstream", "\"bycloud\"")], errors);
+        table.string("upstream", errors, |text| find_upstream(text, upstreams))
+    };
     let kind = upstreams
         .iter()
         .find(|(known, _)| Some(known) == upstream.as_ref())
         .and_then(|(_, kind)| kind.as_ref());
-    let role = role(&mut table, kind, folder, errors);
+    if let (Some(span), Some(UpstreamKind::ByCloud)) = (&from_span, kind) {
+        let message = format!(
+            "`{}.from`: a session of ByCloud assumes no role; set `upstream`",
+            table.path
+        );
+        errors.add(span, message);
+    }
+    let role = role(&mut table, kind, from_span.is_some(), folder, errors);
     let lease = table.string("lease", errors, lease_limit);
     let on_revoke = table.string("on_revoke", errors, |text| match text {
         "hold" => Ok(OnRevoke::Hold),
@@ -62,6 +87,7 @@ pub(super) fn parse(
 
     let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role?);
     Some(Profile {
+        base: base.map(|(name, _)| name),
         lease: lease.unwrap_or(defaults.lease),
         on_revoke: on_revoke.unwrap_or(defaults.on_revoke),
         revoke_on,
@@ -71,6 +97,15 @@ pub(super) fn parse(
         callers,
         ..defaults
     })
+}
+
+/// The profile that a `from` names, and the upstream at the end of its chain.
+fn base(name: &str, chains: &Chains) -> Result<(ProfileName, String), String> {
+    let upstream = chains.upstream_of(name)?;
+    match (ProfileName::parse(name), upstream) {
+        (Some(name), Some(upstream)) => Ok((name, upstream)),
+        _ => Err("has errors of its own".into()),
+    }
 }
 
 fn find_upstream(name: &str, upstreams: &[KnownUpstream]) -> Result<Arc<str>, String> {
@@ -87,6 +122,7 @@ fn find_upstream(name: &str, upstreams: &[KnownUpstream]) -> Result<Arc<str>, St
 fn role(
     table: &mut Table<'_>,
     kind: Option<&UpstreamKind>,
+    has_base: bool,
     folder: &Path,
     errors: &mut Errors,
 ) -> Option<RoleRequest> {
@@ -108,14 +144,20 @@ fn role(
     let has_session = aws
         .and_then(|settings| settings.mfa.as_ref())
         .is_some_and(|mfa| mfa.session.is_some());
-    let is_chained = has_session && matches!(&role, Some(Role::Aws(role)) if role.with_mfa);
+    let with_mfa = has_session && matches!(&role, Some(Role::Aws(role)) if role.with_mfa);
     let duration = table.string("duration", errors, |text| {
         let duration = duration_within(text, SHORTEST_SESSION..=LONGEST_SESSION, "15m to 12h")?;
-        match is_chained && duration > aws::LONGEST_CHAINED {
-            true => Err("is longer than 1h, which AWS refuses for a role that is assumed with an MFA session; \
+        if duration <= aws::LONGEST_CHAINED {
+            return Ok(duration);
+        }
+        match (has_base, with_mfa) {
+            (true, _) => Err("is longer than 1h, the limit of AWS for a role that a session assumes; \
+                use 1h, and the session is refreshed in time"
+                .into()),
+            (false, true) => Err("is longer than 1h, the limit of AWS for a role that is assumed with an MFA session; \
                 use 1h, which is refreshed, or set mfa_session = \"none\" in the upstream"
                 .into()),
-            false => Ok(duration),
+            (false, false) => Ok(duration),
         }
     });
 

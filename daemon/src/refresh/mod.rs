@@ -38,6 +38,18 @@ pub(crate) struct RefreshService {
     token_waits: TokenWaits,
 }
 
+/// A call that was made.
+struct Call {
+    sent_at: BootTime,
+    answer: Result<IssuedSession, UpstreamError>,
+}
+
+impl Call {
+    fn failed_with(&self, wanted: RefusalKind) -> bool {
+        matches!(&self.answer, Err(UpstreamError::Refused { kind, .. }) if *kind == wanted)
+    }
+}
+
 impl RefreshService {
     pub(crate) fn new(
         cache: Arc<Cache>,
@@ -63,9 +75,9 @@ impl RefreshService {
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
     ) -> Result<(), RequestError> {
-        if let Some(ended) = entry.state.hold() {
+        if let Some((profile, ended)) = entry.hold() {
             return Err(RequestError::Held {
-                profile: entry.profile.name.to_string(),
+                profile: profile.to_string(),
                 ended,
             });
         }
@@ -132,7 +144,7 @@ impl RefreshService {
     /// Assumes the role and installs the session: the work of a flight. A fresh session makes it unnecessary, unless it is
     /// the `unwanted` one.
     async fn fetch_session(
-        &self,
+        self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         priority: Priority,
         unwanted: Option<Arc<Session>>,
@@ -151,13 +163,90 @@ impl RefreshService {
 
         entry.backoff(|backoff| backoff.permit(self.clock.now().boot))?;
 
+        let mut base = self.base_session(entry, priority, None).await?;
+        let mut called = self.assume(entry, priority, base.as_deref()).await?;
+        // The base's session ended early. Once, a new one is fetched.
+        if base.is_some() && called.failed_with(RefusalKind::BaseEnded) {
+            base = self.base_session(entry, priority, base).await?;
+            called = self.assume(entry, priority, base.as_deref()).await?;
+        }
+
+        match called.answer {
+            Ok(issued) => {
+                self.install_issued(entry, issued, called.sent_at, generation);
+                Ok(())
+            }
+            Err(error) => Err(self.record_failure(entry, error)),
+        }
+    }
+
+    /// The session that assumes the role, if it is not the principal who does. It is fetched if there is none but the
+    /// `unwanted` one.
+    async fn base_session(
+        self: &Arc<Self>,
+        entry: &CacheEntry,
+        priority: Priority,
+        unwanted: Option<Arc<Session>>,
+    ) -> Result<Option<Arc<Session>>, BackoffState> {
+        let Some(base) = &entry.base else {
+            return Ok(None);
+        };
+
+        let is_wanted = |session: &Arc<Session>| {
+            let unwanted = unwanted.as_ref();
+            unwanted.is_none_or(|unwanted| !Arc::ptr_eq(unwanted, session))
+        };
+        if let Some(session) = self.usable_session(base).filter(is_wanted) {
+            return Ok(Some(session));
+        }
+
+        let fetching = self.join_fetch(base, priority, unwanted.clone());
+        if let Ok(Err(backoff)) = fetching.result().await {
+            self.timers.set(&entry.timer, backoff.next_try);
+            return Err(backoff);
+        }
+
+        match self.usable_session(base) {
+            Some(session) => Ok(Some(session)),
+            None => Err(self.record_failure(
+                entry,
+                UpstreamError::Refused {
+                    what: format!(
+                        "profile {}, which assumes the role, has no session",
+                        base.profile.name
+                    ),
+                    kind: RefusalKind::Other,
+                },
+            )),
+        }
+    }
+
+    fn usable_session(&self, entry: &CacheEntry) -> Option<Arc<Session>> {
+        match entry.lookup(self.clock.now().boot) {
+            Freshness::Fresh(session) | Freshness::Aging(session) => Some(session),
+            Freshness::Expired => None,
+        }
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// When none was made, because the upstream is unavailable.
+    async fn assume(
+        &self,
+        entry: &CacheEntry,
+        priority: Priority,
+        base: Option<&Session>,
+    ) -> Result<Call, BackoffState> {
         let permit = match entry.upstream.acquire(priority, &self.clock).await {
             Ok(permit) => permit,
             Err(outage) => return Err(self.wait_for_upstream(entry, outage)),
         };
 
         let sent_at = self.clock.now().boot;
-        let answer = entry.upstream.client.assume(&entry.profile.role).await;
+        let client = &entry.upstream.client;
+        let base = base.map(|session| &session.issued);
+        let answer = client.assume(&entry.profile.role, base).await;
         let answer = answer.and_then(|issued| check_life(issued, entry));
         permit.record(
             entry.id,
@@ -166,13 +255,7 @@ impl RefreshService {
             fastrand::f64(),
         );
 
-        match answer {
-            Ok(issued) => {
-                self.install_issued(entry, issued, sent_at, generation);
-                Ok(())
-            }
-            Err(error) => Err(self.record_failure(entry, error)),
-        }
+        Ok(Call { sent_at, answer })
     }
 
     fn install_issued(

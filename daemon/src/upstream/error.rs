@@ -34,6 +34,8 @@ pub enum RefusalKind {
     NotTrusted,
     /// The principal's account is disabled, and all of its sessions with it.
     AccountDisabled,
+    /// The session whose keys were used has ended.
+    BaseEnded,
     Other,
 }
 

@@ -46,10 +46,11 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// Its `kind` in the configuration: `bycloud`.
     fn kind(&self) -> &'static str;
 
-    /// Assumes a role once: no retry, no cache.
+    /// Assumes a role once: no retry, no cache. With `base`, the keys of that session assume it, and else the principal's.
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
+        base: Option<&'a IssuedSession>,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>>;
 
     /// The upstream's time, estimated from its replies.

@@ -262,7 +262,8 @@ impl ServiceError {
         let refused = |what, kind| UpstreamError::Refused { what, kind };
 
         match self.meaning {
-            Meaning::Unavailable | Meaning::SessionOver => UpstreamError::Unavailable {
+            Meaning::SessionOver => refused(what, RefusalKind::BaseEnded),
+            Meaning::Unavailable => UpstreamError::Unavailable {
                 what,
                 retry_after: self.retry_after,
                 hint: None,

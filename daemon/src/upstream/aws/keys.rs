@@ -2,6 +2,8 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::upstream::IssuedSession;
+
 /// What signs a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
@@ -9,6 +11,16 @@ pub(crate) struct Keys {
     pub(crate) secret: SecretString,
     /// Of a session.
     pub(crate) session_token: Option<SecretString>,
+}
+
+impl From<&IssuedSession> for Keys {
+    fn from(session: &IssuedSession) -> Self {
+        Self {
+            id: session.access_key_id.clone(),
+            secret: session.secret_access_key.clone(),
+            session_token: Some(session.session_token.clone()),
+        }
+    }
 }
 
 impl Keys {

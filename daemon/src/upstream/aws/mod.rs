@@ -141,6 +141,7 @@ impl Aws {
         &self,
         role: &AwsRole,
         request: &RoleRequest,
+        base: Option<&IssuedSession>,
     ) -> Result<IssuedSession, AwsError> {
         let user_keys = self.user_keys().await?;
         let identity = self.identity(&user_keys).await?;
@@ -157,6 +158,7 @@ impl Aws {
         };
         let mfa = self.mfa.as_ref().filter(|_| role.with_mfa);
         let assumed = match mfa.map(|mfa| (mfa, mfa.settings.session)) {
+            _ if let Some(base) = base => self.assume_role(assume(None), &base.into()).await?,
             None => self.assume_role(assume(None), &user_keys).await?,
             Some((mfa, None)) => {
                 let code = self.machine_code(mfa).await?;
@@ -221,11 +223,12 @@ impl Upstream for Aws {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
+        base: Option<&'a IssuedSession>,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         async move {
             match &role.role {
                 Role::Aws(of_aws) => self
-                    .issue_session(of_aws, role)
+                    .issue_session(of_aws, role, base)
                     .await
                     .map_err(|error| error.into_upstream_error(&self.token_source)),
                 Role::ByCloud(id) => Err(UpstreamError::Refused {

@@ -101,6 +101,7 @@ impl Upstream for ByCloud {
     fn assume<'a>(
         &'a self,
         role: &'a RoleRequest,
+        _base: Option<&'a IssuedSession>,
     ) -> BoxFuture<'a, Result<IssuedSession, UpstreamError>> {
         self.issue_session(role.role.id(), role.duration).boxed()
     }

@@ -17,7 +17,6 @@ mod payload;
 mod request;
 mod request_log;
 mod verify;
-mod xml;
 
 use std::net::IpAddr;
 

@@ -179,6 +179,11 @@ pub fn methods() -> impl Iterator<Item = (&'static str, &'static str, String)> {
     })
 }
 
+/// Service and name of each AWS action.
+pub fn aws_actions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    aws::actions()
+}
+
 /// The sandbox's policy evaluation (A10), for comparison with others: a function of an action and
 /// all CRNs of a resource, or of a principal if the documents are trust policies.
 pub fn evaluator(

@@ -80,6 +80,10 @@ const fn action(service: &'static Service, name: &'static str, handler: Handler)
     }
 }
 
+pub(super) fn all() -> impl Iterator<Item = &'static Action> {
+    ACTIONS.iter()
+}
+
 pub(super) fn exists(name: &str) -> bool {
     ACTIONS.iter().any(|action| action.name == name)
 }

@@ -289,6 +289,15 @@ fn authorize(call: &Call<'_>, action: &str, resource: &str) -> Result<(), AwsErr
     })
 }
 
+/// IAM's texts name a resource as `role NAME` or `user NAME` instead of by its ARN.
+fn name_briefly(mut error: AwsError, arn: &str, kind: &str, name: &str) -> AwsError {
+    let long = format!("on resource: {arn}");
+    error.message = error
+        .message
+        .replace(&long, &format!("on resource: {kind} {name}"));
+    error
+}
+
 /// The user of `UserName`, by default the caller, if the caller may do the action.
 fn user<'a>(call: &'a Call<'_>, action: &str) -> Result<&'a User, AwsError> {
     let name = call.params.get("UserName");
@@ -297,7 +306,8 @@ fn user<'a>(call: &'a Call<'_>, action: &str) -> Result<&'a User, AwsError> {
         return Err(AwsError::validation(message));
     };
     let account = &call.caller.names.account;
-    authorize(call, action, &arn::user(account, name))?;
+    let arn = arn::user(account, name);
+    authorize(call, action, &arn).map_err(|error| name_briefly(error, &arn, "user", name))?;
 
     call.store
         .user_named(account, name)
@@ -325,7 +335,8 @@ fn role<'a>(call: &'a Call<'_>, action: &str) -> Result<&'a Role, AwsError> {
         .required("RoleName", any_text(1, 64), &mut problems);
     problems.into_result()?;
     let account = &call.caller.names.account;
-    authorize(call, action, &arn::role(account, name))?;
+    let arn = arn::role(account, name);
+    authorize(call, action, &arn).map_err(|error| name_briefly(error, &arn, "role", name))?;
 
     call.store
         .role_named(account, name)

@@ -63,3 +63,8 @@ impl Aws {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Service and name of each action.
+pub(super) fn actions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    actions::all().map(|action| (action.service.name, action.name))
+}

@@ -100,7 +100,7 @@ async fn user_without_permission_is_denied_implicitly() {
     let ben = world.user_keys("ben");
 
     let reply = world.iam(&ben, "GetRole", &[("RoleName", "reader")]).await;
-    reply.check_denied("User: arn:aws:iam::111122223333:user/ben is not authorized to perform: iam:GetRole on resource: arn:aws:iam::111122223333:role/reader because no identity-based policy allows the iam:GetRole action");
+    reply.check_denied("User: arn:aws:iam::111122223333:user/ben is not authorized to perform: iam:GetRole on resource: role reader because no identity-based policy allows the iam:GetRole action");
 }
 
 #[tokio::test]

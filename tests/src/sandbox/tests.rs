@@ -18,6 +18,7 @@ mod invitations;
 mod pagination;
 mod policies;
 mod s3;
+mod s3_aws;
 mod s3_chunked;
 mod s3_client;
 mod s3_list;

@@ -125,6 +125,22 @@ impl Caller {
         Err(self.denied(request, Some(&reason)))
     }
 
+    /// Checks the caller's own policies for an action without condition keys of its own.
+    pub(in crate::sandbox) fn authorize_resource(
+        &self,
+        action: &str,
+        resource: &str,
+        region: &str,
+        now: Millis,
+    ) -> Result<(), AwsError> {
+        let context = self.context(region, now);
+        self.authorize(&Request {
+            action,
+            resource,
+            context: &context,
+        })
+    }
+
     /// Checks the trust policy of a role and the caller's own policies. Like AWS, it gives a reason
     /// for explicit denials only.
     pub(super) fn authorize_role(

@@ -281,12 +281,8 @@ fn date(at: Millis) -> String {
 }
 
 fn authorize(call: &Call<'_>, action: &str, resource: &str) -> Result<(), AwsError> {
-    let context = call.caller.context(call.region, call.now);
-    call.caller.authorize(&Request {
-        action,
-        resource,
-        context: &context,
-    })
+    call.caller
+        .authorize_resource(action, resource, call.region, call.now)
 }
 
 /// IAM's texts name a resource as `role NAME` or `user NAME` instead of by its ARN.

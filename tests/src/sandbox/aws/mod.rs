@@ -32,9 +32,10 @@ use serde_json::Value;
 use super::clock::{Clock, Millis};
 use super::fault::Faults;
 use call_log::CallLog;
-use error::AwsError;
 use store::Store;
 
+pub(super) use caller::Caller;
+pub(super) use error::AwsError;
 pub(super) use http::serve;
 
 #[derive(Debug)]
@@ -57,6 +58,18 @@ impl Aws {
             call_log: CallLog::default(),
         };
         (aws, fixture)
+    }
+
+    /// The caller by its key and session token, and the secret, for other services.
+    pub(super) fn find_caller(
+        &self,
+        access_key_id: &str,
+        token: Option<&str>,
+        now: Millis,
+    ) -> Result<(Caller, String), AwsError> {
+        let (caller, secret) = verify::find_caller(&self.store(), access_key_id, token, now)?;
+        verify::check_end(&caller, now)?;
+        Ok((caller, secret))
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

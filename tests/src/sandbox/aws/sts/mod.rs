@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actions::Call;
 use super::error::AwsError;
 use super::params::Problems;
-use super::policy::Request;
 use super::store::{Session, SessionOf, new_id, new_secret, new_session_token};
 use crate::sandbox::clock::{Millis, to_rfc3339};
 use crate::sandbox::xml::Xml;
@@ -69,12 +68,8 @@ pub(super) fn get_access_key_info(call: &mut Call<'_>, xml: &mut Xml) -> Result<
         refuse_session(call, "GetAccessKeyInfo")?;
     }
 
-    let context = call.caller.context(call.region, call.now);
-    call.caller.authorize(&Request {
-        action: "sts:GetAccessKeyInfo",
-        resource: "*",
-        context: &context,
-    })?;
+    call.caller
+        .authorize_resource("sts:GetAccessKeyInfo", "*", call.region, call.now)?;
 
     let key = call.store.access_keys.get(id);
     let of_user = key.and_then(|key| call.store.user(&key.user_id));

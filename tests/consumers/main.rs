@@ -2,10 +2,13 @@
 //! schemathesis tests the sandbox. `tests/run` installs these programs.
 
 mod aws_cli;
+mod aws_sandbox;
+mod aws_sandbox_calls;
 mod bus;
 mod desktop;
 mod driver;
 mod keyring;
+mod ministack;
 mod mock_server;
 mod plugins;
 mod revoked;

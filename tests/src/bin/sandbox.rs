@@ -1,4 +1,5 @@
-//! `rolekeeper-sandbox`: a fake ByCloud IAM on loopback, for development and tests without a cloud.
+//! `rolekeeper-sandbox`: a fake ByCloud IAM and AWS on loopback, for development and tests without a
+//! cloud.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use rolekeeper_tests::sandbox::{self, Options, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A fake ByCloud IAM on loopback, with an SQLite database, policy evaluation, and faults on demand
+/// A fake ByCloud IAM and AWS on loopback, with policy evaluation and faults on demand
 #[derive(Parser)]
 #[command(name = "rolekeeper-sandbox", version)]
 struct Cli {
@@ -38,6 +39,10 @@ struct Serve {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     s3: SocketAddr,
 
+    /// Loopback address of AWS's STS and IAM
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    aws: SocketAddr,
+
     /// Store the data in this SQLite file [default: in memory]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -57,6 +62,7 @@ impl From<Serve> for Options {
             listen: serve.listen,
             control: serve.control,
             s3: serve.s3,
+            aws: serve.aws,
             data: serve.data,
             fixture: serve.fixture,
             max_session: serve.max_session,

@@ -19,6 +19,9 @@ const SECRET_FIELDS: [&str; 7] = [
     "session_token",
 ];
 
+/// Every secret, session token and MFA seed of the sandbox's AWS contains one of these.
+const MARKERS: [&str; 2] = ["canary/", "CANARYSEED"];
+
 #[derive(Debug, Default)]
 pub(super) struct LeakCheck {
     secrets: Mutex<Vec<String>>,
@@ -30,6 +33,8 @@ pub(super) struct LeakCheck {
 struct Output {
     source: String,
     text: String,
+    /// Whether leases may be in it. Secrets of other leases may not.
+    may_have_leases: bool,
 }
 
 impl LeakCheck {
@@ -37,10 +42,16 @@ impl LeakCheck {
         self.secrets.lock().expect("unpoisoned").push(text.into());
     }
 
+    /// Standard error, or a file that a program stores.
     pub(super) fn add_output(&self, source: &str, text: &str) {
+        self.add(source, text, false);
+    }
+
+    fn add(&self, source: &str, text: &str, may_have_leases: bool) {
         let output = Output {
             source: source.into(),
             text: text.into(),
+            may_have_leases,
         };
         self.outputs.lock().expect("unpoisoned").push(output);
     }
@@ -53,7 +64,7 @@ impl LeakCheck {
         let secrets = serde_json::from_str(&run.stdout)
             .map_or_else(|_| Vec::new(), |document| secrets_of(&document));
         if secrets.is_empty() {
-            self.add_output(command, &run.stdout);
+            self.add(command, &run.stdout, true);
         }
         for secret in &secrets {
             self.add_secret(secret);
@@ -79,8 +90,11 @@ impl LeakCheck {
     fn check(&self) {
         let secrets = self.secrets.lock().expect("unpoisoned");
 
-        for Output { source, text } in self.outputs.lock().expect("unpoisoned").iter() {
-            let leaks = secrets.iter().any(|secret| text.contains(secret));
+        for output in self.outputs.lock().expect("unpoisoned").iter() {
+            let Output { source, text, .. } = output;
+            let has_marker = MARKERS.iter().any(|marker| text.contains(marker));
+            let leaks = secrets.iter().any(|secret| text.contains(secret))
+                || (has_marker && !output.may_have_leases);
             assert!(!leaks, "{source} leaks a secret:\n{text}");
         }
     }

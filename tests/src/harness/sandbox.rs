@@ -50,6 +50,16 @@ impl SandboxProcess {
         self.text(&["s3"])
     }
 
+    /// URL of AWS's STS and IAM.
+    pub fn aws(&self) -> &str {
+        self.text(&["aws"])
+    }
+
+    /// A text of the AWS accounts, such as `["roles", "reader"]`.
+    pub fn aws_fixture(&self, path: &[&str]) -> &str {
+        self.text(&[&["aws_fixture"], path].concat())
+    }
+
     /// The token of a user or a service account, by name.
     pub fn token(&self, principal: &str) -> &str {
         self.text(&["tokens", principal])
@@ -152,6 +162,32 @@ impl SandboxProcess {
     pub fn calls(&self, method: &str) -> u64 {
         let calls = self.control("GET", "/calls", None);
         calls["counts"][method].as_u64().unwrap_or(0)
+    }
+
+    /// How many calls of an AWS action have arrived.
+    pub fn aws_calls(&self, action: &str) -> u64 {
+        let calls = self.control("GET", "/aws/calls", None);
+        calls["counts"][action].as_u64().unwrap_or(0)
+    }
+
+    /// The current MFA code of `ada`, by AWS's clock. It may be used already.
+    ///
+    /// # Panics
+    /// If the control interface does not answer.
+    pub fn mfa_code(&self) -> String {
+        let codes = self.control("GET", "/aws/users/ada/mfa-code", None);
+        let code = codes[self.aws_fixture(&["mfa", "serial"])].as_str();
+
+        code.expect("a code").to_owned()
+    }
+
+    /// Writes the access key of an AWS user as `KEYID:SECRET` into a private file of a home.
+    pub fn aws_key_file(&self, home: &Home, user: &str) -> PathBuf {
+        let id = self.aws_fixture(&["users", user, "access_key_id"]);
+        let secret = self.aws_fixture(&["users", user, "secret_access_key"]);
+        home.secret(secret);
+
+        home.private_file(&format!("{user}.key"), &format!("{id}:{secret}"))
     }
 
     /// Writes a principal's token into a private file of a home.

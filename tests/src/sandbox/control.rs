@@ -14,8 +14,10 @@ use super::State;
 use super::clock::Millis;
 use super::error::{ApiError, status_code};
 use super::fault::{CENTURY, FaultRule};
+use super::fault_reply::Body;
 use super::handlers::{invitations, users};
-use super::server::{Body, json_response};
+use super::methods;
+use super::server::json_response;
 use super::store::{TokenKind, delete_token, insert_token, new_user_token};
 
 /// Limits of the organization.
@@ -80,7 +82,7 @@ struct DeleteToken {
     token: String,
 }
 
-type ControlResult = Result<Value, ApiError>;
+pub(super) type ControlResult = Result<Value, ApiError>;
 
 pub(super) fn handle(state: &State, parts: &Parts, body: &[u8]) -> ControlResult {
     let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
@@ -119,6 +121,8 @@ pub(super) fn handle(state: &State, parts: &Parts, body: &[u8]) -> ControlResult
         ("POST", ["invitations", id, "accept"]) => accept_invitation(state, id, &parse(body)?),
         ("DELETE", ["tokens"]) => remove_token(state, &parse(body)?),
 
+        (_, ["aws", rest @ ..]) => state.aws.control(rest, parts, body, state.aws_now()),
+
         (verb, _) => {
             let message = format!("no control call {verb} {}", parts.uri.path());
             Err(ApiError::new(404, "not_found", message))
@@ -126,18 +130,18 @@ pub(super) fn handle(state: &State, parts: &Parts, body: &[u8]) -> ControlResult
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 /// The reply to a call without a result.
-fn empty() -> ControlResult {
+pub(super) fn empty() -> ControlResult {
     Ok(json!({}))
 }
 
 fn add_fault(state: &State, rule: FaultRule) -> ControlResult {
-    rule.check().map_err(ApiError::invalid)?;
+    rule.check(methods::exists).map_err(ApiError::invalid)?;
     Ok(json!({ "id": state.faults.add(rule) }))
 }
 

@@ -6,8 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::methods;
-
 /// The longest delay in milliseconds: an hour.
 const MAX_DELAY_MS: u64 = 3_600_000;
 /// The largest reply in bytes.
@@ -45,6 +43,8 @@ pub(super) enum Fault {
     Huge { bytes: usize },
     /// 302. The call has no effect.
     Redirect { location: String },
+    /// Any body in the API's content type, without a request id. The call has no effect.
+    Body { status: u16, text: String },
 }
 
 impl Fault {
@@ -61,6 +61,7 @@ impl Fault {
             Self::WrongDate { .. } => "wrong_date",
             Self::Huge { .. } => "huge",
             Self::Redirect { .. } => "redirect",
+            Self::Body { .. } => "body",
         }
     }
 
@@ -83,14 +84,28 @@ pub(super) struct FaultRule {
 }
 
 impl FaultRule {
-    pub(super) fn check(&self) -> Result<(), String> {
-        if self.method != "*" && !methods::exists(&self.method) {
+    pub(super) fn new(method: String, fault: Fault, times: u64) -> Self {
+        Self {
+            method,
+            fault,
+            times: Some(times),
+        }
+    }
+
+    /// `is_method` tells whether the API has a method.
+    pub(super) fn check(&self, is_method: impl Fn(&str) -> bool) -> Result<(), String> {
+        if self.method != "*" && !is_method(&self.method) {
             return Err(format!("method: unknown method {}", self.method));
         }
         if let Fault::Status { status, .. } = &self.fault
             && !(400..=599).contains(status)
         {
             return Err(format!("fault.status: {status} is not from 400 to 599"));
+        }
+        if let Fault::Body { status, .. } = &self.fault
+            && !(200..=599).contains(status)
+        {
+            return Err(format!("fault.status: {status} is not from 200 to 599"));
         }
 
         let (value, max) = match &self.fault {

@@ -1,12 +1,13 @@
-//! A fake ByCloud IAM on loopback, for the demo, the tests and offline development: an SQLite
+//! A fake ByCloud IAM and AWS on loopback, for the demo, the tests and offline development: an SQLite
 //! database, policy evaluation, expiring sessions, and faults on demand. It must share no types
 //! with the daemon: a shared type would hide a bug that is on both sides.
 //!
-//! Start with `dispatch`, the path of a request. The assumptions A1 to A15 are those of the
-//! contract.
+//! Start with `dispatch`, the path of a request; `aws` has one of its own. The assumptions A1 to A15
+//! are those of the contract.
 
 mod audit;
 mod auth;
+mod aws;
 mod call_log;
 mod clock;
 mod control;
@@ -14,6 +15,7 @@ mod crn;
 mod dispatch;
 mod error;
 mod fault;
+mod fault_reply;
 mod fixture;
 mod handlers;
 mod methods;
@@ -25,6 +27,7 @@ mod server;
 mod sigv4;
 mod store;
 mod validation;
+mod xml;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -58,6 +61,8 @@ pub struct Options {
     pub control: SocketAddr,
     /// Address of S3 and STS for AWS clients.
     pub s3: SocketAddr,
+    /// Address of STS and IAM of AWS.
+    pub aws: SocketAddr,
     /// The database file; in memory if absent.
     pub data: Option<PathBuf>,
     /// The content of a new database; a small organization if absent.
@@ -72,6 +77,7 @@ impl Default for Options {
             listen: ANY_PORT,
             control: ANY_PORT,
             s3: ANY_PORT,
+            aws: ANY_PORT,
             data: None,
             fixture: None,
             max_session: None,
@@ -82,10 +88,10 @@ impl Default for Options {
 /// A running sandbox. Dropping it stops it.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// What a client needs: `endpoint`, `control`, `s3`, `admin_token`, `tokens` by principal,
-    /// `roles` by name.
+    /// What a client needs: `endpoint`, `control`, `s3`, `aws`, `admin_token`, `tokens` by principal,
+    /// `roles` by name, `aws_fixture`.
     pub ready: Value,
-    servers: [JoinHandle<()>; 3],
+    servers: [JoinHandle<()>; 4],
 }
 
 impl Drop for Sandbox {
@@ -103,6 +109,7 @@ struct State {
     clock: Clock,
     faults: Faults,
     call_log: CallLog,
+    aws: aws::Aws,
     s3_request_log: s3::RequestLog,
     limits: control::Limits,
 }
@@ -116,23 +123,29 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
     let api = bind(options.listen).await?;
     let control = bind(options.control).await?;
     let s3 = bind(options.s3).await?;
+    let aws = bind(options.aws).await?;
+    let (aws_state, aws_fixture) = aws::Aws::new(clock.now());
 
     let mut ready = store.ready()?;
     ready["endpoint"] = json!(url(&api)?);
     ready["control"] = json!(url(&control)?);
     ready["s3"] = json!(url(&s3)?);
+    ready["aws"] = json!(url(&aws)?);
+    ready["aws_fixture"] = aws_fixture;
 
     let state = Arc::new(State {
         store,
         clock,
         faults: Faults::default(),
         call_log: CallLog::default(),
+        aws: aws_state,
         s3_request_log: s3::RequestLog::default(),
         limits: control::Limits::new(options.max_session),
     });
     let servers = [
         tokio::spawn(server::serve_api(api, Arc::clone(&state))),
         tokio::spawn(s3::serve(s3, Arc::clone(&state))),
+        tokio::spawn(aws::serve(aws, Arc::clone(&state))),
         tokio::spawn(server::serve_control(control, state)),
     ];
 
@@ -164,6 +177,11 @@ pub fn methods() -> impl Iterator<Item = (&'static str, &'static str, String)> {
         let path = format!("{PREFIX}{}", method.path);
         (method.name, method.spec.verb.as_str(), path)
     })
+}
+
+/// Service and name of each AWS action.
+pub fn aws_actions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    aws::actions()
 }
 
 /// The sandbox's policy evaluation (A10), for comparison with others: a function of an action and

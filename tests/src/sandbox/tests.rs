@@ -2,6 +2,13 @@
 
 mod audit_log;
 mod auth_params;
+mod aws_client;
+mod aws_control;
+mod aws_iam;
+mod aws_mfa;
+mod aws_roles;
+mod aws_signatures;
+mod aws_sts;
 mod call_log;
 mod control;
 mod faults;
@@ -11,6 +18,7 @@ mod invitations;
 mod pagination;
 mod policies;
 mod s3;
+mod s3_aws;
 mod s3_chunked;
 mod s3_client;
 mod s3_list;

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 
 use super::Reply;
-use super::xml::document;
 use crate::sandbox::clock::{Millis, to_rfc3339};
 use crate::sandbox::error::ApiError;
+use crate::sandbox::xml::document;
 
 pub(super) const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 

@@ -2,7 +2,7 @@
 
 use super::Reply;
 use super::verify::Signer;
-use super::xml::document;
+use crate::sandbox::xml::document;
 
 pub(super) const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 /// A placeholder: ByCloud has no AWS accounts.

@@ -14,12 +14,12 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::xml::document;
 use super::{Reply, caller_identity, request};
 use crate::sandbox::State;
 use crate::sandbox::clock::Millis;
 use crate::sandbox::error::{ApiError, status_code};
 use crate::sandbox::server::accept;
+use crate::sandbox::xml::document;
 
 /// The longest body of a request in bytes.
 const MAX_BODY: usize = 64 * 1024 * 1024;

@@ -6,11 +6,11 @@ use rusqlite::{Connection, params};
 use super::Reply;
 use super::buckets::{NAMESPACE, must_exist};
 use super::request::S3Request;
-use super::xml::{Xml, document};
 use crate::hex;
 use crate::sandbox::clock::{Millis, to_rfc3339};
 use crate::sandbox::error::ApiError;
 use crate::sandbox::sigv4::percent_encode;
+use crate::sandbox::xml::{Xml, document};
 
 /// Keys and common prefixes of a page.
 const MAX_KEYS: usize = 1000;

@@ -1,11 +1,12 @@
 //! A small S3 for AWS clients, so that tests can use leased keys. It verifies the signature of
-//! every request, and the role's policies authorize it. STS `GetCallerIdentity` is on the same
+//! every request, and the role's policies authorize it. Keys of the sandbox's AWS work, too. STS `GetCallerIdentity` is on the same
 //! port. It supports only what tests need: a request that it does not support is refused and has no
 //! effect.
 //!
 //! Start with [`State::handle_s3`], the path of a request.
 
 mod aws_chunked;
+mod aws_keys;
 mod buckets;
 mod caller_identity;
 mod checksum;
@@ -17,7 +18,6 @@ mod payload;
 mod request;
 mod request_log;
 mod verify;
-mod xml;
 
 use std::net::IpAddr;
 
@@ -161,11 +161,19 @@ impl State {
         let body = arrival.body.map_err(ApiError::clone)?;
         let org = &self.store.org;
 
-        let signed = verify::signature(tx, parts, auth, body, now)?;
+        let signed = verify::signature(self, tx, parts, auth, body, now)?;
         let signer = signer.insert(signed.signer);
-        let caller = verify::caller(tx, org, signer, now)?;
-        let request = arrival.request.as_ref().map_err(ApiError::clone)?;
-        verify::authorize(&caller, request.operation, &request.crns(org))?;
+        let request = arrival.request.as_ref().map_err(ApiError::clone);
+        let request = if let Some(caller) = &signer.aws {
+            let request = request?;
+            aws_keys::authorize(self, caller, request, &auth.scope.region)?;
+            request
+        } else {
+            let caller = verify::caller(tx, org, signer, now)?;
+            let request = request?;
+            verify::authorize(&caller, request.operation, &request.crns(org))?;
+            request
+        };
         let payload = payload::open(parts, auth, &signed.key, &signed.payload_hash, body)?;
 
         match request.operation {

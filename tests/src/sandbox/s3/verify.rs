@@ -5,8 +5,10 @@ use hyper::http::request::Parts;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::operation::Operation;
-use super::{payload, request};
-use crate::sandbox::auth::{self, Caller};
+use super::{aws_keys, payload, request};
+use crate::sandbox::State;
+use crate::sandbox::auth;
+use crate::sandbox::aws::Caller;
 use crate::sandbox::clock::Millis;
 use crate::sandbox::crn::Crns;
 use crate::sandbox::error::ApiError;
@@ -24,6 +26,8 @@ pub(super) struct Signer {
     pub(super) principal_type: String,
     pub(super) role_id: String,
     pub(super) role_name: String,
+    /// For keys of the sandbox's AWS.
+    pub(super) aws: Option<Box<Caller>>,
 }
 
 /// A request with a valid signature.
@@ -37,6 +41,7 @@ pub(super) struct VerifiedRequest {
 
 /// Verifies the signature, but not the body.
 pub(super) fn signature(
+    state: &State,
     tx: &Connection,
     parts: &Parts,
     auth: &AuthParams,
@@ -45,9 +50,10 @@ pub(super) fn signature(
 ) -> Result<VerifiedRequest, ApiError> {
     check_time(auth, now)?;
     check_service(auth, parts)?;
-    let (signer, secret) = find_key(tx, &auth.access_key_id)?
-        .ok_or_else(|| ApiError::new(403, "InvalidAccessKeyId", "unknown access key"))?;
-    check_token(tx, auth.token.as_deref(), &signer)?;
+    let (signer, secret) = match aws_keys::find(state, auth)? {
+        Some(found) => found,
+        None => find_session(tx, auth)?,
+    };
 
     let payload_hash = payload::signed_hash(parts, auth, body)?;
     let text = auth.string_to_sign(parts, &payload_hash)?;
@@ -81,7 +87,7 @@ pub(super) fn caller(
     org: &str,
     signer: &Signer,
     now: Millis,
-) -> Result<Caller, ApiError> {
+) -> Result<auth::Caller, ApiError> {
     auth::session(tx, org, &signer.session_id, now).map_err(|error| match error.code.as_str() {
         "token_expired" => ApiError::new(400, "ExpiredToken", error.message),
         "session_revoked" | "invalid_token" => ApiError::new(400, "InvalidToken", error.message),
@@ -107,6 +113,15 @@ fn check_time(auth: &AuthParams, now: Millis) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
+}
+
+fn find_session(tx: &Connection, auth: &AuthParams) -> Result<(Signer, String), ApiError> {
+    let found = find_key(tx, &auth.access_key_id)?;
+    let (signer, secret) =
+        found.ok_or_else(|| ApiError::new(403, "InvalidAccessKeyId", "unknown access key"))?;
+
+    check_token(tx, auth.token.as_deref(), &signer)?;
+    Ok((signer, secret))
 }
 
 fn check_token(tx: &Connection, token: Option<&str>, signer: &Signer) -> Result<(), ApiError> {
@@ -139,6 +154,7 @@ fn find_key(tx: &Connection, access_key_id: &str) -> rusqlite::Result<Option<(Si
                 principal_type: row.get(2)?,
                 role_id: row.get(3)?,
                 role_name: row.get(4)?,
+                aws: None,
             };
             Ok((signer, row.get(5)?))
         })
@@ -161,7 +177,7 @@ pub(super) fn to_sts_error(error: ApiError) -> ApiError {
 }
 
 pub(super) fn authorize(
-    caller: &Caller,
+    caller: &auth::Caller,
     operation: Operation,
     resource: &Crns,
 ) -> Result<(), ApiError> {

@@ -32,7 +32,7 @@ pub(in crate::sandbox) struct AuthParams {
 pub(in crate::sandbox) struct Scope {
     /// `20150830`
     pub(super) date: String,
-    pub(super) region: String,
+    pub(in crate::sandbox) region: String,
     pub(in crate::sandbox) service: String,
 }
 

@@ -36,6 +36,14 @@ async fn public_address_is_refused() {
         reason,
     )
     .await;
+    check_refused(
+        Options {
+            aws: address,
+            ..Options::default()
+        },
+        reason,
+    )
+    .await;
 }
 
 #[tokio::test]

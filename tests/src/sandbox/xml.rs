@@ -1,4 +1,4 @@
-//! XML of S3 and STS. All texts are escaped, because a key may have any characters.
+//! XML of S3, STS and IAM. All texts are escaped, because a key may have any characters.
 
 #[derive(Debug)]
 pub(super) struct Xml(String);

@@ -133,7 +133,7 @@ fn date_is_used_only_from_replies_of_the_upstream_itself() {
         run(async {
             let before = Clock::System.now().boot;
             let granted = client
-                .assume(&role())
+                .assume(&role(), None)
                 .await
                 .expect("the first reply is good");
             let after = Clock::System.now().boot;
@@ -142,7 +142,7 @@ fn date_is_used_only_from_replies_of_the_upstream_itself() {
                 .issued(granted.issued_at, before, after);
 
             let time_before = server_time(&client);
-            let _ = client.assume(&role()).await;
+            let _ = client.assume(&role(), None).await;
             let moved = server_time(&client).duration_since(time_before);
             assert_eq!(moved.as_secs() > 3000, is_used, "{status} {body}");
         });
@@ -243,7 +243,7 @@ fn has_refreshed(daemon: &Daemon, peer: &Peer) -> bool {
 }
 
 async fn check_error(case: &Recorded, upstream: &UpstreamHandle) {
-    let result = upstream.client.assume(&role()).await;
+    let result = upstream.client.assume(&role(), None).await;
     let error = result.as_ref().err();
     let name = &case.name;
 

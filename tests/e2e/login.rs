@@ -22,7 +22,7 @@ fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
     home
 }
 
-fn with_input(home: &Home, args: &[&str], input: impl AsRef<[u8]>) -> Run {
+pub(crate) fn with_input(home: &Home, args: &[&str], input: impl AsRef<[u8]>) -> Run {
     let mut command = home.client();
     command.env("ROLEKEEPER_AUTOSTART", "0").args(args);
     command

@@ -6,6 +6,7 @@
 mod approve;
 mod audit;
 mod autostart;
+mod aws;
 mod callers;
 mod clocks;
 mod completions;

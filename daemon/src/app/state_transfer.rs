@@ -21,6 +21,7 @@ use crate::cache::session::{ListPresence, Session, SupersededSession};
 use crate::clock::{BootTime, Estimate, Now, millis};
 use crate::config::LONGEST_SESSION;
 use crate::model::MARGIN;
+use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{IssuedSession, Login, SLACK};
 
 const VERSION: u32 = 1;
@@ -53,6 +54,8 @@ struct Snapshot<S> {
     superseded: BTreeMap<String, Vec<PackedSuperseded>>,
     /// The passphrases of encrypted tokens, by their ids.
     passphrases: BTreeMap<String, S>,
+    /// The sessions that passed MFA, by the upstream's identity.
+    mfa_sessions: BTreeMap<String, S>,
 }
 
 /// Which process reads it.
@@ -102,6 +105,7 @@ pub fn pack(daemon: &Daemon, target: HandoffTarget) -> io::Result<OwnedFd> {
         .filter_map(|entry| Some((entry, entry.session()?)))
         .collect();
     let passphrases = passphrases(daemon, target);
+    let mfa_sessions = mfa_sessions(daemon);
     let snapshot = Snapshot {
         version: VERSION,
         boot_id: boot_id()?,
@@ -113,10 +117,8 @@ pub fn pack(daemon: &Daemon, target: HandoffTarget) -> io::Result<OwnedFd> {
             .collect(),
         generations: generations(daemon),
         superseded: superseded(daemon),
-        passphrases: passphrases
-            .iter()
-            .map(|(id, passphrase)| (id.clone(), passphrase.expose_secret()))
-            .collect(),
+        passphrases: exposed(&passphrases),
+        mfa_sessions: exposed(&mfa_sessions),
     };
 
     // It never grows, so that no copy of a secret is left behind.
@@ -124,6 +126,13 @@ pub fn pack(daemon: &Daemon, target: HandoffTarget) -> io::Result<OwnedFd> {
     serde_json::to_writer(&mut *text, &snapshot)?;
 
     sealed_memory(&text)
+}
+
+fn exposed(secrets: &BTreeMap<String, SecretString>) -> BTreeMap<String, &str> {
+    let exposed = secrets
+        .iter()
+        .map(|(key, secret)| (key.clone(), secret.expose_secret()));
+    exposed.collect()
 }
 
 fn sealed_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
@@ -151,13 +160,14 @@ fn max_size(daemon: &Daemon, snapshot: &Snapshot<&str>) -> usize {
             SESSION_SIZE + 2 * secrets
         })
         .sum();
-    let passphrases: usize = snapshot
+    let secrets: usize = snapshot
         .passphrases
         .iter()
-        .map(|(id, passphrase)| 6 * (id.len() + passphrase.len()))
+        .chain(&snapshot.mfa_sessions)
+        .map(|(key, secret)| 6 * (key.len() + secret.len()))
         .sum();
 
-    BASE_SIZE + UPSTREAM_SIZE * upstreams + OTHER_SIZE * others + sessions + passphrases
+    BASE_SIZE + UPSTREAM_SIZE * upstreams + OTHER_SIZE * others + sessions + secrets
 }
 
 fn clocks(daemon: &Daemon) -> BTreeMap<String, Estimate> {
@@ -182,6 +192,15 @@ fn passphrases(daemon: &Daemon, target: HandoffTarget) -> BTreeMap<String, Secre
         .map(Login::token_source)
         .filter_map(|source| Some((source.passphrase_id()?, source.passphrase()?)))
         .collect()
+}
+
+fn mfa_sessions(daemon: &Daemon) -> BTreeMap<String, SecretString> {
+    let of_upstream = |upstream: &Arc<UpstreamHandle>| {
+        let session = upstream.client.mfa()?.session()?;
+        Some((upstream.client.identity(), session))
+    };
+
+    daemon.upstreams.iter().filter_map(of_upstream).collect()
 }
 
 fn generations(daemon: &Daemon) -> BTreeMap<String, u64> {
@@ -291,6 +310,12 @@ fn restore_upstreams(daemon: &Daemon, snapshot: &mut Snapshot<SecretString>) {
             && let Some(passphrase) = snapshot.passphrases.remove(&id)
         {
             source.set_passphrase(passphrase);
+        }
+
+        if let Some(mfa) = upstream.client.mfa()
+            && let Some(session) = snapshot.mfa_sessions.remove(&upstream.client.identity())
+        {
+            mfa.restore(&session);
         }
     }
 }

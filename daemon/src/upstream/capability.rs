@@ -74,6 +74,12 @@ pub trait MfaLogin: Send + Sync {
     /// # Errors
     /// When the code is not accepted, or was used before.
     fn start<'a>(&'a self, code: &'a SecretString) -> BoxFuture<'a, Result<Timestamp, CallError>>;
+
+    /// The session that is held, as a text for the daemon process that comes next.
+    fn session(&self) -> Option<SecretString>;
+
+    /// Continues with the session of an earlier process.
+    fn restore(&self, session: &SecretString);
 }
 
 /// Replaces the principal's credential by a new one.

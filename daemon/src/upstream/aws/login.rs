@@ -75,4 +75,14 @@ impl MfaLogin for Aws {
         }
         .boxed()
     }
+
+    fn session(&self) -> Option<SecretString> {
+        self.mfa.as_ref()?.packed_session()
+    }
+
+    fn restore(&self, session: &SecretString) {
+        if let Some(mfa) = &self.mfa {
+            mfa.restore_session(session);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use totp_rs::{Builder, Secret};
 use zeroize::Zeroizing;
 
@@ -143,7 +144,52 @@ impl Aws {
     }
 }
 
+/// A session, for the daemon process that comes next.
+#[derive(Serialize, Deserialize)]
+struct PackedSession<S> {
+    serial: String,
+    access_key_id: String,
+    secret_access_key: S,
+    session_token: S,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+}
+
 impl Mfa {
+    /// None also while a session is being fetched.
+    pub(super) fn packed_session(&self) -> Option<SecretString> {
+        let session = self.session.try_lock().ok()?;
+        let session = session.as_ref()?;
+        let packed = PackedSession {
+            serial: self.settings.serial.clone(),
+            access_key_id: session.keys.id.to_string(),
+            secret_access_key: session.keys.secret.expose_secret(),
+            session_token: session.keys.session_token.as_ref()?.expose_secret(),
+            issued_at: session.issued_at,
+            expires_at: session.expires_at,
+        };
+
+        Some(serde_json::to_string(&packed).ok()?.into())
+    }
+
+    pub(super) fn restore_session(&self, text: &SecretString) {
+        let packed: Option<PackedSession<SecretString>> =
+            serde_json::from_str(text.expose_secret()).ok();
+        let packed = packed.filter(|packed| packed.serial == self.settings.serial);
+
+        if let (Some(packed), Ok(mut session)) = (packed, self.session.try_lock()) {
+            *session = Some(SessionKeys {
+                keys: Keys {
+                    id: packed.access_key_id.into(),
+                    secret: packed.secret_access_key,
+                    session_token: Some(packed.session_token),
+                },
+                issued_at: packed.issued_at,
+                expires_at: packed.expires_at,
+            });
+        }
+    }
+
     /// A code is never sent twice: AWS refuses it, and counts it as a failure.
     fn seconds_until_next(&self, code: &str, now: Timestamp) -> Option<u64> {
         let (last, step) = lock(&self.last_code).clone()?;

@@ -1,0 +1,396 @@
+//! AWS as upstream: access keys, MFA, chained roles, and what its errors lead to.
+
+use std::fs;
+
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess};
+use serde_json::{Value, json};
+
+use crate::login::with_input;
+
+const AGE: &str = "{ age = \"keys.age\", identity = \"key\" }";
+
+/// The user's keys in a private file, where a test does not log in.
+fn keys_file(sandbox: &SandboxProcess, home: &Home, user: &str) -> String {
+    format!("{{ file = {:?} }}", sandbox.aws_key_file(home, user))
+}
+
+/// The keys of `ada`, as a person enters them.
+fn keys(sandbox: &SandboxProcess, home: &Home) -> String {
+    fs::read_to_string(sandbox.aws_key_file(home, "ada")).unwrap()
+}
+
+/// An upstream `aws` with these keys and lines, and profiles for roles: `(profile, role, lines)`.
+fn configure(
+    sandbox: &SandboxProcess,
+    home: &Home,
+    keys: &str,
+    more: &str,
+    profiles: &[(&str, &str, &str)],
+) {
+    let endpoint = sandbox.aws();
+    let mut text = format!(
+        "[upstream.aws]\nkind = \"aws\"\nregion = \"eu-central-1\"\nendpoint = \"{endpoint}\"\nkeys = {keys}\n{more}\n",
+    );
+    for (profile, role, more) in profiles {
+        let arn = sandbox.aws_fixture(&["roles", role]);
+        let from = match more.contains("from = ") {
+            true => "",
+            false => "upstream = \"aws\"\n",
+        };
+        text += &format!("[profile.{profile}]\n{from}role_arn = \"{arn}\"\n{more}\n");
+    }
+
+    home.configure(&text);
+}
+
+fn world_of(user: &str, more: &str, profiles: &[(&str, &str, &str)]) -> (SandboxProcess, Home) {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let keys = keys_file(&sandbox, &home, user);
+    configure(&sandbox, &home, &keys, more, profiles);
+
+    (sandbox, home)
+}
+
+fn lease(home: &Home, profile: &str) -> Value {
+    home.rolekeeper(&["credential-process", profile]).json()
+}
+
+fn refused(home: &Home, profile: &str) -> Run {
+    let run = home.rolekeeper(&["credential-process", profile]);
+    assert_ne!(run.code, 0, "{run:?}");
+    run
+}
+
+#[test]
+fn keys_are_checked_stored_and_used() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    configure(&sandbox, &home, AGE, "", &[("dev", "reader", "")]);
+    let _daemon = home.daemon(&[]);
+
+    // No keys yet: the hint names the command that stores them.
+    let run = refused(&home, "dev");
+    assert!(
+        run.code == 5 && run.stderr.contains("run rolekeeper login aws"),
+        "{run:?}"
+    );
+
+    let text = keys(&sandbox, &home);
+    let (id, _) = text.split_once(':').unwrap();
+    for (wrong, code, words) in [
+        (id.to_owned(), 2, "is not KEYID:SECRET"),
+        (format!("{id}:canary-wrong"), 5, "SignatureDoesNotMatch"),
+        (
+            "AKIAAAAAAAAAAAAAAAAA:canary-wrong".into(),
+            5,
+            "InvalidClientTokenId",
+        ),
+        (
+            "ASIAAAAAAAAAAAAAAAAA:canary-wrong".into(),
+            2,
+            "temporary key",
+        ),
+    ] {
+        let run = with_input(&home, &["login"], &format!("{wrong}\n"));
+        assert!(
+            run.code == code && run.stderr.contains(words),
+            "{wrong}: {run:?}"
+        );
+    }
+
+    let run = with_input(&home, &["login"], &format!("{text}\n"));
+    let arn = sandbox.aws_fixture(&["users", "ada", "arn"]);
+    assert!(run.code == 0 && run.stdout.contains(arn), "{run:?}");
+    assert!(
+        lease(&home, "dev")["AccessKeyId"]
+            .as_str()
+            .unwrap()
+            .starts_with("ASIA")
+    );
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 1);
+}
+
+#[test]
+fn request_has_what_the_profile_says() {
+    let tags = "tags = { team = \"core\" }\ntransitive_tags = [\"team\"]";
+    let (sandbox, home) = world_of(
+        "ada",
+        "",
+        &[
+            ("partner", "partner", "external_id = \"x-1\""),
+            ("stranger", "partner", "external_id = \"x-2\""),
+            ("tagged", "tagged", tags),
+            (
+                "named",
+                "named",
+                "source_identity = \"ada\"\nsession_name = \"work\"",
+            ),
+            ("long", "short", "duration = \"2h\""),
+        ],
+    );
+    let _daemon = home.daemon(&[]);
+
+    for profile in ["partner", "tagged", "named"] {
+        assert!(lease(&home, profile)["SessionToken"].is_string());
+    }
+
+    let run = refused(&home, "stranger");
+    assert!(
+        run.code == 8 && run.stderr.contains("trust_denied"),
+        "{run:?}"
+    );
+    let run = refused(&home, "long");
+    assert!(
+        run.code == 8
+            && run
+                .stderr
+                .contains("set duration of the profile to no more than"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn wrong_clock_costs_one_call_and_nothing_else() {
+    let (sandbox, home) = world_of("ada", "", &[("dev", "reader", ""), ("other", "short", "")]);
+    sandbox.control(
+        "POST",
+        "/aws/clock",
+        Some(json!({ "advance_seconds": -7200 })),
+    );
+    let _daemon = home.daemon(&[]);
+
+    lease(&home, "dev");
+    let calls = sandbox.aws_calls("GetCallerIdentity") + sandbox.aws_calls("AssumeRole");
+    assert_eq!(calls, 3, "whose keys, twice, and the role");
+    lease(&home, "other");
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 2, "the time is known");
+}
+
+#[test]
+fn errors_lead_to_what_helps() {
+    let (sandbox, home) = world_of("ada", "", &[("dev", "reader", ""), ("next", "short", "")]);
+    let _daemon = home.daemon(&[]);
+    let first = lease(&home, "dev");
+
+    // Throttling is a 400, and passes.
+    sandbox.control(
+        "POST",
+        "/aws/throttle",
+        Some(json!({ "calls": 1, "action": "AssumeRole" })),
+    );
+    let run = refused(&home, "next");
+    assert!(
+        run.code == 7 && run.stderr.contains("Throttling"),
+        "{run:?}"
+    );
+
+    // A captive portal's page, a truncated reply and one of 9 MiB are nobody's.
+    for fault in [
+        json!({ "kind": "html" }),
+        json!({ "kind": "truncated" }),
+        json!({ "kind": "garbage" }),
+        json!({ "kind": "huge", "bytes": 9 << 20 }),
+        json!({ "kind": "status", "status": 503 }),
+    ] {
+        let rule = json!({ "method": "*", "fault": fault });
+        sandbox.control("POST", "/aws/faults", Some(rule));
+        let run = home.rolekeeper(&["refresh", "dev"]);
+        assert_eq!(run.code, 7, "{fault}: {run:?}");
+        assert_eq!(
+            lease(&home, "dev")["AccessKeyId"],
+            first["AccessKeyId"],
+            "served on"
+        );
+        sandbox.control("DELETE", "/aws/faults", None);
+    }
+
+    // Inactive keys need a person; what is held is served on.
+    let id = sandbox.aws_fixture(&["users", "ada", "access_key_id"]);
+    sandbox.control(
+        "POST",
+        &format!("/aws/keys/{id}"),
+        Some(json!({ "active": false })),
+    );
+    let run = refused(&home, "next");
+    assert!(run.code == 7 || run.code == 5, "{run:?}");
+    let run = home.rolekeeper(&["refresh", "dev"]);
+    assert!([5, 7].contains(&run.code), "{run:?}");
+    assert_eq!(lease(&home, "dev")["AccessKeyId"], first["AccessKeyId"]);
+}
+
+#[test]
+fn role_without_trust_is_refused() {
+    let (sandbox, home) = world_of("ben", "", &[("dev", "reader", "")]);
+    let _daemon = home.daemon(&[]);
+
+    let run = refused(&home, "dev");
+    assert!(
+        run.code == 8 && run.stderr.contains("trust_denied"),
+        "{run:?}"
+    );
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 1);
+}
+
+fn mfa(sandbox: &SandboxProcess, code: &str) -> String {
+    let serial = sandbox.aws_fixture(&["mfa", "serial"]);
+    format!("mfa = {{ serial = \"{serial}\", {code} }}")
+}
+
+#[test]
+fn one_code_serves_all_roles() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let keys = keys_file(&sandbox, &home, "ada");
+    let profiles = [
+        ("admin", "admin", ""),
+        ("dev", "reader", ""),
+        ("third", "short", ""),
+    ];
+    configure(
+        &sandbox,
+        &home,
+        &keys,
+        &mfa(&sandbox, "code = \"ask\""),
+        &profiles,
+    );
+    let _daemon = home.daemon(&[]);
+
+    let run = refused(&home, "admin");
+    assert!(
+        run.code == 5
+            && run
+                .stderr
+                .contains("run rolekeeper login aws, and enter a code"),
+        "{run:?}"
+    );
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 0);
+
+    // What is no code is never sent.
+    let run = with_input(&home, &["login"], "12345\n");
+    assert!(
+        run.code == 5 && run.stderr.contains("six digits"),
+        "{run:?}"
+    );
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 0);
+
+    let code = sandbox.mfa_code();
+    let run = with_input(&home, &["login"], &format!("{code}\n"));
+    assert!(
+        run.code == 0 && run.stdout.contains("the MFA session lasts until"),
+        "{run:?}"
+    );
+    for (profile, _, _) in profiles {
+        lease(&home, profile);
+    }
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 3);
+
+    // The same code again is refused here.
+    let run = with_input(&home, &["login"], &format!("{code}\n"));
+    assert!(
+        run.code == 5 && run.stderr.contains("used already"),
+        "{run:?}"
+    );
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
+}
+
+#[test]
+fn seed_needs_no_person() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let seed = sandbox.aws_fixture(&["mfa", "seed"]);
+    home.secret(seed);
+    let seed = home.private_file("seed", seed);
+    let keys = keys_file(&sandbox, &home, "ada");
+    let source = mfa(&sandbox, &format!("totp = {{ file = {seed:?} }}"));
+    configure(
+        &sandbox,
+        &home,
+        &keys,
+        &source,
+        &[("admin", "admin", ""), ("dev", "reader", "")],
+    );
+    let _daemon = home.daemon(&[]);
+
+    lease(&home, "admin");
+    lease(&home, "dev");
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
+}
+
+#[test]
+fn chained_role_is_assumed_with_the_session_of_its_base() {
+    let (sandbox, home) = world_of(
+        "ada",
+        "",
+        &[("dev", "reader", ""), ("far", "target", "from = \"dev\"")],
+    );
+    let _daemon = home.daemon(&[]);
+
+    lease(&home, "far");
+    let calls = sandbox.control("GET", "/aws/calls?action=AssumeRole", None);
+    let callers: Vec<_> = calls["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|call| call["caller_arn"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        callers.len() == 2
+            && callers[0].ends_with("user/ada")
+            && callers[1].contains("assumed-role/reader/"),
+        "{callers:?}"
+    );
+
+    // A held base holds what is assumed from it.
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+    let run = refused(&home, "far");
+    assert!(
+        run.code == 6 && run.stderr.contains("rolekeeper resume dev"),
+        "{run:?}"
+    );
+    assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
+    lease(&home, "far");
+}
+
+#[test]
+fn rotated_keys_are_stored_before_the_old_ones_are_deleted() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    configure(&sandbox, &home, AGE, "", &[("dev", "reader", "")]);
+    let _daemon = home.daemon(&[]);
+    let text = keys(&sandbox, &home);
+    assert_eq!(with_input(&home, &["login"], &format!("{text}\n")).code, 0);
+    sandbox.control("POST", "/aws/propagation", Some(json!({ "seconds": 3 })));
+
+    let run = home.rolekeeper(&["login", "--rotate"]);
+    let old = text.split_once(':').unwrap().0;
+    assert!(
+        run.code == 0 && run.stdout.contains(&format!("deleted: {old}")),
+        "{run:?}"
+    );
+    lease(&home, "dev");
+    let stored = fs::read_to_string(home.path().join("config/rolekeeper/keys.age")).unwrap();
+    assert!(!stored.contains(old));
+}
+
+#[test]
+fn what_aws_cannot_do_is_said() {
+    let (_sandbox, home) = world_of("ada", "", &[("dev", "reader", "")]);
+    let _daemon = home.daemon(&[]);
+    lease(&home, "dev");
+
+    for command in ["sessions", "iam listRoles"] {
+        let words: Vec<_> = command.split(' ').collect();
+        let run = home.rolekeeper(&words);
+        assert!(
+            run.code == 2 && run.stderr.contains("upstream aws (aws) does not support"),
+            "{command}: {run:?}"
+        );
+    }
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    assert_eq!(
+        status["profiles"][0]["session"]["view_age_seconds"],
+        Value::Null
+    );
+}

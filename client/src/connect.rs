@@ -246,13 +246,17 @@ pub fn ask(stream: &mut Stream, request: Request<'_>) -> Result<Vec<u8>, Failure
     }
 
     if text.starts_with(AWAITING_USER)
-        && let Reply::AwaitingUser { seconds } = reply(&text)?
+        && let Reply::AwaitingUser { seconds, mfa_of } = reply(&text)?
     {
+        let reason = match mfa_of {
+            Some(upstream) => waiting::Reason::MfaCode(seconds, upstream.into_owned()),
+            None => waiting::Reason::Approval(seconds),
+        };
         let patience = REPLY_DEADLINE + Duration::from_secs(seconds.min(MAX_APPROVAL_WAIT));
         stream
             .set_recv_timeout(Some(patience))
             .map_err(|error| broken(&FrameError::Io(error)))?;
-        if !waiting::for_reply(stream, waiting::Reason::Approval(seconds), patience) {
+        if !waiting::for_reply(stream, &reason, patience) {
             return Err(timed_out());
         }
         text = next(stream)?;
@@ -307,7 +311,7 @@ fn exchange(
 
     // A daemon that rejects the connection replies and disconnects without reading. Its reply matters more than this error.
     let sent = stream.write_all(&frame);
-    if sent.is_ok() && !waiting::for_reply(stream, waiting::Reason::Request, REPLY_DEADLINE) {
+    if sent.is_ok() && !waiting::for_reply(stream, &waiting::Reason::Request, REPLY_DEADLINE) {
         return Err(timed_out());
     }
     frame::read(stream)

@@ -10,20 +10,26 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const UPDATE: Duration = Duration::from_secs(1);
 
 /// What the daemon does before it answers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Reason {
     Request,
     /// A person has this many seconds to approve.
     Approval(u64),
+    /// A person has this many seconds to log in at the upstream with a code of the MFA device.
+    MfaCode(u64, String),
 }
 
 impl Reason {
-    fn line(self, waited: Duration) -> String {
+    fn line(&self, waited: Duration) -> String {
         let waited = waited.as_secs();
         match self {
             Self::Request => format!("waiting for rolekeeperd and the upstream ({waited} s)"),
             Self::Approval(seconds) => format!(
                 "waiting for approval: run rolekeeper approve ({} s left)",
+                seconds.saturating_sub(waited)
+            ),
+            Self::MfaCode(seconds, upstream) => format!(
+                "waiting for an MFA code: run rolekeeper login {upstream} ({} s left)",
                 seconds.saturating_sub(waited)
             ),
         }
@@ -32,7 +38,7 @@ impl Reason {
 
 /// Waits until the daemon's reply begins, and returns whether it did within the deadline. Without a terminal it leaves the
 /// wait to the one who reads the reply.
-pub(crate) fn for_reply(stream: &Stream, reason: Reason, deadline: Duration) -> bool {
+pub(crate) fn for_reply(stream: &Stream, reason: &Reason, deadline: Duration) -> bool {
     if has_reply(stream, PATIENCE) || !io::stderr().is_terminal() {
         return true;
     }

@@ -80,6 +80,14 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// Whether a person's code of an MFA device would help.
+    pub(crate) fn needs_mfa_code(&self) -> bool {
+        matches!(
+            self,
+            Self::Upstream(backoff, ..) if matches!(backoff.error, UpstreamError::MfaNeeded { .. })
+        )
+    }
+
     /// The upstream's answer, or its token, has taken too long. The call continues in the background.
     pub(crate) fn still_waiting(upstream: &UpstreamHandle) -> Self {
         match upstream.client.token_wait() {
@@ -189,6 +197,8 @@ fn upstream_failure(backoff: &BackoffState, now: &Now, profile: &ProfileName) ->
             let hint = format!("{hint}; the token is read again in {wait} s");
             (Code::LoginNeeded, hint)
         }
+        // A code is accepted at any time.
+        UpstreamError::MfaNeeded { hint, .. } => (Code::MfaNeeded, hint.clone()),
         UpstreamError::Refused { kind, .. } => {
             let (code, action) = refusal(*kind, profile);
             (

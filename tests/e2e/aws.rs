@@ -1,8 +1,9 @@
 //! AWS as upstream: access keys, MFA, chained roles, and what its errors lead to.
 
 use std::fs;
+use std::process::Stdio;
 
-use rolekeeper_tests::harness::{Home, Run, SandboxProcess};
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
 use serde_json::{Value, json};
 
 use crate::login::with_input;
@@ -92,14 +93,14 @@ fn keys_are_checked_stored_and_used() {
             "temporary key",
         ),
     ] {
-        let run = with_input(&home, &["login"], &format!("{wrong}\n"));
+        let run = with_input(&home, &["login"], format!("{wrong}\n"));
         assert!(
             run.code == code && run.stderr.contains(words),
             "{wrong}: {run:?}"
         );
     }
 
-    let run = with_input(&home, &["login"], &format!("{text}\n"));
+    let run = with_input(&home, &["login"], format!("{text}\n"));
     let arn = sandbox.aws_fixture(&["users", "ada", "arn"]);
     assert!(run.code == 0 && run.stdout.contains(arn), "{run:?}");
     assert!(
@@ -114,7 +115,7 @@ fn keys_are_checked_stored_and_used() {
 #[test]
 fn request_has_what_the_profile_says() {
     let tags = "tags = { team = \"core\" }\ntransitive_tags = [\"team\"]";
-    let (sandbox, home) = world_of(
+    let (_sandbox, home) = world_of(
         "ada",
         "",
         &[
@@ -275,7 +276,7 @@ fn one_code_serves_all_roles() {
     assert_eq!(sandbox.aws_calls("GetSessionToken"), 0);
 
     let code = sandbox.mfa_code();
-    let run = with_input(&home, &["login"], &format!("{code}\n"));
+    let run = with_input(&home, &["login"], format!("{code}\n"));
     assert!(
         run.code == 0 && run.stdout.contains("the MFA session lasts until"),
         "{run:?}"
@@ -287,11 +288,63 @@ fn one_code_serves_all_roles() {
     assert_eq!(sandbox.aws_calls("AssumeRole"), 3);
 
     // The same code again is refused here.
-    let run = with_input(&home, &["login"], &format!("{code}\n"));
+    let run = with_input(&home, &["login"], format!("{code}\n"));
     assert!(
         run.code == 5 && run.stderr.contains("used already"),
         "{run:?}"
     );
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
+}
+
+/// One question, however many programs wait, and the session outlives a reload.
+#[test]
+fn waiting_programs_get_their_roles_once_a_person_enters_a_code() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let keys = keys_file(&sandbox, &home, "ada");
+    let profiles = [("admin", "admin", ""), ("dev", "reader", "")];
+    configure(
+        &sandbox,
+        &home,
+        &keys,
+        &mfa(&sandbox, "code = \"ask\""),
+        &profiles,
+    );
+    let daemon = home.daemon(&[]);
+
+    let waiting: Vec<_> = ["admin", "dev"]
+        .iter()
+        .flat_map(|profile| [profile; 10])
+        .map(|profile| {
+            let mut command = home.client();
+            command.args(["credential-process", profile]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    eventually("a code is asked for", || {
+        let log = daemon.log();
+        log.contains("a code of the MFA device is needed")
+            .then_some(())
+    });
+    let code = sandbox.mfa_code();
+    assert_eq!(with_input(&home, &["login"], format!("{code}\n")).code, 0);
+    for child in waiting {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_eq!(
+        daemon
+            .log()
+            .matches("a code of the MFA device is needed")
+            .count(),
+        1
+    );
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 2);
+
+    daemon.reload();
+    assert_eq!(home.rolekeeper(&["refresh", "dev"]).code, 0);
     assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
 }
 
@@ -360,7 +413,7 @@ fn rotated_keys_are_stored_before_the_old_ones_are_deleted() {
     configure(&sandbox, &home, AGE, "", &[("dev", "reader", "")]);
     let _daemon = home.daemon(&[]);
     let text = keys(&sandbox, &home);
-    assert_eq!(with_input(&home, &["login"], &format!("{text}\n")).code, 0);
+    assert_eq!(with_input(&home, &["login"], format!("{text}\n")).code, 0);
     sandbox.control("POST", "/aws/propagation", Some(json!({ "seconds": 3 })));
 
     let run = home.rolekeeper(&["login", "--rotate"]);

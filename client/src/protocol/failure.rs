@@ -52,6 +52,8 @@ pub enum Code {
     UnknownMethod,
     NotAllowed,
     LoginNeeded,
+    /// A code of the principal's MFA device is needed.
+    MfaNeeded,
     /// The session was revoked or logged out, and the profile waits to be resumed.
     Held,
     UpstreamUnavailable,
@@ -93,6 +95,7 @@ impl Code {
             Self::UnknownMethod => "unknown_method",
             Self::NotAllowed => "not_allowed",
             Self::LoginNeeded => "login_needed",
+            Self::MfaNeeded => "mfa_needed",
             Self::Held => "held",
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::ViewStale => "view_stale",
@@ -123,7 +126,7 @@ impl Code {
             | Self::UnknownMethod => 2,
             Self::NoDaemon | Self::Busy | Self::ShuttingDown => 3,
             Self::NotAllowed => 4,
-            Self::LoginNeeded => 5,
+            Self::LoginNeeded | Self::MfaNeeded => 5,
             Self::Held => 6,
             Self::UpstreamUnavailable | Self::ViewStale => 7,
             Self::UpstreamRefused | Self::RoleGone | Self::TrustDenied | Self::AccountDisabled => 8,
@@ -143,6 +146,7 @@ mod tests {
         for code in [
             Code::BadRequest,
             Code::LoginNeeded,
+            Code::MfaNeeded,
             Code::Held,
             Code::ViewStale,
             Code::UpstreamRefused,

@@ -16,10 +16,13 @@ pub enum Reply<'a> {
     #[serde(borrow)]
     Part(Part<'a>),
     ProfileUpdate(ProfileUpdate),
-    /// The daemon waits for a user's approval. The reply to the request follows.
+    /// The daemon waits for a user. The reply to the request follows.
     AwaitingUser {
         /// The maximum wait.
         seconds: u64,
+        /// The upstream that needs a code of its principal's MFA device. Without it, an approval is needed.
+        #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+        mfa_of: Option<Cow<'a, str>>,
     },
     /// The profile restricts its callers. The client returns the nonce, which the daemon sends after it has inspected the
     /// process: a process that called `exec` in between cannot know it.

@@ -19,9 +19,18 @@ pub trait Interaction: Send {
     /// Tells the peer that a user is asked, for `limit` at most, and waits for the user's decision.
     fn await_user<T: Send>(
         &mut self,
+        question: Question<'_>,
         limit: Duration,
         decision: impl Future<Output = T> + Send,
     ) -> impl Future<Output = Result<T, Interrupted>> + Send;
+}
+
+/// What a user is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question<'a> {
+    Approval,
+    /// A code of the MFA device of this upstream's principal.
+    MfaCode(&'a str),
 }
 
 /// The dialogue ended before there was a decision.
@@ -42,6 +51,7 @@ pub struct NoInteraction;
 impl Interaction for NoInteraction {
     async fn await_user<T: Send>(
         &mut self,
+        _question: Question<'_>,
         _limit: Duration,
         decision: impl Future<Output = T> + Send,
     ) -> Result<T, Interrupted> {

@@ -15,7 +15,7 @@ use rolekeeper::protocol::Approvals as ApprovalList;
 
 pub(crate) use error::AccessError;
 pub use grants::{LeaseGrant, OwnerGrant, ViewGrant};
-pub use interaction::{Interaction, Interrupted, NoInteraction};
+pub use interaction::{Interaction, Interrupted, NoInteraction, Question};
 
 use crate::cache::{Cache, CacheEntry};
 use crate::clock::Clock;

@@ -115,6 +115,7 @@ impl Interaction for Script<'_> {
 
     async fn await_user<T: Send>(
         &mut self,
+        _question: Question<'_>,
         _limit: std::time::Duration,
         decision: impl Future<Output = T> + Send,
     ) -> Result<T, Interrupted> {

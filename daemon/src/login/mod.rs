@@ -1,5 +1,6 @@
 //! `rolekeeper login` and `unlock`: the upstream checks a token before it is stored, and names its principal.
 
+mod mfa_questions;
 mod rotation;
 mod rotation_state;
 
@@ -20,6 +21,7 @@ use crate::token_source::{TokenError, TokenErrorKind};
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{CallError, CallErrorKind, Login, Upstreams};
 
+use mfa_questions::MfaQuestions;
 pub(crate) use rotation_state::RotationStates;
 
 const OTHER_TOKEN: &str =
@@ -33,6 +35,7 @@ pub(crate) struct LoginService {
     journal: Arc<Journal>,
     refresh: Arc<RefreshService>,
     rotations: RotationStates,
+    mfa_questions: MfaQuestions,
     runtime: Handle,
 }
 
@@ -53,6 +56,7 @@ impl LoginService {
             journal,
             refresh,
             rotations,
+            mfa_questions: MfaQuestions::default(),
             runtime,
         })
     }
@@ -98,6 +102,7 @@ impl LoginService {
         tracing::info!(upstream = %upstream.name, pid = ?peer.pid, %expires_at, "MFA session started");
 
         self.refresh.retry_after_login(upstream);
+        self.mfa_questions.answered(upstream);
         Ok(MfaReport {
             upstream: upstream.name.to_string(),
             serial: mfa.serial().into(),

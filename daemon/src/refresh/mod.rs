@@ -348,9 +348,12 @@ impl RefreshService {
 
         for entry in self.cache.entries_of(upstream) {
             entry.backoff(|backoff| {
-                let needs_login = backoff
-                    .state()
-                    .is_some_and(|state| matches!(state.error, UpstreamError::LoginNeeded { .. }));
+                let needs_login = backoff.state().is_some_and(|state| {
+                    matches!(
+                        state.error,
+                        UpstreamError::LoginNeeded { .. } | UpstreamError::MfaNeeded { .. }
+                    )
+                });
                 if needs_login {
                     backoff.reset();
                 }

@@ -89,7 +89,18 @@ impl Services {
             .authorize_lease(peer, profile, interaction)
             .await?;
 
-        self.credentials.lease(peer, &grant).await
+        let leased = self.credentials.lease(peer, &grant).await;
+        // SDKs do not wait over HTTP as long as a person needs.
+        let is_worth_waiting = matches!(&leased, Err(error) if error.needs_mfa_code());
+        if !is_worth_waiting || peer.is_over_http() {
+            return leased;
+        }
+
+        let upstream = &grant.entry().upstream;
+        match self.login.await_mfa_session(upstream, interaction).await? {
+            true => self.credentials.lease(peer, &grant).await,
+            false => leased,
+        }
     }
 }
 

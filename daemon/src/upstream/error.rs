@@ -20,6 +20,9 @@ pub enum UpstreamError {
     /// The long-lived token is missing, expired or revoked: a person has to log in.
     #[error("{what}")]
     LoginNeeded { what: String, hint: String },
+    /// A person has to enter a code of the principal's MFA device.
+    #[error("{what}")]
+    MfaNeeded { what: String, hint: String },
     /// The upstream rejected the request.
     #[error("{what}")]
     Refused { what: String, kind: RefusalKind },
@@ -44,7 +47,7 @@ impl UpstreamError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::LoginNeeded { .. } | Self::Refused { .. } => None,
+            Self::LoginNeeded { .. } | Self::MfaNeeded { .. } | Self::Refused { .. } => None,
         }
     }
 

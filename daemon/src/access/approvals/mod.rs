@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::error::{AccessError, NotApprovedReason};
-use super::interaction::{Interaction, Interrupted};
+use super::interaction::{Interaction, Interrupted, Question};
 use super::peer::{Peer, describe};
 use crate::cache::CacheEntry;
 use crate::clock::{Clock, Now};
@@ -80,7 +80,10 @@ impl Approvals {
         let request = waiter.request();
         let left = PATIENCE.saturating_sub(now.boot.since(request.asked_at));
         let decision = timeout(left, request.decision());
-        let decided = match interaction.await_user(left, decision).await {
+        let decided = match interaction
+            .await_user(Question::Approval, left, decision)
+            .await
+        {
             Err(interrupted) => {
                 if interrupted == Interrupted::Disconnected && !request.has_other_waiters() {
                     self.answer(peer, request.id, Decision::Withdrawn);

@@ -19,7 +19,7 @@ use super::listeners::HttpEndpoint;
 use super::response::{HttpResponse, failed};
 use super::{CONTAINER_TIMEOUT, METADATA_TIMEOUT, container_credentials, guard, instance_metadata};
 use crate::access::peer::Peer;
-use crate::access::{Interaction, Interrupted};
+use crate::access::{Interaction, Interrupted, Question};
 use crate::config::ProfileName;
 use crate::credentials::Lease;
 use crate::error::RequestError;
@@ -200,6 +200,7 @@ struct AwaitedApproval {
 impl Interaction for AwaitedApproval {
     async fn await_user<T: Send>(
         &mut self,
+        _question: Question<'_>,
         _limit: Duration,
         decision: impl Future<Output = T> + Send,
     ) -> Result<T, Interrupted> {

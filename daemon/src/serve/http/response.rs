@@ -114,6 +114,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::UnknownProfile => StatusCode::NOT_FOUND,
         Code::NotAllowed
         | Code::LoginNeeded
+        | Code::MfaNeeded
         | Code::Held
         | Code::UpstreamRefused
         | Code::RoleGone

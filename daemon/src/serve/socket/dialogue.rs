@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::connection::{FRAME_TIMEOUT, next, write};
 use super::credentialed_stream::CredentialedStream;
 use super::dispatch::parse;
-use crate::access::{Interaction, Interrupted};
+use crate::access::{Interaction, Interrupted, Question};
 use crate::serve::Shutdown;
 
 /// The connection of one peer, for the time of one request.
@@ -20,9 +20,17 @@ pub(super) struct Dialogue<'a> {
 
 impl Dialogue<'_> {
     /// Announces that the reply may wait for a user, `limit` at most: for an approval, or for a keyring's prompt.
-    pub(super) async fn announce_wait(&mut self, limit: Duration) -> Result<(), FrameError> {
+    pub(super) async fn announce_wait(
+        &mut self,
+        question: Question<'_>,
+        limit: Duration,
+    ) -> Result<(), FrameError> {
         let seconds = limit.as_secs();
-        write(self.stream, Reply::AwaitingUser { seconds }).await
+        let mfa_of = match question {
+            Question::Approval => None,
+            Question::MfaCode(upstream) => Some(upstream.into()),
+        };
+        write(self.stream, Reply::AwaitingUser { seconds, mfa_of }).await
     }
 
     async fn exchange_nonce(&mut self, nonce: &str) -> Result<Option<String>, FrameError> {
@@ -52,10 +60,11 @@ impl Interaction for Dialogue<'_> {
 
     async fn await_user<T: Send>(
         &mut self,
+        question: Question<'_>,
         limit: Duration,
         decision: impl Future<Output = T> + Send,
     ) -> Result<T, Interrupted> {
-        self.announce_wait(limit)
+        self.announce_wait(question, limit)
             .await
             .map_err(|error| disconnected(&error))?;
         tokio::select! {

@@ -18,7 +18,7 @@ use super::credentialed_stream::CredentialedStream;
 use super::dialogue::Dialogue;
 use crate::access::approvals::PATIENCE;
 use crate::access::peer::Peer;
-use crate::access::{AccessError, Interrupted};
+use crate::access::{AccessError, Interrupted, Question};
 use crate::error::RequestError;
 use crate::explain::explain;
 use crate::report::profile_update;
@@ -170,7 +170,7 @@ async fn login(
 
     let service = &context.services.login;
     if !matches!(request, Request::TokenSource { .. }) {
-        dialogue.announce_wait(PATIENCE).await?;
+        dialogue.announce_wait(Question::Approval, PATIENCE).await?;
     }
 
     Ok(match request {

@@ -221,7 +221,7 @@ impl AwsError {
                 what,
                 hint: keys.new_token_hint(),
             },
-            Self::MfaNeeded { .. } => UpstreamError::LoginNeeded {
+            Self::MfaNeeded { .. } => UpstreamError::MfaNeeded {
                 what,
                 hint: code_hint(keys),
             },

@@ -364,6 +364,7 @@ mod tests {
         match error {
             UpstreamError::Unavailable { .. } => "unavailable",
             UpstreamError::LoginNeeded { .. } => "login needed",
+            UpstreamError::MfaNeeded { .. } => "MFA needed",
             UpstreamError::Refused { .. } => "refused",
         }
     }

@@ -150,6 +150,7 @@ fn may_clear(code: Code) -> bool {
     match code {
         Code::Held
         | Code::LoginNeeded
+        | Code::MfaNeeded
         | Code::UpstreamUnavailable
         | Code::ViewStale
         | Code::RoleGone

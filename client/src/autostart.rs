@@ -16,6 +16,7 @@ use rolekeeper::connect::{self, CONFIG_VARIABLE, variable};
 use rolekeeper::places;
 use rolekeeper::protocol::{Code, DaemonStatus, Failure, Reply, Request};
 use rolekeeper::shell::quoted_path;
+use rolekeeper::trust;
 
 /// For another client's start to end. The daemon itself gives up after 10 s.
 const START_DEADLINE: Duration = Duration::from_secs(12);
@@ -35,6 +36,10 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
             Err(no_daemon(socket))
         }
         None if connect::is_of_machine(socket) => Err(no_daemon(socket)),
+        // A daemon would be a second one, with a state of its own: only a person starts that.
+        None if connect::is_of_variable(socket) && !places::is_default(socket) => {
+            Err(no_daemon(socket))
+        }
         None => start(socket),
     }
 }
@@ -251,7 +256,7 @@ fn run_daemon(socket: &Path) -> Result<Output, Failure> {
         let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, ended);
     }
 
-    let program = program();
+    let program = program()?;
     Command::new(&program)
         .args(["--detach", "--socket"])
         .arg(socket)
@@ -271,14 +276,36 @@ fn run_daemon(socket: &Path) -> Result<Output, Failure> {
         })
 }
 
-/// `rolekeeperd` beside this program, else in `PATH`.
-fn program() -> PathBuf {
+/// `rolekeeperd` beside this program, else in `PATH`. One that another user can replace is ignored.
+fn program() -> Result<PathBuf, Failure> {
     let name = format!("rolekeeperd{}", std::env::consts::EXE_SUFFIX);
-    std::env::current_exe()
-        .map(|me| me.with_file_name(&name))
-        .ok()
-        .filter(|beside| beside.is_file())
-        .unwrap_or_else(|| name.into())
+    let own_folder = std::env::current_exe().ok();
+    let own_folder = own_folder.and_then(|me| Some(me.parent()?.to_owned()));
+    let path = variable("PATH").unwrap_or_default();
+    let folders = own_folder.into_iter().chain(std::env::split_paths(&path));
+
+    let mut ignored = String::new();
+    // A relative folder is another one in each working folder.
+    for folder in folders.filter(|folder| folder.is_absolute()) {
+        let program = folder.join(&name);
+        if !program.is_file() {
+            continue;
+        }
+        match trust::check_program(&program) {
+            Ok(()) => return Ok(program),
+            Err(reason) => {
+                ignored += &format!("; {} is ignored: {reason}", program.display());
+            }
+        }
+    }
+
+    Err(Failure::new(
+        Code::NoDaemon,
+        format!(
+            "no daemon is running, and rolekeeperd cannot be started: it was not found{ignored}"
+        ),
+        "install rolekeeperd beside rolekeeper, or in a folder of PATH that only you and root can write",
+    ))
 }
 
 fn not_started(output: &Output, socket: &Path) -> Failure {

@@ -14,7 +14,7 @@ use crate::protocol::{
 };
 #[cfg(unix)]
 use crate::shell::quoted_path;
-use crate::waiting;
+use crate::{trust, waiting};
 
 /// The maximum length of a socket's path in bytes: `sun_path` of `sockaddr_un` without its final NUL.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -22,6 +22,8 @@ pub const MAX_PATH: usize = 107;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub const MAX_PATH: usize = 103;
 
+/// Names the socket. The client connects to it, and starts no daemon there.
+const SOCKET_VARIABLE: &str = "ROLEKEEPER_SOCKET";
 /// Names the configuration of a daemon that a person starts. A client that has it is refused by a daemon with another one.
 pub const CONFIG_VARIABLE: &str = "ROLEKEEPER_CONFIG";
 /// Names the folder of all programs' configurations.
@@ -39,9 +41,12 @@ const MAX_APPROVAL_WAIT: u64 = 600;
 
 /// The path of the socket: `--socket`, else `ROLEKEEPER_SOCKET`, else the user's place for it on this machine
 /// ([`places::default_socket`]). The result is absolute.
+///
+/// # Errors
+/// [`Code::Configuration`] if there is none, the path is too long, or the variable has a relative one.
 pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = flag
-        .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
+        .map_or_else(socket_of_variable, |flag| Ok(Some(flag)))?
         .or_else(places::default_socket)
         .ok_or_else(|| {
             Failure::new(
@@ -65,6 +70,28 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 
     Ok(path)
+}
+
+/// The path in `ROLEKEEPER_SOCKET`. The variable may come from a file in the working folder, such as `.env`, so a path in that
+/// folder is refused.
+fn socket_of_variable() -> Result<Option<PathBuf>, Failure> {
+    let path = variable(SOCKET_VARIABLE).map(PathBuf::from);
+    match path {
+        Some(path) if path.is_relative() => Err(Failure::new(
+            Code::Configuration,
+            format!(
+                "{SOCKET_VARIABLE} is the relative path {}, which is another socket in each folder",
+                path.display()
+            ),
+            format!("set {SOCKET_VARIABLE} to an absolute path, or remove it from the environment"),
+        )),
+        path => Ok(path),
+    }
+}
+
+/// Whether `ROLEKEEPER_SOCKET` names this socket.
+pub fn is_of_variable(socket: &Path) -> bool {
+    variable(SOCKET_VARIABLE).is_some_and(|path| path == socket)
 }
 
 /// An environment variable that is set and not empty.
@@ -196,7 +223,10 @@ pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
 fn open_only(socket: &Path) -> Result<Option<Stream>, Failure> {
     check_folder(socket)?;
     match connect(socket) {
-        Ok(stream) => Ok(Some(stream)),
+        Ok(stream) => {
+            trust::check_listener(&stream, socket)?;
+            Ok(Some(stream))
+        }
         Err(error)
             if matches!(
                 error.kind(),

@@ -12,7 +12,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
-use rolekeeper::connect::{self, CONFIG_VARIABLE, variable};
+use rolekeeper::connect::{self, CONFIG_HOME_VARIABLE, CONFIG_VARIABLE, variable};
 use rolekeeper::places;
 use rolekeeper::protocol::{Code, DaemonStatus, Failure, Reply, Request};
 use rolekeeper::shell::quoted_path;
@@ -190,23 +190,38 @@ fn resolved(path: PathBuf) -> PathBuf {
 
 /// A daemon outlives its client, and serves all others. Only a person starts it with another configuration.
 fn check_configuration(socket: &Path) -> Result<(), Failure> {
-    let wanted = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
-    let default = places::default_config().map(resolved);
-    let Some(wanted) = wanted.filter(|wanted| Some(resolved(wanted.clone())) != default) else {
+    let Some((variable, wanted)) = other_configuration() else {
         return Ok(());
     };
 
     Err(Failure::new(
         Code::NoDaemon,
         format!(
-            "no daemon is running, and rolekeeper starts none with the configuration of {CONFIG_VARIABLE}"
+            "no daemon is running, and rolekeeper starts none with the configuration of {variable}"
         ),
         format!(
-            "run rolekeeperd --detach --config {}{}",
+            "run rolekeeperd --detach --config {}{}, or remove {variable} from the environment",
             quoted_path(&wanted),
             socket_option(socket)
         ),
     ))
+}
+
+/// A configuration that the environment names, and its variable, if it is not the user's usual one. With `XDG_CONFIG_HOME`, it
+/// may be the usual one, unless there is one in the home, too.
+fn other_configuration() -> Option<(&'static str, PathBuf)> {
+    let default = places::default_config();
+    let named = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
+    if let Some(named) = named {
+        let is_default =
+            default.is_some_and(|default| resolved(default) == resolved(named.clone()));
+        return (!is_default).then_some((CONFIG_VARIABLE, named));
+    }
+
+    let default = default.filter(|path| path.exists())?;
+    let in_home = places::config_in(&places::home()?.join(".config"));
+    let is_other = in_home.exists() && resolved(in_home) != resolved(default.clone());
+    is_other.then_some((CONFIG_HOME_VARIABLE, default))
 }
 
 /// The lock file, locked until the daemon is ready. Creates the socket's folder with mode 700.

@@ -570,6 +570,33 @@ fn socket_of_a_variable_is_absolute_and_starts_no_daemon() {
     stop(&home);
 }
 
+/// One of the two is the user's, and the variable may come from a file of a repository.
+#[test]
+fn second_configuration_of_the_user_starts_no_daemon() {
+    let (_sandbox, home) = world();
+    let in_home = folder(&home, ".config/rolekeeper", 0o700) + "/config.toml";
+    fs::rename(home.config_path(), &in_home).unwrap();
+    let other = folder(&home, "repository/rolekeeper", 0o700) + "/config.toml";
+    fs::copy(&in_home, &other).unwrap();
+    let repository = home.path().join("repository");
+    let with = [("XDG_CONFIG_HOME", repository.to_str().unwrap())];
+
+    let refused = run_with(&home, &with, &["credential-process", "dev"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    let words = "starts none with the configuration of XDG_CONFIG_HOME";
+    assert!(refused.stderr.contains(words), "{refused:?}");
+    let hint = format!("run rolekeeperd --detach --config {other}");
+    assert!(refused.stderr.contains(&hint), "{refused:?}");
+    assert!(!home.socket().exists());
+
+    // The same file by another name is the user's.
+    fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink(&in_home, &other).unwrap();
+    run_with(&home, &with, &["credential-process", "dev"]).json();
+
+    stop(&home);
+}
+
 /// `PATH` of a repository decides neither what is started nor what the daemon runs.
 #[test]
 fn path_of_the_first_caller_starts_nothing() {

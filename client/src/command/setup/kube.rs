@@ -68,10 +68,9 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
                 return Err(Failure::new(Code::Configuration, message, OTHER_NAME));
             }
 
-            let authorities = match merged {
-                Some(_) => authorities(&kubectl[..2], &arguments.servers),
-                None => authorities(&kubectl, &arguments.servers),
-            };
+            let all_files = ["kubectl".to_owned(), "config".to_owned()];
+            let source = merged.as_ref().map_or(kubectl.as_slice(), |_| &all_files);
+            let authorities = authorities(source, &arguments.servers);
             let words = addition(user, name, arguments, &authorities, socket)?;
             if !words.is_empty() {
                 check_contexts(merged.as_ref().unwrap_or(&view), user, name, arguments)?;

@@ -16,7 +16,7 @@ use rolekeeper::connect::{self, CONFIG_HOME_VARIABLE, CONFIG_VARIABLE, variable}
 use rolekeeper::places;
 use rolekeeper::protocol::{Code, DaemonStatus, Failure, Reply, Request};
 use rolekeeper::shell::quoted_path;
-use rolekeeper::trust;
+use rolekeeper::{socket_owner, trust};
 
 /// For another client's start to end. The daemon itself gives up after 10 s.
 const START_DEADLINE: Duration = Duration::from_secs(12);
@@ -35,7 +35,7 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
         None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => {
             Err(no_daemon(socket))
         }
-        None if connect::is_of_machine(socket) => Err(no_daemon(socket)),
+        None if socket_owner::is_of_machine(socket) => Err(no_daemon(socket)),
         // A daemon would be a second one, with a state of its own: only a person starts that.
         None if connect::is_of_variable(socket) && !places::is_default(socket) => {
             Err(no_daemon(socket))
@@ -131,7 +131,7 @@ pub(crate) fn ask_and_keep<T>(
 
 pub(crate) fn no_daemon(socket: &Path) -> Failure {
     let path = socket.display();
-    if connect::is_of_machine(socket) {
+    if socket_owner::is_of_machine(socket) {
         return Failure::new(
             Code::NoDaemon,
             format!("no daemon is running at {path}, the socket of the system-wide daemon"),
@@ -258,7 +258,7 @@ fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
             "no daemon is running, and the folder {} cannot be used to start one: {error}",
             folder.display()
         ),
-        connect::OTHER_PATH,
+        socket_owner::OTHER_PATH,
     )
 }
 

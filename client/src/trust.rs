@@ -1,20 +1,7 @@
-//! Who else can decide what is at a path: the listener of a socket, the owners of a file and its folders, and those who can
-//! write there. Root can do anything, so its files are trusted.
+//! Who else can decide which file is at a path: the owners of the file, its folders and links, and those who can write there.
+//! Root can do anything, so its files are trusted.
 
 use std::path::Path;
-
-use interprocess::local_socket::Stream;
-
-use crate::protocol::Failure;
-
-/// Checks that the process that listens at the socket is this user's or root's. At the socket of a system-wide daemon, it
-/// may also be that of the socket's owner. Under socket activation, it is the service manager.
-///
-/// # Errors
-/// [`Code::NotAllowed`](crate::protocol::Code::NotAllowed) if it is another user's.
-pub fn check_listener(stream: &Stream, socket: &Path) -> Result<(), Failure> {
-    system::check_listener(stream, socket)
-}
 
 /// Checks that only this user and root can replace a program.
 ///
@@ -37,66 +24,14 @@ pub fn check_file(path: &Path) -> Result<(), String> {
 mod system {
     use std::fs::Metadata;
     use std::io;
-    use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::fs::MetadataExt;
     use std::path::{Component, Path, PathBuf};
 
-    use interprocess::local_socket::Stream;
     use nix::unistd::{Group, User, geteuid};
-
-    use crate::connect::is_of_machine;
-    use crate::protocol::{Code, Failure};
 
     const STICKY: u32 = 0o1000;
     /// As the kernel's limit.
     const MAX_LINKS: usize = 40;
-
-    pub(super) fn check_listener(stream: &Stream, socket: &Path) -> Result<(), Failure> {
-        let me = geteuid().as_raw();
-        let shown = socket.display();
-        let Stream::UdSocket(connection) = stream;
-        let listener = peer_user(connection.as_fd()).map_err(|error| {
-            Failure::new(
-                Code::NotAllowed,
-                format!("cannot find out who listens at the socket {shown}: {error}"),
-                "restart rolekeeperd, and run the command again",
-            )
-        })?;
-
-        let is_owner = || {
-            socket
-                .symlink_metadata()
-                .is_ok_and(|meta| meta.uid() == listener)
-        };
-        if listener == me || listener == 0 || (is_of_machine(socket) && is_owner()) {
-            return Ok(());
-        }
-
-        Err(Failure::new(
-            Code::NotAllowed,
-            format!(
-                "the program that listens at the socket {shown} belongs to user {listener}, not to you (user {me})"
-            ),
-            format!(
-                "remove {shown}, or set ROLEKEEPER_SOCKET or --socket to your own daemon's socket"
-            ),
-        ))
-    }
-
-    /// The user of the process that called `listen`. The number of that process does not matter: it is 0 if the process is in
-    /// another PID namespace.
-    fn peer_user(socket: BorrowedFd<'_>) -> nix::Result<u32> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-            getsockopt(&socket, PeerCredentials).map(|peer| peer.uid())
-        }
-
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        {
-            nix::unistd::getpeereid(socket).map(|(user, _)| user.as_raw())
-        }
-    }
 
     pub(super) fn check_program(program: &Path) -> Result<(), String> {
         let user = geteuid().as_raw();
@@ -263,15 +198,6 @@ mod system {
 #[cfg(not(unix))]
 mod system {
     use std::path::Path;
-
-    use interprocess::local_socket::Stream;
-
-    use crate::protocol::Failure;
-
-    /// A named pipe has no owner that std can read. Its access list decides who can create it.
-    pub(super) fn check_listener(_: &Stream, _: &Path) -> Result<(), Failure> {
-        Ok(())
-    }
 
     pub(super) fn check_program(_: &Path) -> Result<(), String> {
         Ok(())

@@ -449,9 +449,10 @@ mod tests {
         fs::write(&path, "one").unwrap();
         fs::hard_link(&path, folder.path().join("twin")).unwrap();
         symlink("nowhere", folder.path().join("dangling")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
         for (path, reason) in [
             (path.as_path(), "hard links"),
-            (folder.path(), "not a regular file"),
+            (&folder.path().join("folder"), "not a regular file"),
             (Path::new("/dev/null"), "not a regular file"),
             (&folder.path().join("dangling"), "No such file"),
         ] {

@@ -12,10 +12,11 @@ use std::sync::{Arc, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
-use rolekeeper::connect::{self, CONFIG_VARIABLE, variable};
+use rolekeeper::connect::{self, CONFIG_HOME_VARIABLE, CONFIG_VARIABLE, variable};
 use rolekeeper::places;
 use rolekeeper::protocol::{Code, DaemonStatus, Failure, Reply, Request};
 use rolekeeper::shell::quoted_path;
+use rolekeeper::{socket_owner, trust};
 
 /// For another client's start to end. The daemon itself gives up after 10 s.
 const START_DEADLINE: Duration = Duration::from_secs(12);
@@ -34,7 +35,11 @@ pub(crate) fn open(socket: &Path) -> Result<Stream, Failure> {
         None if connect::variable("ROLEKEEPER_AUTOSTART").is_some_and(|value| value == "0") => {
             Err(no_daemon(socket))
         }
-        None if connect::is_of_machine(socket) => Err(no_daemon(socket)),
+        None if socket_owner::is_of_machine(socket) => Err(no_daemon(socket)),
+        // A daemon would be a second one, with a state of its own: only a person starts that.
+        None if connect::is_of_variable(socket) && !places::is_default(socket) => {
+            Err(no_daemon(socket))
+        }
         None => start(socket),
     }
 }
@@ -126,7 +131,7 @@ pub(crate) fn ask_and_keep<T>(
 
 pub(crate) fn no_daemon(socket: &Path) -> Failure {
     let path = socket.display();
-    if connect::is_of_machine(socket) {
+    if socket_owner::is_of_machine(socket) {
         return Failure::new(
             Code::NoDaemon,
             format!("no daemon is running at {path}, the socket of the system-wide daemon"),
@@ -185,23 +190,38 @@ fn resolved(path: PathBuf) -> PathBuf {
 
 /// A daemon outlives its client, and serves all others. Only a person starts it with another configuration.
 fn check_configuration(socket: &Path) -> Result<(), Failure> {
-    let wanted = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
-    let default = places::default_config().map(resolved);
-    let Some(wanted) = wanted.filter(|wanted| Some(resolved(wanted.clone())) != default) else {
+    let Some((variable, wanted)) = other_configuration() else {
         return Ok(());
     };
 
     Err(Failure::new(
         Code::NoDaemon,
         format!(
-            "no daemon is running, and rolekeeper starts none with the configuration of {CONFIG_VARIABLE}"
+            "no daemon is running, and rolekeeper starts none with the configuration of {variable}"
         ),
         format!(
-            "run rolekeeperd --detach --config {}{}",
+            "run rolekeeperd --detach --config {}{}, or remove {variable} from the environment",
             quoted_path(&wanted),
             socket_option(socket)
         ),
     ))
+}
+
+/// A configuration that the environment names, and its variable, if it is not the user's usual one. With `XDG_CONFIG_HOME`, it
+/// may be the usual one, unless there is one in the home, too.
+fn other_configuration() -> Option<(&'static str, PathBuf)> {
+    let default = places::default_config();
+    let named = variable(CONFIG_VARIABLE).and_then(|path| std::path::absolute(path).ok());
+    if let Some(named) = named {
+        let is_default =
+            default.is_some_and(|default| resolved(default) == resolved(named.clone()));
+        return (!is_default).then_some((CONFIG_VARIABLE, named));
+    }
+
+    let default = default.filter(|path| path.exists())?;
+    let in_home = places::config_in(&places::home()?.join(".config"));
+    let is_other = in_home.exists() && resolved(in_home) != resolved(default.clone());
+    is_other.then_some((CONFIG_HOME_VARIABLE, default))
 }
 
 /// The lock file, locked until the daemon is ready. Creates the socket's folder with mode 700.
@@ -238,7 +258,7 @@ fn cannot_lock(folder: &Path, error: &dyn std::fmt::Display) -> Failure {
             "no daemon is running, and the folder {} cannot be used to start one: {error}",
             folder.display()
         ),
-        connect::OTHER_PATH,
+        socket_owner::OTHER_PATH,
     )
 }
 
@@ -251,7 +271,7 @@ fn run_daemon(socket: &Path) -> Result<Output, Failure> {
         let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, ended);
     }
 
-    let program = program();
+    let program = program()?;
     Command::new(&program)
         .args(["--detach", "--socket"])
         .arg(socket)
@@ -271,14 +291,36 @@ fn run_daemon(socket: &Path) -> Result<Output, Failure> {
         })
 }
 
-/// `rolekeeperd` beside this program, else in `PATH`.
-fn program() -> PathBuf {
+/// `rolekeeperd` beside this program, else in `PATH`. One that another user can replace is ignored.
+fn program() -> Result<PathBuf, Failure> {
     let name = format!("rolekeeperd{}", std::env::consts::EXE_SUFFIX);
-    std::env::current_exe()
-        .map(|me| me.with_file_name(&name))
-        .ok()
-        .filter(|beside| beside.is_file())
-        .unwrap_or_else(|| name.into())
+    let own_folder = std::env::current_exe().ok();
+    let own_folder = own_folder.and_then(|me| Some(me.parent()?.to_owned()));
+    let path = variable("PATH").unwrap_or_default();
+    let folders = own_folder.into_iter().chain(std::env::split_paths(&path));
+
+    let mut ignored = String::new();
+    // A relative folder is another one in each working folder.
+    for folder in folders.filter(|folder| folder.is_absolute()) {
+        let program = folder.join(&name);
+        if !program.is_file() {
+            continue;
+        }
+        match trust::check_program(&program) {
+            Ok(()) => return Ok(program),
+            Err(reason) => {
+                ignored += &format!("; {} is ignored: {reason}", program.display());
+            }
+        }
+    }
+
+    Err(Failure::new(
+        Code::NoDaemon,
+        format!(
+            "no daemon is running, and rolekeeperd cannot be started: it was not found{ignored}"
+        ),
+        "install rolekeeperd beside rolekeeper, or in a folder of PATH that only you and root can write",
+    ))
 }
 
 fn not_started(output: &Output, socket: &Path) -> Failure {

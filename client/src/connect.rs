@@ -1,4 +1,4 @@
-//! The path of the socket, the check of its folder, and requests over it.
+//! The path of the socket, and requests over it.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,9 +12,7 @@ use crate::places;
 use crate::protocol::{
     Code, Failure, Reply, ReplyFrame, Request, RequestFrame, VERSION, WantedConfig,
 };
-#[cfg(unix)]
-use crate::shell::quoted_path;
-use crate::waiting;
+use crate::{socket_owner, waiting};
 
 /// The maximum length of a socket's path in bytes: `sun_path` of `sockaddr_un` without its final NUL.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -22,6 +20,8 @@ pub const MAX_PATH: usize = 107;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub const MAX_PATH: usize = 103;
 
+/// Names the socket. The client connects to it, and starts no daemon there.
+const SOCKET_VARIABLE: &str = "ROLEKEEPER_SOCKET";
 /// Names the configuration of a daemon that a person starts. A client that has it is refused by a daemon with another one.
 pub const CONFIG_VARIABLE: &str = "ROLEKEEPER_CONFIG";
 /// Names the folder of all programs' configurations.
@@ -39,9 +39,12 @@ const MAX_APPROVAL_WAIT: u64 = 600;
 
 /// The path of the socket: `--socket`, else `ROLEKEEPER_SOCKET`, else the user's place for it on this machine
 /// ([`places::default_socket`]). The result is absolute.
+///
+/// # Errors
+/// [`Code::Configuration`] if there is none, the path is too long, or the variable has a relative one.
 pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let path = flag
-        .or_else(|| variable("ROLEKEEPER_SOCKET").map(PathBuf::from))
+        .map_or_else(socket_of_variable, |flag| Ok(Some(flag)))?
         .or_else(places::default_socket)
         .ok_or_else(|| {
             Failure::new(
@@ -67,6 +70,28 @@ pub fn socket_path(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// The path in `ROLEKEEPER_SOCKET`. The variable may come from a file in the working folder, such as `.env`, so a path in that
+/// folder is refused.
+fn socket_of_variable() -> Result<Option<PathBuf>, Failure> {
+    let path = variable(SOCKET_VARIABLE).map(PathBuf::from);
+    match path {
+        Some(path) if path.is_relative() => Err(Failure::new(
+            Code::Configuration,
+            format!(
+                "{SOCKET_VARIABLE} is the relative path {}, which is another socket in each folder",
+                path.display()
+            ),
+            format!("set {SOCKET_VARIABLE} to an absolute path, or remove it from the environment"),
+        )),
+        path => Ok(path),
+    }
+}
+
+/// Whether `ROLEKEEPER_SOCKET` names this socket.
+pub fn is_of_variable(socket: &Path) -> bool {
+    variable(SOCKET_VARIABLE).is_some_and(|path| path == socket)
+}
+
 /// An environment variable that is set and not empty.
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
@@ -76,97 +101,6 @@ pub fn variable(name: &str) -> Option<OsString> {
 pub fn name(path: &Path) -> io::Result<Name<'_>> {
     path.to_fs_name::<GenericFilePath>()
 }
-
-/// Checks that only this user or root can create a socket in its folder. The folder must belong to this user and have mode
-/// 700, or be one of a system-wide daemon ([`is_of_machine`]). A missing folder passes.
-///
-/// # Errors
-/// [`Code::NotAllowed`] if another user could have created the socket.
-#[cfg(unix)]
-pub fn check_folder(socket: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::MetadataExt;
-
-    let folder = folder_of(socket);
-    let meta = match std::fs::symlink_metadata(folder) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(unsafe_folder(
-                folder,
-                &format!("cannot be read: {error}"),
-                OTHER_PATH,
-            ));
-        }
-    };
-
-    let me = rustix::process::geteuid().as_raw();
-    if !meta.is_dir() {
-        return Err(unsafe_folder(folder, "is not a folder", OTHER_PATH));
-    }
-
-    if is_of_machine(socket) {
-        return Ok(());
-    }
-
-    if meta.uid() != me {
-        let reason = format!("belongs to user {}, not to you (user {me})", meta.uid());
-        return Err(unsafe_folder(folder, &reason, OTHER_PATH));
-    }
-
-    if meta.mode() & 0o077 != 0 {
-        let reason = format!("is open to others (mode {:04o})", meta.mode() & 0o7777);
-        // Another folder may be shared on purpose.
-        let hint = match places::is_default_folder(folder) {
-            true => &format!("run chmod 700 {}", quoted_path(folder)),
-            false => OTHER_PATH,
-        };
-        return Err(unsafe_folder(folder, &reason, hint));
-    }
-
-    Ok(())
-}
-
-#[cfg(unix)]
-fn unsafe_folder(folder: &Path, reason: &str, hint: &str) -> Failure {
-    let message = format!("the socket's folder {} {reason}", folder.display());
-    Failure::new(Code::NotAllowed, message, hint)
-}
-
-/// The socket of a system-wide daemon, which serves several users.
-pub const OF_MACHINE: &str = "/run/rolekeeper/socket";
-
-/// Whether the socket belongs to a system-wide daemon: its folder is root's, and other users can enter but not write it.
-/// For root only [`OF_MACHINE`] does, because its own folders may have such a mode by mistake.
-pub fn is_of_machine(socket: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let is_roots = |folder: std::fs::Metadata| {
-            folder.is_dir()
-                && folder.uid() == 0
-                && folder.mode() & 0o022 == 0
-                && folder.mode() & 0o055 != 0
-        };
-        let is_meant = socket == Path::new(OF_MACHINE) || !rustix::process::geteuid().is_root();
-        is_meant && std::fs::symlink_metadata(folder_of(socket)).is_ok_and(is_roots)
-    }
-
-    #[cfg(not(unix))]
-    {
-        let _ = socket;
-        false
-    }
-}
-
-/// Named pipes have no folder. The access list of the pipe protects it.
-#[cfg(not(unix))]
-pub fn check_folder(_socket: &Path) -> Result<(), Failure> {
-    Ok(())
-}
-
-/// What to do about a folder that cannot have the socket.
-pub const OTHER_PATH: &str =
-    "set ROLEKEEPER_SOCKET or --socket to a path in a folder of your own with mode 700";
 
 /// The folder of a socket.
 pub fn folder_of(socket: &Path) -> &Path {
@@ -194,9 +128,12 @@ pub fn open(socket: &Path) -> Result<Option<Stream>, Failure> {
 }
 
 fn open_only(socket: &Path) -> Result<Option<Stream>, Failure> {
-    check_folder(socket)?;
+    socket_owner::check_folder(socket)?;
     match connect(socket) {
-        Ok(stream) => Ok(Some(stream)),
+        Ok(stream) => {
+            socket_owner::check_listener(&stream, socket)?;
+            Ok(Some(stream))
+        }
         Err(error)
             if matches!(
                 error.kind(),
@@ -433,31 +370,6 @@ mod tests {
                 && failure.message.contains(&MAX_PATH.to_string())
         );
         assert_eq!(failure.code.exit_code(), 2);
-    }
-
-    #[test]
-    fn folder_open_to_others_is_rejected() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("socket");
-        for (mode, refused) in [(0o755, true), (0o710, true), (0o701, true), (0o700, false)] {
-            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(check_folder(&socket).is_err(), refused, "{mode:o}");
-        }
-        assert!(open(&socket).unwrap().is_none());
-        assert!(open(&dir.path().join("missing/socket")).unwrap().is_none());
-    }
-
-    #[test]
-    fn symlink_to_a_private_folder_is_rejected() {
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
-        assert_eq!(
-            check_folder(&dir.path().join("link/socket"))
-                .unwrap_err()
-                .code,
-            Code::NotAllowed
-        );
     }
 
     #[test]

@@ -21,4 +21,6 @@ pub mod frame;
 pub mod places;
 pub mod protocol;
 pub mod shell;
+pub mod socket_owner;
+pub mod trust;
 mod waiting;

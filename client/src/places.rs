@@ -80,7 +80,8 @@ pub fn remember_state_folder(socket: &Path, folder: &Path) {
     let _ = (socket, folder);
 }
 
-fn is_default(socket: &Path) -> bool {
+/// Whether this is one of the places where a daemon of this user is found without an option.
+pub fn is_default(socket: &Path) -> bool {
     sockets().any(|default| default == socket)
 }
 

@@ -1,7 +1,10 @@
 //! kubectl, Docker and git, configured by `rolekeeper setup`: the credentials that they send, and the errors that they
 //! print.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::thread;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rolekeeper_tests::harness::{Daemon, Home, Run, programs, world};
@@ -337,8 +340,8 @@ fn kubectl_sends_session_token_to_its_server_or_prints_error() {
     let (server, tls) = api_server();
     let url = format!("https://{}", tls.address);
     let authority = home.private_file("authority.pem", &tls.authority);
-    setup(&home, &["kube", "dev", "--server", &url]);
     set_cluster(&home, &url, &authority);
+    setup(&home, &["kube", "dev", "--server", &url]);
     set_context(&home);
 
     let run = get_version(&home);
@@ -369,7 +372,7 @@ fn kubectl_sends_session_token_to_its_server_or_prints_error() {
             .all(|request| request.header("authorization").is_none())
     );
 
-    kubectl(&home, &["config", "set-cluster", "c", "--server", &url]);
+    set_cluster(&home, &url, &authority);
     hold(&home);
     let run = get_version(&home);
     assert!(
@@ -383,6 +386,94 @@ fn kubectl_sends_session_token_to_its_server_or_prints_error() {
         run.code != 0 && run.stderr.contains("no daemon is running"),
         "{run:?}"
     );
+}
+
+/// A proxy of an attacker, which connects every request to this address.
+fn proxy_to(address: SocketAddr) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.expect("a connection");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("a request");
+                request.extend(byte);
+            }
+            let server = TcpStream::connect(address).expect("the server listens");
+            client
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                .expect("the client waits");
+            for (mut from, mut to) in [
+                (client.try_clone(), server.try_clone()),
+                (Ok(server), Ok(client)),
+            ]
+            .map(|(from, to)| (from.expect("a socket"), to.expect("a socket")))
+            {
+                thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        }
+    });
+
+    url
+}
+
+/// The cluster's address is the allowed one, and other settings of the kubeconfig lead to another server.
+#[test]
+fn kubectl_sends_no_token_where_settings_of_the_cluster_lead_elsewhere() {
+    assert_installed("kubectl");
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let (server, tls) = api_server();
+    let (other_server, other_tls) = api_server();
+    let url = format!("https://{}", tls.address);
+    let authority = home.private_file("authority.pem", &tls.authority);
+    let other_authority = home.private_file("other.pem", &other_tls.authority);
+    set_cluster(&home, &url, &authority);
+    setup(&home, &["kube", "dev", "--server", &url]);
+    set_context(&home);
+    let set = |option: &str| {
+        let run = kubectl(&home, &["config", "set-cluster", "c", option]);
+        assert_eq!(run.code, 0, "{run:?}");
+    };
+    let is_sent = |server: &MockServer| {
+        let requests = server.take_requests();
+        requests
+            .iter()
+            .any(|request| request.header("authorization").is_some())
+    };
+
+    // Without another authority, a proxy sees nothing.
+    set(&format!("--proxy-url={}", proxy_to(tls.address)));
+    assert_eq!(get_version(&home).code, 0);
+    assert!(is_sent(&server));
+
+    set(&format!("--proxy-url={}", proxy_to(other_tls.address)));
+    let run = get_version(&home);
+    assert!(run.code != 0 && !is_sent(&other_server), "{run:?}");
+
+    set_cluster(&home, &url, &other_authority);
+    let run = get_version(&home);
+    assert!(
+        !is_sent(&other_server),
+        "the token went to the other server"
+    );
+    assert!(
+        run.stderr
+            .contains("is not in --certificate-authority-data"),
+        "{run:?}"
+    );
+
+    set("--certificate-authority=");
+    set("--insecure-skip-tls-verify=true");
+    let run = get_version(&home);
+    assert!(
+        !is_sent(&other_server),
+        "the token went to the other server"
+    );
+    assert!(run.stderr.contains("insecure-skip-tls-verify"), "{run:?}");
 }
 
 /// The user name and the password of basic authentication.

@@ -1,5 +1,8 @@
 //! Autostart: if no daemon is running, the client starts exactly one, or reports why it cannot.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use rolekeeper_tests::harness::{Home, Run, eventually, programs, world};
@@ -190,6 +193,78 @@ fn client_shows_configuration_errors_of_the_daemon() {
         !run.stderr.contains("does not exist"),
         "only errors of the last start are shown: {run:?}"
     );
+}
+
+/// A program in a folder where others can write is not started, neither beside the client nor from `PATH`.
+#[test]
+fn program_that_others_can_replace_is_not_started() {
+    let home = Home::default();
+    home.configure("");
+    let folder = |name: &str, mode: u32| {
+        let path = home.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let program = path.join("rolekeeperd");
+        let ran = home.path().join("ran");
+        fs::write(&program, format!("#!/bin/sh\necho > {}\n", ran.display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+
+    let sticky = folder("sticky", 0o1777);
+    let open = folder("open", 0o757);
+    let private = folder("private", 0o755);
+    let writable = Path::new(&private).join("rolekeeperd");
+    fs::set_permissions(&writable, fs::Permissions::from_mode(0o757)).unwrap();
+    let link = folder("link", 0o755);
+    let linked = Path::new(&link).join("rolekeeperd");
+    fs::remove_file(&linked).unwrap();
+    symlink(Path::new(&sticky).join("rolekeeperd"), &linked).unwrap();
+    let client = Path::new(&sticky).join("rolekeeper");
+    fs::rename(home.copy_of(&programs().rolekeeper), &client).unwrap();
+
+    let mut command = home.command(&client);
+    command
+        .current_dir(&private)
+        .env("PATH", format!(".::private:{open}:{private}:{link}"))
+        .args(["credential-process", "dev"]);
+    let run = home.run(command);
+    assert_eq!(run.code, 3, "{run:?}");
+    for reason in [
+        format!("{sticky}/rolekeeperd is ignored: other users can write {sticky} (mode 1777)"),
+        format!("{open}/rolekeeperd is ignored: other users can write {open} (mode 0757)"),
+        format!("{private}/rolekeeperd is ignored: other users can write {private}/rolekeeperd"),
+        format!("{link}/rolekeeperd is ignored: other users can write {sticky}"),
+    ] {
+        assert!(run.stderr.contains(&reason), "{reason}: {run:?}");
+    }
+    assert!(!home.path().join("ran").exists());
+}
+
+/// Only root can give files to another user.
+#[test]
+#[ignore = "needs root"]
+fn program_of_another_user_is_not_started() {
+    let home = Home::default();
+    home.configure("");
+    let folder = home.path().join("bin");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.join("rolekeeperd");
+    fs::copy("/bin/true", &program).unwrap();
+    let client = home.copy_of(&programs().rolekeeper);
+
+    for path in [&program, &folder] {
+        chown(path, Some(65_534), Some(65_534)).unwrap();
+        let mut command = home.command(&client);
+        command
+            .env("PATH", &folder)
+            .args(["credential-process", "dev"]);
+        let run = home.run(command);
+        let reason = format!("is ignored: {} belongs to user 65534", path.display());
+        assert!(run.code == 3 && run.stderr.contains(&reason), "{run:?}");
+        chown(path, Some(0), Some(0)).unwrap();
+    }
 }
 
 #[test]

@@ -673,19 +673,35 @@ fn token_rotates_hourly_with_grace_period() {
     assert_eq!((with(&second), with(&first)), (200, 403));
 }
 
+/// Running programs use a configured port, and would take the credentials of another program there.
 #[test]
-fn configured_port_opens_at_start_or_error_is_shown() {
+fn configured_port_that_is_taken_stops_the_start() {
     let (_sandbox, home) = world();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let text = std::fs::read_to_string(home.config_path()).unwrap();
-    home.configure(&format!("{text}\n[endpoint]\nport = {port}\n"));
-    let daemon = home.daemon(&[]);
+    let without_port = std::fs::read_to_string(home.config_path()).unwrap();
+    let with_port = format!("{without_port}\n[endpoint]\nport = {port}\n");
+    let want = format!("127.0.0.1:{port}: Address already in use");
 
+    home.configure(&with_port);
+    let mut client = home.client();
+    client.args(["credential-process", "dev"]);
+    for run in [home.rolekeeperd(&[]), home.run(client)] {
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(
+            run.stderr.contains(&want) && run.stderr.contains("or set another port"),
+            "{run:?}"
+        );
+    }
+    assert!(!home.socket().exists());
+
+    // A reload does not end the daemon: then it is an error of each request.
+    home.configure(&without_port);
+    let daemon = home.daemon(&[]);
+    home.configure(&with_port);
+    daemon.reload();
     let run = home.rolekeeper(&["exec", "--mode", "http", "dev", "--", "true"]);
     assert_eq!(run.code, 2, "{run:?}");
-
-    let want = format!("cannot open an HTTP endpoint: 127.0.0.1:{port}: Address already in use");
     assert!(
         run.stderr.contains(&want) && run.stderr.contains("[endpoint]"),
         "{run:?}"
@@ -698,14 +714,26 @@ fn configured_port_opens_at_start_or_error_is_shown() {
         Endpoint::of(&home, "dev", "http").host,
         format!("127.0.0.1:{port}")
     );
+}
 
-    drop(daemon);
-    let _daemon = home.daemon(&[]);
+#[test]
+fn configured_port_opens_at_start() {
+    let (_sandbox, home) = world();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    home.configure(&format!("{text}\n[endpoint]\nport = {port}\n"));
 
-    assert_eq!(
-        status(&home)["daemon"]["endpoints"]["container"],
-        format!("127.0.0.1:{port}")
-    );
+    for _ in 0..2 {
+        let _daemon = home.daemon(&[]);
+        assert_eq!(
+            status(&home)["daemon"]["endpoints"]["container"],
+            format!("127.0.0.1:{port}")
+        );
+    }
 }
 
 #[test]

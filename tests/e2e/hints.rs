@@ -230,7 +230,7 @@ fn other_configuration_names_the_commands_that_use_it() {
     // No daemon is running.
     let refused = run(&home, &request);
     assert_eq!(refused.code, 3, "{refused:?}");
-    done(&home, command_in(&refused, ""));
+    done(&home, command_in(&refused, ", or remove"));
     done(&home, &request);
     stop(&home, "rolekeeper");
 

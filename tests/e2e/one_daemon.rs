@@ -529,6 +529,102 @@ fn other_configuration_is_refused_and_not_ignored() {
     run_with(&home, &in_folder, &["credential-process", "dev"]).json();
 }
 
+/// A variable may come from a file of a repository, such as `.env`.
+#[test]
+fn socket_of_a_variable_is_absolute_and_starts_no_daemon() {
+    let (_sandbox, home) = world();
+    let repository = folder(&home, "repository", 0o700);
+    let own = folder(&home, "repository/.rk", 0o700);
+    let run_in = |socket: &str| {
+        let mut command = client_with(&home, &[("ROLEKEEPER_SOCKET", socket)]);
+        command
+            .args(["credential-process", "dev"])
+            .current_dir(&repository);
+        home.run(command)
+    };
+
+    for running in [false, true] {
+        if running {
+            run_with(&home, &[], &["credential-process", "dev"]).json();
+        }
+
+        let relative = run_in(".rk/socket");
+        assert_eq!(relative.code, 2, "{relative:?}");
+        let words = "ROLEKEEPER_SOCKET is the relative path .rk/socket";
+        assert!(relative.stderr.contains(words), "{relative:?}");
+
+        let absolute = run_in(&format!("{own}/socket"));
+        assert_eq!(absolute.code, 3, "{absolute:?}");
+        let words = format!("no daemon is running at {own}/socket");
+        assert!(absolute.stderr.contains(&words), "{absolute:?}");
+        assert_eq!(fs::read_dir(&own).unwrap().count(), 0);
+    }
+
+    // The same with the default socket in the variable.
+    let default = home.socket();
+    let pid = daemon_pid(&home);
+    stop(&home);
+    run_in(default.to_str().unwrap()).json();
+    assert_ne!(daemon_pid(&home), pid);
+
+    stop(&home);
+}
+
+/// One of the two is the user's, and the variable may come from a file of a repository.
+#[test]
+fn second_configuration_of_the_user_starts_no_daemon() {
+    let (_sandbox, home) = world();
+    let in_home = folder(&home, ".config/rolekeeper", 0o700) + "/config.toml";
+    fs::rename(home.config_path(), &in_home).unwrap();
+    let other = folder(&home, "repository/rolekeeper", 0o700) + "/config.toml";
+    fs::copy(&in_home, &other).unwrap();
+    let repository = home.path().join("repository");
+    let with = [("XDG_CONFIG_HOME", repository.to_str().unwrap())];
+
+    let refused = run_with(&home, &with, &["credential-process", "dev"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    let words = "starts none with the configuration of XDG_CONFIG_HOME";
+    assert!(refused.stderr.contains(words), "{refused:?}");
+    let hint = format!("run rolekeeperd --detach --config {other}");
+    assert!(refused.stderr.contains(&hint), "{refused:?}");
+    assert!(!home.socket().exists());
+
+    // The same file by another name is the user's.
+    fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink(&in_home, &other).unwrap();
+    run_with(&home, &with, &["credential-process", "dev"]).json();
+
+    stop(&home);
+}
+
+/// `PATH` of a repository decides neither what is started nor what the daemon runs.
+#[test]
+fn path_of_the_first_caller_starts_nothing() {
+    let (_sandbox, home) = world();
+    let evil = folder(&home, "evil", 0o700);
+    let units = folder(&home, "config/systemd/user", 0o755);
+    let runtime = folder(&home, "run", 0o700);
+    folder(&home, "run/systemd", 0o700);
+    fs::write(format!("{units}/rolekeeperd.socket"), "").unwrap();
+    fs::write(format!("{runtime}/systemd/private"), "").unwrap();
+    for name in ["systemctl", "rolekeeperd", "sh", "secret-tool"] {
+        let path = format!("{evil}/{name}");
+        fs::write(&path, format!("#!/bin/sh\necho > {evil}/{name}.ran\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    let path = format!("{evil}:/usr/bin:/bin");
+    let environment = [("PATH", path.as_str()), ("XDG_RUNTIME_DIR", &runtime)];
+    run_with(&home, &environment, &["credential-process", "dev"]).json();
+    let ran = fs::read_dir(&evil).unwrap().flatten().filter(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        name.ends_with(".ran")
+    });
+    assert_eq!(ran.count(), 0);
+
+    stop(&home);
+}
+
 #[test]
 fn lock_that_is_given_back_is_waited_for() {
     let (_sandbox, home) = world();
@@ -565,7 +661,8 @@ fn shared_folders_stay_empty() {
     command
         .env_remove("HOME")
         .env("TMPDIR", &shared)
-        .env("ROLEKEEPER_SOCKET", home.path().join("s"))
+        .arg("--socket")
+        .arg(home.path().join("s"))
         .args(["credential-process", "dev"]);
     if geteuid().is_root() {
         // Root's real home is no place for a test.

@@ -288,6 +288,51 @@ fn exec_reports_lost_and_restored_daemon() {
     assert!(running.is_running());
 }
 
+/// Another program listens on the port while no daemon runs: the command would take its credentials.
+#[test]
+fn exec_notices_that_its_endpoint_is_elsewhere() {
+    let (_sandbox, home) = world();
+    let mut daemon = home.daemon(&[]);
+    let start = |on_revoke: &str| {
+        let script = "echo $AWS_CONTAINER_CREDENTIALS_FULL_URI; exec sleep 600";
+        let args = exec(on_revoke, &["sh", "-c", script]);
+        let args = [&args[..1], &["--mode", "http"], &args[1..]].concat();
+        let mut running = ClientProcess::start(&home, &args);
+        let url = running.line();
+        let host = url.split('/').nth(2).unwrap().to_owned();
+        (running, host)
+    };
+
+    let (mut warned, host) = start("warn");
+    let (mut terminated, _) = start("term");
+    let (mut restarted, _) = start("restart");
+
+    // The same port is no loss.
+    daemon.kill();
+    daemon = home.daemon(&[]);
+    eventually("the clients have subscribed", || {
+        let status = home.rolekeeper(&["status", "--json"]).json();
+        (status["daemon"]["connections"] == 4).then_some(())
+    });
+    for running in [&mut warned, &mut terminated, &mut restarted] {
+        assert!(running.is_running());
+    }
+    assert!(!stderr_of_clients(&home).contains("another program may answer"));
+
+    daemon.kill();
+    let _other = std::net::TcpListener::bind(&host).unwrap();
+    let _daemon = home.daemon(&[]);
+
+    assert_eq!(terminated.code(), Some(3));
+    assert!(!restarted.line().contains(&host));
+    let words =
+        format!("the command uses http://{host}/credentials/dev, where another program may answer");
+    eventually("all of them have printed it", || {
+        (stderr_of_clients(&home).matches(&words).count() == 3).then_some(())
+    });
+    assert!(warned.is_running());
+}
+
 #[test]
 fn restart_waits_for_unavailable_upstream() {
     let (sandbox, home) = world();

@@ -2,11 +2,14 @@
 //! a crash.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use rolekeeper_tests::harness::{Home, world};
+use rolekeeper_tests::harness::{Home, Run, programs, world};
 
 use crate::attacker;
 
@@ -173,4 +176,77 @@ fn other_users_are_refused_even_if_permissions_are_open() {
         "{}",
         daemon.log()
     );
+}
+
+/// What the process that listens gets from a client, and the client's end. `listener` is the user of the one, `client` of
+/// the other.
+fn received_by(listener: u32, client: u32, args: &[&str]) -> (String, Run) {
+    let home = Home::default();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = |name: &str, mode: u32, owner: u32| {
+        let path = home.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
+        path
+    };
+    let theirs = folder("theirs", 0o755, listener).join("socket");
+    // A link of the client's own user, as in a repository that the user has cloned.
+    let link = folder("own", 0o700, client).join("socket");
+    std::os::unix::fs::symlink(&theirs, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(client), Some(client)).unwrap();
+
+    let of_user = |program: &Path, user: u32| {
+        let program = home.copy_of(program);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("HOME", "/nonexistent")
+            .uid(user)
+            .gid(user);
+        command
+    };
+
+    let mut listening = of_user(attacker(), listener);
+    let listening = listening.arg("listen").arg(&theirs).stdout(Stdio::piped());
+    let mut listening = listening.spawn().unwrap();
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "listening");
+
+    let mut command = of_user(&programs().rolekeeper, client);
+    command.env("ROLEKEEPER_SOCKET", &link).args(args);
+    let run = home.run(command);
+
+    let received = lines.next().unwrap().unwrap();
+    listening.wait().unwrap();
+    (received, run)
+}
+
+/// Only root can start processes of several users.
+#[test]
+#[ignore = "needs root"]
+fn listener_of_another_user_gets_nothing() {
+    const OTHER: u32 = 64_123;
+
+    for (listener, client) in [(OTHER, NOBODY), (OTHER, 0)] {
+        for args in [&["credential-process", "dev"][..], &["status"], &["login"]] {
+            let (received, run) = received_by(listener, client, args);
+            assert_eq!(received, "received: 0", "{run:?}");
+            assert_eq!(run.code, 4, "{run:?}");
+            let words = format!("belongs to user {OTHER}, not to you (user {client})");
+            assert!(run.stderr.contains(&words), "{run:?}");
+        }
+    }
+}
+
+/// Under socket activation, the service manager listens: root's, or the user's own.
+#[test]
+#[ignore = "needs root"]
+fn listener_of_root_or_the_same_user_is_trusted() {
+    for (listener, client) in [(0, NOBODY), (NOBODY, NOBODY), (0, 0)] {
+        let (received, run) = received_by(listener, client, &["status"]);
+        assert_ne!(received, "received: 0", "{run:?}");
+        assert_eq!(run.code, 3, "the listener has ended: {run:?}");
+    }
 }

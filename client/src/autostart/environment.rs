@@ -7,7 +7,7 @@ use rolekeeper::connect::{IGNORED_VARIABLES, STARTED_BY_CLIENT, variable};
 use rolekeeper::places;
 
 /// The folders of the system's programs. A program of another folder is configured by its absolute path.
-const PATH: &str =
+pub(super) const PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 
 /// Who the user is, how the desktop is reached, and how text and times are written.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rolekeeper::places;
 
+use super::environment;
+
 const UNIT: &str = "rolekeeperd.socket";
 /// Starting a socket takes milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(3);
@@ -25,8 +27,11 @@ pub(super) fn start(socket: &Path) -> bool {
         return false;
     }
 
+    // With its own `PATH`, in which the program is found, too.
     let started = Command::new("systemctl")
         .args(["--user", "--no-ask-password", "start", UNIT])
+        .env_clear()
+        .env("PATH", environment::PATH)
         .env("XDG_RUNTIME_DIR", runtime)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, DaemonStatus, Failure};
+use rolekeeper::socket_owner;
 
 use crate::autostart;
 
@@ -92,7 +93,7 @@ fn advice(error: &clap::Error, daemon: fn() -> Option<DaemonStatus>) -> Option<S
     Some(match daemon() {
         None if action == "stop" => "leave out the command: no daemon is running".into(),
         None => "run rolekeeperd --detach; no daemon is running".into(),
-        Some(daemon) if connect::is_of_machine(Path::new(&daemon.launch.socket)) => {
+        Some(daemon) if socket_owner::is_of_machine(Path::new(&daemon.launch.socket)) => {
             format!("ask the administrator to run systemctl {action} rolekeeperd")
         }
         Some(daemon) if daemon.launch.started_by == "service manager" => {

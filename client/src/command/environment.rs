@@ -1,6 +1,8 @@
 //! The environment variables with which AWS SDKs find a profile's credentials: those to set, and those to unset, which would
 //! take precedence.
 
+#[cfg(unix)]
+use std::ffi::OsStr;
 use std::process::Command;
 
 use interprocess::local_socket::Stream;
@@ -215,6 +217,26 @@ fn keys(lease: &Lease<'_>) -> Vec<(&'static str, String)> {
     }
 
     set
+}
+
+/// The address of the endpoint that the command uses.
+#[cfg(unix)]
+pub(crate) fn endpoint_of(command: &Command) -> Option<String> {
+    let is_address = |name: &OsStr| name == FULL_URI || name == METADATA;
+    let (_, address) = command
+        .get_envs()
+        .find(|(name, value)| is_address(name) && value.is_some())?;
+
+    address?.to_str().map(str::to_owned)
+}
+
+/// The address of the endpoint now, in a mode that has one.
+#[cfg(unix)]
+pub(crate) fn endpoint_now(stream: &mut Stream, profile: &str, mode: Mode) -> Option<String> {
+    match mode {
+        Mode::Env => None,
+        Mode::Http | Mode::Imds => Some(endpoint(stream, profile, mode).ok()?.url),
+    }
 }
 
 fn endpoint(stream: &mut Stream, profile: &str, mode: Mode) -> Result<Endpoint, Failure> {

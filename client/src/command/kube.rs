@@ -2,15 +2,17 @@
 //! `client.authentication.k8s.io`). `KUBERNETES_EXEC_INFO` may come from an untrusted kubeconfig: errors do not repeat it,
 //! and with `--server` other clusters get no token.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, Lease};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::address::Origin;
+use super::address::{Origin, Scheme};
 use super::iam::suggest;
 use super::lease;
 use crate::command;
@@ -29,6 +31,8 @@ In a kubeconfig:
         provideClusterInfo: true
 
 With --server only that cluster gets the token; scheme, host and port must match. It requires provideClusterInfo: true.
+The cluster's own certificate authority has to be in --certificate-authority-data, and verification cannot be off.
+rolekeeper setup kube sets these options.
 A client such as kubectl runs this command once, and again when the token has expired.";
 
 const INFO: &str = "KUBERNETES_EXEC_INFO";
@@ -42,6 +46,13 @@ pub(crate) struct Arguments {
     /// Allow only this cluster; can be repeated
     #[arg(long = "server", value_name = "URL", value_parser = server)]
     servers: Vec<Origin>,
+    /// A certificate authority of these clusters, as in the kubeconfig; can be repeated
+    #[arg(
+        long = "certificate-authority-data",
+        value_name = "BASE64",
+        requires = "servers"
+    )]
+    authorities: Vec<String>,
 }
 
 fn server(text: &str) -> Result<Origin, String> {
@@ -53,7 +64,7 @@ fn server(text: &str) -> Result<Origin, String> {
 
 pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), Failure> {
     let request = parse_request(connect::variable(INFO))?;
-    check_cluster(arguments, request.cluster)?;
+    check_cluster(arguments, request.cluster.as_ref())?;
 
     let document = lease::ask(&arguments.profile, socket, |lease| {
         document(request.version, lease)
@@ -62,15 +73,29 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 }
 
 /// The client's request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct ExecRequest {
     version: &'static str,
     cluster: Option<Cluster>,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+/// The connection to the cluster, as the kubeconfig has it. All but the server can lead the token elsewhere, too.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 struct Cluster {
     server: String,
+    certificate_authority_data: String,
+    insecure_skip_tls_verify: bool,
+    tls_server_name: String,
+    proxy_url: String,
+    #[serde(rename = "disable-compression")]
+    _disable_compression: IgnoredAny,
+    /// Settings of other plugins.
+    #[serde(rename = "config")]
+    _config: IgnoredAny,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// Parses the variable. Without it a user runs this command.
@@ -148,46 +173,89 @@ fn other_version(theirs: &str) -> Failure {
     )
 }
 
-fn check_cluster(arguments: &Arguments, cluster: Option<Cluster>) -> Result<(), Failure> {
-    let Arguments { profile, servers } = arguments;
-    if let Some((origin, _path)) = cluster
-        .as_ref()
-        .and_then(|cluster| Origin::of_url(&cluster.server))
-    {
-        origin.check_encryption()?;
-    }
+fn check_cluster(arguments: &Arguments, cluster: Option<&Cluster>) -> Result<(), Failure> {
+    let Arguments {
+        profile, servers, ..
+    } = arguments;
+    let Some(cluster) = cluster else {
+        return match servers.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "profile {profile} is restricted to clusters by --server, and the Kubernetes client does not name its cluster"
+                ),
+                "set provideClusterInfo: true beside the command in the kubeconfig",
+            )),
+        };
+    };
 
-    if servers.is_empty() {
-        return Ok(());
-    }
-
-    let Some(Cluster { server }) = cluster else {
+    // Clients complete other addresses by rules of their own.
+    let Some((origin, _path)) = Origin::of_url(&cluster.server) else {
         return Err(Failure::new(
-            Code::Usage,
-            format!(
-                "profile {profile} is restricted to clusters by --server, and the Kubernetes client does not name its cluster"
-            ),
-            "set provideClusterInfo: true beside the command in the kubeconfig",
+            Code::NotAllowed,
+            format!("profile {profile} is not allowed for a cluster with an invalid address"),
+            "use https, host and port as the cluster's server",
         ));
     };
+    origin.check_encryption()?;
 
-    let (which, hint) = match Origin::of_url(&server) {
-        Some((origin, _path)) if servers.contains(&origin) => return Ok(()),
-        Some((origin, _path)) => (
-            format!("the cluster {origin}"),
+    let is_named = servers.contains(&origin);
+    if !is_named && (!servers.is_empty() || origin.scheme == Scheme::Http) {
+        return Err(Failure::new(
+            Code::NotAllowed,
+            format!("profile {profile} is not allowed for the cluster {origin}"),
             format!("use another profile, or add --server {origin}"),
-        ),
-        None => (
-            "a cluster with an invalid address".into(),
-            "use scheme, host and port as the cluster's server".into(),
-        ),
-    };
+        ));
+    }
 
-    Err(Failure::new(
-        Code::NotAllowed,
-        format!("profile {profile} is not allowed for {which}"),
-        hint,
-    ))
+    match cluster.way_elsewhere(&origin, &arguments.authorities) {
+        Some((reason, hint)) if is_named => Err(Failure::new(
+            Code::NotAllowed,
+            format!("profile {profile} is not allowed for the cluster {origin}: {reason}"),
+            hint,
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl Cluster {
+    /// The setting by which another server than `origin` could receive the token, and what to do. A proxy is no such setting:
+    /// TLS ends at the server.
+    fn way_elsewhere(&self, origin: &Origin, authorities: &[String]) -> Option<(&str, &str)> {
+        const REMOVE: &str = "remove that setting of the cluster from the kubeconfig";
+
+        if !self.unknown.is_empty() {
+            let hint = "remove that setting, or install a newer rolekeeper";
+            return Some((
+                "the kubeconfig has a setting for it that rolekeeper does not know",
+                hint,
+            ));
+        }
+
+        if origin.scheme == Scheme::Http {
+            let reason = "proxy-url would receive the token unencrypted";
+            return (!self.proxy_url.is_empty()).then_some((reason, REMOVE));
+        }
+        if self.insecure_skip_tls_verify {
+            return Some((
+                "insecure-skip-tls-verify turns off the check of the server",
+                REMOVE,
+            ));
+        }
+
+        let authority = &self.certificate_authority_data;
+        if !authority.is_empty() {
+            let hint = "repeat rolekeeper setup kube with --server, if the kubeconfig has the right certificate authority";
+            let reason = "its certificate authority is not in --certificate-authority-data";
+            return (!authorities.contains(authority)).then_some((reason, hint));
+        }
+
+        let is_same_name = self.tls_server_name.is_empty()
+            || self.tls_server_name.eq_ignore_ascii_case(&origin.name);
+        let reason = "tls-server-name accepts the certificate of another server";
+        (!is_same_name).then_some((reason, REMOVE))
+    }
 }
 
 fn document(version: &str, lease: &Lease<'_>) -> Result<String, Failure> {
@@ -231,10 +299,27 @@ mod tests {
         )
     }
 
-    fn cluster(server: &str) -> Option<Cluster> {
-        Some(Cluster {
+    fn cluster(server: &str) -> Cluster {
+        Cluster {
             server: server.into(),
-        })
+            ..Cluster::default()
+        }
+    }
+
+    fn arguments(servers: &[&str], authorities: &[&str]) -> Arguments {
+        Arguments {
+            profile: "dev".into(),
+            servers: servers.iter().map(|url| server(url).unwrap()).collect(),
+            authorities: authorities.iter().copied().map(Into::into).collect(),
+        }
+    }
+
+    /// The cluster of `KUBERNETES_EXEC_INFO` with these fields.
+    fn cluster_with(server: &str, fields: &str) -> Cluster {
+        let text = format!(r#"{{"cluster":{{"server":"{server}"{fields}}}}}"#);
+        let request = parse_request(info(&format!("{GROUP}v1"), &text)).unwrap();
+
+        request.cluster.unwrap()
     }
 
     #[test]
@@ -286,20 +371,20 @@ mod tests {
 
     #[test]
     fn other_cluster_gets_no_token_and_password_is_hidden() {
-        let servers = vec![
-            server("https://k8s.example.test:6443").unwrap(),
-            server("https://other.test/").unwrap(),
-        ];
-        let arguments = Arguments {
-            profile: "dev".into(),
-            servers,
-        };
+        let arguments = arguments(
+            &["https://k8s.example.test:6443", "https://other.test/"],
+            &[],
+        );
         for url in [
             "https://K8s.example.test:6443",
             "https://k8s.example.test:6443/k8s/c-1",
             "https://other.test:443",
         ] {
-            assert_eq!(check_cluster(&arguments, cluster(url)), Ok(()), "{url}");
+            assert_eq!(
+                check_cluster(&arguments, Some(&cluster(url))),
+                Ok(()),
+                "{url}"
+            );
         }
         for (url, shown) in [
             ("https://k8s.example.test", "https://k8s.example.test"),
@@ -313,7 +398,7 @@ mod tests {
             ),
             ("k8s.example.test:6443", "a cluster with an invalid address"),
         ] {
-            let failure = check_cluster(&arguments, cluster(url)).unwrap_err();
+            let failure = check_cluster(&arguments, Some(&cluster(url))).unwrap_err();
             assert_eq!(failure.code, Code::NotAllowed, "{url}");
             assert!(
                 failure.message.ends_with(shown) && !failure.to_string().contains("canary"),
@@ -327,28 +412,96 @@ mod tests {
         );
     }
 
+    /// As clients complete them, these are addresses over plain HTTP or of other hosts.
+    #[test]
+    fn address_that_is_not_plain_https_gets_no_token() {
+        let anywhere = arguments(&[], &[]);
+        for url in [
+            "",
+            "/",
+            "host",
+            "host:80",
+            " http://host",
+            " https://host",
+            "https://host ",
+            "http://a@host",
+            "https://a@host",
+            "http://[fe80::1%25eth0]",
+            "https://[fe80::1%25eth0]",
+            "http://127.0.0.1:8001",
+            "http://host",
+            "//host",
+            "https:host",
+            "ftp://host",
+        ] {
+            let failure = check_cluster(&anywhere, Some(&cluster(url))).unwrap_err();
+            assert_eq!(failure.code, Code::NotAllowed, "{url}");
+        }
+        let remote = cluster("https://host:6443/path");
+        assert_eq!(check_cluster(&anywhere, Some(&remote)), Ok(()));
+
+        // Plain HTTP to this machine has to be named, and has no proxy.
+        let local = arguments(&["http://127.0.0.1:8001"], &[]);
+        let url = "http://127.0.0.1:8001";
+        assert_eq!(check_cluster(&local, Some(&cluster(url))), Ok(()));
+        let by_proxy = cluster_with(url, r#","proxy-url":"http://evil.test:1""#);
+        assert!(check_cluster(&local, Some(&by_proxy)).is_err());
+    }
+
     #[test]
     fn remote_cluster_over_http_is_rejected() {
-        for servers in [vec![], vec![server("http://k8s.example.test").unwrap()]] {
-            let arguments = Arguments {
-                profile: "dev".into(),
-                servers,
-            };
-            let failure =
-                check_cluster(&arguments, cluster("http://k8s.example.test")).unwrap_err();
+        let url = "http://k8s.example.test";
+        for arguments in [arguments(&[], &[]), arguments(&[url], &[])] {
+            let failure = check_cluster(&arguments, Some(&cluster(url))).unwrap_err();
             assert!(
                 failure.code == Code::NotAllowed && failure.message.contains("unencrypted"),
                 "{failure}"
             );
         }
-        let anywhere = Arguments {
-            profile: "dev".into(),
-            servers: vec![],
+    }
+
+    #[test]
+    fn allowed_server_with_settings_that_lead_elsewhere_gets_no_token() {
+        const URL: &str = "https://k8s.example.test:6443";
+        let check = |authorities: &[&str], fields: &str| {
+            let cluster = cluster_with(URL, fields);
+            check_cluster(&arguments(&[URL], authorities), Some(&cluster))
         };
-        assert_eq!(
-            check_cluster(&anywhere, cluster("http://127.0.0.1:8001")),
-            Ok(())
-        );
+
+        for fields in [
+            "",
+            r#","proxy-url":"http://proxy.test:3128""#,
+            r#","insecure-skip-tls-verify":false,"disable-compression":true,"config":{"a":1}"#,
+            r#","tls-server-name":"K8s.example.test""#,
+        ] {
+            assert_eq!(check(&[], fields), Ok(()), "{fields}");
+        }
+        let own = r#","certificate-authority-data":"b3du","tls-server-name":"inner.test""#;
+        assert_eq!(check(&["b3RoZXI=", "b3du"], own), Ok(()));
+
+        for (fields, word) in [
+            (
+                r#","insecure-skip-tls-verify":true"#,
+                "insecure-skip-tls-verify",
+            ),
+            (
+                r#","insecure-skip-tls-verify":true,"certificate-authority-data":"b3du""#,
+                "insecure-skip-tls-verify",
+            ),
+            (
+                r#","certificate-authority-data":"ZXZpbA==","proxy-url":"http://evil.test:1""#,
+                "--certificate-authority-data",
+            ),
+            (r#","tls-server-name":"evil.test""#, "tls-server-name"),
+            (
+                r#","send-token-also-to":"https://evil.test""#,
+                "does not know",
+            ),
+        ] {
+            let failure = check(&["b3du"], fields).unwrap_err();
+            assert_eq!(failure.code, Code::NotAllowed);
+            assert!(failure.message.contains(word), "{fields}: {failure}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -219,6 +219,82 @@ fn in_mount_namespace(home: &Home, script: &str, line: &str) -> Output {
         .args(line.split(' '))
         .current_dir(home.path(".aws"));
     command.output().unwrap()
+}
+
+/// The arguments of `setup` for each tool whose file is an option.
+const WITH_FILE: [&str; 4] = [
+    "aws dev",
+    "git dev --host h.test",
+    "kube dev",
+    "docker dev --host h.test",
+];
+
+/// The kernel refuses links of others in sticky folders, but not everything that others decide.
+#[test]
+fn a_file_in_a_folder_of_everybody_is_refused() {
+    let home = Home::new();
+    home.write("shared/config", "");
+    home.write("private", "");
+    let shared = home.path("shared");
+    let mode = |mode| fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+    symlink(home.path("private"), shared.join("link")).unwrap();
+
+    for open in [0o1777, 0o777] {
+        mode(open);
+        for tool in WITH_FILE {
+            let file = shared.join("config");
+            let run = home.run(&format!("{tool} --file {} --write", file.display()));
+            let error = String::from_utf8(run.stderr).unwrap();
+            assert_eq!(run.status.code(), Some(4), "{error}");
+            let words = format!("other users can write {}", shared.display());
+            assert!(error.contains(&words), "{error}");
+        }
+    }
+
+    // A link of one's own leads to a file of one's own.
+    mode(0o1777);
+    let link = shared.join("link");
+    home.done(&format!("aws dev --file {} --write", link.display()));
+    assert!(
+        fs::read_to_string(home.path("private"))
+            .unwrap()
+            .contains("credential_process")
+    );
+}
+
+/// Only root can make a link of another user.
+#[test]
+#[ignore = "needs root"]
+fn a_link_of_another_user_is_not_followed() {
+    const OTHER: u32 = 65_534;
+    let home = Home::new();
+    home.write("victim", "untouched");
+    home.write("own/config", "");
+    for folder in ["shared", "theirs"] {
+        fs::create_dir(home.path(folder)).unwrap();
+    }
+    fs::set_permissions(home.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    for (link, target) in [
+        ("shared/link", "../victim"),
+        ("shared/folder", "../own"),
+        ("theirs/link", "../victim"),
+    ] {
+        symlink(target, home.path(link)).unwrap();
+        lchown(home.path(link), Some(OTHER), Some(OTHER)).unwrap();
+    }
+    lchown(home.path("theirs"), Some(OTHER), Some(OTHER)).unwrap();
+
+    for path in ["shared/link", "shared/folder/config", "theirs/link"] {
+        for tool in WITH_FILE {
+            let file = home.path(path);
+            let run = home.run(&format!("{tool} --file {} --write", file.display()));
+            let error = String::from_utf8(run.stderr).unwrap();
+            assert_eq!(run.status.code(), Some(4), "{tool} {path}: {error}");
+            assert!(error.contains("belongs to user 65534"), "{error}");
+        }
+    }
+    assert_eq!(read(&home, "victim"), "untouched");
+    assert_eq!(read(&home, "own/config"), "");
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub enum AppError {
     StateInUse(#[from] StateInUse),
     #[error(transparent)]
     RevocationStore(#[from] RevocationStoreError),
+    #[error("cannot open the port of [endpoint] in the configuration: {0}")]
+    Endpoint(io::Error),
     #[error("cannot start in the background: {0}")]
     Background(io::Error),
     #[error("not ready within {} s", START_LIMIT.as_secs())]
@@ -88,6 +90,10 @@ impl AppError {
             Self::StateInUse(error) => error.hint(),
             Self::RevocationStore(error) => error.hint(),
             Self::Upstream(error) => error.hint().into(),
+            Self::Endpoint(_) => {
+                "stop the program that listens there, which ss -ltnp shows, or set another port"
+                    .into()
+            }
             Self::Inherited(_) => {
                 "check LISTEN_FDS, LISTEN_FDNAMES and the sockets of the systemd unit".into()
             }
@@ -106,7 +112,7 @@ impl AppError {
 
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Socket(_) => 2,
+            Self::Config(_) | Self::Socket(_) | Self::Endpoint(_) => 2,
             Self::Bind(_) | Self::StateInUse(_) => 3,
             Self::Upstream(_)
             | Self::RevocationStore(_)

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rolekeeper::connect;
+use rolekeeper::socket_owner;
 use tracing_subscriber::filter::Targets;
 
 use super::{AppError, IN_BACKGROUND};
@@ -34,7 +35,7 @@ pub(super) struct Start<'a> {
 /// Returns once the daemon serves, or with the exit code of the one that did not start. What that printed, this prints.
 pub(super) fn start(start: &Start<'_>) -> Result<u8, AppError> {
     // The log may be beside the socket.
-    connect::check_folder(start.socket).map_err(AppError::Socket)?;
+    socket_owner::check_folder(start.socket).map_err(AppError::Socket)?;
     // A caller that ignores it would leave this process no child to wait for.
     signals::restore(libc::SIGCHLD);
 

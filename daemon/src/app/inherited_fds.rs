@@ -117,6 +117,11 @@ impl Inherited {
         })
     }
 
+    /// Whether an earlier process of this daemon has started this one.
+    pub(super) fn is_reload(&self) -> bool {
+        self.peer_inspector.is_some()
+    }
+
     pub(super) fn has_socket(&self) -> bool {
         self.socket.is_some()
     }

@@ -69,6 +69,7 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     }
 
     let mut inherited = Inherited::take().map_err(AppError::Inherited)?;
+    let is_reload = inherited.is_reload();
     // Absolute, because the working folder changes below.
     let socket_path = match inherited.socket_path() {
         Some(path) => path,
@@ -135,6 +136,12 @@ pub fn run(args: Args) -> Result<u8, AppError> {
             &daemon.clock.now(),
         )
     });
+    // A daemon that serves does not end because of a port.
+    if !is_reload {
+        serving
+            .block_on(async { endpoints.open_configured() })
+            .map_err(AppError::Endpoint)?;
+    }
 
     background.block_on(async { daemon.start_scheduler(timer) });
     background.spawn(keep_stored(Arc::clone(&daemon)));

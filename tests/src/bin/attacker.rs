@@ -7,7 +7,8 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +37,8 @@ enum Attack {
     PollProcess { pid: i32 },
     /// Open as many connections as possible, and hold them until standard input ends
     ExhaustConnections { socket: PathBuf },
+    /// Listen for one connection of anybody, and print how many bytes it sent
+    Listen { socket: PathBuf },
     /// Request a lease and print the reply
     RequestLease { socket: PathBuf },
     /// Request a lease on a connection of another process: standard input
@@ -61,6 +64,7 @@ fn main() {
         Attack::InspectProcess { pid } => inspect_process(pid),
         Attack::PollProcess { pid } => poll_process(pid),
         Attack::ExhaustConnections { socket } => exhaust_connections(&socket),
+        Attack::Listen { socket } => listen(&socket),
         Attack::RequestLease { socket } => print_reply(&socket),
         Attack::ReuseConnection => reuse_connection(),
         Attack::ExecAfterLease { socket } => exec_after_lease(&socket),
@@ -153,6 +157,20 @@ fn exhaust_connections(socket: &Path) {
 
     println!("connected: {}", held.len());
     let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn listen(socket: &Path) {
+    let listener = UnixListener::bind(socket).expect("the folder is writable");
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).expect("it is this process's");
+    println!("listening");
+
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("the connection is open");
+    let count = stream.read(&mut [0; 4096]).unwrap_or_default();
+
+    println!("received: {count}");
 }
 
 fn print_reply(socket: &Path) {

@@ -29,7 +29,8 @@ pub(crate) const HELP: &str = "--mode env (the default) sets AWS_ACCESS_KEY_ID, 
     profile's. Every mode unsets variables that would take precedence.\n\n\
     The exit code is the command's. It is 128 plus the signal's number if a signal terminated the command, 127 if the\n\
     command was not found, 126 if it cannot be executed, and 6 if --on-revoke=term terminated it.\n\
-    With a terminal as standard input --on-revoke signals the command, otherwise its process group.";
+    With a terminal as standard input --on-revoke signals the command, otherwise its process group. With --mode http or\n\
+    imds it acts, too, if the daemon has another endpoint after a restart (exit code 3).";
 
 /// What to do if the credentials are revoked while the command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rolekeeper::places;
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::trust;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -64,8 +65,9 @@ impl From<io::Error> for WriteError {
 }
 
 impl Original {
-    /// Reads a file that is going to be changed. Refuses one that a rename cannot replace.
+    /// Reads a file that is going to be changed. Refuses one that a rename cannot replace, or that others decide on.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        check_path(path)?;
         read(path).map_err(|error| failed(path, &error))
     }
 
@@ -139,6 +141,18 @@ impl Original {
 
         Ok(content == self.content)
     }
+}
+
+/// Refuses a path on which another user can put a link to a file of this user. The kernel refuses some of these links only
+/// (`protected_symlinks`).
+pub(super) fn check_path(path: &Path) -> Result<(), Failure> {
+    trust::check_file(path).map_err(|reason| {
+        Failure::new(
+            Code::NotAllowed,
+            format!("cannot change {}: {reason}", path.display()),
+            "name a file with --file in a folder that only you and root can write",
+        )
+    })
 }
 
 fn read(path: &Path) -> io::Result<Original> {
@@ -435,9 +449,10 @@ mod tests {
         fs::write(&path, "one").unwrap();
         fs::hard_link(&path, folder.path().join("twin")).unwrap();
         symlink("nowhere", folder.path().join("dangling")).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
         for (path, reason) in [
             (path.as_path(), "hard links"),
-            (folder.path(), "not a regular file"),
+            (&folder.path().join("folder"), "not a regular file"),
             (Path::new("/dev/null"), "not a regular file"),
             (&folder.path().join("dangling"), "No such file"),
         ] {

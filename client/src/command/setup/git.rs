@@ -2,10 +2,14 @@
 //! that stores passwords would also store the token. It is at the end of the file, because later helpers stay on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::Path;
 
+use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use rolekeeper::shell::quoted;
 
+use super::file::check_path;
 use super::plan::{Change, Note, Plan};
 use super::program::{self, option};
 use super::{Common, external};
@@ -27,6 +31,12 @@ pub(crate) struct Arguments {
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
     let file = arguments.common.file.as_deref();
+    let global = connect::variable("GIT_CONFIG_GLOBAL");
+    // git follows links.
+    if let Some(path) = file.map(OsStr::new).or(global.as_deref()) {
+        check_path(Path::new(path))?;
+    }
+
     let git = match file {
         Some(file) => vec!["git", "config", "--file", file],
         None => vec!["git", "config", "--global"],

@@ -1,12 +1,13 @@
 //! A user in a kubeconfig that starts rolekeeper, by `kubectl config`. Clusters and contexts stay as they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use rolekeeper::shell::quoted;
 use serde_json::{Value, json};
 
+use super::file::check_path;
 use super::plan::{Change, Plan};
 use super::program::{self, option};
 use super::{Common, external};
@@ -43,6 +44,11 @@ fn server(text: &str) -> Result<String, String> {
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
     let Common { profile, file, .. } = &arguments.common;
+    // kubectl follows links.
+    for path in files(file.as_deref()) {
+        check_path(&path)?;
+    }
+
     let name = arguments.name.as_ref().unwrap_or(profile);
     let mut kubectl = vec!["kubectl".to_owned(), "config".to_owned()];
     kubectl.extend(file.iter().map(|file| format!("--kubeconfig={file}")));
@@ -62,7 +68,10 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
                 return Err(Failure::new(Code::Configuration, message, OTHER_NAME));
             }
 
-            let words = addition(user, name, arguments, socket)?;
+            let all_files = ["kubectl".to_owned(), "config".to_owned()];
+            let source = merged.as_ref().map_or(kubectl.as_slice(), |_| &all_files);
+            let authorities = authorities(source, &arguments.servers);
+            let words = addition(user, name, arguments, &authorities, socket)?;
             if !words.is_empty() {
                 check_contexts(merged.as_ref().unwrap_or(&view), user, name, arguments)?;
             }
@@ -82,6 +91,17 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         ),
         notes: Vec::new(),
     })
+}
+
+/// The files that kubectl may change, except the default one.
+fn files(file: Option<&str>) -> Vec<PathBuf> {
+    match (file, connect::variable("KUBECONFIG")) {
+        (Some(file), _) => vec![file.into()],
+        (None, Some(files)) => std::env::split_paths(&files)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect(),
+        (None, None) => Vec::new(),
+    }
 }
 
 /// What kubectl shows of its configuration, which has no secrets.
@@ -139,6 +159,34 @@ fn merged_view(file: Option<&str>) -> Result<Option<View>, Failure> {
     }
 }
 
+/// The certificate authorities that the kubeconfig has for these servers, in base64. Without them, rolekeeper gives no token
+/// to a cluster with an authority of its own.
+fn authorities(kubectl: &[String], servers: &[String]) -> Vec<String> {
+    const LINES: &str = "--output=jsonpath={range .clusters[*]}{.cluster.server} \
+        {.cluster.certificate-authority-data}{\"\\n\"}{end}";
+
+    let is_named = |url: &str| {
+        let origin = Origin::of_url(url).map(|(origin, _)| origin);
+        let mut named = servers.iter().filter_map(|server| Origin::of_url(server));
+        origin.is_some_and(|origin| named.any(|(named, _)| named == origin))
+    };
+
+    // kubectl reads the files of authorities into their place. It fails if a file of another cluster or user is missing.
+    let view = ["view", "--raw", "--flatten", LINES].map(str::to_owned);
+    let view = match servers.is_empty() {
+        true => String::new(),
+        false => external::run(&[kubectl, &view].concat()).unwrap_or_default(),
+    };
+
+    let clusters = view.lines().filter_map(|line| line.split_once(' '));
+    let named = clusters.filter(|(server, authority)| is_named(server) && !authority.is_empty());
+    let mut authorities: Vec<_> = named.map(|(_, authority)| authority.to_owned()).collect();
+    authorities.sort();
+    authorities.dedup();
+
+    authorities
+}
+
 /// Refuses a user that a context already names: its cluster would get the token. With `--server`, rolekeeper checks that
 /// itself.
 fn check_contexts(
@@ -191,6 +239,7 @@ fn addition(
     user: Option<&Value>,
     name: &str,
     arguments: &Arguments,
+    authorities: &[String],
     socket: Option<&str>,
 ) -> Result<Vec<String>, Failure> {
     if user.is_some_and(|user| profile_of(user).is_none()) {
@@ -205,6 +254,8 @@ fn addition(
     let mut args = vec!["kube", &arguments.common.profile];
     let servers = arguments.servers.iter().map(String::as_str);
     args.extend(option("--server", servers));
+    let authorities = authorities.iter().map(String::as_str);
+    args.extend(option("--certificate-authority-data", authorities));
     args.extend(option("--socket", socket));
     let needs_cluster = !arguments.servers.is_empty();
     let exec = json!({

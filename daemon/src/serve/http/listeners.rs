@@ -152,7 +152,7 @@ impl State {
 
 impl Endpoints {
     /// Opens the endpoints of earlier daemons and the configured one. A port that is in use is an error of the request
-    /// for the endpoint, and not of the start.
+    /// for the endpoint. At the first start, [`Endpoints::open_configured`] makes it one of the start.
     pub(crate) fn start(
         socket: &Path,
         inherited: Vec<(HttpEndpoint, OwnedFd)>,
@@ -189,6 +189,15 @@ impl Endpoints {
         }
 
         endpoints
+    }
+
+    /// Opens the endpoint of the configured port, if there is one. Programs may already use the port, and what another
+    /// program answers there.
+    pub(crate) fn open_configured(&self) -> io::Result<()> {
+        match self.port {
+            Some(_) => self.open(&HttpEndpoint::Container).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The open endpoint, and whether this call opened it.

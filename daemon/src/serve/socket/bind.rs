@@ -14,6 +14,7 @@ use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{ConnectOptions, ListenerOptions};
 use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
+use rolekeeper::socket_owner;
 use thiserror::Error;
 
 use crate::platform::lock_file::{self, Holder, LockError, is_at};
@@ -95,7 +96,7 @@ impl BindError {
 pub(crate) fn bind(path: &Path) -> Result<BoundSocket, BindError> {
     let folder = connect::folder_of(path);
     create_folder(folder).map_err(|error| io_error(folder, error))?;
-    connect::check_folder(path).map_err(BindError::Folder)?;
+    socket_owner::check_folder(path).map_err(BindError::Folder)?;
 
     let lock = lock(path)?;
     bind_locked(path, lock)

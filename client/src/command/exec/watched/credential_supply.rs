@@ -11,8 +11,9 @@ use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, ProfileUpdate};
 
 use super::super::{Arguments, OnRevoke};
-use super::{Event, Stderr};
+use super::{Event, Loss, Stderr};
 use crate::autostart;
+use crate::command::environment;
 use crate::command::watch::{self, Subscription};
 
 /// The interval between two requests for a restart, which doubles up to a maximum.
@@ -36,7 +37,7 @@ struct Granted {
 }
 
 impl CredentialSupply {
-    /// Sends an event for the credentials, and then for their revocation.
+    /// Sends an event for the credentials, and then for their loss.
     pub(super) fn start(&self, has_started: bool) {
         let supply = self.clone();
         thread::spawn(move || match supply.wait_for_credentials(has_started) {
@@ -52,16 +53,36 @@ impl CredentialSupply {
             mut subscription,
         } = granted;
 
+        let mut endpoint = environment::endpoint_of(&command);
         let event = Event::Granted(Box::new(command));
         let mut continues = self.sender.send(event).is_ok();
         while continues {
             let (now, is_first) = subscription.next(|text| self.stderr.print(text));
-            if state.is_revoked(&now, is_first) {
-                // After the first revocation the command exits, except with `warn`.
-                let event = Event::Revoked(Box::new(now));
-                continues = self.sender.send(event).is_ok() && self.on_revoke == OnRevoke::Warn;
-            }
+            let loss = if state.is_revoked(&now, is_first) {
+                Loss::of_revocation(&now)
+            } else if is_first && let Some(address) = self.other_endpoint(endpoint.as_deref()) {
+                let loss = Loss::of_endpoint(&now.profile, endpoint.as_deref(), &address);
+                endpoint = Some(address);
+                loss
+            } else {
+                continue;
+            };
+
+            // After the first loss the command exits, except with `warn`.
+            let event = Event::Lost(Box::new(loss));
+            continues = self.sender.send(event).is_ok() && self.on_revoke == OnRevoke::Warn;
         }
+    }
+
+    /// The endpoint of the daemon that runs now, if the command uses another one. A daemon that starts while another program
+    /// has the port gets a new one.
+    fn other_endpoint(&self, used: Option<&str>) -> Option<String> {
+        let used = used?;
+        let Arguments { profile, mode, .. } = &self.arguments;
+        let mut stream = connect::open(&self.socket).ok()??;
+        let now = environment::endpoint_now(&mut stream, profile, *mode)?;
+
+        (now != used).then_some(now)
     }
 
     /// Requests credentials. With `restart`, waits while the profile is held and, once the command has run, after errors that

@@ -34,18 +34,25 @@ enum Event {
     Granted(Box<Command>),
     /// There are no credentials, and waiting does not help.
     Refused(Failure),
-    /// The credentials of the last [`Event::Granted`] were revoked. Has the profile's current status.
-    Revoked(Box<ProfileUpdate>),
+    /// The command has lost the credentials of the last [`Event::Granted`].
+    Lost(Box<Loss>),
     Signal(i32),
     /// The command has exited and must be reaped.
     Exited,
 }
 
+/// Why a command cannot use its credentials any more.
+struct Loss {
+    warning: String,
+    /// The error if the command was terminated for it.
+    failure: Failure,
+}
+
 /// How the command exited.
 struct Exit {
     status: ExitStatus,
-    /// The profile's status at the revocation for which the command was terminated, if it was.
-    revoked: Option<Box<ProfileUpdate>>,
+    /// Why the command was terminated, if it was.
+    lost: Option<Box<Loss>>,
     /// A signal also asked this program to exit, so the command is not restarted.
     is_interrupted: bool,
 }
@@ -93,12 +100,12 @@ fn supervise(
         has_started = true;
         let Exit {
             status,
-            revoked,
+            lost,
             is_interrupted,
         } = supervise_process(process, supply, events)?;
-        match revoked {
+        match lost {
             None => return Ok(code(status)),
-            Some(now) if supply.on_revoke != OnRevoke::Restart => return Err(failure(&now)),
+            Some(loss) if supply.on_revoke != OnRevoke::Restart => return Err(loss.failure),
             Some(_) if is_interrupted => return Ok(code(status)),
             Some(_) => {}
         }
@@ -113,18 +120,18 @@ fn wait_for_credentials(events: &Receiver<Event>) -> Result<Result<Box<Command>,
             Event::Refused(failure) => return Err(failure),
             Event::Signal(signal) if signals::terminates(signal) => return Ok(Err(signal)),
             Event::Signal(signal) => signals::stop_if_requested(signal),
-            Event::Revoked(_) | Event::Exited => {}
+            Event::Lost(_) | Event::Exited => {}
         }
     }
 }
 
-/// Handles events until the command has exited. After a revocation waits for its whole process group.
+/// Handles events until the command has exited. After a loss waits for its whole process group.
 fn supervise_process(
     mut process: Process,
     supply: &CredentialSupply,
     events: &Receiver<Event>,
 ) -> Result<Exit, Failure> {
-    let mut revoked = None;
+    let mut lost = None;
     let mut kill_at = None;
     let mut is_interrupted = false;
     loop {
@@ -133,7 +140,7 @@ fn supervise_process(
         {
             return Ok(Exit {
                 status,
-                revoked,
+                lost,
                 is_interrupted,
             });
         }
@@ -146,18 +153,18 @@ fn supervise_process(
             Some(Event::Signal(signal)) => {
                 process.forward(signal);
                 signals::stop_if_requested(signal);
-                // Without a revocation the other signals may have another meaning for the command.
+                // Without a loss the other signals may have another meaning for the command.
                 is_interrupted |= signal == SIGTERM
-                    || (revoked.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
+                    || (lost.is_some() && [SIGHUP, SIGINT, SIGQUIT].contains(&signal));
             }
-            Some(Event::Revoked(now)) => {
-                let warning = revoked_warning(&now);
+            Some(Event::Lost(loss)) => {
+                let warning = format!("rolekeeper: {}", loss.warning);
                 if supply.on_revoke != OnRevoke::Warn {
                     process.signal(Signal::TERM);
                     kill_at = Some(Instant::now() + GRACE);
-                    revoked = Some(now);
+                    lost = Some(loss);
                 }
-                supply.stderr.print(&format!("rolekeeper: {warning}"));
+                supply.stderr.print(&warning);
             }
             Some(Event::Granted(_) | Event::Refused(_)) | None => {}
         }
@@ -181,34 +188,46 @@ fn next(
     }
 }
 
-/// The warning at the revocation.
-fn revoked_warning(now: &ProfileUpdate) -> String {
-    let cause = now
-        .held
-        .as_ref()
-        .or(now.ended.as_ref())
-        .map_or_else(String::new, |ending| format!(": {ending}"));
-    format!(
-        "the credentials of profile {} were revoked while the command ran{cause}",
-        now.profile
-    )
-}
+impl Loss {
+    fn of_revocation(now: &ProfileUpdate) -> Self {
+        let profile = &now.profile;
+        let cause = now.held.as_ref().or(now.ended.as_ref());
+        let cause = cause.map_or_else(String::new, |ending| format!(": {ending}"));
+        let next = match now.held {
+            Some(_) => format!("rolekeeper resume {profile}"),
+            None => "run the command again with new credentials".into(),
+        };
 
-/// The error after the command was terminated.
-fn failure(now: &ProfileUpdate) -> Failure {
-    let profile = &now.profile;
-    let next = match now.held {
-        Some(_) => format!("rolekeeper resume {profile}"),
-        None => "run the command again with new credentials".into(),
-    };
+        Self {
+            warning: format!(
+                "the credentials of profile {profile} were revoked while the command ran{cause}"
+            ),
+            failure: Failure::new(
+                Code::Held,
+                format!(
+                    "the command was terminated because the credentials of profile {profile} were revoked"
+                ),
+                format!("run rolekeeper audit {profile}, then {next}"),
+            ),
+        }
+    }
 
-    Failure::new(
-        Code::Held,
-        format!(
-            "the command was terminated because the credentials of profile {profile} were revoked"
-        ),
-        format!("run rolekeeper audit {profile}, then {next}"),
-    )
+    /// Another program may listen at the address that the command uses.
+    fn of_endpoint(profile: &str, used: Option<&str>, now: &str) -> Self {
+        let used = used.unwrap_or_default();
+        Self {
+            warning: format!(
+                "the endpoint of profile {profile} is {now} now, and the command uses {used}, where another program may answer; restart the command"
+            ),
+            failure: Failure::new(
+                Code::NoDaemon,
+                format!(
+                    "the command was terminated because the endpoint of profile {profile} is no longer {used}"
+                ),
+                "run the command again, and let systemd hold the port: packaging/systemd/rolekeeperd-http.socket",
+            ),
+        }
+    }
 }
 
 fn not_supervised(error: &std::io::Error) -> Failure {

@@ -10,6 +10,7 @@ mod error;
 pub mod handle;
 mod http;
 pub mod limiter;
+pub(crate) mod list_limits;
 mod registry;
 mod transport_error;
 

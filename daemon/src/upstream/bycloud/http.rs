@@ -28,6 +28,8 @@ const MESSAGE_CAP: usize = 200;
 #[derive(Debug)]
 pub(crate) struct Reply<T> {
     pub(crate) value: T,
+    /// Of the body, in bytes.
+    pub(super) length: usize,
     /// The id of the call in the audit log (A6).
     pub(crate) request_id: Option<String>,
 }
@@ -76,6 +78,7 @@ impl ByCloud {
 
         Ok(Reply {
             value,
+            length: raw.body.len(),
             request_id: raw.request_id,
         })
     }

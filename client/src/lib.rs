@@ -21,4 +21,5 @@ pub mod frame;
 pub mod places;
 pub mod protocol;
 pub mod shell;
+pub mod text;
 mod waiting;

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 fn source(location: TokenLocation) -> TokenSource {
-    TokenSource::new("up".into(), location)
+    TokenSource::new("up".into(), location).with_destination("https://iam.example.test".into())
 }
 
 async fn read_file(text: &str, mode: u32) -> Result<SecretString, TokenError> {

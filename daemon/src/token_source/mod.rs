@@ -40,8 +40,8 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 pub struct TokenSource {
     upstream: Arc<str>,
     location: TokenLocation,
-    /// Where the token is sent. A stored token for another destination is not used.
-    destination: String,
+    /// Where the token is sent. A stored token for another destination is not used. None: it is never sent.
+    destination: Option<String>,
     /// For a token command.
     command_runner: Option<Arc<CommandRunner>>,
     /// One reader at a time, so that the user gets one prompt, and the command runs once.
@@ -58,7 +58,7 @@ impl TokenSource {
         Self {
             upstream,
             location,
-            destination: String::new(),
+            destination: Some(String::new()),
             command_runner: None,
             turn: Arc::default(),
             unlock_prompt: keyring::UnlockPrompt::default(),
@@ -82,7 +82,15 @@ impl TokenSource {
 
     pub(crate) fn with_destination(self, destination: String) -> Self {
         Self {
-            destination,
+            destination: Some(destination),
+            ..self
+        }
+    }
+
+    /// For a secret that is never sent, such as the seed of MFA codes. A person stores it without a destination.
+    pub(crate) fn never_sent(self) -> Self {
+        Self {
+            destination: None,
             ..self
         }
     }
@@ -140,7 +148,12 @@ impl TokenSource {
     }
 
     fn of_destination(&self, stored: &SecretString) -> Result<SecretString, TokenError> {
-        stored::token_for(stored, &self.destination).map_err(|kind| self.error(kind))
+        match &self.destination {
+            Some(destination) => {
+                stored::token_for(stored, destination).map_err(|kind| self.error(kind))
+            }
+            None => Ok(stored.clone()),
+        }
     }
 
     /// Replaces the stored token, and reads it back.
@@ -149,7 +162,10 @@ impl TokenSource {
         token: &SecretString,
         passphrase: Option<SecretString>,
     ) -> Result<(), TokenError> {
-        let text = stored::with_destination(token, &self.destination);
+        let text = match &self.destination {
+            Some(destination) => stored::with_destination(token, destination),
+            None => token.clone(),
+        };
         match &self.location {
             TokenLocation::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
@@ -213,7 +229,7 @@ impl TokenSource {
             } => Some(format!(
                 "{} {} {}",
                 self.upstream,
-                self.destination,
+                self.destination.as_deref().unwrap_or_default(),
                 file.display()
             )),
             _ => None,

@@ -22,5 +22,6 @@ pub mod places;
 pub mod protocol;
 pub mod shell;
 pub mod socket_owner;
+pub mod text;
 pub mod trust;
 mod waiting;

@@ -237,7 +237,7 @@ fn refusal(kind: RefusalKind, profile: &ProfileName) -> (Code, String) {
         RefusalKind::BaseEnded => (
             Code::UpstreamRefused,
             format!(
-                "run rolekeeper refresh with the profile that [profile.{profile}] is assumed from"
+                "retry, which fetches another session of the profile that [profile.{profile}] is assumed from"
             ),
         ),
         RefusalKind::Other => (

@@ -15,6 +15,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rolekeeper::text::printable_lines;
 use rolekeeperd::app::{self, Args};
 use rolekeeperd::sandbox;
 use rolekeeperd::sandbox::helper::{HelperKind, SUBCOMMAND};
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
     match app::run(Args::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("rolekeeperd: {error}\n  try: {}", error.hint());
+            let message = format!("rolekeeperd: {error}\n  try: {}", error.hint());
+            eprintln!("{}", printable_lines(&message));
             ExitCode::from(error.exit_code())
         }
     }

@@ -130,7 +130,8 @@ fn repeated_marker_is_a_loop_error() {
     let (_home, client) = client_of_bodies(&[page("a"), page("b"), page("a")]);
     let error = run(client.items(ListRoles::default()).try_collect::<Vec<_>>()).unwrap_err();
     assert!(
-        matches!(&error, IamError::Loop { method: "listRoles", marker } if marker == "a"),
+        matches!(&error, IamError::List { .. })
+            && error.to_string() == "listRoles: pagination loop (marker a repeated)",
         "{error}"
     );
 }

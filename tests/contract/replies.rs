@@ -154,6 +154,7 @@ fn meaning(result: Result<(), &UpstreamError>) -> &'static str {
         Ok(()) => "granted",
         Err(UpstreamError::Unavailable { .. }) => "unavailable",
         Err(UpstreamError::LoginNeeded { .. }) => "login_needed",
+        Err(UpstreamError::MfaNeeded { .. }) => "mfa_needed",
         Err(UpstreamError::Refused { .. }) => "refused",
     }
 }

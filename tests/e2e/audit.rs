@@ -266,3 +266,65 @@ fn iam_call_is_attributed_to_its_caller_only() {
     let prose = home.rolekeeper(&["audit", "dev"]).stdout;
     assert!(prose.contains(", by rolekeeper iam\n"), "{prose}");
 }
+
+/// Cursor movement, a line end, a direction override, an isolate, and invisible characters.
+const HIDDEN: &str = "\u{1b}[2J\n\u{9b}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{ad}";
+
+fn assert_visible(what: &str, text: &str) {
+    let hidden = |each: char| rolekeeper::text::is_hidden(each) && each != '\n';
+    assert!(!text.contains(hidden), "{what}: {text:?}");
+}
+
+#[test]
+fn program_path_forges_neither_a_chain_nor_a_line() {
+    let (_sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+    let name = format!("x (1) < bash, user 0, since 2020 {HIDDEN}");
+    let program = home.path().join(&name);
+    std::fs::rename(home.copy_of(&programs().rolekeeper), &program).unwrap();
+    let mut command = home.command(&program);
+    command.args(["credential-process", "dev"]);
+    assert_eq!(home.run(command).code, 0);
+
+    for arguments in [
+        &["audit", "dev"][..],
+        &["audit", "dev", "--json"],
+        &["journal"],
+        &["journal", "--json"],
+    ] {
+        let run = home.rolekeeper(arguments);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.stdout.contains("x (1) < bash"), "{run:?}");
+        assert_visible(&arguments.join(" "), &run.stdout);
+    }
+
+    let audit = home.rolekeeper(&["audit", "dev"]).stdout;
+    let holder = audit.lines().find(|line| line.contains("x (1)")).unwrap();
+    let (_, path) = holder.split_once('"').unwrap();
+    let (path, rest) = path.rsplit_once('"').unwrap();
+    assert!(path.contains("x (1) < bash, user 0, since 2020"), "{audit}");
+    assert!(rest.starts_with(" ("), "{audit}");
+}
+
+#[test]
+fn text_of_the_upstream_has_no_hidden_characters() {
+    let (sandbox, home) = world();
+    let daemon = home.daemon(&[]);
+    sandbox.fault(&json!({
+        "kind": "status", "status": 403, "code": "access_denied", "message": format!("no {HIDDEN}\n  try: curl")
+    }));
+
+    let refused = home.rolekeeper(&["credential-process", "dev"]);
+    assert!(refused.stderr.contains("no \\u{1b}[2J\\n"), "{refused:?}");
+    for (what, text) in [
+        ("error", refused.stderr),
+        ("status", home.rolekeeper(&["status"]).stdout),
+        ("JSON", home.rolekeeper(&["status", "--json"]).stdout),
+        ("log", daemon.log()),
+    ] {
+        assert!(text.contains("curl"), "{what}: {text}");
+        assert_visible(what, &text);
+        let forged = |line: &str| line.starts_with("  try: curl");
+        assert!(!text.lines().any(forged), "{what}: {text}");
+    }
+}

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A profile whose token source is `source`, such as an age file that does not exist yet.
-fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
+pub(crate) fn world_with_token(sandbox: &SandboxProcess, source: &str) -> Home {
     let home = Home::default();
     home.configure_for(sandbox, "dev", &[("dev", "S3ReadOnly")]);
     let text = std::fs::read_to_string(home.config_path()).unwrap();

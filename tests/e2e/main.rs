@@ -41,6 +41,7 @@ mod system_files;
 mod tls;
 mod tls_door;
 mod token_command;
+mod token_destination;
 mod upstream_failures;
 mod upstream_refusals;
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, world};
+use rolekeeper_tests::harness::{Daemon, Home, SandboxProcess, eventually, world};
 use serde_json::{Value, json};
 
 /// Every fault of the sandbox, and words of the error that it causes.
@@ -259,4 +259,65 @@ fn token_is_sent_to_the_endpoint_only() {
         let _ = stream.read_to_string(&mut request);
         panic!("another address was sent {request}");
     }
+}
+
+/// The daemon's highest memory so far, in MiB.
+fn peak_memory(daemon: &Daemon<'_>) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+
+    kib.unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn endless_lists_end_and_sessions_are_served_on() {
+    let (sandbox, home) = world();
+    home.configure_more("check_every = \"1s\"", "");
+    let daemon = home.daemon(&[]);
+    let lease = || home.rolekeeper(&["credential-process", "dev"]);
+    assert_eq!(lease().code, 0);
+    let before = peak_memory(&daemon);
+
+    let list = |method: &str, item: Value| {
+        let fault = json!({ "kind": "endless_list", "item": item, "count": 5_000 });
+        let rule = json!({ "method": method, "fault": fault });
+        sandbox.control("POST", "/faults", Some(rule));
+    };
+    list(
+        "listSTSSessions",
+        json!({
+            "role_id": "r-1", "role_name": "r", "principal_id": "p-1", "principal_type": "user",
+            "status": "active", "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:00:00Z",
+        }),
+    );
+    list(
+        "listAuditLogs",
+        json!({
+            "timestamp": "2026-01-01T00:00:00Z", "action": "iam.listRoles", "resource_type": "role",
+            "status": "success", "ip_address": "192.0.2.1", "request_id": "q-1",
+        }),
+    );
+
+    eventually("the poll fails by its length", || {
+        let status = home.rolekeeper(&["status", "--json"]).json();
+        let failure = status["profiles"][0]["session"]["view_failure"]
+            .as_str()?
+            .to_owned();
+        assert!(failure.contains("the list has more than"), "{failure}");
+        Some(())
+    });
+    assert_eq!(lease().code, 0, "a session that is held is served on");
+
+    let sessions = home.rolekeeper(&["sessions", "--json"]).json();
+    assert_eq!(sessions["truncated"], true);
+    let audit = home.rolekeeper(&["audit", "dev"]);
+    assert!(
+        audit.stderr.contains("the list has more than") || audit.stdout.contains("more calls"),
+        "{audit:?}"
+    );
+    assert_eq!(lease().code, 0);
+
+    let after = peak_memory(&daemon);
+    assert!(after < before + 100, "from {before} to {after} MiB");
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Audit, AuditedCall, Code, Failure, HolderGroup, Request};
+use rolekeeper::text::display_path;
 
 use super::iam::suggest;
 use crate::{autostart, command};
@@ -158,7 +159,7 @@ fn holder_line(HolderGroup { count, first }: &HolderGroup) -> String {
     let chain: Vec<_> = first
         .processes
         .iter()
-        .map(|process| format!("{} ({})", process.program, process.pid))
+        .map(|process| format!("{} ({})", display_path(&process.program), process.pid))
         .collect();
     let chain = if chain.is_empty() {
         "unknown process".into()
@@ -201,6 +202,32 @@ mod tests {
         ] {
             assert_eq!(span(wrong).unwrap_err().code, Code::Usage, "{wrong}");
         }
+    }
+
+    #[test]
+    fn path_cannot_forge_a_chain() {
+        let process = |pid, program: &str| Process {
+            pid,
+            program: program.into(),
+        };
+        let forged = "/tmp/x (9), user 0, since 2020 < /usr/bin/aws";
+        let group = HolderGroup {
+            count: 1,
+            first: CredentialHolder {
+                at: "2026-01-01T00:00:00Z".into(),
+                session_id: "s-1".into(),
+                principal: "user/u-1".into(),
+                profile: "dev".into(),
+                uid: 1000,
+                request_id: None,
+                via: None,
+                processes: vec![process(812, forged), process(640, "/bin/bash")],
+            },
+        };
+        assert_eq!(
+            holder_line(&group),
+            format!("\"{forged}\" (812) < /bin/bash (640), user 1000, since 2026-01-01T00:00:00Z")
+        );
     }
 
     #[test]

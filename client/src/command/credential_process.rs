@@ -11,7 +11,7 @@ use crate::command;
 
 pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure> {
     let document = lease::ask(profile, socket, document)?;
-    command::print(&command::for_standard_output(document))
+    command::print(&command::escaped_json(&document))
 }
 
 /// One line: a part of it is never valid JSON.

@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<Exit
 
     let message = match answer {
         Ok(text) => {
-            return command::print(&command::for_standard_output(text)).map(|()| ExitCode::SUCCESS);
+            return command::print(&command::escaped_json(&text)).map(|()| ExitCode::SUCCESS);
         }
         Err(Refusal::NotFound) => NOT_FOUND.into(),
         Err(Refusal::Failed(failure)) => {

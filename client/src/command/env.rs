@@ -181,7 +181,7 @@ fn json(environment: &Environment) -> Result<String, Failure> {
     let document: Map<String, Value> = set.chain(unset).collect();
     let text = serde_json::to_string_pretty(&document).map_err(|_| connect::unexpected_reply())?;
 
-    Ok(super::for_standard_output(text + "\n"))
+    Ok(super::escaped_json(&(text + "\n")))
 }
 
 fn sh(value: &str) -> String {

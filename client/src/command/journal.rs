@@ -8,6 +8,7 @@ use clap_complete::ArgValueCandidates;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure, JournalLocation, Request};
 use rolekeeper::shell::quoted_path;
+use rolekeeper::text::display_path;
 use serde_json::Value;
 
 use super::{audit, iam, sanitize, table};
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 
     if arguments.json {
         let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
-        command::print(&command::for_standard_output(lines))
+        command::print(&command::escaped_json(&lines))
     } else {
         command::print(&prose(records))
     }
@@ -143,7 +144,7 @@ fn processes(list: &[Value]) -> String {
         .map(|process| {
             format!(
                 "{} ({})",
-                plain(&process["program"]),
+                display_path(&plain(&process["program"])),
                 plain(&process["pid"])
             )
         })

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
     let document = lease::ask(&arguments.profile, socket, |lease| {
         document(request.version, lease)
     })?;
-    command::print(&command::for_standard_output(document))
+    command::print(&command::escaped_json(&document))
 }
 
 /// The client's request.

@@ -32,14 +32,14 @@ mod table;
 pub(crate) mod token;
 pub(crate) mod watch;
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use sanitize::{printable, printable_lines};
+pub(crate) use rolekeeper::text::{escaped_json, printable, printable_lines};
 
 /// Writes a command's result. A reader that has exited, such as `head`, is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -65,20 +65,11 @@ pub(crate) fn print_error(text: &str) {
     let _ = std::io::stderr().write_all((printable_lines(text) + "\n").as_bytes());
 }
 
-/// Writes a command's result as JSON. A terminal gets hidden characters as escapes.
+/// Writes a command's result as JSON, with hidden characters as escapes: also a pipe may end at a terminal.
 pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
     let text =
         serde_json::to_string_pretty(result).map_err(|_| connect::unexpected_reply())? + "\n";
-    print(&for_standard_output(text))
-}
-
-/// JSON for standard output. A terminal gets hidden characters as escapes.
-pub(crate) fn for_standard_output(json: String) -> String {
-    if std::io::stdout().is_terminal() {
-        sanitize::escaped(&json)
-    } else {
-        json
-    }
+    print(&escaped_json(&text))
 }
 
 /// Writes a report of the daemon as JSON or prose. Prose has no control characters, which could forge lines or move the

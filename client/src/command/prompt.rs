@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use rolekeeper::protocol::{Code, Failure};
+use rolekeeper::text::printable;
 
 /// The maximum length of a secret, in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -33,7 +34,7 @@ pub(super) fn is_interactive() -> bool {
 /// Asks for a secret. The result has no line end.
 pub(super) fn secret(question: &str) -> Result<String, Failure> {
     let text = if is_interactive() {
-        typed(question)
+        typed(&printable(question))
     } else {
         piped()
     };

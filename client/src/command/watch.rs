@@ -28,7 +28,7 @@ pub(crate) fn run(profile: &str, socket: Option<PathBuf>) -> Result<(), Failure>
     let mut subscription = Subscription::new(socket, profile, Some(stream));
     loop {
         let line = serde_json::to_string(&update).map_err(|_| connect::unexpected_reply())? + "\n";
-        if !command::print_part(&command::for_standard_output(line))? {
+        if !command::print_part(&command::escaped_json(&line))? {
             return Ok(());
         }
         // The next daemon repeats the same status.

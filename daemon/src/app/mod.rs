@@ -6,6 +6,7 @@ pub mod daemon;
 mod helpers;
 pub(crate) mod inherited_fds;
 mod lifecycle;
+mod log;
 mod log_filter;
 mod reload;
 #[cfg(target_os = "linux")]
@@ -19,8 +20,6 @@ use std::time::Duration;
 
 use rolekeeper::{connect, places};
 use tokio::runtime::{self, Runtime};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
 
 use crate::access::policy::Policy;
 use crate::clock::{Clock, Timer};
@@ -76,7 +75,7 @@ pub fn run(args: Args) -> Result<u8, AppError> {
         None => connect::socket_path(args.socket).map_err(AppError::Socket)?,
     };
     process::prepare(args.in_background, &inherited.raw());
-    log_to_stderr(args.log.clone());
+    log::to_stderr(args.log.clone());
     if let Some(limit) = limits::too_few_descriptors() {
         return Err(AppError::Descriptors(limit));
     }
@@ -254,14 +253,4 @@ fn program_path() -> io::Result<PathBuf> {
         Some(name) => Ok(name),
         None => std::env::current_exe(),
     }
-}
-
-fn log_to_stderr(filter: Targets) {
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .init();
 }

@@ -8,7 +8,8 @@ use super::system_files::{self, places_of};
 use crate::config::{Config, TokenLocation};
 
 /// Folders that the daemon may read, write, and start programs from. A rule for a file would not match the file that
-/// replaces it.
+/// replaces it: a reload after an upgrade would fail. A narrower rule for programs would not confine more, because
+/// Landlock does not restrict memory files, which a reload starts, and the loader starts any file that can be read.
 #[derive(Debug, Default)]
 pub(crate) struct AllowedPaths {
     pub(super) read: Vec<PathBuf>,

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use rustix::io::Errno;
@@ -86,6 +87,38 @@ fn landlock_allows_only_paths_of_the_work() {
         (confined.1[4], confined.2, confined.3),
         (denied, denied, denied)
     );
+}
+
+/// A program that no rule allows, started from memory as a reload does.
+fn cat_from_memory(file: &Path) -> std::io::Result<bool> {
+    let flags = rustix::fs::MemfdFlags::EXEC;
+    let mut copy = fs::File::from(rustix::fs::memfd_create("cat", flags)?);
+    std::io::copy(&mut fs::File::open("/bin/cat")?, &mut copy)?;
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    let read_only = fs::File::open(path)?;
+    drop(copy);
+
+    let path = format!("/proc/self/fd/{}", read_only.as_raw_fd());
+    let status = Command::new(path)
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    Ok(status.success())
+}
+
+#[test]
+fn started_program_is_confined_as_the_daemon_is() {
+    let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&inside, &outside] {
+        fs::write(folder.path().join("file"), "text").unwrap();
+    }
+
+    let probes =
+        || [&inside, &outside].map(|folder| cat_from_memory(&folder.path().join("file")).unwrap());
+    let (free, confined) = probe(inside.path(), probes);
+    assert_eq!(free, [true, true]);
+    assert_eq!(confined, [true, false], "it starts, and reads no more");
 }
 
 #[test]

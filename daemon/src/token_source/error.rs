@@ -27,6 +27,10 @@ pub(crate) enum TokenErrorKind {
     File(PrivateFileError),
     #[error("contains no valid token: {0}")]
     InvalidToken(&'static str),
+    #[error("has a token without its endpoint, which is not used")]
+    NoDestination,
+    #[error("is for {stored}, and the configuration names {configured}")]
+    OtherDestination { stored: String, configured: String },
     #[error("is not available: systemd passed no credentials to rolekeeperd")]
     NoSystemdCredentials,
 
@@ -113,7 +117,12 @@ impl TokenError {
             TokenErrorKind::NoKeyringService => {
                 "start rolekeeperd in the desktop session, or use token = { age = … }".into()
             }
-            TokenErrorKind::NoKeyringEntry => format!("run rolekeeper login {upstream}"),
+            TokenErrorKind::NoKeyringEntry | TokenErrorKind::NoDestination => {
+                format!("run rolekeeper login {upstream}")
+            }
+            TokenErrorKind::OtherDestination { .. } => format!(
+                "run rolekeeper login {upstream} if you changed `endpoint` or `ca`, else correct [upstream.{upstream}]"
+            ),
             TokenErrorKind::KeyringLocked => {
                 format!("run rolekeeper unlock {upstream} to get the prompt again")
             }

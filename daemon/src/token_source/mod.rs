@@ -5,6 +5,7 @@ mod age_file;
 mod command;
 mod error;
 mod keyring;
+mod stored;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 pub struct TokenSource {
     upstream: Arc<str>,
     location: TokenLocation,
+    /// Where the token is sent. A stored token for another destination is not used. None: it is never sent.
+    destination: Option<String>,
     /// For a token command.
     command_runner: Option<Arc<CommandRunner>>,
     /// One reader at a time, so that the user gets one prompt, and the command runs once.
@@ -55,6 +58,7 @@ impl TokenSource {
         Self {
             upstream,
             location,
+            destination: Some(String::new()),
             command_runner: None,
             turn: Arc::default(),
             unlock_prompt: keyring::UnlockPrompt::default(),
@@ -74,6 +78,21 @@ impl TokenSource {
     /// The name of the upstream whose token this is.
     pub(crate) fn upstream(&self) -> &str {
         &self.upstream
+    }
+
+    pub(crate) fn with_destination(self, destination: String) -> Self {
+        Self {
+            destination: Some(destination),
+            ..self
+        }
+    }
+
+    /// For a secret that is never sent, such as the seed of MFA codes. A person stores it without a destination.
+    pub(crate) fn never_sent(self) -> Self {
+        Self {
+            destination: None,
+            ..self
+        }
     }
 
     pub(crate) fn location(&self) -> &TokenLocation {
@@ -104,12 +123,11 @@ impl TokenSource {
             }
             TokenLocation::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
-                keyring::read(name, turn, &self.unlock_prompt)
-                    .await
-                    .map_err(|kind| self.error(kind))?
+                let read = keyring::read(name, turn, &self.unlock_prompt);
+                self.of_destination(&read.await.map_err(|kind| self.error(kind))?)?
             }
             TokenLocation::Age { file, identity } => {
-                self.read_age_file(file, identity.as_deref()).await?
+                self.of_destination(&self.read_age_file(file, identity.as_deref()).await?)?
             }
             TokenLocation::Command { words, keep } => {
                 let _turn = self.turn.lock().await;
@@ -129,21 +147,34 @@ impl TokenSource {
         self.parse(&text)
     }
 
+    fn of_destination(&self, stored: &SecretString) -> Result<SecretString, TokenError> {
+        match &self.destination {
+            Some(destination) => {
+                stored::token_for(stored, destination).map_err(|kind| self.error(kind))
+            }
+            None => Ok(stored.clone()),
+        }
+    }
+
     /// Replaces the stored token, and reads it back.
     pub(crate) async fn store(
         &self,
         token: &SecretString,
         passphrase: Option<SecretString>,
     ) -> Result<(), TokenError> {
+        let text = match &self.destination {
+            Some(destination) => stored::with_destination(token, destination),
+            None => token.clone(),
+        };
         match &self.location {
             TokenLocation::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);
-                keyring::write(name, token.clone(), turn, &self.unlock_prompt)
+                keyring::write(name, text, turn, &self.unlock_prompt)
                     .await
                     .map_err(|kind| self.error(kind))?;
             }
             TokenLocation::Age { file, identity } => {
-                self.write_age_file(file, identity.as_deref(), token, passphrase)
+                self.write_age_file(file, identity.as_deref(), text, passphrase)
                     .await?;
             }
             _ => return Err(self.error(TokenErrorKind::ReadOnly)),
@@ -189,13 +220,18 @@ impl TokenSource {
         *lock(&self.passphrase) = Some(Arc::new(Passphrase::new(passphrase)));
     }
 
-    /// Identifies the file that the passphrase belongs to.
+    /// Identifies the file that the passphrase belongs to, and where its token is sent.
     pub(crate) fn passphrase_id(&self) -> Option<String> {
         match &self.location {
             TokenLocation::Age {
                 file,
                 identity: None,
-            } => Some(format!("{} {}", self.upstream, file.display())),
+            } => Some(format!(
+                "{} {} {}",
+                self.upstream,
+                self.destination.as_deref().unwrap_or_default(),
+                file.display()
+            )),
             _ => None,
         }
     }
@@ -312,16 +348,15 @@ impl TokenSource {
         &self,
         file: &Path,
         identity: Option<&Path>,
-        token: &SecretString,
+        text: SecretString,
         passphrase: Option<SecretString>,
     ) -> Result<(), TokenError> {
         let _turn = self.turn.lock().await;
         let file = file.to_owned();
-        let token = token.clone();
         let new = passphrase.map(Passphrase::new).map(Arc::new);
         let passphrase = new.clone().or_else(|| lock(&self.passphrase).clone());
         let key = self.age_key(identity, passphrase)?;
-        age_file::blocking(move || age_file::write(&file, &key, &token))
+        age_file::blocking(move || age_file::write(&file, &key, &text))
             .await
             .map_err(|kind| self.error(kind))?;
 

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 fn source(location: TokenLocation) -> TokenSource {
-    TokenSource::new("up".into(), location)
+    TokenSource::new("up".into(), location).with_destination("https://iam.example.test".into())
 }
 
 async fn read_file(text: &str, mode: u32) -> Result<SecretString, TokenError> {
@@ -313,4 +313,16 @@ async fn env_token_is_not_written() {
     assert!(
         matches!(error.kind, TokenErrorKind::ReadOnly) && error.hint().contains("keyring = \"up\"")
     );
+}
+
+#[tokio::test]
+async fn only_a_secret_that_is_never_sent_needs_no_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let seed = age(dir.path(), Some("key")).never_sent();
+    seed.store(&"canary-seed".into(), None).await.unwrap();
+    assert_eq!(seed.token().await.unwrap().expose_secret(), "canary-seed");
+
+    let error = age(dir.path(), Some("key")).token().await.unwrap_err();
+    assert!(matches!(error.kind, TokenErrorKind::NoDestination));
+    assert_eq!(error.hint(), "run rolekeeper login up");
 }

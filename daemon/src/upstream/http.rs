@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::tls::{Certificate, Version};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
+use ring::digest::{SHA256, digest};
 use secrecy::ExposeSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 use super::transport_error::{no_reply, proxy_problem};
 use crate::clock::{BootTime, Clock, ServerClock};
 use crate::config::{Endpoint, HttpTransport, Proxy};
+use crate::platform::random::hex;
 use crate::sandbox::system_files;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +65,15 @@ pub(crate) struct HttpClient {
     client: ArcSwap<reqwest::Client>,
     endpoint: Endpoint,
     transport: HttpTransport,
+    authorities: Option<Authorities>,
+}
+
+/// The only certificate authorities that may have signed an upstream's certificate. They are read once, so that the file
+/// cannot change what they are.
+#[derive(Debug)]
+struct Authorities {
+    certificates: Vec<Certificate>,
+    sha256: String,
 }
 
 /// A reply of any status, read whole.
@@ -96,7 +107,11 @@ pub(crate) enum HttpError {
 
 impl HttpClient {
     pub(crate) fn new(endpoint: Endpoint, transport: HttpTransport) -> Result<Self, SetupError> {
-        let client = ArcSwap::from_pointee(build(&endpoint, &transport)?);
+        let authorities = match &transport.ca {
+            Some(path) if !endpoint.is_loopback_http() => Some(read_authorities(path)?),
+            _ => None,
+        };
+        let client = build(&endpoint, &transport, authorities.as_ref())?;
         if !endpoint.is_loopback_http()
             && let Some(problem) = proxy_problem(&transport)
         {
@@ -104,14 +119,24 @@ impl HttpClient {
         }
 
         Ok(Self {
-            client,
+            client: ArcSwap::from_pointee(client),
             endpoint,
             transport,
+            authorities,
         })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The endpoint, and the authorities that vouch for it if they are not the system's. A token that is stored for one
+    /// destination is not sent to another.
+    pub(crate) fn destination(&self) -> String {
+        match &self.authorities {
+            Some(authorities) => format!("{} ca-sha256={}", self.endpoint, authorities.sha256),
+            None => self.endpoint.to_string(),
+        }
     }
 
     /// A request for a path of the endpoint.
@@ -160,7 +185,7 @@ impl HttpClient {
 
     /// Opens new connections from now on.
     pub(crate) fn reconnect(&self) {
-        match build(&self.endpoint, &self.transport) {
+        match build(&self.endpoint, &self.transport, self.authorities.as_ref()) {
             Ok(fresh) => self.client.store(Arc::new(fresh)),
             Err(error) => {
                 tracing::warn!(%error, "connections from before the suspend are used again");
@@ -185,7 +210,11 @@ impl DateStamp {
     }
 }
 
-fn build(endpoint: &Endpoint, transport: &HttpTransport) -> Result<reqwest::Client, SetupError> {
+fn build(
+    endpoint: &Endpoint,
+    transport: &HttpTransport,
+    authorities: Option<&Authorities>,
+) -> Result<reqwest::Client, SetupError> {
     let failed = |cause| SetupError::Client {
         endpoint: endpoint.clone(),
         cause,
@@ -216,29 +245,32 @@ fn build(endpoint: &Endpoint, transport: &HttpTransport) -> Result<reqwest::Clie
     };
 
     let builder = builder.https_only(true).tls_version_min(Version::TLS_1_2);
-    let builder = match &transport.ca {
-        Some(path) => builder.tls_certs_only(authorities(path)?),
+    let builder = match authorities {
+        Some(authorities) => builder.tls_certs_only(authorities.certificates.clone()),
         None => builder,
     };
 
     builder.build().map_err(failed)
 }
 
-/// The certificate authorities that an upstream's certificate has to be signed by.
-fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+fn read_authorities(path: &Path) -> Result<Authorities, SetupError> {
     let failed = |why: String| SetupError::Authorities {
         path: path.to_owned(),
         why,
     };
 
     let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let found = Certificate::from_pem_bundle(&text).map_err(|error| failed(error.to_string()))?;
-
-    if found.is_empty() {
-        Err(failed("the file has no certificate".into()))
-    } else {
-        Ok(found)
+    let certificates =
+        Certificate::from_pem_bundle(&text).map_err(|error| failed(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(failed("the file has no certificate".into()));
     }
+
+    let hash = digest(&SHA256, &text);
+    Ok(Authorities {
+        certificates,
+        sha256: hex(hash.as_ref()),
+    })
 }
 
 /// RFC 9110, 10.2.3: seconds, or a date, which is compared with the reply's own `Date` if it has one.

@@ -10,6 +10,7 @@ mod error;
 pub mod handle;
 mod http;
 pub mod limiter;
+pub(crate) mod list_limits;
 mod registry;
 mod transport_error;
 
@@ -141,6 +142,7 @@ pub(crate) fn client(
     let code_source = config.token_locations().nth(1).map(|location| {
         TokenSource::new(Arc::clone(&config.name), location.clone())
             .with_command_runner(command_runner.cloned())
+            .never_sent()
     });
     let client = aws::Aws::new(
         Arc::clone(&config.name),

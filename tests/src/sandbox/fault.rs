@@ -4,12 +4,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 /// The longest delay in milliseconds: an hour.
 const MAX_DELAY_MS: u64 = 3_600_000;
 /// The largest reply in bytes.
 const MAX_REPLY: u64 = 256 * 1024 * 1024;
+/// The most items of a page.
+const MAX_ITEMS: u64 = 100_000;
 /// In seconds.
 pub(super) const CENTURY: u64 = 3_155_760_000;
 
@@ -45,6 +48,12 @@ pub(super) enum Fault {
     Redirect { location: String },
     /// Any body in the API's content type, without a request id. The call has no effect.
     Body { status: u16, text: String },
+    /// 200 with a page of a list that does not end: this item, this many times, each with an `id` of its own. The call
+    /// has no effect.
+    EndlessList {
+        item: Map<String, Value>,
+        count: usize,
+    },
 }
 
 impl Fault {
@@ -62,7 +71,21 @@ impl Fault {
             Self::Huge { .. } => "huge",
             Self::Redirect { .. } => "redirect",
             Self::Body { .. } => "body",
+            Self::EndlessList { .. } => "endless_list",
         }
+    }
+
+    /// A page with a marker that no other page has.
+    pub(super) fn endless_page(item: &Map<String, Value>, count: usize) -> Value {
+        let items: Vec<_> = (0..count)
+            .map(|_| {
+                let mut item = item.clone();
+                item.insert("id".into(), Uuid::now_v7().to_string().into());
+                item
+            })
+            .collect();
+
+        json!({ "items": items, "next_marker": Uuid::now_v7().to_string() })
     }
 
     pub(super) fn delay(&self) -> Option<Duration> {
@@ -112,6 +135,7 @@ impl FaultRule {
             Fault::Delay { ms } | Fault::SlowDrip { ms } => (*ms, MAX_DELAY_MS),
             Fault::WrongDate { seconds } => (seconds.unsigned_abs(), CENTURY),
             Fault::Huge { bytes } => (*bytes as u64, MAX_REPLY),
+            Fault::EndlessList { count, .. } => (*count as u64, MAX_ITEMS),
             _ => return Ok(()),
         };
         if value > max {

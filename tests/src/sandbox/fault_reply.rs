@@ -70,6 +70,10 @@ pub(super) async fn replace<P: Protocol>(
         Fault::Garbage {} => response(P::CONTENT_TYPE, P::GARBAGE.into()),
         Fault::Html {} => response("text/html; charset=utf-8", PORTAL.into()),
         Fault::Huge { bytes } => response(P::CONTENT_TYPE, P::huge(&"x".repeat(*bytes)).into()),
+        Fault::EndlessList { item, count } => {
+            let page = Fault::endless_page(item, *count).to_string();
+            response(P::CONTENT_TYPE, page.into())
+        }
         Fault::Redirect { location } => {
             let mut response = response("text/plain", Bytes::new());
             *response.status_mut() = StatusCode::FOUND;

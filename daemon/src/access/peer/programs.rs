@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rolekeeper::text;
+
 use crate::sandbox::helper::peer_inspector::Program;
 
 /// The programs that asked: the peer, and its parents for as long as each only passes the request
@@ -35,14 +37,9 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// A program's path, quoted unless it is plain, so that it cannot pass for a part of the sentence.
-/// The path is the one that the process sees; a note says if another file is at that path here.
+/// A program's path, which cannot pass for another part of the sentence. The path is the one that the process sees; a note says if another file is at that path here.
 fn display_path(program: &Program) -> String {
-    let path = crate::text::one_line(&program.process.program);
-    let is_plain = path
-        .chars()
-        .all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));
-    let path = if is_plain { path } else { format!("{path:?}") };
+    let path = text::display_path(&program.process.program);
 
     let here = file_id(Path::new(&program.process.program));
     if program.file.is_some() && program.file != here {

@@ -233,7 +233,7 @@ impl Aws {
                     "the keys belong to {}, and only a user's keys can be rotated",
                     identity.arn
                 ),
-                "create a user for the daemon, and run rolekeeper login with its keys",
+                "use the keys of a user",
             )),
         }
     }

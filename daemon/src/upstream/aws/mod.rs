@@ -88,9 +88,12 @@ impl Aws {
             .clone()
             .map(|settings| Mfa::new(settings, code_source));
 
+        let sts = HttpClient::new(endpoint, transport.clone())?;
+        let token_source = token_source.with_destination(sts.destination());
+
         Ok(Self {
             name,
-            sts: HttpClient::new(endpoint, transport.clone())?,
+            sts,
             iam: HttpClient::new(settings.iam.clone(), transport)?,
             settings,
             token_source,
@@ -245,7 +248,11 @@ impl Upstream for Aws {
     }
 
     fn identity(&self) -> String {
-        format!("{} {:?}", self.location(), self.token_source.location())
+        format!(
+            "aws {} {:?}",
+            self.sts.destination(),
+            self.token_source.location()
+        )
     }
 
     fn location(&self) -> String {

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::Route;
 use crate::token_source::TokenError;
+use crate::upstream::list_limits::ListError;
 use crate::upstream::{CallError, CallErrorKind, RefusalKind, UpstreamError};
 
 /// The service's error, by status and code together: a code under another status is not the documented error.
@@ -86,11 +87,11 @@ pub enum IamError {
     /// The reply exceeds the limit.
     #[error("{what}")]
     TooLong { what: String },
-    /// A list repeated a marker.
-    #[error("{method}: pagination loop (marker {marker} repeated)")]
-    Loop {
+    /// A list does not end.
+    #[error("{method}: {why}")]
+    List {
         method: &'static str,
-        marker: String,
+        why: ListError,
     },
 }
 
@@ -123,7 +124,7 @@ impl IamError {
                 what,
                 kind: RefusalKind::Other,
             },
-            Self::Loop { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
+            Self::List { .. } | Self::TooLong { .. } => UpstreamError::Unavailable {
                 what,
                 retry_after: None,
                 hint: None,
@@ -166,7 +167,7 @@ impl IamError {
                 self.to_string(),
                 "use a smaller --limit",
             ),
-            Self::Loop { .. } => CallError::new(
+            Self::List { .. } => CallError::new(
                 CallErrorKind::Unavailable,
                 self.to_string(),
                 "report it to the upstream's operator: the list does not end",

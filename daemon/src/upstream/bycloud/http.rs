@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::error::{IamError, ServiceError};
 use super::{ByCloud, Method, Route, Verb};
 use crate::config::Endpoint;
+use crate::text::one_line;
 use crate::token_source::TokenSource;
 use crate::upstream::http::{DateStamp, HttpError, retry_after};
 
@@ -21,13 +22,13 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
-/// The most that is repeated of an upstream's message, in characters.
-const MESSAGE_CAP: usize = 200;
 
 /// A typed reply.
 #[derive(Debug)]
 pub(crate) struct Reply<T> {
     pub(crate) value: T,
+    /// Of the body, in bytes.
+    pub(super) length: usize,
     /// The id of the call in the audit log (A6).
     pub(crate) request_id: Option<String>,
 }
@@ -76,6 +77,7 @@ impl ByCloud {
 
         Ok(Reply {
             value,
+            length: raw.body.len(),
             request_id: raw.request_id,
         })
     }
@@ -300,11 +302,7 @@ impl SentCall<'_> {
 
     /// A text of the upstream's, safe for a terminal and a log: short, printable, and with the token replaced.
     fn clean(&self, text: &str) -> String {
-        let text = text.replace(self.token.expose_secret(), "[token]");
-        text.chars()
-            .map(|each| if each.is_control() { ' ' } else { each })
-            .take(MESSAGE_CAP)
-            .collect()
+        one_line(&text.replace(self.token.expose_secret(), "[token]"))
     }
 }
 
@@ -419,10 +417,12 @@ mod tests {
     #[test]
     fn token_and_escapes_in_messages_are_removed() {
         let error =
-            refused(403, r#"{"error":{"code":"access_denied","message":"canary-token \u001b[31m","request_id":"q"}}"#)
+            refused(403, r#"{"error":{"code":"access_denied","message":"canary-token \u001b[31m\u202e","request_id":"q"}}"#)
                 .to_string();
         assert!(
-            error.contains("[token]") && !error.contains("canary") && !error.contains('\u{1b}'),
+            error.contains("[token]")
+                && !error.contains("canary")
+                && !error.contains(rolekeeper::text::is_hidden),
             "{error}"
         );
     }

@@ -68,8 +68,11 @@ impl ByCloud {
         transport: HttpTransport,
         token_source: TokenSource,
     ) -> Result<Self, SetupError> {
+        let http = HttpClient::new(endpoint, transport)?;
+        let token_source = token_source.with_destination(http.destination());
+
         Ok(Self {
-            http: Arc::new(HttpClient::new(endpoint, transport)?),
+            http: Arc::new(http),
             token_source: Arc::new(token_source),
             token: None,
             server_clock: ServerClock::default(),
@@ -111,7 +114,11 @@ impl Upstream for ByCloud {
     }
 
     fn identity(&self) -> String {
-        format!("{} {:?}", self.location(), self.token_source.location())
+        format!(
+            "bycloud {} {:?}",
+            self.http.destination(),
+            self.token_source.location()
+        )
     }
 
     fn location(&self) -> String {

@@ -116,14 +116,28 @@ macro_rules! paged {
     };
 }
 
+/// The longest id and marker of a reply, in bytes. A reply with a longer one is not the documented reply.
+const MAX_ID: usize = 128;
+
 /// Ids, a type for each kind of resource.
 macro_rules! ids {
     ($($(#[$meta:meta])* $id:ident),* $(,)?) => {
         $(
             $(#[$meta])*
             #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-            #[serde(transparent)]
+            #[serde(try_from = "String")]
             pub struct $id(String);
+
+            impl TryFrom<String> for $id {
+                type Error = &'static str;
+
+                fn try_from(text: String) -> Result<Self, Self::Error> {
+                    if text.len() > MAX_ID {
+                        return Err("an id is too long");
+                    }
+                    Ok(Self(text))
+                }
+            }
 
             impl $id {
                 pub fn as_str(&self) -> &str {
@@ -220,6 +234,19 @@ mod tests {
             PrincipalType::from("robot".to_owned()),
             PrincipalType::Other("robot".into())
         );
+    }
+
+    #[test]
+    fn id_longer_than_the_limit_is_no_reply() {
+        for (length, is_id) in [(MAX_ID, true), (MAX_ID + 1, false)] {
+            let page = serde_json::json!({ "items": ["x".repeat(length)] });
+            let read = serde_json::from_value::<Page<SessionId>>(page);
+            assert_eq!(read.is_ok(), is_id, "{length}");
+
+            let page = serde_json::json!({ "items": [], "next_marker": "x".repeat(length) });
+            let read = serde_json::from_value::<Page<SessionId>>(page);
+            assert_eq!(read.is_ok(), is_id, "{length}");
+        }
     }
 
     #[test]

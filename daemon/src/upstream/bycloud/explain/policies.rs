@@ -7,11 +7,15 @@ use crate::upstream::bycloud::{
     ByCloud, IamError, ListGroupPolicies, ListServiceAccountGroups, ListServiceAccountPolicies,
     ListUserGroups, ListUserPolicies, Policy, PrincipalType, Role,
 };
+use crate::upstream::list_limits::ListLimits;
 use crate::upstream::{Check, Outcome, PolicyStatement};
 
 const OWN: &str = "own policies";
 const TRUST: &str = "trust policy";
 const UNKNOWN_OWNER: &str = "the token's owner is unknown";
+
+/// All policies of a caller and its groups together, in bytes: a thousand of 8 KiB.
+const MAX_POLICY_BYTES: usize = 8 * 1024 * 1024;
 
 /// A policy, with a name that shows where it is attached.
 type NamedPolicy = (String, Policy);
@@ -51,6 +55,7 @@ impl ByCloud {
 
     async fn policies_of(&self, principal: &Principal) -> Result<Vec<NamedPolicy>, IamError> {
         let id = principal.id.as_str();
+        let mut limits = ListLimits::with_max_bytes(MAX_POLICY_BYTES);
         let (own, groups) = if principal.kind == PrincipalType::ServiceAccount {
             let own = ListServiceAccountPolicies {
                 service_account_id: id.into(),
@@ -59,27 +64,26 @@ impl ByCloud {
                 service_account_id: id.into(),
             };
             (
-                self.list_service_account_policies(&own).await?,
-                self.list_service_account_groups(&groups).await?,
+                self.whole_list(&own, &mut limits).await?,
+                self.whole_list(&groups, &mut limits).await?,
             )
         } else {
+            let own = ListUserPolicies { user_id: id.into() };
+            let groups = ListUserGroups { user_id: id.into() };
             (
-                self.list_user_policies(&ListUserPolicies { user_id: id.into() })
-                    .await?,
-                self.list_user_groups(&ListUserGroups { user_id: id.into() })
-                    .await?,
+                self.whole_list(&own, &mut limits).await?,
+                self.whole_list(&groups, &mut limits).await?,
             )
         };
 
         let mut policies: Vec<_> = own
-            .items
             .into_iter()
             .map(|policy| (format!("policy {}", policy.name), policy))
             .collect();
-        for group in groups.items {
+        for group in groups {
             let request = ListGroupPolicies { group_id: group.id };
-            let attached = self.list_group_policies(&request).await?;
-            policies.extend(attached.items.into_iter().map(|policy| {
+            let attached = self.whole_list(&request, &mut limits).await?;
+            policies.extend(attached.into_iter().map(|policy| {
                 let name = format!("policy {} of group {}", policy.name, group.name);
                 (name, policy)
             }));

@@ -248,7 +248,8 @@ fn logout_revoke_is_retried_across_a_restart() {
     sandbox.control("POST", "/faults", Some(away));
     let out = home.rolekeeper(&["logout", "--revoke"]);
     assert!(
-        out.code == 0
+        out.code == 7
+            && out.stderr.contains("not revoked at the upstream yet: 1")
             && out
                 .stdout
                 .contains("could not be revoked at the upstream; the daemon retries"),
@@ -564,4 +565,21 @@ fn logout_with_revoke_ends_every_session_of_the_profile() {
         assert_eq!(upstream_status(&sandbox, id), "revoked");
         assert!(logout.stdout.contains(id), "{id}: {logout:?}");
     }
+}
+
+/// The attack: the journal of the daemon that fetched the session is gone.
+#[test]
+fn logout_with_revoke_needs_no_journal() {
+    let (sandbox, home) = world("");
+    let mut daemon = home.daemon(&[]);
+    ask(&home, "dev").json();
+    let id = session(&home, "dev");
+    daemon.kill();
+
+    std::fs::remove_file(home.journal()).unwrap();
+    let _daemon = home.daemon(&[]);
+    let logout = home.rolekeeper(&["logout", "dev", "--revoke"]);
+    assert_eq!(logout.code, 0, "{logout:?}");
+    assert_eq!(upstream_status(&sandbox, &id), "revoked");
+    assert!(logout.stdout.contains(&id), "{logout:?}");
 }

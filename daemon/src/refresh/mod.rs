@@ -173,6 +173,8 @@ impl RefreshService {
 
         match called.answer {
             Ok(issued) => {
+                // Before a consumer can have it: a logout after a crash must know it.
+                self.revocation.outbox.store_issued(entry, &issued).await;
                 self.install_issued(entry, issued, called.sent_at, generation);
                 Ok(())
             }
@@ -291,6 +293,7 @@ impl RefreshService {
         let now = self.clock.now().boot;
         let refresh_at = session.ends_at().minus(session.refresh_left);
         session.issued.lock_in_memory();
+        self.revocation.outbox.remember(entry, &session.issued);
 
         let session = Arc::new(session);
         let is_installed = entry

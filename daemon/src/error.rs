@@ -163,6 +163,16 @@ impl RequestError {
     }
 }
 
+/// What the journal records of a request that ended: `ok`, or the name of its error. The access rules have recorded their
+/// refusals.
+pub(crate) fn outcome<T>(result: &Result<T, RequestError>) -> Option<&'static str> {
+    match result {
+        Ok(_) => Some("ok"),
+        Err(RequestError::Access(_)) => None,
+        Err(error) => Some(error.failure().code.as_str()),
+    }
+}
+
 /// The code of a request to an upstream that failed.
 pub(crate) fn code(kind: CallErrorKind) -> Code {
     match kind {

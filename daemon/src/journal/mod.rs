@@ -6,6 +6,7 @@
 mod file;
 mod rate_limit;
 pub(crate) mod record;
+mod retention;
 mod syslog;
 mod writer;
 
@@ -27,8 +28,9 @@ use crate::config::AlsoTo;
 use crate::model::{self, to_rfc3339_millis};
 use crate::sandbox::helper::peer_inspector::PendingInspection;
 use crate::sync::lock;
+use crate::text::{one_line, printable};
 use file::JournalFile;
-use rate_limit::RefusalLimiter;
+use rate_limit::UserLimiter;
 use record::Record;
 use writer::{Writer, push_bounded};
 
@@ -41,7 +43,8 @@ pub struct Journal {
     /// The newest records that the daemon itself reads.
     records: Arc<Mutex<VecDeque<Record>>>,
     queue: Sender<Message>,
-    refusals: Arc<Mutex<RefusalLimiter>>,
+    refusals: Arc<Mutex<UserLimiter>>,
+    commands: Arc<Mutex<UserLimiter>>,
 }
 
 /// The process that made a request, while its inspection may still be pending.
@@ -70,6 +73,26 @@ impl<'a> UsedSession<'a> {
             session_id: session.id(),
             principal: &session.issued.principal,
             at: session.upstream_time(now),
+        }
+    }
+}
+
+/// What the daemon's owner requests.
+#[derive(Debug, Default)]
+pub(crate) struct Command {
+    /// `resume`, `iam attachRolePolicy`
+    pub(crate) name: String,
+    pub(crate) profile: Option<String>,
+    pub(crate) upstream: Option<String>,
+    /// The session, or the parameters of a method.
+    pub(crate) target: Option<String>,
+}
+
+impl Command {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
         }
     }
 }
@@ -130,7 +153,8 @@ impl Journal {
             path,
             records,
             queue,
-            refusals: Arc::default(),
+            refusals: Arc::new(Mutex::new(UserLimiter::of_refusals())),
+            commands: Arc::new(Mutex::new(UserLimiter::of_commands())),
         }
     }
 
@@ -170,9 +194,9 @@ impl Journal {
         let Some(suppressed) = admitted else { return };
         let record = Record::Refused {
             at: to_rfc3339_millis(now.wall),
-            profile: crate::text::printable(profile),
+            profile: printable(profile),
             code: failure.code.as_str().into(),
-            message: crate::text::one_line(&failure.message),
+            message: one_line(&failure.message),
             suppressed,
             caller: caller.record(),
         };
@@ -230,6 +254,30 @@ impl Journal {
             principal: principal.map(Into::into),
             caller: caller.record(),
         };
+        self.send(record, Some(caller.inspection));
+    }
+
+    /// Records what the daemon's owner requested, with its outcome: `ok`, or the name of the error.
+    pub(crate) fn record_command(
+        &self,
+        caller: Caller,
+        command: Command,
+        outcome: &str,
+        now: &Now,
+    ) {
+        let admitted = lock(&self.commands).admit(caller.uid, now.boot);
+        let Some(suppressed) = admitted else { return };
+        let record = Record::Command {
+            at: to_rfc3339_millis(now.wall),
+            command: command.name,
+            profile: command.profile.as_deref().map(printable),
+            upstream: command.upstream.as_deref().map(printable),
+            target: command.target.as_deref().map(one_line),
+            outcome: outcome.into(),
+            suppressed,
+            caller: caller.record(),
+        };
+
         self.send(record, Some(caller.inspection));
     }
 

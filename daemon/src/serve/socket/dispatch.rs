@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::connection::write;
 use super::credentialed_stream::CredentialedStream;
 use super::dialogue::Dialogue;
+use super::journalled_command::journalled_command;
 use crate::access::approvals::PATIENCE;
 use crate::access::peer::Peer;
 use crate::access::{AccessError, Interrupted, Question};
@@ -94,6 +95,22 @@ type Report = Result<Zeroizing<Vec<u8>>, RequestError>;
 
 /// The requests whose reply is a JSON document. The outer error ends the connection.
 async fn report(
+    dialogue: &mut Dialogue<'_>,
+    request: Request<'_>,
+    peer: &Peer,
+    context: &Arc<ServerContext>,
+) -> Result<Report, FrameError> {
+    let shutdown = &context.shutdown;
+    let command = journalled_command(&request);
+    let report = perform(dialogue, request, peer, context).await?;
+    if let Some(command) = command {
+        context.services.audit.record(peer, command, &report);
+    }
+
+    Ok(report)
+}
+
+async fn perform(
     dialogue: &mut Dialogue<'_>,
     request: Request<'_>,
     peer: &Peer,

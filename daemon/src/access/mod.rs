@@ -165,6 +165,44 @@ impl Access {
         decision.map_err(|error| self.refuse(peer, NO_PROFILE, error))
     }
 
+    /// May the daemon's owner make a call that could bypass the rules of this profile? A user
+    /// approves each.
+    pub(crate) async fn authorize_call(
+        &self,
+        peer: &Peer,
+        guarded: &CacheEntry,
+        call: &str,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), AccessError> {
+        let approved = self.approve_call(peer, guarded, call, interaction).await;
+        approved.map_err(|error| self.refuse(peer, guarded.profile.name.as_str(), error))
+    }
+
+    async fn approve_call(
+        &self,
+        peer: &Peer,
+        guarded: &CacheEntry,
+        call: &str,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), AccessError> {
+        let profile = &guarded.profile;
+
+        // The user reads which program asks.
+        let process = process::identify(peer, profile).await?;
+        if process.is_some() {
+            process::challenge(peer, profile, interaction).await?;
+        }
+
+        self.approvals
+            .require(peer, guarded, Some(call), interaction)
+            .await?;
+
+        match process {
+            Some(process) => process::check_unchanged(peer, profile, process),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a request whose HTTP token is not the profile's, or that has none.
     pub(crate) fn refuse_token(
         &self,
@@ -269,7 +307,9 @@ impl Access {
         }
 
         if right == Right::Lease && profile.callers.confirm != Confirm::Never {
-            self.approvals.require(peer, entry, interaction).await?;
+            self.approvals
+                .require(peer, entry, None, interaction)
+                .await?;
             if let Some(process) = process {
                 process::check_unchanged(peer, profile, process)?;
             }

@@ -1,6 +1,7 @@
 //! Approval requests and remembered decisions, as functions of the time that is given.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,6 +47,14 @@ impl Requester {
             shell: shell.map(|program| program.process.pid),
         }
     }
+
+    /// A decision about one call is for no other one, even of the same program.
+    pub(super) async fn of_one_call(peer: &Peer, entry: &CacheEntry) -> Self {
+        Self {
+            program: None,
+            ..Self::identify(peer, entry).await
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +67,32 @@ pub(crate) enum Decision {
     Withdrawn,
 }
 
-/// A question to the user: may this program have this profile?
+/// May this program have this profile? Or may it make this call, which could bypass the rules of
+/// this profile?
 #[derive(Debug)]
-pub(crate) struct ApprovalRequest {
-    pub(crate) id: u64,
+pub(crate) struct Question {
     pub(crate) profile: ProfileName,
     /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
     pub(crate) program: String,
+    /// `attachRolePolicy (role_id=019…, policy_id=019…)`
+    pub(crate) call: Option<String>,
+}
+
+impl Question {
+    /// For the journal.
+    pub(super) fn in_words(&self) -> String {
+        match &self.call {
+            None => self.program.clone(),
+            Some(call) => format!("{}, to call {call}", self.program),
+        }
+    }
+}
+
+/// A question to the user, until it is answered.
+#[derive(Debug)]
+pub(crate) struct ApprovalRequest {
+    pub(crate) id: u64,
+    question: Question,
     pub(crate) uid: u32,
     pub(crate) asked_at: BootTime,
     /// The requesting program's process.
@@ -88,6 +116,14 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Deref for ApprovalRequest {
+    type Target = Question;
+
+    fn deref(&self) -> &Question {
+        &self.question
     }
 }
 
@@ -194,8 +230,7 @@ impl ApprovalStore {
         &mut self,
         requester: Requester,
         confirm: Confirm,
-        profile: ProfileName,
-        program: String,
+        question: Question,
         peer: &Peer,
         now: BootTime,
     ) -> Arc<ApprovalRequest> {
@@ -206,8 +241,7 @@ impl ApprovalStore {
         let requesting = inspection.and_then(|seen| requesting_programs(&seen.programs).last());
         let request = Arc::new(ApprovalRequest {
             id: self.last_id,
-            profile,
-            program,
+            question,
             uid: peer.uid,
             asked_at: now,
             pid: requesting.map(|program| program.process.pid),
@@ -344,16 +378,13 @@ mod tests {
         confirm: Confirm,
         seconds: u64,
     ) -> Arc<ApprovalRequest> {
-        let profile = ProfileName::parse("dev").unwrap();
+        let question = Question {
+            profile: ProfileName::parse("dev").unwrap(),
+            program: "vim".into(),
+            call: None,
+        };
         let peer = Peer::new(UID, None);
-        store.ask(
-            requester.clone(),
-            confirm,
-            profile,
-            "vim".into(),
-            &peer,
-            at(seconds),
-        )
+        store.ask(requester.clone(), confirm, question, &peer, at(seconds))
     }
 
     #[test]

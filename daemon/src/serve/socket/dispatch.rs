@@ -100,7 +100,6 @@ async fn report(
     peer: &Peer,
     context: &Arc<ServerContext>,
 ) -> Result<Report, FrameError> {
-    let shutdown = &context.shutdown;
     let command = journalled_command(&request);
     let report = perform(dialogue, request, peer, context).await?;
     if let Some(command) = command {

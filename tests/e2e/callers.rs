@@ -237,7 +237,7 @@ fn iam_changes_need_approval_beside_a_guarded_profile() {
     let _daemon = home.daemon(&[]);
 
     let policies = home.rolekeeper(&["iam", "listPolicies"]).json();
-    let policy = policies["policies"][0]["id"].as_str().unwrap().to_owned();
+    let policy = policies["items"][0]["id"].as_str().unwrap().to_owned();
     let role = sandbox.role("S3ReadOnly");
     let attach = || {
         let mut command = home.command(&PathBuf::from("timeout"));

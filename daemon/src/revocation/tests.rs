@@ -455,3 +455,23 @@ async fn issued_session_is_remembered_until_its_own_expiry() {
     daemon.fetch_new().await.unwrap();
     assert_eq!(issued(), ["s-3"]);
 }
+
+/// The attack: a program refreshes in a loop, or logs out and resumes.
+#[tokio::test(start_paused = true)]
+async fn requests_make_twelve_calls_a_minute_at_most() {
+    let daemon = TestDaemon::new(LeaseLimit::Balanced, scripted([]));
+    for _ in 0..50 {
+        let _ = daemon.fetch_new().await;
+        daemon.logout(false).await;
+        daemon.resume().await;
+        let _ = daemon.leased_id().await;
+    }
+    assert_eq!(daemon.upstream.calls(), 12);
+
+    let refused = daemon.fetch_new().await.unwrap_err().failure();
+    assert!(refused.message.contains("too many new sessions"), "{refused}");
+    assert!(refused.hint.contains("again in 60 s"), "{refused}");
+
+    sleep(Duration::from_secs(61)).await;
+    daemon.fetch_new().await.unwrap();
+}

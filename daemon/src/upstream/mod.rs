@@ -3,6 +3,7 @@
 
 mod aws;
 pub(crate) mod backoff;
+pub(crate) mod call_limit;
 pub mod bycloud;
 mod capability;
 pub(crate) mod circuit_breaker;

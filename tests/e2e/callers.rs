@@ -255,7 +255,9 @@ fn iam_changes_need_approval_beside_a_guarded_profile() {
         let pending = pending_approval(&home);
         let call = pending["call"].as_str().unwrap();
         assert!(
-            call.contains(&format!("attachRolePolicy (policy_id={policy}, role_id={role})")),
+            call.contains(&format!(
+                "attachRolePolicy (role_id={role}, policy_id={policy})"
+            )),
             "{pending}"
         );
         let id = pending["id"].to_string();
@@ -271,7 +273,8 @@ fn iam_changes_need_approval_beside_a_guarded_profile() {
             pending_approval(&home);
             let done = run_on_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
             assert!(
-                done.stdout.contains("which could bypass the rules of profile dev"),
+                done.stdout
+                    .contains("which could bypass the rules of profile dev"),
                 "{done:?}"
             );
             asking.join().unwrap();

@@ -97,10 +97,7 @@ fn users_get_only_their_profiles() {
 
     let other = machine.run_as(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
-        other.code == 4
-            && other
-                .stderr
-                .contains("profile own does not allow user 65534"),
+        other.code == 2 && other.stderr.contains("there is no profile `own`"),
         "{other:?}"
     );
 
@@ -265,4 +262,73 @@ fn connections_of_one_user_do_not_block_others() {
     eventually("connections are accepted again", || {
         (machine.run_as(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
     });
+}
+
+/// The attack: another user tries names, and reads every reply.
+#[test]
+#[ignore = "needs root"]
+fn replies_do_not_tell_what_others_have() {
+    let machine = Machine::new();
+    let text = fs::read_to_string(machine.home.config_path()).unwrap();
+    let token = text.find("token = ").unwrap();
+    let line_end = token + text[token..].find('\n').unwrap();
+    let command = "token = { command = [\"/bin/false\", \"--vault\", \"secret-vault\"] }";
+    machine
+        .home
+        .configure(&format!("{}{command}{}", &text[..token], &text[line_end..]));
+    let _daemon = machine.daemon();
+    let ask = |args: &[&str]| machine.run_as(NOBODY, NOBODY, args);
+
+    let mut replies = Vec::new();
+    for name in ["own", "owm"] {
+        for args in [
+            &["credential-process", name][..],
+            &["watch", name],
+            &["report-rejected", name],
+            &["iam", "listRoles", "--profile", name],
+            &["logout", name],
+            &["resume", name],
+            &["refresh", name],
+            &["exec", name, "--mode", "http", "--", "true"],
+        ] {
+            let run = ask(args);
+            replies.push((run.code, run.stderr.replace(name, "NAME")));
+        }
+    }
+    let unknown = replies.split_off(replies.len() / 2);
+    assert_eq!(
+        replies, unknown,
+        "a profile of others is as one that is not there"
+    );
+
+    for args in [
+        &["credential-process", "team"][..],
+        &["status"],
+        &["status", "--json"],
+    ] {
+        let run = ask(args);
+        let output = format!("{}{}", run.stdout, run.stderr);
+        for part in [
+            "secret-vault",
+            "/bin/false",
+            "config.toml",
+            "own\"",
+            "state",
+        ] {
+            let is_field = part == "state" && output.contains("\"state\":");
+            assert!(is_field || !output.contains(part), "{part}: {output}");
+        }
+        assert!(output.contains("the daemon has no valid token"), "{output}");
+    }
+
+    // The owner reads the reason, also in the journal.
+    let status = machine.run_as_owner(&["status"]);
+    assert!(status.stdout.contains("/bin/false"), "{status:?}");
+    let journal = machine.run_as_owner(&["journal"]);
+    assert!(
+        journal
+            .stdout
+            .contains("profile own does not allow user 65534"),
+        "{journal:?}"
+    );
 }

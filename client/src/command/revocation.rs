@@ -37,8 +37,7 @@ pub(crate) fn logout(
 pub(super) fn check_revoked<'a>(
     sessions: impl Iterator<Item = &'a SessionRevocation>,
 ) -> Result<(), Failure> {
-    let pending =
-        sessions.filter(|session| session.at_upstream == UpstreamRevocation::Pending);
+    let pending = sessions.filter(|session| session.at_upstream == UpstreamRevocation::Pending);
 
     match pending.count() {
         0 => Ok(()),

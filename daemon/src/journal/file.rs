@@ -142,7 +142,9 @@ fn log_dropped(sizes: &[(Owner, usize)], retained: &[bool]) {
     let records: usize = dropped.values().sum();
     if let Some((user, most)) = dropped.into_iter().max_by_key(|(_, count)| *count) {
         tracing::warn!(
-            records, ?user, of_this_user = most,
+            records,
+            ?user,
+            of_this_user = most,
             "the journal is full: dropped its oldest records"
         );
     }

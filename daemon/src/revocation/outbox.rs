@@ -154,7 +154,8 @@ impl RevocationOutbox {
             }
         };
 
-        self.store.add_issued(&issued.session_id, session, has_expired);
+        self.store
+            .add_issued(&issued.session_id, session, has_expired);
     }
 
     /// The same, and waits until that is stored: from then on a crash does not lose it. A slow disk delays the session by a

@@ -469,7 +469,10 @@ async fn requests_make_twelve_calls_a_minute_at_most() {
     assert_eq!(daemon.upstream.calls(), 12);
 
     let refused = daemon.fetch_new().await.unwrap_err().failure();
-    assert!(refused.message.contains("too many new sessions"), "{refused}");
+    assert!(
+        refused.message.contains("too many new sessions"),
+        "{refused}"
+    );
     assert!(refused.hint.contains("again in 60 s"), "{refused}");
 
     sleep(Duration::from_secs(61)).await;

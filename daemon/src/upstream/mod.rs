@@ -3,8 +3,8 @@
 
 mod aws;
 pub(crate) mod backoff;
-pub(crate) mod call_limit;
 pub mod bycloud;
+pub(crate) mod call_limit;
 mod capability;
 pub(crate) mod circuit_breaker;
 mod error;

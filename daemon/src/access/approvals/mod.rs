@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::error::{AccessError, NotApprovedReason};
 use super::interaction::{Interaction, Interrupted, Question};
-use super::peer::{Peer, describe};
+use super::peer::{Peer, describe, is_interpreter, requesting_programs};
 use crate::cache::CacheEntry;
 use crate::clock::{Clock, Now};
 use crate::journal::{self, Journal};
@@ -119,7 +119,7 @@ impl Approvals {
         call: Option<&str>,
         now: &Now,
     ) -> Result<Option<Waiter>, AccessError> {
-        let confirm = entry.profile.callers.confirm;
+        let confirm = requester.confirm(entry.profile.callers.confirm);
         // It reads file systems, which must not take their time under the lock.
         let program = describe_requester(peer);
 
@@ -239,7 +239,15 @@ fn not_approved(entry: &CacheEntry, reason: NotApprovedReason) -> AccessError {
 fn describe_requester(peer: &Peer) -> String {
     let inspection = peer.handle().inspection().get();
     let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
-    let program = describe(programs);
+    let requesting = requesting_programs(programs).last();
+    let is_interpreter = requesting.is_some_and(|program| is_interpreter(&program.process.program));
+    let script = if is_interpreter {
+        ", with an unknown script"
+    } else {
+        ""
+    };
+
+    let program = describe(programs) + script;
     if peer.has_process() {
         program
     } else {

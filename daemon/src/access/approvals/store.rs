@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 use super::{PATIENCE, PENDING, PENDING_OF_USER, REMEMBERED_FOR};
-use crate::access::peer::{Peer, requesting_programs};
+use crate::access::peer::{Peer, is_interpreter, requesting_programs};
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::ProfileName;
@@ -29,8 +29,9 @@ pub(crate) struct Requester {
     /// The kernel does not name the process, so that the program is not certain.
     is_uncertain: bool,
     /// The pid of an interactive shell: what a user types in one shell is not what they type in
-    /// another.
-    shell: Option<i32>,
+    /// another. The pid of an interpreter: another process may run another script.
+    process: Option<i32>,
+    is_interpreter: bool,
 }
 
 impl Requester {
@@ -38,13 +39,27 @@ impl Requester {
         let inspection = peer.handle().inspection().result().await;
         let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
         let program = requesting_programs(programs).last();
-        let shell = program.filter(|program| is_intermediary_name(&program.process.program));
+        let path = program.map(|program| program.process.program.as_str());
+        let is_interpreter = path.is_some_and(is_interpreter);
+        let is_shell = path.is_some_and(is_intermediary_name);
         Self {
             profile: entry.id,
             uid: peer.uid,
             program: program.map(|program| (program.process.program.clone(), program.file)),
             is_uncertain: !peer.has_process(),
-            shell: shell.map(|program| program.process.pid),
+            process: program
+                .filter(|_| is_shell || is_interpreter)
+                .map(|program| program.process.pid),
+            is_interpreter,
+        }
+    }
+
+    /// How long an approval is valid. One for an interpreter would be valid for all of its scripts,
+    /// so that it is for one request, whatever the profile configures.
+    pub(super) fn confirm(&self, configured: Confirm) -> Confirm {
+        match self.is_interpreter {
+            true => Confirm::Always,
+            false => configured,
         }
     }
 
@@ -341,7 +356,8 @@ mod tests {
             uid: UID,
             program: program.map(|program| (program.to_owned(), Some((1, 2)))),
             is_uncertain: false,
-            shell: None,
+            process: None,
+            is_interpreter: false,
         }
     }
 

@@ -33,8 +33,11 @@ pub(super) async fn respond(
     peer: &Peer,
     context: &Arc<ServerContext>,
 ) -> Result<(), FrameError> {
+    let is_owner = context.services.access.is_owner(peer);
     let parsed = parse(text).and_then(|frame| {
-        context.launch.check_config(frame.config.as_ref())?;
+        context
+            .launch
+            .check_config(is_owner, frame.config.as_ref())?;
         Ok(frame.request)
     });
     let request = match parsed {
@@ -87,7 +90,13 @@ pub(super) async fn respond(
         Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
             Err(FrameError::Closed)
         }
-        Err(error) => write(stream, Reply::Error(error.failure())).await,
+        Err(error) => {
+            let failure = match is_owner {
+                true => error.failure(),
+                false => error.failure_for_other_users(),
+            };
+            write(stream, Reply::Error(failure)).await
+        }
     }
 }
 
@@ -336,8 +345,12 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
 
-    page.daemon.launch = context.launch.status.clone();
-    page.daemon.endpoints = context.endpoints.addresses();
+    if context.services.access.is_owner(peer) {
+        page.daemon.launch = context.launch.status.clone();
+        page.daemon.endpoints = context.endpoints.addresses();
+    } else {
+        page.daemon.launch = context.launch.for_other_users();
+    }
 
     page
 }

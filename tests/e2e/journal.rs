@@ -43,7 +43,10 @@ fn issuances_refusals_and_endings_have_types() {
 
     let records = records(&home);
     let types: Vec<_> = records.iter().map(|record| text(record, "type")).collect();
-    assert_eq!(types, ["issued", "refused", "refused", "session_ended"]);
+    assert_eq!(
+        types,
+        ["issued", "refused", "refused", "session_ended", "command"]
+    );
 
     let issued = &records[0];
     assert_eq!(text(issued, "profile"), "open");
@@ -255,7 +258,7 @@ fn each_change_leaves_one_record_with_its_caller() {
             ["resume", "open", "", "ok"],
             ["logout", "open", "", "ok"],
             ["logout --revoke", "", "", "ok"],
-            ["unlock", "", "", "usage"],
+            ["unlock", "", "", "ok"],
             ["iam revokeSTSSession", "", &by_session, "ok"],
         ]
     );

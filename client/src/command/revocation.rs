@@ -44,7 +44,7 @@ pub(super) fn check_revoked<'a>(
         count => Err(Failure::new(
             Code::UpstreamUnavailable,
             format!("not revoked at the upstream yet: {count}"),
-            "leave rolekeeperd running, which retries; run rolekeeper sessions to see what is active",
+            "leave rolekeeperd running: it retries until the session is revoked or has expired",
         )),
     }
 }

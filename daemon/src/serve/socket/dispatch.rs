@@ -110,9 +110,18 @@ async fn report(
     context: &Arc<ServerContext>,
 ) -> Result<Report, FrameError> {
     let command = journalled_command(&request);
+    let is_journalled = command.is_some() || matches!(request, Request::Iam(_));
+    if is_journalled {
+        // Starts it while the peer waits for the reply.
+        peer.handle().inspection();
+    }
+
     let report = perform(dialogue, request, peer, context).await?;
     if let Some(command) = command {
         context.services.audit.record(peer, command, &report);
+    }
+    if is_journalled {
+        peer.handle().inspection().wait_before_lease().await;
     }
 
     Ok(report)

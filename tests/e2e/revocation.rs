@@ -1,5 +1,7 @@
 //! Revocation: sessions revoked at the upstream or by `logout`, and what the client shows about it.
 
+use std::os::unix::fs::PermissionsExt;
+
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
 use serde_json::{Value, json};
 
@@ -582,4 +584,30 @@ fn logout_with_revoke_needs_no_journal() {
     assert_eq!(logout.code, 0, "{logout:?}");
     assert_eq!(upstream_status(&sandbox, &id), "revoked");
     assert!(logout.stdout.contains(&id), "{logout:?}");
+}
+
+/// The attack: a daemon at another socket, which does not know of the hold.
+#[test]
+fn hold_is_valid_at_another_socket() {
+    let (_sandbox, home) = world("");
+    let mut daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+
+    let folder = home.path().join("second");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let socket = folder.join("socket");
+    let ask_there = || {
+        let mut client = home.client();
+        client.arg("--socket").arg(&socket);
+        client.args(["credential-process", "dev"]);
+        home.run(client)
+    };
+
+    let beside = ask_there();
+    assert_eq!(beside.code, 3, "the state is in use: {beside:?}");
+
+    daemon.kill();
+    let afterwards = ask_there();
+    assert_eq!(afterwards.code, 6, "{afterwards:?}");
 }

@@ -110,7 +110,14 @@ async fn report(
     context: &Arc<ServerContext>,
 ) -> Result<Report, FrameError> {
     let command = journalled_command(&request);
-    let is_journalled = command.is_some() || matches!(request, Request::Iam(_));
+    let is_journalled = command.is_some()
+        || matches!(
+            request,
+            Request::Iam(_)
+                | Request::Approve { .. }
+                | Request::Login { .. }
+                | Request::Rotate { .. }
+        );
     if is_journalled {
         // Starts it while the peer waits for the reply.
         peer.handle().inspection();

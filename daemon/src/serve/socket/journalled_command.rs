@@ -1,20 +1,17 @@
 //! Which requests are journalled as commands.
 
-use std::borrow::Cow;
-
 use rolekeeper::protocol::Request;
 
 use crate::journal::Command;
 
-/// What the journal records of a request that changes something. A stored token, an approval and a call of `iam` have
-/// records of their own.
+/// What the journal records of a request that changes something.
 pub(super) fn journalled_command(request: &Request<'_>) -> Option<Command> {
     let command = match request {
         Request::Refresh { profile } => of_profile("refresh", profile),
         Request::Resume { profile } => of_profile("resume", profile),
         Request::Endpoint { profile, .. } => of_profile("endpoint", profile),
         Request::Logout { profile, revoke } => Command {
-            profile: owned(profile),
+            profile: profile.as_deref().map(Into::into),
             ..Command::new(match revoke {
                 true => "logout --revoke",
                 false => "logout",
@@ -25,15 +22,29 @@ pub(super) fn journalled_command(request: &Request<'_>) -> Option<Command> {
             session_id,
             ..
         } => Command {
-            upstream: owned(upstream),
             target: Some(session_id.to_string()),
-            ..Command::new("sessions revoke")
+            ..of_upstream("sessions revoke", upstream.as_deref())
         },
-        Request::Unlock { upstream, .. } => Command {
-            upstream: owned(upstream),
-            ..Command::new("unlock")
-        },
-        _ => return None,
+        Request::Unlock { upstream, .. } => of_upstream("unlock", upstream.as_deref()),
+        Request::StartMfaSession { upstream, .. } => {
+            of_upstream("login with MFA", upstream.as_deref())
+        }
+        // These change nothing, or have records of their own.
+        Request::Lease { .. }
+        | Request::Status { .. }
+        | Request::Iam(_)
+        | Request::Explain { .. }
+        | Request::Audit { .. }
+        | Request::Watch { .. }
+        | Request::ReportRejected { .. }
+        | Request::Journal { .. }
+        | Request::Approvals
+        | Request::Approve { .. }
+        | Request::ChallengeResponse { .. }
+        | Request::TokenSource { .. }
+        | Request::Login { .. }
+        | Request::Rotate { .. }
+        | Request::Sessions { .. } => return None,
     };
 
     Some(command)
@@ -46,6 +57,9 @@ fn of_profile(name: &str, profile: &str) -> Command {
     }
 }
 
-fn owned(name: &Option<Cow<'_, str>>) -> Option<String> {
-    name.as_deref().map(Into::into)
+fn of_upstream(name: &str, upstream: Option<&str>) -> Command {
+    Command {
+        upstream: upstream.map(Into::into),
+        ..Command::new(name)
+    }
 }

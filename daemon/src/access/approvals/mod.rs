@@ -19,7 +19,7 @@ use crate::journal::{self, Journal};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use store::{ApprovalRequest, Decision, Requester};
-use store::{ApprovalState, ApprovalStore, Question, Waiter};
+use store::{ApprovalState, ApprovalStore, ApprovalSubject, Waiter};
 
 /// How long an approval request waits for a user.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(55);
@@ -136,12 +136,12 @@ impl Approvals {
             }
             ApprovalState::Unknown => {
                 let (requester, profile) = (requester.clone(), entry.profile.name.clone());
-                let question = Question {
+                let subject = ApprovalSubject {
                     profile,
                     program,
                     call: call.map(Into::into),
                 };
-                let request = store.ask(requester, confirm, question, peer, now.boot);
+                let request = store.ask(requester, confirm, subject, peer, now.boot);
                 self.announce(peer, &request, now);
                 Ok(Some(request.waiter()))
             }

@@ -85,7 +85,7 @@ pub(crate) enum Decision {
 /// May this program have this profile? Or may it make this call, which could bypass the rules of
 /// this profile?
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct ApprovalSubject {
     pub(crate) profile: ProfileName,
     /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
     pub(crate) program: String,
@@ -93,7 +93,7 @@ pub(crate) struct Question {
     pub(crate) call: Option<String>,
 }
 
-impl Question {
+impl ApprovalSubject {
     /// For the journal.
     pub(super) fn in_words(&self) -> String {
         match &self.call {
@@ -107,7 +107,7 @@ impl Question {
 #[derive(Debug)]
 pub(crate) struct ApprovalRequest {
     pub(crate) id: u64,
-    question: Question,
+    subject: ApprovalSubject,
     pub(crate) uid: u32,
     pub(crate) asked_at: BootTime,
     /// The requesting program's process.
@@ -135,10 +135,10 @@ impl Drop for Waiter {
 }
 
 impl Deref for ApprovalRequest {
-    type Target = Question;
+    type Target = ApprovalSubject;
 
-    fn deref(&self) -> &Question {
-        &self.question
+    fn deref(&self) -> &ApprovalSubject {
+        &self.subject
     }
 }
 
@@ -245,7 +245,7 @@ impl ApprovalStore {
         &mut self,
         requester: Requester,
         confirm: Confirm,
-        question: Question,
+        subject: ApprovalSubject,
         peer: &Peer,
         now: BootTime,
     ) -> Arc<ApprovalRequest> {
@@ -256,7 +256,7 @@ impl ApprovalStore {
         let requesting = inspection.and_then(|seen| requesting_programs(&seen.programs).last());
         let request = Arc::new(ApprovalRequest {
             id: self.last_id,
-            question,
+            subject,
             uid: peer.uid,
             asked_at: now,
             pid: requesting.map(|program| program.process.pid),
@@ -394,13 +394,13 @@ mod tests {
         confirm: Confirm,
         seconds: u64,
     ) -> Arc<ApprovalRequest> {
-        let question = Question {
+        let subject = ApprovalSubject {
             profile: ProfileName::parse("dev").unwrap(),
             program: "vim".into(),
             call: None,
         };
         let peer = Peer::new(UID, None);
-        store.ask(requester.clone(), confirm, question, &peer, at(seconds))
+        store.ask(requester.clone(), confirm, subject, &peer, at(seconds))
     }
 
     #[test]

@@ -13,9 +13,10 @@ use rolekeeper::protocol::{
 };
 
 use crate::access::OwnerGrant;
+use crate::access::peer::Peer;
 use crate::clock::Clock;
-use crate::error::{RequestError, WAIT, code};
-use crate::journal::{self, Journal, ProfileHistory, SessionUse};
+use crate::error::{RequestError, WAIT, code, outcome};
+use crate::journal::{self, Command, Journal, ProfileHistory, SessionUse};
 use crate::model::{to_rfc3339, to_rfc3339_millis};
 use crate::report;
 use crate::upstream::{AuditEntry, AuditLog, AuditQuery, CallError};
@@ -97,6 +98,20 @@ impl AuditService {
             holders: holders.groups,
             ended_sessions,
         })
+    }
+
+    /// Journals what the owner requested, once it has ended.
+    pub(crate) fn record<T>(
+        &self,
+        peer: &Peer,
+        command: Command,
+        result: &Result<T, RequestError>,
+    ) {
+        if let Some(outcome) = outcome(result) {
+            let now = self.clock.now();
+            self.journal
+                .record_command(peer.caller(), command, outcome, &now);
+        }
     }
 
     /// The journal's file, with all records until now written.

@@ -333,8 +333,9 @@ async fn other_user_is_denied_and_unknown_profile_names_the_nearest() {
     let stranger = Peer::new(1001, None);
     assert!(matches!(
         daemon.lease_as(&stranger, "dev").await,
-        Err(RequestError::Access(AccessError::UserNotAllowed {
-            uid: 1001,
+        Err(RequestError::Access(AccessError::UnknownProfile {
+            refused_uid: Some(1001),
+            nearest: None,
             ..
         }))
     ));

@@ -163,6 +163,39 @@ impl RequestError {
     }
 }
 
+impl RequestError {
+    /// The same for a user who does not own the daemon. Where its token comes from, and which programs print it, is the
+    /// owner's business.
+    pub(crate) fn failure_for_other_users(&self) -> Failure {
+        let failure = self.failure();
+        let message = match self {
+            Self::ViewStale { profile, age, .. } => format!(
+                "the last successful revocation check for profile {profile} was {} s ago",
+                age.as_secs()
+            ),
+            _ if failure.code == Code::LoginNeeded => NO_TOKEN.into(),
+            Self::TokenRecursion { .. } => NO_TOKEN.into(),
+            _ => return failure,
+        };
+
+        let hint = "ask the daemon's administrator, who can see the reason";
+        Failure::new(failure.code, message, hint)
+    }
+}
+
+/// What other users read instead of the reason.
+pub(crate) const NO_TOKEN: &str = "the daemon has no valid token";
+
+/// What the journal records of a request that ended: `ok`, or the name of its error. The access rules have recorded their
+/// refusals.
+pub(crate) fn outcome<T>(result: &Result<T, RequestError>) -> Option<&'static str> {
+    match result {
+        Ok(_) => Some("ok"),
+        Err(RequestError::Access(_)) => None,
+        Err(error) => Some(error.failure().code.as_str()),
+    }
+}
+
 /// The code of a request to an upstream that failed.
 pub(crate) fn code(kind: CallErrorKind) -> Code {
     match kind {

@@ -9,14 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::access::peer::Peer;
 use crate::access::{Access, Interaction, LeaseGrant};
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheEntry};
 use crate::clock::Clock;
 use crate::config::nearest;
 use crate::credentials::CredentialService;
-use crate::error::{RequestError, WAIT};
-use crate::journal::{Journal, UsedSession};
+use crate::error::{RequestError, WAIT, outcome};
+use crate::journal::{Command, Journal, UsedSession};
 use crate::revocation::RevocationService;
-use crate::text::printable;
+use crate::text::{one_line, printable};
 use crate::upstream::handle::UpstreamHandle;
 use crate::upstream::{
     ApiCaller, ApiMethod, ApiReply, CallError, CallErrorKind, ManagementApi, Upstreams,
@@ -65,12 +65,7 @@ impl IamService {
         let name = printable(&call.method);
 
         let reply = match &call.profile {
-            None => {
-                let (upstream, method) = self.authorize_principal(peer, &call)?;
-                let _waiting = self.credentials.start_token_wait(peer, upstream).await?;
-                let making = self.call_as_principal(upstream, method, call.parameters);
-                until(stop, upstream, method, making).await
-            }
+            None => self.call_by_owner(peer, call, interaction, stop).await,
             Some(profile) => {
                 let grant = self
                     .access
@@ -89,21 +84,74 @@ impl IamService {
         Ok(reply?.body)
     }
 
-    /// The upstream and the method that the owner calls as the principal.
-    fn authorize_principal(
+    /// A call as the principal. The journal has each.
+    async fn call_by_owner(
         &self,
         peer: &Peer,
-        call: &IamCall<'_>,
-    ) -> Result<(&Arc<UpstreamHandle>, &ApiMethod), RequestError> {
+        call: IamCall<'_>,
+        interaction: &mut impl Interaction,
+        stop: impl Future<Output = ()>,
+    ) -> Result<ApiReply, RequestError> {
         self.access.authorize_daemon_owner(peer)?;
-        let upstream = self.upstreams.choose(call.upstream.as_deref())?;
-        let method = find_method(upstream, &call.method)?;
 
-        if method.returns_credentials && self.has_guarded_profile(upstream) {
-            return Err(guarded(upstream, method).into());
+        let command = Command {
+            upstream: call.upstream.as_deref().map(Into::into),
+            target: Some(target(&call.parameters)),
+            ..Command::new(&format!("iam {}", printable(&call.method)))
+        };
+
+        let reply = self.authorize_and_call(peer, call, interaction, stop).await;
+        if let Some(outcome) = outcome(&reply) {
+            let now = self.clock.now();
+            self.journal
+                .record_command(peer.caller(), command, outcome, &now);
         }
 
-        Ok((upstream, method))
+        reply
+    }
+
+    async fn authorize_and_call(
+        &self,
+        peer: &Peer,
+        call: IamCall<'_>,
+        interaction: &mut impl Interaction,
+        stop: impl Future<Output = ()>,
+    ) -> Result<ApiReply, RequestError> {
+        let upstream = self.upstreams.choose(call.upstream.as_deref())?;
+        let method = find_method(upstream, &call.method)?;
+        if let Some(entry) = self.guarded_profile(upstream) {
+            self.authorize_past_rules(peer, entry, method, &call, interaction)
+                .await?;
+        }
+
+        let _waiting = self.credentials.start_token_wait(peer, upstream).await?;
+        let making = self.call_as_principal(upstream, method, call.parameters);
+        until(stop, upstream, method, making).await
+    }
+
+    /// Credentials of the principal's own are beyond any rule, and so is what changes roles and policies.
+    async fn authorize_past_rules(
+        &self,
+        peer: &Peer,
+        entry: &CacheEntry,
+        method: &ApiMethod,
+        call: &IamCall<'_>,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), RequestError> {
+        if method.returns_credentials {
+            return Err(guarded(&entry.upstream, method).into());
+        }
+
+        // Revoking a session gives nobody more.
+        if method.changes && method.revokes.is_none() {
+            let question = format!("{} ({})", method.name, target(&call.parameters));
+            let access = &self.access;
+            access
+                .authorize_call(peer, entry, &one_line(&question), interaction)
+                .await?;
+        }
+
+        Ok(())
     }
 
     async fn call_as_principal(
@@ -154,11 +202,11 @@ impl IamService {
         Ok(reply?)
     }
 
-    /// Whether a profile of the upstream is only for some processes. Then the principal's token would bypass its rules.
-    fn has_guarded_profile(&self, upstream: &UpstreamHandle) -> bool {
+    /// A profile of the upstream that is only for some processes. The principal's token could bypass its rules.
+    fn guarded_profile(&self, upstream: &UpstreamHandle) -> Option<&Arc<CacheEntry>> {
         self.cache
             .entries_of(upstream)
-            .any(|entry| entry.profile.callers.is_guarded())
+            .find(|entry| entry.profile.callers.is_guarded())
     }
 
     /// A successful call may have ended sessions.
@@ -171,6 +219,23 @@ impl IamService {
             self.revocation.poll_soon(upstream);
         }
     }
+}
+
+/// What a call is about, as a user reads it: `role_id=019…, policy_id=019…, document`. The ids come first.
+fn target(parameters: &Map<String, Value>) -> String {
+    let mut parameters: Vec<_> = parameters.iter().collect();
+    parameters.sort_by_key(|(name, _)| !name.ends_with("_id"));
+
+    let words = parameters.into_iter().map(|(name, value)| {
+        let name = printable(name);
+        match value {
+            Value::String(text) => format!("{name}={}", printable(text)),
+            Value::Bool(_) | Value::Number(_) => format!("{name}={value}"),
+            Value::Null | Value::Array(_) | Value::Object(_) => name,
+        }
+    });
+
+    Vec::from_iter(words).join(", ")
 }
 
 fn guarded(upstream: &UpstreamHandle, method: &ApiMethod) -> CallError {

@@ -86,10 +86,7 @@ impl SessionService {
     /// What the journal and the cache know of sessions at an upstream.
     async fn own_sessions(&self, upstream: &Arc<UpstreamHandle>) -> OwnSessions {
         let issued = self.journal.sessions().await;
-        let mut profiles: BTreeMap<String, String> = issued
-            .iter()
-            .map(|(id, issued)| (id.clone(), issued.profile.clone()))
-            .collect();
+        let mut profiles = self.revocation.store.profiles_of_issued();
         let mut principals = BTreeSet::new();
         for entry in self.cache.entries_of(upstream) {
             if let Some(session) = entry.session() {

@@ -14,13 +14,14 @@ use crate::cache::freshness::Freshness;
 use crate::cache::session::Session;
 use crate::cache::{Cache, CacheEntry};
 use crate::clock::{BootTime, Clock, Now};
+use crate::error::NO_TOKEN;
 use crate::model::to_rfc3339;
 use crate::report;
 use crate::revocation::RevocationService;
 use crate::revocation::poller::is_stale;
 use crate::sync::lock;
-use crate::upstream::Upstreams;
 use crate::upstream::handle::UpstreamHandle;
+use crate::upstream::{UpstreamError, Upstreams};
 
 /// The most of a failure's message, in characters. It keeps a page within a frame.
 const MAX_MESSAGE: usize = 300;
@@ -75,6 +76,7 @@ impl StatusService {
     /// The profiles behind `after` that the peer's user may see, in order of name.
     pub fn page(&self, peer: &Peer, after: Option<&str>, connections: usize) -> StatusPage {
         let now = self.clock.now();
+        let is_owner = self.access.is_owner(peer);
         let mut visible = self
             .cache
             .entries_after(after)
@@ -84,7 +86,7 @@ impl StatusService {
         let profiles: Vec<_> = visible
             .by_ref()
             .take(STATUS_PAGE)
-            .map(|entry| self.profile(entry, &now))
+            .map(|entry| self.profile(entry, is_owner, &now))
             .collect();
         let last = profiles.last().map(|last| last.profile.clone());
 
@@ -98,6 +100,7 @@ impl StatusService {
     fn daemon(&self, peer: &Peer, connections: usize, now: &Now) -> DaemonStatus {
         // The reason repeats parts of the configuration.
         let failed_reload = lock(&FAILED_RELOAD).clone();
+        let is_owner = self.access.is_owner(peer);
 
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -110,14 +113,15 @@ impl StatusService {
             clocks: self
                 .upstreams
                 .iter()
+                .filter(|_| is_owner)
                 .filter_map(|upstream| clock_status(upstream, now))
                 .take(MAX_CLOCKS)
                 .collect(),
-            failed_reload: failed_reload.filter(|_| self.access.is_owner(peer)),
+            failed_reload: failed_reload.filter(|_| is_owner),
         }
     }
 
-    fn profile(&self, entry: &CacheEntry, now: &Now) -> ProfileStatus {
+    fn profile(&self, entry: &CacheEntry, is_owner: bool, now: &Now) -> ProfileStatus {
         ProfileStatus {
             profile: entry.profile.name.to_string(),
             upstream: entry.profile.upstream.to_string(),
@@ -130,8 +134,8 @@ impl StatusService {
             state: self.profile_state(entry, now),
             session: entry
                 .session()
-                .map(|session| self.session(entry, &session, now)),
-            failure: failure_status(entry, now),
+                .map(|session| self.session(entry, &session, is_owner, now)),
+            failure: failure_status(entry, is_owner, now),
             held: entry.state.hold().map(|ended| {
                 let mut ended = report::session_ended(&ended);
                 ended.reason = ended.reason.map(shorten);
@@ -157,7 +161,13 @@ impl StatusService {
         }
     }
 
-    fn session(&self, entry: &CacheEntry, session: &Session, now: &Now) -> SessionStatus {
+    fn session(
+        &self,
+        entry: &CacheEntry,
+        session: &Session,
+        is_owner: bool,
+        now: &Now,
+    ) -> SessionStatus {
         let left = session.left(now.boot, entry.upstream.client.server_clock());
         let view_age = self.revocation.view_age(entry, session, now.boot);
         // The timer of a session that is not wanted evicts it.
@@ -171,7 +181,12 @@ impl StatusService {
             is_unused: entry.use_left(now).is_zero(),
             view_age_seconds: view_age.map(|age| age.as_secs()),
             is_view_stale: view_age.is_some_and(|age| is_stale(entry, age)),
-            view_failure: self.revocation.poll_failure(&entry.upstream).map(shorten),
+            // It may name the token's command.
+            view_failure: self
+                .revocation
+                .poll_failure(&entry.upstream)
+                .filter(|_| is_owner)
+                .map(shorten),
         }
     }
 }
@@ -194,7 +209,7 @@ fn is_failing(entry: &CacheEntry, now: &Now) -> bool {
 }
 
 /// The profile's own failure or its upstream's, whichever is retried later: nothing is tried before both may be.
-fn failure_status(entry: &CacheEntry, now: &Now) -> Option<FailureStatus> {
+fn failure_status(entry: &CacheEntry, is_owner: bool, now: &Now) -> Option<FailureStatus> {
     let own = entry.backoff(|backoff| backoff.state().cloned());
     let failure = own
         .into_iter()
@@ -205,12 +220,18 @@ fn failure_status(entry: &CacheEntry, now: &Now) -> Option<FailureStatus> {
     let timer = entry.timer.at().filter(|_| entry.is_wanted(now));
     let next_try = timer.map_or(failure.next_try, |at| at.max(failure.next_try));
 
+    let is_about_token = matches!(failure.error, UpstreamError::LoginNeeded { .. });
+    let message = match is_about_token && !is_owner {
+        true => NO_TOKEN.into(),
+        false => shorten(failure.error.to_string()),
+    };
+
     Some(FailureStatus {
         since_seconds: now.boot.since(failure.since).as_secs(),
         attempts: failure.attempts,
         retry_in_seconds: seconds_until(next_try, now),
         is_retried_on_request: timer.is_none(),
-        message: shorten(failure.error.to_string()),
+        message,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, world};
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, which, world};
 use serde_json::Value;
 
 fn world_with_confirm(confirm: &str) -> (SandboxProcess, Home) {
@@ -191,6 +191,36 @@ fn always_asks_each_time_and_requester_cannot_approve() {
         "{run:?}"
     );
     assert!(run.stdout.contains("5: denied"), "{run:?}");
+}
+
+/// The attack: a yes for one script is used by another script of the same interpreter.
+#[test]
+fn approval_of_an_interpreter_is_for_one_request() {
+    let (_sandbox, home) = world_with_confirm("first");
+    let _daemon = home.daemon(&[]);
+    let python = home.path().join("python3");
+    std::fs::rename(home.copy_of(&which("timeout")), &python).unwrap();
+    let ask = || {
+        let mut command = home.command(&python);
+        command
+            .arg("100")
+            .arg(&programs().rolekeeper)
+            .args(["credential-process", "dev"])
+            .env("ROLEKEEPER_AUTOSTART", "0");
+        home.run(command)
+    };
+
+    for _ in 0..2 {
+        thread::scope(|scope| {
+            let asking = scope.spawn(ask);
+            let pending = pending_approval(&home);
+            let program = pending["program"].as_str().unwrap();
+            assert!(program.ends_with(", with an unknown script"), "{pending}");
+            let id = pending["id"].to_string();
+            run_on_terminal(&home, &["approve", &id], "allowed", "");
+            assert_eq!(asking.join().unwrap().code, 0);
+        });
+    }
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, programs, which, world};
+
+use crate::approve::{pending_approval, run_on_terminal};
 
 /// A home whose profile `dev` has more lines of configuration, such as a caller rule.
 pub(crate) fn only_for(rule: &str) -> (SandboxProcess, Home) {
@@ -213,7 +216,7 @@ fn iam_cannot_bypass_caller_rules() {
         assert_eq!(
             home.rolekeeper(&["iam", "listRoles"]).code,
             0,
-            "methods that give no credentials are allowed"
+            "methods that change nothing are allowed"
         );
     }
 
@@ -225,4 +228,57 @@ fn iam_cannot_bypass_caller_rules() {
             .code,
         0
     );
+}
+
+/// The attack: attach a policy to a role that no rule guards, and then assume the guarded one with it.
+#[test]
+fn iam_changes_need_approval_beside_a_guarded_profile() {
+    let (sandbox, home) = only_for("callers = [{ exe = \"/usr/bin/no-such-program\" }]");
+    let _daemon = home.daemon(&[]);
+
+    let policies = home.rolekeeper(&["iam", "listPolicies"]).json();
+    let policy = policies["items"][0]["id"].as_str().unwrap().to_owned();
+    let role = sandbox.role("S3ReadOnly");
+    let attach = || {
+        let mut command = home.command(&PathBuf::from("timeout"));
+        command
+            .arg("100")
+            .arg(&programs().rolekeeper)
+            .args(["iam", "attachRolePolicy", "--role-id", role])
+            .args(["--policy-id", &policy])
+            .env("ROLEKEEPER_AUTOSTART", "0");
+        home.run(command)
+    };
+
+    thread::scope(|scope| {
+        let asking = scope.spawn(attach);
+        let pending = pending_approval(&home);
+        let call = pending["call"].as_str().unwrap();
+        assert!(
+            call.contains(&format!(
+                "attachRolePolicy (role_id={role}, policy_id={policy})"
+            )),
+            "{pending}"
+        );
+        let id = pending["id"].to_string();
+        assert_eq!(home.rolekeeper(&["approve", &id, "--deny"]).code, 0);
+        refused(&asking.join().unwrap(), "requires approval: denied");
+    });
+    assert_eq!(sandbox.calls("attachRolePolicy"), 0);
+
+    // Each call is another question, also after a yes.
+    for calls in 1..=2 {
+        thread::scope(|scope| {
+            let asking = scope.spawn(attach);
+            pending_approval(&home);
+            let done = run_on_terminal(&home, &["approve"], "Allow it? [y/n]", "y\r");
+            assert!(
+                done.stdout
+                    .contains("which could bypass the rules of profile dev"),
+                "{done:?}"
+            );
+            asking.join().unwrap();
+        });
+        assert_eq!(sandbox.calls("attachRolePolicy"), calls);
+    }
 }

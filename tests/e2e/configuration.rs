@@ -42,6 +42,24 @@ fn check_passes_without_starting_anything() {
 }
 
 #[test]
+fn check_warns_about_a_rule_for_a_script() {
+    let home = Home::default();
+    let script = home.path().join("deploy");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    home.configure(&format!("{GOOD}callers = [{{ exe = {script:?} }}]\n"));
+
+    let run = check(&home);
+    assert_eq!(run.code, 0, "{run:?}");
+    for words in [
+        "`exe` in `callers` of [profile.dev] matches no process",
+        "is a script",
+        "\n  try: ",
+    ] {
+        assert!(run.stderr.contains(words), "{run:?}");
+    }
+}
+
+#[test]
 fn missing_or_empty_file_shows_an_example() {
     let home = Home::default();
 

@@ -115,3 +115,25 @@ fn connections_over_the_limit_get_busy() {
             .then_some(())
     });
 }
+
+/// The attack: a program refreshes in a loop.
+#[test]
+fn refreshes_make_twelve_calls_a_minute_at_most() {
+    let (sandbox, home) = world();
+    let _daemon = home.daemon(&[]);
+
+    let runs: Vec<_> = (0..20)
+        .map(|_| home.rolekeeper(&["refresh", "dev"]))
+        .collect();
+    assert!(sandbox.calls("assumeRole") <= 13, "13 if it took a minute");
+    let last = runs.last().unwrap();
+    assert!(
+        last.code == 7
+            && last
+                .stderr
+                .contains("has had too many new sessions within a minute")
+            && last.stderr.contains("try: run the command again in "),
+        "{last:?}"
+    );
+    assert_eq!(home.rolekeeper(&["credential-process", "dev"]).code, 0);
+}

@@ -1,9 +1,12 @@
 //! The journal: its file, `rolekeeper journal`, and its rate limits.
 
 use std::fs;
+use std::thread;
 
 use rolekeeper_tests::harness::{Endpoint, Home, eventually, world};
 use serde_json::Value;
+
+use crate::approve::pending_approval;
 
 fn records(home: &Home) -> Vec<Value> {
     let text = fs::read_to_string(home.journal()).unwrap();
@@ -40,7 +43,10 @@ fn issuances_refusals_and_endings_have_types() {
 
     let records = records(&home);
     let types: Vec<_> = records.iter().map(|record| text(record, "type")).collect();
-    assert_eq!(types, ["issued", "refused", "refused", "session_ended"]);
+    assert_eq!(
+        types,
+        ["issued", "refused", "refused", "session_ended", "command"]
+    );
 
     let issued = &records[0];
     assert_eq!(text(issued, "profile"), "open");
@@ -170,4 +176,102 @@ fn command_fails_if_the_journal_is_in_memory() {
         run.stderr.contains("the journal is in memory only"),
         "{run:?}"
     );
+}
+
+#[test]
+fn each_change_leaves_one_record_with_its_caller() {
+    let (sandbox, home) = world();
+    configure(&home);
+    let _daemon = home.daemon(&[]);
+    let role = sandbox.role("S3ReadOnly");
+    let policy = home.rolekeeper(&["iam", "listPolicies"]).json()["items"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let session = || {
+        assert_eq!(home.rolekeeper(&["credential-process", "open"]).code, 0);
+        home.rolekeeper(&["status", "--json"]).json()["profiles"][1]["session"]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let id = session();
+
+    // Beside a guarded profile, this is a refusal.
+    let assume = home.rolekeeper(&["iam", "assumeRole", "--role-id", role]);
+    assert_eq!(assume.code, 4, "{assume:?}");
+    let detach = [
+        "iam",
+        "detachRolePolicy",
+        "--role-id",
+        role,
+        "--policy-id",
+        &policy,
+        "--yes",
+    ];
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| home.rolekeeper(&detach));
+        let approval = pending_approval(&home)["id"].to_string();
+        assert_eq!(home.rolekeeper(&["approve", &approval, "--deny"]).code, 0);
+        assert_eq!(asking.join().unwrap().code, 4);
+    });
+
+    for args in [
+        &["refresh", "open"][..],
+        &["exec", "open", "--mode", "http", "--", "true"],
+        &["sessions", "revoke", &id],
+        &["resume", "open"],
+        &["logout", "open"],
+        &["logout", "--revoke"],
+        &["unlock"],
+        &["iam", "revokeSTSSession", "--session-id", &id, "--yes"],
+    ] {
+        home.rolekeeper(args);
+    }
+
+    // Reading the journal waits until it is written.
+    assert_eq!(home.rolekeeper(&["journal"]).code, 0);
+    let records = records(&home);
+    let me = std::env::current_exe().unwrap();
+    let commands: Vec<_> = records
+        .iter()
+        .filter(|record| record["type"] == "command")
+        .map(|record| {
+            assert_eq!(record["uid"], rustix::process::geteuid().as_raw());
+            assert_eq!(
+                text(&record["processes"][1], "program"),
+                me.to_str().unwrap()
+            );
+            ["command", "profile", "target", "outcome"].map(|field| text(record, field))
+        })
+        .collect();
+    let by_role = format!("role_id={role}");
+    let by_session = format!("session_id={id}");
+    assert_eq!(
+        commands,
+        [
+            ["iam listPolicies", "", "", "ok"],
+            ["iam assumeRole", "", &by_role, "not_allowed"],
+            ["refresh", "open", "", "ok"],
+            ["endpoint", "open", "", "ok"],
+            ["sessions revoke", "", &id, "ok"],
+            ["resume", "open", "", "ok"],
+            ["logout", "open", "", "ok"],
+            ["logout --revoke", "", "", "ok"],
+            ["unlock", "", "", "ok"],
+            ["iam revokeSTSSession", "", &by_session, "ok"],
+        ]
+    );
+
+    let refused: Vec<_> = records
+        .iter()
+        .filter(|record| record["type"] == "refused")
+        .collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(text(refused[0], "message").contains("requires approval: denied"));
+    let asked = records
+        .iter()
+        .find(|record| record["type"] == "approval_requested")
+        .unwrap();
+    assert!(text(asked, "program").contains("to call detachRolePolicy (role_id="));
 }

@@ -109,6 +109,22 @@ fn login_stores_token_only_after_upstream_accepts_it() {
         format!("\u{feff}{}\n", sandbox.token("dev")),
     );
 
+    assert_eq!(home.rolekeeper(&["journal"]).code, 0);
+    let journal = std::fs::read_to_string(home.journal()).unwrap();
+    let logins: Vec<Value> = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|record: &Value| record["type"] == "logged_in")
+        .collect();
+    assert_eq!(logins.len(), 1, "{journal}");
+    assert!(
+        logins[0]["processes"][0]["program"]
+            .as_str()
+            .unwrap()
+            .ends_with("/rolekeeper"),
+        "{journal}"
+    );
+
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
         done.stdout

@@ -6,8 +6,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use rolekeeper_tests::harness::{Daemon, Home, Run, SandboxProcess, eventually, programs};
 
@@ -58,7 +59,11 @@ impl Machine {
     }
 
     fn run_as(&self, uid: u32, gid: u32, args: &[&str]) -> Run {
-        let mut command = Command::new(&self.client);
+        self.run_program_as(&self.client, uid, gid, args)
+    }
+
+    fn run_program_as(&self, program: &Path, uid: u32, gid: u32, args: &[&str]) -> Run {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("ROLEKEEPER_SOCKET", self.home.socket())
@@ -97,10 +102,7 @@ fn users_get_only_their_profiles() {
 
     let other = machine.run_as(NOBODY, NOBODY, &["credential-process", "own"]);
     assert!(
-        other.code == 4
-            && other
-                .stderr
-                .contains("profile own does not allow user 65534"),
+        other.code == 2 && other.stderr.contains("there is no profile `own`"),
         "{other:?}"
     );
 
@@ -265,4 +267,121 @@ fn connections_of_one_user_do_not_block_others() {
     eventually("connections are accepted again", || {
         (machine.run_as(NOBODY, NOBODY, &["status"]).code == 0).then_some(())
     });
+}
+
+/// The attack: another user tries names, and reads every reply.
+#[test]
+#[ignore = "needs root"]
+fn replies_do_not_tell_what_others_have() {
+    let machine = Machine::new();
+    let text = fs::read_to_string(machine.home.config_path()).unwrap();
+    let token = text.find("token = ").unwrap();
+    let line_end = token + text[token..].find('\n').unwrap();
+    let command = "token = { command = [\"/bin/false\", \"--vault\", \"secret-vault\"] }";
+    machine
+        .home
+        .configure(&format!("{}{command}{}", &text[..token], &text[line_end..]));
+    let _daemon = machine.daemon();
+    let ask = |args: &[&str]| machine.run_as(NOBODY, NOBODY, args);
+
+    let mut replies = Vec::new();
+    for name in ["own", "owm"] {
+        for args in [
+            &["credential-process", name][..],
+            &["watch", name],
+            &["report-rejected", name],
+            &["iam", "listRoles", "--profile", name],
+            &["logout", name],
+            &["resume", name],
+            &["refresh", name],
+            &["exec", name, "--mode", "http", "--", "true"],
+        ] {
+            let run = ask(args);
+            replies.push((run.code, run.stderr.replace(&format!("`{name}`"), "NAME")));
+        }
+    }
+    let unknown = replies.split_off(replies.len() / 2);
+    assert_eq!(
+        replies, unknown,
+        "a profile of others is as one that is not there"
+    );
+
+    for args in [
+        &["credential-process", "team"][..],
+        &["status"],
+        &["status", "--json"],
+    ] {
+        let run = ask(args);
+        let output = format!("{}{}", run.stdout, run.stderr);
+        for part in [
+            "secret-vault",
+            "/bin/false",
+            "config.toml",
+            "own\"",
+            "failed_reload",
+        ] {
+            assert!(!output.contains(part), "{part}: {output}");
+        }
+        assert!(output.contains("the daemon has no valid token"), "{output}");
+    }
+
+    // The owner reads the reason, also in the journal.
+    let status = machine.run_as_owner(&["status"]);
+    assert!(status.stdout.contains("/bin/false"), "{status:?}");
+    let journal = machine.run_as_owner(&["journal"]);
+    assert!(
+        journal
+            .stdout
+            .contains("profile own does not allow user 65534"),
+        "{journal:?}"
+    );
+}
+
+/// The attack: another user gets credentials by many programs of its own, hard links of one, so that the journal forgets
+/// what the owner did.
+#[test]
+#[ignore = "needs root"]
+fn flood_of_one_user_does_not_keep_sessions_alive() {
+    const LINKS: usize = 300;
+    let machine = Machine::new();
+    let _daemon = machine.daemon();
+    assert_eq!(machine.run_as_owner(&["credential-process", "own"]).code, 0);
+
+    let links: Vec<_> = (0..LINKS)
+        .map(|number| {
+            let link = machine.home.path().join(format!("link-{number}"));
+            fs::hard_link(&machine.client, &link).unwrap();
+            link
+        })
+        .collect();
+    thread::scope(|scope| {
+        for links in links.chunks(LINKS / 6) {
+            let machine = &machine;
+            scope.spawn(move || {
+                for link in links {
+                    let args = &["credential-process", "team"];
+                    let run = machine.run_program_as(link, NOBODY, NOBODY, args);
+                    assert_eq!(run.code, 0, "{run:?}");
+                }
+            });
+        }
+    });
+
+    let journal = machine.run_as_owner(&["journal", "--json"]).stdout;
+    let written = journal.matches(&format!("\"uid\":{NOBODY}")).count();
+    // A hundred a minute, and the last ones of a minute that has ended.
+    assert!((100..=210).contains(&written), "{written}");
+    assert!(journal.contains("\"profile\":\"own\""), "{journal}");
+
+    let logout = machine.run_as_owner(&["logout", "--revoke"]);
+    assert_eq!(logout.code, 0, "{logout:?}");
+    let token = machine.sandbox.token("admin");
+    let sessions = machine.sandbox.api(token, "GET", "/sts/sessions", None).1;
+    let active: Vec<_> = sessions["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|session| session["status"] == "active")
+        .collect();
+    assert!(active.is_empty(), "{active:?}");
 }

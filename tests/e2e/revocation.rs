@@ -1,5 +1,7 @@
 //! Revocation: sessions revoked at the upstream or by `logout`, and what the client shows about it.
 
+use std::os::unix::fs::PermissionsExt;
+
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually};
 use serde_json::{Value, json};
 
@@ -248,7 +250,8 @@ fn logout_revoke_is_retried_across_a_restart() {
     sandbox.control("POST", "/faults", Some(away));
     let out = home.rolekeeper(&["logout", "--revoke"]);
     assert!(
-        out.code == 0
+        out.code == 7
+            && out.stderr.contains("not revoked at the upstream yet: 1")
             && out
                 .stdout
                 .contains("could not be revoked at the upstream; the daemon retries"),
@@ -564,4 +567,47 @@ fn logout_with_revoke_ends_every_session_of_the_profile() {
         assert_eq!(upstream_status(&sandbox, id), "revoked");
         assert!(logout.stdout.contains(id), "{id}: {logout:?}");
     }
+}
+
+/// The attack: the journal of the daemon that fetched the session is gone.
+#[test]
+fn logout_with_revoke_needs_no_journal() {
+    let (sandbox, home) = world("");
+    let mut daemon = home.daemon(&[]);
+    ask(&home, "dev").json();
+    let id = session(&home, "dev");
+    daemon.kill();
+
+    std::fs::remove_file(home.journal()).unwrap();
+    let _daemon = home.daemon(&[]);
+    let logout = home.rolekeeper(&["logout", "dev", "--revoke"]);
+    assert_eq!(logout.code, 0, "{logout:?}");
+    assert_eq!(upstream_status(&sandbox, &id), "revoked");
+    assert!(logout.stdout.contains(&id), "{logout:?}");
+}
+
+/// The attack: a daemon at another socket, which does not know of the hold.
+#[test]
+fn hold_is_valid_at_another_socket() {
+    let (_sandbox, home) = world("");
+    let mut daemon = home.daemon(&[]);
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
+
+    let folder = home.path().join("second");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let socket = folder.join("socket");
+    let ask_there = || {
+        let mut client = home.client();
+        client.arg("--socket").arg(&socket);
+        client.args(["credential-process", "dev"]);
+        home.run(client)
+    };
+
+    let beside = ask_there();
+    assert_eq!(beside.code, 3, "the state is in use: {beside:?}");
+
+    daemon.kill();
+    let afterwards = ask_there();
+    assert_eq!(afterwards.code, 6, "{afterwards:?}");
 }

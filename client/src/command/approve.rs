@@ -114,14 +114,20 @@ fn line(request: &Approval) -> String {
         id,
         profile,
         program,
+        call,
         uid,
         expires_in_seconds,
         ..
     } = request;
 
     let program = printable(program);
+    let wish = match call {
+        None => format!("asks for profile {profile}"),
+        Some(call) => format!(
+            "asks to call {} with your token, which could bypass the rules of profile {profile}",
+            printable(call)
+        ),
+    };
 
-    format!(
-        "{id}: {program} of user {uid} asks for profile {profile}; expires in {expires_in_seconds} s\n"
-    )
+    format!("{id}: {program} of user {uid} {wish}; expires in {expires_in_seconds} s\n")
 }

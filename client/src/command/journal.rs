@@ -17,7 +17,7 @@ use crate::{autostart, command};
 pub(crate) const HELP: &str = "Examples:\n  \
     rolekeeper journal --since 1h\n  \
     rolekeeper journal --profile dev --json | jq 'select(.type == \"refused\")'\n\n\
-    The journal has at least the last 10,000 records. With `also_to` under [journal] in the configuration, the daemon also\n\
+    The journal has at least the last 10,000 records, and of several users at least an equal share of each. With `also_to` under [journal] in the configuration, the daemon also\n\
     sends each record to journald or syslog.";
 
 /// The fields with a column of their own.

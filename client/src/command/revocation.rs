@@ -24,7 +24,29 @@ pub(crate) fn logout(
     let text = autostart::ask(&connect::socket_path(socket)?, |stream| {
         connect::document(stream, request())
     })?;
-    command::print_report(&text, json, logged_out)
+    command::print_report(&text, json, logged_out)?;
+
+    let report: LogoutReport =
+        serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
+    let sessions = report.profiles.iter().flat_map(|each| &each.sessions);
+    check_revoked(sessions)
+}
+
+/// # Errors
+/// If the upstream has still to revoke one of the sessions: their credentials work until then.
+pub(super) fn check_revoked<'a>(
+    sessions: impl Iterator<Item = &'a SessionRevocation>,
+) -> Result<(), Failure> {
+    let pending = sessions.filter(|session| session.at_upstream == UpstreamRevocation::Pending);
+
+    match pending.count() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            Code::UpstreamUnavailable,
+            format!("not revoked at the upstream yet: {count}"),
+            "leave rolekeeperd running: it retries until the session is revoked or has expired",
+        )),
+    }
 }
 
 pub(crate) fn resume(profile: &str, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {

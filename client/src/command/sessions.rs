@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rolekeeper::connect;
 use rolekeeper::protocol::{Failure, Request, SessionRevocation, Sessions, UpstreamSession};
 
-use super::revocation::at_upstream;
+use super::revocation::{at_upstream, check_revoked};
 use super::table;
 use crate::{autostart, command};
 
@@ -47,7 +47,11 @@ pub(crate) fn revoke(
             Some(profile) => format!("profile {profile}: {}\n", at_upstream(revocation)),
             None => at_upstream(revocation) + "\n",
         },
-    )
+    )?;
+
+    let revocation: SessionRevocation =
+        serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
+    check_revoked(std::iter::once(&revocation))
 }
 
 fn prose(report: &Sessions) -> String {

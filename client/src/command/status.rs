@@ -147,6 +147,11 @@ fn launch_lines(launch: &LaunchStatus, pid: u32) -> Vec<String> {
         network,
     } = launch;
 
+    // For other users than its own, the daemon names no files.
+    if config.is_empty() {
+        return vec![format!("socket {socket}; started by the {started_by}")];
+    }
+
     let mut lines = vec![format!(
         "configuration {config}; socket {socket}; started by the {started_by}"
     )];

@@ -16,6 +16,10 @@ pub struct Approval {
     pub profile: String,
     /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
     pub program: String,
+    /// The call of `rolekeeper iam` that it asks for, instead of the profile's credentials. The call could bypass the
+    /// profile's rules.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub call: Option<String>,
     pub uid: u32,
     pub since_seconds: u64,
     /// After this time the request is denied.

@@ -15,13 +15,15 @@ pub enum AccessError {
         name: String,
         /// The most similar name among the profiles that the user may see.
         nearest: Option<String>,
+        /// The peer's user, if the profile exists and is for others. Only the journal says so.
+        refused_uid: Option<u32>,
+        /// The peer's user is the daemon's owner.
+        may_configure: bool,
     },
     #[error("this daemon does not serve user {uid}")]
     UserNotServed { uid: u32 },
     #[error("only the daemon's owner may do this, not user {uid}")]
     NotOwner { uid: u32 },
-    #[error("profile {profile} does not allow user {uid}")]
-    UserNotAllowed { profile: ProfileName, uid: u32 },
     #[error(
         "profile {profile} allows certain programs only, and HTTP does not identify the caller"
     )]
@@ -78,6 +80,22 @@ impl AccessError {
         !matches!(self, Self::Interrupted(_) | Self::NoPendingApproval { .. })
     }
 
+    /// What the journal records, which only the daemon's owner can read.
+    pub(super) fn for_journal(&self) -> Failure {
+        match self {
+            Self::UnknownProfile {
+                refused_uid: Some(uid),
+                name,
+                ..
+            } => Failure::new(
+                Code::NotAllowed,
+                format!("profile {name} does not allow user {uid}"),
+                self.hint(),
+            ),
+            error => error.into(),
+        }
+    }
+
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::UnknownProfile { .. } => Code::UnknownProfile,
@@ -94,19 +112,21 @@ impl AccessError {
                 nearest: Some(name),
                 ..
             } => format!("use `{name}`, or run rolekeeper status to list the profiles"),
-            Self::UnknownProfile { nearest: None, .. } => {
+            Self::UnknownProfile {
+                may_configure: true,
+                ..
+            } => {
                 "run rolekeeper status to list the profiles, or add it to the configuration".into()
             }
+            Self::UnknownProfile { .. } => "run rolekeeper status to list your profiles, or ask \
+                the daemon's administrator for another one (`users` or `groups` of the profile)"
+                .into(),
             Self::UserNotServed { .. } => {
                 "set ROLEKEEPER_SOCKET to the socket of your own daemon".into()
             }
             Self::NotOwner { .. } => "ask the daemon's administrator; for credentials, \
                 use credential-process, or exec with --mode env"
                 .into(),
-            Self::UserNotAllowed { profile, .. } => format!(
-                "ask the daemon's administrator to add your user to `users` or `groups` \
-                of [profile.{profile}]"
-            ),
             Self::NotOverHttp { profile } => {
                 format!("run rolekeeper credential-process {profile}, or use exec with --mode env")
             }

@@ -165,6 +165,44 @@ impl Access {
         decision.map_err(|error| self.refuse(peer, NO_PROFILE, error))
     }
 
+    /// May the daemon's owner make a call that could bypass the rules of this profile? A user
+    /// approves each.
+    pub(crate) async fn authorize_call(
+        &self,
+        peer: &Peer,
+        guarded: &CacheEntry,
+        call: &str,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), AccessError> {
+        let approved = self.approve_call(peer, guarded, call, interaction).await;
+        approved.map_err(|error| self.refuse(peer, guarded.profile.name.as_str(), error))
+    }
+
+    async fn approve_call(
+        &self,
+        peer: &Peer,
+        guarded: &CacheEntry,
+        call: &str,
+        interaction: &mut impl Interaction,
+    ) -> Result<(), AccessError> {
+        let profile = &guarded.profile;
+
+        // The user reads which program asks.
+        let process = process::identify(peer, profile).await?;
+        if process.is_some() {
+            process::challenge(peer, profile, interaction).await?;
+        }
+
+        self.approvals
+            .require(peer, guarded, Some(call), interaction)
+            .await?;
+
+        match process {
+            Some(process) => process::check_unchanged(peer, profile, process),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a request whose HTTP token is not the profile's, or that has none.
     pub(crate) fn refuse_token(
         &self,
@@ -235,20 +273,22 @@ impl Access {
         right: Right,
         interaction: &mut impl Interaction,
     ) -> Result<Arc<CacheEntry>, AccessError> {
-        let Some(entry) = self.cache.find(name) else {
+        // Before the look-up, so that the answer tells nothing about the profile.
+        if matches!(right, Right::Own | Right::Endpoint) {
+            self.policy.check_owner(peer)?;
+        }
+
+        let entry = self.cache.find(name);
+        let visible = entry.filter(|entry| self.can_view(peer, entry));
+        let Some(entry) = visible else {
             // The next configuration may have it. The client asks the next daemon.
             if signals::is_reloading_soon().await {
                 return Err(Interrupted::Reloading.into());
             }
-            return Err(self.unknown_profile(peer, name));
+            return Err(self.unknown_profile(peer, name, entry.is_some()));
         };
 
         let profile = &entry.profile;
-
-        match right {
-            Right::View | Right::Lease => self.policy.check_user(peer, profile)?,
-            Right::Own | Right::Endpoint => self.policy.check_owner(peer)?,
-        }
 
         if matches!(right, Right::View | Right::Own) || !profile.callers.is_guarded() {
             return Ok(Arc::clone(entry));
@@ -269,7 +309,9 @@ impl Access {
         }
 
         if right == Right::Lease && profile.callers.confirm != Confirm::Never {
-            self.approvals.require(peer, entry, interaction).await?;
+            self.approvals
+                .require(peer, entry, None, interaction)
+                .await?;
             if let Some(process) = process {
                 process::check_unchanged(peer, profile, process)?;
             }
@@ -281,24 +323,23 @@ impl Access {
     /// Journals a refusal, and returns it.
     fn refuse(&self, peer: &Peer, profile: &str, error: AccessError) -> AccessError {
         if error.is_refusal() {
-            self.journal.record_refusal(
-                peer.caller(),
-                profile,
-                &(&error).into(),
-                &self.clock.now(),
-            );
+            let failure = error.for_journal();
+            self.journal
+                .record_refusal(peer.caller(), profile, &failure, &self.clock.now());
         }
         error
     }
 
     /// The hint names a profile only to a user who may see it.
-    fn unknown_profile(&self, peer: &Peer, name: &str) -> AccessError {
+    fn unknown_profile(&self, peer: &Peer, name: &str, is_of_others: bool) -> AccessError {
         let entries = self.cache.entries().iter();
         let visible = entries.filter(|entry| self.policy.allows_user(peer, &entry.profile.callers));
         let names = visible.map(|entry| entry.profile.name.as_str());
         AccessError::UnknownProfile {
             name: crate::text::printable(name),
             nearest: crate::config::nearest(name, names).map(Into::into),
+            refused_uid: is_of_others.then_some(peer.uid),
+            may_configure: self.is_owner(peer),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::error::AccessError;
 use super::peer::{Peer, requesting_programs};
-use crate::config::Profile;
 use crate::config::callers::{CallerRule, Callers};
 use crate::sandbox::helper::peer_inspector::{Inspection, Program};
 
@@ -66,16 +65,6 @@ impl Policy {
             Err(AccessError::NotOwner { uid: peer.uid })
         }
     }
-
-    pub(super) fn check_user(&self, peer: &Peer, profile: &Profile) -> Result<(), AccessError> {
-        if self.allows_user(peer, &profile.callers) {
-            return Ok(());
-        }
-        Err(AccessError::UserNotAllowed {
-            profile: profile.name.clone(),
-            uid: peer.uid,
-        })
-    }
 }
 
 /// Whether a process fits one of the profile's rules. `file_id` looks up which file a path of the
@@ -136,7 +125,7 @@ mod tests {
     use rolekeeper::protocol::Process;
 
     use super::*;
-    use crate::config::{ProfileName, RoleId, RoleRequest, SHORTEST_SESSION};
+    use crate::config::{Profile, ProfileName, RoleId, RoleRequest, SHORTEST_SESSION};
     use crate::sandbox::helper::peer_inspector::is_intermediary_name;
 
     const OWNER: u32 = 1000;
@@ -172,9 +161,9 @@ mod tests {
             let uid = peer.uid;
             assert_eq!(policy.check_served(&peer).is_ok(), is_served, "{uid}");
             assert_eq!(policy.check_owner(&peer).is_ok(), may_own, "{uid}");
-            let views_own = policy.check_user(&peer, &own).is_ok();
+            let views_own = policy.allows_user(&peer, &own.callers);
             assert_eq!(views_own, may_view_own, "{uid}");
-            let views_shared = policy.check_user(&peer, &shared).is_ok();
+            let views_shared = policy.allows_user(&peer, &shared.callers);
             assert_eq!(views_shared, may_view_shared, "{uid}");
         }
     }

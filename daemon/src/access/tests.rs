@@ -137,7 +137,7 @@ fn expected(
 ) -> Option<&'static str> {
     let is_guarded = rules != Rules::Absent || approval.is_some();
     if user == User::Stranger {
-        return Some("profile dev does not allow user");
+        return Some("there is no profile `dev`");
     }
 
     match answer {

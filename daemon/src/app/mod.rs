@@ -23,7 +23,7 @@ use tokio::runtime::{self, Runtime};
 
 use crate::access::policy::Policy;
 use crate::clock::{Clock, Timer};
-use crate::config::used_files::check_used_files;
+use crate::config::used_files::{check_used_files, rules_for_scripts};
 use crate::config::{Config, file};
 use crate::platform::{limits, process, users};
 use crate::sandbox::{self, AllowedPaths};
@@ -187,6 +187,9 @@ fn check(config: &Config, is_reload: bool) -> Result<(), AppError> {
 
     if !is_reload {
         check_used_files(config)?;
+        for warning in rules_for_scripts(config) {
+            eprintln!("rolekeeperd: warning: {warning}");
+        }
     }
 
     Ok(())

@@ -16,6 +16,7 @@ use crate::config::{Profile, ProfileName};
 use crate::model::{ProfileId, SessionEnded};
 use crate::sync::lock;
 use crate::upstream::backoff::{Backoff, BackoffState};
+use crate::upstream::call_limit::CallLimit;
 use crate::upstream::handle::UpstreamHandle;
 use freshness::Freshness;
 use session::Session;
@@ -47,6 +48,7 @@ pub struct CacheEntry {
     pub(crate) flight: SingleFlight<Fetched>,
     /// The last fetches that failed in a row. It decides when the next one may start.
     backoff: Mutex<Backoff>,
+    call_limit: Mutex<CallLimit>,
     pub(crate) timer: TimerSlot,
     /// Until when a consumer may ask again, in milliseconds of [`Now::awake`].
     used_until: AtomicU64,
@@ -143,6 +145,7 @@ impl CacheEntry {
             state: SessionState::default(),
             flight: SingleFlight::default(),
             backoff: Mutex::default(),
+            call_limit: Mutex::default(),
             timer: TimerSlot::new(TimerKey::Profile(id)),
             used_until: AtomicU64::new(0),
         }
@@ -234,6 +237,14 @@ impl CacheEntry {
 
     pub(crate) fn backoff<T>(&self, act: impl FnOnce(&mut Backoff) -> T) -> T {
         act(&mut lock(&self.backoff))
+    }
+
+    /// Counts a call to the upstream that fetches a session.
+    ///
+    /// # Errors
+    /// When the next call may be made, if there were too many.
+    pub(crate) fn take_call(&self, now: BootTime) -> Result<(), BootTime> {
+        lock(&self.call_limit).take(now)
     }
 
     /// The profile is in use for at least this long.

@@ -1,6 +1,8 @@
 //! The files that the configuration names and that must be there once a token is needed. The daemon starts without them,
 //! because they may come later. `--check` fails.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use super::file::ConfigError;
@@ -47,4 +49,38 @@ fn problem(token: &TokenLocation) -> Option<String> {
         | TokenLocation::Env(_)
         | TokenLocation::SystemdCredential(_) => None,
     }
+}
+
+/// A sentence for each caller rule whose program is a script: the kernel reports its interpreter, so that no process fits.
+pub(crate) fn rules_for_scripts(config: &Config) -> Vec<String> {
+    let rules = config.profiles().flat_map(|profile| {
+        profile
+            .callers
+            .rules
+            .iter()
+            .map(move |rule| (profile, rule))
+    });
+
+    rules
+        .flat_map(|(profile, rule)| [("exe", &rule.exe), ("under", &rule.under)].map(|(key, path)| (profile, key, path)))
+        .filter_map(|(profile, key, path)| {
+            let path = path.as_deref().filter(|path| is_script(path))?;
+            Some(format!(
+                "`{key}` in `callers` of [profile.{}] matches no process: {} is a script (it begins with #!), and the \
+                 kernel reports its interpreter\n  try: name a compiled program that starts the script, with `under`",
+                profile.name,
+                path.display()
+            ))
+        })
+        .collect()
+}
+
+fn is_script(path: &Path) -> bool {
+    // Opening a pipe blocks until it has a writer.
+    let is_file = path.metadata().is_ok_and(|meta| meta.is_file());
+    let mut start = [0; 2];
+
+    is_file
+        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
+        && start == *b"#!"
 }

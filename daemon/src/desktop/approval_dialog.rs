@@ -68,10 +68,27 @@ async fn ask(request: &ApprovalRequest) -> zbus::Result<Option<Decision>> {
     decision
 }
 
+/// The title and the text.
+fn texts(request: &ApprovalRequest) -> (String, String) {
+    let (program, uid, profile) = (&request.program, request.uid, &request.profile);
+
+    match &request.call {
+        None => (
+            format!("Allow credentials of {profile}?"),
+            format!("{program} of user {uid} requests them."),
+        ),
+        Some(call) => (
+            "Allow a call with your token?".into(),
+            format!(
+                "{program} of user {uid} requests {call}. It could bypass the rules of {profile}."
+            ),
+        ),
+    }
+}
+
 impl Dialog {
     async fn open(bus: Connection, request: &ApprovalRequest) -> zbus::Result<Self> {
-        let title = format!("Allow credentials of {}?", request.profile);
-        let body = format!("{} of user {} requests them.", request.program, request.uid);
+        let (title, body) = texts(request);
         let buttons = [ALLOW, "Allow", DENY, "Deny"].as_slice();
         let hints = HashMap::from([
             ("urgency", Value::U8(2)),

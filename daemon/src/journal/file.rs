@@ -1,11 +1,15 @@
 //! The journal's file: one JSON object a line. Each line opens the file again, so that it goes to where the path leads,
 //! also after the file was moved.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::record::Record;
+use super::retention::{Owner, retained};
 use crate::platform::private_file;
 
 /// The number of records that a rotation leaves. The file rotates when it has twice as many.
@@ -14,6 +18,8 @@ pub(super) const RETAINED: usize = 10_000;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The size that a rotation leaves at most, in bytes.
 const RETAINED_BYTES: usize = MAX_BYTES / 2;
+/// A shorter line counts as this many bytes, so that both limits are one.
+const SHORT_LINE: usize = RETAINED_BYTES / RETAINED;
 /// The size up to which a file is read, in bytes. The daemon writes smaller ones.
 const READ_LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -102,34 +108,61 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Replaces the file by its last lines, in one step.
+    /// Replaces the file by the newest lines of each user, in one step.
     fn rotate(&mut self) -> io::Result<()> {
         let lines: Vec<_> = read_lines(&self.path)?.collect::<Result<_, _>>()?;
+        let sizes: Vec<_> = lines.iter().map(|line| (owner(line), size(line))).collect();
+        let retained = retained(&sizes, SHORT_LINE * RETAINED);
 
-        let mut bytes = 0;
-        let mut retained = 0;
-        for line in lines.iter().rev().take(RETAINED) {
-            if bytes + line.len() + 1 > RETAINED_BYTES {
-                break;
-            }
-            bytes += line.len() + 1;
-            retained += 1;
-        }
-
-        let mut text = Vec::with_capacity(bytes);
-        for line in lines.iter().skip(lines.len() - retained) {
+        let mut text = Vec::new();
+        self.lines = 0;
+        for (line, _) in lines.iter().zip(&retained).filter(|(_, kept)| **kept) {
             text.extend_from_slice(line);
             text.push(b'\n');
+            self.lines += 1;
         }
 
         private_file::replace(&self.path, &text)?;
 
-        self.lines = retained;
-        self.bytes = bytes;
+        self.bytes = text.len();
         self.is_torn = false;
+        log_dropped(&sizes, &retained);
 
         Ok(())
     }
+}
+
+/// One line for each rotation, and so for each 10,000 records at most.
+fn log_dropped(sizes: &[(Owner, usize)], retained: &[bool]) {
+    let mut dropped: BTreeMap<Owner, usize> = BTreeMap::new();
+    for ((owner, _), _) in sizes.iter().zip(retained).filter(|(_, kept)| !**kept) {
+        *dropped.entry(*owner).or_default() += 1;
+    }
+
+    let records: usize = dropped.values().sum();
+    if let Some((user, most)) = dropped.into_iter().max_by_key(|(_, count)| *count) {
+        tracing::warn!(
+            records,
+            ?user,
+            of_this_user = most,
+            "the journal is full: dropped its oldest records"
+        );
+    }
+}
+
+/// The user of a line.
+fn owner(line: &[u8]) -> Owner {
+    #[derive(Deserialize)]
+    struct Line {
+        uid: Owner,
+    }
+
+    serde_json::from_slice::<Line>(line).ok()?.uid
+}
+
+/// What a line counts in a rotation, in bytes.
+fn size(line: &[u8]) -> usize {
+    (line.len() + 1).max(SHORT_LINE)
 }
 
 /// The lines of a file, without their ends. A missing file has none.
@@ -214,6 +247,26 @@ mod tests {
         assert_eq!(messages.len(), RETAINED + 5);
         assert_eq!(messages[0], RETAINED.to_string());
         assert_eq!(messages[RETAINED + 4], (2 * RETAINED + 4).to_string());
+    }
+
+    /// The attack: another user has as many records written as it takes.
+    #[test]
+    fn rotation_retains_the_records_of_other_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut file = JournalFile::open(&path, drop).unwrap();
+        let mut append = |uid, message: &str| {
+            let mut record = Record::refused(message);
+            record.caller_mut().unwrap().uid = uid;
+            file.append(&record).unwrap();
+        };
+
+        append(1, "first");
+        for _ in 0..5 * RETAINED {
+            append(2, "x");
+        }
+
+        assert_eq!(messages(&path)[0], "first");
     }
 
     #[test]

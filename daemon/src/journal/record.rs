@@ -51,6 +51,25 @@ pub(super) enum Record {
         #[serde(flatten)]
         caller: CallerRecord,
     },
+    /// The daemon's owner requested a change, here or at an upstream, or called a method as the principal.
+    Command {
+        at: String,
+        /// `resume`, `iam attachRolePolicy`
+        command: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        profile: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        upstream: Option<String>,
+        /// `role_id=019…, policy_id=019…`
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        target: Option<String>,
+        /// `ok`, or the name of the error.
+        outcome: String,
+        #[serde(skip_serializing_if = "is_zero", default)]
+        suppressed: u64,
+        #[serde(flatten)]
+        caller: CallerRecord,
+    },
     SessionEnded(SessionEnded),
 }
 
@@ -144,8 +163,26 @@ impl Record {
             Self::Refused { at, .. }
             | Self::ApprovalRequested { at, .. }
             | Self::ApprovalDecided { at, .. }
-            | Self::LoggedIn { at, .. } => at,
+            | Self::LoggedIn { at, .. }
+            | Self::Command { at, .. } => at,
         }
+    }
+
+    fn caller(&self) -> Option<&CallerRecord> {
+        match self {
+            Self::Issued(usage) | Self::Called(usage) => Some(&usage.caller),
+            Self::Refused { caller, .. }
+            | Self::ApprovalRequested { caller, .. }
+            | Self::ApprovalDecided { caller, .. }
+            | Self::LoggedIn { caller, .. }
+            | Self::Command { caller, .. } => Some(caller),
+            Self::SessionEnded(_) => None,
+        }
+    }
+
+    /// The user, unless it has no caller.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.caller().map(|caller| caller.uid)
     }
 
     /// The caller, whose processes the writer adds.
@@ -155,7 +192,8 @@ impl Record {
             Self::Refused { caller, .. }
             | Self::ApprovalRequested { caller, .. }
             | Self::ApprovalDecided { caller, .. }
-            | Self::LoggedIn { caller, .. } => Some(caller),
+            | Self::LoggedIn { caller, .. }
+            | Self::Command { caller, .. } => Some(caller),
             Self::SessionEnded(_) => None,
         }
     }

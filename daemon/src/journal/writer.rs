@@ -10,6 +10,7 @@ use super::Message;
 use super::file::{JournalFile, RETAINED};
 use super::rate_limit::SessionUseLimiter;
 use super::record::{Process, Record};
+use super::retention::retained;
 use super::syslog::Forwarder;
 use crate::config::AlsoTo;
 use crate::sync::lock;
@@ -113,10 +114,15 @@ impl Writer {
     }
 }
 
-/// Drops the oldest record if there are too many.
+/// If there are too many, drops the oldest ones of the users that have most.
 pub(super) fn push_bounded(records: &mut VecDeque<Record>, record: Record) {
     records.push_back(record);
-    if records.len() > RETAINED {
-        records.pop_front();
+    if records.len() <= RETAINED {
+        return;
     }
+
+    // A tenth at once, because each time costs a look at all.
+    let owners: Vec<_> = records.iter().map(|record| (record.uid(), 1)).collect();
+    let mut retained = retained(&owners, RETAINED / 10 * 9).into_iter();
+    records.retain(|_| retained.next().unwrap_or(true));
 }

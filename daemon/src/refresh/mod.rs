@@ -173,6 +173,8 @@ impl RefreshService {
 
         match called.answer {
             Ok(issued) => {
+                // Before a consumer can have it: a logout after a crash must know it.
+                self.revocation.outbox.store_issued(entry, &issued).await;
                 self.install_issued(entry, issued, called.sent_at, generation);
                 Ok(())
             }
@@ -231,7 +233,7 @@ impl RefreshService {
     /// Makes the call.
     ///
     /// # Errors
-    /// When none was made, because the upstream is unavailable.
+    /// When none was made, because the upstream is unavailable, or there were too many calls.
     async fn assume(
         &self,
         entry: &CacheEntry,
@@ -244,6 +246,10 @@ impl RefreshService {
         };
 
         let sent_at = self.clock.now().boot;
+        if let Err(next_try) = entry.take_call(sent_at) {
+            return Err(self.too_many_calls(entry, next_try));
+        }
+
         let client = &entry.upstream.client;
         let base = base.map(|session| &session.issued);
         let answer = client.assume(&entry.profile.role, base).await;
@@ -291,6 +297,7 @@ impl RefreshService {
         let now = self.clock.now().boot;
         let refresh_at = session.ends_at().minus(session.refresh_left);
         session.issued.lock_in_memory();
+        self.revocation.outbox.remember(entry, &session.issued);
 
         let session = Arc::new(session);
         let is_installed = entry
@@ -340,6 +347,25 @@ impl RefreshService {
         self.timers.set(&entry.timer, outage.next_try.plus(spread));
 
         outage
+    }
+
+    /// Programs, or a user, have fetched too many sessions. That is no failure of the upstream.
+    fn too_many_calls(&self, entry: &CacheEntry, next_try: BootTime) -> BackoffState {
+        self.timers.set_by(&entry.timer, next_try);
+
+        BackoffState {
+            since: self.clock.now().boot,
+            attempts: 1,
+            next_try,
+            error: UpstreamError::Unavailable {
+                what: format!(
+                    "profile {} has had too many new sessions within a minute",
+                    entry.profile.name
+                ),
+                retry_after: None,
+                hint: None,
+            },
+        }
     }
 
     /// Retries what failed for want of a valid token, after a login.

@@ -86,18 +86,6 @@ impl RevocationService {
         }
     }
 
-    /// Remembers what was ended here alone, for a later logout that revokes.
-    pub(super) fn leave_at_upstream(
-        &self,
-        entry: &CacheEntry,
-        outcome: &RevocationOutcome,
-        reason: &str,
-    ) {
-        let upstream_time = entry.upstream.server_time(&self.clock.now());
-        let sessions = revocations_of(entry, outcome, reason);
-        self.store.leave(sessions, upstream_time);
-    }
-
     fn schedule_next_session(&self, entry: &CacheEntry, reaction: Reaction, cause: EndCause) {
         let now = self.clock.now();
         self.timers.unset(&entry.timer);

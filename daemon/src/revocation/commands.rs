@@ -38,7 +38,7 @@ impl RevocationService {
             ..SessionEnded::new(EndCause::LoggedOut, self.clock.now().wall)
         };
 
-        let session_ids = self.end_all(&entries, &ended, revoke).await;
+        let session_ids = self.end_all(&entries, &ended, revoke);
         let stored = self.store.flush().await;
         if revoke {
             self.outbox.wait_until_tried(&session_ids.concat()).await;
@@ -80,12 +80,12 @@ impl RevocationService {
             .collect();
         let ended = SessionEnded::new(cause, self.clock.now().wall);
 
-        self.end_all(&entries, &ended, true).await.concat()
+        self.end_all(&entries, &ended, true).concat()
     }
 
     /// Returns the ids of each profile's sessions.
-    async fn end_all(
-        self: &Arc<Self>,
+    fn end_all(
+        &self,
         entries: &[Arc<CacheEntry>],
         ended: &SessionEnded,
         revoke: bool,
@@ -102,59 +102,23 @@ impl RevocationService {
                 }
                 if revoke {
                     self.revoke_at_upstream(entry, &outcome, LOGGED_OUT);
-                } else {
-                    self.leave_at_upstream(entry, &outcome, LOGGED_OUT);
                 }
                 ids.extend(outcome.current.map(|session| session.id().to_owned()));
+            }
+
+            if revoke {
+                let profile = entry.profile.name.as_str();
+                // Also those of earlier logouts and of earlier daemons.
+                self.outbox.add_issued_of(profile, LOGGED_OUT);
+                ids.extend(self.store.pending_of(profile));
+                ids.sort_unstable();
+                ids.dedup();
             }
 
             session_ids.push(ids);
         }
 
-        if revoke {
-            self.revoke_earlier_sessions(entries).await;
-            for (ids, entry) in session_ids.iter_mut().zip(entries) {
-                ids.extend(self.store.pending_of(entry.profile.name.as_str()));
-                ids.sort_unstable();
-                ids.dedup();
-            }
-        }
-
         session_ids
-    }
-
-    /// Sessions of earlier logouts, and those that an earlier daemon leased, are still valid at the upstream. The expiry of
-    /// the latter is not known; none lives longer than one that would be issued now.
-    async fn revoke_earlier_sessions(&self, entries: &[Arc<CacheEntry>]) {
-        let leased = self.journal.sessions().await;
-        let now = self.clock.now();
-
-        for entry in entries {
-            let upstream_time = entry.upstream.server_time(&now);
-            let current = entry.session();
-
-            for (id, pending) in self.store.take_left(entry.profile.name.as_str()) {
-                self.outbox.add(&id, pending);
-            }
-
-            for (id, issuance) in &leased {
-                if issuance.profile != entry.profile.name.as_str() {
-                    continue;
-                }
-
-                // A consumer may have asked meanwhile, and gotten a new one.
-                let is_current = current.as_ref().is_some_and(|session| session.id() == id);
-                let expires_at = issuance
-                    .at
-                    .saturating_add(entry.profile.role.duration)
-                    .unwrap_or(Timestamp::MAX);
-
-                if expires_at > upstream_time && !is_current {
-                    let pending = PendingRevocation::new(entry, LOGGED_OUT, expires_at);
-                    self.outbox.add(id, pending);
-                }
-            }
-        }
     }
 
     /// Serves a held profile again.

@@ -17,10 +17,14 @@ use crate::clock::timer_queue::{TimerKey, TimerQueue, TimerSlot};
 use crate::clock::{BootTime, Clock};
 use crate::upstream::backoff::{Backoff, BackoffState};
 use crate::upstream::handle::{Priority, UpstreamHandle};
-use crate::upstream::{RefusalKind, UpstreamError, Upstreams};
+use crate::upstream::{IssuedSession, RefusalKind, UpstreamError, Upstreams};
 
 /// How long a caller waits for the confirmation. It is less than a machine delays its sleep.
 const WAIT: Duration = Duration::from_secs(4);
+/// How long a new session waits until its id is stored.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+/// How far this machine's clock may be ahead of an upstream's that is no longer configured.
+const CLOCK_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug)]
 pub(crate) struct RevocationOutbox {
@@ -44,8 +48,9 @@ pub(crate) struct PendingRevocation {
     location: String,
     #[serde(default)]
     pub(super) profile: Option<String>,
+    /// None for a session that is not to be revoked yet.
     #[serde(default)]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     /// No later than this it expires by itself.
     pub(super) expires_at: Timestamp,
     #[serde(skip)]
@@ -57,10 +62,18 @@ pub(crate) struct PendingRevocation {
 impl PendingRevocation {
     pub(crate) fn new(entry: &CacheEntry, reason: &str, expires_at: Timestamp) -> Self {
         Self {
+            reason: Some(reason.into()),
+            ..Self::not_yet(entry, expires_at)
+        }
+    }
+
+    /// A session that a logout may revoke later.
+    fn not_yet(entry: &CacheEntry, expires_at: Timestamp) -> Self {
+        Self {
             identity: entry.upstream.client.identity(),
             location: entry.upstream.client.location(),
             profile: Some(entry.profile.name.to_string()),
-            reason: Some(reason.into()),
+            reason: None,
             expires_at,
             backoff: Backoff::default(),
             is_under_way: false,
@@ -122,6 +135,43 @@ impl RevocationOutbox {
     pub(super) fn add(&self, session_id: &str, pending: PendingRevocation) {
         self.store.add(session_id, pending);
         self.retry_soon();
+    }
+
+    /// Remembers an issued session until it expires, so that a later logout can revoke it. Nothing is written if it is
+    /// known already.
+    pub(crate) fn remember(&self, entry: &CacheEntry, issued: &IssuedSession) {
+        let now = self.clock.now();
+        let session = PendingRevocation::not_yet(entry, issued.expires_at);
+        let has_expired = |session: &PendingRevocation| match self.upstream_for(session) {
+            Some(upstream) => {
+                let time = upstream.client.server_clock().latest(now.boot);
+                time.is_some_and(|time| session.expires_at <= time)
+            }
+            // Its clock is not known any more.
+            None => {
+                let latest = session.expires_at.saturating_add(CLOCK_SLACK);
+                latest.is_ok_and(|latest| latest <= now.wall)
+            }
+        };
+
+        self.store
+            .add_issued(&issued.session_id, session, has_expired);
+    }
+
+    /// The same, and waits until that is stored: from then on a crash does not lose it. A slow disk delays the session by a
+    /// second at most.
+    pub(crate) async fn store_issued(&self, entry: &CacheEntry, issued: &IssuedSession) {
+        self.remember(entry, issued);
+        // The writer logs a failure.
+        let _ = tokio::time::timeout(STORE_WAIT, self.store.flush()).await;
+    }
+
+    /// Requests the revocation of every session of a profile that has not expired, whichever daemon fetched it.
+    pub(super) fn add_issued_of(&self, profile: &str, reason: &str) {
+        for (id, session) in self.store.issued_of(profile) {
+            let reason = Some(reason.into());
+            self.add(&id, PendingRevocation { reason, ..session });
+        }
     }
 
     /// A session that is not used: the upstream is to revoke it.

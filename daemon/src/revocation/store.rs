@@ -1,5 +1,5 @@
-//! What must survive this process: which profiles are held, and which sessions the upstream has still to revoke. It
-//! holds no secret. A thread writes the file, in one piece and at once.
+//! What must survive this process: which profiles are held, which sessions are valid at the upstream, and which of them
+//! it has still to revoke. It holds no secret. A thread writes the file, in one piece and at once.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,9 +42,9 @@ struct State {
     /// By the id of the session.
     #[serde(default)]
     pending: BTreeMap<Box<str>, PendingRevocation>,
-    /// Sessions that a logout has ended here, and not at the upstream.
-    #[serde(default)]
-    left: BTreeMap<Box<str>, PendingRevocation>,
+    /// Sessions that the upstream has issued, until they expire. A logout revokes those that no daemon holds any more.
+    #[serde(default, alias = "left")]
+    issued: BTreeMap<Box<str>, PendingRevocation>,
     /// Sessions whose revocation the upstream has confirmed, until they would have expired.
     #[serde(default)]
     confirmed: BTreeMap<Box<str>, Timestamp>,
@@ -173,6 +173,7 @@ impl RevocationStore {
     pub(super) fn add(&self, session_id: &str, pending: PendingRevocation) {
         let mut state = lock(&self.state);
 
+        state.issued.remove(session_id);
         if !state.confirmed.contains_key(session_id) {
             state.pending.entry(session_id.into()).or_insert(pending);
         }
@@ -181,32 +182,42 @@ impl RevocationStore {
         self.write_soon();
     }
 
-    /// Remembers sessions that are ended here, and still valid at the upstream.
-    pub(super) fn leave<'a>(
+    /// Remembers an issued session until it expires, and drops those that have expired.
+    pub(super) fn add_issued(
         &self,
-        sessions: impl Iterator<Item = (&'a str, PendingRevocation)>,
-        upstream_time: Timestamp,
+        session_id: &str,
+        session: PendingRevocation,
+        has_expired: impl Fn(&PendingRevocation) -> bool,
     ) {
         let mut state = lock(&self.state);
-        let sessions = sessions.map(|(id, pending)| (id.into(), pending));
-        state.left.extend(sessions);
-        state
-            .left
-            .retain(|_, pending| pending.expires_at > upstream_time);
+        if state.issued.contains_key(session_id) {
+            return;
+        }
+
+        state.issued.retain(|_, session| !has_expired(session));
+        state.issued.insert(session_id.into(), session);
 
         drop(state);
         self.write_soon();
     }
 
-    /// The sessions of a profile that were left valid at the upstream. They are to be revoked now.
-    pub(super) fn take_left(&self, profile: &str) -> BTreeMap<Box<str>, PendingRevocation> {
-        let mut state = lock(&self.state);
-        let (taken, left) = std::mem::take(&mut state.left)
-            .into_iter()
-            .partition(|(_, pending)| pending.profile.as_deref() == Some(profile));
-        state.left = left;
+    /// The sessions of a profile that have not expired and are not to be revoked yet.
+    pub(super) fn issued_of(&self, profile: &str) -> BTreeMap<Box<str>, PendingRevocation> {
+        lock(&self.state)
+            .issued
+            .iter()
+            .filter(|(_, session)| session.profile.as_deref() == Some(profile))
+            .map(|(id, session)| (id.clone(), session.clone()))
+            .collect()
+    }
 
-        taken
+    /// The profile of each issued session that has not expired.
+    pub(crate) fn profiles_of_issued(&self) -> BTreeMap<String, String> {
+        lock(&self.state)
+            .issued
+            .iter()
+            .filter_map(|(id, session)| Some((id.to_string(), session.profile.clone()?)))
+            .collect()
     }
 
     /// The upstream has confirmed the revocation.
@@ -364,7 +375,7 @@ fn write_changes(
         {
             tracing::error!(
                 path = %path.display(), %error,
-                "cannot write the revocation state: holds are lost when this daemon ends"
+                "cannot write the revocation state: holds, and sessions to revoke, are lost when this daemon ends"
             );
         }
         is_failing = written.is_err();

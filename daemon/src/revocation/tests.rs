@@ -430,3 +430,51 @@ async fn screen_lock_without_a_session_is_not_journalled() {
         .await;
     assert_eq!(journalled_causes(&daemon).await, []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn issued_session_is_remembered_until_its_own_expiry() {
+    let daemon = TestDaemon::new(LeaseLimit::Balanced, scripted([]));
+    let store = &daemon.services.revocation.store;
+    let issued = || Vec::from_iter(store.profiles_of_issued().into_keys());
+
+    // Of an upstream that is not configured any more, and whose clock may be hours behind.
+    let expires_at = daemon.clock.now().wall + HOUR / 4;
+    let other = serde_json::json!({
+        "identity": "other", "location": "other", "profile": "old", "expires_at": expires_at,
+    });
+    store.add_issued("o-1", serde_json::from_value(other).unwrap(), |_| false);
+
+    daemon.fetch_new().await.unwrap();
+    assert_eq!(issued(), ["o-1", "s-1"]);
+
+    sleep(HOUR + Duration::from_secs(60)).await;
+    daemon.fetch_new().await.unwrap();
+    assert_eq!(issued(), ["o-1", "s-2"]);
+
+    sleep(HOUR * 25).await;
+    daemon.fetch_new().await.unwrap();
+    assert_eq!(issued(), ["s-3"]);
+}
+
+/// The attack: a program refreshes in a loop, or logs out and resumes.
+#[tokio::test(start_paused = true)]
+async fn requests_make_twelve_calls_a_minute_at_most() {
+    let daemon = TestDaemon::new(LeaseLimit::Balanced, scripted([]));
+    for _ in 0..50 {
+        let _ = daemon.fetch_new().await;
+        daemon.logout(false).await;
+        daemon.resume().await;
+        let _ = daemon.leased_id().await;
+    }
+    assert_eq!(daemon.upstream.calls(), 12);
+
+    let refused = daemon.fetch_new().await.unwrap_err().failure();
+    assert!(
+        refused.message.contains("too many new sessions"),
+        "{refused}"
+    );
+    assert!(refused.hint.contains("again in 60 s"), "{refused}");
+
+    sleep(Duration::from_secs(61)).await;
+    daemon.fetch_new().await.unwrap();
+}

@@ -57,8 +57,22 @@ impl Launch {
         }
     }
 
+    /// What a user who does not own the daemon may know of it: nothing of its files.
+    pub(super) fn for_other_users(&self) -> LaunchStatus {
+        LaunchStatus {
+            socket: self.status.socket.clone(),
+            started_by: self.status.started_by.clone(),
+            network: self.status.network.clone(),
+            ..LaunchStatus::default()
+        }
+    }
+
     /// Refuses a caller that wants another configuration.
-    pub(super) fn check_config(&self, wanted: Option<&WantedConfig<'_>>) -> Result<(), Failure> {
+    pub(super) fn check_config(
+        &self,
+        is_owner: bool,
+        wanted: Option<&WantedConfig<'_>>,
+    ) -> Result<(), Failure> {
         let own = &self.status.config;
         let Some(wanted) = wanted.filter(|wanted| wanted.path != *own) else {
             return Ok(());
@@ -70,6 +84,14 @@ impl Launch {
         }
 
         let variable = &wanted.variable;
+        if !is_owner {
+            return Err(Failure::new(
+                Code::Configuration,
+                format!("{variable} names a configuration, and this daemon has its own"),
+                format!("run unset {variable} and then the command again"),
+            ));
+        }
+
         let pid = std::process::id();
         let restart = match &**variable {
             CONFIG_VARIABLE => format!(

@@ -4,6 +4,7 @@
 mod aws;
 pub(crate) mod backoff;
 pub mod bycloud;
+pub(crate) mod call_limit;
 mod capability;
 pub(crate) mod circuit_breaker;
 mod error;

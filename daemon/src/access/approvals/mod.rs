@@ -12,14 +12,14 @@ use tokio::time::timeout;
 
 use super::error::{AccessError, NotApprovedReason};
 use super::interaction::{Interaction, Interrupted, Question};
-use super::peer::{Peer, describe};
+use super::peer::{Peer, describe, is_interpreter, requesting_programs};
 use crate::cache::CacheEntry;
 use crate::clock::{Clock, Now};
 use crate::journal::{self, Journal};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use store::{ApprovalRequest, Decision, Requester};
-use store::{ApprovalState, ApprovalStore, Waiter};
+use store::{ApprovalState, ApprovalStore, ApprovalSubject, Waiter};
 
 /// How long an approval request waits for a user.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(55);
@@ -64,16 +64,22 @@ impl Approvals {
     }
 
     /// Waits until a user decides, unless a decision is remembered. The caller has checked
-    /// everything else.
+    /// everything else. It is about the profile's credentials, or about one `call` that could
+    /// bypass the profile's rules.
     pub(super) async fn require(
         &self,
         peer: &Peer,
         entry: &CacheEntry,
+        call: Option<&str>,
         interaction: &mut impl Interaction,
     ) -> Result<(), AccessError> {
-        let requester = Requester::identify(peer, entry).await;
+        let requester = match call {
+            None => Requester::identify(peer, entry).await,
+            Some(_) => Requester::of_one_call(peer, entry).await,
+        };
+
         let now = self.clock.now();
-        let Some(waiter) = self.find_or_ask(peer, entry, &requester, &now)? else {
+        let Some(waiter) = self.find_or_ask(peer, entry, &requester, call, &now)? else {
             return Ok(());
         };
 
@@ -110,9 +116,10 @@ impl Approvals {
         peer: &Peer,
         entry: &CacheEntry,
         requester: &Requester,
+        call: Option<&str>,
         now: &Now,
     ) -> Result<Option<Waiter>, AccessError> {
-        let confirm = entry.profile.callers.confirm;
+        let confirm = requester.confirm(entry.profile.callers.confirm);
         // It reads file systems, which must not take their time under the lock.
         let program = describe_requester(peer);
 
@@ -129,7 +136,12 @@ impl Approvals {
             }
             ApprovalState::Unknown => {
                 let (requester, profile) = (requester.clone(), entry.profile.name.clone());
-                let request = store.ask(requester, confirm, profile, program, peer, now.boot);
+                let subject = ApprovalSubject {
+                    profile,
+                    program,
+                    call: call.map(Into::into),
+                };
+                let request = store.ask(requester, confirm, subject, peer, now.boot);
                 self.announce(peer, &request, now);
                 Ok(Some(request.waiter()))
             }
@@ -138,14 +150,14 @@ impl Approvals {
 
     fn announce(&self, peer: &Peer, request: &Arc<ApprovalRequest>, now: &Now) {
         tracing::warn!(
-            profile = %request.profile, program = %request.program, id = request.id,
-            "approval required: rolekeeper approve"
+            profile = %request.profile, program = %request.program, call = request.call,
+            id = request.id, "approval required: rolekeeper approve"
         );
 
         self.journal.record_approval_request(
             peer.caller(),
             request.profile.as_str(),
-            &request.program,
+            &request.in_words(),
             now.wall,
         );
 
@@ -165,8 +177,8 @@ impl Approvals {
         };
 
         tracing::info!(
-            profile = %request.profile, program = %request.program, ?decision,
-            "approval answered"
+            profile = %request.profile, program = %request.program, call = request.call,
+            ?decision, "approval answered"
         );
 
         let recorded = match decision {
@@ -179,7 +191,7 @@ impl Approvals {
         self.journal.record_approval_decision(
             by.caller(),
             request.profile.as_str(),
-            &request.program,
+            &request.in_words(),
             recorded,
             now.wall,
         );
@@ -203,6 +215,7 @@ impl Approvals {
                 id: request.id,
                 profile: request.profile.to_string(),
                 program: request.program.clone(),
+                call: request.call.clone(),
                 uid: request.uid,
                 since_seconds: waited.as_secs(),
                 expires_in_seconds: PATIENCE.saturating_sub(waited).as_secs(),
@@ -226,7 +239,15 @@ fn not_approved(entry: &CacheEntry, reason: NotApprovedReason) -> AccessError {
 fn describe_requester(peer: &Peer) -> String {
     let inspection = peer.handle().inspection().get();
     let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
-    let program = describe(programs);
+    let requesting = requesting_programs(programs).last();
+    let is_interpreter = requesting.is_some_and(|program| is_interpreter(&program.process.program));
+    let script = if is_interpreter {
+        ", with an unknown script"
+    } else {
+        ""
+    };
+
+    let program = describe(programs) + script;
     if peer.has_process() {
         program
     } else {

@@ -1,13 +1,14 @@
 //! Approval requests and remembered decisions, as functions of the time that is given.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
 use super::{PATIENCE, PENDING, PENDING_OF_USER, REMEMBERED_FOR};
-use crate::access::peer::{Peer, requesting_programs};
+use crate::access::peer::{Peer, is_interpreter, requesting_programs};
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
 use crate::config::ProfileName;
@@ -28,8 +29,9 @@ pub(crate) struct Requester {
     /// The kernel does not name the process, so that the program is not certain.
     is_uncertain: bool,
     /// The pid of an interactive shell: what a user types in one shell is not what they type in
-    /// another.
-    shell: Option<i32>,
+    /// another. The pid of an interpreter: another process may run another script.
+    process: Option<i32>,
+    is_interpreter: bool,
 }
 
 impl Requester {
@@ -37,13 +39,35 @@ impl Requester {
         let inspection = peer.handle().inspection().result().await;
         let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
         let program = requesting_programs(programs).last();
-        let shell = program.filter(|program| is_intermediary_name(&program.process.program));
+        let path = program.map(|program| program.process.program.as_str());
+        let is_interpreter = path.is_some_and(is_interpreter);
+        let is_shell = path.is_some_and(is_intermediary_name);
         Self {
             profile: entry.id,
             uid: peer.uid,
             program: program.map(|program| (program.process.program.clone(), program.file)),
             is_uncertain: !peer.has_process(),
-            shell: shell.map(|program| program.process.pid),
+            process: program
+                .filter(|_| is_shell || is_interpreter)
+                .map(|program| program.process.pid),
+            is_interpreter,
+        }
+    }
+
+    /// How long an approval is valid. One for an interpreter would be valid for all of its scripts,
+    /// so that it is for one request, whatever the profile configures.
+    pub(super) fn confirm(&self, configured: Confirm) -> Confirm {
+        match self.is_interpreter {
+            true => Confirm::Always,
+            false => configured,
+        }
+    }
+
+    /// A decision about one call is for no other one, even of the same program.
+    pub(super) async fn of_one_call(peer: &Peer, entry: &CacheEntry) -> Self {
+        Self {
+            program: None,
+            ..Self::identify(peer, entry).await
         }
     }
 }
@@ -58,13 +82,32 @@ pub(crate) enum Decision {
     Withdrawn,
 }
 
-/// A question to the user: may this program have this profile?
+/// May this program have this profile? Or may it make this call, which could bypass the rules of
+/// this profile?
 #[derive(Debug)]
-pub(crate) struct ApprovalRequest {
-    pub(crate) id: u64,
+pub(crate) struct ApprovalSubject {
     pub(crate) profile: ProfileName,
     /// `/usr/bin/python3 (process 42, by /usr/bin/bash)`
     pub(crate) program: String,
+    /// `attachRolePolicy (role_id=019…, policy_id=019…)`
+    pub(crate) call: Option<String>,
+}
+
+impl ApprovalSubject {
+    /// For the journal.
+    pub(super) fn in_words(&self) -> String {
+        match &self.call {
+            None => self.program.clone(),
+            Some(call) => format!("{}, to call {call}", self.program),
+        }
+    }
+}
+
+/// A question to the user, until it is answered.
+#[derive(Debug)]
+pub(crate) struct ApprovalRequest {
+    pub(crate) id: u64,
+    subject: ApprovalSubject,
     pub(crate) uid: u32,
     pub(crate) asked_at: BootTime,
     /// The requesting program's process.
@@ -88,6 +131,14 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Deref for ApprovalRequest {
+    type Target = ApprovalSubject;
+
+    fn deref(&self) -> &ApprovalSubject {
+        &self.subject
     }
 }
 
@@ -194,8 +245,7 @@ impl ApprovalStore {
         &mut self,
         requester: Requester,
         confirm: Confirm,
-        profile: ProfileName,
-        program: String,
+        subject: ApprovalSubject,
         peer: &Peer,
         now: BootTime,
     ) -> Arc<ApprovalRequest> {
@@ -206,8 +256,7 @@ impl ApprovalStore {
         let requesting = inspection.and_then(|seen| requesting_programs(&seen.programs).last());
         let request = Arc::new(ApprovalRequest {
             id: self.last_id,
-            profile,
-            program,
+            subject,
             uid: peer.uid,
             asked_at: now,
             pid: requesting.map(|program| program.process.pid),
@@ -307,7 +356,8 @@ mod tests {
             uid: UID,
             program: program.map(|program| (program.to_owned(), Some((1, 2)))),
             is_uncertain: false,
-            shell: None,
+            process: None,
+            is_interpreter: false,
         }
     }
 
@@ -344,16 +394,13 @@ mod tests {
         confirm: Confirm,
         seconds: u64,
     ) -> Arc<ApprovalRequest> {
-        let profile = ProfileName::parse("dev").unwrap();
+        let subject = ApprovalSubject {
+            profile: ProfileName::parse("dev").unwrap(),
+            program: "vim".into(),
+            call: None,
+        };
         let peer = Peer::new(UID, None);
-        store.ask(
-            requester.clone(),
-            confirm,
-            profile,
-            "vim".into(),
-            &peer,
-            at(seconds),
-        )
+        store.ask(requester.clone(), confirm, subject, &peer, at(seconds))
     }
 
     #[test]

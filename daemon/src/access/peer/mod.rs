@@ -16,7 +16,7 @@ use crate::platform::sock_diag::Ends;
 use crate::sandbox::helper::peer_inspector::{InspectionStart, PeerInspector, PendingInspection};
 use crate::sync::lock;
 
-pub(crate) use programs::{describe, file_id, requesting_programs};
+pub(crate) use programs::{describe, file_id, is_interpreter, requesting_programs};
 
 /// One connection's other end.
 #[derive(Debug)]

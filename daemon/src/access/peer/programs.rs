@@ -31,6 +31,23 @@ pub(crate) fn describe(programs: &[Program]) -> String {
     }
 }
 
+/// Names of programs that run scripts, without a version.
+const INTERPRETERS: &[&str] = &[
+    "awk", "bun", "deno", "gawk", "guile", "java", "julia", "lua", "luajit", "mawk", "node",
+    "nodejs", "perl", "php", "pwsh", "pypy", "python", "R", "raku", "Rscript", "ruby", "tclsh",
+    "wish",
+];
+
+/// Whether a program runs scripts. The kernel does not report which one, and the arguments are the
+/// process's own claim.
+pub(crate) fn is_interpreter(program: &str) -> bool {
+    let path = program.trim_end_matches(" (deleted)");
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let name = name.trim_end_matches(|each: char| each.is_ascii_digit() || "._-".contains(each));
+
+    INTERPRETERS.contains(&name)
+}
+
 /// Device and inode of the file at a path.
 pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
@@ -85,6 +102,27 @@ mod tests {
             "/usr/bin/rolekeeper (process 100)"
         );
         assert_eq!(describe(&[]), "an unknown process");
+    }
+
+    #[test]
+    fn interpreter_is_recognized_with_and_without_version() {
+        for interpreter in [
+            "/usr/bin/python3.11",
+            "/x/node",
+            "/usr/bin/perl5.36.0",
+            "ruby (deleted)",
+        ] {
+            assert!(is_interpreter(interpreter), "{interpreter}");
+        }
+        for other in [
+            "/usr/bin/aws",
+            "/usr/bin/python3-config",
+            "/node/x",
+            "?",
+            "",
+        ] {
+            assert!(!is_interpreter(other), "{other}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::connection::write;
 use super::credentialed_stream::CredentialedStream;
 use super::dialogue::Dialogue;
+use super::journalled_command::journalled_command;
 use crate::access::approvals::PATIENCE;
 use crate::access::peer::Peer;
 use crate::access::{AccessError, Interrupted, Question};
@@ -32,8 +33,11 @@ pub(super) async fn respond(
     peer: &Peer,
     context: &Arc<ServerContext>,
 ) -> Result<(), FrameError> {
+    let is_owner = context.services.access.is_owner(peer);
     let parsed = parse(text).and_then(|frame| {
-        context.launch.check_config(frame.config.as_ref())?;
+        context
+            .launch
+            .check_config(is_owner, frame.config.as_ref())?;
         Ok(frame.request)
     });
     let request = match parsed {
@@ -86,7 +90,13 @@ pub(super) async fn respond(
         Err(RequestError::Access(AccessError::Interrupted(Interrupted::Disconnected))) => {
             Err(FrameError::Closed)
         }
-        Err(error) => write(stream, Reply::Error(error.failure())).await,
+        Err(error) => {
+            let failure = match is_owner {
+                true => error.failure(),
+                false => error.failure_for_other_users(),
+            };
+            write(stream, Reply::Error(failure)).await
+        }
     }
 }
 
@@ -94,6 +104,37 @@ type Report = Result<Zeroizing<Vec<u8>>, RequestError>;
 
 /// The requests whose reply is a JSON document. The outer error ends the connection.
 async fn report(
+    dialogue: &mut Dialogue<'_>,
+    request: Request<'_>,
+    peer: &Peer,
+    context: &Arc<ServerContext>,
+) -> Result<Report, FrameError> {
+    let command = journalled_command(&request);
+    let is_journalled = command.is_some()
+        || matches!(
+            request,
+            Request::Iam(_)
+                | Request::Approve { .. }
+                | Request::Login { .. }
+                | Request::Rotate { .. }
+        );
+    if is_journalled {
+        // Starts it while the peer waits for the reply.
+        peer.handle().inspection();
+    }
+
+    let report = perform(dialogue, request, peer, context).await?;
+    if let Some(command) = command {
+        context.services.audit.record(peer, command, &report);
+    }
+    if is_journalled {
+        peer.handle().inspection().wait_before_lease().await;
+    }
+
+    Ok(report)
+}
+
+async fn perform(
     dialogue: &mut Dialogue<'_>,
     request: Request<'_>,
     peer: &Peer,
@@ -320,8 +361,12 @@ fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPa
             "off: the peer inspector process has exited; restart rolekeeperd".into();
     }
 
-    page.daemon.launch = context.launch.status.clone();
-    page.daemon.endpoints = context.endpoints.addresses();
+    if context.services.access.is_owner(peer) {
+        page.daemon.launch = context.launch.status.clone();
+        page.daemon.endpoints = context.endpoints.addresses();
+    } else {
+        page.daemon.launch = context.launch.for_other_users();
+    }
 
     page
 }

@@ -5,3 +5,4 @@ pub(crate) mod connection;
 mod credentialed_stream;
 mod dialogue;
 pub(crate) mod dispatch;
+mod journalled_command;

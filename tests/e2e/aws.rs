@@ -428,10 +428,50 @@ fn rotated_keys_are_stored_before_the_old_ones_are_deleted() {
 }
 
 #[test]
+fn refused_role_is_explained_as_far_as_the_keys_may_know() {
+    let stranger = ("stranger", "partner", "external_id = \"x-2\"");
+    let (_sandbox, home) = world_of("ada", "", &[("dev", "reader", ""), stranger]);
+    let _daemon = home.daemon(&[]);
+
+    let run = refused(&home, "stranger");
+    assert!(
+        run.stderr.contains("run rolekeeper explain stranger"),
+        "{run:?}"
+    );
+    let run = home.rolekeeper(&["explain", "stranger"]);
+    for words in [
+        "user/ada may be able to",
+        "access key",
+        "own policies",
+        "sts:ExternalId",
+    ] {
+        assert!(run.stdout.contains(words), "{words}: {run:?}");
+    }
+
+    lease(&home, "dev");
+    let run = home.rolekeeper(&["explain", "dev"]);
+    assert!(
+        run.stdout.contains("user/ada can assume role reader"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn what_aws_cannot_do_is_said() {
     let (_sandbox, home) = world_of("ada", "", &[("dev", "reader", "")]);
     let _daemon = home.daemon(&[]);
     lease(&home, "dev");
+
+    // One session cannot be revoked, so a logout that promises it fails.
+    let run = home.rolekeeper(&["logout", "dev", "--revoke"]);
+    assert!(
+        run.code == 8
+            && run
+                .stdout
+                .contains("which cannot revoke one session, until it expires"),
+        "{run:?}"
+    );
+    assert_eq!(home.rolekeeper(&["logout", "dev"]).code, 0);
 
     for command in ["sessions", "iam listRoles"] {
         let words: Vec<_> = command.split(' ').collect();
@@ -441,6 +481,8 @@ fn what_aws_cannot_do_is_said() {
             "{command}: {run:?}"
         );
     }
+    assert_eq!(home.rolekeeper(&["resume", "dev"]).code, 0);
+    lease(&home, "dev");
     let status = home.rolekeeper(&["status", "--json"]).json();
     assert_eq!(
         status["profiles"][0]["session"]["view_age_seconds"],

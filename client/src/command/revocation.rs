@@ -29,7 +29,10 @@ pub(crate) fn logout(
     let report: LogoutReport =
         serde_json::from_str(&text).map_err(|_| connect::unexpected_reply())?;
     let sessions = report.profiles.iter().flat_map(|each| &each.sessions);
-    check_revoked(sessions)
+    match revoke {
+        true => check_revoked(sessions),
+        false => Ok(()),
+    }
 }
 
 /// # Errors
@@ -37,11 +40,24 @@ pub(crate) fn logout(
 pub(super) fn check_revoked<'a>(
     sessions: impl Iterator<Item = &'a SessionRevocation>,
 ) -> Result<(), Failure> {
-    let pending = sessions.filter(|session| session.at_upstream == UpstreamRevocation::Pending);
+    let mut pending = 0;
+    let mut not_possible = 0;
+    for session in sessions {
+        match session.at_upstream {
+            UpstreamRevocation::Pending => pending += 1,
+            UpstreamRevocation::NotPossible => not_possible += 1,
+            UpstreamRevocation::NotRequested | UpstreamRevocation::Confirmed => {}
+        }
+    }
 
-    match pending.count() {
-        0 => Ok(()),
-        count => Err(Failure::new(
+    match (pending, not_possible) {
+        (0, 0) => Ok(()),
+        (0, count) => Err(Failure::new(
+            Code::UpstreamRefused,
+            format!("cannot be revoked at the upstream: {count}"),
+            "wait until the session expires, or revoke the role's sessions in the upstream's console",
+        )),
+        (count, _) => Err(Failure::new(
             Code::UpstreamUnavailable,
             format!("not revoked at the upstream yet: {count}"),
             "leave rolekeeperd running: it retries until the session is revoked or has expired",
@@ -169,6 +185,11 @@ pub(super) fn at_upstream(
         (UpstreamRevocation::Pending, Some(why)) => {
             format!(
                 "session {session_id} could not be revoked at the upstream; the daemon retries: {why}"
+            )
+        }
+        (UpstreamRevocation::NotPossible, _) => {
+            format!(
+                "session {session_id} is valid at the upstream, which cannot revoke one session, until it expires"
             )
         }
         (UpstreamRevocation::Pending, None) => {

@@ -139,6 +139,8 @@ pub enum UpstreamRevocation {
     Confirmed,
     /// The daemon retries until the upstream confirms it or the session expires.
     Pending,
+    /// The upstream cannot revoke one session: it is valid there until it expires.
+    NotPossible,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -304,6 +304,13 @@ impl Role {
     }
 }
 
+impl AwsRole {
+    /// Without account and path.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.arn.rsplit('/').next()
+    }
+}
+
 /// The longest advertised lifetime. A running SDK asks again only near the advertised expiry (botocore: 15 minutes before it), so
 /// that a shorter lease ends the use of a revoked session earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

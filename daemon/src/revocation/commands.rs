@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rolekeeper::protocol::{LogoutReport, ProfileLogout, ProfileUpdate, SessionRevocation};
+use rolekeeper::protocol::{
+    LogoutReport, ProfileLogout, ProfileUpdate, SessionRevocation, UpstreamRevocation,
+};
 
 use super::RevocationService;
 use super::outbox::PendingRevocation;
@@ -56,10 +58,17 @@ impl RevocationService {
 
     fn logout_of(&self, entry: &CacheEntry, ids: Vec<String>, revoke: bool) -> ProfileLogout {
         let profile = entry.profile.name.to_string();
-        let sessions = ids
-            .into_iter()
-            .map(|id| self.outbox.result(id, Some(profile.clone()), revoke))
-            .collect();
+        let can_revoke = entry.upstream.client.session_registry().is_some();
+        let result = |id| match can_revoke {
+            true => self.outbox.result(id, Some(profile.clone()), revoke),
+            false => SessionRevocation {
+                session_id: id,
+                profile: Some(profile.clone()),
+                at_upstream: UpstreamRevocation::NotPossible,
+                failure: None,
+            },
+        };
+        let sessions = ids.into_iter().map(result).collect();
 
         ProfileLogout { profile, sessions }
     }

@@ -133,6 +133,11 @@ impl RevocationOutbox {
     }
 
     pub(super) fn add(&self, session_id: &str, pending: PendingRevocation) {
+        let upstream = self.upstream_for(&pending);
+        if upstream.is_some_and(|upstream| upstream.client.session_registry().is_none()) {
+            return;
+        }
+
         self.store.add(session_id, pending);
         self.retry_soon();
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::error::{AwsError, Meaning};
 use super::keys::Keys;
-use super::query::{Call, Done, Reply, reply};
+use super::query::{Call, Done, Members, Reply, reply};
 use super::{Aws, Service};
 use crate::upstream::{
     CallError, CallErrorKind, CredentialInfo, CredentialOwner, CredentialRotation, NewCredential,
@@ -19,13 +19,6 @@ use crate::upstream::{
 /// New keys are known everywhere only after a while.
 const NEW_KEYS_LIMIT: Duration = Duration::from_secs(20);
 const NEW_KEYS_POLL: Duration = Duration::from_secs(2);
-
-/// The members of a list.
-#[derive(Deserialize)]
-struct Members<T> {
-    #[serde(default = "Vec::new")]
-    member: Vec<T>,
-}
 
 struct ListAccessKeys<'a> {
     user: &'a str,

@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use super::Aws;
 use super::error::AwsError;
 use super::keys::Keys;
-use crate::config::{MfaCodeSource, RoleRequest};
+use super::mfa::Mfa;
+use crate::config::RoleRequest;
 use crate::token_source::TokenSource;
 use crate::upstream::{CallError, CallErrorKind, Login, MfaLogin};
 
@@ -56,8 +57,7 @@ impl MfaLogin for Aws {
     }
 
     fn asks_person(&self) -> bool {
-        let code = self.mfa.as_ref().map(|mfa| &mfa.settings.code);
-        matches!(code, Some(MfaCodeSource::Ask))
+        self.mfa.as_ref().is_some_and(Mfa::needs_person)
     }
 
     fn start<'a>(&'a self, code: &'a SecretString) -> BoxFuture<'a, Result<Timestamp, CallError>> {

@@ -156,6 +156,16 @@ struct PackedSession<S> {
 }
 
 impl Mfa {
+    pub(super) fn needs_person(&self) -> bool {
+        matches!(self.settings.code, MfaCodeSource::Ask)
+    }
+
+    /// The keys of the session that is held.
+    pub(super) fn held_keys(&self) -> Option<Keys> {
+        let session = self.session.try_lock().ok()?;
+        Some(session.as_ref()?.keys.clone())
+    }
+
     /// None also while a session is being fetched.
     pub(super) fn packed_session(&self) -> Option<SecretString> {
         let session = self.session.try_lock().ok()?;

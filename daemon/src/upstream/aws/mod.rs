@@ -7,6 +7,7 @@
 //! - W3: the texts in `error` tell causes apart that have one code.
 
 mod error;
+mod explain;
 mod iam;
 mod keys;
 mod login;
@@ -25,7 +26,9 @@ use self::keys::Keys;
 use self::mfa::Mfa;
 use self::sts::{AssumeRole, CallerIdentity};
 use super::http::{HttpClient, SetupError};
-use super::{CredentialRotation, IssuedSession, Login, MfaLogin, Upstream, UpstreamError};
+use super::{
+    CredentialRotation, Explainer, IssuedSession, Login, MfaLogin, Upstream, UpstreamError,
+};
 use crate::clock::ServerClock;
 use crate::config::{AwsRole, AwsSettings, Endpoint, HttpTransport, Role, RoleRequest};
 use crate::sync::lock;
@@ -302,6 +305,10 @@ impl Upstream for Aws {
     }
 
     fn rotation(&self) -> Option<&dyn CredentialRotation> {
+        Some(self)
+    }
+
+    fn explainer(&self) -> Option<&dyn Explainer> {
         Some(self)
     }
 

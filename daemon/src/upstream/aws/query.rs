@@ -54,6 +54,13 @@ macro_rules! reply {
 
 pub(super) use reply;
 
+/// A list.
+#[derive(Deserialize)]
+pub(super) struct Members<T> {
+    #[serde(default = "Vec::new")]
+    pub(super) member: Vec<T>,
+}
+
 #[derive(Deserialize)]
 pub(super) struct Metadata {
     #[serde(rename = "RequestId")]

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::approvals::REMEMBERED_FOR;
 use super::interaction::Interrupted;
 use crate::config::ProfileName;
+use crate::sandbox::helper::peer_inspector::NotHashed;
 
 /// A refusal: what happened, and with [`AccessError::hint`] what the user can do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -34,6 +35,10 @@ pub enum AccessError {
     UnknownCaller { profile: ProfileName },
     #[error("cannot identify the calling program: the peer inspector process has exited")]
     InspectorUnavailable,
+    #[error("cannot identify the calling program: the peer inspector process does not respond")]
+    InspectorSilent,
+    #[error("cannot identify the calling program in time: too many programs wait for that")]
+    InspectorBusy,
     #[error("another process uses the connection that was opened for profile {profile}")]
     ConnectionPassedOn { profile: ProfileName },
     #[error("the caller failed the identity challenge for profile {profile}")]
@@ -42,6 +47,12 @@ pub enum AccessError {
     ProgramNotAllowed {
         profile: ProfileName,
         program: String,
+    },
+    #[error("profile {profile} allows programs by their SHA-256, and that of {program} is unknown: {reason}")]
+    ProgramNotHashed {
+        profile: ProfileName,
+        program: String,
+        reason: NotHashed,
     },
     #[error("the process that connected for profile {profile} has exited or runs another program")]
     ProcessReplaced { profile: ProfileName },
@@ -72,10 +83,13 @@ pub enum NotApprovedReason {
 }
 
 impl AccessError {
-    /// Whether the peer was refused. A lost connection is an end without a decision, and a wrong
-    /// number a mistake.
+    /// Whether the peer was refused. A lost connection and overload are ends without a decision, and
+    /// a wrong number a mistake.
     pub(super) fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Interrupted(_) | Self::NoPendingApproval { .. })
+        !matches!(
+            self,
+            Self::Interrupted(_) | Self::NoPendingApproval { .. } | Self::InspectorBusy
+        )
     }
 
     pub(crate) fn code(&self) -> Code {
@@ -83,6 +97,7 @@ impl AccessError {
             Self::UnknownProfile { .. } => Code::UnknownProfile,
             Self::NoPendingApproval { .. } => Code::Usage,
             Self::Interrupted(_) => Code::ShuttingDown,
+            Self::InspectorBusy => Code::Busy,
             _ => Code::NotAllowed,
         }
     }
@@ -123,6 +138,14 @@ impl AccessError {
                 from [profile.{profile}]"
             ),
             Self::InspectorUnavailable => "restart rolekeeperd".into(),
+            Self::InspectorSilent => {
+                "continue the process if it is stopped, or restart rolekeeperd".into()
+            }
+            Self::InspectorBusy => "retry in a moment".into(),
+            Self::ProgramNotHashed { profile, .. } => format!(
+                "install the program on a local disk, or allow it by `exe` in `callers` of \
+                [profile.{profile}]"
+            ),
             Self::ConnectionPassedOn { .. }
             | Self::ChallengeFailed { .. }
             | Self::ProcessReplaced { .. } => {

@@ -265,13 +265,13 @@ impl Access {
             process::challenge(peer, profile, interaction).await?;
             process::check_program(peer, profile, process).await?;
             // Last, because the process decides how long the checks before take.
-            process::check_unchanged(peer, profile, process)?;
+            process::check_unchanged(peer, profile).await?;
         }
 
         if right == Right::Lease && profile.callers.confirm != Confirm::Never {
             self.approvals.require(peer, entry, interaction).await?;
-            if let Some(process) = process {
-                process::check_unchanged(peer, profile, process)?;
+            if process.is_some() {
+                process::check_unchanged(peer, profile).await?;
             }
         }
 
@@ -282,7 +282,8 @@ impl Access {
     fn refuse(&self, peer: &Peer, profile: &str, error: AccessError) -> AccessError {
         if error.is_refusal() {
             self.journal.record_refusal(
-                peer.caller(),
+                peer.uid,
+                || peer.caller(),
                 profile,
                 &(&error).into(),
                 &self.clock.now(),

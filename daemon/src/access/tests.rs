@@ -48,7 +48,8 @@ fn connect(inspector: &Arc<PeerInspector>) -> Peer {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let stream = Stream::UdSocket(UdSocket::try_from(OwnedFd::from(ours)).unwrap());
-    let peer = Peer::of(&stream, inspector, true).unwrap();
+    let mut peer = Peer::of(&stream, inspector, true).unwrap();
+    peer.open_pidfd(&stream);
     peer.handle().pin();
     peer
 }

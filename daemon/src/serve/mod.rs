@@ -5,6 +5,7 @@ pub(crate) mod encode;
 pub(crate) mod http;
 pub(crate) mod launch;
 mod limits;
+mod repeated_warning;
 mod shutdown;
 pub(crate) mod socket;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::traits::tokio::Listener as _;
+use rolekeeper::frame::FrameError;
 use tokio_util::task::TaskTracker;
 
 use crate::access::peer::Peer;
@@ -31,6 +33,7 @@ use crate::sessions::SessionService;
 use crate::status::StatusService;
 use http::Endpoints;
 use limits::ConnectionLimit;
+use repeated_warning::RepeatedWarning;
 use socket::bind::BoundSocket;
 
 pub(crate) use shutdown::Shutdown;
@@ -65,8 +68,18 @@ pub(crate) struct ServerContext {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) peer_inspector: Arc<PeerInspector>,
     connections: ConnectionLimit,
+    warnings: Warnings,
     pub(crate) shutdown: Shutdown,
     tasks: TaskTracker,
+}
+
+/// What other processes can have logged.
+#[derive(Debug)]
+struct Warnings {
+    not_accepted: RepeatedWarning,
+    user_not_served: RepeatedWarning,
+    too_many_connections: RepeatedWarning,
+    bad_frame: RepeatedWarning,
 }
 
 /// The server after it has stopped accepting connections.
@@ -124,6 +137,12 @@ impl ServerContext {
             endpoints,
             peer_inspector,
             connections,
+            warnings: Warnings {
+                not_accepted: RepeatedWarning::new("cannot accept a connection"),
+                user_not_served: RepeatedWarning::new("refused: another user's process"),
+                too_many_connections: RepeatedWarning::new("refused: too many connections"),
+                bad_frame: RepeatedWarning::new("refused: an invalid frame"),
+            },
             shutdown: Shutdown::default(),
             tasks: TaskTracker::new(),
         })
@@ -145,7 +164,9 @@ pub(crate) async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Sto
         match accepted {
             Ok(stream) => start_connection(stream, &context),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if context.warnings.not_accepted.is_first() {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -182,26 +203,55 @@ async fn drain(context: &ServerContext) {
     }
 }
 
+/// Decides what becomes of a connection before a task is started for it: any process can connect as fast as it likes, and
+/// all connections wait behind each other to be accepted.
 fn start_connection(stream: Stream, context: &Arc<ServerContext>) {
-    let is_shared = context.services.access.policy.is_shared();
-    let peer = match Peer::of(&stream, &context.peer_inspector, is_shared) {
+    if socket::connection::is_closed_by_peer(&stream) {
+        return;
+    }
+
+    let access = &context.services.access;
+    let mut peer = match Peer::of(
+        &stream,
+        &context.peer_inspector,
+        access.policy.names_groups(),
+    ) {
         Ok(peer) => peer,
         Err(error) => {
             return tracing::debug!(%error, "a peer disconnected before it was identified");
         }
     };
 
+    if let Err(error) = access.authorize_connection(&peer) {
+        if context.warnings.user_not_served.is_first() {
+            tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
+        }
+        return socket::connection::refuse(&stream, (&error).into());
+    }
+
     let Some(permit) = context.connections.acquire(peer.uid) else {
-        tracing::warn!(pid = ?peer.pid, "refused: too many connections");
-        context.tasks.spawn(socket::connection::refuse_busy(stream));
-        return;
+        if context.warnings.too_many_connections.is_first() {
+            tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: too many connections");
+        }
+        return socket::connection::refuse_busy(&stream);
     };
 
-    let pid = peer.pid;
+    if context.peer_inspector.pins_peers() {
+        peer.open_pidfd(&stream);
+    }
+
+    let (uid, pid) = (peer.uid, peer.pid);
     let served = Arc::clone(context);
     context.tasks.spawn(async move {
         let _permit = permit;
         if let Err(error) = socket::connection::serve(stream, peer, &served).await {
+            let is_bad_frame = matches!(
+                error,
+                FrameError::Truncated { .. } | FrameError::TooLarge { .. }
+            );
+            if is_bad_frame && served.warnings.bad_frame.is_first() {
+                tracing::warn!(uid, ?pid, %error, "refused: an invalid frame");
+            }
             tracing::debug!(?pid, %error, "a connection ended early");
         }
     });

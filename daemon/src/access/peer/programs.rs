@@ -44,8 +44,7 @@ fn display_path(program: &Program) -> String {
         .all(|each| each.is_ascii_alphanumeric() || "/._+-@".contains(each));
     let path = if is_plain { path } else { format!("{path:?}") };
 
-    let here = file_id(Path::new(&program.process.program));
-    if program.file.is_some() && program.file != here {
+    if program.is_elsewhere {
         format!("{path}, which is not the file at that path,")
     } else {
         path
@@ -66,7 +65,9 @@ mod tests {
             },
             file: None,
             is_intermediary,
+            is_elsewhere: false,
             sha256: None,
+            not_hashed: None,
         }
     }
 
@@ -102,7 +103,7 @@ mod tests {
             format!("\"{hostile}\" (process 99, by /usr/bin/make)")
         );
 
-        programs[1].file = Some((0, 0));
+        programs[1].is_elsewhere = true;
         let note = "by /usr/bin/make, which is not the file at that path,)";
         assert!(describe(&programs).ends_with(note));
     }

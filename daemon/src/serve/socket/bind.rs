@@ -24,6 +24,10 @@ use crate::platform::removal::FolderWatch;
 /// For a daemon that ends, which gives the lock back within milliseconds of its last answer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The most connections that wait to be accepted. A process that connects and closes as fast as it can keeps the queue full,
+/// and everybody waits behind it. The next ones wait in connect(2), where each process has one place.
+const BACKLOG: i32 = 64;
+
 /// The listening socket. Its drop removes the socket's file, if the daemon created it, so that clients fail at once.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
@@ -124,6 +128,7 @@ fn listen(path: &Path) -> io::Result<Listener> {
     let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
 
     let listener = options.create_tokio()?;
+    limit_backlog(&listener)?;
     pass_credentials(&listener)?;
     Ok(listener)
 }
@@ -133,6 +138,19 @@ fn io_error(path: &Path, error: io::Error) -> BindError {
         path: path.into(),
         error,
     }
+}
+
+/// Limits how many connections wait to be accepted, also for a socket of the service manager.
+fn limit_backlog(listener: &Listener) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let Listener::UdSocket(listener) = listener;
+        rustix::net::listen(listener.as_fd(), BACKLOG)?;
+    }
+    #[cfg(not(unix))]
+    let _ = listener;
+
+    Ok(())
 }
 
 /// The kernel adds the sender's credentials to every message. Connections inherit this option, so it holds from their first
@@ -169,6 +187,7 @@ pub(crate) fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError>
         created => {
             let listener = UdsListener::try_from(OwnedFd::from(listener));
             let listener = listener.map_err(passed_in_error)?.into();
+            limit_backlog(&listener).map_err(passed_in_error)?;
             pass_credentials(&listener).map_err(passed_in_error)?;
 
             Ok(BoundSocket {

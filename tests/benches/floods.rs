@@ -59,7 +59,11 @@ fn measure(sandbox: &SandboxProcess, is_shared: bool, has_rules: bool) {
     home.configure_for(
         sandbox,
         "dev",
-        &[("open", "S3ReadOnly"), ("ruled", "S3ReadOnly"), ("hashed", "S3ReadOnly")],
+        &[
+            ("open", "S3ReadOnly"),
+            ("ruled", "S3ReadOnly"),
+            ("hashed", "S3ReadOnly"),
+        ],
     );
     let program = home.copy_of(&std::env::current_exe().expect("this program"));
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("the copy is mine");
@@ -70,21 +74,42 @@ fn measure(sandbox: &SandboxProcess, is_shared: bool, has_rules: bool) {
     }
 
     let whose = if is_shared { "shared" } else { "own" };
-    let rules = if has_rules { "with rules" } else { "without rules" };
+    let rules = if has_rules {
+        "with rules"
+    } else {
+        "without rules"
+    };
     let uid = if is_shared { STRANGER } else { 0 };
     for flood in ["spin", "close", "half", "junk"] {
         let lines = daemon.log().lines().count();
         let started = Instant::now();
-        compare(&home, &program, &format!("{whose} daemon {rules}, {flood}"), flood, uid, "open", "<= 2");
+        compare(
+            &home,
+            &program,
+            &format!("{whose} daemon {rules}, {flood}"),
+            flood,
+            uid,
+            "open",
+            "<= 2",
+        );
         let lines = daemon.log().lines().count() - lines;
         let minutes = started.elapsed().as_secs_f64() / 60.0;
-        row("  log lines", format!("{lines} in {minutes:.1} min"), "< 10 a min");
+        row(
+            "  log lines",
+            format!("{lines} in {minutes:.1} min"),
+            "< 10 a min",
+        );
     }
 
     if !is_shared {
         return;
     }
-    for (flood, asks) in [("lease", "open"), ("ruled", "ruled"), ("hashed", "hashed"), ("fork", "ruled")] {
+    for (flood, asks) in [
+        ("lease", "open"),
+        ("ruled", "ruled"),
+        ("hashed", "hashed"),
+        ("fork", "ruled"),
+    ] {
         if has_rules || flood == "lease" {
             let what = format!("a served user's {flood} requests, another's {asks}");
             compare(&home, &program, &what, flood, SERVED, asks, "<= 3");
@@ -97,11 +122,21 @@ fn configure(home: &Home, program: &Path, is_shared: bool, has_rules: bool) {
     let me = std::env::current_exe().expect("this program");
     let rules = [
         ("open", String::new()),
-        ("ruled", format!("callers = [{{ exe = {me:?} }}, {{ exe = {program:?} }}]\n")),
-        ("hashed", format!("callers = [{{ sha256 = \"{}\" }}]\n", sha256(&me))),
+        (
+            "ruled",
+            format!("callers = [{{ exe = {me:?} }}, {{ exe = {program:?} }}]\n"),
+        ),
+        (
+            "hashed",
+            format!("callers = [{{ sha256 = \"{}\" }}]\n", sha256(&me)),
+        ),
     ];
     for (profile, rule) in rules {
-        let users = if is_shared { format!("users = [{SERVED}]\n") } else { String::new() };
+        let users = if is_shared {
+            format!("users = [{SERVED}]\n")
+        } else {
+            String::new()
+        };
         let rule = if has_rules { rule } else { String::new() };
         let head = format!("[profile.{profile}]\n");
         text = text.replace(&head, &format!("{head}{users}{rule}"));
@@ -110,7 +145,10 @@ fn configure(home: &Home, program: &Path, is_shared: bool, has_rules: bool) {
 }
 
 fn sha256(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().expect("sha256sum starts");
+    let output = Command::new("sha256sum")
+        .arg(path)
+        .output()
+        .expect("sha256sum starts");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     text.split_whitespace().next().expect("a hash").to_owned()
 }
@@ -123,7 +161,15 @@ fn open_to_others(home: &Home) {
 }
 
 /// The good client alone and beside the flood, in turn, since the speed of a machine varies.
-fn compare(home: &Home, program: &Path, what: &str, flood: &str, uid: u32, profile: &str, bound: &str) {
+fn compare(
+    home: &Home,
+    program: &Path,
+    what: &str,
+    flood: &str,
+    uid: u32,
+    profile: &str,
+    bound: &str,
+) {
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     let mut refused = 0;
     for _ in 0..3 {
@@ -175,8 +221,16 @@ impl Flood {
     fn start(program: &Path, kind: &str, socket: &Path, uid: u32) -> Self {
         let start = |_| {
             let mut command = Command::new(program);
-            command.args(["flood", kind]).arg(socket).uid(uid).gid(uid).current_dir("/");
-            command.stdin(Stdio::null()).spawn().expect("the flood starts")
+            command
+                .args(["flood", kind])
+                .arg(socket)
+                .uid(uid)
+                .gid(uid)
+                .current_dir("/");
+            command
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("the flood starts")
         };
         Self((0..PROCESSES).map(start).collect())
     }
@@ -222,21 +276,27 @@ fn send_flood(kind: &str, socket: &Path) {
                 let _ = { child }.wait();
             }
         },
-        "once" => drop(is_served(socket, "ruled")),
-        "hash-once" => drop(is_served(socket, "hashed")),
+        "once" => once(socket, "ruled"),
+        "hash-once" => once(socket, "hashed"),
         "hashed" => hash_flood(socket),
         profile => {
             let profile = if profile == "lease" { "open" } else { profile };
-            many(|| drop(is_served(socket, profile)));
+            many(|| once(socket, profile));
         }
     }
+}
+
+fn once(socket: &Path, profile: &str) {
+    let _ = is_served(socket, profile);
 }
 
 fn many(act: impl Fn() + Sync) {
     thread::scope(|scope| {
         for _ in 0..50 {
-            scope.spawn(|| loop {
-                act();
+            scope.spawn(|| {
+                loop {
+                    act();
+                }
             });
         }
     });
@@ -250,7 +310,10 @@ fn hash_flood(socket: &Path) {
     for number in 0_u64.. {
         let copy = folder.join(number.to_string());
         fs::copy(&me, &copy).expect("a copy");
-        let file = fs::OpenOptions::new().write(true).open(&copy).expect("the copy is mine");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(&copy)
+            .expect("the copy is mine");
         file.set_len(100 * 1024 * 1024).expect("it grows");
         drop(file);
         let mut children: Vec<_> = (0..4)

@@ -48,7 +48,9 @@ pub enum AccessError {
         profile: ProfileName,
         program: String,
     },
-    #[error("profile {profile} allows programs by their SHA-256, and that of {program} is unknown: {reason}")]
+    #[error(
+        "profile {profile} allows programs by their SHA-256, and that of {program} is unknown: {reason}"
+    )]
     ProgramNotHashed {
         profile: ProfileName,
         program: String,
@@ -76,10 +78,12 @@ pub enum NotApprovedReason {
     Denied,
     #[error("denied a moment ago")]
     DeniedBefore,
+    #[error("not answered a moment ago")]
+    NotAnsweredBefore,
     #[error("timed out")]
     TimedOut,
-    #[error("too many approvals are pending")]
-    TooManyPending,
+    #[error("too many approvals were requested in the last minute")]
+    TooManyQuestions,
 }
 
 impl AccessError {
@@ -97,7 +101,11 @@ impl AccessError {
             Self::UnknownProfile { .. } => Code::UnknownProfile,
             Self::NoPendingApproval { .. } => Code::Usage,
             Self::Interrupted(_) => Code::ShuttingDown,
-            Self::InspectorBusy => Code::Busy,
+            Self::InspectorBusy
+            | Self::NotApproved {
+                reason: NotApprovedReason::TooManyQuestions,
+                ..
+            } => Code::Busy,
             _ => Code::NotAllowed,
         }
     }
@@ -167,17 +175,15 @@ impl AccessError {
 impl NotApprovedReason {
     fn hint(self) -> String {
         match self {
-            Self::Denied | Self::DeniedBefore => format!(
-                "run the command again in {} s, and allow it with rolekeeper approve",
-                REMEMBERED_FOR.as_secs()
-            ),
-            Self::TimedOut => {
-                "run the command again, and allow it with rolekeeper approve in another terminal"
-                    .into()
+            Self::Denied | Self::DeniedBefore | Self::NotAnsweredBefore | Self::TimedOut => {
+                format!(
+                    "run the command again in {} s, and allow it with rolekeeper approve in another \
+                terminal",
+                    REMEMBERED_FOR.as_secs()
+                )
             }
-            Self::TooManyPending => {
-                "run rolekeeper approve to answer the pending approvals, then run the command again"
-                    .into()
+            Self::TooManyQuestions => {
+                "answer the pending approvals with rolekeeper approve, and retry in a minute".into()
             }
         }
     }

@@ -12,9 +12,6 @@ pub(crate) mod socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::Stream;
-use interprocess::local_socket::traits::tokio::Listener as _;
-use rolekeeper::frame::FrameError;
 use tokio_util::task::TaskTracker;
 
 use crate::access::peer::Peer;
@@ -33,7 +30,7 @@ use crate::sessions::SessionService;
 use crate::status::StatusService;
 use http::Endpoints;
 use limits::ConnectionLimit;
-use repeated_warning::RepeatedWarning;
+use repeated_warning::Warnings;
 use socket::bind::BoundSocket;
 
 pub(crate) use shutdown::Shutdown;
@@ -71,15 +68,6 @@ pub(crate) struct ServerContext {
     warnings: Warnings,
     pub(crate) shutdown: Shutdown,
     tasks: TaskTracker,
-}
-
-/// What other processes can have logged.
-#[derive(Debug)]
-struct Warnings {
-    not_accepted: RepeatedWarning,
-    user_not_served: RepeatedWarning,
-    too_many_connections: RepeatedWarning,
-    bad_frame: RepeatedWarning,
 }
 
 /// The server after it has stopped accepting connections.
@@ -137,12 +125,7 @@ impl ServerContext {
             endpoints,
             peer_inspector,
             connections,
-            warnings: Warnings {
-                not_accepted: RepeatedWarning::new("cannot accept a connection"),
-                user_not_served: RepeatedWarning::new("refused: another user's process"),
-                too_many_connections: RepeatedWarning::new("refused: too many connections"),
-                bad_frame: RepeatedWarning::new("refused: an invalid frame"),
-            },
+            warnings: Warnings::default(),
             shutdown: Shutdown::default(),
             tasks: TaskTracker::new(),
         })
@@ -155,22 +138,9 @@ pub(crate) async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Sto
         http::accept(&context, endpoint, listener);
     }
 
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.listener.accept() => accepted,
-            () = context.shutdown.started() => return Stopped { socket, context },
-        };
+    let socket = socket::accept::run(socket, &context).await;
 
-        match accepted {
-            Ok(stream) => start_connection(stream, &context),
-            Err(error) => {
-                if context.warnings.not_accepted.is_first() {
-                    tracing::warn!(%error, "cannot accept a connection");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    Stopped { socket, context }
 }
 
 impl Stopped {
@@ -201,58 +171,4 @@ async fn drain(context: &ServerContext) {
             "stopped, although requests are still open"
         );
     }
-}
-
-/// Decides what becomes of a connection before a task is started for it: any process can connect as fast as it likes, and
-/// all connections wait behind each other to be accepted.
-fn start_connection(stream: Stream, context: &Arc<ServerContext>) {
-    if socket::connection::is_closed_by_peer(&stream) {
-        return;
-    }
-
-    let access = &context.services.access;
-    let mut peer = match Peer::of(
-        &stream,
-        &context.peer_inspector,
-        access.policy.names_groups(),
-    ) {
-        Ok(peer) => peer,
-        Err(error) => {
-            return tracing::debug!(%error, "a peer disconnected before it was identified");
-        }
-    };
-
-    if let Err(error) = access.authorize_connection(&peer) {
-        if context.warnings.user_not_served.is_first() {
-            tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
-        }
-        return socket::connection::refuse(&stream, (&error).into());
-    }
-
-    let Some(permit) = context.connections.acquire(peer.uid) else {
-        if context.warnings.too_many_connections.is_first() {
-            tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: too many connections");
-        }
-        return socket::connection::refuse_busy(&stream);
-    };
-
-    if context.peer_inspector.pins_peers() {
-        peer.open_pidfd(&stream);
-    }
-
-    let (uid, pid) = (peer.uid, peer.pid);
-    let served = Arc::clone(context);
-    context.tasks.spawn(async move {
-        let _permit = permit;
-        if let Err(error) = socket::connection::serve(stream, peer, &served).await {
-            let is_bad_frame = matches!(
-                error,
-                FrameError::Truncated { .. } | FrameError::TooLarge { .. }
-            );
-            if is_bad_frame && served.warnings.bad_frame.is_first() {
-                tracing::warn!(uid, ?pid, %error, "refused: an invalid frame");
-            }
-            tracing::debug!(?pid, %error, "a connection ended early");
-        }
-    });
 }

@@ -8,6 +8,25 @@ use std::time::Duration;
 /// The first one is logged at once. The others of the next minute are counted, and the count is logged after it.
 const PERIOD: Duration = Duration::from_secs(60);
 
+#[derive(Debug)]
+pub(super) struct Warnings {
+    pub(super) not_accepted: RepeatedWarning,
+    pub(super) user_not_served: RepeatedWarning,
+    pub(super) too_many_connections: RepeatedWarning,
+    pub(super) bad_frame: RepeatedWarning,
+}
+
+impl Default for Warnings {
+    fn default() -> Self {
+        Self {
+            not_accepted: RepeatedWarning::new("cannot accept a connection"),
+            user_not_served: RepeatedWarning::new("refused: another user's process"),
+            too_many_connections: RepeatedWarning::new("refused: too many connections"),
+            bad_frame: RepeatedWarning::new("refused: an invalid frame"),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct RepeatedWarning {
     what: &'static str,

@@ -8,10 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use interprocess::local_socket::tokio::Stream;
-
 use crate::journal::{Caller, Via};
-use crate::platform::peer_credentials::{is_alive, peer_groups, peer_pidfd};
+use crate::platform::descriptors::register;
+use crate::platform::peer_credentials::{is_alive, peer_credentials, peer_groups, peer_pidfd};
 use crate::platform::sock_diag::Ends;
 use crate::sandbox::helper::peer_inspector::{PeerInspector, PendingInspection, ProcessPin};
 use crate::sync::lock;
@@ -155,35 +154,31 @@ impl Peer {
     }
 
     /// The other end of a connection on the local socket.
-    #[cfg(unix)]
     pub(crate) fn of(
-        stream: &Stream,
+        connection: &OwnedFd,
         inspector: &Arc<PeerInspector>,
         wants_groups: bool,
     ) -> io::Result<Self> {
-        let Stream::UdSocket(stream) = stream;
-        let credentials = stream.inner().peer_cred()?;
+        let credentials = peer_credentials(connection.as_fd())?;
 
         // The kernel gives no pid for a process outside of the daemon's PID namespace.
-        let pid = credentials.pid().filter(|pid| *pid > 0);
+        let pid = Some(credentials.pid).filter(|pid| *pid > 0);
         let source = pid.map_or(PeerSource::Unknown, PeerSource::Pid);
-        let handle = PeerHandle::new(Some(inspector), credentials.uid(), source);
+        let handle = PeerHandle::new(Some(inspector), credentials.uid, source);
 
         let mut peer = Self::with_handle(pid, handle);
         if wants_groups {
-            peer.groups = peer_groups(stream.as_fd());
+            peer.groups = peer_groups(connection.as_fd());
         }
 
-        peer.groups.push(credentials.gid());
+        peer.groups.push(credentials.gid);
 
         Ok(peer)
     }
 
     /// Refers to the process itself from now on.
-    #[cfg(unix)]
-    pub(crate) fn open_pidfd(&mut self, stream: &Stream) {
-        let Stream::UdSocket(stream) = stream;
-        self.pidfd = peer_pidfd(stream.as_fd());
+    pub(crate) fn open_pidfd(&mut self, connection: &OwnedFd) {
+        self.pidfd = peer_pidfd(connection.as_fd());
     }
 
     /// The other end of a TCP connection. Its process is found once it is needed.
@@ -204,6 +199,16 @@ impl Peer {
     /// Whether the process that connected still runs. If so, its pid has been its own since then.
     pub(crate) fn is_alive(&self) -> bool {
         self.pidfd.as_ref().is_some_and(is_alive)
+    }
+
+    /// Returns once the process that connected has exited, if that can be noticed.
+    pub(crate) async fn exited(&self) {
+        let pidfd = self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        let exit = pidfd.and_then(|pidfd| register(pidfd).ok());
+        match exit {
+            Some(exit) if exit.readable().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
     }
 
     /// Whether the kernel names the process that connected.

@@ -139,14 +139,26 @@ mod tests {
             }
 
             let of_another = received.iter().position(|text| text == "another").unwrap();
-            assert!(of_another < 4_000, "before most of the others: {of_another}");
+            assert!(
+                of_another < 4_000,
+                "before most of the others: {of_another}"
+            );
             received.remove(of_another);
-            assert!(received.iter().enumerate().all(|(number, text)| *text == number.to_string()));
+            assert!(
+                received
+                    .iter()
+                    .enumerate()
+                    .all(|(number, text)| *text == number.to_string())
+            );
 
             // As when the helper exits.
             drop(theirs);
             let _ = outbox.send(1000, b"the last".to_vec(), &[]);
-            lock(&outbox.waiting).users.entry(0).or_default().push_back(Vec::new());
+            lock(&outbox.waiting)
+                .users
+                .entry(0)
+                .or_default()
+                .push_back(Vec::new());
             outbox.filled.notify_one();
         });
     }

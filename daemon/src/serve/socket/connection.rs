@@ -1,13 +1,12 @@
 //! One connection on the local socket: it reads and writes frames within their deadlines.
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::frame::{self, FrameError, HEADER};
 use rolekeeper::protocol::{Code, Failure, Reply, ReplyFrame, VERSION};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -27,39 +26,28 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The expected size of a reply, in bytes. Only parts of a document are longer.
 const REPLY_CAPACITY: usize = 2048;
 
-/// Whether the peer has closed the connection. Its request, if there is one, has no reader for a reply.
-pub(crate) fn is_closed_by_peer(stream: &Stream) -> bool {
-    let Stream::UdSocket(stream) = stream;
-    let now = Timespec::default();
-    let mut polled = [PollFd::new(stream, PollFlags::empty())];
-    let outcome = poll(&mut polled, Some(&now));
-
-    outcome.is_ok() && polled[0].revents().contains(PollFlags::HUP)
-}
-
 /// Replies with an error. A peer that does not read gets none.
-pub(crate) fn refuse(stream: &Stream, failure: Failure) {
-    let Stream::UdSocket(stream) = stream;
+pub(super) fn refuse(connection: &OwnedFd, failure: Failure) {
     let reply = Reply::Error(failure);
 
     if let Ok(frame) = frame::encode_within(&ReplyFrame { v: VERSION, reply }, REPLY_CAPACITY) {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = send(stream.as_fd(), &frame, flags);
+        let _ = send(connection, &frame, flags);
     }
 }
 
 /// Replies that the limit of connections is reached.
-pub(crate) fn refuse_busy(stream: &Stream) {
+pub(super) fn refuse_busy(connection: &OwnedFd) {
     let failure = Failure::new(
         Code::Busy,
         "the daemon has reached its limit of connections",
         "retry in a moment",
     );
-    refuse(stream, failure);
+    refuse(connection, failure);
 }
 
 /// Serves a connection until the peer disconnects, a deadline passes, or the daemon stops.
-pub(crate) async fn serve(
+pub(super) async fn serve(
     stream: Stream,
     peer: Peer,
     context: &Arc<ServerContext>,

@@ -88,9 +88,7 @@ impl CommandRunner {
 
     /// Whether the helper may run a command. Blocks the thread for up to two seconds.
     pub(crate) fn allows(&self, command: &[String]) -> bool {
-        let Ok(check) = self
-            .helper
-            .request(OWNER, Work::Check(command.into()), &[]) else {
+        let Ok(check) = self.helper.request(OWNER, Work::Check(command.into()), &[]) else {
             return false;
         };
         matches!(check.into_response().wait(), Some(Outcome::Allowed))

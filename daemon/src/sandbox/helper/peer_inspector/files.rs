@@ -31,7 +31,10 @@ impl FileIdentity {
         let stat = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS).ok()?;
 
         Some(Self {
-            id: (makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
+            id: (
+                makedev(stat.stx_dev_major, stat.stx_dev_minor),
+                stat.stx_ino,
+            ),
             uid: stat.stx_uid,
             mode: stat.stx_mode.into(),
         })
@@ -40,7 +43,11 @@ impl FileIdentity {
 
 /// Whether a file on this device is on a file system of this machine, as statfs(2) describes it. Of another, such as FUSE
 /// or NFS, each reader can be shown other content.
-#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the field's type depends on the target")]
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_sign_loss,
+    reason = "the field's type depends on the target"
+)]
 pub(super) fn is_local(found: &StatFs, device: u64) -> bool {
     is_local_type(found.f_type as u64 & 0xffff_ffff, device)
 }

@@ -91,7 +91,13 @@ impl PeerInspector {
 
     pub(crate) fn inspect(&self, uid: u32, pid: i32) -> Arc<PendingInspection> {
         let target = InspectTarget::Pid(pid);
-        self.start_inspection(uid, Work::Inspect { target, hash: false })
+        self.start_inspection(
+            uid,
+            Work::Inspect {
+                target,
+                hash: false,
+            },
+        )
     }
 
     /// With the hash of its program, and of those that it is an intermediary of.
@@ -103,7 +109,13 @@ impl PeerInspector {
     /// The process that has a socket open.
     pub(crate) fn inspect_socket_owner(&self, uid: u32, inode: u32) -> Arc<PendingInspection> {
         let target = InspectTarget::Socket(inode);
-        self.start_inspection(uid, Work::Inspect { target, hash: false })
+        self.start_inspection(
+            uid,
+            Work::Inspect {
+                target,
+                hash: false,
+            },
+        )
     }
 
     fn start_inspection(&self, uid: u32, work: Work) -> Arc<PendingInspection> {

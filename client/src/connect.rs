@@ -175,7 +175,9 @@ fn connect(socket: &Path) -> io::Result<Stream> {
 fn connect_within(socket: &Path, deadline: Duration) -> io::Result<Stream> {
     use interprocess::os::unix::uds_local_socket::Stream as UdSocket;
     use rustix::net::sockopt::{Timeout, set_socket_timeout};
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    };
 
     let address = SocketAddrUnix::new(socket)?;
     let flags = SocketFlags::CLOEXEC;

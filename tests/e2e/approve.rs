@@ -178,7 +178,6 @@ fn always_asks_each_time() {
         codes.sort_unstable();
         assert_eq!(codes, [0, 4]);
     });
-
 }
 
 /// The requester starts its own approver on a terminal. The daemon refuses it, because the requester

@@ -498,7 +498,9 @@ fn stopped_inspector_stops_only_profiles_with_rules_until_it_continues() {
         let refused = ask("ruled");
         assert!(
             refused.code == 4
-                && refused.stderr.contains("the peer inspector process does not respond")
+                && refused
+                    .stderr
+                    .contains("the peer inspector process does not respond")
                 && refused.stderr.contains("restart rolekeeperd"),
             "{refused:?}"
         );
@@ -514,7 +516,9 @@ fn stopped_inspector_stops_only_profiles_with_rules_until_it_continues() {
     assert!(audit.contains("unknown process"), "{audit}");
 
     send(Signal::CONT, inspector);
-    eventually("the inspector works again", || (!status().contains(is_off)).then_some(()));
+    eventually("the inspector works again", || {
+        (!status().contains(is_off)).then_some(())
+    });
     assert_eq!(ask("ruled").code, 0);
 }
 

@@ -226,7 +226,7 @@ impl Approvals {
 }
 
 /// A request for credentials that waits for the decision. The last one that goes away withdraws the
-/// question.
+/// question, under one lock with the check that it is the last one.
 struct Waiter<'a> {
     approvals: &'a Approvals,
     peer: &'a Peer,
@@ -236,7 +236,14 @@ struct Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let now = self.approvals.clock.now();
-        let withdrawn = lock(&self.approvals.store).leave(&self.request, now.boot);
+        let mut store = lock(&self.approvals.store);
+        // HTTP clients do not wait for a user. They ask again.
+        let is_withdrawn = store.leave(&self.request) && !self.peer.is_over_http();
+        let withdrawn = is_withdrawn
+            .then(|| store.answer(self.request.id, Decision::Withdrawn, now.boot))
+            .flatten();
+        drop(store);
+
         if let Some(request) = withdrawn {
             self.approvals
                 .record(self.peer, &request, Decision::Withdrawn, &now);

@@ -230,17 +230,9 @@ impl ApprovalStore {
         request.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One waits no more. Ends the request if it was the last one, and then returns it.
-    pub(super) fn leave(
-        &mut self,
-        request: &ApprovalRequest,
-        now: BootTime,
-    ) -> Option<Arc<ApprovalRequest>> {
-        let before = request.waiting.fetch_sub(1, Ordering::Relaxed);
-        if before > 1 {
-            return None;
-        }
-        self.answer(request.id, Decision::Withdrawn, now)
+    /// One waits no more. Returns whether it was the last one.
+    pub(super) fn leave(&mut self, request: &ApprovalRequest) -> bool {
+        request.waiting.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
     /// For the time that the profile configures.
@@ -438,21 +430,17 @@ mod tests {
     }
 
     #[test]
-    fn request_ends_when_the_last_of_its_waiters_leaves() {
+    fn last_waiter_withdraws_a_request_that_may_then_be_asked_again() {
         let mut store = ApprovalStore::default();
         let vim = requester(Some("/usr/bin/vim"));
         let request = ask(&mut store, &vim, Confirm::First, 0);
         store.join(&request);
         store.join(&request);
-        assert!(store.leave(&request, at(1)).is_none());
-        assert!(store.leave(&request, at(1)).is_some());
-        assert_eq!(store.pending(at(1)).count(), 0);
-        assert!(!is_quiet(&store, &vim, 1), "it may be asked again");
+        assert_eq!([0, 1].map(|_| store.leave(&request)), [false, true]);
 
-        let request = ask(&mut store, &vim, Confirm::First, 2);
-        store.join(&request);
-        store.answer(request.id, Decision::Allow, at(3)).unwrap();
-        assert!(store.leave(&request, at(3)).is_none(), "it was answered");
+        let withdrawn = store.answer(request.id, Decision::Withdrawn, at(1));
+        assert!(withdrawn.is_some() && store.pending(at(1)).count() == 0);
+        assert!(!is_quiet(&store, &vim, 1));
     }
 
     #[test]
@@ -476,7 +464,7 @@ mod tests {
         store.answer(request.id, Decision::Allow, at(1)).unwrap();
         assert!(!is_allowed(&store, &vim, 1));
 
-        store.leave(&request, at(1));
+        store.leave(&request);
         let request = ask(&mut store, &vim, always, 2);
         let joined = joins(&store, &vim, always, 3);
         assert_eq!(joined, Some(request.id), "the program asks again");
@@ -494,8 +482,9 @@ mod tests {
             let program = requester(Some(&format!("/bin/{number}")));
             let request = ask(&mut store, &program, Confirm::Always, 0);
             // The client asks and goes away.
-            store.join(&request);
-            store.leave(&request, at(0)).unwrap();
+            store
+                .answer(request.id, Decision::Withdrawn, at(0))
+                .unwrap();
         }
         assert!(store.is_full(UID, at(59)));
         assert!(!store.is_full(UID + 1, at(59)));

@@ -4,6 +4,8 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use interprocess::local_socket::tokio::Stream;
 use interprocess::os::unix::uds_local_socket::tokio::Stream as UdSocket;
@@ -16,7 +18,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::bind::BoundSocket;
 use super::connection::{refuse, refuse_busy, serve};
 use crate::access::peer::Peer;
+use crate::serve::limits::ConnectionPermit;
 use crate::serve::{ACCEPT_PAUSE, ServerContext};
+
+/// After so many connections that are not served, accepting pauses. The processes that make them wait meanwhile, instead of
+/// using the processors as fast as this thread makes room for them.
+const USELESS: usize = 16;
+const USELESS_PAUSE: Duration = Duration::from_micros(200);
 
 /// Accepts connections until the shutdown starts.
 pub(crate) async fn run(socket: BoundSocket, context: &Arc<ServerContext>) -> BoundSocket {
@@ -49,10 +57,16 @@ fn accept_all(socket: &BoundSocket, stopped: &OwnedFd, context: &Arc<ServerConte
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let stopping = || PollFd::new(stopped, PollFlags::empty());
 
+    let mut useless = 0;
+
     while !context.shutdown.has_started() {
         let _ = match accept_with(&socket.listener, flags) {
             Ok(connection) => {
-                start(connection, context);
+                useless += usize::from(!start(connection, context));
+                if useless >= USELESS {
+                    useless = 0;
+                    thread::sleep(USELESS_PAUSE);
+                }
                 continue;
             }
             Err(Errno::AGAIN) => {
@@ -70,44 +84,18 @@ fn accept_all(socket: &BoundSocket, stopped: &OwnedFd, context: &Arc<ServerConte
     }
 }
 
-fn start(connection: OwnedFd, context: &Arc<ServerContext>) {
-    if is_closed_by_peer(&connection) {
-        return;
-    }
-
-    let access = &context.services.access;
-    let inspector = &context.peer_inspector;
-    let mut peer = match Peer::of(&connection, inspector, access.policy.names_groups()) {
-        Ok(peer) => peer,
-        Err(error) => {
-            return tracing::debug!(%error, "a peer disconnected before it was identified");
-        }
+/// Whether the connection is served.
+fn start(connection: OwnedFd, context: &Arc<ServerContext>) -> bool {
+    let Some((connection, peer, permit)) = admit(connection, context) else {
+        return false;
     };
 
     let (uid, pid) = (peer.uid, peer.pid);
-    let warnings = &context.warnings;
-    if let Err(error) = access.authorize_connection(&peer) {
-        if warnings.user_not_served.is_first() {
-            tracing::warn!(uid, ?pid, "refused: another user's process");
-        }
-        return refuse(&connection, (&error).into());
-    }
-
-    let Some(permit) = context.connections.acquire(uid) else {
-        if warnings.too_many_connections.is_first() {
-            tracing::warn!(uid, ?pid, "refused: too many connections");
-        }
-        return refuse_busy(&connection);
-    };
-
-    if inspector.pins_peers() {
-        peer.open_pidfd(&connection);
-    }
-
     let stream = match UdSocket::try_from(connection) {
         Ok(stream) => Stream::UdSocket(stream),
         Err(error) => {
-            return tracing::debug!(?pid, %error, "cannot serve a connection");
+            tracing::debug!(?pid, %error, "cannot serve a connection");
+            return false;
         }
     };
 
@@ -118,6 +106,45 @@ fn start(connection: OwnedFd, context: &Arc<ServerContext>) {
             log_end(uid, pid, &error, &served);
         }
     });
+
+    true
+}
+
+fn admit(
+    connection: OwnedFd,
+    context: &ServerContext,
+) -> Option<(OwnedFd, Peer, ConnectionPermit)> {
+    if is_closed_by_peer(&connection) {
+        return None;
+    }
+
+    let access = &context.services.access;
+    let inspector = &context.peer_inspector;
+    let mut peer = Peer::of(&connection, inspector, access.policy.names_groups()).ok()?;
+
+    let (uid, pid) = (peer.uid, peer.pid);
+    let warnings = &context.warnings;
+    if let Err(error) = access.authorize_connection(&peer) {
+        if warnings.user_not_served.is_first() {
+            tracing::warn!(uid, ?pid, "refused: another user's process");
+        }
+        refuse(&connection, (&error).into());
+        return None;
+    }
+
+    let Some(permit) = context.connections.acquire(uid) else {
+        if warnings.too_many_connections.is_first() {
+            tracing::warn!(uid, ?pid, "refused: too many connections");
+        }
+        refuse_busy(&connection);
+        return None;
+    };
+
+    if inspector.pins_peers() {
+        peer.open_pidfd(&connection);
+    }
+
+    Some((connection, peer, permit))
 }
 
 fn log_end(uid: u32, pid: Option<i32>, error: &FrameError, context: &ServerContext) {

@@ -89,12 +89,7 @@ impl Worker for Inspector {
 
 fn start_thread(responses: &Arc<OwnedFd>) -> Sender<InspectRequest> {
     let (sender, requests) = channel();
-    let mut inspector = UserInspector {
-        responses: Arc::clone(responses),
-        to_hash: None,
-        accepted: Vec::new(),
-        pinned: PinnedProcesses::new(connection_cap()),
-    };
+    let mut inspector = UserInspector::new(responses);
     let _ = thread::Builder::new().spawn(move || inspector.run(&requests));
 
     sender
@@ -110,6 +105,15 @@ struct UserInspector {
 }
 
 impl UserInspector {
+    fn new(responses: &Arc<OwnedFd>) -> Self {
+        Self {
+            responses: Arc::clone(responses),
+            to_hash: None,
+            accepted: Vec::new(),
+            pinned: PinnedProcesses::new(connection_cap()),
+        }
+    }
+
     fn run(&mut self, requests: &Receiver<InspectRequest>) {
         while let Ok(first) = requests.recv() {
             let more = requests.try_iter().take(BATCH - 1);
@@ -211,5 +215,72 @@ fn respond(socket: &OwnedFd, id: u64, inspection: Inspection) -> io::Result<()> 
             ipc::send(socket, &response, &[], SendFlags::empty())
         }
         sent => sent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::RecvFlags;
+
+    use super::*;
+    use crate::sandbox::helper::ipc::MAX_FRAME;
+
+    #[test]
+    fn process_that_cannot_be_read_delays_its_user_only() {
+        let (ours, theirs) = ipc::pair().unwrap();
+        // The thread of this user waits for a process, and does not go on.
+        let (hanging, _requests) = channel();
+        let mut inspector = Inspector {
+            responses: Arc::new(theirs),
+            users: BTreeMap::from([(1000, hanging)]),
+        };
+
+        let target = InspectTarget::Pid(std::process::id().try_into().unwrap());
+        let inspect = Work::Inspect {
+            target,
+            hash: false,
+        };
+        for (id, uid, work) in [
+            (1, 1000, inspect),
+            (2, 1001, inspect),
+            (3, 1000, Work::Ping),
+        ] {
+            let body = Request::Start(work);
+            inspector.accept(Frame { id, uid, body }, Vec::new());
+        }
+
+        let mut buffer = vec![0; MAX_FRAME];
+        let mut next = || {
+            let (frame, _) = ipc::receive::<Inspection>(&ours, &mut buffer, RecvFlags::empty())?;
+            Some((frame.id, frame.body.programs.is_empty()))
+        };
+        let mut responses = [next().unwrap(), next().unwrap()];
+        responses.sort_unstable();
+        assert_eq!(responses, [(2, false), (3, true)]);
+    }
+
+    #[test]
+    fn cancelled_request_is_not_read() {
+        let (ours, theirs) = ipc::pair().unwrap();
+        let (sender, requests) = channel();
+        let me = std::process::id().try_into().unwrap();
+        for (id, body) in [
+            (1, Request::Start(Work::Pin(me))),
+            (2, Request::Start(Work::Pin(me))),
+            (1, Request::Cancel),
+            (1, Request::Finish),
+            (2, Request::Finish),
+        ] {
+            sender.send(Frame { id, uid: 0, body }).unwrap();
+        }
+        drop(sender);
+        UserInspector::new(&Arc::new(theirs)).run(&requests);
+
+        let mut buffer = vec![0; MAX_FRAME];
+        let (frame, _) =
+            ipc::receive::<Inspection>(&ours, &mut buffer, RecvFlags::empty()).unwrap();
+        assert_eq!((frame.id, frame.body.programs.is_empty()), (2, false));
+        let more = ipc::receive::<Inspection>(&ours, &mut buffer, RecvFlags::DONTWAIT);
+        assert!(more.is_none());
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Frame<T> {
     pub(super) body: T,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Request<W> {
     /// Start this work.
     Start(W),

@@ -28,7 +28,7 @@ impl CredentialedStream {
         let Stream::UdSocket(stream) = &self.stream;
         // A closed stream counts as ready for priority data, of which a Unix socket has none.
         if stream.inner().ready(Interest::PRIORITY).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use interprocess::local_socket::{ConnectOptions, GenericFilePath, Name, Stream, prelude::*};
+#[cfg(not(unix))]
+use interprocess::local_socket::ConnectOptions;
+use interprocess::local_socket::{GenericFilePath, Name, Stream, prelude::*};
 
 use crate::frame::{self, FrameError};
 use crate::places;
@@ -162,10 +164,39 @@ pub fn is_listening(socket: &Path) -> bool {
 }
 
 fn connect(socket: &Path) -> io::Result<Stream> {
-    let stream = ConnectOptions::new().name(name(socket)?).connect_sync()?;
+    let stream = connect_within(socket, REPLY_DEADLINE)?;
     stream.set_recv_timeout(Some(REPLY_DEADLINE))?;
     stream.set_send_timeout(Some(SEND_DEADLINE))?;
     Ok(stream)
+}
+
+/// A daemon that is stopped accepts no connections, and only a few wait in its socket's queue.
+#[cfg(unix)]
+fn connect_within(socket: &Path, deadline: Duration) -> io::Result<Stream> {
+    use interprocess::os::unix::uds_local_socket::Stream as UdSocket;
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    };
+
+    let address = SocketAddrUnix::new(socket)?;
+    let flags = SocketFlags::CLOEXEC;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    set_socket_timeout(&stream, Timeout::Send, Some(deadline))?;
+
+    match connect(&stream, &address) {
+        Ok(()) => Ok(Stream::UdSocket(UdSocket::from(stream))),
+        Err(rustix::io::Errno::AGAIN) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the daemon does not accept the connection",
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(unix))]
+fn connect_within(socket: &Path, _deadline: Duration) -> io::Result<Stream> {
+    ConnectOptions::new().name(name(socket)?).connect_sync()
 }
 
 /// The first bytes of replies that another reply follows.

@@ -86,7 +86,8 @@ impl CredentialService {
         let session = self.valid_session(peer, entry).await;
         if let Err(error) = &session {
             self.journal.record_refusal(
-                peer.caller(),
+                peer.uid,
+                || peer.caller(),
                 entry.profile.name.as_str(),
                 &error.failure(),
                 &self.clock.now(),

@@ -1,9 +1,12 @@
 //! Profiles with `confirm`: a person approves each program. No answer means denied.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use rolekeeper_tests::harness::raw_client::request_lease;
 use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, which, world};
 use serde_json::Value;
 
@@ -16,14 +19,19 @@ fn world_with_confirm(confirm: &str) -> (SandboxProcess, Home) {
 
 /// Requests a lease by another program than this test, which answers the approval.
 fn ask(home: &Home) -> Run {
-    let mut command = home.command(&PathBuf::from("timeout"));
+    home.run(request_by(home, Path::new("timeout")))
+}
+
+/// `timeout` may be a copy of that program.
+fn request_by(home: &Home, timeout: &Path) -> Command {
+    let mut command = home.command(timeout);
     command
         .arg("100")
         .arg(&programs().rolekeeper)
         .args(["credential-process", "dev"]);
     command.env("ROLEKEEPER_AUTOSTART", "0");
 
-    home.run(command)
+    command
 }
 
 pub(crate) fn pending_approval(home: &Home) -> Value {
@@ -129,7 +137,7 @@ fn approval_is_valid_for_the_shown_program_only() {
 }
 
 #[test]
-fn always_asks_each_time_and_requester_cannot_approve() {
+fn always_asks_each_time() {
     let (_sandbox, home) = world_with_confirm("always");
     let _daemon = home.daemon(&[]);
 
@@ -170,12 +178,18 @@ fn always_asks_each_time_and_requester_cannot_approve() {
         codes.sort_unstable();
         assert_eq!(codes, [0, 4]);
     });
+}
 
-    // The requester starts its own approver on a terminal. The daemon refuses it, because the
-    // requester is its ancestor.
+/// The requester starts its own approver on a terminal. The daemon refuses it, because the requester
+/// is its ancestor.
+#[test]
+fn requester_cannot_approve_itself() {
+    let (_sandbox, home) = world_with_confirm("always");
+    let _daemon = home.daemon(&[]);
+
     let script = "\"$0\" credential-process dev & sleep 0.1; n=100; \
                   while [ $n -gt 0 ] && ! \"$0\" approve </dev/null | grep -q asks; do n=$((n-1)); done; \
-                  setsid --ctty --wait \"$0\" approve 5 2>&1; \"$0\" approve 5 --deny; wait";
+                  setsid --ctty --wait \"$0\" approve 1 2>&1; \"$0\" approve 1 --deny; wait";
     let mut command = Command::new("env");
     command
         .args(["sh", "-c", script])
@@ -190,7 +204,58 @@ fn always_asks_each_time_and_requester_cannot_approve() {
             .contains("must come from a terminal that the requesting program did not start"),
         "{run:?}"
     );
-    assert!(run.stdout.contains("5: denied"), "{run:?}");
+    assert!(run.stdout.contains("1: denied"), "{run:?}");
+}
+
+/// A program that asks again under another path would otherwise ask until somebody says yes.
+#[test]
+fn after_a_no_nobody_is_asked_for_a_while() {
+    let (_sandbox, home) = world_with_confirm("first");
+    let _daemon = home.daemon(&[]);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(&home));
+        let id = pending_approval(&home)["id"].to_string();
+        assert_eq!(home.rolekeeper(&["approve", &id, "--deny"]).code, 0);
+        assert_eq!(asking.join().unwrap().code, 4);
+    });
+
+    let another = home.copy_of(&which("timeout"));
+    let refused = home.run(request_by(&home, &another));
+    assert!(
+        refused.code == 4 && refused.stderr.contains("denied a moment ago"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        home.rolekeeper(&["approve"]).stdout,
+        "no pending approvals\n"
+    );
+}
+
+/// Each question interrupts a person. One of a client that has gone away counts, too.
+#[test]
+fn questions_are_limited() {
+    let (_sandbox, home) = world_with_confirm("always");
+    let daemon = home.daemon(&[]);
+
+    for _ in 0..20 {
+        let mut stream = UnixStream::connect(home.socket()).unwrap();
+        request_lease(&mut stream).unwrap();
+        // A client that has sent more is noticed to be gone, too.
+        stream.write_all(&[0, 0]).unwrap();
+        drop(stream);
+        eventually("its slot is free", || {
+            let pending = home.rolekeeper(&["approve"]).stdout;
+            (pending == "no pending approvals\n").then_some(())
+        });
+    }
+
+    let asked = daemon.log().matches("approval required").count();
+    assert!((3..=6).contains(&asked), "{asked}");
+    let refused = ask(&home);
+    assert!(
+        refused.code == 3 && refused.stderr.contains("(busy)"),
+        "{refused:?}"
+    );
 }
 
 /// The attack: a yes for one script is used by another script of the same interpreter.

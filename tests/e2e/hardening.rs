@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rolekeeper_tests::harness::{Home, Run, eventually, programs, world};
+use rolekeeper_tests::harness::{Home, Run, SandboxProcess, eventually, programs, world};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::attacker;
@@ -430,15 +430,22 @@ fn token_file_may_be_a_symlink_to_another_folder() {
 
 /// Without the inspector the daemon cannot identify callers, and refuses the profiles that have
 /// rules.
-#[test]
-fn dead_inspector_stops_only_profiles_with_rules() {
-    let (_sandbox, home) = world();
+/// With a profile `ruled`, which is for this test.
+fn world_with_ruled() -> (SandboxProcess, Home) {
+    let (sandbox, home) = world();
     let test = std::env::current_exe().unwrap();
     let text = fs::read_to_string(home.config_path()).unwrap();
     let (_, dev) = text.split_once("[profile.dev]\n").unwrap();
     home.configure(&format!(
         "{text}[profile.ruled]\n{dev}callers = [{{ exe = {test:?} }}]\n"
     ));
+
+    (sandbox, home)
+}
+
+#[test]
+fn dead_inspector_stops_only_profiles_with_rules() {
+    let (_sandbox, home) = world_with_ruled();
     let daemon = home.daemon(&[]);
 
     let ask = |profile| home.rolekeeper(&["credential-process", profile]);
@@ -474,6 +481,45 @@ fn dead_inspector_stops_only_profiles_with_rules() {
         "{status}"
     );
     assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn stopped_inspector_stops_only_profiles_with_rules_until_it_continues() {
+    let (_sandbox, home) = world_with_ruled();
+    let daemon = home.daemon(&[]);
+    let ask = |profile| home.rolekeeper(&["credential-process", profile]);
+    let status = || home.rolekeeper(&["status"]).stdout;
+    let is_off = "peer inspector off: the peer inspector process does not respond";
+    assert_eq!(ask("ruled").code, 0);
+
+    let inspector = child_of(daemon.pid());
+    send(Signal::STOP, inspector);
+    for _ in 0..3 {
+        let refused = ask("ruled");
+        assert!(
+            refused.code == 4
+                && refused
+                    .stderr
+                    .contains("the peer inspector process does not respond")
+                && refused.stderr.contains("restart rolekeeperd"),
+            "{refused:?}"
+        );
+        assert_eq!(ask("dev").code, 0);
+    }
+    assert!(status().contains(is_off), "{}", status());
+
+    let log = daemon.log();
+    let noticed = log.matches("the helper process does not respond").count();
+    assert_eq!(noticed, 1, "{log}");
+
+    let audit = home.rolekeeper(&["audit", "dev"]).stdout;
+    assert!(audit.contains("unknown process"), "{audit}");
+
+    send(Signal::CONT, inspector);
+    eventually("the inspector works again", || {
+        (!status().contains(is_off)).then_some(())
+    });
+    assert_eq!(ask("ruled").code, 0);
 }
 
 /// Landlock cannot be widened, not even by the next program in the same process.

@@ -15,6 +15,7 @@ mod connections;
 mod endpoints;
 mod exec;
 mod explain;
+mod floods;
 mod frames;
 mod hardening;
 mod hints;

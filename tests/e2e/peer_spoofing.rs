@@ -225,6 +225,20 @@ fn exec_after_lease_is_refused() {
     assert!(output.contains("runs another program"), "{output}");
 }
 
+/// A child that shares the memory keeps it alive, so that the memory does not show the exec.
+#[test]
+fn exec_that_leaves_the_memory_in_use_is_refused() {
+    let target = Target::for_test_and_attacker();
+    let _daemon = target.home.daemon(&[]);
+
+    let mut attack = target.attack("exec-after-lease", Stdio::null());
+    let output = attack.arg("--share-memory").output().unwrap();
+
+    let output = String::from_utf8_lossy(&output.stdout);
+    assert!(output.contains("leased"), "{output}");
+    assert!(output.contains("runs another program"), "{output}");
+}
+
 #[test]
 fn exec_of_allowed_program_before_request_is_refused() {
     let (sandbox, home) = world();

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::approvals::REMEMBERED_FOR;
 use super::interaction::Interrupted;
 use crate::config::ProfileName;
+use crate::sandbox::helper::peer_inspector::NotHashed;
 
 /// A refusal: what happened, and with [`AccessError::hint`] what the user can do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -36,6 +37,10 @@ pub enum AccessError {
     UnknownCaller { profile: ProfileName },
     #[error("cannot identify the calling program: the peer inspector process has exited")]
     InspectorUnavailable,
+    #[error("cannot identify the calling program: the peer inspector process does not respond")]
+    InspectorSilent,
+    #[error("cannot identify the calling program in time: too many programs wait for that")]
+    InspectorBusy,
     #[error("another process uses the connection that was opened for profile {profile}")]
     ConnectionPassedOn { profile: ProfileName },
     #[error("the caller failed the identity challenge for profile {profile}")]
@@ -44,6 +49,14 @@ pub enum AccessError {
     ProgramNotAllowed {
         profile: ProfileName,
         program: String,
+    },
+    #[error(
+        "profile {profile} allows programs by their SHA-256, and that of {program} is unknown: {reason}"
+    )]
+    ProgramNotHashed {
+        profile: ProfileName,
+        program: String,
+        reason: NotHashed,
     },
     #[error("the process that connected for profile {profile} has exited or runs another program")]
     ProcessReplaced { profile: ProfileName },
@@ -67,17 +80,22 @@ pub enum NotApprovedReason {
     Denied,
     #[error("denied a moment ago")]
     DeniedBefore,
+    #[error("not answered a moment ago")]
+    NotAnsweredBefore,
     #[error("timed out")]
     TimedOut,
-    #[error("too many approvals are pending")]
-    TooManyPending,
+    #[error("too many approvals were requested in the last minute")]
+    TooManyQuestions,
 }
 
 impl AccessError {
-    /// Whether the peer was refused. A lost connection is an end without a decision, and a wrong
-    /// number a mistake.
+    /// Whether the peer was refused. A lost connection and overload are ends without a decision, and
+    /// a wrong number a mistake.
     pub(super) fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Interrupted(_) | Self::NoPendingApproval { .. })
+        !matches!(
+            self,
+            Self::Interrupted(_) | Self::NoPendingApproval { .. } | Self::InspectorBusy
+        )
     }
 
     /// What the journal records, which only the daemon's owner can read.
@@ -101,6 +119,11 @@ impl AccessError {
             Self::UnknownProfile { .. } => Code::UnknownProfile,
             Self::NoPendingApproval { .. } => Code::Usage,
             Self::Interrupted(_) => Code::ShuttingDown,
+            Self::InspectorBusy
+            | Self::NotApproved {
+                reason: NotApprovedReason::TooManyQuestions,
+                ..
+            } => Code::Busy,
             _ => Code::NotAllowed,
         }
     }
@@ -143,6 +166,14 @@ impl AccessError {
                 from [profile.{profile}]"
             ),
             Self::InspectorUnavailable => "restart rolekeeperd".into(),
+            Self::InspectorSilent => {
+                "continue the process if it is stopped, or restart rolekeeperd".into()
+            }
+            Self::InspectorBusy => "retry in a moment".into(),
+            Self::ProgramNotHashed { profile, .. } => format!(
+                "install the program on a local disk, or allow it by `exe` in `callers` of \
+                [profile.{profile}]"
+            ),
             Self::ConnectionPassedOn { .. }
             | Self::ChallengeFailed { .. }
             | Self::ProcessReplaced { .. } => {
@@ -164,17 +195,15 @@ impl AccessError {
 impl NotApprovedReason {
     fn hint(self) -> String {
         match self {
-            Self::Denied | Self::DeniedBefore => format!(
-                "run the command again in {} s, and allow it with rolekeeper approve",
-                REMEMBERED_FOR.as_secs()
-            ),
-            Self::TimedOut => {
-                "run the command again, and allow it with rolekeeper approve in another terminal"
-                    .into()
+            Self::Denied | Self::DeniedBefore | Self::NotAnsweredBefore | Self::TimedOut => {
+                format!(
+                    "run the command again in {} s, and allow it with rolekeeper approve in another \
+                terminal",
+                    REMEMBERED_FOR.as_secs()
+                )
             }
-            Self::TooManyPending => {
-                "run rolekeeper approve to answer the pending approvals, then run the command again"
-                    .into()
+            Self::TooManyQuestions => {
+                "answer the pending approvals with rolekeeper approve, and retry in a minute".into()
             }
         }
     }

@@ -198,7 +198,7 @@ impl Access {
             .await?;
 
         match process {
-            Some(process) => process::check_unchanged(peer, profile, process),
+            Some(_) => process::check_unchanged(peer, profile).await,
             None => Ok(()),
         }
     }
@@ -305,15 +305,15 @@ impl Access {
             process::challenge(peer, profile, interaction).await?;
             process::check_program(peer, profile, process).await?;
             // Last, because the process decides how long the checks before take.
-            process::check_unchanged(peer, profile, process)?;
+            process::check_unchanged(peer, profile).await?;
         }
 
         if right == Right::Lease && profile.callers.confirm != Confirm::Never {
             self.approvals
                 .require(peer, entry, None, interaction)
                 .await?;
-            if let Some(process) = process {
-                process::check_unchanged(peer, profile, process)?;
+            if process.is_some() {
+                process::check_unchanged(peer, profile).await?;
             }
         }
 
@@ -324,8 +324,13 @@ impl Access {
     fn refuse(&self, peer: &Peer, profile: &str, error: AccessError) -> AccessError {
         if error.is_refusal() {
             let failure = error.for_journal();
-            self.journal
-                .record_refusal(peer.caller(), profile, &failure, &self.clock.now());
+            self.journal.record_refusal(
+                peer.uid,
+                || peer.caller(),
+                profile,
+                &failure,
+                &self.clock.now(),
+            );
         }
         error
     }

@@ -44,6 +44,11 @@ impl Policy {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
+    /// Whether a peer's groups matter.
+    pub(crate) fn names_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// Whether a profile is for this peer's user. Root is a user like others: it could read
     /// everything anyway, but its tools do not use a user's tokens by accident.
     pub(crate) fn allows_user(&self, peer: &Peer, callers: &Callers) -> bool {
@@ -187,7 +192,9 @@ mod tests {
             },
             file: file(Path::new(path)),
             is_intermediary: is_intermediary_name(path) && *path != "/usr/bin/zsh",
+            is_elsewhere: false,
             sha256: Some([u8::try_from(path.len()).unwrap(); 32]),
+            not_hashed: None,
         };
         Inspection {
             programs: programs.iter().enumerate().map(program).collect(),
@@ -195,7 +202,7 @@ mod tests {
             has_terminal: false,
             is_complete: true,
             in_pid_namespace: true,
-            pin: None,
+            is_unchanged: false,
         }
     }
 

@@ -2,11 +2,11 @@
 
 use super::error::AccessError;
 use super::interaction::Interaction;
-use super::peer::{Peer, describe, file_id};
+use super::peer::{Peer, describe, file_id, requesting_programs};
 use super::policy;
 use crate::config::Profile;
 use crate::platform::random::random_token;
-use crate::sandbox::helper::peer_inspector::{Inspection, ProcessPin};
+use crate::sandbox::helper::peer_inspector::Inspection;
 
 /// The inspection of the calling process. It is `None` where the kernel does not name the process, as over HTTP, and no
 /// rule needs it; the approval request then marks the program as uncertain.
@@ -18,15 +18,26 @@ pub(super) async fn identify<'a>(
         return Ok(None);
     }
 
-    match peer.handle().inspection().result().await {
+    let inspection = peer.handle().inspection();
+    match inspection.result().await {
         // A process of another PID namespace can send messages in the name of any process there.
         Some(process) if !process.programs.is_empty() && process.in_pid_namespace => {
             Ok(Some(process))
         }
         _ if peer.handle().is_inspector_gone() => Err(AccessError::InspectorUnavailable),
+        None if inspection.is_overdue() => Err(overdue(peer).await),
         _ => Err(AccessError::UnknownCaller {
             profile: profile.name.clone(),
         }),
+    }
+}
+
+/// Why an inspection has not come in time: too much is to be inspected, or the inspector does not work.
+async fn overdue(peer: &Peer) -> AccessError {
+    if peer.handle().is_inspector_responding().await {
+        AccessError::InspectorBusy
+    } else {
+        AccessError::InspectorSilent
     }
 }
 
@@ -66,34 +77,49 @@ pub(super) async fn check_program(
     process: &Inspection,
 ) -> Result<(), AccessError> {
     let callers = &profile.callers;
-    let hashed = if callers.asks_for_hash() {
-        peer.handle().inspection_with_hashes().result().await
-    } else {
-        None
-    };
-
-    let inspected = hashed.unwrap_or(process);
-    if callers.rules.is_empty() || policy::fits_any(&callers.rules, inspected, file_id) {
+    if callers.rules.is_empty() {
         return Ok(());
     }
 
-    Err(AccessError::ProgramNotAllowed {
-        profile: profile.name.clone(),
-        program: describe(&process.programs),
-    })
+    let inspected = if callers.asks_for_hash() {
+        hash(peer, process).await?
+    } else {
+        process
+    };
+    if policy::fits_any(&callers.rules, inspected, file_id) {
+        return Ok(());
+    }
+
+    let profile = profile.name.clone();
+    let program = describe(&process.programs);
+    let requesting = requesting_programs(&inspected.programs);
+    match requesting.iter().find_map(|program| program.not_hashed) {
+        Some(reason) => Err(AccessError::ProgramNotHashed {
+            profile,
+            program,
+            reason,
+        }),
+        None => Err(AccessError::ProgramNotAllowed { profile, program }),
+    }
+}
+
+/// The inspection with hashes, or the one without if the process has exited.
+async fn hash<'a>(peer: &'a Peer, process: &'a Inspection) -> Result<&'a Inspection, AccessError> {
+    let hashed = peer.handle().inspection_with_hashes();
+    match hashed.result_with_hashes().await {
+        None if hashed.is_overdue() => Err(overdue(peer).await),
+        inspected => Ok(inspected.unwrap_or(process)),
+    }
 }
 
 /// The process that connected still runs, and runs the program that was inspected.
-pub(super) fn check_unchanged(
-    peer: &Peer,
-    profile: &Profile,
-    process: &Inspection,
-) -> Result<(), AccessError> {
-    let runs_same_program = process.pin.as_ref().is_some_and(ProcessPin::is_valid);
-    if runs_same_program && peer.is_alive() {
-        return Ok(());
+pub(super) async fn check_unchanged(peer: &Peer, profile: &Profile) -> Result<(), AccessError> {
+    let again = peer.handle().check_again();
+    match again.result().await {
+        Some(process) if process.is_unchanged && peer.is_alive() => Ok(()),
+        None if again.is_overdue() => Err(overdue(peer).await),
+        _ => Err(AccessError::ProcessReplaced {
+            profile: profile.name.clone(),
+        }),
     }
-    Err(AccessError::ProcessReplaced {
-        profile: profile.name.clone(),
-    })
 }

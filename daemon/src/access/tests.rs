@@ -5,8 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use futures_util::FutureExt;
-use interprocess::local_socket::tokio::Stream;
-use interprocess::os::unix::uds_local_socket::tokio::Stream as UdSocket;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -46,9 +44,9 @@ fn access(owner: u32, profile: Profile, journal: Journal) -> Access {
 /// A connection by this process, as the socket adapter accepts it.
 fn connect(inspector: &Arc<PeerInspector>) -> Peer {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    let stream = Stream::UdSocket(UdSocket::try_from(OwnedFd::from(ours)).unwrap());
-    let peer = Peer::of(&stream, inspector, true).unwrap();
+    let connection = OwnedFd::from(ours);
+    let mut peer = Peer::of(&connection, inspector, true).unwrap();
+    peer.open_pidfd(&connection);
     peer.handle().pin();
     peer
 }
@@ -267,8 +265,8 @@ async fn unidentified_caller_is_refused_by_rules_and_needs_approval() {
         .await;
     assert!(matches!(refusal, Err(AccessError::UnknownCaller { .. })));
 
-    let access = access(me(), profile(Confirm::First), Journal::in_memory());
     for (decision, is_granted) in [(Decision::Deny, false), (Decision::Allow, true)] {
+        let access = access(me(), profile(Confirm::First), Journal::in_memory());
         let mut script = Script::new(&access, Answer::Nothing, decision);
         let outcome = access.authorize_lease(&unknown, "dev", &mut script).await;
         assert_eq!(outcome.is_ok(), is_granted, "{outcome:?}");

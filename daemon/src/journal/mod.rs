@@ -182,16 +182,19 @@ impl Journal {
         self.send(usage.into(), Some(caller.inspection));
     }
 
-    /// Records that a request for credentials was refused, unless the user has had too many refusals.
+    /// Records that a request of this user was refused, unless the user has had too many refusals. Only what is recorded
+    /// has its caller inspected.
     pub(crate) fn record_refusal(
         &self,
-        caller: Caller,
+        uid: u32,
+        caller: impl FnOnce() -> Caller,
         profile: &str,
         failure: &protocol::Failure,
         now: &Now,
     ) {
-        let admitted = lock(&self.refusals).admit(caller.uid, now.boot);
+        let admitted = lock(&self.refusals).admit(uid, now.boot);
         let Some(suppressed) = admitted else { return };
+        let caller = caller();
         let record = Record::Refused {
             at: to_rfc3339_millis(now.wall),
             profile: printable(profile),

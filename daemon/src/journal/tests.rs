@@ -105,7 +105,7 @@ async fn refusals_do_not_displace_issuances() {
         awake: Duration::ZERO,
     };
     for _ in 0..100 {
-        journal.record_refusal(caller(7), "dev", &failure, &now);
+        journal.record_refusal(7, || caller(7), "dev", &failure, &now);
     }
 
     assert_eq!(journal.history_of("dev").await.uses.len(), 1);

@@ -1,5 +1,6 @@
 //! The process at the other end of a Unix socket, as the kernel recorded it when the connection was made.
 
+use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -9,6 +10,32 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// The most groups of a process on Linux.
 #[cfg(target_os = "linux")]
 const MAX_GROUPS: usize = 65_536;
+
+/// Room for the groups of almost every process. Room for all would cost each connection 256 KiB.
+#[cfg(target_os = "linux")]
+const USUAL_GROUPS: usize = 64;
+
+/// The process, user and group that connected. The process is 0 in another PID namespace.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "rustix has no pid of 0")]
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let size = size_of::<libc::ucred>();
+    let mut length = libc::socklen_t::try_from(size).map_err(io::Error::other)?;
+    let to = std::ptr::from_mut(&mut credentials).cast();
+    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
+    // SAFETY: `credentials` and `length` outlive the call, and `length` is the size of `credentials`.
+    let outcome = unsafe { libc::getsockopt(fd, level, libc::SO_PEERCRED, to, &raw mut length) };
+
+    if outcome != 0 || length as usize != size {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(credentials)
+}
 
 /// A pidfd of the process that connected. Unlike its pid, it never refers to a later process (Linux 6.5).
 #[cfg(target_os = "linux")]
@@ -27,23 +54,31 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
 
 /// The supplementary groups of the process that connected (Linux 4.13).
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "rustix has no SO_PEERGROUPS")]
 pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
-    let mut groups = vec![0_u32; MAX_GROUPS];
-    let Ok(mut length) = libc::socklen_t::try_from(groups.len() * size_of::<u32>()) else {
-        return Vec::new();
-    };
+    let few = read_peer_groups(socket, USUAL_GROUPS);
+    few.or_else(|| read_peer_groups(socket, MAX_GROUPS))
+        .unwrap_or_default()
+}
+
+/// None if the process has more groups than `capacity`.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "rustix has no SO_PEERGROUPS")]
+fn read_peer_groups(socket: BorrowedFd<'_>, capacity: usize) -> Option<Vec<u32>> {
+    let mut groups = vec![0_u32; capacity];
+    let mut length = libc::socklen_t::try_from(groups.len() * size_of::<u32>()).ok()?;
 
     let to = groups.as_mut_ptr().cast();
     let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
     // SAFETY: `groups` and `length` outlive the call, and `length` is the size of `groups` in bytes.
     let outcome = unsafe { libc::getsockopt(fd, level, libc::SO_PEERGROUPS, to, &raw mut length) };
+    if outcome != 0 {
+        return None;
+    }
 
-    let bytes = if outcome == 0 { length as usize } else { 0 };
-    groups.truncate(bytes / size_of::<u32>());
+    groups.truncate(length as usize / size_of::<u32>());
     groups.shrink_to_fit();
 
-    groups
+    Some(groups)
 }
 
 #[cfg(not(target_os = "linux"))]

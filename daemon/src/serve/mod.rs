@@ -5,14 +5,13 @@ pub(crate) mod encode;
 pub(crate) mod http;
 pub(crate) mod launch;
 mod limits;
+mod repeated_warning;
 mod shutdown;
 pub(crate) mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::Stream;
-use interprocess::local_socket::traits::tokio::Listener as _;
 use tokio_util::task::TaskTracker;
 
 use crate::access::peer::Peer;
@@ -31,6 +30,7 @@ use crate::sessions::SessionService;
 use crate::status::StatusService;
 use http::Endpoints;
 use limits::ConnectionLimit;
+use repeated_warning::Warnings;
 use socket::bind::BoundSocket;
 
 pub(crate) use shutdown::Shutdown;
@@ -65,6 +65,7 @@ pub(crate) struct ServerContext {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) peer_inspector: Arc<PeerInspector>,
     connections: ConnectionLimit,
+    warnings: Warnings,
     pub(crate) shutdown: Shutdown,
     tasks: TaskTracker,
 }
@@ -124,6 +125,7 @@ impl ServerContext {
             endpoints,
             peer_inspector,
             connections,
+            warnings: Warnings::default(),
             shutdown: Shutdown::default(),
             tasks: TaskTracker::new(),
         })
@@ -136,20 +138,9 @@ pub(crate) async fn run(socket: BoundSocket, context: Arc<ServerContext>) -> Sto
         http::accept(&context, endpoint, listener);
     }
 
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.listener.accept() => accepted,
-            () = context.shutdown.started() => return Stopped { socket, context },
-        };
+    let socket = socket::accept::run(socket, &context).await;
 
-        match accepted {
-            Ok(stream) => start_connection(stream, &context),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    Stopped { socket, context }
 }
 
 impl Stopped {
@@ -180,29 +171,4 @@ async fn drain(context: &ServerContext) {
             "stopped, although requests are still open"
         );
     }
-}
-
-fn start_connection(stream: Stream, context: &Arc<ServerContext>) {
-    let is_shared = context.services.access.policy.is_shared();
-    let peer = match Peer::of(&stream, &context.peer_inspector, is_shared) {
-        Ok(peer) => peer,
-        Err(error) => {
-            return tracing::debug!(%error, "a peer disconnected before it was identified");
-        }
-    };
-
-    let Some(permit) = context.connections.acquire(peer.uid) else {
-        tracing::warn!(pid = ?peer.pid, "refused: too many connections");
-        context.tasks.spawn(socket::connection::refuse_busy(stream));
-        return;
-    };
-
-    let pid = peer.pid;
-    let served = Arc::clone(context);
-    context.tasks.spawn(async move {
-        let _permit = permit;
-        if let Err(error) = socket::connection::serve(stream, peer, &served).await {
-            tracing::debug!(?pid, %error, "a connection ended early");
-        }
-    });
 }

@@ -12,13 +12,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use rolekeeper_tests::harness::raw_client::{
-    challenge, challenge_response, is_lease, lease_request, read_reply, refusal, request_lease,
+    challenge, challenge_response, is_lease, lease_request, nonce, read_reply, refusal,
+    request_lease,
 };
 use rustix::io::{FdFlags, dup, fcntl_setfd};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -35,6 +36,8 @@ enum Attack {
     InspectProcess { pid: i32 },
     /// Open the memory and descriptors of a process again and again, until standard input ends
     PollProcess { pid: i32 },
+    /// Connect as fast as possible, and do this on each connection, until standard input ends
+    Flood { kind: FloodKind, socket: PathBuf },
     /// Open as many connections as possible, and hold them until standard input ends
     ExhaustConnections { socket: PathBuf },
     /// Listen for one connection of anybody, and print how many bytes it sent
@@ -45,7 +48,12 @@ enum Attack {
     ReuseConnection,
     /// Get a lease, then replace this process by a shell, which requests another on the same
     /// connection
-    ExecAfterLease { socket: PathBuf },
+    ExecAfterLease {
+        socket: PathBuf,
+        /// Leave a child behind that shares this process's memory
+        #[arg(long)]
+        share_memory: bool,
+    },
     /// Request a lease, and replace this process by a shell while the approval is pending; the shell
     /// prints the reply
     ExecWhileApproval { socket: PathBuf },
@@ -59,15 +67,31 @@ enum Attack {
     ExecBeforeInspection { socket: PathBuf, timeout: PathBuf },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum FloodKind {
+    /// Close it
+    Close,
+    /// Send a part of a frame, and close it
+    HalfFrame,
+    /// Send what is no frame, and close it
+    Junk,
+    /// Request a lease of profile `team`, and wait for the reply
+    Lease,
+}
+
 fn main() {
     match Attack::parse() {
         Attack::InspectProcess { pid } => inspect_process(pid),
         Attack::PollProcess { pid } => poll_process(pid),
+        Attack::Flood { kind, socket } => flood(kind, &socket),
         Attack::ExhaustConnections { socket } => exhaust_connections(&socket),
         Attack::Listen { socket } => listen(&socket),
         Attack::RequestLease { socket } => print_reply(&socket),
         Attack::ReuseConnection => reuse_connection(),
-        Attack::ExecAfterLease { socket } => exec_after_lease(&socket),
+        Attack::ExecAfterLease {
+            socket,
+            share_memory,
+        } => exec_after_lease(&socket, share_memory),
         Attack::ExecWhileApproval { socket } => exec_while_approval(&socket),
         Attack::ExecBeforeRequest { socket, shell } => exec_before_request(&socket, &shell),
         Attack::PassConnection { socket } => pass_connection(&socket),
@@ -146,6 +170,57 @@ fn poll_process(pid: i32) {
     println!("polled: {polls} times, seen {seen}");
 }
 
+/// Prints `flooding` once it has begun, and then `connected: N`.
+fn flood(kind: FloodKind, socket: &Path) {
+    let stop = AtomicBool::new(false);
+    let connected = AtomicUsize::new(0);
+    let threads = match kind {
+        FloodKind::Lease => 30,
+        _ => 1,
+    };
+
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    connect_once(kind, socket);
+                    if connected.fetch_add(1, Ordering::Relaxed) == 500 {
+                        println!("flooding");
+                    }
+                }
+            });
+        }
+        let _ = std::io::stdin().read(&mut [0]);
+        stop.store(true, Ordering::Relaxed);
+    });
+
+    println!("connected: {}", connected.load(Ordering::Relaxed));
+}
+
+fn connect_once(kind: FloodKind, socket: &Path) {
+    let Ok(mut stream) = UnixStream::connect(socket) else {
+        return;
+    };
+
+    let _ = match kind {
+        FloodKind::Close => Ok(()),
+        FloodKind::HalfFrame => stream.write_all(&[0, 0]),
+        FloodKind::Junk => stream.write_all(b"\xff\xff\xff\xffjunk"),
+        FloodKind::Lease => stream
+            .write_all(&lease_request("team"))
+            .and_then(|()| answer_and_read(&mut stream)),
+    };
+}
+
+fn answer_and_read(stream: &mut UnixStream) -> std::io::Result<()> {
+    let reply = read_reply(stream).map_err(std::io::Error::other)?;
+    if let Some(nonce) = nonce(&reply) {
+        stream.write_all(&challenge_response(nonce))?;
+        read_reply(stream).map_err(std::io::Error::other)?;
+    }
+    Ok(())
+}
+
 /// Prints `connected: N` once no more connections are to be had, or 2,000 are.
 fn exhaust_connections(socket: &Path) {
     let mut held = Vec::new();
@@ -193,13 +268,37 @@ fn reuse_connection() {
 }
 
 /// Prints `leased`, and then what the daemon replies to the shell.
-fn exec_after_lease(socket: &Path) {
+fn exec_after_lease(socket: &Path, share_memory: bool) {
     let mut stream = UnixStream::connect(socket).expect("the socket accepts connections");
     let reply = request_lease(&mut stream).expect("the connection is open");
     assert!(is_lease(&reply), "{reply}");
     println!("leased");
 
+    if share_memory {
+        start_child_in_same_memory();
+    }
     become_shell(Path::new("sh"), &stream, "");
+}
+
+/// The memory outlives this process's exec. The child ends with this process.
+#[allow(unsafe_code, reason = "a process that shares memory has no safe form")]
+fn start_child_in_same_memory() {
+    extern "C" fn wait(_: *mut libc::c_void) -> i32 {
+        // SAFETY: both calls read and write no memory of this process.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::pause()
+        }
+    }
+
+    let stack = Box::leak(vec![0_u8; 64 * 1024].into_boxed_slice());
+    let flags = libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the child runs on a stack of its own, which is never freed, and only waits.
+    let child = unsafe {
+        let top = stack.as_mut_ptr().add(stack.len() - 16).cast();
+        libc::clone(wait, top, flags, std::ptr::null_mut())
+    };
+    assert!(child > 0, "the child starts");
 }
 
 /// Prints what the daemon replies to the shell.

@@ -19,16 +19,17 @@ use crate::journal::{self, Journal};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use store::{ApprovalRequest, Decision, Requester};
-use store::{ApprovalState, ApprovalStore, ApprovalSubject, Waiter};
+use store::{ApprovalState, ApprovalStore, ApprovalSubject};
 
 /// How long an approval request waits for a user.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(55);
-/// How long a decision to allow waits for a program that gave up and asks again; and how long a
-/// program that was denied is refused without another question.
+/// How long a decision to allow waits for a program that gave up and asks again; and how long nobody
+/// is asked about the same user and profile after a decision to deny, or none.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(30);
-/// The most pending requests, and the most of one user.
+/// The most pending requests.
 const PENDING: usize = 32;
-const PENDING_OF_USER: usize = 8;
+/// The most questions because of one user's programs in a minute. A question interrupts a person.
+const QUESTIONS_A_MINUTE: usize = 6;
 
 /// The pending approval requests, and the decisions that are remembered.
 #[derive(Debug)]
@@ -83,20 +84,14 @@ impl Approvals {
             return Ok(());
         };
 
-        let request = waiter.request();
+        let request = &waiter.request;
         let left = PATIENCE.saturating_sub(now.boot.since(request.asked_at));
         let decision = timeout(left, request.decision());
-        let decided = match interaction
-            .await_user(Question::Approval, left, decision)
-            .await
-        {
-            Err(interrupted) => {
-                if interrupted == Interrupted::Disconnected && !request.has_other_waiters() {
-                    self.answer(peer, request.id, Decision::Withdrawn);
-                }
-                return Err(interrupted.into());
-            }
-            Ok(decided) => decided,
+        let decided = tokio::select! {
+            biased;
+            decided = interaction.await_user(Question::Approval, left, decision) => decided?,
+            // Another process may have inherited the connection.
+            () = peer.exited() => return Err(Interrupted::Disconnected.into()),
         };
 
         match decided {
@@ -111,28 +106,32 @@ impl Approvals {
 
     /// Nothing to wait for if a decision to allow is remembered; else the request to wait for,
     /// which may be an earlier one of the same program.
-    fn find_or_ask(
-        &self,
-        peer: &Peer,
+    fn find_or_ask<'a>(
+        &'a self,
+        peer: &'a Peer,
         entry: &CacheEntry,
         requester: &Requester,
         call: Option<&str>,
         now: &Now,
-    ) -> Result<Option<Waiter>, AccessError> {
+    ) -> Result<Option<Waiter<'a>>, AccessError> {
         let confirm = requester.confirm(entry.profile.callers.confirm);
-        // It reads file systems, which must not take their time under the lock.
         let program = describe_requester(peer);
 
         let mut store = lock(&self.store);
-        match store.state(requester, confirm, now.boot) {
+        let request = match store.state(requester, confirm, now.boot) {
             ApprovalState::Allowed => {
                 store.use_up(requester);
-                Ok(None)
+                return Ok(None);
             }
-            ApprovalState::Denied => Err(not_approved(entry, NotApprovedReason::DeniedBefore)),
-            ApprovalState::Pending(request) => Ok(Some(request.waiter())),
+            ApprovalState::Quiet(Decision::Deny) => {
+                return Err(not_approved(entry, NotApprovedReason::DeniedBefore));
+            }
+            ApprovalState::Quiet(_) => {
+                return Err(not_approved(entry, NotApprovedReason::NotAnsweredBefore));
+            }
+            ApprovalState::Pending(request) => request,
             ApprovalState::Unknown if store.is_full(peer.uid, now.boot) => {
-                Err(not_approved(entry, NotApprovedReason::TooManyPending))
+                return Err(not_approved(entry, NotApprovedReason::TooManyQuestions));
             }
             ApprovalState::Unknown => {
                 let (requester, profile) = (requester.clone(), entry.profile.name.clone());
@@ -143,9 +142,17 @@ impl Approvals {
                 };
                 let request = store.ask(requester, confirm, subject, peer, now.boot);
                 self.announce(peer, &request, now);
-                Ok(Some(request.waiter()))
+                request
             }
-        }
+        };
+
+        store.join(&request);
+
+        Ok(Some(Waiter {
+            approvals: self,
+            peer,
+            request,
+        }))
     }
 
     fn announce(&self, peer: &Peer, request: &Arc<ApprovalRequest>, now: &Now) {
@@ -172,10 +179,15 @@ impl Approvals {
     /// still pending.
     pub(crate) fn answer(&self, by: &Peer, id: u64, decision: Decision) -> bool {
         let now = self.clock.now();
-        let Some(request) = lock(&self.store).answer(id, decision, now.boot) else {
-            return false;
-        };
+        let answered = lock(&self.store).answer(id, decision, now.boot);
+        if let Some(request) = &answered {
+            self.record(by, request, decision, &now);
+        }
 
+        answered.is_some()
+    }
+
+    fn record(&self, by: &Peer, request: &ApprovalRequest, decision: Decision, now: &Now) {
         tracing::info!(
             profile = %request.profile, program = %request.program, call = request.call,
             ?decision, "approval answered"
@@ -195,8 +207,6 @@ impl Approvals {
             recorded,
             now.wall,
         );
-
-        true
     }
 
     pub(super) fn find(&self, id: u64) -> Result<Arc<ApprovalRequest>, AccessError> {
@@ -224,6 +234,32 @@ impl Approvals {
 
         ApprovalList {
             pending: pending.collect(),
+        }
+    }
+}
+
+/// A request for credentials that waits for the decision. The last one that goes away withdraws the
+/// question, under one lock with the check that it is the last one.
+struct Waiter<'a> {
+    approvals: &'a Approvals,
+    peer: &'a Peer,
+    request: Arc<ApprovalRequest>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let now = self.approvals.clock.now();
+        let mut store = lock(&self.approvals.store);
+        // HTTP clients do not wait for a user. They ask again.
+        let is_withdrawn = store.leave(&self.request) && !self.peer.is_over_http();
+        let withdrawn = is_withdrawn
+            .then(|| store.answer(self.request.id, Decision::Withdrawn, now.boot))
+            .flatten();
+        drop(store);
+
+        if let Some(request) = withdrawn {
+            self.approvals
+                .record(self.peer, &request, Decision::Withdrawn, &now);
         }
     }
 }

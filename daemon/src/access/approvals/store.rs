@@ -1,13 +1,14 @@
 //! Approval requests and remembered decisions, as functions of the time that is given.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{PATIENCE, PENDING, PENDING_OF_USER, REMEMBERED_FOR};
+use super::{PATIENCE, PENDING, QUESTIONS_A_MINUTE, REMEMBERED_FOR};
 use crate::access::peer::{Peer, is_interpreter, requesting_programs};
 use crate::cache::CacheEntry;
 use crate::clock::BootTime;
@@ -18,6 +19,8 @@ use crate::sandbox::helper::peer_inspector::is_intermediary_name;
 
 /// The most decisions that are remembered.
 const REMEMBERED: usize = 4096;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A user's program that wants a profile. Decisions are remembered by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +38,10 @@ pub(crate) struct Requester {
 }
 
 impl Requester {
+    fn user_and_profile(&self) -> (u32, ProfileId) {
+        (self.uid, self.profile)
+    }
+
     pub(super) async fn identify(peer: &Peer, entry: &CacheEntry) -> Self {
         let inspection = peer.handle().inspection().result().await;
         let programs = inspection.map_or_else(Default::default, |seen| seen.programs.as_slice());
@@ -114,24 +121,9 @@ pub(crate) struct ApprovalRequest {
     pid: Option<i32>,
     requester: Requester,
     confirm: Confirm,
+    /// How many requests for credentials wait. It changes under the store's lock.
     waiting: AtomicUsize,
     decision: watch::Sender<Option<Decision>>,
-}
-
-/// A request for credentials that waits for the decision.
-#[derive(Debug)]
-pub(super) struct Waiter(Arc<ApprovalRequest>);
-
-impl Waiter {
-    pub(super) fn request(&self) -> &ApprovalRequest {
-        &self.0
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Deref for ApprovalRequest {
@@ -143,16 +135,6 @@ impl Deref for ApprovalRequest {
 }
 
 impl ApprovalRequest {
-    pub(super) fn waiter(self: &Arc<Self>) -> Waiter {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiter(Arc::clone(self))
-    }
-
-    /// Whether another request than the one that asks this waits, too.
-    pub(super) fn has_other_waiters(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 1
-    }
-
     fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -187,7 +169,8 @@ impl ApprovalRequest {
 #[derive(Debug)]
 pub(super) enum ApprovalState {
     Allowed,
-    Denied,
+    /// A question for the same user and profile had this outcome a moment ago.
+    Quiet(Decision),
     Pending(Arc<ApprovalRequest>),
     Unknown,
 }
@@ -199,13 +182,17 @@ enum RememberedDecision {
     AllowedUntil(BootTime),
     /// For one request before this time.
     AllowedOnce(BootTime),
-    DeniedUntil(BootTime),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ApprovalStore {
     requests: BTreeMap<u64, Arc<ApprovalRequest>>,
     decisions: HashMap<Requester, RememberedDecision>,
+    /// A user and a profile for which nobody is asked until then, because of that decision. It is not about one program: a
+    /// program could ask under another path.
+    quiet: HashMap<(u32, ProfileId), (BootTime, Decision)>,
+    /// When each user's programs had a question asked, in the last minute.
+    asked: HashMap<u32, VecDeque<BootTime>>,
     last_id: u64,
 }
 
@@ -223,9 +210,6 @@ impl ApprovalStore {
             {
                 return ApprovalState::Allowed;
             }
-            Some(RememberedDecision::DeniedUntil(end)) if now < *end => {
-                return ApprovalState::Denied;
-            }
             _ => {}
         }
 
@@ -235,9 +219,10 @@ impl ApprovalStore {
             request.requester == *requester && requester.program.is_some() && is_free
         });
 
-        match joinable {
-            Some(request) => ApprovalState::Pending(Arc::clone(request)),
-            None => ApprovalState::Unknown,
+        match (joinable, self.quiet.get(&requester.user_and_profile())) {
+            (Some(request), _) => ApprovalState::Pending(Arc::clone(request)),
+            (None, Some((end, decision))) if now < *end => ApprovalState::Quiet(*decision),
+            (None, _) => ApprovalState::Unknown,
         }
     }
 
@@ -250,6 +235,7 @@ impl ApprovalStore {
         now: BootTime,
     ) -> Arc<ApprovalRequest> {
         self.requests.retain(|_, request| is_pending(request, now));
+        self.asked.entry(peer.uid).or_default().push_back(now);
         self.last_id += 1;
 
         let inspection = peer.handle().inspection().get();
@@ -281,11 +267,21 @@ impl ApprovalStore {
         let request = self.requests.remove(&id)?;
         match decision {
             Decision::Allow => self.allow(&request, now),
-            Decision::Deny => self.deny(&request, now),
-            Decision::Timeout | Decision::Withdrawn => {}
+            Decision::Deny | Decision::Timeout => self.be_quiet(&request, decision, now),
+            Decision::Withdrawn => {}
         }
         request.settle(decision);
         Some(request)
+    }
+
+    /// One more request for credentials waits for the decision.
+    pub(super) fn join(&mut self, request: &ApprovalRequest) {
+        request.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One waits no more. Returns whether it was the last one.
+    pub(super) fn leave(&mut self, request: &ApprovalRequest) -> bool {
+        request.waiting.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
     /// For the time that the profile configures.
@@ -300,9 +296,11 @@ impl ApprovalStore {
         self.remember(&request.requester, decision);
     }
 
-    fn deny(&mut self, request: &ApprovalRequest, now: BootTime) {
+    fn be_quiet(&mut self, request: &ApprovalRequest, decision: Decision, now: BootTime) {
         let end = now.plus(REMEMBERED_FOR);
-        self.remember(&request.requester, RememberedDecision::DeniedUntil(end));
+        self.quiet.retain(|_, (end, _)| now < *end);
+        self.quiet
+            .insert(request.requester.user_and_profile(), (end, decision));
     }
 
     fn remember(&mut self, requester: &Requester, decision: RememberedDecision) {
@@ -326,10 +324,16 @@ impl ApprovalStore {
         self.pending(now).find(|request| request.id == id).cloned()
     }
 
-    /// Whether all users together, or this one, have as many pending requests as they may have.
-    pub(super) fn is_full(&self, uid: u32, now: BootTime) -> bool {
-        let of_user = self.pending(now).filter(|request| request.uid == uid);
-        of_user.count() >= PENDING_OF_USER || self.pending(now).count() >= PENDING
+    /// Whether all users together have as many pending requests as they may have, or this one has had as many in the last
+    /// minute.
+    pub(super) fn is_full(&mut self, uid: u32, now: BootTime) -> bool {
+        self.asked.retain(|_, times| {
+            times.retain(|asked_at| now.since(*asked_at) < MINUTE);
+            !times.is_empty()
+        });
+        let of_user = self.asked.get(&uid).map_or(0, VecDeque::len);
+
+        of_user >= QUESTIONS_A_MINUTE || self.pending(now).count() >= PENDING
     }
 
     pub(super) fn pending(&self, now: BootTime) -> impl Iterator<Item = &Arc<ApprovalRequest>> {
@@ -370,9 +374,9 @@ mod tests {
         matches!(state, ApprovalState::Allowed)
     }
 
-    fn is_denied(store: &ApprovalStore, requester: &Requester, seconds: u64) -> bool {
+    fn is_quiet(store: &ApprovalStore, requester: &Requester, seconds: u64) -> bool {
         let state = store.state(requester, Confirm::First, at(seconds));
-        matches!(state, ApprovalState::Denied)
+        matches!(state, ApprovalState::Quiet(_))
     }
 
     /// The id of the pending request that this requester would wait for.
@@ -438,27 +442,52 @@ mod tests {
     }
 
     #[test]
-    fn deny_is_remembered_for_a_while() {
-        let mut store = ApprovalStore::default();
+    fn after_a_no_or_no_answer_nobody_is_asked_for_a_while() {
         let vim = requester(Some("/usr/bin/vim"));
-        let request = ask(&mut store, &vim, Confirm::First, 0);
-        assert_eq!(joins(&store, &vim, Confirm::First, 1), Some(request.id));
+        for decision in [Decision::Deny, Decision::Timeout] {
+            let mut store = ApprovalStore::default();
+            let allowed = requester(Some("/usr/bin/git"));
+            let request = ask(&mut store, &allowed, Confirm::First, 0);
+            store.answer(request.id, Decision::Allow, at(0)).unwrap();
+            let request = ask(&mut store, &vim, Confirm::First, 0);
+            assert_eq!(joins(&store, &vim, Confirm::First, 1), Some(request.id));
+            store.answer(request.id, decision, at(0)).unwrap();
 
-        store.answer(request.id, Decision::Deny, at(0)).unwrap();
-        assert!(is_denied(&store, &vim, 29) && !is_denied(&store, &vim, 30));
-        assert_eq!(joins(&store, &vim, Confirm::First, 30), None);
+            // Under another path, or as an unknown program, it gets no question either.
+            for program in [Some("/usr/bin/vim"), Some("/tmp/vim"), None] {
+                let program = requester(program);
+                assert!(is_quiet(&store, &program, 29) && !is_quiet(&store, &program, 30));
+            }
+            assert!(is_allowed(&store, &allowed, 1));
+
+            let mut of_another = requester(None);
+            of_another.uid += 1;
+            assert!(!is_quiet(&store, &of_another, 1));
+        }
     }
 
     #[test]
     fn unidentified_program_is_asked_about_each_time() {
         let mut store = ApprovalStore::default();
         let unknown = requester(None);
-        for decision in [Decision::Allow, Decision::Deny] {
-            let request = ask(&mut store, &unknown, Confirm::First, 0);
-            assert_eq!(joins(&store, &unknown, Confirm::First, 1), None);
-            store.answer(request.id, decision, at(0)).unwrap();
-            assert!(!is_allowed(&store, &unknown, 1) && !is_denied(&store, &unknown, 1));
-        }
+        let request = ask(&mut store, &unknown, Confirm::First, 0);
+        assert_eq!(joins(&store, &unknown, Confirm::First, 1), None);
+        store.answer(request.id, Decision::Allow, at(0)).unwrap();
+        assert!(!is_allowed(&store, &unknown, 1) && !is_quiet(&store, &unknown, 1));
+    }
+
+    #[test]
+    fn last_waiter_withdraws_a_request_that_may_then_be_asked_again() {
+        let mut store = ApprovalStore::default();
+        let vim = requester(Some("/usr/bin/vim"));
+        let request = ask(&mut store, &vim, Confirm::First, 0);
+        store.join(&request);
+        store.join(&request);
+        assert_eq!([0, 1].map(|_| store.leave(&request)), [false, true]);
+
+        let withdrawn = store.answer(request.id, Decision::Withdrawn, at(1));
+        assert!(withdrawn.is_some() && store.pending(at(1)).count() == 0);
+        assert!(!is_quiet(&store, &vim, 1));
     }
 
     #[test]
@@ -477,12 +506,12 @@ mod tests {
         let vim = requester(Some("/usr/bin/vim"));
         let always = Confirm::Always;
         let request = ask(&mut store, &vim, always, 0);
-        let waiter = request.waiter();
+        store.join(&request);
         assert_eq!(joins(&store, &vim, always, 1), None, "another request asks");
         store.answer(request.id, Decision::Allow, at(1)).unwrap();
         assert!(!is_allowed(&store, &vim, 1));
 
-        drop(waiter);
+        store.leave(&request);
         let request = ask(&mut store, &vim, always, 2);
         let joined = joins(&store, &vim, always, 3);
         assert_eq!(joined, Some(request.id), "the program asks again");
@@ -493,15 +522,19 @@ mod tests {
     }
 
     #[test]
-    fn pending_requests_of_one_user_are_limited() {
+    fn questions_of_one_user_are_limited() {
         let mut store = ApprovalStore::default();
-        for number in 0..PENDING_OF_USER {
+        for number in 0..QUESTIONS_A_MINUTE {
             assert!(!store.is_full(UID, at(0)));
             let program = requester(Some(&format!("/bin/{number}")));
-            ask(&mut store, &program, Confirm::Always, 0);
+            let request = ask(&mut store, &program, Confirm::Always, 0);
+            // The client asks and goes away.
+            store
+                .answer(request.id, Decision::Withdrawn, at(0))
+                .unwrap();
         }
-        assert!(store.is_full(UID, at(1)));
-        assert!(!store.is_full(UID + 1, at(1)));
-        assert!(!store.is_full(UID, at(55)));
+        assert!(store.is_full(UID, at(59)));
+        assert!(!store.is_full(UID + 1, at(59)));
+        assert!(!store.is_full(UID, at(60)));
     }
 }

@@ -8,12 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use interprocess::local_socket::tokio::Stream;
-
 use crate::journal::{Caller, Via};
-use crate::platform::peer_credentials::{is_alive, peer_groups, peer_pidfd};
+use crate::platform::descriptors::register;
+use crate::platform::peer_credentials::{is_alive, peer_credentials, peer_groups, peer_pidfd};
 use crate::platform::sock_diag::Ends;
-use crate::sandbox::helper::peer_inspector::{InspectionStart, PeerInspector, PendingInspection};
+use crate::sandbox::helper::peer_inspector::{PeerInspector, PendingInspection, ProcessPin};
 use crate::sync::lock;
 
 pub(crate) use programs::{describe, file_id, is_interpreter, requesting_programs};
@@ -40,8 +39,9 @@ pub struct Peer {
 #[derive(Debug)]
 pub(crate) struct PeerHandle {
     inspector: Option<Arc<PeerInspector>>,
+    uid: u32,
     source: PeerSource,
-    start: Mutex<Option<InspectionStart>>,
+    pin: OnceLock<ProcessPin>,
     inspection: OnceLock<Arc<PendingInspection>>,
     hashed: OnceLock<Arc<PendingInspection>>,
 }
@@ -55,11 +55,12 @@ enum PeerSource {
 }
 
 impl PeerHandle {
-    fn new(inspector: Option<&Arc<PeerInspector>>, source: PeerSource) -> Arc<Self> {
+    fn new(inspector: Option<&Arc<PeerInspector>>, uid: u32, source: PeerSource) -> Arc<Self> {
         Arc::new(Self {
             inspector: inspector.cloned(),
+            uid,
             source,
-            start: Mutex::new(None),
+            pin: OnceLock::new(),
             inspection: OnceLock::new(),
             hashed: OnceLock::new(),
         })
@@ -69,9 +70,9 @@ impl PeerHandle {
     /// fail.
     pub(crate) fn pin(&self) {
         if let (Some(inspector), PeerSource::Pid(pid)) = (&self.inspector, &self.source) {
-            match inspector.pin(*pid) {
-                Some(start) => *lock(&self.start) = Some(start),
-                None => drop(self.inspection.set(PendingInspection::unavailable())),
+            match inspector.pin(self.uid, *pid) {
+                Ok(pin) => drop(self.pin.set(pin)),
+                Err(none) => drop(self.inspection.set(none)),
             }
         }
     }
@@ -89,12 +90,12 @@ impl PeerHandle {
 
         match &self.source {
             PeerSource::Unknown => PendingInspection::unavailable(),
-            PeerSource::Pid(pid) => match lock(&self.start).take() {
-                Some(start) => start.finish(),
-                None => inspector.inspect(*pid),
+            PeerSource::Pid(pid) => match self.pin.get() {
+                Some(pin) => pin.inspect(),
+                None => inspector.inspect(self.uid, *pid),
             },
             PeerSource::Tcp(ends) => match ends.other() {
-                Some(socket) => inspector.inspect_socket_owner(socket.inode),
+                Some(socket) => inspector.inspect_socket_owner(self.uid, socket.inode),
                 None => PendingInspection::unavailable(),
             },
         }
@@ -104,26 +105,44 @@ impl PeerHandle {
     pub(crate) fn inspection_with_hashes(&self) -> &Arc<PendingInspection> {
         self.hashed
             .get_or_init(|| match (&self.inspector, &self.source) {
-                (Some(inspector), PeerSource::Pid(pid)) => inspector.inspect_with_hashes(*pid),
+                (Some(inspector), PeerSource::Pid(pid)) => {
+                    inspector.inspect_with_hashes(self.uid, *pid)
+                }
                 _ => PendingInspection::unavailable(),
             })
+    }
+
+    /// Whether the process still runs the program that was pinned, as `is_unchanged` of the result.
+    pub(crate) fn check_again(&self) -> Arc<PendingInspection> {
+        match (&self.inspector, self.pin.get()) {
+            (Some(inspector), Some(pin)) => inspector.check_again(pin),
+            _ => PendingInspection::unavailable(),
+        }
     }
 
     pub(crate) fn is_inspector_gone(&self) -> bool {
         let inspector = self.inspector.as_ref();
         inspector.is_some_and(|inspector| inspector.has_exited())
     }
+
+    /// Whether the inspector process works, for a request that has waited for it in vain.
+    pub(crate) async fn is_inspector_responding(&self) -> bool {
+        match &self.inspector {
+            Some(inspector) => inspector.responds().await,
+            None => false,
+        }
+    }
 }
 
 impl Peer {
     /// A peer whose process is unknown.
     pub fn new(uid: u32, pid: Option<i32>) -> Self {
-        Self::with_handle(uid, pid, PeerHandle::new(None, PeerSource::Unknown))
+        Self::with_handle(pid, PeerHandle::new(None, uid, PeerSource::Unknown))
     }
 
-    fn with_handle(uid: u32, pid: Option<i32>, handle: Arc<PeerHandle>) -> Self {
+    fn with_handle(pid: Option<i32>, handle: Arc<PeerHandle>) -> Self {
         Self {
-            uid,
+            uid: handle.uid,
             pid,
             groups: Vec::new(),
             handle,
@@ -135,38 +154,37 @@ impl Peer {
     }
 
     /// The other end of a connection on the local socket.
-    #[cfg(unix)]
     pub(crate) fn of(
-        stream: &Stream,
+        connection: &OwnedFd,
         inspector: &Arc<PeerInspector>,
         wants_groups: bool,
     ) -> io::Result<Self> {
-        let Stream::UdSocket(stream) = stream;
-        let credentials = stream.inner().peer_cred()?;
+        let credentials = peer_credentials(connection.as_fd())?;
 
         // The kernel gives no pid for a process outside of the daemon's PID namespace.
-        let pid = credentials.pid().filter(|pid| *pid > 0);
+        let pid = Some(credentials.pid).filter(|pid| *pid > 0);
         let source = pid.map_or(PeerSource::Unknown, PeerSource::Pid);
-        let handle = PeerHandle::new(Some(inspector), source);
+        let handle = PeerHandle::new(Some(inspector), credentials.uid, source);
 
-        let mut peer = Self::with_handle(credentials.uid(), pid, handle);
-        if inspector.pins_peers() {
-            peer.pidfd = peer_pidfd(stream.as_fd());
-        }
-
+        let mut peer = Self::with_handle(pid, handle);
         if wants_groups {
-            peer.groups = peer_groups(stream.as_fd());
+            peer.groups = peer_groups(connection.as_fd());
         }
 
-        peer.groups.push(credentials.gid());
+        peer.groups.push(credentials.gid);
 
         Ok(peer)
     }
 
+    /// Refers to the process itself from now on.
+    pub(crate) fn open_pidfd(&mut self, connection: &OwnedFd) {
+        self.pidfd = peer_pidfd(connection.as_fd());
+    }
+
     /// The other end of a TCP connection. Its process is found once it is needed.
     pub(crate) fn over_tcp(uid: u32, ends: Ends, inspector: &Arc<PeerInspector>) -> Self {
-        let handle = PeerHandle::new(Some(inspector), PeerSource::Tcp(ends));
-        Self::with_handle(uid, None, handle)
+        let handle = PeerHandle::new(Some(inspector), uid, PeerSource::Tcp(ends));
+        Self::with_handle(None, handle)
     }
 
     pub(crate) fn handle(&self) -> &Arc<PeerHandle> {
@@ -181,6 +199,16 @@ impl Peer {
     /// Whether the process that connected still runs. If so, its pid has been its own since then.
     pub(crate) fn is_alive(&self) -> bool {
         self.pidfd.as_ref().is_some_and(is_alive)
+    }
+
+    /// Returns once the process that connected has exited, if that can be noticed.
+    pub(crate) async fn exited(&self) {
+        let pidfd = self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        let exit = pidfd.and_then(|pidfd| register(pidfd).ok());
+        match exit {
+            Some(exit) if exit.readable().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
     }
 
     /// Whether the kernel names the process that connected.

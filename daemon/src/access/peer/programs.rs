@@ -58,8 +58,7 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
 fn display_path(program: &Program) -> String {
     let path = text::display_path(&program.process.program);
 
-    let here = file_id(Path::new(&program.process.program));
-    if program.file.is_some() && program.file != here {
+    if program.is_elsewhere {
         format!("{path}, which is not the file at that path,")
     } else {
         path
@@ -80,7 +79,9 @@ mod tests {
             },
             file: None,
             is_intermediary,
+            is_elsewhere: false,
             sha256: None,
+            not_hashed: None,
         }
     }
 
@@ -137,7 +138,7 @@ mod tests {
             format!("\"{hostile}\" (process 99, by /usr/bin/make)")
         );
 
-        programs[1].file = Some((0, 0));
+        programs[1].is_elsewhere = true;
         let note = "by /usr/bin/make, which is not the file at that path,)";
         assert!(describe(&programs).ends_with(note));
     }

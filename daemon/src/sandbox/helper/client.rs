@@ -1,35 +1,33 @@
 //! The daemon's side of a helper process: start it, send requests, await responses, notice its exit, and pass its socket
 //! to the next daemon process.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::ipc::{self, Frame, MAX_FRAME, Request};
+use super::outbox::Outbox;
+use super::pending::{Pending, PendingResponse};
 use super::{HelperKind, SUBCOMMAND};
 use crate::sync::lock;
 
-/// The most requests without a response. Later ones fail: an inspection would come too late to be true.
-const MAX_PENDING: usize = 8192;
+/// How long the process may take to respond to a request that needs no work.
+const PING_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a thread waits for a response. Helpers respond in microseconds.
-const WAIT: Duration = Duration::from_secs(2);
+/// Whom the daemon's own requests are for. It is no user.
+const DAEMON: u32 = u32::MAX;
 
-/// A response, and what it takes of the descriptors that come with it.
 pub(super) trait Response: DeserializeOwned + Send + Sync + 'static {
-    fn attach(&mut self, _descriptors: Vec<OwnedFd>) {}
-
     /// Whether another response follows.
     fn is_interim(&self) -> bool {
         false
@@ -40,19 +38,17 @@ pub(super) trait Response: DeserializeOwned + Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Helper<R> {
     kind: HelperKind,
-    socket: OwnedFd,
+    outbox: Arc<Outbox>,
     next_id: AtomicU64,
-    pending: Arc<Pending<R>>,
+    pending: Arc<Mutex<Pending<R>>>,
     health: Arc<Health>,
 }
-
-type Pending<R> = Mutex<HashMap<u64, Arc<PendingResponse<R>>>>;
 
 #[derive(Debug, Default)]
 struct Health {
     has_exited: AtomicBool,
-    /// A thread has waited in vain. Until the next response no other thread waits.
-    is_stuck: AtomicBool,
+    /// A ping had no response. The process is stopped or hangs.
+    is_silent: AtomicBool,
 }
 
 impl<R: Response> Helper<R> {
@@ -79,7 +75,7 @@ impl<R: Response> Helper<R> {
         let first_id = fastrand::u64(..u64::MAX / 2);
         Arc::new(Self {
             kind,
-            socket,
+            outbox: Arc::new(Outbox::new(socket)),
             next_id: AtomicU64::new(first_id),
             pending: Arc::default(),
             health: Arc::default(),
@@ -107,14 +103,18 @@ impl<R: Response> Helper<R> {
         Ok(helper)
     }
 
-    /// Starts to receive responses, in a thread of the daemon. Must be called after the daemon has confined itself, so that
-    /// the thread is confined, too.
+    /// Starts to send and receive, in threads of the daemon. Must be called after the daemon has confined itself, so that
+    /// the threads are confined, too.
     pub(super) fn listen(&self) -> io::Result<()> {
         let kind = self.kind;
-        let socket = self.socket.try_clone()?;
+        let socket = self.try_clone_socket()?;
         let pending = Arc::clone(&self.pending);
         let health = Arc::clone(&self.health);
         thread::spawn(move || receive_responses(kind, &socket, &pending, &health));
+
+        let outbox = Arc::clone(&self.outbox);
+        thread::spawn(move || outbox.run());
+
         Ok(())
     }
 
@@ -124,48 +124,62 @@ impl<R: Response> Helper<R> {
 
     /// For the daemon process that comes next.
     pub(super) fn try_clone_socket(&self) -> io::Result<OwnedFd> {
-        self.socket.try_clone()
+        self.outbox.try_clone_socket()
     }
 
-    /// Requests work. Fails if the process has exited, or does not accept requests as fast as they come.
+    /// Whether the process responds to a request that needs no work. Logs a change.
+    pub(super) async fn responds(self: &Arc<Self>, ping: impl Serialize) -> bool {
+        if self.has_exited() || self.health.is_silent.load(Ordering::Relaxed) {
+            return false;
+        }
+
+        let Ok(ping) = self.request(DAEMON, ping, &[]) else {
+            return !self.has_exited();
+        };
+        let ping = ping.into_response();
+        let response = timeout(PING_WAIT, ping.response()).await;
+        let is_silent = response.is_err();
+
+        if is_silent && !self.health.is_silent.swap(true, Ordering::Relaxed) {
+            let helper = self.kind.name();
+            tracing::error!(
+                helper,
+                "the helper process does not respond; continue it if it is stopped, or restart rolekeeperd"
+            );
+        }
+
+        !is_silent && !self.has_exited()
+    }
+
+    /// Requests work for a user. Fails with `BrokenPipe` if the process has exited, and with `WouldBlock` if too many
+    /// requests are pending.
     pub(super) fn request(
         self: &Arc<Self>,
+        uid: u32,
         work: impl Serialize,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<StartedWork<R>> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let response = Arc::new(PendingResponse::new(&self.health));
-        {
+        let response = {
             let mut pending = lock(&self.pending);
             if self.has_exited() {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            if pending.len() >= MAX_PENDING {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            pending.insert(id, Arc::clone(&response));
-        }
+            let inserted = pending.insert(uid, id);
+            inserted.ok_or(io::ErrorKind::WouldBlock)?
+        };
 
         let started = StartedWork {
             id,
+            uid,
             response,
             helper: Arc::clone(self),
             is_settled: false,
         };
 
-        self.send(id, Request::Start(work), descriptors)?;
+        started.send(Request::Start(work), descriptors)?;
 
         Ok(started)
-    }
-
-    fn send<W: Serialize>(
-        &self,
-        id: u64,
-        body: Request<W>,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> io::Result<()> {
-        let frame = Frame { id, body };
-        ipc::send(&self.socket, &frame, descriptors, SendFlags::DONTWAIT)
     }
 }
 
@@ -173,12 +187,17 @@ impl<R: Response> Helper<R> {
 #[derive(Debug)]
 pub(super) struct StartedWork<R: Response> {
     id: u64,
+    uid: u32,
     response: Arc<PendingResponse<R>>,
     helper: Arc<Helper<R>>,
     is_settled: bool,
 }
 
 impl<R: Response> StartedWork<R> {
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     pub(super) fn response(&self) -> &Arc<PendingResponse<R>> {
         &self.response
     }
@@ -190,10 +209,23 @@ impl<R: Response> StartedWork<R> {
     }
 
     /// Has the helper complete the work.
-    pub(super) fn finish(mut self) -> Arc<PendingResponse<R>> {
-        let finished = self.helper.send(self.id, Request::<()>::Finish, &[]);
-        self.is_settled = finished.is_ok();
-        Arc::clone(&self.response)
+    pub(super) fn finish(mut self) {
+        self.is_settled = self.request_finish().is_ok();
+    }
+
+    /// Has the helper complete the work. What the helper stores for it stays until this is dropped.
+    pub(super) fn request_finish(&self) -> io::Result<()> {
+        self.send(Request::<()>::Finish, &[])
+    }
+
+    fn send<W: Serialize>(
+        &self,
+        body: Request<W>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let Self { id, uid, .. } = *self;
+        let text = ipc::encode(&Frame { id, uid, body })?;
+        self.helper.outbox.send(uid, text, descriptors)
     }
 }
 
@@ -202,86 +234,10 @@ impl<R: Response> Drop for StartedWork<R> {
         if self.is_settled {
             return;
         }
-        lock(&self.helper.pending).remove(&self.id);
+        lock(&self.helper.pending).remove(self.id);
         self.response.resolve(None);
-        // If it fails the helper has exited, or will cancel the work by its own limits.
-        let _ = self.helper.send(self.id, Request::<()>::Cancel, &[]);
-    }
-}
-
-/// A response that may still have to arrive.
-#[derive(Debug)]
-pub(crate) struct PendingResponse<R> {
-    interim: OnceLock<R>,
-    response: OnceLock<Option<R>>,
-    arrived: Notify,
-    waiting: Mutex<()>,
-    woken: Condvar,
-    health: Arc<Health>,
-}
-
-impl<R> PendingResponse<R> {
-    fn new(health: &Arc<Health>) -> Self {
-        Self {
-            interim: OnceLock::new(),
-            response: OnceLock::new(),
-            arrived: Notify::new(),
-            waiting: Mutex::new(()),
-            woken: Condvar::new(),
-            health: Arc::clone(health),
-        }
-    }
-
-    /// No response, and no need to wait for it.
-    pub(crate) fn unavailable() -> Arc<Self> {
-        let pending = Self::new(&Arc::default());
-        pending.resolve(None);
-        Arc::new(pending)
-    }
-
-    /// The first call decides.
-    fn resolve(&self, response: Option<R>) {
-        let _ = self.response.set(response);
-        self.arrived.notify_waiters();
-        drop(lock(&self.waiting));
-        self.woken.notify_all();
-    }
-
-    /// The response before the last one, if there is one and it has arrived.
-    pub(super) fn interim(&self) -> Option<&R> {
-        self.interim.get()
-    }
-
-    /// The response, if it has arrived.
-    pub(crate) fn get(&self) -> Option<&R> {
-        self.response.get()?.as_ref()
-    }
-
-    /// Waits for the response. None if the helper has exited or the work was cancelled.
-    pub(super) async fn response(&self) -> Option<&R> {
-        let mut arrived = std::pin::pin!(self.arrived.notified());
-        arrived.as_mut().enable();
-        if self.response.get().is_none() {
-            arrived.await;
-        }
-        self.get()
-    }
-
-    /// Waits for the response in a thread that may block. None also if it takes longer than two seconds.
-    pub(crate) fn wait(&self) -> Option<&R> {
-        if self.health.is_stuck.load(Ordering::Relaxed) {
-            return self.get();
-        }
-
-        let is_missing = |_: &mut ()| self.response.get().is_none();
-        let waited = self
-            .woken
-            .wait_timeout_while(lock(&self.waiting), WAIT, is_missing);
-        if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {
-            self.health.is_stuck.store(true, Ordering::Relaxed);
-        }
-
-        self.get()
+        // If it fails the helper has exited.
+        let _ = self.send(Request::<()>::Cancel, &[]);
     }
 }
 
@@ -289,25 +245,25 @@ impl<R> PendingResponse<R> {
 fn receive_responses<R: Response>(
     kind: HelperKind,
     socket: &OwnedFd,
-    pending: &Pending<R>,
+    pending: &Mutex<Pending<R>>,
     health: &Health,
 ) {
+    let helper = kind.name();
     let mut buffer = vec![0; MAX_FRAME];
-    while let Some((frame, descriptors)) =
-        ipc::receive::<R>(socket, &mut buffer, RecvFlags::empty())
-    {
-        health.is_stuck.store(false, Ordering::Relaxed);
-        let mut response = frame.body;
-        response.attach(descriptors);
+    while let Some((frame, _)) = ipc::receive::<R>(socket, &mut buffer, RecvFlags::empty()) {
+        if health.is_silent.swap(false, Ordering::Relaxed) {
+            tracing::info!(helper, "the helper process responds again");
+        }
 
+        let response = frame.body;
         if response.is_interim() {
-            if let Some(requested) = lock(pending).get(&frame.id) {
-                let _ = requested.interim.set(response);
+            if let Some(requested) = lock(pending).get(frame.id) {
+                requested.set_interim(response);
             }
             continue;
         }
 
-        let requested = lock(pending).remove(&frame.id);
+        let requested = lock(pending).remove(frame.id);
         if let Some(requested) = requested {
             requested.resolve(Some(response));
         }
@@ -315,11 +271,8 @@ fn receive_responses<R: Response>(
 
     let mut pending = lock(pending);
     health.has_exited.store(true, Ordering::Relaxed);
-    let helper = kind.name();
     tracing::error!(helper, "the helper process has exited; restart rolekeeperd");
-    for (_, unanswered) in pending.drain() {
-        unanswered.resolve(None);
-    }
+    pending.clear();
 }
 
 #[cfg(test)]
@@ -338,18 +291,18 @@ mod tests {
         let (ours, theirs) = ipc::pair().unwrap();
         let helper: Arc<Helper<Echo>> = Helper::with_socket(HelperKind::PeerInspector, ours);
         helper.listen().unwrap();
-        let response = helper.request((), &[]).unwrap().into_response();
+        let response = helper.request(7, (), &[]).unwrap().into_response();
 
         drop(theirs);
         assert!(response.response().await.is_none() && response.wait().is_none());
-        assert!(helper.has_exited() && helper.request((), &[]).is_err());
+        assert!(helper.has_exited() && helper.request(7, (), &[]).is_err());
     }
 
     #[tokio::test]
     async fn dropped_work_is_cancelled_and_forgotten() {
         let (ours, theirs) = ipc::pair().unwrap();
         let helper: Arc<Helper<Echo>> = Helper::with_socket(HelperKind::CommandRunner, ours);
-        let started = helper.request("work", &[]).unwrap();
+        let started = helper.request(7, "work", &[]).unwrap();
         let id = started.id;
         drop(started);
         assert!(lock(&helper.pending).is_empty());

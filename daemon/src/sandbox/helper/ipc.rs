@@ -23,10 +23,13 @@ const MAX_DESCRIPTORS: usize = 1;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frame<T> {
     pub(super) id: u64,
+    /// Whom a request is for. The helper serves several users in turn.
+    #[serde(default)]
+    pub(super) uid: u32,
     pub(super) body: T,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Request<W> {
     /// Start this work.
     Start(W),
@@ -53,6 +56,11 @@ pub(super) fn send(
     descriptors: &[BorrowedFd<'_>],
     flags: SendFlags,
 ) -> io::Result<()> {
+    send_text(socket, &encode(frame)?, descriptors, flags)
+}
+
+/// The text of a frame. Fails with `InvalidInput` for one longer than [`MAX_FRAME`].
+pub(super) fn encode(frame: &Frame<impl Serialize>) -> io::Result<Vec<u8>> {
     let text = serde_json::to_vec(frame)?;
     if text.len() > MAX_FRAME {
         return Err(io::Error::new(
@@ -61,13 +69,22 @@ pub(super) fn send(
         ));
     }
 
+    Ok(text)
+}
+
+pub(super) fn send_text(
+    socket: impl AsFd,
+    text: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(descriptors));
     }
 
-    let slices = [IoSlice::new(&text)];
+    let slices = [IoSlice::new(text)];
     sendmsg(socket, &slices, &mut control, flags | SendFlags::NOSIGNAL)?;
 
     Ok(())

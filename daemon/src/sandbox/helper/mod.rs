@@ -11,7 +11,9 @@
 mod client;
 pub(crate) mod command_runner;
 mod ipc;
+mod outbox;
 pub(crate) mod peer_inspector;
+mod pending;
 mod worker;
 
 use std::ffi::OsStr;

@@ -109,7 +109,9 @@ pub(super) fn accept(context: &Arc<ServerContext>, endpoint: HttpEndpoint, liste
                     start_connection(&context, &endpoint, &listener, stream, from);
                 }
                 Err(error) => {
-                    tracing::warn!(%endpoint, %error, "cannot accept a connection");
+                    if context.warnings.not_accepted.is_first() {
+                        tracing::warn!(%endpoint, %error, "cannot accept a connection");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -10,8 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::Listener;
-use interprocess::local_socket::{ConnectOptions, ListenerOptions};
+use interprocess::local_socket::{ConnectOptions, Listener, ListenerOptions};
 use rolekeeper::connect;
 use rolekeeper::protocol::Failure;
 use rolekeeper::socket_owner;
@@ -24,10 +23,14 @@ use crate::platform::removal::FolderWatch;
 /// For a daemon that ends, which gives the lock back within milliseconds of its last answer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The most connections that wait to be accepted. A process that connects and closes as fast as it can keeps the queue full,
+/// and everybody waits behind it. The next ones wait in connect(2), where each process has one place.
+const BACKLOG: i32 = 16;
+
 /// The listening socket. Its drop removes the socket's file, if the daemon created it, so that clients fail at once.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
-    pub(crate) listener: Listener,
+    pub(super) listener: UnixListener,
     pub(crate) path: PathBuf,
     /// Present if the daemon created the socket. The holder of the lock may remove a stale socket.
     created: Option<CreatedSocket>,
@@ -116,15 +119,16 @@ fn bind_locked(path: &Path, lock: File) -> Result<BoundSocket, BindError> {
     })
 }
 
-fn listen(path: &Path) -> io::Result<Listener> {
+fn listen(path: &Path) -> io::Result<UnixListener> {
     let options = ListenerOptions::new()
         .name(connect::name(path)?)
         .reclaim_name(false);
     #[cfg(unix)]
     let options = interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600);
 
-    let listener = options.create_tokio()?;
-    pass_credentials(&listener)?;
+    let Listener::UdSocket(listener) = options.create_sync()?;
+    let listener = listener.as_fd().try_clone_to_owned()?.into();
+    prepare(&listener)?;
     Ok(listener)
 }
 
@@ -135,16 +139,15 @@ fn io_error(path: &Path, error: io::Error) -> BindError {
     }
 }
 
-/// The kernel adds the sender's credentials to every message. Connections inherit this option, so it holds from their first
-/// byte on.
-fn pass_credentials(listener: &Listener) -> io::Result<()> {
+/// Also a socket of the service manager, which has other options.
+fn prepare(listener: &UnixListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    rustix::net::listen(listener, BACKLOG)?;
+
+    // The kernel adds the sender's credentials to every message. Connections inherit this option, so it holds from their
+    // first byte on.
     #[cfg(target_os = "linux")]
-    {
-        let Listener::UdSocket(listener) = listener;
-        rustix::net::sockopt::set_socket_passcred(listener.as_fd(), true)?;
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = listener;
+    rustix::net::sockopt::set_socket_passcred(listener, true)?;
 
     Ok(())
 }
@@ -152,8 +155,6 @@ fn pass_credentials(listener: &Listener) -> io::Result<()> {
 /// Takes over a listening socket of an earlier process, or of the service manager, which also removes it.
 #[cfg(unix)]
 pub(crate) fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError> {
-    use interprocess::os::unix::uds_local_socket::tokio::Listener as UdsListener;
-
     let listener = UnixListener::from(socket.descriptor);
     let path = path_of(&listener).map_err(passed_in_error)?;
     let created = socket.lock.map(|lock| CreatedSocket {
@@ -167,9 +168,7 @@ pub(crate) fn adopt(socket: SocketDescriptors) -> Result<BoundSocket, BindError>
         // The socket's file was removed, so clients cannot connect.
         Some(CreatedSocket { lock, file: None }) => bind_locked(&path, lock),
         created => {
-            let listener = UdsListener::try_from(OwnedFd::from(listener));
-            let listener = listener.map_err(passed_in_error)?.into();
-            pass_credentials(&listener).map_err(passed_in_error)?;
+            prepare(&listener).map_err(passed_in_error)?;
 
             Ok(BoundSocket {
                 listener,
@@ -198,8 +197,7 @@ impl BoundSocket {
     /// Duplicates the socket for the next process. The drop then leaves the socket's file.
     #[cfg(unix)]
     pub(crate) fn leave_open(&mut self) -> io::Result<SocketDescriptors> {
-        let Listener::UdSocket(listener) = &self.listener;
-        let descriptor = listener.as_fd().try_clone_to_owned()?;
+        let descriptor = self.listener.as_fd().try_clone_to_owned()?;
 
         Ok(SocketDescriptors {
             descriptor,

@@ -1,11 +1,13 @@
 //! One connection on the local socket: it reads and writes frames within their deadlines.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use interprocess::local_socket::tokio::Stream;
 use rolekeeper::frame::{self, FrameError, HEADER};
 use rolekeeper::protocol::{Code, Failure, Reply, ReplyFrame, VERSION};
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -24,22 +26,28 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The expected size of a reply, in bytes. Only parts of a document are longer.
 const REPLY_CAPACITY: usize = 2048;
 
+/// Replies with an error. A peer that does not read gets none.
+pub(super) fn refuse(connection: &OwnedFd, failure: Failure) {
+    let reply = Reply::Error(failure);
+
+    if let Ok(frame) = frame::encode_within(&ReplyFrame { v: VERSION, reply }, REPLY_CAPACITY) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = send(connection, &frame, flags);
+    }
+}
+
 /// Replies that the limit of connections is reached.
-pub(crate) async fn refuse_busy(stream: Stream) {
+pub(super) fn refuse_busy(connection: &OwnedFd) {
     let failure = Failure::new(
         Code::Busy,
         "the daemon has reached its limit of connections",
         "retry in a moment",
     );
-
-    let peer = Arc::new(Peer::new(0, None));
-    let mut stream = BufReader::with_capacity(1, CredentialedStream::new(stream, peer));
-    // The peer may have disconnected.
-    let _ = write(&mut stream, Reply::Error(failure)).await;
+    refuse(connection, failure);
 }
 
 /// Serves a connection until the peer disconnects, a deadline passes, or the daemon stops.
-pub(crate) async fn serve(
+pub(super) async fn serve(
     stream: Stream,
     peer: Peer,
     context: &Arc<ServerContext>,
@@ -47,11 +55,6 @@ pub(crate) async fn serve(
     let peer = Arc::new(peer);
     let mut stream =
         BufReader::with_capacity(512, CredentialedStream::new(stream, Arc::clone(&peer)));
-
-    if let Err(error) = context.services.access.authorize_connection(&peer) {
-        tracing::warn!(uid = peer.uid, pid = ?peer.pid, "refused: another user's process");
-        return write(&mut stream, Reply::Error((&error).into())).await;
-    }
 
     if peer.is_pinned() {
         peer.handle().pin();

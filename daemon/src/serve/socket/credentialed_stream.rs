@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use interprocess::local_socket::tokio::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::access::peer::Peer;
 
@@ -20,6 +20,16 @@ pub(super) struct CredentialedStream {
 impl CredentialedStream {
     pub(super) fn new(stream: Stream, peer: Arc<Peer>) -> Self {
         Self { stream, peer }
+    }
+
+    /// Returns once the peer sends no more, whether or not all of it has been read.
+    #[cfg(unix)]
+    pub(super) async fn closed_by_peer(&self) {
+        let Stream::UdSocket(stream) = &self.stream;
+        // A closed stream counts as ready for priority data, of which a Unix socket has none.
+        if stream.inner().ready(Interest::PRIORITY).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Receives no more. What has arrived can still be read.
@@ -43,7 +53,6 @@ impl AsyncRead for CredentialedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         use std::os::fd::AsFd;
-        use tokio::io::Interest;
 
         let Stream::UdSocket(stream) = &self.stream;
         let socket = stream.inner();

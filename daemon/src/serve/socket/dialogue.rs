@@ -78,9 +78,9 @@ impl Interaction for Dialogue<'_> {
 
 /// Returns once the peer has disconnected.
 async fn disconnect(stream: &mut BufReader<CredentialedStream>) {
-    // A peer that sends its next request early is still there.
+    // A peer that sends its next request early is still there, until it disconnects.
     if stream.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
-        std::future::pending::<()>().await;
+        stream.get_ref().closed_by_peer().await;
     }
 }
 

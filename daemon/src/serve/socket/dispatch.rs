@@ -55,7 +55,10 @@ pub(super) async fn respond(
             let leased = context.services.lease(peer, &profile, &mut dialogue);
             match until_deadline(&context.shutdown, leased).await {
                 Ok(lease) => {
-                    peer.handle().inspection().wait_before_lease().await;
+                    if !peer.handle().inspection().wait_before_lease().await {
+                        let inspector = Arc::clone(&context.peer_inspector);
+                        tokio::spawn(async move { inspector.responds().await });
+                    }
                     return write(stream, Reply::Lease(encode::lease(&lease))).await;
                 }
                 Err(error) => Err(error),
@@ -71,7 +74,7 @@ pub(super) async fn respond(
             }
         }
         Request::Status { after } => {
-            let page = status(peer, after.as_deref(), context);
+            let page = status(peer, after.as_deref(), context).await;
             return write(stream, Reply::Status(page)).await;
         }
         Request::ChallengeResponse { .. } => {
@@ -350,15 +353,18 @@ async fn logout(
     json(services.revocation.logout(peer, &grants, revoke).await)
 }
 
-fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPage {
+async fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> StatusPage {
     let open = context.connections.open();
     let mut page = context.services.status.page(peer, after, open);
 
     if let Some(protection) = &mut page.daemon.protection
-        && context.peer_inspector.has_exited()
+        && !context.peer_inspector.responds().await
     {
-        protection.peer_inspector =
-            "off: the peer inspector process has exited; restart rolekeeperd".into();
+        let what = match context.peer_inspector.has_exited() {
+            true => "has exited; restart rolekeeperd",
+            false => "does not respond; continue it if it is stopped, or restart rolekeeperd",
+        };
+        protection.peer_inspector = format!("off: the peer inspector process {what}");
     }
 
     if context.services.access.is_owner(peer) {

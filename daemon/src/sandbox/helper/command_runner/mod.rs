@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 pub(super) use worker::run_worker;
 
 use super::HelperKind;
-use super::client::{Helper, PendingResponse, Response, StartedWork};
+use super::client::{Helper, Response, StartedWork};
+use super::pending::PendingResponse;
 use worker::Work;
+
+/// Whom all requests are for: token commands are the daemon's own.
+const OWNER: u32 = 0;
 
 /// The daemon's side of the command helper process.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl CommandRunner {
 
     fn allow(self, allowed: &[Vec<String>]) -> io::Result<Self> {
         self.helper
-            .request(Work::Allow(allowed.into()), &[])?
+            .request(OWNER, Work::Allow(allowed.into()), &[])?
             .into_response();
         Ok(self)
     }
@@ -84,7 +88,7 @@ impl CommandRunner {
 
     /// Whether the helper may run a command. Blocks the thread for up to two seconds.
     pub(crate) fn allows(&self, command: &[String]) -> bool {
-        let Ok(check) = self.helper.request(Work::Check(command.into()), &[]) else {
+        let Ok(check) = self.helper.request(OWNER, Work::Check(command.into()), &[]) else {
             return false;
         };
         matches!(check.into_response().wait(), Some(Outcome::Allowed))
@@ -94,7 +98,7 @@ impl CommandRunner {
     pub(crate) fn run(&self, command: &[String]) -> io::Result<(OwnedFd, RunningCommand)> {
         let (stdout, write_end) = pipe_with(PipeFlags::CLOEXEC)?;
         let work = Work::Run(command.into());
-        let started = self.helper.request(work, &[write_end.as_fd()])?;
+        let started = self.helper.request(OWNER, work, &[write_end.as_fd()])?;
         Ok((stdout, RunningCommand(started)))
     }
 }

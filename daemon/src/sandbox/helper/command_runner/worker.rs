@@ -73,8 +73,9 @@ struct Runner {
 impl Worker for Runner {
     type Work = Work;
 
-    fn accept(&mut self, id: u64, request: Request<Work>, descriptors: Vec<OwnedFd>) {
-        let outcome = match request {
+    fn accept(&mut self, request: Frame<Request<Work>>, descriptors: Vec<OwnedFd>) {
+        let id = request.id;
+        let outcome = match request.body {
             Request::Start(Work::Allow(allowed)) => {
                 self.allowed.get_or_insert(allowed);
                 Some(Outcome::Allowed)
@@ -235,7 +236,11 @@ fn poll_retrying(ready: &mut [PollFd<'_>]) -> io::Result<()> {
 }
 
 fn respond(socket: &OwnedFd, id: u64, outcome: Outcome) -> io::Result<()> {
-    let frame = Frame { id, body: outcome };
+    let frame = Frame {
+        id,
+        uid: 0,
+        body: outcome,
+    };
     ipc::send(socket, &frame, &[], SendFlags::empty())
 }
 

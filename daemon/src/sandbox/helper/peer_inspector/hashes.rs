@@ -6,6 +6,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
 use ring::digest::{Context, SHA256};
+use rustix::fs::fstatfs;
+
+use super::files::is_local;
+use super::inspection::NotHashed;
+use super::procfs::exe;
 
 /// The largest program that is hashed, in bytes.
 const MAX_SIZE: u64 = 512 * 1024 * 1024;
@@ -27,11 +32,15 @@ struct FileVersion {
 
 impl Hashes {
     /// The hash of the program that a process runs.
-    pub(super) fn of_process(&mut self, pid: i32) -> Option<[u8; 32]> {
-        let mut file = File::open(format!("/proc/{pid}/exe")).ok()?;
-        let meta = file.metadata().ok()?;
-        if !meta.is_file() || meta.len() > MAX_SIZE {
-            return None;
+    pub(super) fn of_process(&mut self, pid: i32) -> Result<[u8; 32], NotHashed> {
+        let mut file = File::open(exe(pid)).map_err(|_| NotHashed::Unreadable)?;
+        let meta = file.metadata().map_err(|_| NotHashed::Unreadable)?;
+        let is_local = fstatfs(&file).is_ok_and(|found| is_local(&found, meta.dev()));
+        if !meta.is_file() || !is_local {
+            return Err(NotHashed::FileSystem);
+        }
+        if meta.len() > MAX_SIZE {
+            return Err(NotHashed::TooLarge);
         }
 
         let version = FileVersion {
@@ -42,17 +51,17 @@ impl Hashes {
         };
 
         if let Some(hash) = self.0.get(&version) {
-            return Some(*hash);
+            return Ok(*hash);
         }
 
-        let hash = hash(&mut file).ok()?;
+        let hash = hash(&mut file).map_err(|_| NotHashed::Unreadable)?;
         if self.0.len() >= CAPACITY {
             self.0.clear();
         }
 
         self.0.insert(version, hash);
 
-        Some(hash)
+        Ok(hash)
     }
 }
 
@@ -85,6 +94,6 @@ mod tests {
         let mut hashes = Hashes::default();
         let first = hashes.of_process(me).unwrap();
         assert_eq!(first, digest.finish().as_ref());
-        assert_eq!((hashes.of_process(me), hashes.0.len()), (Some(first), 1));
+        assert_eq!((hashes.of_process(me), hashes.0.len()), (Ok(first), 1));
     }
 }

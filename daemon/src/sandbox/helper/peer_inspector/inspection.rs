@@ -1,16 +1,17 @@
 //! The result of an inspection.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rolekeeper::protocol::Process;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::sandbox::helper::client::{PendingResponse, Response};
+use crate::sandbox::helper::client::Response;
+use crate::sandbox::helper::pending::PendingResponse;
 
-/// How long a request waits for an inspection. It takes microseconds.
-const WAIT: Duration = Duration::from_secs(2);
+/// How long a request waits for a program to be hashed.
+const HASH_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a lease waits for the inspection of a process that needs none to be allowed.
 const JOURNAL_WAIT: Duration = Duration::from_millis(100);
@@ -24,8 +25,26 @@ pub(crate) struct Program {
     pub(crate) file: Option<(u64, u64)>,
     /// The rolekeeper client, or a system shell without a terminal of its own: it acts for the process that started it.
     pub(crate) is_intermediary: bool,
+    /// Another file is at that path for the daemon, or none.
+    #[serde(default)]
+    pub(crate) is_elsewhere: bool,
     /// Only where the hash was requested.
     pub(crate) sha256: Option<[u8; 32]>,
+    /// Why there is no hash, although it was requested.
+    #[serde(default)]
+    pub(crate) not_hashed: Option<NotHashed>,
+}
+
+/// Why the hash of a program's file is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Error)]
+pub enum NotHashed {
+    #[error("its file cannot be read")]
+    Unreadable,
+    #[error("it is larger than 512 MiB")]
+    TooLarge,
+    /// Such as FUSE or NFS: whoever serves the file can show one content to the daemon and another to the process.
+    #[error("its file is not on a local file system, so it could change unnoticed")]
+    FileSystem,
 }
 
 /// A process at the time of its connection, or a little later.
@@ -40,50 +59,34 @@ pub(crate) struct Inspection {
     pub(crate) is_complete: bool,
     /// The process is in the daemon's pid namespace. From another namespace, a message can carry the pid of any process.
     pub(crate) in_pid_namespace: bool,
-    #[serde(skip)]
-    pub(crate) pin: Option<ProcessPin>,
+    /// Only where that was requested: the process is the one that was pinned, and runs the same program.
+    #[serde(default)]
+    pub(crate) is_unchanged: bool,
 }
 
-impl Response for Inspection {
-    fn attach(&mut self, descriptors: Vec<OwnedFd>) {
-        self.pin = descriptors.into_iter().next().map(ProcessPin::new);
-    }
-}
-
-/// Whether a process still runs the program that was inspected: a view of its address space, which ends with exec and with
-/// exit (proc_pid_pagemap(5), proc_pid_maps(5)).
-#[derive(Debug)]
-pub(crate) struct ProcessPin(OwnedFd);
-
-impl ProcessPin {
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self(descriptor)
-    }
-
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    pub(crate) fn is_valid(&self) -> bool {
-        // One entry of the pagemap, or the first bytes of the maps.
-        let mut entry = [0; 8];
-        rustix::io::pread(&self.0, &mut entry, 0).is_ok_and(|length| length > 0)
-    }
-}
+impl Response for Inspection {}
 
 pub(crate) type PendingInspection = PendingResponse<Inspection>;
 
 impl PendingInspection {
     /// Waits up to two seconds. None if the process could not be inspected in that time.
     pub(crate) async fn result(&self) -> Option<&Inspection> {
-        timeout(WAIT, self.response()).await.unwrap_or_default()
+        self.response_in_time().await
     }
 
-    /// Waits up to 100 ms, so that the journal names a process that exits as soon as it has its credentials.
-    pub(crate) async fn wait_before_lease(&self) {
-        if self.get().is_none() {
-            let _ = timeout(JOURNAL_WAIT, self.response()).await;
+    /// The same for an inspection with hashes. Others do not wait for this one.
+    pub(crate) async fn result_with_hashes(&self) -> Option<&Inspection> {
+        let response = timeout(HASH_WAIT, self.response()).await;
+        response.unwrap_or_default()
+    }
+
+    /// Waits up to 100 ms, so that the journal names a process that exits as soon as it has its credentials. Returns
+    /// whether that was enough.
+    pub(crate) async fn wait_before_lease(&self) -> bool {
+        if self.get().is_some() {
+            return true;
         }
+        !self.is_stuck() && timeout(JOURNAL_WAIT, self.response()).await.is_ok()
     }
 
     /// The process and its parents, for the journal. Blocks the thread for up to two seconds.

@@ -1,8 +1,10 @@
 //! The program at the other end of a connection, as a helper process reads it from `/proc`. Landlock hides from the daemon
 //! which program another process runs.
 
+mod files;
 mod hashes;
 mod inspection;
+mod pinned;
 mod procfs;
 mod worker;
 
@@ -12,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use inspection::{Inspection, PendingInspection, ProcessPin, Program};
+pub(crate) use inspection::{Inspection, NotHashed, PendingInspection, Program};
 pub(crate) use procfs::is_intermediary_name;
 pub(super) use worker::run_worker;
 
@@ -82,42 +84,84 @@ impl PeerInspector {
         self.pins_peers.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn inspect(&self, pid: i32) -> Arc<PendingInspection> {
-        self.inspect_now(InspectTarget::Pid(pid), false)
+    /// Whether inspections work. A process that is stopped or hangs is noticed after half a second.
+    pub(crate) async fn responds(&self) -> bool {
+        self.helper.responds(Work::Ping).await
     }
 
-    /// With the hash of its program, and of those that it is an intermediary of.
-    pub(crate) fn inspect_with_hashes(&self, pid: i32) -> Arc<PendingInspection> {
-        self.inspect_now(InspectTarget::Pid(pid), true)
-    }
-
-    /// The process that has a socket open.
-    pub(crate) fn inspect_socket_owner(&self, inode: u32) -> Arc<PendingInspection> {
-        self.inspect_now(InspectTarget::Socket(inode), false)
-    }
-
-    fn inspect_now(&self, target: InspectTarget, hash: bool) -> Arc<PendingInspection> {
-        let work = Work::Inspect { target, hash };
-        self.helper.request(work, &[]).map_or_else(
-            |_| PendingInspection::unavailable(),
-            StartedWork::into_response,
+    pub(crate) fn inspect(&self, uid: u32, pid: i32) -> Arc<PendingInspection> {
+        let target = InspectTarget::Pid(pid);
+        self.start_inspection(
+            uid,
+            Work::Inspect {
+                target,
+                hash: false,
+            },
         )
     }
 
+    /// With the hash of its program, and of those that it is an intermediary of.
+    pub(crate) fn inspect_with_hashes(&self, uid: u32, pid: i32) -> Arc<PendingInspection> {
+        let target = InspectTarget::Pid(pid);
+        self.start_inspection(uid, Work::Inspect { target, hash: true })
+    }
+
+    /// The process that has a socket open.
+    pub(crate) fn inspect_socket_owner(&self, uid: u32, inode: u32) -> Arc<PendingInspection> {
+        let target = InspectTarget::Socket(inode);
+        self.start_inspection(
+            uid,
+            Work::Inspect {
+                target,
+                hash: false,
+            },
+        )
+    }
+
+    fn start_inspection(&self, uid: u32, work: Work) -> Arc<PendingInspection> {
+        match self.helper.request(uid, work, &[]) {
+            Ok(started) => started.into_response(),
+            Err(error) => not_started(&error),
+        }
+    }
+
     /// Has a process pinned. Most connections end before a rule needs the rest of the inspection.
-    pub(crate) fn pin(&self, pid: i32) -> Option<InspectionStart> {
-        let started = self.helper.request(Work::Pin(pid), &[]).ok()?;
-        Some(InspectionStart(started))
+    pub(crate) fn pin(&self, uid: u32, pid: i32) -> Result<ProcessPin, Arc<PendingInspection>> {
+        let started = self.helper.request(uid, Work::Pin(pid), &[]);
+
+        match started {
+            Ok(started) => Ok(ProcessPin { uid, started }),
+            Err(error) => Err(not_started(&error)),
+        }
+    }
+
+    /// Whether the pinned process still runs the same program, as `is_unchanged` of the result.
+    pub(crate) fn check_again(&self, pin: &ProcessPin) -> Arc<PendingInspection> {
+        self.start_inspection(pin.uid, Work::CheckAgain(pin.started.id()))
     }
 }
 
-/// An inspection whose process is pinned.
-#[derive(Debug)]
-pub(crate) struct InspectionStart(StartedWork<Inspection>);
+fn not_started(error: &io::Error) -> Arc<PendingInspection> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => PendingInspection::rejected(),
+        _ => PendingInspection::unavailable(),
+    }
+}
 
-impl InspectionStart {
-    pub(crate) fn finish(self) -> Arc<PendingInspection> {
-        self.0.finish()
+/// A process that the helper has pinned, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ProcessPin {
+    uid: u32,
+    started: StartedWork<Inspection>,
+}
+
+impl ProcessPin {
+    /// Has the inspection completed.
+    pub(crate) fn inspect(&self) -> Arc<PendingInspection> {
+        match self.started.request_finish() {
+            Ok(()) => Arc::clone(self.started.response()),
+            Err(error) => not_started(&error),
+        }
     }
 }
 
@@ -138,7 +182,8 @@ mod tests {
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
 
-        let pending = inspector.pin(pid).unwrap().finish();
+        let pin = inspector.pin(0, pid).unwrap();
+        let pending = pin.inspect();
         let inspection = pending.result().await.unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let pids: Vec<_> = inspection
@@ -150,17 +195,18 @@ mod tests {
         let exe = std::env::current_exe().unwrap();
         let parent = &inspection.programs[1].process.program;
         assert!(parent.ends_with(exe.to_str().unwrap()));
-        let pin = inspection.pin.as_ref().unwrap();
-        assert!(pin.is_valid());
+        let is_unchanged = async || {
+            let again = inspector.check_again(&pin);
+            again.result().await.unwrap().is_unchanged
+        };
+        assert!(is_unchanged().await);
 
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(b"\n").unwrap();
-        while pin.is_valid() {
-            tokio::task::yield_now().await;
-        }
+        while is_unchanged().await {}
         child.kill().unwrap();
         child.wait().unwrap();
-        let later = inspector.inspect(pid);
+        let later = inspector.inspect(0, pid);
         let later = later.result().await;
         assert!(later.is_none_or(|inspection| inspection.programs.is_empty()));
     }

@@ -1,15 +1,16 @@
 //! Reads processes from `/proc`.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rolekeeper::protocol::Process;
+use rustix::fs::statfs;
 
+use super::files::{FileIdentity, is_local};
 use super::hashes::Hashes;
-use super::inspection::{Inspection, ProcessPin, Program};
+use super::inspection::{Inspection, Program};
 
 /// The most processes of one inspection: the peer, its shell, an editor, a terminal, and what is between them.
 const MAX_GENERATIONS: usize = 16;
@@ -38,7 +39,7 @@ pub(super) struct ProcReader {
     /// The process that is read next.
     next: Option<i32>,
     programs: Vec<Program>,
-    pin: Option<ProcessPin>,
+    is_pinned: bool,
 }
 
 impl ProcReader {
@@ -52,16 +53,11 @@ impl ProcReader {
         reader
     }
 
-    /// Pins the process, and reads it alone: most pinned processes need no more.
+    /// Reads a process that is pinned, and it alone.
     pub(super) fn pinned(pid: i32) -> Self {
-        // The pin comes first. While it is valid, all that is read belongs to one program.
-        // Of another user's process the pagemap cannot be opened, but the maps, with CAP_SYS_PTRACE.
-        let pin = ["pagemap", "maps"]
-            .iter()
-            .find_map(|file| File::open(format!("/proc/{pid}/{file}")).ok());
         let mut reader = Self {
             next: Some(pid),
-            pin: pin.map(|file| ProcessPin::new(file.into())),
+            is_pinned: true,
             ..Self::default()
         };
 
@@ -70,8 +66,14 @@ impl ProcReader {
         reader
     }
 
+    /// Device and inode of the program that the process runs.
+    pub(super) fn first_file(&self) -> Option<(u64, u64)> {
+        self.programs.first()?.file
+    }
+
     pub(super) fn finish(mut self) -> Inspection {
         self.read_rest();
+        self.compare_paths();
         let pid = self.programs.first().map(|program| program.process.pid);
         let stat = pid.and_then(stat);
 
@@ -82,7 +84,17 @@ impl ProcReader {
             in_pid_namespace: pid.is_some_and(is_in_own_pid_namespace),
             is_complete: !self.programs.is_empty() && reached_init,
             programs: self.programs,
-            pin: self.pin,
+            is_unchanged: false,
+        }
+    }
+
+    /// For the programs that a user reads about: the intermediaries, the one that asks, and its parent.
+    fn compare_paths(&mut self) {
+        let intermediaries = self.programs.iter().take_while(|it| it.is_intermediary);
+        let shown = intermediaries.count() + 2;
+        for program in self.programs.iter_mut().take(shown) {
+            let here = FileIdentity::at(Path::new(&program.process.program));
+            program.is_elsewhere = program.file.is_some() && program.file != here.map(|it| it.id);
         }
     }
 
@@ -90,7 +102,10 @@ impl ProcReader {
     pub(super) fn hash_programs(&mut self, hashes: &mut Hashes) {
         self.read_rest();
         for program in &mut self.programs {
-            program.sha256 = hashes.of_process(program.process.pid);
+            match hashes.of_process(program.process.pid) {
+                Ok(hash) => program.sha256 = Some(hash),
+                Err(reason) => program.not_hashed = Some(reason),
+            }
             if !program.is_intermediary {
                 break;
             }
@@ -99,7 +114,7 @@ impl ProcReader {
 
     fn read_rest(&mut self) {
         // Since the process was pinned, its parent may have exited, and another process have that pid.
-        if self.pin.is_some()
+        if self.is_pinned
             && let [pinned] = self.programs.as_slice()
         {
             self.next = stat(pinned.process.pid).map(|stat| stat.parent);
@@ -122,16 +137,18 @@ impl ProcReader {
 }
 
 fn read_program(pid: i32, stat: Stat) -> Program {
-    let (program, meta) = executable(pid);
+    let (program, file) = executable(pid);
     // A person types into a shell that leads a terminal's session: it acts for itself.
     let is_intermediary = !stat.leads_terminal
         && is_intermediary_name(&program)
-        && meta.as_ref().is_some_and(is_trusted);
+        && file.is_some_and(|file| is_trusted(pid, file));
     Program {
         process: Process { pid, program },
-        file: meta.map(|meta| (meta.dev(), meta.ino())),
+        file: file.map(|file| file.id),
         is_intermediary,
+        is_elsewhere: false,
         sha256: None,
+        not_hashed: None,
     }
 }
 
@@ -165,8 +182,8 @@ fn stat(pid: i32) -> Option<Stat> {
 }
 
 /// The path of the program and its file, or `?` for a process that must not be read.
-fn executable(pid: i32) -> (String, Option<Metadata>) {
-    let link = PathBuf::from(format!("/proc/{pid}/exe"));
+fn executable(pid: i32) -> (String, Option<FileIdentity>) {
+    let link = exe(pid);
     let Ok(path) = std::fs::read_link(&link) else {
         return ("?".into(), None);
     };
@@ -176,23 +193,36 @@ fn executable(pid: i32) -> (String, Option<Metadata>) {
         path.pop();
     }
 
-    (path, std::fs::metadata(&link).ok())
+    (path, FileIdentity::at(&link))
+}
+
+/// Device and inode of the program that a process runs now.
+pub(super) fn program_file(pid: i32) -> Option<(u64, u64)> {
+    FileIdentity::at(&exe(pid)).map(|file| file.id)
+}
+
+pub(super) fn exe(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/exe"))
 }
 
 /// Whether a file is the program that its name claims: only root can write it, or it is the client beside this program.
-fn is_trusted(meta: &Metadata) -> bool {
-    let is_roots = meta.uid() == 0 && meta.mode() & 0o022 == 0;
-    is_roots
-        || client().is_some_and(|client| (client.dev(), client.ino()) == (meta.dev(), meta.ino()))
+/// A file system that a user serves can claim that a file is root's.
+fn is_trusted(pid: i32, file: FileIdentity) -> bool {
+    let is_roots = file.uid == 0 && file.mode & 0o022 == 0;
+    let is_client = || client().is_some_and(|client| client.id == file.id);
+
+    let is_local = || statfs(exe(pid)).is_ok_and(|found| is_local(&found, file.id.0));
+
+    is_client() || (is_roots && is_local())
 }
 
-fn client() -> Option<Metadata> {
+fn client() -> Option<FileIdentity> {
     static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
     let path = PATH.get_or_init(|| {
         let program = std::env::current_exe().ok()?;
         Some(program.with_file_name("rolekeeper"))
     });
-    std::fs::metadata(path.as_deref()?).ok()
+    FileIdentity::at(path.as_deref()?)
 }
 
 fn is_in_own_pid_namespace(pid: i32) -> bool {
@@ -262,6 +292,7 @@ fn has_open(process: &Path, file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::MetadataExt;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -282,7 +313,7 @@ mod tests {
         };
         assert_eq!(first.process, process);
         assert_eq!(first.file, Some((meta.dev(), meta.ino())));
-        assert!(first.sha256.is_some() && inspection.pin.is_some());
+        assert!(first.sha256.is_some() && !first.is_elsewhere);
         assert!(inspection.programs.len() <= MAX_GENERATIONS);
         let of_me = |program: &&Program| program.process.pid == me;
         assert_eq!(inspection.programs.iter().filter(of_me).count(), 1);
@@ -294,7 +325,7 @@ mod tests {
         assert!(inspection.is_complete && inspection.in_pid_namespace);
 
         let none = ProcReader::start(None).finish();
-        assert!(none.programs.is_empty() && none.pin.is_none());
+        assert!(none.programs.is_empty());
     }
 
     #[test]

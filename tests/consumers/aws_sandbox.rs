@@ -139,16 +139,11 @@ impl Story {
         self.record(step, &result);
     }
 
-    fn assume(&mut self, step: &'static str, keys: &Keys, role: &str, params: Value) -> Value {
-        let mut all = json!({
-            "RoleArn": format!("arn:aws:iam::{ACCOUNT}:role/{role}"),
-            "RoleSessionName": "story",
-        });
-        for (name, value) in params.as_object().expect("an object") {
-            all[name] = value.clone();
-        }
+    fn assume(&mut self, step: &'static str, keys: &Keys, role: &str, mut params: Value) -> Value {
+        params["RoleArn"] = json!(format!("arn:aws:iam::{ACCOUNT}:role/{role}"));
+        params["RoleSessionName"] = json!("story");
 
-        let result = self.server.client.sts(keys, "assume_role", all);
+        let result = self.server.client.sts(keys, "assume_role", params);
         self.record(step, &result);
         result
     }

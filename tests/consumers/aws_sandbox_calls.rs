@@ -7,6 +7,7 @@ use rolekeeper_tests::sandbox::aws_actions;
 use serde_json::{Value, json};
 
 use super::driver::{Driver, botocore};
+use super::installed;
 
 /// Keys as the driver takes them.
 pub(super) type Keys = [Value; 3];
@@ -30,11 +31,18 @@ impl Client {
     }
 
     pub(super) fn sts(&mut self, keys: &Keys, method: &str, params: Value) -> Value {
-        self.call(&json!({ "service": "sts", "method": method, "keys": keys, "params": params }))
+        self.call_service("sts", keys, method, params)
     }
 
     pub(super) fn iam(&mut self, keys: &Keys, method: &str, params: Value) -> Value {
-        self.call(&json!({ "service": "iam", "method": method, "keys": keys, "params": params }))
+        self.call_service("iam", keys, method, params)
+    }
+
+    fn call_service(&mut self, service: &str, keys: &Keys, method: &str, params: Value) -> Value {
+        let mut call = json!({ "service": service, "method": method, "keys": keys });
+        call["params"] = params;
+
+        self.call(&call)
     }
 }
 
@@ -60,8 +68,7 @@ struct World {
     sandbox: SandboxProcess,
     client: Client,
     ada: Keys,
-    // Its temporary folder is removed last.
-    _home: Home,
+    home: Home,
 }
 
 fn world() -> World {
@@ -74,7 +81,7 @@ fn world() -> World {
         sandbox,
         client,
         ada,
-        _home: home,
+        home,
     }
 }
 
@@ -332,4 +339,71 @@ fn botocore_reads_the_conditions_of_a_test() {
     control(&world, "/aws/faults", unreadable);
     let result = identity(&mut world, &ada, json!({ "ahead": 7200 }));
     assert_eq!(result["exception"], "ResponseParserError", "{result}");
+}
+
+#[test]
+fn aws_cli_uses_a_role_session_at_s3() {
+    let mut world = world();
+    let mfa = json!({
+        "SerialNumber": world.sandbox.aws_fixture(&["mfa", "serial"]),
+        "TokenCode": world.sandbox.mfa_code(),
+    });
+    let admin = credentials(&world.assume("admin", mfa));
+    let reader = credentials(&world.assume("reader", json!({})));
+    let aws = |keys: &Keys, arguments: &[&str]| {
+        let mut command = world.home.command(&installed("aws"));
+        command
+            .args(["--endpoint-url", world.sandbox.s3(), "s3"])
+            .args(arguments)
+            .env("AWS_REGION", "eu-central-1");
+        let names = [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+        ];
+        for (name, value) in names.iter().zip(keys) {
+            command.env(name, value.as_str().unwrap());
+        }
+        world.home.run(command)
+    };
+    let file = world.home.private_file("object", "text");
+    let file = file.to_str().unwrap();
+
+    assert_eq!(aws(&admin, &["mb", "s3://demo"]).code, 0);
+    assert_eq!(aws(&admin, &["cp", file, "s3://demo/k"]).code, 0);
+    assert_eq!(aws(&reader, &["cp", "s3://demo/k", "-"]).stdout, "text");
+    let denied = aws(&reader, &["cp", file, "s3://demo/k"]);
+    let reason = "(AccessDenied) when calling the PutObject operation";
+    assert!(denied.stderr.contains(reason), "{denied:?}");
+}
+
+#[test]
+fn presigned_caller_identity_is_valid_until_it_expires() {
+    let mut world = world();
+    let ada = world.ada.clone();
+    let presign = json!({
+        "service": "sts", "method": "generate_presigned_url", "keys": ada,
+        "params": { "ClientMethod": "get_caller_identity", "ExpiresIn": 60, "HttpMethod": "GET" },
+    });
+    let url = world.client.call(&presign)["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let get = || {
+        let reply = reqwest::blocking::get(&url).unwrap();
+        (reply.status().as_u16(), reply.text().unwrap())
+    };
+
+    let (status, text) = get();
+    assert!(
+        status == 200 && text.contains("user/ada"),
+        "{status} {text}"
+    );
+    let later = json!({ "advance_seconds": 61 });
+    world.sandbox.control("POST", "/aws/clock", Some(later));
+    let (status, text) = get();
+    assert!(
+        status == 403 && text.contains("Signature expired: "),
+        "{status} {text}"
+    );
 }

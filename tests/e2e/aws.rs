@@ -115,7 +115,7 @@ fn keys_are_checked_stored_and_used() {
 #[test]
 fn request_has_what_the_profile_says() {
     let tags = "tags = { team = \"core\" }\ntransitive_tags = [\"team\"]";
-    let (_sandbox, home) = world_of(
+    let (sandbox, home) = world_of(
         "ada",
         "",
         &[
@@ -135,6 +135,13 @@ fn request_has_what_the_profile_says() {
     for profile in ["partner", "tagged", "named"] {
         assert!(lease(&home, profile)["SessionToken"].is_string());
     }
+    let calls = sandbox.control("GET", "/aws/calls?action=AssumeRole", None);
+    let [partner, tagged, named] = [0, 1, 2].map(|n| &calls["items"][n]["params"]);
+    assert_eq!(partner["ExternalId"], "x-1");
+    assert_eq!(tagged["Tags.member.1.Key"], "team");
+    assert_eq!(tagged["TransitiveTagKeys.member.1"], "team");
+    assert_eq!(named["SourceIdentity"], "ada");
+    assert_eq!(named["RoleSessionName"], "work");
 
     let run = refused(&home, "stranger");
     assert!(

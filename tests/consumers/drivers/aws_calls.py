@@ -2,6 +2,7 @@
 the status, and the reply or the error. botocore parses the reply by its model of the service.
 
 service, method, params: as `boto3.client(service).method(**params)`
+generate_presigned_url returns only the url
 region: by default eu-central-1, and for IAM us-east-1, the region of its host in the partition `aws`
 keys: [ID, SECRET, TOKEN or null]; ahead: seconds that this client's clock is ahead
 """
@@ -41,6 +42,8 @@ def result_of(call):
     botocore.auth.get_current_datetime = lambda *arguments, **options: NOW(*arguments, **options) + ahead
     try:
         reply = getattr(client(call), call["method"])(**call.get("params", {}))
+        if isinstance(reply, str):
+            return {"url": reply}
         metadata = reply.pop("ResponseMetadata")
         return {"status": metadata["HTTPStatusCode"], "id": metadata.get("RequestId"), "reply": reply}
     except ClientError as error:

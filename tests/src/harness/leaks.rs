@@ -126,3 +126,34 @@ fn secrets_of(value: &Value) -> Vec<String> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(stdout: &str, stderr: &str) -> Run {
+        Run {
+            code: 0,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "leaks a secret")]
+    fn aws_secret_in_standard_error_is_a_leak() {
+        let leaks = LeakCheck::default();
+        leaks.add_run("tool", &run("", "key canary/+0123"));
+        leaks.check();
+    }
+
+    #[test]
+    fn aws_secret_in_a_lease_is_no_leak() {
+        let leaks = LeakCheck::default();
+        leaks.add_run(
+            "tool",
+            &run("export AWS_SECRET_ACCESS_KEY=canary/+0123", ""),
+        );
+        leaks.check();
+    }
+}

@@ -166,7 +166,8 @@ impl SandboxProcess {
 
     /// How many calls of an AWS action have arrived.
     pub fn aws_calls(&self, action: &str) -> u64 {
-        let calls = self.control("GET", "/aws/calls", None);
+        let path = format!("/aws/calls?action={action}");
+        let calls = self.control("GET", &path, None);
         calls["counts"][action].as_u64().unwrap_or(0)
     }
 

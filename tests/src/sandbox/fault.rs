@@ -115,7 +115,7 @@ impl FaultRule {
         }
     }
 
-    /// `is_method` tells whether the API has a method.
+    /// `is_method`: whether the API has a method.
     pub(super) fn check(&self, is_method: impl Fn(&str) -> bool) -> Result<(), String> {
         if self.method != "*" && !is_method(&self.method) {
             return Err(format!("method: unknown method {}", self.method));

@@ -30,6 +30,8 @@ pub(super) struct LoggedCall {
     /// Of the signature, which may be wrong.
     pub(super) access_key_id: Option<String>,
     pub(super) region: Option<String>,
+    /// Without MFA codes.
+    pub(super) params: BTreeMap<String, String>,
     pub(super) fault: Option<&'static str>,
     /// Absent until the reply.
     pub(super) status: Option<u16>,

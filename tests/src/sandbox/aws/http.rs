@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{DATE, HeaderName};
+use hyper::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -54,6 +54,20 @@ async fn handle(
     socket: Arc<Socket>,
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
+    let mut response = respond(&state, &socket, request).await?;
+
+    // Clients correct their clocks by the date. A fault may have set another one.
+    let date = httpdate::fmt_http_date(system_time(state.aws_now()));
+    let date = HeaderValue::from_str(&date).map_err(io::Error::other)?;
+    response.headers_mut().entry(DATE).or_insert(date);
+    Ok(response)
+}
+
+async fn respond(
+    state: &State,
+    socket: &Socket,
+    request: Request<Incoming>,
+) -> io::Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let arrival = match read_body(body).await {
         Ok(body) => parse(parts, body),
@@ -61,32 +75,20 @@ async fn handle(
     };
     let arrival = match arrival {
         Ok(arrival) => arrival,
-        Err(error) => {
-            let date = system_time(state.aws_now());
-            let mut response = error_response(&STS, &error, &new_request_id());
-            insert_header(&mut response, DATE, &httpdate::fmt_http_date(date))?;
-            return Ok(full(response));
-        }
+        Err(error) => return Ok(full(error_response(&STS, &error, &new_request_id()))),
     };
 
     let (seq, fault) = state.receive_aws(&arrival);
     if let Some(delay) = fault.as_ref().and_then(Fault::delay) {
         tokio::time::sleep(delay).await;
     }
-    if let Some(mut response) = fault_reply::replace(fault.as_ref(), &socket, &arrival).await? {
+    if let Some(response) = fault_reply::replace(fault.as_ref(), socket, &arrival).await? {
         state.record_aws_fault(seq, response.status());
-        let date = httpdate::fmt_http_date(system_time(state.aws_now()));
-        // A formatted date is a valid header value.
-        response
-            .headers_mut()
-            .insert(DATE, date.parse().map_err(io::Error::other)?);
         return Ok(response);
     }
 
-    let mut response = state.handle_aws(&arrival, seq);
+    let response = state.handle_aws(&arrival, seq);
     let now = system_time(state.aws_now());
-    // Clients correct their clocks by the date.
-    insert_header(&mut response, DATE, &httpdate::fmt_http_date(now))?;
     Ok(fault_reply::alter(fault.as_ref(), response, now))
 }
 
@@ -108,7 +110,7 @@ struct Arrival {
 }
 
 fn parse(parts: Parts, body: Bytes) -> Result<Arrival, AwsError> {
-    if parts.uri.path() != "/" {
+    if parts.uri.path() != "/" || (parts.method == Method::POST && !is_form(&parts)) {
         return Err(AwsError::new(
             404,
             "UnknownOperationException",
@@ -130,6 +132,13 @@ fn parse(parts: Parts, body: Bytes) -> Result<Arrival, AwsError> {
         action,
         request_id: new_request_id(),
     })
+}
+
+fn is_form(parts: &Parts) -> bool {
+    let kind = parts.headers.get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+
+    kind.starts_with("application/x-www-form-urlencoded")
 }
 
 impl Protocol for Arrival {
@@ -172,6 +181,7 @@ impl State {
             request_id: arrival.request_id.clone(),
             region: auth.as_ref().map(|auth| auth.scope.region.clone()),
             access_key_id: auth.map(|auth| auth.access_key_id),
+            params: arrival.params.without_codes(),
             fault: fault.as_ref().map(Fault::kind),
             status: None,
             code: None,

@@ -1,6 +1,8 @@
 //! The parameters of an action, and AWS's errors for values out of range. All faulty parameters of
 //! a request are in one error.
 
+use std::collections::BTreeMap;
+
 use crate::sandbox::sigv4::QueryString;
 
 use super::error::AwsError;
@@ -36,13 +38,19 @@ pub(super) const fn any_text(min: usize, max: usize) -> Text {
 pub(super) struct Problems(Vec<String>);
 
 impl Params {
-    /// A parameter without a value is absent.
     pub(super) fn new(query: QueryString, form: QueryString) -> Self {
         let mut pairs = query.0;
         pairs.extend(form.0);
-        pairs.retain(|(_, value)| !value.is_empty());
 
         Self { pairs }
+    }
+
+    /// For the call log.
+    pub(super) fn without_codes(&self) -> BTreeMap<String, String> {
+        let is_logged = |name: &str| name != "TokenCode" && !name.starts_with("X-Amz-");
+        let pairs = self.pairs.iter().filter(|(name, _)| is_logged(name));
+
+        pairs.cloned().collect()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {

@@ -100,6 +100,7 @@ fn check_time(auth: &AuthParams, now: Millis) -> Result<(), AwsError> {
     let validity = auth
         .expires
         .map_or(MAX_SKEW * 60_000, |seconds| seconds * 1000);
+    let minutes = validity / 60_000;
     let earliest = now - validity;
     let latest = now + MAX_SKEW * 60_000;
     let (signed, stamp) = (stamp(signed_at), stamp(now));
@@ -107,7 +108,7 @@ fn check_time(auth: &AuthParams, now: Millis) -> Result<(), AwsError> {
     let message = if signed_at < earliest {
         let earliest = self::stamp(earliest);
         format!(
-            "Signature expired: {signed} is now earlier than {earliest} ({stamp} - {MAX_SKEW} min.)"
+            "Signature expired: {signed} is now earlier than {earliest} ({stamp} - {minutes} min.)"
         )
     } else if signed_at > latest {
         let latest = self::stamp(latest);

@@ -91,6 +91,8 @@ pub(super) const IAM: Signing = Signing {
     shift: 0,
 };
 
+pub(super) const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
 /// A form with the action and the version of its service.
 pub(super) fn form(action: &str, version: &str, params: &[(&str, &str)]) -> String {
     let mut form = form_urlencoded::Serializer::new(String::new());
@@ -168,6 +170,7 @@ impl World {
         let mut request = self
             .http
             .post(format!("http://{host}/"))
+            .header("content-type", FORM)
             .header("x-amz-date", at)
             .header("authorization", authorization)
             .body(body.to_owned());

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::aws_client::FORM;
 use super::world;
 
 #[tokio::test]
@@ -94,6 +95,7 @@ async fn reset_breaks_the_connection() {
     let request = world
         .http
         .post(world.ready("aws"))
+        .header("content-type", FORM)
         .body("Action=GetCallerIdentity&Version=2011-06-15");
     assert!(request.send().await.is_err());
 }
@@ -116,6 +118,7 @@ async fn calls_are_logged_with_key_caller_and_code() {
         assert_eq!(call["access_key_id"], ada.id.as_str());
         assert_eq!(call["caller_arn"], "arn:aws:iam::111122223333:user/ada");
         assert_eq!(call["region"], "eu-central-1");
+        assert_eq!(call["params"]["RoleSessionName"], "test");
         assert_eq!((&call["status"], &call["code"]), (&json!(status), &code));
     }
     assert!(!calls.body.to_string().contains("canary"));

@@ -13,7 +13,6 @@ fn mfa<'a>(world: &'a World, code: &'a str) -> [(&'static str, &'a str); 2] {
     ]
 }
 
-/// Signs with the time of an AWS clock that was moved.
 async fn assume_admin(world: &World, keys: &AwsKeys, params: &[(&str, &str)]) -> u16 {
     world.assume_role(keys, "admin", params).await.status
 }
@@ -26,6 +25,18 @@ async fn trust_with_mfa_needs_a_code() {
 
     let code = world.mfa_code().await;
     assert_eq!(assume_admin(&world, &ada, &mfa(&world, &code)).await, 200);
+}
+
+#[tokio::test]
+async fn call_log_has_no_code() {
+    let world = world().await;
+    let code = world.mfa_code().await;
+    assume_admin(&world, &world.user_keys("ada"), &mfa(&world, &code)).await;
+
+    let calls = world.control("GET", "/aws/calls", None).await;
+    let params = &calls.items()[0]["params"];
+    assert_eq!(params["SerialNumber"], world.fixture("/mfa/serial"));
+    assert_eq!(params["TokenCode"], serde_json::Value::Null);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::aws_client::{AwsKeys, IAM, STS, Signing, form, send};
+use super::aws_client::{AwsKeys, FORM, IAM, STS, Signing, form, send};
 use super::world;
 
 fn identity() -> String {
@@ -206,6 +206,7 @@ async fn changed_body_does_not_match() {
     let signed = world
         .http
         .post(world.ready("aws"))
+        .header("content-type", FORM)
         .header("x-amz-date", "20260101T000000Z");
     let credential = format!("{}/20260101/eu-central-1/sts/aws4_request", ada.id);
     let authorization = format!(
@@ -225,6 +226,11 @@ async fn changed_body_does_not_match() {
 async fn nonsense_gets_the_status_and_code_of_aws() {
     let world = world().await;
     let url = world.ready("aws");
+    let post = || world.http.post(url).header("content-type", FORM);
+    let json = world
+        .http
+        .post(url)
+        .header("content-type", "application/json");
     let unknown = form("Unknown", "2011-06-15", &[]);
     let old = form("GetCallerIdentity", "2010-01-01", &[]);
     let table = [
@@ -233,19 +239,14 @@ async fn nonsense_gets_the_status_and_code_of_aws() {
             404,
             "UnknownOperationException",
         ),
+        (json.body(identity()), 404, "UnknownOperationException"),
         (world.http.delete(url), 405, "UnsupportedMethod"),
-        (world.http.post(url), 400, "MissingAction"),
-        (world.http.post(url).body(unknown), 400, "InvalidAction"),
-        (world.http.post(url).body(old), 400, "InvalidAction"),
+        (post(), 400, "MissingAction"),
+        (post().body(unknown), 400, "InvalidAction"),
+        (post().body(old), 400, "InvalidAction"),
+        (post().body(identity()), 403, "MissingAuthenticationToken"),
         (
-            world.http.post(url).body(identity()),
-            403,
-            "MissingAuthenticationToken",
-        ),
-        (
-            world
-                .http
-                .post(url)
+            post()
                 .header("authorization", "AWS4-HMAC-SHA256 x")
                 .body(identity()),
             400,

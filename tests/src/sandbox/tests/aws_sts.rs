@@ -31,7 +31,12 @@ async fn parameters_out_of_range_are_refused() {
     let world = world().await;
     let ada = world.user_keys("ada");
     let long = "a".repeat(2049);
-    let table: [(&str, &str, &str); 9] = [
+    let table: [(&str, &str, &str); 10] = [
+        (
+            "Policy",
+            "{\"€\"}",
+            "'policy' failed to satisfy constraint: Member must satisfy regular expression pattern",
+        ),
         (
             "DurationSeconds",
             "899",

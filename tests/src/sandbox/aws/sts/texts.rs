@@ -3,9 +3,15 @@
 use crate::sandbox::aws::params::{Text, any_text};
 
 pub(super) const ROLE_ARN: Text = any_text(20, 2048);
-pub(super) const POLICY: Text = any_text(1, 2048);
 pub(super) const TAG_KEY: Text = tag_text(1, 128);
 pub(super) const TAG_VALUE: Text = tag_text(0, 256);
+
+pub(super) const POLICY: Text = Text {
+    min: 1,
+    max: 2048,
+    pattern: "[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+",
+    is_allowed: |character| matches!(character, '\t' | '\n' | '\r' | ' '..='\u{ff}'),
+};
 
 pub(super) const SESSION_NAME: Text = Text {
     min: 2,

@@ -11,8 +11,8 @@ pub struct Partition {
     suffix: &'static str,
     /// Of hosts that are reached by IPv4 and IPv6.
     dual_stack_suffix: &'static str,
-    /// IAM is global, and requests to it are signed for this region.
-    pub(crate) iam_region: &'static str,
+    /// IAM is global: requests to all of its hosts are signed for this region.
+    iam_region: &'static str,
     /// The hosts of IAM: standard, dual stack, FIPS, both.
     iam: [&'static str; 4],
 }
@@ -142,6 +142,11 @@ impl Partition {
         });
 
         of_others.unwrap_or(standard)
+    }
+
+    /// The region that requests to IAM are signed for.
+    pub fn iam_region(&self) -> &'static str {
+        self.iam_region
     }
 
     /// # Errors

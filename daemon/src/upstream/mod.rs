@@ -1,7 +1,7 @@
 //! Services that issue sessions. [`Upstream`] is what all of them can do; what only some can do is a trait of its own in
 //! `capability`. A new kind of upstream is a module here and a kind in `config`, and changes nothing else.
 
-mod aws;
+pub mod aws;
 pub(crate) mod backoff;
 pub mod bycloud;
 pub(crate) mod call_limit;

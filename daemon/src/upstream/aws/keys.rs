@@ -6,7 +6,7 @@ use crate::upstream::IssuedSession;
 
 /// What signs a request.
 #[derive(Debug, Clone)]
-pub(crate) struct Keys {
+pub struct Keys {
     pub(crate) id: Box<str>,
     pub(crate) secret: SecretString,
     /// Of a session.
@@ -24,6 +24,15 @@ impl From<&IssuedSession> for Keys {
 }
 
 impl Keys {
+    /// Without a session token, they are a user's.
+    pub fn new(id: &str, secret: &str, session_token: Option<&str>) -> Self {
+        Self {
+            id: id.into(),
+            secret: secret.into(),
+            session_token: session_token.map(Into::into),
+        }
+    }
+
     /// A user's keys, from the text of a token source. The error is a predicate: what was stored is its subject.
     pub(crate) fn parse(text: &SecretString) -> Result<Self, String> {
         let Some((id, secret)) = text.expose_secret().split_once(':') else {
@@ -48,11 +57,7 @@ impl Keys {
             return Err("has no secret access key behind the colon".into());
         }
 
-        Ok(Self {
-            id: id.into(),
-            secret: secret.into(),
-            session_token: None,
-        })
+        Ok(Self::new(id, secret, None))
     }
 
     pub(crate) fn are_temporary(&self) -> bool {

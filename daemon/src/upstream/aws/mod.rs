@@ -21,8 +21,10 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+pub use self::keys::Keys;
+pub use self::sign::{Scope, sign_request};
+
 use self::error::{AwsError, Meaning};
-use self::keys::Keys;
 use self::mfa::Mfa;
 use self::sts::{AssumeRole, CallerIdentity};
 use super::http::{HttpClient, SetupError};
@@ -117,7 +119,7 @@ impl Aws {
     fn signing_region(&self, service: Service) -> &str {
         match service {
             Service::Sts => self.settings.region.as_str(),
-            Service::Iam => self.settings.partition.iam_region,
+            Service::Iam => self.settings.partition.iam_region(),
         }
     }
 

@@ -14,16 +14,16 @@ use super::keys::Keys;
 
 /// A service in a region, for which a signature is valid.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scope<'a> {
-    pub(crate) service: &'static str,
-    pub(crate) region: &'a str,
+pub struct Scope<'a> {
+    pub service: &'a str,
+    pub region: &'a str,
 }
 
 /// Adds the headers of a signature to a request whose body is `body`.
 ///
 /// # Errors
 /// When the request is not one that can be signed, which is an error of this program.
-pub(crate) fn sign_request(
+pub fn sign_request(
     request: &mut Request,
     body: &[u8],
     keys: &Keys,

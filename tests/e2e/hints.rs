@@ -456,6 +456,27 @@ fn login_stores_a_token_that_is_missing_or_cannot_be_used() {
 }
 
 #[test]
+fn login_takes_a_code_of_the_mfa_device() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let serial = sandbox.aws_fixture(&["mfa", "serial"]);
+    home.configure(&format!(
+        "[upstream.aws]\nkind = \"aws\"\nregion = \"eu-central-1\"\nendpoint = \"{}\"\n\
+         keys = {{ file = {:?} }}\nmfa = {{ serial = \"{serial}\" }}\n\
+         [profile.dev]\nupstream = \"aws\"\nrole_arn = \"{}\"\n",
+        sandbox.aws(),
+        sandbox.aws_key_file(&home, "ada"),
+        sandbox.aws_fixture(&["roles", "admin"]),
+    ));
+    let _daemon = home.daemon(&[]);
+
+    let refused = home.rolekeeper(&["refresh", "dev"]);
+    let login = command_in(&refused, ", and enter");
+    done_with_input(&home, login, &format!("{}\n", sandbox.mfa_code()));
+    assert_eq!(ask(&home).code, 0);
+}
+
+#[test]
 fn unlock_takes_the_passphrase() {
     let sandbox = SandboxProcess::start(&[]);
     let home = with_token(&sandbox, "{ age = \"token.age\" }");
@@ -834,6 +855,10 @@ const TESTED: &[(&str, &str)] = &[
     (
         "rolekeeper login {upstream}",
         "login_stores_a_token_that_is_missing_or_cannot_be_used",
+    ),
+    (
+        "rolekeeper login {}",
+        "login_takes_a_code_of_the_mfa_device",
     ),
     (
         "rolekeeper unlock {upstream}",

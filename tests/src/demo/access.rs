@@ -1,4 +1,4 @@
-//! Steps 6 to 9: a denial explained, calls attributed, a session revoked, the daemon stopped.
+//! Steps 8 to 11: a denial explained, calls attributed, a session revoked, the daemon stopped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -15,7 +15,7 @@ const REVOKED: i32 = 6;
 
 impl Demo<'_> {
     pub(super) fn explain_denial(&mut self) {
-        self.next_title("6. Why a role cannot be assumed");
+        self.next_title("8. Why a role cannot be assumed");
 
         let run = self.rolekeeper(&["explain", "locked"]);
         assert!(
@@ -39,7 +39,7 @@ impl Demo<'_> {
     }
 
     pub(super) fn audit_calls(&mut self) {
-        self.next_title("7. Which local program made a call to the cloud");
+        self.next_title("9. Which local program made a call to the cloud");
 
         let roles = self
             .rolekeeper(&["iam", "listRoles", "--profile", "dev"])
@@ -69,7 +69,7 @@ impl Demo<'_> {
 
     pub(super) fn revoke_session(&mut self) {
         self.next_title(
-            "8. An administrator revokes the session: the daemon notices and stops its use",
+            "10. An administrator revokes the session: the daemon notices and stops its use",
         );
 
         let mut server = self.start_server();
@@ -137,7 +137,7 @@ impl Demo<'_> {
     }
 
     pub(super) fn stop(&mut self, daemon: Daemon<'_>) {
-        self.next_title("9. The daemon stops");
+        self.next_title("11. The daemon stops");
 
         self.print(Style::Command, &format!("$ kill {}", daemon.pid()));
         let code = daemon.stop();

@@ -1,4 +1,4 @@
-//! Steps 1, 2, 4 and 5: configuration, cached leases, a refresh and an outage.
+//! Steps 1, 2, 6 and 7: configuration, cached leases, a refresh and an outage.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ impl Demo<'_> {
     pub(super) fn configure(&mut self) {
         self.title("1. A fake cloud, a configuration and the daemon");
         let endpoint = self.sandbox.endpoint();
-        let line = format!("ByCloud IAM sandbox at {endpoint}: users, roles, policies, sessions");
+        let line =
+            format!("ByCloud IAM sandbox at {endpoint}, and AWS: users, roles, policies, sessions");
         self.print(Style::Plain, &line);
 
         let profiles = [
@@ -26,6 +27,8 @@ impl Demo<'_> {
         ];
         self.home.configure_for(self.sandbox, "dev", &profiles);
         self.home.configure_more("check_every = \"1s\"", "");
+        let text = std::fs::read_to_string(self.home.config_path()).expect("a configuration");
+        self.home.configure(&(text + &self.aws_configuration()));
 
         let text = std::fs::read_to_string(self.home.config_path()).expect("a configuration");
         let text = text.replace(&self.home.path().display().to_string(), "~");
@@ -54,7 +57,7 @@ impl Demo<'_> {
 
     pub(super) fn wait_for_refresh(&mut self, started: Instant) {
         self.next_title(&format!(
-            "4. The daemon refreshes the session before it expires; here sessions last {SESSION_SECONDS} s"
+            "6. The daemon refreshes the session before it expires; here sessions last {SESSION_SECONDS} s"
         ));
 
         let calls = self.sandbox.calls("assumeRole");
@@ -99,7 +102,7 @@ impl Demo<'_> {
 
     pub(super) fn survive_outage(&mut self) {
         self.next_title(
-            "5. The cloud is down: cached sessions are served, others fail with a reason",
+            "7. The cloud is down: cached sessions are served, others fail with a reason",
         );
 
         let outage = json!({ "kind": "status", "status": 503, "message": "maintenance" });

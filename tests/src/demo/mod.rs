@@ -1,6 +1,7 @@
 //! The demo: real programs against the sandbox, one numbered step a function.
 
 mod access;
+mod aws;
 mod leases;
 mod screen;
 mod tools;
@@ -53,6 +54,8 @@ pub fn run(options: &Options) {
 
     demo.assume_role();
     demo.use_tools(tools.as_deref());
+    demo.use_aws(tools.as_deref());
+    demo.chain_roles_with_a_wrong_clock();
     demo.wait_for_refresh(started);
     demo.survive_outage();
     demo.explain_denial();

@@ -84,7 +84,7 @@ impl Demo<'_> {
         self.print_lines_with(&run, &["access_key"]);
     }
 
-    fn print_lines_with(&mut self, run: &Run, words: &[&str]) {
+    pub(super) fn print_lines_with(&mut self, run: &Run, words: &[&str]) {
         assert_eq!(run.code, 0, "{run:?}");
 
         for line in run

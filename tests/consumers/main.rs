@@ -5,6 +5,7 @@ mod aws_cli;
 mod aws_oracle;
 mod aws_sandbox;
 mod aws_sandbox_calls;
+mod aws_files;
 mod bus;
 mod desktop;
 mod driver;

@@ -1,15 +1,14 @@
 //! A profile of the AWS CLI and AWS SDKs: a section with `credential_process` in `~/.aws/config`. All other lines stay the
 //! same to the byte.
 
-mod ini;
 mod section;
 
 use std::path::{Path, PathBuf};
 
+use rolekeeper::aws_file::{Ini, Invalid, Section};
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 
-use self::ini::{Ini, Invalid, Section};
 use self::section::{
     check_outcome, difference, lines_of, with_section, with_settings, without_settings,
 };
@@ -91,7 +90,18 @@ pub(super) fn plan(
 
 /// Reads a file, or refuses it with the line that AWS tools cannot read.
 fn parse<'a>(text: &'a str, path: &Path) -> Result<Ini<'a>, Failure> {
-    Ini::parse(text).map_err(|Invalid { line, reason }| {
+    let parsed = Ini::parse(text).and_then(|ini| {
+        // The line ends of old Macs, which botocore knows and SDKs do not.
+        match ini.lines.iter().position(|line| line.ends_with('\r')) {
+            Some(index) => Err(Invalid {
+                line: index + 1,
+                reason: "a carriage return without a line feed",
+            }),
+            None => Ok(ini),
+        }
+    });
+
+    parsed.map_err(|Invalid { line, reason }| {
         let path = path.display();
         let message = format!("AWS tools cannot read {path}: line {line}: {reason}");
         let hint = format!("fix line {line} of {path}, and run the command again");

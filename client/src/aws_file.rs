@@ -5,13 +5,14 @@ mod profiles;
 mod words;
 
 pub use profiles::{Value, profile_name};
+pub use words::split as split_words;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
 /// A file that botocore can read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ini<'a> {
     pub lines: Vec<&'a str>,
     pub sections: Vec<Section>,

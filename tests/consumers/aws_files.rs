@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use rolekeeper::aws_file::{Ini, Section, Value};
+use rolekeeper_tests::harness::Home;
 use serde_json::{Map, Value as Json, json};
 
+use super::fake_sts::Sts;
 use super::installed;
 
 /// Prints for each file what botocore reads as a configuration file, and as a credentials file.
@@ -279,4 +281,58 @@ fn values(ini: &Ini<'_>, section: &Section) -> Json {
             (key.to_owned(), value)
         })
         .collect()
+}
+
+/// The file of `setup aws --all`, with the one variable that it prints, in the AWS CLI.
+#[test]
+fn aws_cli_uses_the_file_of_setup_for_all_sections() {
+    let sts = Sts::start();
+    let home = Home::default();
+    let role = "role_arn = arn:aws:iam::111122223333:role/r\nsource_profile = default\n";
+    std::fs::create_dir(home.path().join(".aws")).unwrap();
+    home.private_file(
+        ".aws/config",
+        &format!(
+            "[default]\n{role}region = eu-west-1\noutput = text\n[profile dev]\n{role}\
+            [profile \"my dev\"]\n{role}region = eu-central-1\nservices = v\n\
+            [services v]\nsts =\n  endpoint_url = http://127.0.0.1:1\n[profile sso]\nsso_session = s\n"
+        ),
+    );
+    home.private_file(
+        ".aws/credentials",
+        "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = s\n",
+    );
+    home.configure(&format!(
+        "[aws]\nconfig = \"~/.aws/config\"\nendpoint = \"http://{}\"\n",
+        sts.address
+    ));
+    let _daemon = home.daemon(&[]);
+
+    let setup = home.rolekeeper(&["setup", "aws", "--all", "--write"]);
+    assert_eq!(setup.code, 0, "{setup:?}");
+    let export = setup.stdout.trim_end().lines().next_back().unwrap();
+    assert!(export.starts_with("export AWS_CONFIG_FILE="), "{setup:?}");
+
+    let shell = |script: String| {
+        let mut command = home.command(Path::new("sh"));
+        command.args(["-c", &format!("{export}\n{script}")]);
+        home.run(command)
+    };
+    let aws = installed("aws").display().to_string();
+    for profile in ["default", "dev", "my dev"] {
+        let run = shell(format!(
+            "{aws} sts get-caller-identity --region eu-west-1 --endpoint-url http://{} --profile \"{profile}\"",
+            sts.address
+        ));
+        assert_eq!(run.code, 0, "{profile}: {run:?}");
+        let last = sts.last_call();
+        assert!(
+            last.contains("Credential=ASIAEXAMPLE/"),
+            "{profile}: {last}"
+        );
+    }
+    for (name, want) in [("output", "text"), ("region", "eu-west-1")] {
+        let run = shell(format!("{aws} configure get {name} --profile default"));
+        assert_eq!(run.stdout.trim_end(), want, "{run:?}");
+    }
 }

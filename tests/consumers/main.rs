@@ -2,13 +2,16 @@
 //! schemathesis tests the sandbox. `tests/run` installs these programs.
 
 mod aws_cli;
+mod aws_files;
 mod aws_oracle;
 mod aws_sandbox;
 mod aws_sandbox_calls;
-mod aws_files;
 mod bus;
 mod desktop;
 mod driver;
+#[path = "../e2e/fake_sts.rs"]
+#[allow(dead_code, reason = "the end-to-end tests use all of it")]
+mod fake_sts;
 mod keyring;
 mod ministack;
 mod mock_server;

@@ -1,7 +1,7 @@
 //! Words as Python's `shlex.split` finds them.
 
 /// None if a quotation or an escape has no end.
-pub(super) fn split(text: &str) -> Option<Vec<String>> {
+pub fn split(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     // None between words: a quotation may make an empty one.
     let mut word: Option<String> = None;

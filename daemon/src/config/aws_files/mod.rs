@@ -1,0 +1,408 @@
+//! `[aws]`: profiles of the sections in `~/.aws/config`. An error in one of AWS's files never stops the daemon: the section is
+//! not served, and the reason is listed.
+
+mod own_client;
+mod sections;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rolekeeper::aws_file::{Ini, Invalid, profile_name};
+
+use zeroize::Zeroizing;
+
+use self::sections::{RoleSection, Section, Sections};
+use super::aws_endpoints::Variant;
+use super::profile::Options;
+use super::raw::{self, Errors, Table};
+use super::values::{duration_within, path};
+use super::{
+    CHECK_INTERVALS, DEFAULT_CHECK, Endpoint, HttpTransport, MfaCodeSource, MfaSettings, Profile,
+    ProfileName, Region, UpstreamConfig, UpstreamKind, aws, profile, upstream,
+};
+use crate::platform::private_file;
+
+/// Profiles of sections have it before the section's name.
+pub(super) const PREFIX: &str = "aws.";
+/// AWS's own, for sections without a region.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The files that profiles are made of, and what is not served.
+#[derive(Debug)]
+pub(crate) struct AwsFiles {
+    pub(crate) config: PathBuf,
+    pub(crate) credentials: PathBuf,
+    /// Why a whole file cannot be used.
+    pub(crate) problems: Vec<String>,
+    pub(crate) not_served: Vec<NotServed>,
+    /// Of everything that the files decide.
+    pub(crate) fingerprint: u64,
+}
+
+/// A section that no profile is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotServed {
+    pub(crate) section: String,
+    pub(crate) file: PathBuf,
+    /// From 1.
+    pub(crate) line: usize,
+    pub(crate) reason: String,
+}
+
+impl fmt::Display for NotServed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            section,
+            file,
+            line,
+            reason,
+        } = self;
+        write!(
+            f,
+            "{}:{line}: [{section}] is not served: {reason}",
+            file.display()
+        )
+    }
+}
+
+/// `[aws]`: the files, and what all upstreams of their keys have.
+#[derive(Debug)]
+pub(super) struct Settings {
+    config: PathBuf,
+    credentials: PathBuf,
+    region: Option<Region>,
+    variant: Variant,
+    endpoint: Option<Endpoint>,
+    mfa_session: Option<Duration>,
+    check_every: Duration,
+    transport: HttpTransport,
+}
+
+pub(super) fn parse(mut table: Table<'_>, folder: &Path, errors: &mut Errors) -> Option<Settings> {
+    table.require(&[("config", "\"~/.aws/config\"")], errors);
+    let config = table.string("config", errors, |text| path(text, folder));
+    let credentials = table.string("credentials", errors, |text| path(text, folder));
+    let region = table.string("region", errors, aws::region);
+    let variant = Variant {
+        fips: table.boolean("fips", errors).unwrap_or_default(),
+        dual_stack: table.boolean("dual_stack", errors).unwrap_or_default(),
+    };
+    let endpoint = table.string("endpoint", errors, Endpoint::parse);
+    let mfa_session = table.string("mfa_session", errors, aws::mfa_session);
+    let check_every = table.string("check_every", errors, |text| {
+        duration_within(text, CHECK_INTERVALS, "1s to 2m30s")
+    });
+    let transport = upstream::transport(&mut table, folder, errors);
+    table.finish(errors);
+
+    Some(Settings {
+        config: config?,
+        credentials: credentials.or_else(|| path("~/.aws/credentials", folder).ok())?,
+        region,
+        variant,
+        endpoint,
+        mfa_session: mfa_session.unwrap_or(Some(aws::DEFAULT_MFA_SESSION)),
+        check_every: check_every.unwrap_or(DEFAULT_CHECK),
+        transport,
+    })
+}
+
+/// Reads the files. `options` are those that the configuration adds to generated profiles, by profile, with the position of
+/// their table.
+pub(super) fn load(
+    settings: Settings,
+    mut options: BTreeMap<String, Options>,
+    taken: &BTreeSet<Arc<str>>,
+) -> (AwsFiles, Vec<UpstreamConfig>) {
+    let mut problems = Vec::new();
+    let mut read = |path: &Path, is_required| {
+        read(path, is_required).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Zeroizing::default()
+        })
+    };
+    let texts = [
+        read(&settings.config, true),
+        read(&settings.credentials, false),
+    ];
+    let [config, credentials] = [
+        (&texts[0], &settings.config),
+        (&texts[1], &settings.credentials),
+    ]
+    .map(|(text, path)| {
+        Ini::parse(text).unwrap_or_else(|Invalid { line, reason }| {
+            problems.push(format!(
+                "AWS tools cannot read {}: line {line}: {reason}",
+                path.display()
+            ));
+            Ini::default()
+        })
+    });
+
+    let sections = Sections::merge(
+        (&config, &settings.config),
+        (&credentials, &settings.credentials),
+    );
+    let mut generator = Generator::new(&settings, &sections, taken);
+    for section in sections.iter() {
+        let options = options.remove(&profile_name(&section.name));
+        if let Err(reason) = generator.add(section, options.unwrap_or_default()) {
+            generator.not_served.push(section.not_served(reason));
+        }
+    }
+
+    let Generator {
+        upstreams,
+        mut not_served,
+        ..
+    } = generator;
+    not_served.extend(options.into_keys().map(|name| NotServed {
+        section: name.clone(),
+        file: settings.config.clone(),
+        line: 1,
+        reason: format!(
+            "the configuration of rolekeeperd has [profile.\"{name}\"], and no section here has this name"
+        ),
+    }));
+    let upstreams = upstreams
+        .into_values()
+        .filter(|upstream| !upstream.profiles.is_empty());
+    let upstreams: Vec<_> = upstreams.collect();
+    let mut hasher = DefaultHasher::new();
+    format!("{problems:?} {not_served:?} {upstreams:?}").hash(&mut hasher);
+
+    let Settings {
+        config,
+        credentials,
+        ..
+    } = settings;
+    let files = AwsFiles {
+        config,
+        credentials,
+        problems,
+        not_served,
+        fingerprint: hasher.finish(),
+    };
+    (files, upstreams)
+}
+
+/// The text of a file, which may be missing.
+fn read(path: &Path, is_required: bool) -> Result<Zeroizing<String>, String> {
+    match private_file::read_shown(path) {
+        Err(error) if !is_required && error.is_missing() => Ok(Zeroizing::default()),
+        read => read
+            .map(Zeroizing::new)
+            .map_err(|error| format!("{error}; {}", error.hint())),
+    }
+}
+
+/// Makes upstreams and profiles of sections.
+struct Generator<'a> {
+    settings: &'a Settings,
+    sections: &'a Sections,
+    /// The names of upstreams in the configuration.
+    taken: &'a BTreeSet<Arc<str>>,
+    /// By the section that has the keys.
+    upstreams: BTreeMap<String, UpstreamConfig>,
+    /// The MFA device of these keys, and the first section that names it.
+    serials: BTreeMap<&'a str, (String, &'a str)>,
+    not_served: Vec<NotServed>,
+}
+
+impl<'a> Generator<'a> {
+    fn new(settings: &'a Settings, sections: &'a Sections, taken: &'a BTreeSet<Arc<str>>) -> Self {
+        let mut serials = BTreeMap::new();
+        for section in sections.iter() {
+            let serial = section.get("mfa_serial").map(aws::mfa_serial);
+            if let (Some(Ok(serial)), Ok(role)) = (serial, sections.role(section))
+                && role.base.is_none()
+            {
+                let first = (serial, section.name.as_str());
+                serials.entry(role.keys.name.as_str()).or_insert(first);
+            }
+        }
+
+        Self {
+            settings,
+            sections,
+            taken,
+            serials,
+            upstreams: BTreeMap::new(),
+            not_served: Vec::new(),
+        }
+    }
+
+    /// The error is why the section is not served.
+    fn add(&mut self, section: &Section, options: Options) -> Result<(), String> {
+        let role = self.sections.role(section)?;
+        if let Some(other) = self.sections.namesake(section) {
+            return Err(format!(
+                "its profile and that of [{other}] have one name; rename one of the sections"
+            ));
+        }
+        let Some(name) = ProfileName::parse(&profile_name(&section.name)) else {
+            return Err("its name is longer than 60 characters".into());
+        };
+
+        let serial = self.mfa_serial(section, &role)?;
+        let upstream = self.upstream(&role, serial)?;
+        let profile = profile_of(section, &role, name, upstream)?;
+        let profile = options.of(profile);
+        if profile.max_view_age < upstream.check_every * 2 {
+            return Err("its `max_view_age` is less than twice the `check_every` of [aws]".into());
+        }
+        upstream.profiles.push(profile);
+
+        Ok(())
+    }
+
+    /// The MFA device of the keys. One session with MFA is for all their roles.
+    fn mfa_serial(
+        &self,
+        section: &Section,
+        role: &RoleSection<'_>,
+    ) -> Result<Option<String>, String> {
+        let own = section.get("mfa_serial").filter(|_| role.base.is_none());
+        let own = own.map(aws::mfa_serial).transpose();
+        let own = own.map_err(|reason| format!("its `mfa_serial` {reason}"))?;
+
+        match (own, self.serials.get(role.keys.name.as_str())) {
+            (Some(own), Some((serial, other))) if own != *serial => Err(format!(
+                "its `mfa_serial` differs from that of [{other}], which uses the same keys"
+            )),
+            (_, known) => Ok(known.map(|(serial, _)| serial.clone())),
+        }
+    }
+
+    /// That of the section with the keys.
+    fn upstream(
+        &mut self,
+        role: &RoleSection<'_>,
+        serial: Option<String>,
+    ) -> Result<&mut UpstreamConfig, String> {
+        let keys = role.keys;
+        let name: Arc<str> = profile_name(&keys.name).into();
+        if self.taken.contains(&name) {
+            return Err(format!(
+                "the configuration has an [upstream.\"{name}\"] already"
+            ));
+        }
+
+        let settings = self.settings;
+        let region = match keys.get("region").or(role.region) {
+            Some(region) => aws::region(region)
+                .map_err(|reason| format!("the `region` of [{}] {reason}", keys.name))?,
+            None => match &settings.region {
+                Some(region) => region.clone(),
+                None => aws::region(DEFAULT_REGION)?,
+            },
+        };
+        let mfa = serial.map(|serial| MfaSettings {
+            serial,
+            code: MfaCodeSource::Ask,
+            session: settings.mfa_session,
+        });
+        let endpoint = settings.endpoint.clone();
+        let of_aws = aws::settings(region, settings.variant, endpoint, mfa);
+        let (endpoint, of_aws) = of_aws.ok_or(
+            "AWS has no such endpoint in its region; correct `fips` and `dual_stack` of [aws]",
+        )?;
+
+        let token = keys.keys.clone().ok_or("it has no access keys")?;
+        let upstream = UpstreamConfig {
+            name,
+            endpoint,
+            token,
+            transport: settings.transport.clone(),
+            kind: UpstreamKind::Aws(Box::new(of_aws)),
+            check_every: settings.check_every,
+            profiles: Vec::new(),
+        };
+        Ok(self.upstreams.entry(keys.name.clone()).or_insert(upstream))
+    }
+}
+
+/// Validated as a profile of the configuration is.
+fn profile_of(
+    section: &Section,
+    role: &RoleSection<'_>,
+    name: ProfileName,
+    upstream: &UpstreamConfig,
+) -> Result<Profile, String> {
+    let UpstreamKind::Aws(of_aws) = &upstream.kind else {
+        return Err("its keys are not of AWS".into());
+    };
+    let with_mfa = role.base.is_none() && section.get("mfa_serial").is_some();
+    let has_session = of_aws.mfa.as_ref().is_some_and(|mfa| mfa.session.is_some());
+    let is_chained = role.base.is_some() || (with_mfa && has_session);
+
+    let mut text = format!("mfa = {with_mfa}\n");
+    for (key, as_key) in [
+        ("role_arn", "role_arn"),
+        ("role_session_name", "session_name"),
+        ("external_id", "external_id"),
+    ] {
+        if let Some(value) = section.get(key) {
+            text += &format!("{as_key} = {}\n", quoted(key, value)?);
+        }
+    }
+    if let Some(seconds) = section.get("duration_seconds") {
+        let seconds: u64 = seconds
+            .parse()
+            .map_err(|_| "its `duration_seconds` is not a number")?;
+        // The daemon refreshes the session, so that a shorter one is enough.
+        let seconds = match is_chained {
+            true => seconds.min(aws::LONGEST_CHAINED.as_secs()),
+            false => seconds,
+        };
+        text += &format!("duration = \"{seconds}s\"\n");
+    }
+
+    let mut errors = Errors::default();
+    let mut table = raw::parse(&text, &mut errors);
+    let request = profile::role(
+        &mut table,
+        Some(&upstream.kind),
+        role.base.is_some(),
+        Path::new("/"),
+        &mut errors,
+    );
+    let (request, None) = (request, errors.0.first()) else {
+        let reasons = errors.0.into_iter().map(|error| {
+            let message = error.message.replace("`duration`", "`duration_seconds`");
+            message.replace("`session_name`", "`role_session_name`")
+        });
+        return Err(reasons.collect::<Vec<_>>().join(", "));
+    };
+    let request = request.ok_or("its role is not valid")?;
+
+    let region = section.get("region").map(|region| {
+        Region::parse(region).ok_or_else(|| format!("its `region` {region} is not a region"))
+    });
+    let region = region.transpose()?;
+    let account_id = profile::account_of(&request.role);
+
+    Ok(Profile {
+        region: region.or_else(|| Some(of_aws.region.clone())),
+        account_id,
+        base: role
+            .base
+            .and_then(|base| ProfileName::parse(&profile_name(base))),
+        ..Profile::new(name, Arc::clone(&upstream.name), request)
+    })
+}
+
+/// As a string of TOML.
+fn quoted(key: &str, value: &str) -> Result<String, String> {
+    match value.chars().any(char::is_control) {
+        true => Err(format!("its `{key}` has more than one line")),
+        false => Ok(serde_json::Value::from(value).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use rolekeeper::aws_file::{Ini, Section, Value};
-use rolekeeper_tests::harness::Home;
+use rolekeeper_tests::harness::{Home, SandboxProcess};
 use serde_json::{Map, Value as Json, json};
 
-use super::fake_sts::Sts;
 use super::installed;
 
 /// Prints for each file what botocore reads as a configuration file, and as a credentials file.
@@ -286,9 +285,10 @@ fn values(ini: &Ini<'_>, section: &Section) -> Json {
 /// The file of `setup aws --all`, with the one variable that it prints, in the AWS CLI.
 #[test]
 fn aws_cli_uses_the_file_of_setup_for_all_sections() {
-    let sts = Sts::start();
+    let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
-    let role = "role_arn = arn:aws:iam::111122223333:role/r\nsource_profile = default\n";
+    let arn = sandbox.aws_fixture(&["roles", "reader"]);
+    let role = format!("role_arn = {arn}\nsource_profile = default\n");
     std::fs::create_dir(home.path().join(".aws")).unwrap();
     home.private_file(
         ".aws/config",
@@ -298,13 +298,15 @@ fn aws_cli_uses_the_file_of_setup_for_all_sections() {
             [services v]\nsts =\n  endpoint_url = http://127.0.0.1:1\n[profile sso]\nsso_session = s\n"
         ),
     );
+    let keys = std::fs::read_to_string(sandbox.aws_key_file(&home, "ada")).unwrap();
+    let (id, secret) = keys.split_once(':').unwrap();
     home.private_file(
         ".aws/credentials",
-        "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = s\n",
+        &format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"),
     );
     home.configure(&format!(
-        "[aws]\nconfig = \"~/.aws/config\"\nendpoint = \"http://{}\"\n",
-        sts.address
+        "[aws]\nconfig = \"~/.aws/config\"\nendpoint = \"{}\"\n",
+        sandbox.aws()
     ));
     let _daemon = home.daemon(&[]);
 
@@ -321,15 +323,11 @@ fn aws_cli_uses_the_file_of_setup_for_all_sections() {
     let aws = installed("aws").display().to_string();
     for profile in ["default", "dev", "my dev"] {
         let run = shell(format!(
-            "{aws} sts get-caller-identity --region eu-west-1 --endpoint-url http://{} --profile \"{profile}\"",
-            sts.address
+            "{aws} sts get-caller-identity --region eu-west-1 --endpoint-url {} --profile \"{profile}\" --output json",
+            sandbox.aws()
         ));
-        assert_eq!(run.code, 0, "{profile}: {run:?}");
-        let last = sts.last_call();
-        assert!(
-            last.contains("Credential=ASIAEXAMPLE/"),
-            "{profile}: {last}"
-        );
+        let arn = run.json()["Arn"].as_str().unwrap().to_owned();
+        assert!(arn.contains("assumed-role/reader/"), "{profile}: {arn}");
     }
     for (name, want) in [("output", "text"), ("region", "eu-west-1")] {
         let run = shell(format!("{aws} configure get {name} --profile default"));

@@ -9,9 +9,6 @@ mod aws_sandbox_calls;
 mod bus;
 mod desktop;
 mod driver;
-#[path = "../e2e/fake_sts.rs"]
-#[allow(dead_code, reason = "the end-to-end tests use all of it")]
-mod fake_sts;
 mod keyring;
 mod ministack;
 mod mock_server;

@@ -1,36 +1,40 @@
 //! Profiles of the sections in `~/.aws/config`: they are served, follow the files without a reload by hand, and an error in
 //! the files stops nothing.
 
-use rolekeeper_tests::harness::{Home, eventually, programs};
+use rolekeeper_tests::harness::{Home, SandboxProcess, eventually, programs};
 use serde_json::{Value, json};
 
-use crate::fake_sts::Sts;
+use crate::login::with_input;
 
-const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
-const SECRET: &str = "canary-secret-of-the-user";
-
-/// A home with files of AWS, which the configuration names.
-pub(crate) fn home(sts: &Sts, aws_config: &str) -> Home {
+/// A home with files of AWS, which the configuration names. The keys are those of `ada`.
+fn home(sandbox: &SandboxProcess, aws_config: &str) -> Home {
     let home = Home::default();
-    home.secret(SECRET);
     std::fs::create_dir(home.path().join(".aws")).unwrap();
     home.private_file(".aws/config", aws_config);
+
+    let keys = std::fs::read_to_string(sandbox.aws_key_file(&home, "ada")).unwrap();
+    let (id, secret) = keys.split_once(':').unwrap();
     home.private_file(
         ".aws/credentials",
-        &format!("[keys]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"),
+        &format!("[keys]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"),
     );
     home.configure(&format!(
-        "[aws]\nconfig = \"~/.aws/config\"\nendpoint = \"http://{}\"\n",
-        sts.address
+        "[aws]\nconfig = \"~/.aws/config\"\nregion = \"eu-central-1\"\nendpoint = \"{}\"\n",
+        sandbox.aws()
     ));
 
     home
 }
 
-pub(crate) fn section(name: &str) -> String {
-    format!(
-        "[profile {name}]\nrole_arn = arn:aws:iam::111122223333:role/{name}\nsource_profile = keys\nregion = eu-central-1\n"
-    )
+/// A section with a role of the sandbox.
+fn section(sandbox: &SandboxProcess, name: &str, role: &str, source: &str) -> String {
+    let arn = sandbox.aws_fixture(&["roles", role]);
+    format!("[profile {name}]\nrole_arn = {arn}\nsource_profile = {source}\nregion = eu-west-1\n")
+}
+
+/// A section with a role that the keys may assume.
+fn reader(sandbox: &SandboxProcess, name: &str) -> String {
+    section(sandbox, name, "reader", "keys")
 }
 
 fn status(home: &Home) -> Value {
@@ -47,37 +51,61 @@ fn profiles(home: &Home) -> Vec<String> {
 
 #[test]
 fn section_is_served_with_keys_of_the_credentials_file() {
-    let sts = Sts::start();
+    let sandbox = SandboxProcess::start(&[]);
+    let partner = section(&sandbox, "dev", "partner", "keys");
     let home = home(
-        &sts,
-        &(section("dev") + "external_id = x-1\nrole_session_name = ada\n"),
+        &sandbox,
+        &(partner + "external_id = x-1\nrole_session_name = work\n"),
     );
     let daemon = home.daemon(&[]);
 
     let lease = home.rolekeeper(&["credential-process", "aws.dev"]).json();
-    assert_eq!(lease["AccessKeyId"], "ASIAEXAMPLE");
-    assert_eq!(lease["AccountId"], "111122223333");
-
-    let calls = sts.calls("dev");
-    let [call] = calls.as_slice() else {
-        panic!("{calls:?}")
-    };
-    assert!(call.contains(&format!("Credential={KEY_ID}/")), "{call}");
-    for parameter in ["ExternalId=x-1", "RoleSessionName=ada"] {
-        assert!(call.contains(parameter), "{call}");
-    }
+    let arn = sandbox.aws_fixture(&["roles", "partner"]);
+    let account = lease["AccountId"].as_str().unwrap();
+    assert!(arn.contains(account), "{lease}");
     assert_eq!(daemon.stop(), 0);
 }
 
 #[test]
+fn chain_of_sections_is_assumed_in_its_order() {
+    let sandbox = SandboxProcess::start(&[]);
+    let far = section(&sandbox, "far", "target", "dev");
+    let home = home(&sandbox, &(far + &reader(&sandbox, "dev")));
+    let _daemon = home.daemon(&[]);
+
+    let run = home.rolekeeper(&["credential-process", "aws.far"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 2);
+}
+
+#[test]
+fn one_code_serves_all_sections_with_the_device() {
+    let sandbox = SandboxProcess::start(&[]);
+    let serial = sandbox.aws_fixture(&["mfa", "serial"]);
+    let sections = [("admin", "admin"), ("dev", "reader")].map(|(name, role)| {
+        section(&sandbox, name, role, "keys") + &format!("mfa_serial = {serial}\n")
+    });
+    let home = home(&sandbox, &sections.concat());
+    let _daemon = home.daemon(&[]);
+
+    let login = with_input(&home, &["login"], format!("{}\n", sandbox.mfa_code()));
+    assert_eq!(login.code, 0, "{login:?}");
+    for profile in ["aws.admin", "aws.dev"] {
+        let run = home.rolekeeper(&["credential-process", profile]);
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
+}
+
+#[test]
 fn changes_of_the_files_apply_without_a_reload_by_hand() {
-    let sts = Sts::start();
-    let home = home(&sts, &section("dev"));
+    let sandbox = SandboxProcess::start(&[]);
+    let home = home(&sandbox, &reader(&sandbox, "dev"));
     let _daemon = home.daemon(&[]);
     assert_eq!(home.rolekeeper(&["credential-process", "aws.dev"]).code, 0);
 
     // In parts, as a slow editor writes: the first part alone is not valid.
-    let more = section("dev") + &section("other");
+    let more = reader(&sandbox, "dev") + &reader(&sandbox, "other");
     home.private_file(".aws/config", &more[..more.len() - 60]);
     std::thread::sleep(std::time::Duration::from_millis(200));
     home.private_file(".aws/config", &more);
@@ -85,10 +113,10 @@ fn changes_of_the_files_apply_without_a_reload_by_hand() {
         (profiles(&home) == ["aws.dev", "aws.other"]).then_some(())
     });
     assert_eq!(home.rolekeeper(&["credential-process", "aws.dev"]).code, 0);
-    assert_eq!(sts.calls("dev").len(), 1, "the session stays");
+    assert_eq!(sandbox.aws_calls("AssumeRole"), 1, "the session stays");
 
     // As another program replaces it.
-    let new = home.private_file(".aws/new", &section("other"));
+    let new = home.private_file(".aws/new", &reader(&sandbox, "other"));
     std::fs::rename(new, home.path().join(".aws/config")).unwrap();
     eventually("the section is gone", || {
         (profiles(&home) == ["aws.other"]).then_some(())
@@ -104,8 +132,8 @@ fn changes_of_the_files_apply_without_a_reload_by_hand() {
 
 #[test]
 fn broken_file_keeps_profiles_until_it_is_correct() {
-    let sts = Sts::start();
-    let home = home(&sts, &section("dev"));
+    let sandbox = SandboxProcess::start(&[]);
+    let home = home(&sandbox, &reader(&sandbox, "dev"));
     let daemon = home.daemon(&[]);
 
     home.private_file(".aws/config", "[profile dev]\nnothing\n");
@@ -119,7 +147,7 @@ fn broken_file_keeps_profiles_until_it_is_correct() {
     assert_eq!(profiles(&home), ["aws.dev"]);
     assert_eq!(home.rolekeeper(&["credential-process", "aws.dev"]).code, 0);
 
-    home.private_file(".aws/config", &section("good"));
+    home.private_file(".aws/config", &reader(&sandbox, "good"));
     eventually("the correct file applies", || {
         (profiles(&home) == ["aws.good"]).then_some(())
     });
@@ -137,9 +165,9 @@ fn broken_file_keeps_profiles_until_it_is_correct() {
 
 #[test]
 fn section_that_is_not_served_is_listed() {
-    let sts = Sts::start();
-    let text = section("dev") + "[profile corp]\nsso_session = corp\n";
-    let home = home(&sts, &text);
+    let sandbox = SandboxProcess::start(&[]);
+    let text = reader(&sandbox, "dev") + "[profile corp]\nsso_session = corp\n";
+    let home = home(&sandbox, &text);
     let place = format!(
         "{}:5: [corp] is not served",
         home.path().join(".aws/config").display()
@@ -160,8 +188,8 @@ fn section_that_is_not_served_is_listed() {
 
 #[test]
 fn own_client_in_credential_process_is_no_source() {
-    let sts = Sts::start();
-    let home = home(&sts, "");
+    let sandbox = SandboxProcess::start(&[]);
+    let home = home(&sandbox, "");
     let link = home.path().join("another-name");
     std::os::unix::fs::symlink(programs().rolekeeper.canonicalize().unwrap(), &link).unwrap();
     let text = format!(
@@ -181,12 +209,12 @@ fn own_client_in_credential_process_is_no_source() {
 
 #[test]
 fn setup_writes_another_file_for_all_sections() {
-    let sts = Sts::start();
-    let own = section("dev")
+    let sandbox = SandboxProcess::start(&[]);
+    let own = reader(&sandbox, "dev")
         + "output = json\ns3 =\n  addressing_style = path\n"
-        + &section("\"my dev\"").replace("role/\"my dev\"", "role/my")
+        + &reader(&sandbox, "\"my dev\"")
         + "[profile corp]\nsso_session = corp\n";
-    let home = home(&sts, &own);
+    let home = home(&sandbox, &own);
     let _daemon = home.daemon(&[]);
     let file = home.path().join("config/rolekeeper/aws-config");
     let export = format!("export AWS_CONFIG_FILE={}", file.display());

@@ -17,7 +17,6 @@ mod endpoints;
 mod exec;
 mod explain;
 mod floods;
-mod fake_sts;
 mod frames;
 mod hardening;
 mod hints;

@@ -235,7 +235,7 @@ fn setup_writes_another_file_for_all_sections() {
     let text = std::fs::read_to_string(&file).unwrap();
     let client = programs().rolekeeper.canonicalize().unwrap();
     for part in [
-        "\n[profile dev]\nregion = eu-central-1\n",
+        "\n[profile dev]\nregion = eu-west-1\n",
         "\n[profile \"my dev\"]\n",
         &format!(
             "credential_process = {} credential-process aws.my-dev\n",

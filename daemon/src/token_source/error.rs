@@ -167,6 +167,11 @@ impl TokenError {
                 format!("run the command by hand: {}", self.command())
             }
             TokenErrorKind::WriteFailed(path, error) => private_file::write_hint(path, error),
+            TokenErrorKind::ReadOnly
+                if matches!(self.location, TokenLocation::AwsFile { .. }) =>
+            {
+                self.location_hint()
+            }
             TokenErrorKind::ReadOnly => format!(
                 "write the token yourself, or use token = {{ keyring = \"{upstream}\" }} in [upstream.{upstream}]"
             ),

@@ -203,16 +203,12 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
     }
 
     root.finish(errors);
-    let mut upstreams: Vec<_> = upstreams.into_values().collect();
-    let aws_files = aws.flatten().map(|settings| {
-        let taken = known.into_iter().map(|(name, _)| name).collect();
-        let (files, generated) = aws_files::load(settings, options, &taken);
-        upstreams.extend(generated);
-        files
-    });
+    let aws_files = aws
+        .flatten()
+        .map(|settings| aws_files::load(settings, options, &mut upstreams));
 
     Config {
-        upstreams,
+        upstreams: upstreams.into_values().collect(),
         endpoint_port,
         also_to,
         aws_files,

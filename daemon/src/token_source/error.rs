@@ -167,9 +167,7 @@ impl TokenError {
                 format!("run the command by hand: {}", self.command())
             }
             TokenErrorKind::WriteFailed(path, error) => private_file::write_hint(path, error),
-            TokenErrorKind::ReadOnly
-                if matches!(self.location, TokenLocation::AwsFile { .. }) =>
-            {
+            TokenErrorKind::ReadOnly if matches!(self.location, TokenLocation::AwsFile { .. }) => {
                 self.location_hint()
             }
             TokenErrorKind::ReadOnly => format!(

@@ -111,29 +111,25 @@ pub(super) fn parse(mut table: Table<'_>, folder: &Path, errors: &mut Errors) ->
     })
 }
 
-/// Reads the files. `options` are those that the configuration adds to generated profiles, by profile, with the position of
-/// their table.
+/// Reads the files, and adds their profiles to `upstreams`, which are those of the configuration. `options` are what the
+/// configuration adds to generated profiles.
 pub(super) fn load(
     settings: Settings,
     mut options: BTreeMap<String, Options>,
-    taken: &BTreeSet<Arc<str>>,
-) -> (AwsFiles, Vec<UpstreamConfig>) {
+    upstreams: &mut BTreeMap<Arc<str>, UpstreamConfig>,
+) -> AwsFiles {
     let mut problems = Vec::new();
-    let mut read = |path: &Path, is_required| {
+    let mut text = |path: &Path, is_required| {
         read(path, is_required).unwrap_or_else(|problem| {
             problems.push(problem);
             Zeroizing::default()
         })
     };
     let texts = [
-        read(&settings.config, true),
-        read(&settings.credentials, false),
+        (text(&settings.config, true), &settings.config),
+        (text(&settings.credentials, false), &settings.credentials),
     ];
-    let [config, credentials] = [
-        (&texts[0], &settings.config),
-        (&texts[1], &settings.credentials),
-    ]
-    .map(|(text, path)| {
+    let [config, credentials] = texts.each_ref().map(|(text, path)| {
         Ini::parse(text).unwrap_or_else(|Invalid { line, reason }| {
             problems.push(format!(
                 "AWS tools cannot read {}: line {line}: {reason}",
@@ -143,23 +139,26 @@ pub(super) fn load(
         })
     });
 
-    let sections = Sections::merge(
+    let mut sections = Sections::merge(
         (&config, &settings.config),
         (&credentials, &settings.credentials),
     );
-    let mut generator = Generator::new(&settings, &sections, taken);
-    for section in sections.iter() {
-        let options = options.remove(&profile_name(&section.name));
-        if let Err(reason) = generator.add(section, options.unwrap_or_default()) {
-            generator.not_served.push(section.not_served(reason));
+    for (name, upstream) in &*upstreams {
+        if let (Some(section), UpstreamKind::Aws(_)) = (name.strip_prefix(PREFIX), &upstream.kind) {
+            sections.set_keys(section, upstream.token.clone());
         }
     }
 
-    let Generator {
-        upstreams,
-        mut not_served,
-        ..
-    } = generator;
+    let mut generator = Generator::new(&settings, &sections, upstreams);
+    let mut not_served = Vec::new();
+    for section in sections.of_files() {
+        let options = options.remove(&profile_name(&section.name));
+        let added = generator.add(section, options.unwrap_or_default());
+        not_served.extend(added.err().map(|reason| section.not_served(reason)));
+    }
+    generator.remove_without_base(&mut not_served);
+    let made = generator.finish();
+
     not_served.extend(options.into_keys().map(|name| NotServed {
         section: name.clone(),
         file: settings.config.clone(),
@@ -168,26 +167,16 @@ pub(super) fn load(
             "the configuration of rolekeeperd has [profile.\"{name}\"], and no section here has this name"
         ),
     }));
-    let upstreams = upstreams
-        .into_values()
-        .filter(|upstream| !upstream.profiles.is_empty());
-    let upstreams: Vec<_> = upstreams.collect();
     let mut hasher = DefaultHasher::new();
-    format!("{problems:?} {not_served:?} {upstreams:?}").hash(&mut hasher);
+    format!("{problems:?} {not_served:?} {made}").hash(&mut hasher);
 
-    let Settings {
-        config,
-        credentials,
-        ..
-    } = settings;
-    let files = AwsFiles {
-        config,
-        credentials,
+    AwsFiles {
+        config: settings.config,
+        credentials: settings.credentials,
         problems,
         not_served,
         fingerprint: hasher.finish(),
-    };
-    (files, upstreams)
+    }
 }
 
 /// The text of a file, which may be missing.
@@ -204,19 +193,21 @@ fn read(path: &Path, is_required: bool) -> Result<Zeroizing<String>, String> {
 struct Generator<'a> {
     settings: &'a Settings,
     sections: &'a Sections,
-    /// The names of upstreams in the configuration.
-    taken: &'a BTreeSet<Arc<str>>,
-    /// By the section that has the keys.
-    upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Those of the configuration, and those that are made here.
+    upstreams: &'a mut BTreeMap<Arc<str>, UpstreamConfig>,
+    made: BTreeSet<Arc<str>>,
     /// The MFA device of these keys, and the first section that names it.
     serials: BTreeMap<&'a str, (String, &'a str)>,
-    not_served: Vec<NotServed>,
 }
 
 impl<'a> Generator<'a> {
-    fn new(settings: &'a Settings, sections: &'a Sections, taken: &'a BTreeSet<Arc<str>>) -> Self {
+    fn new(
+        settings: &'a Settings,
+        sections: &'a Sections,
+        upstreams: &'a mut BTreeMap<Arc<str>, UpstreamConfig>,
+    ) -> Self {
         let mut serials = BTreeMap::new();
-        for section in sections.iter() {
+        for section in sections.of_files() {
             let serial = section.get("mfa_serial").map(aws::mfa_serial);
             if let (Some(Ok(serial)), Ok(role)) = (serial, sections.role(section))
                 && role.base.is_none()
@@ -229,10 +220,9 @@ impl<'a> Generator<'a> {
         Self {
             settings,
             sections,
-            taken,
+            upstreams,
+            made: BTreeSet::new(),
             serials,
-            upstreams: BTreeMap::new(),
-            not_served: Vec::new(),
         }
     }
 
@@ -242,6 +232,12 @@ impl<'a> Generator<'a> {
         if let Some(other) = self.sections.namesake(section) {
             return Err(format!(
                 "its profile and that of [{other}] have one name; rename one of the sections"
+            ));
+        }
+        if let Some(other) = self.sections.namesake(role.keys) {
+            return Err(format!(
+                "the upstreams of its source [{}] and of [{other}] have one name; rename one of the sections",
+                role.keys.name
             ));
         }
         let Some(name) = ProfileName::parse(&profile_name(&section.name)) else {
@@ -286,10 +282,28 @@ impl<'a> Generator<'a> {
     ) -> Result<&mut UpstreamConfig, String> {
         let keys = role.keys;
         let name: Arc<str> = profile_name(&keys.name).into();
-        if self.taken.contains(&name) {
+        if ProfileName::parse(&name).is_none() {
             return Err(format!(
-                "the configuration has an [upstream.\"{name}\"] already"
+                "the name of its source [{}] is longer than 60 characters",
+                keys.name
             ));
+        }
+        // The keys are elsewhere than in the files of AWS.
+        if let Some(upstream) = self
+            .upstreams
+            .get(&name)
+            .filter(|_| !self.made.contains(&name))
+        {
+            let UpstreamKind::Aws(of_aws) = &upstream.kind else {
+                return Err(format!("[upstream.\"{name}\"] is not of kind \"aws\""));
+            };
+            let configured = of_aws.mfa.as_ref().map(|mfa| &mfa.serial);
+            if let Some(serial) = serial.filter(|serial| configured != Some(serial)) {
+                return Err(format!(
+                    "its `mfa_serial` is not that of [upstream.\"{name}\"]; set mfa = {{ serial = \"{serial}\" }} there"
+                ));
+            }
+            return self.upstreams.get_mut(&name).ok_or_else(String::new);
         }
 
         let settings = self.settings;
@@ -322,7 +336,66 @@ impl<'a> Generator<'a> {
             check_every: settings.check_every,
             profiles: Vec::new(),
         };
-        Ok(self.upstreams.entry(keys.name.clone()).or_insert(upstream))
+        self.made.insert(Arc::clone(&upstream.name));
+        let name = Arc::clone(&upstream.name);
+        Ok(self.upstreams.entry(name).or_insert(upstream))
+    }
+
+    /// A profile whose base is not served is not served either.
+    fn remove_without_base(&mut self, not_served: &mut Vec<NotServed>) {
+        loop {
+            let profiles = || {
+                self.upstreams
+                    .values()
+                    .flat_map(|upstream| &upstream.profiles)
+            };
+            let names: BTreeSet<_> = profiles().map(|profile| profile.name.clone()).collect();
+            let is_without = |profile: &Profile| {
+                let base = profile.base.as_ref().filter(|base| !names.contains(*base));
+                base.is_some() && profile.name.as_str().starts_with(PREFIX)
+            };
+            let removed: BTreeSet<_> = profiles()
+                .filter(|profile| is_without(profile))
+                .map(|profile| profile.name.clone())
+                .collect();
+            if removed.is_empty() {
+                return;
+            }
+
+            for upstream in self.upstreams.values_mut() {
+                upstream
+                    .profiles
+                    .retain(|profile| !removed.contains(&profile.name));
+            }
+            let sections = self.sections.of_files();
+            let sections =
+                sections.filter(|section| removed.contains(&*profile_name(&section.name)));
+            not_served
+                .extend(sections.map(|section| {
+                    section.not_served("its `source_profile` is not served".into())
+                }));
+        }
+    }
+
+    /// Removes upstreams without a profile, and describes what was made.
+    fn finish(self) -> String {
+        let Self {
+            upstreams, made, ..
+        } = self;
+        upstreams.retain(|name, upstream| !made.contains(name) || !upstream.profiles.is_empty());
+
+        let mut text = String::new();
+        for (name, upstream) in &*upstreams {
+            if made.contains(name) {
+                text += &format!("{upstream:?}");
+            }
+            let profiles = upstream.profiles.iter();
+            for profile in profiles.filter(|profile| profile.name.as_str().starts_with(PREFIX)) {
+                text += &format!("{profile:?}");
+            }
+        }
+
+        text
     }
 }
 

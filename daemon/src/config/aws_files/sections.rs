@@ -17,6 +17,7 @@ const SESSION_TOKEN: &str = "aws_session_token";
 pub(super) struct Section {
     pub(super) name: String,
     file: PathBuf,
+    /// From 1. 0 for a section that no file has.
     line: usize,
     settings: BTreeMap<String, String>,
     /// Where its access keys are.
@@ -170,8 +171,28 @@ impl Sections {
         self.sections.push(section);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Section> {
-        self.sections.iter()
+    /// Sections that the files have.
+    pub(super) fn of_files(&self) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(|section| section.line > 0)
+    }
+
+    /// The keys of this section are elsewhere than in the files, which need not have the section any more.
+    pub(super) fn set_keys(&mut self, name: &str, keys: TokenLocation) {
+        let known = self.by_profile.get(&profile_name(name));
+        let known = known.and_then(|indices| indices.first());
+        match known.and_then(|index| self.sections.get_mut(*index)) {
+            Some(section) => {
+                section.settings.remove(SESSION_TOKEN);
+                section.keys = Some(keys);
+            }
+            None => self.push(Section {
+                name: name.into(),
+                file: PathBuf::new(),
+                line: 0,
+                settings: BTreeMap::new(),
+                keys: Some(keys),
+            }),
+        }
     }
 
     fn find(&self, name: &str) -> Option<&Section> {

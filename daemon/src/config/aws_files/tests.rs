@@ -123,6 +123,43 @@ fn section_may_be_its_own_source() {
 }
 
 #[test]
+fn keys_may_be_in_the_configuration() {
+    let upstream = "[upstream.\"aws.gone\"]\nkind = \"aws\"\nregion = \"eu-central-1\"\nkeys = { keyring = \"k\" }\n";
+    let text = DEV.replace("source_profile = keys", "source_profile = gone");
+    let config = read(&text, upstream);
+    let [upstream] = config.upstreams.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(upstream.token, TokenLocation::Keyring("k".into()));
+    assert_eq!(profiles(&config), ["aws.dev"]);
+}
+
+#[test]
+fn profile_whose_base_is_not_served_is_not_served() {
+    let role = "role_arn = arn:aws:iam::111122223333:role/x";
+    let text = format!(
+        "[profile far]\n{role}\nsource_profile = mid\n[profile mid]\n{role}\nsource_profile = bad\n\
+        [profile bad]\n{role}\nsource_profile = keys\nduration_seconds = 1\n"
+    );
+    assert!(profiles(&read(&text, "")).is_empty());
+    for section in ["far", "mid"] {
+        assert!(reason(&text, section).contains("is not served"));
+    }
+}
+
+#[test]
+fn file_that_others_can_write_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    read_in(folder.path(), DEV, "");
+    let path = folder.path().join("config");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let text = "[aws]\nconfig = \"config\"\ncredentials = \"credentials\"\n";
+    let config = check(text, &folder.path().join("config.toml")).unwrap();
+    assert!(config.upstreams.is_empty());
+    assert!(config.aws_files.unwrap().problems[0].contains("0666"));
+}
+
+#[test]
 fn options_are_added_to_a_generated_profile() {
     let config = read(
         DEV,

@@ -271,3 +271,38 @@ fn setup_writes_another_file_for_all_sections() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn imported_keys_serve_the_sections_that_used_the_file() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = home(&sandbox, &reader(&sandbox, "dev"));
+    let daemon = home.daemon(&[]);
+    let import = ["import", "aws", "--profile", "keys"];
+
+    let refused = home.rolekeeper(&import);
+    assert!(
+        refused.code == 2 && refused.stderr.contains("[upstream.\"aws.keys\"]"),
+        "{refused:?}"
+    );
+
+    let text = std::fs::read_to_string(home.config_path()).unwrap();
+    let upstream = format!(
+        "[upstream.\"aws.keys\"]\nkind = \"aws\"\nregion = \"eu-central-1\"\nendpoint = \"{}\"\n\
+        keys = {{ age = \"keys.age\", identity = \"key\" }}\n",
+        sandbox.aws()
+    );
+    home.configure(&(text + &upstream));
+    // A new place for keys needs a restart.
+    assert_eq!(daemon.stop(), 0);
+    let _daemon = home.daemon(&[]);
+    let imported = home.rolekeeper(&import);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let credentials = home.path().join(".aws/credentials");
+    let line = format!("{}:3: aws_secret_access_key", credentials.display());
+    assert!(imported.stdout.contains(&line), "{imported:?}");
+
+    std::fs::remove_file(credentials).unwrap();
+    let run = home.rolekeeper(&["refresh", "aws.dev"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(profiles(&home), ["aws.dev"]);
+}

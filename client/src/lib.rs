@@ -15,6 +15,7 @@
 )]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod aws_file;
 pub mod connect;
 pub mod contract;
 pub mod frame;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, FailedReload, FailureStatus, LaunchStatus, ProfileState,
-    ProfileStatus, STATUS_PAGE, SessionStatus, StatusPage,
+    AwsFilesStatus, ClockStatus, DaemonStatus, FailedReload, FailureStatus, LaunchStatus,
+    NotServedSection, ProfileState, ProfileStatus, STATUS_PAGE, SessionStatus, StatusPage,
 };
 
 use crate::access::Access;
@@ -14,6 +14,7 @@ use crate::cache::freshness::Freshness;
 use crate::cache::session::Session;
 use crate::cache::{Cache, CacheEntry};
 use crate::clock::{BootTime, Clock, Now};
+use crate::config::AwsFiles;
 use crate::error::NO_TOKEN;
 use crate::model::to_rfc3339;
 use crate::report;
@@ -43,6 +44,31 @@ pub(crate) fn record_failed_reload(reason: &str) {
         at: to_rfc3339(Clock::System.now().wall),
         reason: shorten(crate::text::one_line(&words.join(" "))),
     });
+}
+
+/// The most sections in a page that are not served, so that it fits a frame.
+const MAX_NOT_SERVED: usize = 100;
+
+/// The files of AWS, which this process has read at its start.
+static AWS_FILES: Mutex<Option<Box<AwsFilesStatus>>> = Mutex::new(None);
+
+/// Records what profiles are made of.
+pub(crate) fn record_aws_files(files: &AwsFiles) {
+    let not_served = files.not_served.iter().take(MAX_NOT_SERVED);
+    let status = AwsFilesStatus {
+        config: files.config.to_string_lossy().into_owned(),
+        credentials: files.credentials.to_string_lossy().into_owned(),
+        not_served_count: files.not_served.len(),
+        not_served: not_served
+            .map(|each| NotServedSection {
+                section: shorten(each.section.clone()),
+                file: each.file.to_string_lossy().into_owned(),
+                line: each.line,
+                reason: shorten(crate::text::one_line(&each.reason)),
+            })
+            .collect(),
+    };
+    *lock(&AWS_FILES) = Some(Box::new(status));
 }
 
 #[derive(Debug)]
@@ -101,6 +127,7 @@ impl StatusService {
         // The reason repeats parts of the configuration.
         let failed_reload = lock(&FAILED_RELOAD).clone();
         let is_owner = self.access.is_owner(peer);
+        let aws_files = lock(&AWS_FILES).clone();
 
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -118,6 +145,7 @@ impl StatusService {
                 .take(MAX_CLOCKS)
                 .collect(),
             failed_reload: failed_reload.filter(|_| is_owner),
+            aws_files: aws_files.filter(|_| is_owner),
         }
     }
 

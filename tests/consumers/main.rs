@@ -2,6 +2,7 @@
 //! schemathesis tests the sandbox. `tests/run` installs these programs.
 
 mod aws_cli;
+mod aws_files;
 mod aws_oracle;
 mod aws_sandbox;
 mod aws_sandbox_calls;

@@ -7,6 +7,7 @@ mod approve;
 mod audit;
 mod autostart;
 mod aws;
+mod aws_config;
 mod callers;
 mod clocks;
 mod completions;

@@ -73,6 +73,28 @@ fn command_that_waits_for_itself_is_named_at_once() {
 }
 
 #[test]
+fn code_command_that_waits_for_itself_is_named_at_once() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let keys = sandbox.aws_key_file(&home, "ada");
+    let rolekeeper = programs().rolekeeper.display().to_string();
+    home.configure(&format!(
+        "[upstream.aws]\nkind = \"aws\"\nregion = \"eu-central-1\"\nendpoint = \"{}\"\nkeys = {{ file = {keys:?} }}\n\
+         mfa = {{ serial = \"{}\", command = [{rolekeeper:?}, \"credential-process\", \"dev\"] }}\n\
+         [profile.dev]\nupstream = \"aws\"\nrole_arn = \"{}\"\n",
+        sandbox.aws(),
+        sandbox.aws_fixture(&["mfa", "serial"]),
+        sandbox.aws_fixture(&["roles", "reader"]),
+    ));
+    let _daemon = home.daemon(&[]);
+
+    let (run, elapsed) = timed_refresh(&home, "dev");
+    let problem = "asks rolekeeper for a profile that needs the output of this program";
+    assert!(run.code == 5 && run.stderr.contains(problem), "{run:?}");
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+}
+
+#[test]
 fn command_may_use_a_profile_of_another_upstream() {
     let sandbox = SandboxProcess::start(&[]);
     let script = "ROLEKEEPER token other > HOME/other.token && cat HOME/dev.token";

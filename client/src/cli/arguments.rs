@@ -81,6 +81,11 @@ pub(super) enum Command {
     Approve(command::approve::Arguments),
     #[command(after_help = command::login::HELP)]
     Login(command::login::Arguments),
+    /// Move tokens from another tool into the keyring or an age file
+    Import {
+        #[command(subcommand)]
+        source: command::import::Source,
+    },
     /// Unlock an age file or a locked keyring
     Unlock {
         /// The upstream [default: the only one]

@@ -124,6 +124,7 @@ fn run_command(command: Command, socket: Option<PathBuf>) -> Result<ExitCode, Fa
         Command::Journal(given) => command::journal::run(&given, socket),
         Command::Approve(given) => command::approve::run(&given, socket),
         Command::Login(given) => login::run(&given, socket),
+        Command::Import { source } => command::import::run(&source, socket),
         Command::Unlock {
             upstream,
             named,

@@ -82,6 +82,22 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
         source.endpoint
     ))?;
 
+    store(&socket, upstream, &source, &token, *json)?;
+
+    match device {
+        Some(device) => start_mfa_session(&socket, upstream, &device.serial, *json),
+        None => Ok(()),
+    }
+}
+
+/// Lets the daemon check a token, and store it.
+pub(super) fn store(
+    socket: &Path,
+    upstream: Option<&str>,
+    source: &TokenSourceInfo,
+    token: &str,
+    json: bool,
+) -> Result<(), Failure> {
     let passphrase = if source.has_passphrase {
         Some(new_passphrase()?)
     } else {
@@ -90,23 +106,18 @@ pub(crate) fn run(arguments: &Arguments, socket: Option<PathBuf>) -> Result<(), 
 
     let request = Request::Login {
         upstream: name(upstream),
-        token: secret(&token),
+        token: secret(token),
         passphrase: passphrase.as_deref().map(secret),
     };
 
-    let text = document(&socket, &request)?;
-    command::print_report(&text, *json, |done: &LoginReport| {
+    let text = document(socket, &request)?;
+    command::print_report(&text, json, |done: &LoginReport| {
         format!(
             "{}, and it is stored in {}\n",
             accepted(done),
             done.location
         )
-    })?;
-
-    match device {
-        Some(device) => start_mfa_session(&socket, upstream, &device.serial, *json),
-        None => Ok(()),
-    }
+    })
 }
 
 /// One code is enough for all roles, until the session ends.
@@ -192,7 +203,10 @@ fn new_passphrase() -> Result<String, Failure> {
     ))
 }
 
-fn token_source(socket: &Path, upstream: Option<&str>) -> Result<TokenSourceInfo, Failure> {
+pub(super) fn token_source(
+    socket: &Path,
+    upstream: Option<&str>,
+) -> Result<TokenSourceInfo, Failure> {
     let text = document(
         socket,
         &Request::TokenSource {

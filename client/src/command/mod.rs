@@ -14,6 +14,7 @@ pub(crate) mod explain;
 pub(crate) mod git_credential;
 mod git_helpers;
 pub(crate) mod iam;
+pub(crate) mod import;
 pub(crate) mod journal;
 mod json;
 pub(crate) mod kube;

@@ -7,8 +7,8 @@ use interprocess::local_socket::Stream;
 use interprocess::local_socket::prelude::*;
 use rolekeeper::connect;
 use rolekeeper::protocol::{
-    ClockStatus, DaemonStatus, FailedReload, Failure, FailureStatus, LaunchStatus, ProfileState,
-    ProfileStatus, Protection, Reply, Request, SessionStatus, StatusPage,
+    AwsFilesStatus, ClockStatus, DaemonStatus, FailedReload, Failure, FailureStatus, LaunchStatus,
+    ProfileState, ProfileStatus, Protection, Reply, Request, SessionStatus, StatusPage,
 };
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ const COMPLETION_DEADLINE: Duration = Duration::from_millis(800);
 
 #[derive(Serialize)]
 pub(crate) struct Status {
-    daemon: DaemonStatus,
+    pub(crate) daemon: DaemonStatus,
     pub(crate) profiles: Vec<ProfileStatus>,
 }
 
@@ -110,6 +110,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         protection,
         clocks,
         failed_reload,
+        aws_files,
     } = daemon;
 
     let plural = if *connections == 1 { "" } else { "s" };
@@ -132,6 +133,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
 
     lines.extend(clocks.iter().map(clock_line));
     lines.extend(failed_reload.as_ref().map(failed_reload_line));
+    lines.extend(aws_files.as_deref().map(aws_files_line));
 
     lines.iter().map(|line| printable(line)).collect()
 }
@@ -193,6 +195,24 @@ fn protection_line(protection: &Protection) -> String {
 fn failed_reload_line(failed: &FailedReload) -> String {
     let FailedReload { at, reason } = failed;
     format!("the reload at {at} failed, and the configuration from before is in use: {reason}")
+}
+
+fn aws_files_line(files: &AwsFilesStatus) -> String {
+    let AwsFilesStatus {
+        config,
+        not_served_count,
+        ..
+    } = files;
+
+    match not_served_count {
+        0 => format!("every section of {config} is a profile"),
+        1 => format!("1 section of {config} is not served: setup aws --all prints the reason"),
+        count => {
+            format!(
+                "{count} sections of {config} are not served: setup aws --all prints the reasons"
+            )
+        }
+    }
 }
 
 fn clock_line(clock: &ClockStatus) -> String {
@@ -418,6 +438,7 @@ mod tests {
                     at: "2026-01-01T00:00:00Z".into(),
                     reason: "no upstream".into(),
                 }),
+                aws_files: None,
             },
             profiles: vec![
                 approval,

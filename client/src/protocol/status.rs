@@ -55,6 +55,31 @@ pub struct DaemonStatus {
     /// The last reload, if it failed. The configuration from before is in use.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failed_reload: Option<FailedReload>,
+    /// The files of AWS that some of the profiles are made of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aws_files: Option<Box<AwsFilesStatus>>,
+}
+
+/// Files of AWS. Each section that can be served is a profile.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AwsFilesStatus {
+    pub config: String,
+    pub credentials: String,
+    /// How many sections are not served.
+    pub not_served_count: usize,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub not_served: Vec<NotServedSection>,
+}
+
+/// A section of a file of AWS that is no profile.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NotServedSection {
+    pub section: String,
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    pub reason: String,
 }
 
 /// A reload that was rejected.

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinError;
 
 use super::AppError;
+use super::aws_watch::AwsWatch;
 use super::daemon::Daemon;
 use super::helpers::Helpers;
 use super::inherited_fds::{self, InheritedState};
@@ -36,6 +37,7 @@ pub(super) async fn serve_until_stopped(
     helpers: Helpers,
     state_folder: Option<StateFolder>,
     program: Program,
+    mut aws_watch: Option<AwsWatch>,
 ) -> Result<Option<Next>, AppError> {
     let mut signals = Signals::new().map_err(AppError::Runtime)?;
     let launch = Arc::new(Launch::new(
@@ -60,7 +62,7 @@ pub(super) async fn serve_until_stopped(
         let serving = tokio::spawn(serve::run(socket, Arc::clone(&context)));
 
         let signal = tokio::select! {
-            signal = next_signal(&mut signals, &program) => signal,
+            signal = next_signal(&mut signals, &program, aws_watch.as_mut()) => signal,
             () = removed(watch) => {
                 tracing::warn!(path = %program.socket.display(), "the socket was removed");
                 context.shutdown.start(true);
@@ -131,9 +133,16 @@ async fn rebind(
 }
 
 /// A reload that is not valid is logged and ignored.
-async fn next_signal(signals: &mut Signals, program: &Program) -> SignalRequest {
+async fn next_signal(
+    signals: &mut Signals,
+    program: &Program,
+    mut aws_watch: Option<&mut AwsWatch>,
+) -> SignalRequest {
     loop {
-        let signal = signals.next().await;
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = aws_files_changed(aws_watch.as_deref_mut()) => SignalRequest::Reload,
+        };
         if signal != SignalRequest::Reload {
             return signal;
         }
@@ -142,6 +151,13 @@ async fn next_signal(signals: &mut Signals, program: &Program) -> SignalRequest 
             is_valid = program.is_valid() => if is_valid { return signal },
             signal = signals.next_stop() => return signal,
         }
+    }
+}
+
+async fn aws_files_changed(watch: Option<&mut AwsWatch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The daemon's program: arguments, configuration, early bind, sandbox, wiring, serving.
 
 mod args;
+mod aws_watch;
 mod background;
 pub mod daemon;
 mod helpers;
@@ -23,12 +24,16 @@ use tokio::runtime::{self, Runtime};
 
 use crate::access::policy::Policy;
 use crate::clock::{Clock, Timer};
+use crate::config::file::ConfigError;
 use crate::config::used_files::{check_used_files, rules_for_scripts};
-use crate::config::{Config, file};
+use crate::config::{AwsFiles, Config, file};
 use crate::platform::{limits, process, users};
 use crate::sandbox::{self, AllowedPaths};
 use crate::serve::http::Endpoints;
 use crate::serve::socket::bind::{BoundSocket, adopt, bind};
+use crate::status;
+use crate::text::one_line;
+use aws_watch::AwsWatch;
 use daemon::{Daemon, upstream_handles};
 use helpers::Helpers;
 use inherited_fds::Inherited;
@@ -60,7 +65,7 @@ pub fn run(args: Args) -> Result<u8, AppError> {
         });
     }
 
-    let config = file::load(&config_path)?;
+    let mut config = file::load(&config_path)?;
     if args.check {
         check(&config, args.reload)?;
         print_summary(&config, &config_path);
@@ -119,6 +124,11 @@ pub fn run(args: Args) -> Result<u8, AppError> {
     };
     let socket = serving.block_on(async { open_socket(&mut inherited, &socket_path) })?;
     let endpoint_port = config.endpoint_port;
+    let aws_files = config.aws_files.take();
+    if let Some(files) = &aws_files {
+        log_aws_files(files);
+        status::record_aws_files(files);
+    }
     let daemon = background.block_on(async { build(config, state_folder.as_ref(), &helpers) })?;
     let timer = background
         .block_on(async { Timer::new(&daemon.clock) })
@@ -158,6 +168,10 @@ pub fn run(args: Args) -> Result<u8, AppError> {
         socket: socket.path.clone(),
         log: args.log,
     };
+    let aws_watch = serving.block_on(async {
+        let files = aws_files.as_ref()?;
+        AwsWatch::new(program.config.clone(), files)
+    });
 
     let next = serving.block_on(lifecycle::serve_until_stopped(
         socket,
@@ -166,6 +180,7 @@ pub fn run(args: Args) -> Result<u8, AppError> {
         helpers,
         state_folder,
         program,
+        aws_watch,
     ))?;
 
     // No part of this process may run beside the next one.
@@ -185,6 +200,12 @@ fn check(config: &Config, is_reload: bool) -> Result<(), AppError> {
         crate::upstream::client(upstream, None)?;
     }
 
+    // A running daemon keeps the profiles that it has.
+    let problems = config.aws_files.as_ref().map(|files| &files.problems);
+    if let Some(problems) = problems.filter(|problems| !problems.is_empty()) {
+        return Err(ConfigError::UnusableAwsFiles(problems.clone()).into());
+    }
+
     if !is_reload {
         check_used_files(config)?;
         for warning in rules_for_scripts(config) {
@@ -202,6 +223,19 @@ fn print_summary(config: &Config, path: &Path) {
         config.upstreams.len(),
         config.profiles().count()
     );
+    let not_served = config.aws_files.iter().flat_map(|files| &files.not_served);
+    for section in not_served {
+        println!("{}", one_line(&section.to_string()));
+    }
+}
+
+fn log_aws_files(files: &AwsFiles) {
+    for problem in &files.problems {
+        tracing::error!("{}", one_line(problem));
+    }
+    for section in &files.not_served {
+        tracing::info!("{}", one_line(&section.to_string()));
+    }
 }
 
 fn has_guarded_profile(config: &Config) -> bool {

@@ -14,7 +14,7 @@ use super::{
 /// The limits of a session of a user, which `GetSessionToken` issues.
 const USER_SESSIONS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(900)..=Duration::from_secs(129_600);
-const DEFAULT_MFA_SESSION: Duration = Duration::from_secs(43_200);
+pub(super) const DEFAULT_MFA_SESSION: Duration = Duration::from_secs(43_200);
 /// The longest session of a role that the keys of a session have assumed.
 pub(super) const LONGEST_CHAINED: Duration = Duration::from_secs(3600);
 /// AWS counts characters. Its other limit, on the packed size, only AWS knows.
@@ -44,9 +44,21 @@ pub(super) fn upstream(
     let has_mfa = mfa_table.is_some();
     let mfa = mfa_table.and_then(|table| mfa(table, session, folder, errors));
 
-    let region = region?;
+    if has_mfa && mfa.is_none() {
+        return None;
+    }
+
+    settings(region?, Variant { fips, dual_stack }, custom, mfa)
+}
+
+/// With the endpoint of STS. `custom` takes the place of all endpoints.
+pub(super) fn settings(
+    region: Region,
+    variant: Variant,
+    custom: Option<Endpoint>,
+    mfa: Option<MfaSettings>,
+) -> Option<(Endpoint, AwsSettings)> {
     let partition = Partition::of_region(region.as_str());
-    let variant = Variant { fips, dual_stack };
     let (sts, iam) = match custom {
         Some(endpoint) => (endpoint.clone(), endpoint),
         None => (
@@ -55,19 +67,13 @@ pub(super) fn upstream(
         ),
     };
 
-    if has_mfa && mfa.is_none() {
-        return None;
-    }
-
-    Some((
-        sts,
-        AwsSettings {
-            region,
-            partition,
-            iam,
-            mfa,
-        },
-    ))
+    let settings = AwsSettings {
+        region,
+        partition,
+        iam,
+        mfa,
+    };
+    Some((sts, settings))
 }
 
 /// A region of AWS.
@@ -143,7 +149,7 @@ fn without_cache(location: TokenLocation) -> TokenLocation {
 }
 
 /// The serial of a device, which is an ARN for virtual devices, and a number for others.
-fn mfa_serial(text: &str) -> Result<String, String> {
+pub(super) fn mfa_serial(text: &str) -> Result<String, String> {
     let is_serial = (9..=256).contains(&text.len())
         && text
             .chars()
@@ -166,7 +172,7 @@ fn mfa_serial(text: &str) -> Result<String, String> {
 }
 
 /// `none`, or how long a session of the user lasts.
-fn mfa_session(text: &str) -> Result<Option<Duration>, String> {
+pub(super) fn mfa_session(text: &str) -> Result<Option<Duration>, String> {
     match text {
         "none" => Ok(None),
         _ => duration_within(text, USER_SESSIONS, "15m to 36h, or \"none\"").map(Some),

@@ -9,7 +9,7 @@ use rolekeeper::places;
 use thiserror::Error;
 
 use super::raw::{Errors, RawError, Table, parse};
-use super::{AlsoTo, Config, nearest, profile, upstream};
+use super::{AlsoTo, Config, aws_files, nearest, profile, upstream};
 use crate::platform::private_file::{self, FileErrorKind, PrivateFileError};
 
 #[derive(Debug, Error)]
@@ -25,6 +25,9 @@ pub enum ConfigError {
     /// Only `--check` reports it.
     #[error("the configuration is valid, but cannot be used yet:{}", lines(.0))]
     UnusableFiles(Vec<String>),
+    /// Only `--check` reports it.
+    #[error("a file of AWS cannot be used:{}", lines(.0))]
+    UnusableAwsFiles(Vec<String>),
 }
 
 /// One error in the file. Lines and columns start at 1; columns are in characters.
@@ -71,6 +74,9 @@ impl ConfigError {
                 format!("write {} (mode 600) like this:{EXAMPLE}", path.display())
             }
             Self::File(error) => error.hint(),
+            Self::UnusableAwsFiles(_) => {
+                "correct the file, which rolekeeperd then reads again".into()
+            }
             Self::UnusableFiles(_) => {
                 "create the file (chmod 600), install the program, or correct `token` in the configuration".into()
             }
@@ -104,7 +110,7 @@ pub(crate) fn path(flag: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
 pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = private_file::read(path)?;
     let config = check(&text, path).map_err(ConfigError::Invalid)?;
-    if config.upstreams.is_empty() {
+    if config.upstreams.is_empty() && config.aws_files.is_none() {
         return Err(ConfigError::NoUpstream(path.into()));
     }
     Ok(config)
@@ -159,6 +165,9 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
         upstreams.extend(upstream.map(|upstream| (name, upstream)));
     }
 
+    let aws = root
+        .table("aws", errors)
+        .map(|table| aws_files::parse(table, folder, errors));
     let endpoint_port = root
         .table("endpoint", errors)
         .and_then(|table| endpoint_port(table, errors));
@@ -167,7 +176,16 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
         .map(|table| also_to(table, errors))
         .unwrap_or_default();
 
-    let tables = root.named_tables("profile", errors);
+    let (of_aws_files, tables) = root
+        .named_tables("profile", errors)
+        .into_iter()
+        .partition::<Vec<_>, _>(|(name, _)| aws.is_some() && name.starts_with(aws_files::PREFIX));
+    let mut options = BTreeMap::new();
+    for (name, mut table) in of_aws_files {
+        options.insert(name, profile::options(&mut table, folder, errors));
+        table.finish(errors);
+    }
+
     let chains = Chains::of(&tables);
     for (name, table) in tables {
         let span = table.span.clone();
@@ -185,10 +203,15 @@ fn validate_root(mut root: Table<'_>, folder: &Path, errors: &mut Errors) -> Con
     }
 
     root.finish(errors);
+    let aws_files = aws
+        .flatten()
+        .map(|settings| aws_files::load(settings, options, &mut upstreams));
+
     Config {
         upstreams: upstreams.into_values().collect(),
         endpoint_port,
         also_to,
+        aws_files,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod aws;
 pub mod aws_endpoints;
+mod aws_files;
 pub(crate) mod callers;
 pub mod file;
 mod profile;
@@ -24,6 +25,7 @@ use rolekeeper::protocol::is_name;
 use secrecy::SecretString;
 
 use aws_endpoints::Partition;
+pub(crate) use aws_files::AwsFiles;
 pub(crate) use callers::Callers;
 
 /// The shortest and the longest session (ByCloud IAM: `duration_seconds`, 900 to 43200).
@@ -49,6 +51,8 @@ pub struct Config {
     pub endpoint_port: Option<u16>,
     /// The system logs that get a copy of the journal.
     pub(crate) also_to: Vec<AlsoTo>,
+    /// The files of AWS that some of the profiles are made of.
+    pub(crate) aws_files: Option<AwsFiles>,
 }
 
 impl Config {
@@ -147,6 +151,11 @@ pub enum TokenLocation {
     },
     /// A credential that systemd passes to the service (systemd.exec(5), `LoadCredential=`).
     SystemdCredential(String),
+    /// The access keys in a section of a file of AWS, by the header of the section.
+    AwsFile {
+        file: PathBuf,
+        section: String,
+    },
 }
 
 impl fmt::Display for TokenLocation {
@@ -162,6 +171,9 @@ impl fmt::Display for TokenLocation {
                 words.first().map_or("", String::as_str)
             ),
             Self::SystemdCredential(name) => write!(f, "the systemd credential {name}"),
+            Self::AwsFile { file, section } => {
+                write!(f, "the section [{section}] of {}", file.display())
+            }
         }
     }
 }
@@ -212,13 +224,13 @@ impl Profile {
         Self {
             name,
             upstream,
-            base: None,
             role,
             lease: LeaseLimit::default(),
             on_revoke: OnRevoke::default(),
             revoke_on: RevokeOn::default(),
             max_view_age: DEFAULT_VIEW_AGE,
             region: None,
+            base: None,
             account_id: None,
             callers: Callers::default(),
         }

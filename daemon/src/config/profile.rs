@@ -9,7 +9,7 @@ use super::raw::{Errors, Table};
 use super::upstream::check_name;
 use super::values::{duration, duration_within};
 use super::{
-    AccountId, DEFAULT_SESSION, LONGEST_SESSION, LeaseLimit, MIN_LEASE, OnRevoke, Profile,
+    AccountId, Callers, DEFAULT_SESSION, LONGEST_SESSION, LeaseLimit, MIN_LEASE, OnRevoke, Profile,
     ProfileName, Region, RevokeOn, Role, RoleId, RoleRequest, SHORTEST_SESSION, UpstreamKind, aws,
     callers, nearest,
 };
@@ -61,18 +61,7 @@ pub(super) fn parse(
         errors.add(span, message);
     }
     let role = role(&mut table, kind, from_span.is_some(), folder, errors);
-    let lease = table.string("lease", errors, lease_limit);
-    let on_revoke = table.string("on_revoke", errors, |text| match text {
-        "hold" => Ok(OnRevoke::Hold),
-        "reassume" => Ok(OnRevoke::Reassume),
-        _ => Err("is not an option; use \"hold\" or \"reassume\"".into()),
-    });
-
-    let revoke_on = revoke_on(&mut table, errors);
-    let max_view_age = table.string("max_view_age", errors, |text| {
-        duration_within(text, MIN_VIEW_AGE..=LONGEST_SESSION, "10s to 12h")
-    });
-
+    let options = options(&mut table, folder, errors);
     let region = table.string("region", errors, |text| {
         Region::parse(text)
             .ok_or_else(|| "is not a region; use a name such as \"eu-central-1\"".into())
@@ -82,20 +71,14 @@ pub(super) fn parse(
         AccountId::parse(text).ok_or_else(|| "is not an account; use its 12 digits".into())
     });
 
-    let callers = callers::parse(&mut table, folder, errors);
     table.finish(errors);
 
     let defaults = Profile::new(ProfileName::parse(name)?, upstream?, role?);
     Some(Profile {
         base: base.map(|(name, _)| name),
-        lease: lease.unwrap_or(defaults.lease),
-        on_revoke: on_revoke.unwrap_or(defaults.on_revoke),
-        revoke_on,
-        max_view_age: max_view_age.unwrap_or(defaults.max_view_age),
         region: region.or_else(|| region_of(kind)),
         account_id: account_id.or_else(|| account_of(&defaults.role.role)),
-        callers,
-        ..defaults
+        ..options.of(defaults)
     })
 }
 
@@ -105,6 +88,51 @@ fn base(name: &str, chains: &Chains) -> Result<(ProfileName, String), String> {
     match (ProfileName::parse(name), upstream) {
         (Some(name), Some(upstream)) => Ok((name, upstream)),
         _ => Err("has errors of its own".into()),
+    }
+}
+
+/// What a profile may have that does not decide whose session it is.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    lease: LeaseLimit,
+    on_revoke: OnRevoke,
+    revoke_on: RevokeOn,
+    max_view_age: Option<Duration>,
+    callers: Callers,
+}
+
+impl Options {
+    pub(super) fn of(self, profile: Profile) -> Profile {
+        Profile {
+            lease: self.lease,
+            on_revoke: self.on_revoke,
+            revoke_on: self.revoke_on,
+            max_view_age: self.max_view_age.unwrap_or(profile.max_view_age),
+            callers: self.callers,
+            ..profile
+        }
+    }
+}
+
+pub(super) fn options(table: &mut Table<'_>, folder: &Path, errors: &mut Errors) -> Options {
+    let lease = table.string("lease", errors, lease_limit);
+    let on_revoke = table.string("on_revoke", errors, |text| match text {
+        "hold" => Ok(OnRevoke::Hold),
+        "reassume" => Ok(OnRevoke::Reassume),
+        _ => Err("is not an option; use \"hold\" or \"reassume\"".into()),
+    });
+
+    let revoke_on = revoke_on(table, errors);
+    let max_view_age = table.string("max_view_age", errors, |text| {
+        duration_within(text, MIN_VIEW_AGE..=LONGEST_SESSION, "10s to 12h")
+    });
+
+    Options {
+        lease: lease.unwrap_or_default(),
+        on_revoke: on_revoke.unwrap_or_default(),
+        revoke_on,
+        max_view_age,
+        callers: callers::parse(table, folder, errors),
     }
 }
 
@@ -119,7 +147,7 @@ fn find_upstream(name: &str, upstreams: &[KnownUpstream]) -> Result<Arc<str>, St
     }
 }
 
-fn role(
+pub(super) fn role(
     table: &mut Table<'_>,
     kind: Option<&UpstreamKind>,
     has_base: bool,
@@ -175,7 +203,7 @@ fn region_of(kind: Option<&UpstreamKind>) -> Option<Region> {
     }
 }
 
-fn account_of(role: &Role) -> Option<AccountId> {
+pub(super) fn account_of(role: &Role) -> Option<AccountId> {
     match role {
         Role::Aws(role) => AccountId::parse(role.arn.split(':').nth(4)?),
         Role::ByCloud(_) => None,

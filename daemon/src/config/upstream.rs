@@ -52,8 +52,7 @@ pub(super) fn parse(
         duration_within(text, CHECK_INTERVALS, "1s to 2m30s")
     });
 
-    let ca = table.string("ca", errors, |text| path(text, folder));
-    let proxy = table.string("proxy", errors, proxy).unwrap_or_default();
+    let transport = transport(&mut table, folder, errors);
     table.finish(errors);
 
     kind?;
@@ -63,10 +62,21 @@ pub(super) fn parse(
         endpoint,
         kind,
         token: token?,
-        transport: HttpTransport { ca, proxy },
+        transport,
         check_every: check_every.unwrap_or(DEFAULT_CHECK),
         profiles: Vec::new(),
     })
+}
+
+pub(super) fn transport(
+    table: &mut Table<'_>,
+    folder: &Path,
+    errors: &mut Errors,
+) -> HttpTransport {
+    let ca = table.string("ca", errors, |text| path(text, folder));
+    let proxy = table.string("proxy", errors, proxy).unwrap_or_default();
+
+    HttpTransport { ca, proxy }
 }
 
 /// `none`, or the URL of a proxy.

@@ -47,6 +47,7 @@ fn problem(token: &TokenLocation) -> Option<String> {
         TokenLocation::Keyring(_)
         | TokenLocation::Age { .. }
         | TokenLocation::Env(_)
+        | TokenLocation::AwsFile { .. }
         | TokenLocation::SystemdCredential(_) => None,
     }
 }

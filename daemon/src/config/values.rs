@@ -68,7 +68,7 @@ pub(super) fn program(text: &str, folder: &Path) -> Result<PathBuf, String> {
 }
 
 /// In `PATH`, and where users install programs: a daemon that a client has started has the system's `PATH`.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let of_process = variable("PATH").unwrap_or_default();
     let home = variable("HOME").map(PathBuf::from).unwrap_or_default();
     let of_user = USER_FOLDERS.iter().map(|folder| home.join(folder));

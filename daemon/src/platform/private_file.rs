@@ -37,6 +37,10 @@ pub(crate) enum FileErrorKind {
 }
 
 impl PrivateFileError {
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.kind, FileErrorKind::Missing)
+    }
+
     /// What the user can do, as an imperative. It never changes a file that is not the user's own.
     pub(crate) fn hint(&self) -> String {
         let path = self.path.display();
@@ -126,21 +130,28 @@ fn forbidden_mode(path: &Path) -> u32 {
     }
 }
 
-fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
-    String::from_utf8(bytes).map_err(|_| PrivateFileError {
+/// The text of a file that other users may read, but not write.
+pub(crate) fn read_shown(path: &Path) -> Result<String, PrivateFileError> {
+    let bytes = try_bytes(path, MAX_LENGTH, 0o022);
+    text(path, bytes.map_err(|kind| error(path, kind))?)
+}
+
+fn error(path: &Path, kind: FileErrorKind) -> PrivateFileError {
+    PrivateFileError {
         path: path.to_owned(),
-        kind: FileErrorKind::NotText,
-    })
+        kind,
+    }
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, PrivateFileError> {
+    String::from_utf8(bytes).map_err(|_| error(path, FileErrorKind::NotText))
 }
 
 fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
-    try_bytes(path, most).map_err(|kind| PrivateFileError {
-        path: path.to_owned(),
-        kind,
-    })
+    try_bytes(path, most, forbidden_mode(path)).map_err(|kind| error(path, kind))
 }
 
-fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
+fn try_bytes(path: &Path, most: u64, forbidden: u32) -> Result<Vec<u8>, FileErrorKind> {
     let file = open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileErrorKind::Missing,
         _ => FileErrorKind::Unreadable(error),
@@ -151,7 +162,7 @@ fn try_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileErrorKind> {
         return Err(FileErrorKind::NotAFile);
     }
 
-    check_owner(&meta, forbidden_mode(path))?;
+    check_owner(&meta, forbidden)?;
 
     // With its capacity from the start: growing would leave copies behind.
     let expected = usize::try_from(meta.len().min(most)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Notices that a file is no longer at its path.
+//! Notices that a file is no longer at its path, or that it has changed.
 
 use std::io;
 use std::path::Path;
@@ -35,7 +35,30 @@ impl FolderWatch {
         Ok(Self(super::descriptors::register(watch)?))
     }
 
-    /// Returns after something was removed, which need not be the file.
+    /// Waits for changes in the folders of these files. Folders that do not exist are left out. Must be called within the
+    /// runtime.
+    pub(crate) fn of_changes(files: &[std::path::PathBuf]) -> io::Result<Self> {
+        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+
+        let watch = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let changes = WatchFlags::MODIFY
+            | WatchFlags::ATTRIB
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO;
+        for folder in files.iter().filter_map(|file| file.parent()) {
+            match add_watch(&watch, folder, changes) {
+                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+
+        Ok(Self(super::descriptors::register(watch)?))
+    }
+
+    /// Returns after something has changed, which need not be the file.
     pub(crate) async fn changed(&self) -> io::Result<()> {
         let mut ready = self.0.readable().await?;
         let mut events = [0; 4096];
@@ -54,6 +77,10 @@ pub(crate) struct FolderWatch;
 #[cfg(not(target_os = "linux"))]
 impl FolderWatch {
     pub(crate) fn new(_file: &Path) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn of_changes(_files: &[std::path::PathBuf]) -> io::Result<Self> {
         Ok(Self)
     }
 

@@ -51,6 +51,10 @@ impl AllowedPaths {
         paths.read.extend(system_files::allowed());
         paths.add_environment();
 
+        if let Some(files) = &config.aws_files {
+            paths.read.extend(folders_of(&files.config));
+            paths.read.extend(folders_of(&files.credentials));
+        }
         for upstream in &config.upstreams {
             if let Some(ca) = &upstream.transport.ca {
                 paths.read.extend(folders_of(ca));
@@ -81,6 +85,8 @@ impl AllowedPaths {
             }
             // The command helper is not confined.
             TokenLocation::Command { .. }
+            // See above.
+            | TokenLocation::AwsFile { .. }
             | TokenLocation::Env(_)
             | TokenLocation::Keyring(_)
             | TokenLocation::SystemdCredential(_) => {}

@@ -31,6 +31,8 @@ pub(crate) enum TokenErrorKind {
     NoDestination,
     #[error("is for {stored}, and the configuration names {configured}")]
     OtherDestination { stored: String, configured: String },
+    #[error("cannot be used: {0}")]
+    AwsFile(&'static str),
     #[error("is not available: systemd passed no credentials to rolekeeperd")]
     NoSystemdCredentials,
 
@@ -113,6 +115,7 @@ impl TokenError {
             TokenErrorKind::EnvNotSet
             | TokenErrorKind::File(_)
             | TokenErrorKind::InvalidToken(_)
+            | TokenErrorKind::AwsFile(_)
             | TokenErrorKind::NoSystemdCredentials => self.location_hint(),
             TokenErrorKind::NoKeyringService => {
                 "start rolekeeperd in the desktop session, or use token = { age = … }".into()
@@ -164,6 +167,9 @@ impl TokenError {
                 format!("run the command by hand: {}", self.command())
             }
             TokenErrorKind::WriteFailed(path, error) => private_file::write_hint(path, error),
+            TokenErrorKind::ReadOnly if matches!(self.location, TokenLocation::AwsFile { .. }) => {
+                self.location_hint()
+            }
             TokenErrorKind::ReadOnly => format!(
                 "write the token yourself, or use token = {{ keyring = \"{upstream}\" }} in [upstream.{upstream}]"
             ),
@@ -192,6 +198,10 @@ impl TokenError {
             (_, TokenLocation::Keyring(_) | TokenLocation::Age { .. }) => {
                 format!("run rolekeeper login {upstream}")
             }
+            (_, TokenLocation::AwsFile { file, section }) => format!(
+                "write aws_access_key_id and aws_secret_access_key into [{section}] of {}",
+                file.display()
+            ),
             (_, TokenLocation::Command { .. }) => format!(
                 "run the command by hand, and make it print only the token: {}",
                 self.command()

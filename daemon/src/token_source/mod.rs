@@ -2,6 +2,7 @@
 //! and zeroized after it. Only the output of a token command is cached.
 
 mod age_file;
+mod aws_file;
 mod command;
 mod error;
 mod keyring;
@@ -120,6 +121,9 @@ impl TokenSource {
             TokenLocation::File(path) => self.read_file(path)?,
             TokenLocation::SystemdCredential(name) => {
                 self.read_file(&self.systemd_credential(name)?)?
+            }
+            TokenLocation::AwsFile { file, section } => {
+                aws_file::read(file, section).map_err(|kind| self.error(kind))?
             }
             TokenLocation::Keyring(name) => {
                 let turn = Arc::clone(&self.turn);

@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
-use super::Common;
 use super::file::{Edit, Original};
 use super::plan::{Change, Note, Plan};
 use super::program::{self, option};
+use super::{Common, Options};
 use crate::command::lease;
 
 #[derive(Debug, clap::Args)]
@@ -37,8 +37,11 @@ const HELPERS: &str = "credHelpers";
 const SCRIPT_START: &str = "#!/bin/sh\nexec ";
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Common { profile, undo, .. } = &arguments.common;
-    let path = match (&arguments.common.file, connect::variable("DOCKER_CONFIG")) {
+    let (profile, Options { undo, .. }) = arguments.common.parts();
+    let path = match (
+        &arguments.common.options.file,
+        connect::variable("DOCKER_CONFIG"),
+    ) {
         (Some(file), _) => file.into(),
         (None, Some(folder)) => Path::new(&folder).join("config.json"),
         (None, None) => program::in_home(".docker/config.json")?,
@@ -273,7 +276,7 @@ fn script(
     is_used: bool,
     socket: Option<&str>,
 ) -> Result<Option<Edit>, Failure> {
-    let Common { profile, undo, .. } = &arguments.common;
+    let (profile, Options { undo, .. }) = arguments.common.parts();
     let path = match script_path(arguments) {
         Err(_) if *undo => return Ok(None),
         path => path?,

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let file = arguments.common.file.as_deref();
+    let file = arguments.common.options.file.as_deref();
     let global = connect::variable("GIT_CONFIG_GLOBAL");
     // git follows links.
     if let Some(path) = file.map(OsStr::new).or(global.as_deref()) {
@@ -43,7 +43,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
     };
 
     let settings = git_helpers::parse(&external::run(&command(&git, &LIST))?, false);
-    let changes = match arguments.common.undo {
+    let changes = match arguments.common.options.undo {
         true => removals(&git, arguments, &helpers(&settings)),
         false => {
             let list = [&["--includes"], &LIST[..]].concat();
@@ -52,7 +52,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
         }
     };
 
-    let notes = match (arguments.common.undo, file) {
+    let notes = match (arguments.common.options.undo, file) {
         (false, None) => later_helpers(arguments)?,
         _ => Vec::new(),
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::file::check_path;
 use super::plan::{Change, Plan};
 use super::program::{self, option};
-use super::{Common, external};
+use super::{Common, Options, external};
 use crate::command::address::Origin;
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ fn server(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, Failure> {
-    let Common { profile, file, .. } = &arguments.common;
+    let (profile, Options { file, .. }) = arguments.common.parts();
     // kubectl follows links.
     for path in files(file.as_deref()) {
         check_path(&path)?;
@@ -55,7 +55,7 @@ pub(super) fn plan(arguments: &Arguments, socket: Option<&str>) -> Result<Plan, 
 
     let view = View::read(&kubectl)?;
     let user = view.user(name);
-    let words = match arguments.common.undo {
+    let words = match arguments.common.options.undo {
         true => removal(user, name, profile),
         false => {
             let merged = merged_view(file.as_deref())?;

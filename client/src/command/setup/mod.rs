@@ -57,6 +57,12 @@ struct Common {
     /// The profile's name in the daemon's configuration
     #[arg(add = ArgValueCandidates::new(suggest::profiles), value_parser = program::profile)]
     profile: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
     /// The configuration file to change [default: the one that the tool uses]
     #[arg(long, value_name = "PATH")]
     file: Option<String>,
@@ -71,30 +77,39 @@ struct Common {
     json: bool,
 }
 
+impl Common {
+    fn parts(&self) -> (&String, &Options) {
+        (&self.profile, &self.options)
+    }
+}
+
 pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = program::socket(socket)?;
     let socket = socket.as_deref();
-    let common = match tool {
-        Tool::Aws(arguments) => &arguments.common,
-        Tool::Kube(arguments) => &arguments.common,
-        Tool::Docker(arguments) => &arguments.common,
-        Tool::Git(arguments) => &arguments.common,
+    let (profile, options) = match tool {
+        Tool::Aws(arguments) => match &arguments.profile {
+            Some(profile) => (profile, &arguments.options),
+            None => return run_all(&arguments.options, socket),
+        },
+        Tool::Kube(arguments) => arguments.common.parts(),
+        Tool::Docker(arguments) => arguments.common.parts(),
+        Tool::Git(arguments) => arguments.common.parts(),
     };
 
-    let daemon_profile = match common.undo {
+    let daemon_profile = match options.undo {
         true => DaemonProfile::NoDaemon,
-        false => daemon_profile(&common.profile, socket),
+        false => daemon_profile(profile, socket),
     };
-    let plan_again = || plan(tool, socket, daemon_profile.region());
+    let plan_again = || plan(tool, profile, socket, daemon_profile.region());
 
-    let _lock = match common.write {
+    let _lock = match options.write {
         true => lock::acquire()?,
         false => None,
     };
     let mut plan = plan_again()?;
 
-    if common.write {
-        plan.changes = write(plan.changes, plan_again)?;
+    if options.write {
+        plan.changes = write(plan.changes, || plan_again().map(|plan| plan.changes))?;
     } else if let Err(failure) = plan.changes.iter().try_for_each(Change::check) {
         plan.notes.push(Note {
             message: failure.message,
@@ -104,17 +119,40 @@ pub(crate) fn run(tool: &Tool, socket: Option<PathBuf>) -> Result<(), Failure> {
 
     if matches!(daemon_profile, DaemonProfile::Unknown) {
         plan.notes.push(Note {
-            message: format!("the running daemon has no profile {}", common.profile),
-            hint: format!("add [profile.{}] to its configuration", common.profile),
+            message: format!("the running daemon has no profile {profile}"),
+            hint: format!("add [profile.{profile}] to its configuration"),
         });
     }
 
-    plan.report(common)
+    plan.report(profile, options)
 }
 
-fn plan(tool: &Tool, socket: Option<&str>, region: Option<&str>) -> Result<Plan, Failure> {
+/// `setup aws --all`.
+fn run_all(options: &Options, socket: Option<&str>) -> Result<(), Failure> {
+    let plan_again = || aws::all::plan(options, socket);
+    let _lock = match options.write {
+        true => lock::acquire()?,
+        false => None,
+    };
+    let mut all = plan_again()?;
+
+    if options.write {
+        all.changes = write(all.changes, || plan_again().map(|all| all.changes))?;
+    } else {
+        all.changes.iter().try_for_each(Change::check)?;
+    }
+
+    all.report(options)
+}
+
+fn plan(
+    tool: &Tool,
+    profile: &str,
+    socket: Option<&str>,
+    region: Option<&str>,
+) -> Result<Plan, Failure> {
     match tool {
-        Tool::Aws(arguments) => aws::plan(arguments, socket, region),
+        Tool::Aws(arguments) => aws::plan(arguments, profile, socket, region),
         Tool::Kube(arguments) => kube::plan(arguments, socket),
         Tool::Docker(arguments) => docker::plan(arguments, socket),
         Tool::Git(arguments) => git::plan(arguments, socket),
@@ -127,7 +165,7 @@ const ATTEMPTS: u32 = 10;
 /// Makes the changes, and reads the configuration again: nothing must be left to change. Returns the changes that were made.
 fn write(
     mut changes: Vec<Change>,
-    plan_again: impl Fn() -> Result<Plan, Failure>,
+    plan_again: impl Fn() -> Result<Vec<Change>, Failure>,
 ) -> Result<Vec<Change>, Failure> {
     let mut made = Vec::new();
     let mut failure = Failure::new(
@@ -156,7 +194,7 @@ fn write(
             }
         }
 
-        changes = plan_again()?.changes;
+        changes = plan_again()?;
     }
 
     if changes.is_empty() {

@@ -7,7 +7,7 @@ use rolekeeper::shell::quoted;
 use serde::Serialize;
 
 use super::file::{ApplyError, Edit};
-use super::{Common, external};
+use super::{Options, external};
 use crate::command::{self, printable_lines};
 
 #[derive(Debug)]
@@ -45,14 +45,10 @@ struct Report<'a> {
 }
 
 impl Plan {
-    pub(super) fn report(&self, common: &Common) -> Result<(), Failure> {
-        let Common {
-            profile,
-            write,
-            undo,
-            json,
-            ..
-        } = common;
+    pub(super) fn report(&self, profile: &str, options: &Options) -> Result<(), Failure> {
+        let Options {
+            write, undo, json, ..
+        } = options;
 
         let example = (!undo).then_some(self.example.as_str());
         if *json {
@@ -108,7 +104,7 @@ impl Change {
         }
     }
 
-    fn prose(&self, is_done: bool) -> String {
+    pub(super) fn prose(&self, is_done: bool) -> String {
         let edit = match self {
             Self::Command { command } => return format!("  {}\n", quoted(command)),
             Self::File(edit) => edit,

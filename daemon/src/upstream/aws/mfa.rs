@@ -14,7 +14,7 @@ use super::keys::Keys;
 use super::sts::{MfaCode, SessionKeys};
 use crate::config::{MfaCodeSource, MfaSettings};
 use crate::sync::lock;
-use crate::token_source::TokenSource;
+use crate::token_source::{RunningTokenCommand, TokenSource};
 
 /// A session with less time left is not used any more.
 const MIN_LEFT: Duration = Duration::from_secs(120);
@@ -34,6 +34,11 @@ pub(super) struct Mfa {
 }
 
 impl Mfa {
+    /// The command that prints codes, while it runs.
+    pub(super) fn running_command(&self) -> Option<RunningTokenCommand> {
+        self.source.as_ref()?.running_command()
+    }
+
     pub(super) fn new(settings: MfaSettings, source: Option<TokenSource>) -> Self {
         Self {
             settings,

@@ -294,7 +294,8 @@ impl Upstream for Aws {
     }
 
     fn token_command(&self) -> Option<RunningTokenCommand> {
-        self.token_source.running_command()
+        let code = self.mfa.as_ref().and_then(Mfa::running_command);
+        self.token_source.running_command().or(code)
     }
 
     fn resumed(&self) {

@@ -1,27 +1,37 @@
 //! A profile of the AWS CLI and AWS SDKs: a section with `credential_process` in `~/.aws/config`. All other lines stay the
 //! same to the byte.
 
-mod ini;
+pub(super) mod all;
 mod section;
 
 use std::path::{Path, PathBuf};
 
+use clap_complete::ArgValueCandidates;
+use rolekeeper::aws_file::{Ini, Invalid, Section};
 use rolekeeper::connect;
 use rolekeeper::protocol::{Code, Failure};
 
-use self::ini::{Ini, Invalid, Section};
 use self::section::{
     check_outcome, difference, lines_of, with_section, with_settings, without_settings,
 };
-use super::Common;
+use super::Options;
 use super::file::Original;
 use super::plan::{Change, Note, Plan};
 use super::program::{self, option};
+use crate::command::iam::suggest;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The profile's name in the daemon's configuration
+    #[arg(add = ArgValueCandidates::new(suggest::profiles), value_parser = program::profile)]
+    #[arg(required_unless_present = "all")]
+    pub(super) profile: Option<String>,
+    /// Write another file with a profile for every section of ~/.aws/config that the daemon serves [default of --file:
+    /// aws-config beside the daemon's configuration]
+    #[arg(long, conflicts_with_all = ["profile", "name", "region"])]
+    all: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) options: Options,
     /// The AWS profile, which may be `default` [default: as PROFILE]
     #[arg(long, value_name = "NAME", value_parser = program::profile)]
     name: Option<String>,
@@ -40,12 +50,13 @@ fn region(text: &str) -> Result<String, String> {
 /// The region is that of `--region`, else the one that the section has, else the daemon's.
 pub(super) fn plan(
     arguments: &Arguments,
+    profile: &str,
     socket: Option<&str>,
     daemon_region: Option<&str>,
 ) -> Result<Plan, Failure> {
-    let Common { profile, undo, .. } = &arguments.common;
-    let file = arguments.common.file.as_ref().map(PathBuf::from);
-    let name = arguments.name.as_ref().unwrap_or(profile);
+    let Options { undo, file, .. } = &arguments.options;
+    let file = file.as_ref().map(PathBuf::from);
+    let name = arguments.name.as_deref().unwrap_or(profile);
     let path = path(file, "AWS_CONFIG_FILE", ".aws/config")?;
     let original = Original::read(&path)?;
     let text = original.text()?.to_owned();
@@ -69,7 +80,7 @@ pub(super) fn plan(
             let default = daemon_region.filter(|_| !has_region);
             let region = arguments.region.as_deref().or(default);
             notes.extend((region.is_none() && !has_region).then(region_note));
-            with_settings(&ini, section, name, &settings(arguments, region, socket)?)
+            with_settings(&ini, section, name, &settings(profile, region, socket)?)
         }
     };
 
@@ -91,7 +102,18 @@ pub(super) fn plan(
 
 /// Reads a file, or refuses it with the line that AWS tools cannot read.
 fn parse<'a>(text: &'a str, path: &Path) -> Result<Ini<'a>, Failure> {
-    Ini::parse(text).map_err(|Invalid { line, reason }| {
+    let parsed = Ini::parse(text).and_then(|ini| {
+        // The line ends of old Macs, which botocore knows and SDKs do not.
+        match ini.lines.iter().position(|line| line.ends_with('\r')) {
+            Some(index) => Err(Invalid {
+                line: index + 1,
+                reason: "a carriage return without a line feed",
+            }),
+            None => Ok(ini),
+        }
+    });
+
+    parsed.map_err(|Invalid { line, reason }| {
         let path = path.display();
         let message = format!("AWS tools cannot read {path}: line {line}: {reason}");
         let hint = format!("fix line {line} of {path}, and run the command again");
@@ -147,15 +169,22 @@ fn path(file: Option<PathBuf>, variable: &str, default: &str) -> Result<PathBuf,
 
 /// The settings in their order. AWS SDKs split the command by rules of their own, so it consists of plain words.
 fn settings(
-    arguments: &Arguments,
+    profile: &str,
     region: Option<&str>,
     socket: Option<&str>,
 ) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut settings = Vec::new();
     settings.extend(region.map(|region| (REGION, region.to_owned())));
 
+    settings.push((PROCESS, credential_process(profile, socket)?));
+
+    Ok(settings)
+}
+
+/// The command that prints the credentials of a profile.
+fn credential_process(profile: &str, socket: Option<&str>) -> Result<String, Failure> {
     let program = program::path(program::is_plain)?;
-    let mut words = vec![&program, "credential-process", &arguments.common.profile];
+    let mut words = vec![&program, "credential-process", profile];
     words.extend(option("--socket", socket));
     if socket.is_some_and(|socket| !program::is_plain(socket)) {
         let message = "AWS SDKs cannot pass this --socket: the path has special characters";
@@ -163,9 +192,7 @@ fn settings(
         return Err(Failure::new(Code::Usage, message, hint));
     }
 
-    settings.push((PROCESS, words.join(" ")));
-
-    Ok(settings)
+    Ok(words.join(" "))
 }
 
 /// Refuses an AWS profile that has access keys: some tools would use these first.

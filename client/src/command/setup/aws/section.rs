@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use rolekeeper::aws_file::{Ini, Section, Setting};
 use rolekeeper::protocol::{Code, Failure};
 
-use super::ini::{Ini, Section, Setting};
 use super::{PROCESS, REGION, parse};
 
 pub(super) fn lines_of<'a>(ini: &Ini<'a>, section: Option<&Section>) -> Vec<&'a str> {

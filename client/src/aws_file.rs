@@ -1,47 +1,69 @@
-//! The AWS configuration file, read by the rules of botocore: Python's `RawConfigParser`, and indented lines of a nested
-//! setting. Only the line ends of old Macs are invalid here, because SDKs do not know them. A file that botocore cannot read fails every command of every profile.
+//! The configuration and credentials files of AWS, read by the rules of botocore: Python's `RawConfigParser`, and indented
+//! lines of a nested setting. A file that botocore cannot read fails every command of every profile.
+
+mod profiles;
+mod words;
+
+pub use profiles::{Value, profile_name};
+pub use words::split as split_words;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 
-/// A file that every AWS tool can read.
-#[derive(Debug)]
-pub(super) struct Ini<'a> {
-    pub(super) lines: Vec<&'a str>,
-    pub(super) sections: Vec<Section>,
+/// A file that botocore can read.
+#[derive(Debug, Default)]
+pub struct Ini<'a> {
+    pub lines: Vec<&'a str>,
+    pub sections: Vec<Section>,
 }
 
 #[derive(Debug)]
-pub(super) struct Section {
+pub struct Section {
     /// The text between the brackets.
-    pub(super) header: String,
+    pub header: String,
     /// The indices of its lines, from the header up to the next one.
-    pub(super) lines: Range<usize>,
-    pub(super) settings: Vec<Setting>,
+    pub lines: Range<usize>,
+    pub settings: Vec<Setting>,
 }
 
-#[derive(Debug)]
-pub(super) struct Setting {
+/// Its value may be a secret. It is overwritten when this is dropped.
+pub struct Setting {
     /// In lower case, as botocore compares it.
-    pub(super) key: String,
+    pub key: String,
     /// Continuation lines are separated by line feeds.
-    pub(super) value: String,
+    pub value: String,
     /// The indices of its lines, with all continuation lines and the comments between them.
-    pub(super) lines: Range<usize>,
-    pub(super) is_indented: bool,
+    pub lines: Range<usize>,
+    pub is_indented: bool,
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        let mut value = std::mem::take(&mut self.value).into_bytes();
+        value.fill(0);
+        std::hint::black_box(&value);
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, lines, .. } = self;
+        write!(f, "{key} in {lines:?}")
+    }
 }
 
 impl Section {
-    pub(super) fn setting(&self, key: &str) -> Option<&Setting> {
+    pub fn setting(&self, key: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| setting.key == key)
     }
 
-    pub(super) fn value(&self, key: &str) -> Option<&str> {
+    pub fn value(&self, key: &str) -> Option<&str> {
         self.setting(key).map(|setting| setting.value.as_str())
     }
 
     /// The setting that has the line of this index.
-    pub(super) fn setting_at(&self, index: usize) -> Option<&Setting> {
+    pub fn setting_at(&self, index: usize) -> Option<&Setting> {
         let mut settings = self.settings.iter();
         settings.find(|setting| setting.lines.contains(&index))
     }
@@ -49,7 +71,7 @@ impl Section {
 
 impl Setting {
     /// Whether this is its only line, and every tool reads it as this key and value.
-    pub(super) fn is_written_as(&self, line: &str, (key, value): &(&str, String)) -> bool {
+    pub fn is_written_as(&self, line: &str, (key, value): &(&str, String)) -> bool {
         let is_exact = line.strip_prefix(key).is_some_and(|rest| {
             let rest = strip(rest).strip_prefix('=').map(strip);
             rest == Some(value)
@@ -59,25 +81,30 @@ impl Setting {
     }
 
     /// The index of its last line.
-    pub(super) fn last_line(&self) -> usize {
+    pub fn last_line(&self) -> usize {
         self.lines.end.saturating_sub(1)
     }
 }
 
+/// The section whose settings every other section has, too.
+const DEFAULTS: &str = "DEFAULT";
+
 /// Why botocore cannot read a file. It contains no text of the file, which may have secrets.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Invalid {
+pub struct Invalid {
     /// From 1.
-    pub(super) line: usize,
-    pub(super) reason: &'static str,
+    pub line: usize,
+    pub reason: &'static str,
 }
 
 impl<'a> Ini<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Self, Invalid> {
+    pub fn parse(text: &'a str) -> Result<Self, Invalid> {
         let lines = lines(text);
         let mut sections: Vec<Section> = Vec::new();
         let mut headers = HashSet::new();
         let mut indentation = 0;
+        // Empty lines that belong to the setting above if a line of it follows.
+        let mut empty_lines = 0;
 
         for (index, line) in lines.iter().enumerate() {
             let invalid = |reason| Invalid {
@@ -89,16 +116,16 @@ impl<'a> Ini<'a> {
                 return Err(invalid("a byte order mark"));
             }
 
-            if line.ends_with('\r') {
-                return Err(invalid("a carriage return without a line feed"));
-            }
-
             let content = strip(line);
             if let Some(section) = sections.last_mut() {
                 section.lines.end = index + 1;
             }
 
-            if content.is_empty() || content.starts_with(['#', ';']) {
+            if content.is_empty() {
+                empty_lines += 1;
+                continue;
+            }
+            if content.starts_with(['#', ';']) {
                 continue;
             }
 
@@ -107,15 +134,18 @@ impl<'a> Ini<'a> {
                 .last_mut()
                 .and_then(|section| section.settings.last_mut());
             if let Some(setting) = setting.filter(|_| own > indentation) {
-                setting.value.push('\n');
+                let feeds = std::iter::repeat_n('\n', empty_lines + 1);
+                setting.value.extend(feeds);
                 setting.value.push_str(content);
+                empty_lines = 0;
                 setting.lines.end = index + 1;
                 continue;
             }
 
             indentation = own;
+            empty_lines = 0;
             if let Some(header) = header(content) {
-                if !headers.insert(header.to_owned()) {
+                if !headers.insert(header.to_owned()) && header != DEFAULTS {
                     return Err(invalid("a second section with the same header"));
                 }
                 if let Some(previous) = sections.last_mut() {
@@ -129,7 +159,7 @@ impl<'a> Ini<'a> {
                 continue;
             }
 
-            let Some(section) = sections.last_mut() else {
+            let Some(section) = sections.last() else {
                 return Err(invalid("a line before the first section"));
             };
 
@@ -141,16 +171,28 @@ impl<'a> Ini<'a> {
             if key.is_empty() {
                 return Err(invalid("a setting without a key"));
             }
-            if section.settings.iter().any(|setting| setting.key == key) {
+            // Only these may be in several sections.
+            let parts = match section.header.as_str() {
+                DEFAULTS => sections.as_slice(),
+                _ => std::slice::from_ref(section),
+            };
+            let mut same = parts
+                .iter()
+                .filter(|each| each.header == section.header)
+                .flat_map(|each| &each.settings);
+            if same.any(|setting| setting.key == key) {
                 return Err(invalid("a second setting with the same key"));
             }
 
-            section.settings.push(Setting {
+            let setting = Setting {
                 key,
                 value: strip(value).to_owned(),
                 lines: index..index + 1,
                 is_indented: own > 0,
-            });
+            };
+            if let Some(section) = sections.last_mut() {
+                section.settings.push(setting);
+            }
         }
 
         check_nested(&sections)?;
@@ -163,7 +205,7 @@ impl<'a> Ini<'a> {
 fn check_nested(sections: &[Section]) -> Result<(), Invalid> {
     let settings = sections.iter().flat_map(|section| &section.settings);
     for setting in settings.filter(|setting| setting.value.starts_with('\n')) {
-        let mut lines = setting.value.lines().filter(|line| !line.is_empty());
+        let mut lines = nested_lines(&setting.value);
         if lines.any(|line| !line.contains('=')) {
             return Err(Invalid {
                 line: setting.lines.start + 1,
@@ -173,6 +215,20 @@ fn check_nested(sections: &[Section]) -> Result<(), Invalid> {
     }
 
     Ok(())
+}
+
+/// As Python's `splitlines` splits them.
+fn nested_lines(value: &str) -> impl Iterator<Item = &str> {
+    let is_end = |each| {
+        matches!(
+            each,
+            '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        )
+    };
+    value
+        .split(is_end)
+        .map(strip)
+        .filter(|line| !line.is_empty())
 }
 
 /// The lines with their ends, which are a line feed, a carriage return or both.
@@ -238,9 +294,9 @@ mod tests {
                 "a line that is neither a header nor KEY = VALUE",
             ),
             (
-                "[a]\nk = 1\rl = 2\n",
-                2,
-                "a carriage return without a line feed",
+                "[DEFAULT]\nk = 1\n[DEFAULT]\nk = 2\n",
+                4,
+                "a second setting with the same key",
             ),
             ("[a]\n= v\n", 2, "a setting without a key"),
             (
@@ -267,7 +323,7 @@ mod tests {
             settings,
             [
                 ("k", "1", 1..2),
-                ("m", "2\nmore\nend", 2..7),
+                ("m", "2\nmore\n\nend", 2..7),
                 ("n", "3", 7..8)
             ]
         );

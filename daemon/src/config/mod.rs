@@ -3,6 +3,7 @@
 mod aws;
 pub mod aws_endpoints;
 mod aws_files;
+mod aws_types;
 pub(crate) mod callers;
 pub mod file;
 mod profile;
@@ -13,7 +14,6 @@ pub(crate) mod used_files;
 mod values;
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,8 +24,9 @@ use reqwest::Url;
 use rolekeeper::protocol::is_name;
 use secrecy::SecretString;
 
-use aws_endpoints::Partition;
 pub(crate) use aws_files::AwsFiles;
+pub use aws_types::AwsRole;
+pub(crate) use aws_types::{AwsSettings, MfaCodeSource, MfaSettings};
 pub(crate) use callers::Callers;
 
 /// The shortest and the longest session (ByCloud IAM: `duration_seconds`, 900 to 43200).
@@ -87,10 +88,7 @@ impl UpstreamConfig {
     pub(crate) fn token_locations(&self) -> impl Iterator<Item = &TokenLocation> {
         let code = match &self.kind {
             UpstreamKind::ByCloud => None,
-            UpstreamKind::Aws(settings) => settings.mfa.as_ref().and_then(|mfa| match &mfa.code {
-                MfaCodeSource::Ask => None,
-                MfaCodeSource::Command(location) | MfaCodeSource::Totp(location) => Some(location),
-            }),
+            UpstreamKind::Aws(settings) => settings.mfa.as_ref().and_then(MfaSettings::location),
         };
 
         std::iter::once(&self.token).chain(code)
@@ -102,34 +100,6 @@ impl UpstreamConfig {
 pub(crate) enum UpstreamKind {
     ByCloud,
     Aws(Box<AwsSettings>),
-}
-
-/// The settings of AWS. The endpoint of the upstream is that of STS, and its token is `KEYID:SECRET`.
-#[derive(Debug, Clone)]
-pub(crate) struct AwsSettings {
-    pub(crate) region: Region,
-    pub(crate) partition: &'static Partition,
-    pub(crate) iam: Endpoint,
-    pub(crate) mfa: Option<MfaSettings>,
-}
-
-/// The MFA device of the user, and where its codes come from.
-#[derive(Debug, Clone)]
-pub(crate) struct MfaSettings {
-    pub(crate) serial: String,
-    pub(crate) code: MfaCodeSource,
-    /// How long one code is enough for all roles. None: each role needs a code of its own.
-    pub(crate) session: Option<Duration>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum MfaCodeSource {
-    /// A person enters them.
-    Ask,
-    /// A program prints them.
-    Command(TokenLocation),
-    /// They are computed from a seed.
-    Totp(TokenLocation),
 }
 
 /// Where the long-lived token of a principal is. It is read at each use, so a rotated one needs no restart.
@@ -282,23 +252,6 @@ pub enum Role {
     Aws(Box<AwsRole>),
 }
 
-/// A role of AWS, and with what it is assumed.
-#[derive(Debug)]
-pub struct AwsRole {
-    pub(crate) arn: String,
-    /// Without it, the name of the user.
-    pub(crate) session_name: Option<String>,
-    pub(crate) external_id: Option<String>,
-    pub(crate) source_identity: Option<String>,
-    /// The text of a session policy.
-    pub(crate) policy: Option<Box<str>>,
-    pub(crate) policy_arns: Vec<String>,
-    pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) transitive_tags: Vec<String>,
-    /// Whether it is assumed with the upstream's MFA, if that has one.
-    pub(crate) with_mfa: bool,
-}
-
 impl Role {
     /// Everything that decides what a session may do. It holds no secret.
     pub(crate) fn identity(&self) -> String {
@@ -313,13 +266,6 @@ impl Role {
             Self::ByCloud(id) => id.as_str(),
             Self::Aws(role) => &role.arn,
         }
-    }
-}
-
-impl AwsRole {
-    /// Without account and path.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.arn.rsplit('/').next()
     }
 }
 

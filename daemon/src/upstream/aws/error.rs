@@ -297,3 +297,95 @@ impl ServiceError {
 fn code_hint(keys: &TokenSource) -> String {
     format!("run rolekeeper login {}, and enter a code", keys.upstream())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASSUME: &str =
+        "User: arn:aws:iam::111122223333:user/ada is not authorized to perform: sts:AssumeRole";
+    const EXPIRED: &str =
+        "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z";
+
+    fn meaning(status: u16, code: &str, message: &str, by_session: bool) -> Meaning {
+        let raw = RawError {
+            code,
+            message,
+            request_id: "q-1",
+            status,
+            retry_after: None,
+        };
+
+        raw.classify("AssumeRole", "https://sts.example.test".into(), by_session)
+            .meaning
+    }
+
+    #[test]
+    fn each_error_has_its_consequence() {
+        let table = [
+            (400, "Throttling", "Rate exceeded", Meaning::Unavailable),
+            (400, "ThrottlingException", "", Meaning::Unavailable),
+            (503, "RequestLimitExceeded", "", Meaning::Unavailable),
+            (400, "IDPCommunicationError", "", Meaning::Unavailable),
+            (500, "InvalidClientTokenId", "", Meaning::Unavailable),
+            (429, "Anything", "", Meaning::Unavailable),
+            (403, "SignatureDoesNotMatch", EXPIRED, Meaning::WrongTime),
+            (
+                403,
+                "SignatureDoesNotMatch",
+                "Signature not yet current: x",
+                Meaning::WrongTime,
+            ),
+            (400, "RequestExpired", "", Meaning::WrongTime),
+            (
+                403,
+                "SignatureDoesNotMatch",
+                "The request signature we calculated",
+                Meaning::KeysInvalid,
+            ),
+            (403, "InvalidClientTokenId", "", Meaning::KeysInvalid),
+            (403, "UnrecognizedClientException", "", Meaning::KeysInvalid),
+            (403, "ExpiredToken", "", Meaning::SessionOver),
+            (400, "ExpiredTokenException", "", Meaning::SessionOver),
+            (
+                403,
+                "AccessDenied",
+                "MultiFactorAuthentication failed with invalid MFA one time pass code.",
+                Meaning::WrongCode,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "MultiFactorAuthentication failed, unable to validate MFA code.",
+                Meaning::Refused,
+            ),
+            (403, "AccessDenied", ASSUME, Meaning::NotTrusted),
+            (
+                403,
+                "AccessDenied",
+                "x not authorized to perform: sts:TagSession",
+                Meaning::Refused,
+            ),
+            (
+                400,
+                "ValidationError",
+                "the 1 hour session limit",
+                Meaning::Refused,
+            ),
+            (400, "PackedPolicyTooLarge", "", Meaning::Refused),
+            (403, "RegionDisabledException", "", Meaning::Refused),
+            (404, "NoSuchEntity", "", Meaning::NotFound),
+        ];
+        for (status, code, message, want) in table {
+            assert_eq!(
+                meaning(status, code, message, false),
+                want,
+                "{code} {message}"
+            );
+        }
+
+        // The keys of a session end with it. Those of a user need a person.
+        let of_session = meaning(403, "InvalidClientTokenId", "", true);
+        assert_eq!(of_session, Meaning::SessionOver);
+    }
+}

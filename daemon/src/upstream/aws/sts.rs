@@ -14,6 +14,9 @@ use crate::config::AwsRole;
 use crate::upstream::SLACK;
 use crate::upstream::http::DateStamp;
 
+/// AWS documents 16 to 128 characters.
+const LONGEST_ID: usize = 128;
+
 /// A code of an MFA device.
 #[derive(Debug, Clone)]
 pub(crate) struct MfaCode {
@@ -196,14 +199,20 @@ impl Aws {
 
         let life = expires_at.duration_since(issued_at);
         let is_plausible = life.is_positive() && life.unsigned_abs() <= asked + SLACK;
-        if !is_plausible {
-            let host = self.sts.endpoint();
-            return Err(AwsError::NoAnswer {
-                what: format!(
-                    "{action} at {host}: invalid reply: a session of {} s, where {} s were asked for",
+        let id = &credentials.access_key_id;
+        let is_id = id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_plausible || !is_id {
+            let why = match is_id {
+                true => format!(
+                    "a session of {} s, where {} s were asked for",
                     life.as_secs(),
                     asked.as_secs()
                 ),
+                false => "no access key id".into(),
+            };
+            let host = self.sts.endpoint();
+            return Err(AwsError::NoAnswer {
+                what: format!("{action} at {host}: invalid reply: {why}"),
                 retry_after: None,
                 hint: None,
             });

@@ -145,6 +145,7 @@ impl StatusService {
                 .take(MAX_CLOCKS)
                 .collect(),
             failed_reload: failed_reload.filter(|_| is_owner),
+            awaiting_mfa: Vec::new(),
             aws_files: aws_files.filter(|_| is_owner),
         }
     }

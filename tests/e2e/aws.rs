@@ -334,6 +334,11 @@ fn waiting_programs_get_their_roles_once_a_person_enters_a_code() {
         log.contains("a code of the MFA device is needed")
             .then_some(())
     });
+    let status = home.rolekeeper(&["status"]).stdout;
+    assert!(
+        status.contains("programs wait for an MFA code: run rolekeeper login aws"),
+        "{status}"
+    );
     let code = sandbox.mfa_code();
     assert_eq!(with_input(&home, &["login"], format!("{code}\n")).code, 0);
     for child in waiting {

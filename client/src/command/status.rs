@@ -110,6 +110,7 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
         protection,
         clocks,
         failed_reload,
+        awaiting_mfa,
         aws_files,
     } = daemon;
 
@@ -133,6 +134,11 @@ fn daemon_lines(daemon: &DaemonStatus) -> Vec<String> {
 
     lines.extend(clocks.iter().map(clock_line));
     lines.extend(failed_reload.as_ref().map(failed_reload_line));
+    lines.extend(
+        awaiting_mfa.iter().map(|upstream| {
+            format!("programs wait for an MFA code: run rolekeeper login {upstream}")
+        }),
+    );
     lines.extend(aws_files.as_deref().map(aws_files_line));
 
     lines.iter().map(|line| printable(line)).collect()
@@ -434,6 +440,7 @@ mod tests {
                     upstream: "bycloud".into(),
                     ahead_seconds: -3700,
                 }],
+                awaiting_mfa: vec!["aws".into()],
                 failed_reload: Some(FailedReload {
                     at: "2026-01-01T00:00:00Z".into(),
                     reason: "no upstream".into(),
@@ -463,6 +470,7 @@ container credentials: 127.0.0.1:9911
 instance metadata of dev: 127.0.0.1:9912
 this machine's clock is 1h 1m behind the clock of bycloud; services may reject signed requests
 the reload at 2026-01-01T00:00:00Z failed, and the configuration from before is in use: no upstream
+programs wait for an MFA code: run rolekeeper login aws
 
 PROFILE  STATE                 AGE     EXPIRES IN  NEXT REFRESH  SESSION
 ask      waiting for approval

@@ -55,6 +55,9 @@ pub struct DaemonStatus {
     /// The last reload, if it failed. The configuration from before is in use.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failed_reload: Option<FailedReload>,
+    /// Upstreams for which programs wait until a person enters a code of an MFA device.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub awaiting_mfa: Vec<String>,
     /// The files of AWS that some of the profiles are made of.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub aws_files: Option<Box<AwsFilesStatus>>,

@@ -198,6 +198,7 @@ fn status(upstream: &str, region: Option<&str>) -> StatusPage {
         protection: None,
         clocks: Vec::new(),
         failed_reload: None,
+        awaiting_mfa: Vec::new(),
         aws_files: None,
     };
 

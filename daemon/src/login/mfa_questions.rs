@@ -64,6 +64,17 @@ impl MfaQuestions {
 }
 
 impl LoginService {
+    /// The upstreams with an open question.
+    pub(crate) fn awaiting_mfa(&self) -> Vec<String> {
+        let now = self.clock.now().boot;
+        let questions = lock(&self.mfa_questions.0);
+        let open = questions
+            .iter()
+            .filter(|(_, question)| now.since(question.asked_at) < PATIENCE);
+
+        open.map(|(upstream, _)| upstream.to_string()).collect()
+    }
+
     /// Waits until a person has entered a code. Returns whether one has.
     pub(crate) async fn await_mfa_session(
         &self,

@@ -368,6 +368,7 @@ async fn status(peer: &Peer, after: Option<&str>, context: &ServerContext) -> St
     }
 
     if context.services.access.is_owner(peer) {
+        page.daemon.awaiting_mfa = context.services.login.awaiting_mfa();
         page.daemon.launch = context.launch.status.clone();
         page.daemon.endpoints = context.endpoints.addresses();
     } else {

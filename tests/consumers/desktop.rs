@@ -403,12 +403,15 @@ fn spoof_allow(desktop: &Desktop) {
 fn approval_dialog_names_program_and_its_button_decides() {
     let (_sandbox, home) = fixture("confirm = \"first\"");
     let desktop = Desktop::start(&home);
-    let _daemon = desktop.daemon(&home);
 
+    let daemon = desktop.daemon(&home);
     let denied = request_with_dialog(&home, &desktop, Path::new("timeout"), &|| {
         desktop.press("deny");
     });
     assert_denied(&denied);
+    // After a no, a daemon asks nobody for a while.
+    drop(daemon);
+    let daemon = desktop.daemon(&home);
 
     // A program at another path needs its own approval.
     let copy = home.copy_of(&which("timeout"));
@@ -417,6 +420,8 @@ fn approval_dialog_names_program_and_its_button_decides() {
         desktop.press("deny");
     });
     assert_denied(&denied);
+    drop(daemon);
+    let _daemon = desktop.daemon(&home);
 
     let folder = home.path().join("another");
     std::fs::create_dir(&folder).expect("a folder");

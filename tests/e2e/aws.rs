@@ -294,6 +294,17 @@ fn one_code_serves_all_roles() {
     assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
     assert_eq!(sandbox.aws_calls("AssumeRole"), 3);
 
+    // Keys that are not accepted any more are asked for again, and not a code.
+    let id = sandbox.aws_fixture(&["users", "ada", "access_key_id"]);
+    let path = format!("/aws/keys/{id}");
+    sandbox.control("POST", &path, Some(json!({ "active": false })));
+    let run = with_input(&home, &["login"], format!("{code}\n"));
+    assert!(
+        run.code == 2 && run.stderr.contains("cannot be written by rolekeeper"),
+        "{run:?}"
+    );
+    sandbox.control("POST", &path, Some(json!({ "active": true })));
+
     // The same code again is refused here.
     let run = with_input(&home, &["login"], format!("{code}\n"));
     assert!(

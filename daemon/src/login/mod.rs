@@ -79,11 +79,26 @@ impl LoginService {
             mfa: match upstream.client.mfa().filter(|mfa| mfa.asks_person()) {
                 Some(mfa) => Some(MfaDevice {
                     serial: mfa.serial().into(),
-                    is_token_stored: source.token().await.is_ok(),
+                    is_token_stored: self.has_valid_token(upstream, login).await,
                 }),
                 None => None,
             },
         })
+    }
+
+    /// Whether a code is all that a login needs: there is a token, and the upstream does not reject it.
+    async fn has_valid_token(&self, upstream: &Arc<UpstreamHandle>, login: &dyn Login) -> bool {
+        let Ok(token) = login.token_source().token().await else {
+            return false;
+        };
+
+        match self.check_token(upstream, login, &token).await {
+            Err(RequestError::Call(error)) => !matches!(
+                error.kind,
+                CallErrorKind::LoginNeeded | CallErrorKind::Invalid
+            ),
+            _ => true,
+        }
     }
 
     /// Starts a session that a code of the principal's MFA device confirms.

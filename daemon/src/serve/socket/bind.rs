@@ -128,6 +128,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
     let Listener::UdSocket(listener) = options.create_sync()?;
     let listener = listener.as_fd().try_clone_to_owned()?.into();
+    // Not for a socket of the service manager, which has set this itself: clients would see this user as the listener.
+    rustix::net::listen(&listener, BACKLOG)?;
     prepare(&listener)?;
     Ok(listener)
 }
@@ -142,7 +144,6 @@ fn io_error(path: &Path, error: io::Error) -> BindError {
 /// Also a socket of the service manager, which has other options.
 fn prepare(listener: &UnixListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    rustix::net::listen(listener, BACKLOG)?;
 
     // The kernel adds the sender's credentials to every message. Connections inherit this option, so it holds from their
     // first byte on.

@@ -67,14 +67,14 @@ fn missing_or_empty_file_shows_an_example() {
         &home,
         &[
             "does not exist",
-            "[upstream.bycloud]",
-            "role_id = ",
+            "[upstream.aws]",
+            "role_arn = ",
             "config/rolekeeper/config.toml",
         ],
     );
 
     home.configure("\n");
-    assert_refused(&home, &["has no upstream", "[upstream.bycloud]"]);
+    assert_refused(&home, &["has no upstream", "[upstream.aws]"]);
 }
 
 #[test]
@@ -83,9 +83,15 @@ fn shown_example_passes_the_check() {
     let run = check(&home);
     let (_, example) = run.stderr.split_once("like this:").unwrap();
     home.configure(example);
-    fs::create_dir_all(home.path().join(".config/rolekeeper")).unwrap();
-    home.private_file(".config/rolekeeper/token", "canary-token");
     assert_eq!(check(&home).code, 0);
+
+    // And with what is behind `#`.
+    let (_, others) = example.split_once("~/.aws/config:\n").unwrap();
+    let others = others.replace("# ByCloud IAM:", "").replace("    #", "");
+    home.configure(&others);
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    home.private_file(".aws/config", "");
+    assert_eq!(check(&home).code, 0, "{others}");
 }
 
 #[test]

@@ -15,8 +15,9 @@ use crate::{autostart, command};
 pub(crate) const HELP: &str = "Prompts for the token without echo, or reads it from a line of standard input. A passphrase is the next line.\n\
     Checks the token with the upstream, and stores it at the location in the configuration:\n\
     token = { keyring = \"NAME\" }, or token = { age = \"FILE\" }, a file encrypted to the key `identity`, which is created\n\
-    if it does not exist, or else with a passphrase.\n\n\
-    --rotate creates a new credential of the service account, verifies and stores it, then deletes the old one. If\n\
+    if it does not exist, or else with a passphrase. At AWS, the token is an access key, KEYID:SECRET, and a code of the\n\
+    MFA device follows; once a key is stored, the code is all.\n\n\
+    --rotate creates a new credential of the service account or user, verifies and stores it, then deletes the old one. If\n\
     interrupted, the stored credential is always valid; the next rotation deletes what is left.";
 
 /// Check a token with the upstream, and store it
@@ -31,7 +32,7 @@ pub(crate) struct Arguments {
     /// Enter a new token, though the stored one needs only a code of the MFA device
     #[arg(long, conflicts_with = "rotate")]
     replace: bool,
-    /// Replace the service account's stored credential by a new one
+    /// Replace the stored credential of a service account, or of a user of AWS, by a new one
     #[arg(long)]
     rotate: bool,
     /// The credential to replace, if the daemon cannot identify it

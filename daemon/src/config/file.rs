@@ -86,15 +86,28 @@ impl ConfigError {
 }
 
 const EXAMPLE: &str = r#"
-    [upstream.bycloud]
-    kind = "bycloud"
-    endpoint = "https://iam.example.test"
-    token = { file = "~/.config/rolekeeper/token" }
+    [upstream.aws]
+    kind = "aws"
+    region = "eu-central-1"
+    keys = { keyring = "aws" }
 
     [profile.dev]
-    upstream = "bycloud"
-    role_id = "550e8400-e29b-41d4-a716-446655440000"
-    duration = "1h""#;
+    upstream = "aws"
+    role_arn = "arn:aws:iam::111122223333:role/developer"
+
+    # All profiles of ~/.aws/config:
+    # [aws]
+    # config = "~/.aws/config"
+
+    # ByCloud IAM:
+    # [upstream.bycloud]
+    # kind = "bycloud"
+    # endpoint = "https://iam.example.test"
+    # token = { keyring = "bycloud" }
+    #
+    # [profile.web]
+    # upstream = "bycloud"
+    # role_id = "550e8400-e29b-41d4-a716-446655440000""#;
 
 /// `--config`, else `ROLEKEEPER_CONFIG`, else `$XDG_CONFIG_HOME/rolekeeper/config.toml`, else the same below `~/.config`.
 /// The result is absolute, because a daemon that detaches changes its folder.

@@ -394,6 +394,28 @@ fn seed_needs_no_person() {
     assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
 }
 
+/// Without an MFA session, a role may last longer than an hour. Its next code is awaited.
+#[test]
+fn each_role_has_a_code_of_its_own_without_an_mfa_session() {
+    let sandbox = SandboxProcess::start(&[]);
+    let home = Home::default();
+    let seed = sandbox.aws_fixture(&["mfa", "seed"]);
+    home.secret(seed);
+    let seed = home.private_file("seed", seed);
+    let keys = keys_file(&sandbox, &home, "ada");
+    let source = mfa(&sandbox, &format!("totp = {{ file = {seed:?} }}"));
+    let more = format!("{source}\nmfa_session = \"none\"");
+    let profiles = [("dev", "reader", "duration = \"2h\"")];
+    configure(&sandbox, &home, &keys, &more, &profiles);
+    let _daemon = home.daemon(&[]);
+
+    lease(&home, "dev");
+    let status = home.rolekeeper(&["status", "--json"]).json();
+    let left = status["profiles"][0]["session"]["expires_in_seconds"].as_u64();
+    assert!(left > Some(7000), "{status}");
+    assert_eq!(sandbox.aws_calls("GetSessionToken"), 0);
+}
+
 #[test]
 fn chained_role_is_assumed_with_the_session_of_its_base() {
     let (sandbox, home) = world_of(

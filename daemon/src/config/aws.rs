@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The limits of a session of a user, which `GetSessionToken` issues.
-const USER_SESSIONS: std::ops::RangeInclusive<Duration> =
+pub(super) const USER_SESSIONS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(900)..=Duration::from_secs(129_600);
 pub(super) const DEFAULT_MFA_SESSION: Duration = Duration::from_secs(43_200);
 /// The longest session of a role that the keys of a session have assumed.
@@ -21,6 +21,9 @@ pub(super) const LONGEST_CHAINED: Duration = Duration::from_secs(3600);
 const LONGEST_POLICY: usize = 2048;
 const MOST_POLICY_ARNS: usize = 10;
 const MOST_TAGS: usize = 50;
+
+const EACH_CODE: &str =
+    "each session of each role needs a code of its own, which no person can enter";
 
 /// The endpoint of STS, and the rest.
 pub(super) fn upstream(
@@ -130,6 +133,13 @@ fn mfa(
         (None, true) => MfaCodeSource::Ask,
         (None, false) => return None,
     };
+    if session.is_none() && matches!(code, MfaCodeSource::Ask) {
+        let message = format!(
+            "`{path}` needs `command` or `totp` beside mfa_session = \"none\": {EACH_CODE}"
+        );
+        errors.add(&span, message);
+    }
+
     Some(MfaSettings {
         serial: serial?,
         code,
@@ -172,7 +182,7 @@ pub(super) fn mfa_serial(text: &str) -> Result<String, String> {
 }
 
 /// `none`, or how long a session of the user lasts.
-pub(super) fn mfa_session(text: &str) -> Result<Option<Duration>, String> {
+fn mfa_session(text: &str) -> Result<Option<Duration>, String> {
     match text {
         "none" => Ok(None),
         _ => duration_within(text, USER_SESSIONS, "15m to 36h, or \"none\"").map(Some),

@@ -508,3 +508,80 @@ fn broken_text_never_panics() {
         }
     }
 }
+
+const AWS: &str =
+    "[upstream.aws]\nkind = \"aws\"\nregion = \"eu-central-1\"\nkeys = { file = \"k\" }\n";
+const ROLE: &str = "role_arn = \"arn:aws:iam::111122223333:role/a\"\n";
+
+#[test]
+fn profile_of_aws_has_the_region_of_its_upstream_and_the_account_of_its_role() {
+    let text = format!("{AWS}[profile.dev]\nupstream = \"aws\"\n{ROLE}");
+    let config = validate(&text, Path::new("/conf")).unwrap();
+    let profile = &config.upstreams[0].profiles[0];
+
+    assert_eq!(profile.region.as_ref().unwrap().as_str(), "eu-central-1");
+    assert_eq!(
+        profile.account_id.as_ref().unwrap().as_str(),
+        "111122223333"
+    );
+    assert_eq!(
+        config.upstreams[0].endpoint.to_string(),
+        "https://sts.eu-central-1.amazonaws.com"
+    );
+}
+
+#[test]
+fn what_aws_would_refuse_is_an_error_with_a_position() {
+    let mfa = "mfa = { serial = \"arn:aws:iam::111122223333:mfa/ada\" }\n";
+    let dev = format!("[profile.dev]\nupstream = \"aws\"\n{ROLE}");
+    let cases = [
+        (
+            AWS.replace("eu-central-1", "aws-global"),
+            "is not a region of AWS",
+        ),
+        (
+            format!("{AWS}{}", dev.replace("arn:aws:", "arn:aws-cn:")),
+            "is a role of the partition aws-cn",
+        ),
+        (
+            format!("{AWS}{mfa}{dev}duration = \"2h\""),
+            "the limit of AWS for a role that is assumed with an MFA session",
+        ),
+        (
+            format!("{AWS}{mfa}mfa_session = \"none\""),
+            "needs `command` or `totp` beside mfa_session",
+        ),
+        (
+            format!("{AWS}mfa_session = \"2h\""),
+            "needs `mfa` beside it",
+        ),
+        (
+            format!("{AWS}{dev}[profile.b]\nfrom = \"dev\"\n{ROLE}duration = \"2h\""),
+            "the limit of AWS for a role that a session assumes",
+        ),
+        (
+            format!("{AWS}[profile.a]\nfrom = \"b\"\n{ROLE}[profile.b]\nfrom = \"a\"\n{ROLE}"),
+            "leads in a circle: b from a from b",
+        ),
+        (
+            format!("{AWS}[profile.a]\nfrom = \"c\"\n{ROLE}"),
+            "is not a profile",
+        ),
+        (
+            format!("{AWS}{dev}external_id = \"x\""),
+            "is not an external id; use 2 to 1224",
+        ),
+        (
+            format!("{AWS}{dev}transitive_tags = [\"team\"]"),
+            "is not one of `tags`",
+        ),
+        (
+            format!("{AWS}{dev}policy = \"no-such-file\""),
+            "cannot be read",
+        ),
+    ];
+    for (text, want) in cases {
+        let all = errors(&text).join("\n");
+        assert!(all.contains(want), "{text}\n{all}");
+    }
+}

@@ -183,7 +183,7 @@ pub(super) fn role(
                 use 1h, and the session is refreshed in time"
                 .into()),
             (false, true) => Err("is longer than 1h, the limit of AWS for a role that is assumed with an MFA session; \
-                use 1h, which is refreshed, or set mfa_session = \"none\" in the upstream"
+                use 1h, which is refreshed, or set mfa_session = \"none\" in the upstream, with codes by `command` or `totp`"
                 .into()),
             (false, false) => Ok(duration),
         }

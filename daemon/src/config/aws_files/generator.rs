@@ -143,7 +143,7 @@ impl<'a> Generator<'a> {
         let mfa = serial.map(|serial| MfaSettings {
             serial,
             code: MfaCodeSource::Ask,
-            session: settings.mfa_session,
+            session: Some(settings.mfa_session),
         });
         let endpoint = settings.endpoint.clone();
         let of_aws = aws::settings(region, settings.variant, endpoint, mfa);

@@ -79,7 +79,7 @@ pub(super) struct Settings {
     region: Option<Region>,
     variant: Variant,
     endpoint: Option<Endpoint>,
-    mfa_session: Option<Duration>,
+    mfa_session: Duration,
     check_every: Duration,
     transport: HttpTransport,
 }
@@ -94,7 +94,10 @@ pub(super) fn parse(mut table: Table<'_>, folder: &Path, errors: &mut Errors) ->
         dual_stack: table.boolean("dual_stack", errors).unwrap_or_default(),
     };
     let endpoint = table.string("endpoint", errors, Endpoint::parse);
-    let mfa_session = table.string("mfa_session", errors, aws::mfa_session);
+    // A person enters the codes: none is left for each role.
+    let mfa_session = table.string("mfa_session", errors, |text| {
+        duration_within(text, aws::USER_SESSIONS, "15m to 36h")
+    });
     let check_every = table.string("check_every", errors, |text| {
         duration_within(text, CHECK_INTERVALS, "1s to 2m30s")
     });
@@ -107,7 +110,7 @@ pub(super) fn parse(mut table: Table<'_>, folder: &Path, errors: &mut Errors) ->
         region,
         variant,
         endpoint,
-        mfa_session: mfa_session.unwrap_or(Some(aws::DEFAULT_MFA_SESSION)),
+        mfa_session: mfa_session.unwrap_or(aws::DEFAULT_MFA_SESSION),
         check_every: check_every.unwrap_or(DEFAULT_CHECK),
         transport,
     })

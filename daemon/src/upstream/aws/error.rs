@@ -60,7 +60,7 @@ pub(crate) enum Meaning {
     /// The keys do not exist any more, are inactive, or have another secret.
     KeysInvalid,
     /// The session that signed the request has ended.
-    SessionOver,
+    SessionEnded,
     WrongCode,
     NotFound,
     NotTrusted,
@@ -117,8 +117,8 @@ impl RawError<'_> {
             {
                 Meaning::WrongTime
             }
-            "ExpiredToken" => Meaning::SessionOver,
-            "InvalidClientTokenId" | "UnrecognizedClient" if by_session => Meaning::SessionOver,
+            "ExpiredToken" => Meaning::SessionEnded,
+            "InvalidClientTokenId" | "UnrecognizedClient" if by_session => Meaning::SessionEnded,
             "SignatureDoesNotMatch"
             | "InvalidSignature"
             | "InvalidClientTokenId"
@@ -244,7 +244,7 @@ impl AwsError {
 impl ServiceError {
     fn into_call_error(self, message: String, keys: &TokenSource, changes: bool) -> CallError {
         match self.meaning {
-            Meaning::Unavailable | Meaning::WrongTime | Meaning::SessionOver => {
+            Meaning::Unavailable | Meaning::WrongTime | Meaning::SessionEnded => {
                 CallError::unavailable(message, changes, self.retry_after)
             }
             Meaning::KeysInvalid => {
@@ -262,7 +262,7 @@ impl ServiceError {
         let refused = |what, kind| UpstreamError::Refused { what, kind };
 
         match self.meaning {
-            Meaning::SessionOver => refused(what, RefusalKind::BaseEnded),
+            Meaning::SessionEnded => refused(what, RefusalKind::BaseEnded),
             Meaning::Unavailable => UpstreamError::Unavailable {
                 what,
                 retry_after: self.retry_after,
@@ -345,8 +345,8 @@ mod tests {
             ),
             (403, "InvalidClientTokenId", "", Meaning::KeysInvalid),
             (403, "UnrecognizedClientException", "", Meaning::KeysInvalid),
-            (403, "ExpiredToken", "", Meaning::SessionOver),
-            (400, "ExpiredTokenException", "", Meaning::SessionOver),
+            (403, "ExpiredToken", "", Meaning::SessionEnded),
+            (400, "ExpiredTokenException", "", Meaning::SessionEnded),
             (
                 403,
                 "AccessDenied",
@@ -386,6 +386,6 @@ mod tests {
 
         // The keys of a session end with it. Those of a user need a person.
         let of_session = meaning(403, "InvalidClientTokenId", "", true);
-        assert_eq!(of_session, Meaning::SessionOver);
+        assert_eq!(of_session, Meaning::SessionEnded);
     }
 }

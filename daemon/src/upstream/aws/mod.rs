@@ -17,6 +17,7 @@ mod sign;
 mod sts;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -26,7 +27,7 @@ pub use self::sign::{Scope, sign_request};
 
 use self::error::{AwsError, Meaning};
 use self::mfa::Mfa;
-use self::sts::{AssumeRole, CallerIdentity};
+use self::sts::{AssumeRole, CallerIdentity, SessionKeys};
 use super::http::{HttpClient, SetupError};
 use super::{
     CredentialRotation, Explainer, IssuedSession, Login, MfaLogin, Upstream, UpstreamError,
@@ -158,32 +159,26 @@ impl Aws {
             None => identity.session_name(),
         };
 
-        let assume = |mfa| AssumeRole {
+        let call = |code| AssumeRole {
             role,
             session_name: &session_name,
             duration: request.duration,
-            mfa,
+            mfa: code,
         };
         let mfa = self.mfa.as_ref().filter(|_| role.with_mfa);
-        let assumed = match mfa.map(|mfa| (mfa, mfa.settings.session)) {
-            _ if let Some(base) = base => self.assume_role(assume(None), &base.into()).await?,
-            None => self.assume_role(assume(None), &user_keys).await?,
-            Some((mfa, None)) => {
-                let code = self.machine_code(mfa).await?;
-                self.assume_role(assume(Some(&code)), &user_keys).await?
-            }
-            Some((mfa, Some(length))) => {
-                let keys = self.mfa_session(mfa, length).await?;
-                match self.assume_role(assume(None), &keys).await {
-                    // It has ended early, for example because the keys were replaced. Once, another one is tried.
-                    Err(error) if error.meaning() == Some(Meaning::SessionOver) => {
-                        self.drop_mfa_session(mfa, &keys).await;
-                        let keys = self.mfa_session(mfa, length).await?;
-                        self.assume_role(assume(None), &keys).await?
-                    }
-                    assumed => assumed?,
+        let assumed = match (base, mfa) {
+            (Some(base), _) => self.assume_role(call(None), &base.into()).await?,
+            (None, None) => self.assume_role(call(None), &user_keys).await?,
+            (None, Some(mfa)) => match mfa.settings.session {
+                Some(length) => {
+                    self.assume_by_mfa_session(mfa, length, || call(None))
+                        .await?
                 }
-            }
+                None => {
+                    let code = self.machine_code(mfa).await?;
+                    self.assume_role(call(Some(&code)), &user_keys).await?
+                }
+            },
         };
 
         let keys = assumed.keys;
@@ -197,6 +192,24 @@ impl Aws {
             issued_at: assumed.issued_at,
             expires_at: assumed.expires_at,
         })
+    }
+
+    /// An MFA session may end early, for example because the keys were replaced. Once, another one is fetched.
+    async fn assume_by_mfa_session<'a>(
+        &self,
+        mfa: &Mfa,
+        length: Duration,
+        call: impl Fn() -> AssumeRole<'a>,
+    ) -> Result<SessionKeys, AwsError> {
+        let keys = self.mfa_session(mfa, length).await?;
+        let assumed = self.assume_role(call(), &keys).await;
+        if !matches!(&assumed, Err(error) if error.meaning() == Some(Meaning::SessionEnded)) {
+            return assumed;
+        }
+
+        self.drop_mfa_session(mfa, &keys).await;
+        let keys = self.mfa_session(mfa, length).await?;
+        self.assume_role(call(), &keys).await
     }
 }
 

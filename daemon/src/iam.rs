@@ -142,7 +142,7 @@ impl IamService {
             return Err(guarded(&entry.upstream, method).into());
         }
 
-        // Revoking a session gives nobody more.
+        // Revoking a session adds no permission.
         if method.changes && method.revokes.is_none() {
             let question = format!("{} ({})", method.name, target(&call.parameters));
             let access = &self.access;

@@ -409,7 +409,7 @@ fn approval_dialog_names_program_and_its_button_decides() {
         desktop.press("deny");
     });
     assert_denied(&denied);
-    // After a no, a daemon asks nobody for a while.
+    // After a denial, a daemon asks no further question for a while.
     drop(daemon);
     let daemon = desktop.daemon(&home);
 

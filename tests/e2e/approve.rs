@@ -207,7 +207,7 @@ fn requester_cannot_approve_itself() {
     assert!(run.stdout.contains("1: denied"), "{run:?}");
 }
 
-/// A program that asks again under another path would otherwise ask until somebody says yes.
+/// A program that asks again under another path would otherwise ask until a person allows it.
 #[test]
 fn after_a_no_nobody_is_asked_for_a_while() {
     let (_sandbox, home) = world_with_confirm("first");

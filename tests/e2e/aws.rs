@@ -193,7 +193,7 @@ fn errors_lead_to_what_helps() {
         "{run:?}"
     );
 
-    // A captive portal's page, a truncated reply and one of 9 MiB are nobody's.
+    // A captive portal's page, a truncated reply and one of 9 MiB are not AWS's own replies.
     for fault in [
         json!({ "kind": "html" }),
         json!({ "kind": "truncated" }),
@@ -371,8 +371,8 @@ fn waiting_programs_get_their_roles_once_a_person_enters_a_code() {
     assert_eq!(sandbox.aws_calls("GetSessionToken"), 1);
 }
 
-#[test]
-fn seed_needs_no_person() {
+/// With the keys of `ada`, and the seed of her device.
+fn world_with_seed() -> (SandboxProcess, Home, String, String) {
     let sandbox = SandboxProcess::start(&[]);
     let home = Home::default();
     let seed = sandbox.aws_fixture(&["mfa", "seed"]);
@@ -380,6 +380,13 @@ fn seed_needs_no_person() {
     let seed = home.private_file("seed", seed);
     let keys = keys_file(&sandbox, &home, "ada");
     let source = mfa(&sandbox, &format!("totp = {{ file = {seed:?} }}"));
+
+    (sandbox, home, keys, source)
+}
+
+#[test]
+fn seed_needs_no_person() {
+    let (sandbox, home, keys, source) = world_with_seed();
     configure(
         &sandbox,
         &home,
@@ -397,13 +404,7 @@ fn seed_needs_no_person() {
 /// Without an MFA session, a role may last longer than an hour. Its next code is awaited.
 #[test]
 fn each_role_has_a_code_of_its_own_without_an_mfa_session() {
-    let sandbox = SandboxProcess::start(&[]);
-    let home = Home::default();
-    let seed = sandbox.aws_fixture(&["mfa", "seed"]);
-    home.secret(seed);
-    let seed = home.private_file("seed", seed);
-    let keys = keys_file(&sandbox, &home, "ada");
-    let source = mfa(&sandbox, &format!("totp = {{ file = {seed:?} }}"));
+    let (sandbox, home, keys, source) = world_with_seed();
     let more = format!("{source}\nmfa_session = \"none\"");
     let profiles = [("dev", "reader", "duration = \"2h\"")];
     configure(&sandbox, &home, &keys, &more, &profiles);

@@ -263,7 +263,7 @@ fn setup_writes_another_file_for_all_sections() {
     assert_eq!(undone.code, 0, "{undone:?}");
     assert!(!file.exists());
 
-    // A file of somebody else.
+    // A file of another user.
     home.private_file("config/rolekeeper/aws-config", "[default]\n");
     let refused = home.rolekeeper(&["setup", "aws", "--all", "--write"]);
     assert!(

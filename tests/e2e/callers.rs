@@ -266,7 +266,7 @@ fn iam_changes_need_approval_beside_a_guarded_profile() {
         assert_eq!(sandbox.calls("attachRolePolicy"), calls);
     }
 
-    // After a no, nobody is asked for a while: this is last.
+    // A denial prevents further questions for a while: this is last.
     thread::scope(|scope| {
         let asking = scope.spawn(attach);
         let pending = pending_approval(&home);

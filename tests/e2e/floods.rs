@@ -1,4 +1,4 @@
-//! Processes that connect or ask as fast as they can: others are served, nobody is refused for it, and the log stays short.
+//! Processes that connect or ask as fast as they can: others are served and not refused, and the log stays short.
 //! `tests/benches/floods.rs` measures what it costs the others.
 
 use std::fs;

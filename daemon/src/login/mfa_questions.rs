@@ -15,7 +15,7 @@ use crate::upstream::handle::UpstreamHandle;
 
 /// How long programs wait for a person.
 const PATIENCE: Duration = Duration::from_secs(55);
-/// How long nobody is asked after a question that had no answer.
+/// How long no further question is asked after one without an answer.
 const QUIET: Duration = Duration::from_secs(300);
 
 /// By name of the upstream.

@@ -1,4 +1,4 @@
-//! How often a role is assumed for one profile, whoever asks. Pure: the time is an argument.
+//! How often a role is assumed for one profile, for all callers together. Pure: the time is an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;

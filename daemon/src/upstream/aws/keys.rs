@@ -2,6 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::platform::memory::lock_in_memory;
 use crate::upstream::IssuedSession;
 
 /// What signs a request.
@@ -58,6 +59,14 @@ impl Keys {
         }
 
         Ok(Self::new(id, secret, None))
+    }
+
+    /// As far as the limits allow.
+    pub(super) fn lock_in_memory(&self) {
+        lock_in_memory(self.secret.expose_secret().as_bytes());
+        if let Some(token) = &self.session_token {
+            lock_in_memory(token.expose_secret().as_bytes());
+        }
     }
 
     pub(crate) fn are_temporary(&self) -> bool {

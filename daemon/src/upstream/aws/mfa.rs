@@ -63,6 +63,7 @@ impl Aws {
         let code = self.machine_code(mfa).await?;
         let fetched = self.get_session_token(length, &code, &keys).await?;
         let keys = fetched.keys.clone();
+        fetched.keys.lock_in_memory();
         *session = Some(fetched);
 
         Ok(keys)
@@ -96,6 +97,7 @@ impl Aws {
         let keys = self.user_keys().await?;
         let fetched = self.get_session_token(length, &code, &keys).await?;
         let expires_at = fetched.expires_at;
+        fetched.keys.lock_in_memory();
         *mfa.session.lock().await = Some(fetched);
 
         Ok(expires_at)
@@ -193,12 +195,14 @@ impl Mfa {
         let packed = packed.filter(|packed| packed.serial == self.settings.serial);
 
         if let (Some(packed), Ok(mut session)) = (packed, self.session.try_lock()) {
+            let keys = Keys {
+                id: packed.access_key_id.into(),
+                secret: packed.secret_access_key,
+                session_token: Some(packed.session_token),
+            };
+            keys.lock_in_memory();
             *session = Some(SessionKeys {
-                keys: Keys {
-                    id: packed.access_key_id.into(),
-                    secret: packed.secret_access_key,
-                    session_token: Some(packed.session_token),
-                },
+                keys,
                 issued_at: packed.issued_at,
                 expires_at: packed.expires_at,
             });

@@ -42,7 +42,7 @@ pub enum NotHashed {
     Unreadable,
     #[error("it is larger than 512 MiB")]
     TooLarge,
-    /// Such as FUSE or NFS: whoever serves the file can show one content to the daemon and another to the process.
+    /// Such as FUSE or NFS: the server of the file can show one content to the daemon and another to the process.
     #[error("its file is not on a local file system, so it could change unnoticed")]
     FileSystem,
 }

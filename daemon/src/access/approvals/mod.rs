@@ -23,8 +23,8 @@ use store::{ApprovalState, ApprovalStore, ApprovalSubject};
 
 /// How long an approval request waits for a user.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(55);
-/// How long a decision to allow waits for a program that gave up and asks again; and how long nobody
-/// is asked about the same user and profile after a decision to deny, or none.
+/// How long a decision to allow waits for a program that gave up and asks again; and how long a denial, or no answer,
+/// prevents further questions about the same user and profile.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// The most pending requests.
 const PENDING: usize = 32;

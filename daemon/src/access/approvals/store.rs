@@ -188,7 +188,7 @@ enum RememberedDecision {
 pub(super) struct ApprovalStore {
     requests: BTreeMap<u64, Arc<ApprovalRequest>>,
     decisions: HashMap<Requester, RememberedDecision>,
-    /// A user and a profile for which nobody is asked until then, because of that decision. It is not about one program: a
+    /// A user and a profile without further questions until then, because of that decision. It is not about one program: a
     /// program could ask under another path.
     quiet: HashMap<(u32, ProfileId), (BootTime, Decision)>,
     /// When each user's programs had a question asked, in the last minute.
